@@ -1,0 +1,96 @@
+import { readFile } from "node:fs/promises";
+import { parseDocument } from "yaml";
+import { z } from "zod";
+import { DEFAULT_POLICY, type Policy } from "./policy.ts";
+import { UserError } from "./errors.ts";
+import { describeIssues } from "./validation.ts";
+
+const port = z.int().min(0).max(65535);
+
+/** The cluster's configuration file. Every key is optional; unknown keys are refused. */
+export const ClusterConfigSchema = z.strictObject({
+  maxShardsPerSynapseImageTag: z.int().min(1).max(1000).default(DEFAULT_POLICY.maxShardsPerSynapseImageTag),
+  maxTenantsPerShard: z.int().min(1).max(1000).default(DEFAULT_POLICY.maxTenantsPerShard),
+  avgShardsLoadRedistributionThreshold: z
+    .number()
+    .min(0)
+    .max(1000)
+    .default(DEFAULT_POLICY.avgShardsLoadRedistributionThreshold),
+  consolidateAfterSeconds: z.number().min(0).max(86400).default(DEFAULT_POLICY.consolidateAfterSeconds),
+  maxConcurrentMoves: z.int().min(1).max(100).default(DEFAULT_POLICY.maxConcurrentMoves),
+  /** The Synapse release of tenants that name none. */
+  synapseVersion: z
+    .string()
+    .regex(/^\d+\.\d+\.\d+$/, "a release of matrix-synapse such as 1.163.2")
+    .default("1.163.2"),
+  /** A tenant `x` without a server name of its own gets `x.<baseDomain>`. */
+  baseDomain: z
+    .string()
+    .regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, "a domain name such as localhost")
+    .default("localhost"),
+  gateway: z
+    .strictObject({
+      host: z.string().default("127.0.0.1"),
+      port: port.default(8008),
+      /** Federation and HTTPS clients. */
+      tlsPort: port.default(8448),
+      /** Lets `/_synapse/admin` in from outside. */
+      adminApi: z.boolean().default(false),
+      /** Largest request body in bytes. */
+      maxBodyBytes: z
+        .int()
+        .min(1024)
+        .default(100 * 1024 * 1024),
+      parking: z
+        .strictObject({
+          /** Per tenant. */
+          maxRequests: z.int().min(1).default(200),
+          /** Per tenant: headers and bodies held in memory. */
+          maxBytes: z
+            .int()
+            .min(1024)
+            .default(8 * 1024 * 1024),
+          maxSeconds: z.number().min(0.1).max(600).default(30),
+        })
+        .prefault({}),
+    })
+    .prefault({}),
+  api: z.strictObject({ host: z.string().default("127.0.0.1"), port: port.default(8010) }).prefault({}),
+  /** A shard that does not answer for so long is `Lost`, and its tenants are started elsewhere. */
+  shardLostAfterSeconds: z.number().min(1).max(3600).default(15),
+});
+
+export type ClusterConfig = z.infer<typeof ClusterConfigSchema>;
+
+/** Checks a parsed document. @throws UserError InvalidConfig that names each wrong path, what was given and what is allowed. */
+export function parseClusterConfig(document: unknown, where: string): ClusterConfig {
+  const result = ClusterConfigSchema.safeParse(document ?? {}, { reportInput: true });
+  if (result.success) return result.data;
+  throw new UserError("InvalidConfig", `${where}: ${describeIssues(result.error).join("; ")}`);
+}
+
+/** Reads and checks a configuration file. @throws UserError InvalidConfig */
+export async function readClusterConfig(path: string): Promise<ClusterConfig> {
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    throw new UserError("InvalidConfig", `cannot read the configuration file ${path}: ${(error as Error).message}`);
+  }
+  const document = parseDocument(text);
+  const problem = document.errors[0];
+  if (problem) throw new UserError("InvalidConfig", `${path} is not YAML: ${problem.message.split("\n")[0]}`);
+  return parseClusterConfig(document.toJS(), path);
+}
+
+export function policyOf(config: ClusterConfig): Policy {
+  const { maxShardsPerSynapseImageTag, maxTenantsPerShard, avgShardsLoadRedistributionThreshold } = config;
+  const { consolidateAfterSeconds, maxConcurrentMoves } = config;
+  return {
+    maxShardsPerSynapseImageTag,
+    maxTenantsPerShard,
+    avgShardsLoadRedistributionThreshold,
+    consolidateAfterSeconds,
+    maxConcurrentMoves,
+  };
+}

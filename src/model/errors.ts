@@ -1,0 +1,31 @@
+/**
+ * Two sorts of errors. A `UserError` is somebody's mistake or a state they can change: it has a stable code, says what,
+ * where and what is allowed, and is shown without a stack. Everything else is a bug, and is shown with one.
+ */
+export type ErrorCode =
+  | "InvalidInput"
+  | "InvalidConfig"
+  | "NotFound"
+  | "AlreadyExists"
+  | "Conflict"
+  | "NoPlace"
+  | "SchemaTooNew"
+  | "UnknownVersion"
+  | "Unauthorized"
+  | "Unavailable"
+  | "Timeout"
+  | "Environment";
+
+export class UserError extends Error {
+  readonly code: ErrorCode;
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "UserError";
+    this.code = code;
+  }
+}
+
+/** The words of any thrown value, for messages; never a stack. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

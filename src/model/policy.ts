@@ -1,0 +1,21 @@
+/** What the planner decides by. The first three are the product's own names, with its defaults. */
+export interface Policy {
+  /** At most so many shards of one image tag (Synapse version). */
+  maxShardsPerSynapseImageTag: number;
+  /** A shard holds at most so many tenants. */
+  maxTenantsPerShard: number;
+  /** Below this average number of tenants per shard of a tag, the least loaded shards are drained. */
+  avgShardsLoadRedistributionThreshold: number;
+  /** Placement of a tag must have been quiet for so long before its shards are consolidated. */
+  consolidateAfterSeconds: number;
+  /** Moves under way at once, over all shards. */
+  maxConcurrentMoves: number;
+}
+
+export const DEFAULT_POLICY: Policy = {
+  maxShardsPerSynapseImageTag: 5,
+  maxTenantsPerShard: 25,
+  avgShardsLoadRedistributionThreshold: 15,
+  consolidateAfterSeconds: 30,
+  maxConcurrentMoves: 4,
+};

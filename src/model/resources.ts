@@ -1,0 +1,175 @@
+/**
+ * The resources of the system, shaped like Kubernetes objects (metadata, spec, status) so that both stores hold the
+ * same thing. `spec` is what a user wants, `status` is where things stand; only the controller writes a status.
+ * Times are ISO 8601 strings in UTC.
+ */
+
+export interface Metadata {
+  /** Unique within the kind. A tenant's is a DNS label, a shard's is `<version>-<index>`. */
+  name: string;
+  /** Changes with every write; an update that names an older one is refused (optimistic concurrency). */
+  resourceVersion: number;
+  /** Counts the changes of `spec`. */
+  generation: number;
+  creationTimestamp: string;
+  /** Set when deletion was asked for; the controller removes the object when its clean-up is done. */
+  deletionTimestamp?: string;
+}
+
+export interface Resource<Kind extends string, Spec, Status> {
+  kind: Kind;
+  metadata: Metadata;
+  spec: Spec;
+  status: Status;
+}
+
+export const TENANT_PHASES = {
+  Pending: "no shard has a place for it yet; the reason says why",
+  Provisioning: "its keys, database and schema are being made",
+  Starting: "it is being started on its shard",
+  Running: "it serves requests on its shard",
+  Moving: "it is on its way from one shard to another (or restarts with a new configuration); its requests are parked",
+  Failed: "it could not be started; the reason says why, and it is tried again with backoff",
+  Deleting: "it is being stopped and removed",
+} as const;
+export type TenantPhase = keyof typeof TENANT_PHASES;
+
+export interface TenantSpec {
+  /** The Matrix server name: what comes after the colon in its user ids. Never changes. */
+  serverName: string;
+  /** The Synapse release that shall run it (the image tag). */
+  synapseVersion: string;
+  /** The user's part of homeserver.yaml, as given: YAML text, checked when the tenant starts. Empty: none. */
+  config: string;
+  /** What deletion does with the database and media. */
+  reclaimPolicy: "Retain" | "Delete";
+}
+
+/** The steps of a move, in order; each is written to the store before it is carried out. */
+export const MOVE_STEPS = {
+  Preparing: "waiting for the target shard, and checking that its release can take the database",
+  Parking: "gateways are told to hold the tenant's requests",
+  Draining: "the old shard finishes what is in flight, answers long polls, and stops the tenant",
+  Starting: "the epoch is raised, the schema brought up to date, and the new shard starts the tenant",
+  Releasing: "gateways are told the new address, and send what they held",
+} as const;
+export type MoveStep = keyof typeof MOVE_STEPS;
+
+export type MoveReason = "Requested" | "Drain" | "Consolidation" | "Upgrade" | "ConfigChanged" | "ShardLost";
+
+export interface Move {
+  id: string;
+  /** The same shard as `to` when a tenant is only restarted with a new configuration. */
+  from: string;
+  to: string;
+  reason: MoveReason;
+  step: MoveStep;
+  requestedAt: string;
+  /** When the gateways had parked; the blackout counts from here. */
+  parkedAt?: string;
+}
+
+export interface MoveResult {
+  id: string;
+  from: string;
+  to: string;
+  reason: MoveReason;
+  outcome: "Succeeded" | "RolledBack" | "Refused";
+  /** Why it did not succeed, in one sentence. */
+  message?: string;
+  finishedAt: string;
+  /** Seconds in which neither shard served the tenant. */
+  blackoutSeconds: number;
+  /** Requests that waited in gateways, and those of them that were answered with an error. */
+  parkedRequests: number;
+  failedRequests: number;
+}
+
+export interface TenantStatus {
+  phase: TenantPhase;
+  /** One CamelCase word for machines, e.g. `MaxShardsReached`; empty when all is well. */
+  reason: string;
+  /** One sentence for people; empty when all is well. */
+  message: string;
+  /** The shard that has, or shall have, the tenant. */
+  shard?: string;
+  /** The last epoch handed out for its database; 0 before the first start. Only ever rises. */
+  epoch: number;
+  /** `host:port` of its listener on its shard, while it runs. */
+  address?: string;
+  /** The release that last brought its database schema up to date. */
+  schemaSynapseVersion?: string;
+  /** The generation of the spec that runs. */
+  observedGeneration: number;
+  provisioned: boolean;
+  /** When it got its present shard. */
+  assignedAt?: string;
+  move?: Move;
+  lastMove?: MoveResult;
+  /** Failures in a row, and when the next attempt is due. */
+  failures: number;
+  retryAt?: string;
+  /** A release it cannot be moved to, and why; tried again when the spec changes. */
+  refusedVersion?: { version: string; reason: string; message: string };
+}
+
+export type Tenant = Resource<"Tenant", TenantSpec, TenantStatus>;
+
+export const SHARD_PHASES = {
+  Pending: "its Synapse release is being installed",
+  Starting: "its process has been started and does not answer yet",
+  Ready: "it answers and takes tenants",
+  Draining: "its tenants are being moved away; then it is stopped",
+  Lost: "its process does not answer; its tenants are started elsewhere",
+  Failed: "its process cannot be started; tried again with backoff",
+  Stopping: "it is being stopped and removed",
+} as const;
+export type ShardPhase = keyof typeof SHARD_PHASES;
+
+export interface ShardSpec {
+  synapseVersion: string;
+  /** Set when its tenants shall be moved away, and by what. */
+  drain?: "Consolidation" | "Requested";
+}
+
+export interface ShardStatus {
+  phase: ShardPhase;
+  reason: string;
+  message: string;
+  /** Base URL of its control API. */
+  address?: string;
+  /** Names one run of its process; another run has another one. */
+  instance?: string;
+  /** When a tenant was last assigned to it or left it. */
+  lastAssignmentChange?: string;
+  /** When it last answered. */
+  lastSeen?: string;
+  /** Share of one core that it used of late, 0 to 1 (it cannot use more than about one). */
+  load?: number;
+  failures: number;
+  retryAt?: string;
+}
+
+export type Shard = Resource<"Shard", ShardSpec, ShardStatus>;
+
+/** What must not be seen: one per tenant, same name. Never logged, never in an event, never in an API answer. */
+export interface TenantSecretData {
+  /** Content of Synapse's signing key file: `ed25519 a_XXXX <base64 seed>`. */
+  signingKey: string;
+  macaroonSecretKey: string;
+  formSecret: string;
+  registrationSharedSecret: string;
+  databasePassword: string;
+}
+
+export interface ClusterEvent {
+  /** Rises by one with each event. */
+  id: number;
+  time: string;
+  type: "Normal" | "Warning";
+  /** CamelCase, e.g. `Moved`, `ShardCreated`, `MaxShardsReached`. */
+  reason: string;
+  /** `Tenant/clinic-a`, `Shard/1.163.2-0`. */
+  object: string;
+  message: string;
+}
