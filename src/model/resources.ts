@@ -99,8 +99,10 @@ export interface TenantStatus {
   address?: string;
   /** The release that last brought its database schema up to date. */
   schemaSynapseVersion?: string;
-  /** The generation of the spec that runs. */
+  /** The generation of the spec that was last acted upon. */
   observedGeneration: number;
+  /** Hash of the user's configuration that runs. */
+  configHash?: string;
   provisioned: boolean;
   /** When it got its present shard. */
   assignedAt?: string;
@@ -109,6 +111,9 @@ export interface TenantStatus {
   /** Failures in a row, and when the next attempt is due. */
   failures: number;
   retryAt?: string;
+  /** Moves rolled back in a row, and until when the planner leaves it where it is. */
+  moveFailures?: number;
+  moveNotBefore?: string;
   /** A release it cannot be moved to, and why; tried again when the spec changes. */
   refusedVersion?: { version: string; reason: string; message: string };
 }

@@ -1,0 +1,61 @@
+import type { Logger } from "pino";
+import type { Launcher } from "../launcher/launcher.ts";
+import type { Policy } from "../model/policy.ts";
+import type { ClusterEvent, Tenant } from "../model/resources.ts";
+import type { Store } from "../store/store.ts";
+import type { TenantSurroundings } from "../tenant/homeserver-config.ts";
+import type { ControllerMetrics } from "./metrics.ts";
+import type { RouteFeed } from "./route-feed.ts";
+import type { TenantDatabases } from "./tenant-databases.ts";
+
+/** What every reconciler works with; made once, in the composition root. */
+export interface ControllerContext {
+  store: Store;
+  launcher: Launcher;
+  databases: TenantDatabases;
+  feed: RouteFeed;
+  policy: Policy;
+  timing: Timing;
+  metrics: ControllerMetrics;
+  log: Logger;
+  /** What the platform gives a tenant: database address, media directory, URL. */
+  surroundings(tenant: Tenant): TenantSurroundings;
+  /** Removes the media of a tenant that is deleted with `reclaimPolicy: Delete`. */
+  removeMedia(tenant: string): Promise<void>;
+}
+
+/** All in seconds. */
+export interface Timing {
+  /** How often a shard is asked how it is. */
+  shardPoll: number;
+  /** A shard whose process lives and that does not answer for so long is Lost. */
+  shardLostAfter: number;
+  /** A Lost shard is killed after so long, which frees its place. */
+  shardGiveUpAfter: number;
+  /** A shard's process that has not announced itself after so long is killed. */
+  shardStartWithin: number;
+  /** How long a tenant may take to finish what is in flight when it is moved, before it is cut off. */
+  drain: number;
+  /** First and longest delay between attempts to start a tenant. */
+  retryFirst: number;
+  retryMost: number;
+}
+
+export const DEFAULT_TIMING: Timing = {
+  shardPoll: 1,
+  shardLostAfter: 15,
+  shardGiveUpAfter: 300,
+  shardStartWithin: 90,
+  drain: 10,
+  retryFirst: 1,
+  retryMost: 60,
+};
+
+/** Records an event for people. Never fails: an event that cannot be written is logged. */
+export async function recordEvent(context: ControllerContext, event: Omit<ClusterEvent, "id" | "time">): Promise<void> {
+  try {
+    await context.store.appendEvent(event);
+  } catch (error) {
+    context.log.error({ err: error, event }, "cannot record an event");
+  }
+}

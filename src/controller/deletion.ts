@@ -1,0 +1,62 @@
+import type { Tenant } from "../model/resources.ts";
+import { modify } from "../store/store.ts";
+import { ownDatabase } from "../tenant/homeserver-config.ts";
+import { recordEvent, type ControllerContext } from "./context.ts";
+import { routeOf } from "./routes.ts";
+import type { ShardReconciler } from "./shards.ts";
+
+/** Stops a tenant, and removes what its owner wants removed. Each part can be repeated; the object goes last. */
+export class TenantDeletion {
+  readonly #context: ControllerContext;
+  readonly #shards: ShardReconciler;
+
+  constructor(context: ControllerContext, shards: ShardReconciler) {
+    this.#context = context;
+    this.#shards = shards;
+  }
+
+  async run(tenant: Tenant): Promise<void> {
+    const { store, feed, databases } = this.#context;
+    const { name } = tenant.metadata;
+    const { shard, provisioned } = tenant.status;
+    const marked = await modify(store, "Tenant", name, ({ status }) => {
+      if (status.phase === "Deleting") return false;
+      status.phase = "Deleting";
+      status.reason = "";
+      status.message = "";
+      return true;
+    });
+    if (!marked) return;
+    await feed.settled(feed.publish(routeOf(marked)));
+    const stopped = shard === undefined || (await this.#stop(name, shard));
+    const managed = provisioned && !ownDatabase(tenant.spec.config);
+    const purge = tenant.spec.reclaimPolicy === "Delete";
+    if (managed && purge) await databases.drop(name);
+    else if (!stopped && tenant.status.epoch > 0) await databases.fenceOff(tenant);
+    if (purge) {
+      await this.#context.removeMedia(name);
+      await store.removeSecret(name);
+    }
+    await store.remove("Tenant", name);
+    feed.remove(name);
+    if (shard !== undefined) {
+      await modify(store, "Shard", shard, (s) => void (s.status.lastAssignmentChange = new Date().toISOString()));
+      await this.#shards.refresh(shard);
+    }
+    const what = !provisioned ? "it had no database yet" : purge ? "its database and media were removed" : "its database and media are kept";
+    await recordEvent(this.#context, { type: "Normal", reason: "Deleted", object: `Tenant/${name}`, message: `${name} was deleted; ${what}` });
+  }
+
+  /** @returns whether it is certain that the shard no longer runs it */
+  async #stop(name: string, shard: string): Promise<boolean> {
+    const observation = this.#shards.observation(shard);
+    if (!observation) return (await this.#context.launcher.observe(shard)).state === "absent";
+    try {
+      await observation.client.stopTenant(name, this.#context.timing.drain);
+      return true;
+    } catch (error) {
+      this.#context.log.warn({ tenant: name, shard, err: error }, "the shard does not confirm the stop; the fence will shut it out");
+      return false;
+    }
+  }
+}

@@ -1,0 +1,129 @@
+import { createHash } from "node:crypto";
+import { messageOf, UserError } from "../model/errors.ts";
+import type { Tenant, TenantSecretData, TenantStatus } from "../model/resources.ts";
+import { ShardRefusal, ShardUnreachable, type Assignment, type ControlClient, type TenantState } from "../shard/control-client.ts";
+import { modify } from "../store/store.ts";
+import { baseHomeserverConfig } from "../tenant/homeserver-config.ts";
+import { recordEvent, type ControllerContext } from "./context.ts";
+import type { Migration } from "./tenant-databases.ts";
+import { exponential } from "./work-queue.ts";
+
+/** A tenant could not be started, for a reason that its owner or operator can read and mend. */
+export class StartFailure extends Error {
+  readonly reason: string;
+  constructor(reason: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "StartFailure";
+    this.reason = reason;
+  }
+}
+
+export interface StartTarget {
+  shard: string;
+  version: string;
+  client: ControlClient;
+  /** A process that was warmed up beforehand; else one is made if the schema needs it. */
+  migration?: Migration;
+}
+
+/** Hands out the next epoch: written down before anybody uses it, so that no epoch is ever used twice. */
+export async function nextEpoch(context: ControllerContext, name: string): Promise<Tenant> {
+  const tenant = await modify(context.store, "Tenant", name, ({ status }) => void (status.epoch += 1));
+  if (!tenant) throw new UserError("NotFound", `there is no tenant ${name}`);
+  return tenant;
+}
+
+/**
+ * Starts a tenant on a shard with the epoch it has now: schema first, outside the shard, then the homeserver.
+ * @throws StartFailure, ShardUnreachable (what came of it is not known then)
+ */
+export async function startOn(context: ControllerContext, tenant: Tenant, target: StartTarget): Promise<TenantState> {
+  const { name } = tenant.metadata;
+  const stopTimer = context.metrics.tenantStartSeconds.startTimer();
+  try {
+    const secrets = await context.store.readSecret(name);
+    if (!secrets) throw new StartFailure("SecretMissing", `the secret of tenant ${name} is missing; restore it from a backup`);
+    const assignment = assignmentOf(context, tenant, secrets);
+    if (tenant.status.schemaSynapseVersion !== target.version) await migrate(context, tenant, target, assignment);
+    const state = await target.client.startTenant(name, assignment);
+    context.metrics.tenantStarts.inc({ result: "ok" });
+    stopTimer();
+    return state;
+  } catch (error) {
+    if (error instanceof ShardUnreachable) throw error;
+    const failure = asStartFailure(error);
+    context.metrics.tenantStarts.inc({ result: failure.reason });
+    throw failure;
+  }
+}
+
+export function assignmentOf(context: ControllerContext, tenant: Tenant, secrets: TenantSecretData): Assignment {
+  return {
+    serverName: tenant.spec.serverName,
+    epoch: tenant.status.epoch,
+    base: baseHomeserverConfig(tenant, secrets, context.surroundings(tenant)),
+    overrides: tenant.spec.config,
+    signingKey: secrets.signingKey,
+  };
+}
+
+async function migrate(context: ControllerContext, tenant: Tenant, target: StartTarget, assignment: Assignment): Promise<void> {
+  const migration = target.migration ?? (await context.databases.migration(target.version));
+  try {
+    await migration.run(tenant.metadata.name, target.shard, assignment);
+  } finally {
+    await migration.close();
+  }
+  await modify(context.store, "Tenant", tenant.metadata.name, ({ status }) => void (status.schemaSynapseVersion = target.version));
+}
+
+function asStartFailure(error: unknown): StartFailure {
+  if (error instanceof StartFailure) return error;
+  if (error instanceof ShardRefusal) return new StartFailure(error.code, error.message, { cause: error });
+  if (error instanceof UserError) return new StartFailure(error.code, error.message, { cause: error });
+  const code = error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "StartFailed";
+  return new StartFailure(/^[A-Z][A-Za-z]+$/.test(code) ? code : "StartFailed", messageOf(error), { cause: error });
+}
+
+/** Writes down that the tenant runs. */
+export function running(status: TenantStatus, tenant: Tenant, shard: string, state: TenantState): void {
+  status.phase = "Running";
+  status.reason = "";
+  status.message = "";
+  status.shard = shard;
+  status.address = state.address ?? undefined;
+  status.failures = 0;
+  delete status.retryAt;
+  status.observedGeneration = tenant.metadata.generation;
+  status.configHash = configHash(tenant);
+}
+
+/** Writes down that it could not be started, and when it is tried again. @returns milliseconds until then */
+export async function recordFailure(context: ControllerContext, name: string, shard: string, failure: StartFailure): Promise<number> {
+  const delayOf = exponential(context.timing.retryFirst * 1000, context.timing.retryMost * 1000);
+  let delay = 0;
+  let fresh = false;
+  await modify(context.store, "Tenant", name, ({ status, metadata }) => {
+    const again = status.observedGeneration === metadata.generation;
+    fresh = status.phase !== "Failed" || status.reason !== failure.reason || status.message !== failure.message;
+    status.failures = (again ? status.failures : 0) + 1;
+    delay = delayOf(status.failures);
+    status.phase = "Failed";
+    status.reason = failure.reason;
+    status.message = failure.message;
+    status.shard = shard;
+    status.observedGeneration = metadata.generation;
+    status.retryAt = new Date(Date.now() + delay).toISOString();
+    delete status.address;
+  });
+  context.log.warn({ tenant: name, shard, reason: failure.reason, message: failure.message, delay }, "tenant failed to start");
+  if (fresh) {
+    await recordEvent(context, { type: "Warning", reason: failure.reason, object: `Tenant/${name}`, message: `${name} cannot be started: ${failure.message}` });
+  }
+  return delay;
+}
+
+/** Tells whether a tenant must be started again for a changed spec to take effect. */
+export function configHash(tenant: Tenant): string {
+  return createHash("sha256").update(tenant.spec.config).digest("hex").slice(0, 16);
+}

@@ -1,0 +1,42 @@
+import type { ImageFacts } from "../launcher/launcher.ts";
+import type { Tenant, TenantSecretData } from "../model/resources.ts";
+import type { Assignment } from "../shard/control-client.ts";
+
+/** A short-lived process of one Synapse release, warmed up, that brings one database's schema up to its release. */
+export interface Migration {
+  /** Claims the fence for `shard`, then migrates. @throws UserError, PreparerError with a code of docs/control-api.md */
+  run(tenant: string, shard: string, assignment: Assignment): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What is stored in a tenant's database about its schema. */
+export interface StoredSchema {
+  schemaVersion: number;
+  /** Releases whose schemaVersion is below this cannot read it. */
+  schemaCompatVersion: number;
+}
+
+/** The databases of tenants, as the controller uses them. */
+export interface TenantDatabases {
+  /** Remembers what a release says of its schema. */
+  learn(facts: ImageFacts): void;
+  /**
+   * Makes the tenant's role and database, complete with the schema of its release; what is there already is kept.
+   * @returns the epoch found in a database that was kept from before (0 in a new one), and whether it was there
+   */
+  provision(tenant: Tenant, secrets: TenantSecretData): Promise<{ epoch: number; kept: boolean }>;
+  /** Removes database and role. */
+  drop(tenant: string): Promise<void>;
+  /** Raises the epoch and ends every connection, so that whoever runs the tenant is fenced off. */
+  fenceOff(tenant: Tenant): Promise<void>;
+  /**
+   * The schema in the tenant's database, read with the tenant's own login; undefined where there is none yet.
+   * @throws UserError DatabaseUnreachable, DatabaseAuthenticationFailed, DatabaseMissing
+   */
+  describe(tenant: Tenant, secrets: TenantSecretData): Promise<StoredSchema | undefined>;
+  /** What a release says of its schema, if it is known by now. */
+  facts(version: string): ImageFacts | undefined;
+  migration(version: string): Promise<Migration>;
+  /** Address of the managed database, for the tenant's configuration. */
+  address(tenant: string): { host: string; port: number; name: string; user: string };
+}

@@ -1,0 +1,195 @@
+import { randomUUID } from "node:crypto";
+import { messageOf, UserError } from "../model/errors.ts";
+import type { Tenant } from "../model/resources.ts";
+import { ShardUnreachable } from "../shard/control-client.ts";
+import { modify } from "../store/store.ts";
+import { ownDatabase } from "../tenant/homeserver-config.ts";
+import { newTenantSecrets } from "../tenant/secrets.ts";
+import { recordEvent, type ControllerContext } from "./context.ts";
+import type { TenantDeletion } from "./deletion.ts";
+import type { Mover } from "./move.ts";
+import { routeOf } from "./routes.ts";
+import type { ShardReconciler } from "./shards.ts";
+import { configHash, nextEpoch, recordFailure, running, StartFailure, startOn } from "./start.ts";
+
+/** Brings each tenant from where it stands to where it shall be, on the shard that the planner gave it. */
+export class TenantReconciler {
+  readonly #context: ControllerContext;
+  readonly #shards: ShardReconciler;
+  readonly #mover: Mover;
+  readonly #deletion: TenantDeletion;
+
+  constructor(context: ControllerContext, shards: ShardReconciler, mover: Mover, deletion: TenantDeletion) {
+    this.#context = context;
+    this.#shards = shards;
+    this.#mover = mover;
+    this.#deletion = deletion;
+  }
+
+  async reconcile(name: string): Promise<number | void> {
+    const tenant = await this.#context.store.get("Tenant", name);
+    if (!tenant) {
+      this.#context.feed.remove(name);
+      return undefined;
+    }
+    this.#context.feed.publish(routeOf(tenant));
+    // A move that has begun is brought to an end first: only then is it clear where the tenant is to be stopped.
+    if (tenant.status.move) return this.#mover.run(tenant);
+    if (tenant.metadata.deletionTimestamp !== undefined) return this.#deletion.run(tenant);
+    if (tenant.status.shard === undefined) return undefined;
+    return this.#keepRunning(tenant, tenant.status.shard);
+  }
+
+  async #keepRunning(tenant: Tenant, shardName: string): Promise<number | void> {
+    const { store } = this.#context;
+    const { name } = tenant.metadata;
+    const { status } = tenant;
+    const shard = await store.get("Shard", shardName);
+    if (!shard) {
+      await modify(store, "Tenant", name, (t) => {
+        if (t.status.move) return false;
+        delete t.status.shard;
+        delete t.status.address;
+        t.status.phase = "Pending";
+        return true;
+      });
+      return undefined;
+    }
+    const specChanged = status.observedGeneration !== tenant.metadata.generation;
+    const due = status.retryAt !== undefined && !specChanged ? Date.parse(status.retryAt) - Date.now() : 0;
+    if (due > 0) return due;
+
+    // The database is made while the shard's process comes up; not before its release is installed, which may take long.
+    const installed = shard.status.phase !== "Pending" && shard.status.phase !== "Failed";
+    if (!status.provisioned && installed) return this.#start(tenant, shardName, shard.spec.synapseVersion);
+    const observation = this.#shards.observation(shardName);
+    if (!observation) return this.#awaitShard(tenant, shardName, shard.status.message);
+    const there = observation.tenants.get(name);
+    if (there?.phase === "running" && there.epoch === status.epoch) return this.#adopt(tenant, shardName);
+    if (there && ["starting", "draining", "stopping"].includes(there.phase)) {
+      await this.#shards.refresh(shardName);
+      return 250;
+    }
+    // A tenant that waits for another release is not started on this one first, unless that release cannot have it.
+    const wanted = tenant.spec.synapseVersion;
+    if (status.epoch === 0 && shard.spec.synapseVersion !== wanted && status.refusedVersion?.version !== wanted) return undefined;
+    return this.#start(tenant, shardName, shard.spec.synapseVersion);
+  }
+
+  async #start(tenant: Tenant, shard: string, version: string): Promise<number | void> {
+    const { store, feed } = this.#context;
+    const { name } = tenant.metadata;
+    try {
+      if (!tenant.status.provisioned) {
+        await this.#provision(tenant);
+        return 0;
+      }
+      const client = this.#shards.observation(shard)?.client;
+      if (!client) return 250;
+      await this.#setPhase(name, "Starting");
+      const claimed = await nextEpoch(this.#context, name);
+      const state = await startOn(this.#context, claimed, { shard, version, client });
+      const started = await modify(store, "Tenant", name, ({ status }) => running(status, claimed, shard, state));
+      if (started) feed.publish(routeOf(started));
+      await this.#shards.refresh(shard);
+      await this.#say(tenant, "Normal", "Started", `${name} runs on shard ${shard}`);
+      return undefined;
+    } catch (error) {
+      if (error instanceof ShardUnreachable) {
+        await this.#shards.refresh(shard);
+        return 500;
+      }
+      if (error instanceof StartFailure) return recordFailure(this.#context, name, shard, error);
+      throw error;
+    }
+  }
+
+  /** It runs as it should; what the store says of it is brought up to date, and a changed configuration is put to work. */
+  async #adopt(tenant: Tenant, shard: string): Promise<void> {
+    const { store } = this.#context;
+    const { name } = tenant.metadata;
+    const { status } = tenant;
+    const there = this.#shards.observation(shard)?.tenants.get(name);
+    if (!there) return;
+    const known = status.phase === "Running" && status.address === there.address && status.reason === "";
+    if (!known) {
+      await modify(store, "Tenant", name, (t) => {
+        if (t.status.move || t.status.epoch !== there.epoch) return false;
+        t.status.phase = "Running";
+        t.status.address = there.address ?? undefined;
+        t.status.failures = 0;
+        delete t.status.retryAt;
+        if (t.status.reason !== "MaxShardsReached" && t.status.reason !== "UpgradeRefused") {
+          t.status.reason = "";
+          t.status.message = "";
+        }
+        return true;
+      });
+    }
+    if (status.observedGeneration === tenant.metadata.generation) return;
+    if (status.configHash === configHash(tenant)) {
+      await modify(store, "Tenant", name, (t) => void (t.status.observedGeneration = tenant.metadata.generation));
+      return;
+    }
+    const here = await store.get("Shard", shard);
+    if (here?.spec.synapseVersion !== tenant.spec.synapseVersion) return;
+    await modify(store, "Tenant", name, (t) => {
+      if (t.status.move) return false;
+      t.status.phase = "Moving";
+      t.status.move = { id: randomUUID(), from: shard, to: shard, reason: "ConfigChanged", step: "Preparing", requestedAt: new Date().toISOString() };
+      return true;
+    });
+  }
+
+  async #awaitShard(tenant: Tenant, shard: string, why: string): Promise<void> {
+    if (tenant.status.phase === "Failed" || tenant.status.phase === "Pending") return this.#setPhase(tenant.metadata.name, "Starting");
+    await modify(this.#context.store, "Tenant", tenant.metadata.name, ({ status }) => {
+      if (status.move || (status.phase === "Starting" && status.reason === "ShardNotReady")) return false;
+      status.phase = "Starting";
+      status.reason = "ShardNotReady";
+      status.message = why === "" ? `shard ${shard} is not ready` : `shard ${shard} is not ready: ${why}`;
+      return true;
+    });
+  }
+
+  async #provision(tenant: Tenant): Promise<void> {
+    const { store, databases } = this.#context;
+    const { name } = tenant.metadata;
+    await this.#setPhase(name, "Provisioning");
+    // The secret first: a database whose password nobody knows could only be thrown away.
+    const kept = await store.readSecret(name);
+    const secrets = kept ?? newTenantSecrets();
+    if (!kept) await store.writeSecret(name, secrets);
+    if (ownDatabase(tenant.spec.config)) {
+      await modify(store, "Tenant", name, ({ status }) => void (status.provisioned = true));
+      return;
+    }
+    try {
+      const found = await databases.provision(tenant, secrets);
+      await modify(store, "Tenant", name, ({ status }) => {
+        status.provisioned = true;
+        status.epoch = Math.max(status.epoch, found.epoch);
+        if (!found.kept) status.schemaSynapseVersion = tenant.spec.synapseVersion;
+      });
+      if (found.kept) await this.#say(tenant, "Normal", "DatabaseKept", `${name} continues with the database that was kept from before`);
+    } catch (error) {
+      const reason = error instanceof UserError ? error.code : "ProvisioningFailed";
+      throw new StartFailure(reason === "Unavailable" ? "DatabaseUnreachable" : reason, messageOf(error), { cause: error });
+    }
+  }
+
+  /** Failed stays on show until it is overcome: a tenant that is tried again every minute is not "starting" for its owner. */
+  async #setPhase(name: string, phase: "Provisioning" | "Starting"): Promise<void> {
+    await modify(this.#context.store, "Tenant", name, ({ status }) => {
+      if (status.phase === phase || status.phase === "Failed" || status.move) return false;
+      status.phase = phase;
+      status.reason = "";
+      status.message = "";
+      return true;
+    });
+  }
+
+  async #say(tenant: Tenant, type: "Normal" | "Warning", reason: string, message: string): Promise<void> {
+    await recordEvent(this.#context, { type, reason, object: `Tenant/${tenant.metadata.name}`, message });
+  }
+}

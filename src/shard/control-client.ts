@@ -1,0 +1,131 @@
+import { Pool } from "undici";
+import { z } from "zod";
+
+/** A shard's answers; docs/control-api.md is the contract. */
+const TenantStateSchema = z.object({
+  name: z.string(),
+  serverName: z.string(),
+  epoch: z.number(),
+  phase: z.enum(["starting", "running", "draining", "stopping", "failed", "fenced"]),
+  address: z.string().nullable(),
+  error: z.object({ code: z.string(), message: z.string() }).nullable(),
+});
+export type TenantState = z.infer<typeof TenantStateSchema>;
+
+const ShardStateSchema = z.object({
+  name: z.string(),
+  synapseVersion: z.string(),
+  instance: z.string(),
+  tenants: z.array(TenantStateSchema),
+});
+export type ShardState = z.infer<typeof ShardStateSchema>;
+
+const StopResultSchema = z.object({ absent: z.boolean() });
+
+const LoadSchema = z.object({
+  tenants: z.record(z.string(), z.object({ cpuSeconds: z.number(), requests: z.number() })),
+  process: z.object({ cpuSeconds: z.number(), uptimeSeconds: z.number() }),
+});
+export type ShardLoad = z.infer<typeof LoadSchema>;
+
+export interface Assignment {
+  serverName: string;
+  epoch: number;
+  /** Our part of homeserver.yaml. */
+  base: Record<string, unknown>;
+  /** The user's part, as YAML text. */
+  overrides: string;
+  signingKey: string;
+}
+
+/** The shard answered, and it was a no. `code` is one of docs/control-api.md. */
+export class ShardRefusal extends Error {
+  readonly code: string;
+  readonly status: number;
+  constructor(status: number, code: string, message: string) {
+    super(message);
+    this.name = "ShardRefusal";
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/** The shard did not answer in time, or not at all; what it did is not known. */
+export class ShardUnreachable extends Error {
+  constructor(shard: string, cause: unknown) {
+    super(`shard ${shard} does not answer`, { cause });
+    this.name = "ShardUnreachable";
+  }
+}
+
+/** Speaks to one shard's control API. Every call is bounded in time. */
+export class ControlClient {
+  readonly #shard: string;
+  readonly #pool: Pool;
+  readonly #token: string;
+
+  constructor(shard: string, address: string, token: string) {
+    this.#shard = shard;
+    this.#token = token;
+    this.#pool = new Pool(address, { connections: 16, connect: { timeout: 2_000 } });
+  }
+
+  async state(timeoutMs = 3_000): Promise<ShardState> {
+    return ShardStateSchema.parse(await this.#call("GET", "/v1/shard", undefined, timeoutMs));
+  }
+
+  /** Starts a tenant and waits until it serves. @throws ShardRefusal, ShardUnreachable */
+  async startTenant(name: string, assignment: Assignment, timeoutMs = 60_000): Promise<TenantState> {
+    return TenantStateSchema.parse(await this.#call("PUT", `/v1/tenants/${name}`, assignment, timeoutMs));
+  }
+
+  /** Drains and stops a tenant; fine if it is not there. */
+  async stopTenant(name: string, drainSeconds: number): Promise<{ absent: boolean }> {
+    const answer = await this.#call("DELETE", `/v1/tenants/${name}?drainSeconds=${drainSeconds}`, undefined, (drainSeconds + 20) * 1000);
+    return StopResultSchema.parse(answer);
+  }
+
+  async load(timeoutMs = 3_000): Promise<ShardLoad> {
+    return LoadSchema.parse(await this.#call("GET", "/v1/load", undefined, timeoutMs));
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.destroy();
+  }
+
+  async #call(method: "GET" | "PUT" | "DELETE", path: string, body: unknown, timeoutMs: number): Promise<unknown> {
+    let status: number;
+    let text: string;
+    try {
+      const response = await this.#pool.request({
+        method,
+        path,
+        headers: {
+          authorization: `Bearer ${this.#token}`,
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+        },
+        body: body === undefined ? null : JSON.stringify(body),
+        signal: AbortSignal.timeout(timeoutMs),
+        headersTimeout: timeoutMs,
+        bodyTimeout: timeoutMs,
+      });
+      status = response.statusCode;
+      text = await response.body.text();
+    } catch (error) {
+      throw new ShardUnreachable(this.#shard, error);
+    }
+    const answer = parse(text);
+    if (status === 200) return answer;
+    const problem = z.object({ error: z.object({ code: z.string(), message: z.string() }) }).safeParse(answer);
+    if (problem.success) throw new ShardRefusal(status, problem.data.error.code, problem.data.error.message);
+    throw new ShardRefusal(status, "Unexpected", `shard ${this.#shard} answered ${method} ${path} with status ${status}`);
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,78 @@
+import { parseDocument } from "yaml";
+import type { Tenant, TenantSecretData } from "../model/resources.ts";
+import { hostOf } from "../model/names.ts";
+
+/** What the platform gives every tenant. */
+export interface TenantSurroundings {
+  /** The tenant's URL as clients have it. */
+  publicBaseUrl: string;
+  database: { host: string; port: number; name: string; user: string };
+  /** Directory of its media, reachable by every shard. */
+  mediaPath: string;
+  /** Further certificate authorities for federation, as files. */
+  federationCaFiles: string[];
+  /** Let federation reach addresses of this machine: needed where homeservers are neighbours on it. */
+  allowLocalFederation: boolean;
+}
+
+/** Our part of homeserver.yaml. The user's part comes after it, and wins key by key; the shard adds what is its own (listeners, paths). */
+export function baseHomeserverConfig(tenant: Tenant, secrets: TenantSecretData, where: TenantSurroundings): Record<string, unknown> {
+  return {
+    server_name: tenant.spec.serverName,
+    public_baseurl: where.publicBaseUrl,
+    database: {
+      name: "psycopg2",
+      args: {
+        host: where.database.host,
+        port: where.database.port,
+        dbname: where.database.name,
+        user: where.database.user,
+        password: secrets.databasePassword,
+        cp_min: 1,
+        cp_max: 5,
+      },
+    },
+    media_store_path: where.mediaPath,
+    macaroon_secret_key: secrets.macaroonSecretKey,
+    form_secret: secrets.formSecret,
+    registration_shared_secret: secrets.registrationSharedSecret,
+    report_stats: false,
+    serve_server_wellknown: false,
+    // A key server of somebody else's is a choice of the tenant's, not ours.
+    trusted_key_servers: [],
+    suppress_key_server_warning: true,
+    ...(where.federationCaFiles.length > 0 ? { federation_custom_ca_list: where.federationCaFiles } : {}),
+    ...(where.allowLocalFederation ? { federation_ip_range_blacklist: [] } : {}),
+  };
+}
+
+/** The user's part as an object, or undefined where it is not a YAML mapping (the shard will say what is wrong with it). */
+export function parseOverrides(text: string): Record<string, unknown> | undefined {
+  if (text.trim() === "") return {};
+  const document = parseDocument(text, { uniqueKeys: false });
+  if (document.errors.length > 0) return undefined;
+  const value: unknown = document.toJS();
+  if (value === null) return {};
+  return typeof value === "object" && !Array.isArray(value) ? (value as Record<string, unknown>) : undefined;
+}
+
+/** A database of the user's own, if the overrides name one. */
+export function ownDatabase(text: string): { host: string; port: number; name: string } | undefined {
+  const database = parseOverrides(text)?.["database"];
+  if (typeof database !== "object" || database === null) return undefined;
+  const args = (database as Record<string, unknown>)["args"];
+  const given = typeof args === "object" && args !== null ? (args as Record<string, unknown>) : {};
+  return {
+    host: String(given["host"] ?? ""),
+    port: Number(given["port"] ?? 5432),
+    name: String(given["dbname"] ?? given["database"] ?? ""),
+  };
+}
+
+/** Names in `Host` that lead to the tenant: its server name's host, and that of its public base URL. */
+export function hostsOf(tenant: Tenant): string[] {
+  const hosts = new Set([hostOf(tenant.spec.serverName)]);
+  const url = parseOverrides(tenant.spec.config)?.["public_baseurl"];
+  if (typeof url === "string" && URL.canParse(url)) hosts.add(new URL(url).hostname.toLowerCase());
+  return [...hosts];
+}
