@@ -1,0 +1,40 @@
+import type { MoveReason } from "../model/resources.ts";
+
+/** What the planner may plan for a move; the others (`Requested`, `ConfigChanged`) are begun by the controller itself. */
+export type PlannedMoveReason = Extract<MoveReason, "ShardLost" | "Drain" | "Upgrade" | "Consolidation">;
+
+/**
+ * The planner's output is data: `reason` is one CamelCase word for machines, `message` the evidence in one sentence.
+ * Actions are to be carried out in order: a shard is created before a tenant is assigned to it.
+ */
+export type Action =
+  | { type: "CreateShard"; name: string; version: string; reason: "AllShardsFull"; message: string }
+  | { type: "Assign"; tenant: string; shard: string; reason: "Unassigned" | "ShardGone"; message: string }
+  | { type: "Move"; tenant: string; from: string; to: string; reason: PlannedMoveReason; message: string }
+  | { type: "DrainShard"; shard: string; reason: "Consolidation"; message: string }
+  | { type: "CancelDrain"; shard: string; reason: "PlacesNeeded"; message: string }
+  | { type: "StopShard"; shard: string; reason: "Drained" | "Unused"; message: string }
+  | SetPending
+  | MarkWaiting;
+
+/** No shard has a place for a tenant that has none yet. */
+export interface SetPending {
+  type: "SetPending";
+  tenant: string;
+  reason: "MaxShardsReached";
+  message: string;
+}
+
+/** A tenant that has a shard ought to leave it (`wants`), and there is no place. It stays where it is. */
+export interface MarkWaiting {
+  type: "MarkWaiting";
+  tenant: string;
+  wants: PlannedMoveReason;
+  reason: "MaxShardsReached";
+  message: string;
+}
+
+/** False for the actions that only say why nothing happens: they return with every plan until there is a place. */
+export function changesTheWorld(action: Action): boolean {
+  return action.type !== "SetPending" && action.type !== "MarkWaiting";
+}

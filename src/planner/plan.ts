@@ -1,0 +1,27 @@
+import type { Policy } from "../model/policy.ts";
+import type { Action } from "./actions.ts";
+import { assignTenants } from "./assign.ts";
+import { consolidate } from "./consolidate.ts";
+import { continueConsolidation, evacuate, lostShards, shardsToEmpty } from "./drain.ts";
+import { openLedger } from "./place.ts";
+import type { Snapshot } from "./snapshot.ts";
+import { stopShards } from "./stop.ts";
+import { upgradeTenants } from "./upgrade.ts";
+import { readWorld } from "./world.ts";
+
+/**
+ * What to do next, in order. Pure: the same snapshot, in whichever order its arrays are, gives the same plan. Earlier steps
+ * take places before later ones: tenants that are down come first, tidying up comes last.
+ */
+export function plan(snapshot: Snapshot, policy: Policy): Action[] {
+  const world = readWorld(snapshot, policy);
+  const ledger = openLedger(world);
+  evacuate(ledger, lostShards(world), "ShardLost");
+  assignTenants(ledger);
+  evacuate(ledger, shardsToEmpty(world), "Drain");
+  upgradeTenants(ledger);
+  continueConsolidation(ledger);
+  const stopped = stopShards(ledger);
+  consolidate(ledger, stopped);
+  return ledger.actions;
+}

@@ -1,0 +1,127 @@
+import type { Policy } from "../model/policy.ts";
+import { assignTenants } from "./assign.ts";
+import { evacuate, lostShards, shardsToEmpty, takePlaceAway } from "./drain.ts";
+import { freePlaces, growthPlaces, nextShardName, noPlaceMessage, openLedger, placesOf } from "./place.ts";
+import type { ShardView, Snapshot, TenantView } from "./snapshot.ts";
+import { isUsable, presentVersion, readWorld, wantedVersion, type World } from "./world.ts";
+
+export interface DrainAdmission {
+  fits: boolean;
+  /** Tenants that would have to find a place elsewhere. */
+  needed: number;
+  /** Places elsewhere for them, those of shards that could still be made included. */
+  free: number;
+  /** `""` when it fits, else `NotFound`, `Stopping` or `MaxShardsReached`. */
+  reason: "" | "NotFound" | "Stopping" | "MaxShardsReached";
+  message: string;
+}
+
+/** Whether a shard's tenants all fit elsewhere, so that its drain may begin: what cannot be finished is not begun. */
+export function canDrain(snapshot: Snapshot, policy: Policy, name: string): DrainAdmission {
+  const no = (reason: DrainAdmission["reason"], message: string) => ({
+    fits: false,
+    needed: 0,
+    free: 0,
+    reason,
+    message,
+  });
+  const shard = snapshot.shards.find((candidate) => candidate.name === name);
+  if (!shard) return no("NotFound", `there is no shard ${name}`);
+  if (shard.phase === "Stopping") return no("Stopping", `shard ${name} is being stopped already`);
+  const drained: ShardView = { ...shard, drain: "Requested" };
+  const shards = snapshot.shards.map((candidate) => (candidate === shard ? drained : candidate));
+  const world = readWorld({ ...snapshot, shards }, policy);
+  const ledger = openLedger(world);
+  // Whoever needs a place already goes first, as in a plan.
+  const others = (candidate: ShardView) => candidate !== drained;
+  evacuate(ledger, lostShards(world).filter(others), "ShardLost");
+  assignTenants(ledger);
+  evacuate(ledger, shardsToEmpty(world).filter(others), "Drain");
+
+  const leaving = world.tenants.filter((tenant) => mustLeave(tenant, name));
+  const versions = new Set(leaving.flatMap((tenant) => [wantedVersion(world, tenant), shard.version]));
+  const free = [...versions].reduce(
+    (sum, version) => sum + freePlaces(ledger, version) + growthPlaces(ledger, version),
+    0,
+  );
+  const stuck = leaving.find((tenant) => !takePlaceAway(ledger, tenant));
+  const needed = leaving.length;
+  if (!stuck) return { fits: true, needed, free, reason: "", message: "" };
+  const why = noPlaceMessage(ledger, wantedVersion(world, stuck));
+  const message = `the ${needed} tenants of shard ${name} do not fit elsewhere: ${why}`;
+  return { fits: false, needed, free, reason: "MaxShardsReached", message };
+}
+
+/** Those on the shard, or on their way to it, that are not leaving it anyway. */
+function mustLeave(tenant: TenantView, shard: string): boolean {
+  if (tenant.deleting) return false;
+  return tenant.move ? tenant.move.to === shard : tenant.shard === shard;
+}
+
+export type RefusalReason =
+  | "NotFound"
+  | "Deleting"
+  | "AlreadyMoving"
+  | "NotPlaced"
+  | "ShardNotFound"
+  | "SameShard"
+  | "WrongVersion"
+  | "Draining"
+  | "NotReady"
+  | "ShardFull"
+  | "MaxShardsReached";
+
+export type Target = { shard: string } | { create: string } | { refused: RefusalReason; message: string };
+
+/**
+ * Where a tenant goes that a user wants moved: to `to` if it can take it, or else to the fullest other shard with a free
+ * place (rather one that answers already), or else to a new shard, which the caller then makes.
+ */
+export function chooseTarget(snapshot: Snapshot, policy: Policy, name: string, to?: string): Target {
+  const world = readWorld(snapshot, policy);
+  const tenant = snapshot.tenants.find((candidate) => candidate.name === name);
+  if (!tenant) return refused("NotFound", `there is no tenant ${name}`);
+  if (tenant.deleting) return refused("Deleting", `tenant ${name} is being deleted`);
+  if (tenant.move)
+    return refused("AlreadyMoving", `tenant ${name} is moving already, from ${tenant.move.from} to ${tenant.move.to}`);
+  if (tenant.shard === undefined) return refused("NotPlaced", `tenant ${name} has no shard yet`);
+  return to === undefined ? chooseBest(world, tenant) : checkTarget(world, tenant, to);
+}
+
+function checkTarget(world: World, tenant: TenantView, to: string): Target {
+  const shard = world.shardByName.get(to);
+  const version = wantedVersion(world, tenant);
+  if (!shard) return refused("ShardNotFound", `there is no shard ${to}`);
+  if (to === tenant.shard) return refused("SameShard", `tenant ${tenant.name} is on shard ${to} already`);
+  if (shard.version !== version)
+    return refused("WrongVersion", `shard ${to} runs Synapse ${shard.version}, tenant ${tenant.name} wants ${version}`);
+  if (shard.drain !== undefined || shard.phase === "Draining")
+    return refused("Draining", `shard ${to} is being drained`);
+  if (shard.phase !== "Ready") return refused("NotReady", `shard ${to} is ${shard.phase}, not Ready`);
+  const taken = world.occupied.get(to) ?? 0;
+  if (taken >= world.policy.maxTenantsPerShard)
+    return refused("ShardFull", `shard ${to} has ${taken} of at most ${world.policy.maxTenantsPerShard} tenants`);
+  return { shard: to };
+}
+
+function chooseBest(world: World, tenant: TenantView): Target {
+  const version = wantedVersion(world, tenant);
+  const load = (shard: ShardView) => world.occupied.get(shard.name) ?? 0;
+  const [best] = (world.shardsOfVersion.get(version) ?? [])
+    .filter((shard) => isUsable(shard) && shard.name !== tenant.shard && load(shard) < world.policy.maxTenantsPerShard)
+    .toSorted((a, b) => Number(b.phase === "Ready") - Number(a.phase === "Ready") || load(b) - load(a));
+  if (best) return { shard: best.name };
+  const ledger = openLedger(world);
+  const create = nextShardName(ledger, placesOf(ledger, version));
+  if (create !== undefined) return { create };
+  const other = presentVersion(world, tenant) === version ? "other " : "";
+  const { maxShardsPerSynapseImageTag } = world.policy;
+  return refused(
+    "MaxShardsReached",
+    `no ${other}shard of Synapse ${version} has a free place, and no more than ${maxShardsPerSynapseImageTag} may exist`,
+  );
+}
+
+function refused(reason: RefusalReason, message: string): Target {
+  return { refused: reason, message };
+}

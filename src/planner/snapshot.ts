@@ -1,0 +1,34 @@
+import type { ShardPhase } from "../model/resources.ts";
+
+/** All that the planner knows of the world. The order of the arrays has no meaning. */
+export interface Snapshot {
+  /** Milliseconds since the epoch; the planner reads no clock. */
+  now: number;
+  tenants: TenantView[];
+  shards: ShardView[];
+}
+
+export interface TenantView {
+  name: string;
+  /** The Synapse release it shall run. */
+  version: string;
+  /** The shard that has, or shall have, it. */
+  shard?: string;
+  /** A move under way; `from` equals `to` when it only restarts. */
+  move?: { from: string; to: string };
+  deleting: boolean;
+  /** A release it cannot be moved to: while it equals `version`, the tenant stays on the release it has. */
+  refusedVersion?: string;
+  /** Milliseconds since the epoch: no move before (backoff after a move that failed). Its place is kept all the same. */
+  moveNotBefore?: number;
+}
+
+export interface ShardView {
+  /** `<version>-<index>` */
+  name: string;
+  version: string;
+  phase: ShardPhase;
+  drain?: "Consolidation" | "Requested";
+  /** Milliseconds since the epoch: when a tenant was last assigned to it or left it; else when it was created. */
+  lastAssignmentChange: number;
+}
