@@ -158,7 +158,7 @@ export class TenantReconciler {
     await this.#setPhase(name, "Provisioning");
     // The secret first: a database whose password nobody knows could only be thrown away.
     const kept = await store.readSecret(name);
-    const secrets = kept ?? newTenantSecrets();
+    const secrets = kept ?? newTenantSecrets(tenant.spec.serverName);
     if (!kept) await store.writeSecret(name, secrets);
     if (ownDatabase(tenant.spec.config)) {
       await modify(store, "Tenant", name, ({ status }) => void (status.provisioned = true));

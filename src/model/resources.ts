@@ -159,6 +159,8 @@ export type Shard = Resource<"Shard", ShardSpec, ShardStatus>;
 
 /** What must not be seen: one per tenant, same name. Never logged, never in an event, never in an API answer. */
 export interface TenantSecretData {
+  /** Whose keys these are: they outlive a tenant that was deleted without its data. */
+  serverName: string;
   /** Content of Synapse's signing key file: `ed25519 a_XXXX <base64 seed>`. */
   signingKey: string;
   macaroonSecretKey: string;

@@ -2,8 +2,9 @@ import { randomBytes } from "node:crypto";
 import type { TenantSecretData } from "../model/resources.ts";
 
 /** Fresh secrets for a new tenant. */
-export function newTenantSecrets(): TenantSecretData {
+export function newTenantSecrets(serverName: string): TenantSecretData {
   return {
+    serverName,
     signingKey: newSigningKey(),
     macaroonSecretKey: token(),
     formSecret: token(),

@@ -1,0 +1,298 @@
+import { randomUUID } from "node:crypto";
+import { UserError } from "../model/errors.ts";
+import { hostOf, serverNameProblem, tenantNameProblem } from "../model/names.ts";
+import type { ImageFacts } from "../launcher/launcher.ts";
+import type { ClusterEvent, Move, Shard, Tenant, TenantSpec, TenantStatus } from "../model/resources.ts";
+import { canDrain, chooseTarget } from "../planner/requests.ts";
+import { modify } from "../store/store.ts";
+import { hostsOf, ownDatabase } from "../tenant/homeserver-config.ts";
+import { recordEvent, type ControllerContext } from "./context.ts";
+import { followEvents } from "./event-stream.ts";
+import { createShard, snapshotOf } from "./planning.ts";
+import { registerUser } from "./register-user.ts";
+import type {
+  ClusterService,
+  ClusterStatus,
+  CreateTenantRequest,
+  LogOptions,
+  RegisterUserRequest,
+  ShardOverview,
+  UpdateTenantRequest,
+} from "./service.ts";
+
+export interface ServiceSettings {
+  version: string;
+  /** The release of tenants that name none. */
+  synapseVersion: string;
+  baseDomain: string;
+  urlOf(tenant: Tenant): string;
+}
+
+const NEW_TENANT: TenantStatus = {
+  phase: "Pending",
+  reason: "",
+  message: "",
+  epoch: 0,
+  observedGeneration: 0,
+  provisioned: false,
+  failures: 0,
+};
+
+/** The controller's offer to people: checks what they ask for and writes it down; the reconcilers do the rest. */
+export class LocalClusterService implements ClusterService {
+  readonly #context: ControllerContext;
+  readonly #settings: ServiceSettings;
+  readonly #startedAt = new Date().toISOString();
+
+  constructor(context: ControllerContext, settings: ServiceSettings) {
+    this.#context = context;
+    this.#settings = settings;
+  }
+
+  async createTenant(request: CreateTenantRequest): Promise<Tenant> {
+    const { store } = this.#context;
+    const { name } = request;
+    const serverName = request.serverName ?? `${name}.${this.#settings.baseDomain}`;
+    const problem = tenantNameProblem(name) ?? serverNameProblem(serverName);
+    if (problem !== undefined) throw new UserError("InvalidInput", problem);
+    const spec: TenantSpec = {
+      serverName,
+      synapseVersion: request.synapseVersion ?? this.#settings.synapseVersion,
+      config: request.config ?? "",
+      reclaimPolicy: "Retain",
+    };
+    const others = await store.list("Tenant");
+    if (others.some((other) => other.metadata.name === name)) throw new UserError("AlreadyExists", `there is a tenant named ${name} already`);
+    this.#refuseClash(name, spec, others);
+    await this.#release(spec.synapseVersion);
+    await this.#refuseForeignKeptData(name, spec);
+    const tenant = await store.create("Tenant", name, spec, { ...NEW_TENANT });
+    await recordEvent(this.#context, { type: "Normal", reason: "Created", object: `Tenant/${name}`, message: `${name} was created for ${serverName}` });
+    return tenant;
+  }
+
+  async updateTenant(name: string, request: UpdateTenantRequest): Promise<Tenant> {
+    const { store, databases } = this.#context;
+    const present = await this.getTenant(name);
+    if (present.metadata.deletionTimestamp !== undefined) throw new UserError("Conflict", `tenant ${name} is being deleted`);
+    const { synapseVersion, config } = request;
+    if (config !== undefined) this.#refuseClash(name, { ...present.spec, config }, await store.list("Tenant"));
+    if (synapseVersion !== undefined && synapseVersion !== present.spec.synapseVersion && present.status.provisioned) {
+      const facts = await this.#release(synapseVersion);
+      const secrets = await store.readSecret(name);
+      const stored = secrets && (await databases.describe(present, secrets));
+      if (stored && stored.schemaCompatVersion > facts.schemaVersion) {
+        throw new UserError(
+          "SchemaTooNew",
+          `${name} cannot go to Synapse ${synapseVersion}: that release knows database schemas up to ${facts.schemaVersion}, and this ` +
+            `database can only be read from schema ${stored.schemaCompatVersion} on`,
+        );
+      }
+    }
+    const updated = await modify(store, "Tenant", name, ({ spec, status }) => {
+      if (synapseVersion !== undefined) spec.synapseVersion = synapseVersion;
+      if (config !== undefined) spec.config = config;
+      delete status.refusedVersion;
+      delete status.moveNotBefore;
+      delete status.retryAt;
+    });
+    return updated ?? this.getTenant(name);
+  }
+
+  async deleteTenant(name: string, options: { purge: boolean }): Promise<Tenant> {
+    const deleted = await modify(this.#context.store, "Tenant", name, ({ spec, metadata }) => {
+      if (options.purge) spec.reclaimPolicy = "Delete";
+      metadata.deletionTimestamp ??= new Date().toISOString();
+    });
+    return deleted ?? this.getTenant(name);
+  }
+
+  async getTenant(name: string): Promise<Tenant> {
+    const tenant = await this.#context.store.get("Tenant", name);
+    if (!tenant) throw new UserError("NotFound", `there is no tenant ${name}`);
+    return tenant;
+  }
+
+  listTenants(): Promise<Tenant[]> {
+    return this.#context.store.list("Tenant");
+  }
+
+  async moveTenant(name: string, to?: string): Promise<Move> {
+    const { store, policy } = this.#context;
+    const tenant = await this.getTenant(name);
+    const { status } = tenant;
+    if (status.move) throw new UserError("Conflict", `tenant ${name} is being moved already, from ${status.move.from} to ${status.move.to}`);
+    if (status.phase !== "Running" || status.shard === undefined) {
+      throw new UserError("Conflict", `tenant ${name} is ${status.phase}; only a running tenant can be moved`);
+    }
+    const choice = chooseTarget(await snapshotOf(store), policy, name, to);
+    if ("refused" in choice) throw new UserError(choice.refused === "ShardNotFound" ? "NotFound" : "NoPlace", choice.message);
+    const target = "create" in choice ? choice.create : choice.shard;
+    if ("create" in choice) await createShard(this.#context, target, tenant.spec.synapseVersion, `for the move of ${name}`);
+    const move: Move = { id: randomUUID(), from: status.shard, to: target, reason: "Requested", step: "Preparing", requestedAt: new Date().toISOString() };
+    const written = await modify(store, "Tenant", name, (t) => {
+      if (t.status.move || t.metadata.resourceVersion !== tenant.metadata.resourceVersion) return false;
+      t.status.move = move;
+      t.status.phase = "Moving";
+      return true;
+    });
+    if (written?.status.move?.id !== move.id) throw new UserError("Conflict", `tenant ${name} changed meanwhile; try again`);
+    await modify(store, "Shard", target, (shard) => void (shard.status.lastAssignmentChange = move.requestedAt));
+    return move;
+  }
+
+  async registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }> {
+    const tenant = await this.getTenant(name);
+    const { address, phase } = tenant.status;
+    const secrets = await this.#context.store.readSecret(name);
+    if (phase !== "Running" || address === undefined || !secrets) {
+      throw new UserError("Unavailable", `tenant ${name} is ${phase}; users can be registered while it runs`);
+    }
+    return registerUser(address, tenant.spec.serverName, secrets.registrationSharedSecret, request);
+  }
+
+  async *tenantLog(name: string, options: LogOptions): AsyncIterable<string> {
+    const tenant = await this.getTenant(name);
+    const shard = tenant.status.shard;
+    if (shard === undefined) throw new UserError("Conflict", `tenant ${name} is on no shard, so it has no log`);
+    const { serverName } = tenant.spec;
+    const mine = (line: string) => line.includes(JSON.stringify(serverName)) || line.includes(serverName);
+    // The shard's log is everybody's: the last lines of this tenant may lie far back.
+    const { tail = 100, follow, signal } = options;
+    const last: string[] = [];
+    for await (const line of this.#context.launcher.log(shard, { signal })) {
+      if (!mine(line)) continue;
+      last.push(line);
+      if (last.length > tail) last.shift();
+    }
+    yield* last;
+    if (!follow) return;
+    for await (const line of this.#context.launcher.log(shard, { tail: 0, follow: true, signal })) if (mine(line)) yield line;
+  }
+
+  async listShards(): Promise<ShardOverview[]> {
+    const { store, policy } = this.#context;
+    const tenants = await store.list("Tenant");
+    return (await store.list("Shard")).map((shard) => ({
+      shard,
+      tenants: tenants.filter((t) => t.status.shard === shard.metadata.name).map((t) => t.metadata.name),
+      capacity: policy.maxTenantsPerShard,
+    }));
+  }
+
+  async getShard(name: string): Promise<ShardOverview> {
+    const found = (await this.listShards()).find(({ shard }) => shard.metadata.name === name);
+    if (!found) throw new UserError("NotFound", `there is no shard ${name}`);
+    return found;
+  }
+
+  async drainShard(name: string): Promise<Shard> {
+    const { store, policy } = this.#context;
+    const { shard } = await this.getShard(name);
+    if (shard.spec.drain === "Requested") return shard;
+    const answer = canDrain(await snapshotOf(store), policy, name);
+    if (!answer.fits) throw new UserError("NoPlace", answer.message);
+    const drained = await modify(store, "Shard", name, ({ spec }) => void (spec.drain = "Requested"));
+    await recordEvent(this.#context, { type: "Normal", reason: "DrainRequested", object: `Shard/${name}`, message: `shard ${name} is drained as requested` });
+    return drained ?? shard;
+  }
+
+  async *shardLog(name: string, options: LogOptions): AsyncIterable<string> {
+    await this.getShard(name);
+    yield* this.#context.launcher.log(name, { tail: options.tail ?? 100, follow: options.follow, signal: options.signal });
+  }
+
+  async status(): Promise<ClusterStatus> {
+    const { store, policy, feed } = this.#context;
+    const tenants = await store.list("Tenant");
+    const shards = await store.list("Shard");
+    const byPhase: Record<string, number> = {};
+    for (const { status } of tenants) byPhase[status.phase] = (byPhase[status.phase] ?? 0) + 1;
+    const ofTag = (version: string) => {
+      const own = shards.filter((shard) => shard.spec.synapseVersion === version);
+      const names = new Set(own.map((shard) => shard.metadata.name));
+      const held = tenants.filter((t) => t.status.shard !== undefined && names.has(t.status.shard)).length;
+      const capacity = policy.maxShardsPerSynapseImageTag * policy.maxTenantsPerShard;
+      const full = held >= own.length * policy.maxTenantsPerShard;
+      return { version, shards: own.length, tenants: held, capacity, saturated: full && own.length >= policy.maxShardsPerSynapseImageTag };
+    };
+    const tags = [...new Set([...shards.map((s) => s.spec.synapseVersion), ...tenants.map((t) => t.spec.synapseVersion)])].toSorted();
+    const recent = tenants.flatMap((t) => (t.status.lastMove ? [{ tenant: t.metadata.name, result: t.status.lastMove }] : []));
+    return {
+      version: this.#settings.version,
+      startedAt: this.#startedAt,
+      policy,
+      synapseVersion: this.#settings.synapseVersion,
+      tenants: { total: tenants.length, byPhase },
+      imageTags: tags.map(ofTag),
+      movesInProgress: tenants.flatMap((t) => (t.status.move ? [{ tenant: t.metadata.name, move: t.status.move }] : [])),
+      recentMoves: recent.toSorted((a, b) => b.result.finishedAt.localeCompare(a.result.finishedAt)).slice(0, 10),
+      gateways: feed.gateways(),
+      problems: problemsOf(tenants, shards, feed.gateways().length),
+    };
+  }
+
+  events(options: { after?: number; object?: string; follow?: boolean; signal?: AbortSignal }): AsyncIterable<ClusterEvent> {
+    return followEvents(this.#context.store, options);
+  }
+
+  urlOf(tenant: Tenant): string {
+    return this.#settings.urlOf(tenant);
+  }
+
+  /** Makes sure that there is such a release before anything is promised; may take a minute to install it. @throws UserError UnknownVersion */
+  async #release(version: string): Promise<ImageFacts> {
+    const { databases, launcher } = this.#context;
+    const known = databases.facts(version);
+    if (known) return known;
+    const facts = await launcher.prepareImage(version, () => {});
+    databases.learn(facts);
+    return facts;
+  }
+
+  /** Two tenants of one host or one database would be two owners of one thing. */
+  #refuseClash(name: string, spec: TenantSpec, tenants: Tenant[]): void {
+    const wanted = { metadata: { name }, spec } as Tenant;
+    const hosts = new Set(hostsOf(wanted));
+    const database = databaseKey(ownDatabase(spec.config));
+    for (const other of tenants) {
+      if (other.metadata.name === name) continue;
+      if (hostOf(other.spec.serverName) === hostOf(spec.serverName)) {
+        throw new UserError("AlreadyExists", `server name ${spec.serverName} belongs to tenant ${other.metadata.name} already`);
+      }
+      const shared = hostsOf(other).find((host) => hosts.has(host));
+      if (shared !== undefined) throw new UserError("AlreadyExists", `host ${shared} belongs to tenant ${other.metadata.name} already`);
+      const theirs = databaseKey(ownDatabase(other.spec.config) ?? this.#context.databases.address(other.metadata.name));
+      if (database !== undefined && database === theirs) {
+        throw new UserError("AlreadyExists", `the database named in the configuration belongs to tenant ${other.metadata.name} already`);
+      }
+    }
+  }
+
+  /** Data that was kept from a deleted tenant is continued only under the same server name: its user ids end in it. */
+  async #refuseForeignKeptData(name: string, spec: TenantSpec): Promise<void> {
+    const kept = await this.#context.store.readSecret(name);
+    if (kept?.serverName !== undefined && kept.serverName !== spec.serverName) {
+      throw new UserError(
+        "AlreadyExists",
+        `database and media of a deleted tenant ${name} with server name ${kept.serverName} are kept; create it with that server name, or choose another name`,
+      );
+    }
+  }
+}
+
+function databaseKey(database: { host: string; port: number; name: string } | undefined): string | undefined {
+  if (!database || database.name === "") return undefined;
+  const host = ["localhost", "::1", ""].includes(database.host) ? "127.0.0.1" : database.host.toLowerCase();
+  return `${host}:${database.port}/${database.name}`;
+}
+
+function problemsOf(tenants: Tenant[], shards: Shard[], gateways: number): string[] {
+  return [
+    ...tenants.filter((t) => t.status.message !== "").map((t) => `tenant ${t.metadata.name} is ${t.status.phase} (${t.status.reason}): ${t.status.message}`),
+    ...shards
+      .filter((s) => s.status.phase === "Failed" || s.status.phase === "Lost")
+      .map((s) => `shard ${s.metadata.name} is ${s.status.phase} (${s.status.reason}): ${s.status.message}`),
+    ...(gateways === 0 ? ["no gateway is connected"] : []),
+  ];
+}

@@ -1,0 +1,84 @@
+import { messageOf } from "../model/errors.ts";
+import type { Change } from "../store/store.ts";
+import type { ControllerContext } from "./context.ts";
+import { TenantDeletion } from "./deletion.ts";
+import { Mover } from "./move.ts";
+import { Planning } from "./planning.ts";
+import { routeOf } from "./routes.ts";
+import { ShardReconciler } from "./shards.ts";
+import { TenantReconciler } from "./tenants.ts";
+import { updateGauges } from "./gauges.ts";
+import { exponential, WorkQueue } from "./work-queue.ts";
+
+/** The planner also runs without cause: time alone makes shards due for consolidation, and waiting tenants for retry. */
+const PLAN_EVERY_MS = 2_000;
+/** Changes that come together are planned together. */
+const PLAN_DELAY_MS = 20;
+/** A tenant's slot is held while it starts; a database that never answers holds one for half a minute, and must not hold up others. */
+const TENANTS_AT_ONCE = 64;
+const SHARDS_AT_ONCE = 64;
+
+/**
+ * The control loops. The store's changes drive them: the planner decides and writes its decisions to the store; the reconcilers
+ * of shards and tenants make the world match.
+ */
+export class Controller {
+  readonly #context: ControllerContext;
+  readonly #shards: ShardReconciler;
+  readonly #mover: Mover;
+  readonly #shardQueue: WorkQueue;
+  readonly #tenantQueue: WorkQueue;
+  readonly #planQueue: WorkQueue;
+  #unwatch: () => void = () => {};
+
+  constructor(context: ControllerContext) {
+    this.#context = context;
+    this.#shards = new ShardReconciler(context, (tenant) => this.#tenantQueue.add(tenant));
+    this.#mover = new Mover(context, this.#shards);
+    const tenants = new TenantReconciler(context, this.#shards, this.#mover, new TenantDeletion(context, this.#shards));
+    const planning = new Planning(context);
+    this.#shardQueue = this.#queue("Shard", SHARDS_AT_ONCE, (name) => this.#shards.reconcile(name));
+    this.#tenantQueue = this.#queue("Tenant", TENANTS_AT_ONCE, (name) => tenants.reconcile(name));
+    this.#planQueue = this.#queue("Plan", 1, async () => {
+      const changes = await planning.pass();
+      await updateGauges(context);
+      return changes > 0 ? PLAN_DELAY_MS : PLAN_EVERY_MS;
+    });
+  }
+
+  /** Publishes the routes as they were left, so that a gateway that asks gets them all, then starts the loops. */
+  async start(): Promise<void> {
+    const { store, feed } = this.#context;
+    for (const tenant of await store.list("Tenant")) feed.publish(routeOf(tenant));
+    this.#unwatch = store.watch((change) => this.#changed(change));
+    for (const shard of await store.list("Shard")) this.#shardQueue.add(shard.metadata.name);
+    for (const tenant of await store.list("Tenant")) this.#tenantQueue.add(tenant.metadata.name);
+    this.#planQueue.add("plan");
+  }
+
+  /** Ends the loops after what they are at; shards and tenants stay as they are. */
+  async stop(): Promise<void> {
+    this.#unwatch();
+    await Promise.all([this.#planQueue.close(), this.#tenantQueue.close(), this.#shardQueue.close()]);
+    await this.#mover.close();
+    await this.#shards.close();
+  }
+
+  #changed(change: Change): void {
+    if (change.kind === "Shard") this.#shardQueue.add(change.resource.metadata.name);
+    else this.#tenantQueue.add(change.resource.metadata.name);
+    this.#planQueue.addAfter("plan", PLAN_DELAY_MS);
+  }
+
+  #queue(kind: string, concurrency: number, handler: (key: string) => Promise<number | void>): WorkQueue {
+    const { log, metrics } = this.#context;
+    return new WorkQueue(handler, {
+      concurrency,
+      retryDelay: exponential(200, 30_000),
+      onError: (key, error, attempt) => {
+        metrics.reconcileErrors.inc({ kind });
+        log.error({ kind, key, attempt, err: error, why: messageOf(error) }, "reconciliation failed, trying again");
+      },
+    });
+  }
+}
