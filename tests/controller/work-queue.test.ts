@@ -1,0 +1,72 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect, it } from "vitest";
+import { exponential, WorkQueue } from "../../src/controller/work-queue.ts";
+
+const options = { concurrency: 4, retryDelay: () => 5, onError: () => {} };
+
+it("prevents two hands on one object: a key never runs twice at a time, and runs again if added meanwhile", async () => {
+  let running = 0;
+  let most = 0;
+  let runs = 0;
+  const queue = new WorkQueue(async () => {
+    most = Math.max(most, ++running);
+    runs += 1;
+    await sleep(10);
+    running -= 1;
+  }, options);
+  queue.add("a");
+  await sleep(2);
+  for (let n = 0; n < 10; n++) queue.add("a");
+  await expect.poll(() => runs).toBe(2);
+  await sleep(40);
+  expect({ most, runs }).toEqual({ most: 1, runs: 2 });
+  await queue.close();
+});
+
+it("prevents a waiting key from holding up others: keys run side by side up to the bound", async () => {
+  let most = 0;
+  const running = new Set<string>();
+  const queue = new WorkQueue(async (key) => {
+    running.add(key);
+    most = Math.max(most, running.size);
+    await sleep(20);
+    running.delete(key);
+  }, options);
+  for (const key of ["a", "b", "c", "d", "e", "f"]) queue.add(key);
+  await expect.poll(() => most).toBe(4);
+  await queue.close();
+  expect(running.size).toBe(0);
+});
+
+it("prevents giving up: a handler that throws is tried again until it succeeds, and its attempts are counted", async () => {
+  const attempts: number[] = [];
+  let runs = 0;
+  const queue = new WorkQueue(
+    async () => {
+      if (++runs < 4) throw new Error("no");
+    },
+    { ...options, onError: (_key, _error, attempt) => attempts.push(attempt) },
+  );
+  queue.add("a");
+  await expect.poll(() => runs).toBe(4);
+  expect(attempts).toEqual([1, 2, 3]);
+  await queue.close();
+});
+
+it("prevents delays from piling up: of two times the earlier one counts, and add() overtakes both", async () => {
+  let runs = 0;
+  const queue = new WorkQueue(async () => void runs++, options);
+  queue.addAfter("a", 10_000);
+  queue.addAfter("a", 10);
+  await expect.poll(() => runs).toBe(1);
+  queue.addAfter("b", 10_000);
+  queue.add("b");
+  await expect.poll(() => runs).toBe(2);
+  await queue.close();
+});
+
+it("prevents retries in step and overflow: delays double, are spread, and are bounded", () => {
+  const delay = exponential(100, 1000, () => 1);
+  expect([1, 2, 3, 4, 5, 1000].map(delay)).toEqual([100, 200, 400, 800, 1000, 1000]);
+  expect(exponential(100, 1000, () => 0)(1)).toBe(80);
+});
