@@ -1,0 +1,133 @@
+/** The controller's process on one machine: the composition root of store, launcher, databases, loops and API. */
+import { mkdirSync, readFileSync } from "node:fs";
+import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { pino } from "pino";
+import { collectDefaultMetrics, Registry } from "prom-client";
+import { startApi } from "../api/server.ts";
+import { LocalClusterService } from "../controller/cluster-service.ts";
+import { DEFAULT_TIMING, type ControllerContext } from "../controller/context.ts";
+import { Controller } from "../controller/controller.ts";
+import { createControllerMetrics } from "../controller/metrics.ts";
+import { PostgresTenantDatabases } from "../controller/postgres-tenant-databases.ts";
+import { RouteFeed } from "../controller/route-feed.ts";
+import { LocalLauncher } from "../launcher/local-launcher.ts";
+import { policyOf } from "../model/cluster-config.ts";
+import type { Tenant } from "../model/resources.ts";
+import { LocalStore } from "../store/local-store.ts";
+import { parseOverrides } from "../tenant/homeserver-config.ts";
+import { type ControllerConfig, ControllerConfigSchema } from "./controller-config.ts";
+import { exitWithParent } from "./parent.ts";
+import { ensureSynapse } from "./toolchain.ts";
+
+const ROOT = resolve(import.meta.dirname, "../..");
+const STOP_SECONDS = 20;
+
+async function main(): Promise<void> {
+  const configFile = process.argv[process.argv.indexOf("--config") + 1];
+  if (configFile === undefined) throw new Error("usage: controller-main --config FILE");
+  const config = ControllerConfigSchema.parse(JSON.parse(readFileSync(configFile, "utf8")));
+  const log = pino({ level: "info" }, pino.destination({ dest: config.logFile, append: true, sync: true }));
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry, prefix: "synapse_shards_controller_" });
+  const store = new LocalStore(join(config.dataDir, "store.db"));
+  const launcher = new LocalLauncher({
+    directory: join(config.dataDir, "shards"),
+    runtimePath: ROOT,
+    installSynapse: (version, onProgress) => ensureSynapse(version, { cacheDir: config.cacheDir, onProgress }),
+  });
+  const databases = new PostgresTenantDatabases({
+    server: { ...config.postgres, password: secretIn(config.postgres.passwordFile) },
+    runtimePath: ROOT,
+    installSynapse: (version) => ensureSynapse(version, { cacheDir: config.cacheDir, onProgress: () => {} }),
+  });
+  const context: ControllerContext = {
+    store,
+    launcher,
+    databases,
+    feed: new RouteFeed(),
+    policy: policyOf(config.cluster),
+    timing: { ...DEFAULT_TIMING, shardLostAfter: config.cluster.shardLostAfterSeconds },
+    metrics: createControllerMetrics(registry),
+    log,
+    surroundings: (tenant) => surroundingsOf(config, databases, tenant),
+    removeMedia: (tenant) => rm(mediaPath(config, tenant), { recursive: true, force: true }),
+  };
+  mkdirSync(join(config.dataDir, "media"), { recursive: true, mode: 0o700 });
+  const controller = new Controller(context);
+  await controller.start();
+  const { version } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8")) as { version: string };
+  const service = new LocalClusterService(context, {
+    version,
+    synapseVersion: config.cluster.synapseVersion,
+    baseDomain: config.cluster.baseDomain,
+    urlOf: (tenant) => urlOf(config, tenant),
+  });
+
+  let ending: Promise<void> | undefined;
+  const end = (stopShards: boolean): Promise<void> => (ending ??= shutDown(stopShards));
+  const api = await startApi({
+    service,
+    routeFeed: context.feed,
+    ...config.api,
+    apiToken: secretIn(config.apiTokenFile),
+    gatewayToken: secretIn(config.gatewayTokenFile),
+    metrics: registry,
+    logger: log,
+    onShutdown: () => end(true),
+  });
+  await writeFile(`${config.readyFile}.new`, JSON.stringify({ pid: process.pid, apiUrl: api.url }), { mode: 0o600 });
+  await rename(`${config.readyFile}.new`, config.readyFile);
+  log.info({ url: api.url }, "controller is up");
+
+  /** Loops first, so that nobody starts again what is being stopped. */
+  async function shutDown(stopShards: boolean): Promise<void> {
+    log.info({ stopShards }, "controller stops");
+    await controller.stop();
+    if (stopShards) {
+      const shards = await store.list("Shard");
+      await Promise.all(shards.map((shard) => launcher.stop(shard.metadata.name, STOP_SECONDS)));
+    }
+    context.feed.close();
+    await api.close();
+    await databases.close();
+    await store.close();
+    process.exit(0);
+  }
+  // Asked to end without a word about the shards, it leaves them serving: the next controller finds them.
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void end(false));
+  exitWithParent();
+}
+
+function surroundingsOf(config: ControllerConfig, databases: PostgresTenantDatabases, tenant: Tenant) {
+  const name = tenant.metadata.name;
+  return {
+    publicBaseUrl: `${urlOf(config, tenant)}/`,
+    database: databases.address(name),
+    mediaPath: mediaPath(config, name),
+    federationCaFiles: [config.caCertificate],
+    allowLocalFederation: config.cluster.baseDomain === "localhost",
+  };
+}
+
+function mediaPath(config: ControllerConfig, tenant: string): string {
+  return join(config.dataDir, "media", tenant);
+}
+
+/** The tenant's URL for clients: its own word for it, or the gateway's port under its host name. */
+function urlOf(config: ControllerConfig, tenant: Tenant): string {
+  const own = parseOverrides(tenant.spec.config)?.["public_baseurl"];
+  if (typeof own === "string" && URL.canParse(own)) return own.replace(/\/$/, "");
+  const url = new URL(config.gatewayUrls.http);
+  url.hostname = tenant.spec.serverName.replace(/:\d+$/, "");
+  return url.origin;
+}
+
+function secretIn(file: string): string {
+  return readFileSync(file, "utf8").trim();
+}
+
+main().catch((error: unknown) => {
+  console.error(error);
+  process.exit(1);
+});

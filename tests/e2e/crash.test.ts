@@ -1,0 +1,119 @@
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Cluster, until } from "./support/cluster.ts";
+import { withConfig } from "./support/fixtures.ts";
+import { messagesOf, newUser, type TestUser } from "./support/matrix.ts";
+
+let cluster: Cluster;
+let user: TestUser;
+let room: string;
+beforeAll(async () => {
+  cluster = await Cluster.start({ maxTenantsPerShard: 3, avgShardsLoadRedistributionThreshold: 0 });
+  const config = await withConfig(cluster);
+  await cluster.createTenant("clinic-a", ...config);
+  await cluster.createTenant("clinic-b", ...config);
+  user = await newUser(cluster, "clinic-a", "alice");
+  room = (await user.client.createRoom({})).room_id;
+});
+afterAll(() => cluster?.destroy());
+
+/** Sends messages until stopped, whatever happens; tells which were acknowledged. */
+function sender(prefix: string): { stop(): Promise<string[]> } {
+  const acknowledged: string[] = [];
+  let going = true;
+  const loop = (async () => {
+    for (let n = 0; going; n++) {
+      try {
+        await user.client.sendEvent(room, null, "m.room.message" as never, { msgtype: "m.text", body: `${prefix} ${n}` } as never, `${prefix}-${n}`);
+        acknowledged.push(`${prefix} ${n}`);
+      } catch {
+        // Not acknowledged, so nothing was promised.
+      }
+      await sleep(20);
+    }
+  })();
+  return {
+    stop: async () => {
+      going = false;
+      await loop;
+      return acknowledged;
+    },
+  };
+}
+
+/** Nothing acknowledged is lost or doubled, and each tenant runs on exactly one shard. */
+async function expectWhole(acknowledged: string[]): Promise<void> {
+  await until("both tenants run", async () => (await cluster.tenants()).every((row) => row.phase === "Running"));
+  const stored = await until("the tenant answers", () => messagesOf(user, room));
+  for (const body of acknowledged) expect(stored.filter((b) => b === body), body).toHaveLength(1);
+  const runningOn: string[] = [];
+  for (const shard of await cluster.shards()) {
+    const { tenants } = (await cluster.shardState(shard.name)) as { tenants: { name: string; phase: string }[] };
+    runningOn.push(...tenants.filter((t) => t.phase === "running").map((t) => t.name));
+  }
+  expect(runningOn.toSorted()).toEqual(["clinic-a", "clinic-b"]);
+}
+
+it("prevents an outage that needs a person: after kill -9 of a shard its tenants serve again", async () => {
+  const sending = sender("shard");
+  await sleep(1_000);
+  const { shard } = await cluster.tenant("clinic-a");
+  const pid = await cluster.shardPid(shard!);
+  process.kill(pid, "SIGKILL");
+  await until("another process runs the shard", async () => (await cluster.shardPid(shard!)) !== pid);
+  await until("it answers", () => user.client.whoami());
+  await sleep(1_000);
+  await expectWhole(await sending.stop());
+});
+
+it("prevents an outage by the controller's end: tenants serve without it, and it comes back and goes on", async () => {
+  const pid = await cluster.processPid("controller");
+  const sending = sender("controller");
+  await sleep(500);
+  const failuresBefore = user.failures.length;
+  process.kill(pid, "SIGKILL");
+  await sleep(500);
+  await until("another controller runs", async () => (await cluster.processPid("controller")) !== pid);
+  expect((await cluster.move("clinic-a")).failedRequests).toBe(0);
+  const acknowledged = await sending.stop();
+  expect(user.failures.slice(failuresBefore)).toEqual([]);
+  await expectWhole(acknowledged);
+});
+
+it("prevents a move that hangs: a controller killed at any point of one is followed by one that ends it", async () => {
+  const sending = sender("mid-move");
+  for (const delay of [0, 30, 80, 150, 250, 400]) {
+    const { id } = (await cluster.api("POST", "/v1/tenants/clinic-a/move", {})).body as { id: string };
+    await sleep(delay);
+    const pid = await cluster.processPid("controller");
+    process.kill(pid, "SIGKILL");
+    await until(`the move killed after ${delay} ms is ended`, async () => {
+      const { body } = await cluster.api("GET", "/v1/tenants/clinic-a");
+      const { status } = body as { status: { phase: string; move?: unknown; lastMove?: { id: string; outcome: string } } };
+      return status.phase === "Running" && status.move === undefined && status.lastMove?.id === id && status.lastMove.outcome === "Succeeded";
+    });
+  }
+  await expectWhole(await sending.stop());
+});
+
+it("prevents an outage by the gateway's end: it is started again and knows the routes", async () => {
+  const sending = sender("gateway");
+  const pid = await cluster.processPid("gateway");
+  process.kill(pid, "SIGKILL");
+  await until("another gateway runs", async () => (await cluster.processPid("gateway")) !== pid);
+  await until("it answers", () => user.client.whoami());
+  await sleep(500);
+  await expectWhole(await sending.stop());
+});
+
+it("prevents loss at a restart of everything: Ctrl-C and kill -9 of `up`, then every tenant, user and message is there", async () => {
+  for (const how of ["SIGINT", "SIGKILL"] as const) {
+    const sending = sender(how);
+    await sleep(500);
+    const restarted = cluster.restart(how);
+    await restarted;
+    await until("the tenant answers", () => user.client.whoami());
+    await sleep(300);
+    await expectWhole(await sending.stop());
+  }
+});

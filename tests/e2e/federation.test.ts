@@ -1,0 +1,56 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { Cluster } from "./support/cluster.ts";
+import { withConfig } from "./support/fixtures.ts";
+import { newUser } from "./support/matrix.ts";
+
+let cluster: Cluster;
+let tlsPort: number;
+beforeAll(async () => {
+  cluster = await Cluster.start({ maxTenantsPerShard: 1, maxShardsPerSynapseImageTag: 3, avgShardsLoadRedistributionThreshold: 0 });
+  tlsPort = await cluster.gatewayPort("https");
+  const config = await withConfig(cluster);
+  await cluster.createTenant("clinic-a", "--server-name", `clinic-a.localhost:${tlsPort}`, ...config);
+  await cluster.createTenant("clinic-b", "--server-name", `clinic-b.localhost:${tlsPort}`, ...config);
+});
+afterAll(() => cluster?.destroy());
+
+it("prevents islands: two tenants on different shards invite, join and talk over TLS with their own keys, also while one of them moves", async () => {
+  const [a, b] = [await cluster.tenant("clinic-a"), await cluster.tenant("clinic-b")];
+  expect(a.shard).not.toBe(b.shard);
+  const alice = await newUser(cluster, "clinic-a", "alice");
+  const bob = await newUser(cluster, "clinic-b", "bob");
+  await Promise.all([alice.sync(), bob.sync()]);
+  const { room_id: room } = await alice.client.createRoom({ preset: "private_chat" as never });
+  const [aliceHears, bobHears] = [alice.listen(room), bob.listen(room)];
+  await alice.client.invite(room, `@bob:clinic-b.localhost:${tlsPort}`);
+  await expect.poll(() => bob.client.getRoom(room)?.getMyMembership(), { timeout: 30_000 }).toBe("invite");
+  await bob.client.joinRoom(room);
+  await alice.client.sendTextMessage(room, "from a");
+  await bob.client.sendTextMessage(room, "from b");
+  await expect.poll(() => bobHears, { timeout: 30_000 }).toContain("from a");
+  await expect.poll(() => aliceHears, { timeout: 30_000 }).toContain("from b");
+
+  const sent: string[] = [];
+  let sending = true;
+  const sender = (async () => {
+    for (let n = 0; sending; n++) {
+      await alice.client.sendTextMessage(room, `a ${n}`);
+      await bob.client.sendTextMessage(room, `b ${n}`);
+      sent.push(`a ${n}`, `b ${n}`);
+      await sleep(50);
+    }
+  })();
+  for (let n = 0; n < 3; n++) {
+    expect((await cluster.move("clinic-b")).failedRequests).toBe(0);
+    await sleep(500);
+  }
+  sending = false;
+  await sender;
+  const all = ["from a", "from b", ...sent].toSorted();
+  await expect.poll(() => aliceHears.toSorted(), { timeout: 90_000, interval: 500 }).toEqual(all);
+  await expect.poll(() => bobHears.toSorted(), { timeout: 90_000, interval: 500 }).toEqual(all);
+  expect([...alice.failures, ...bob.failures]).toEqual([]);
+  alice.stop();
+  bob.stop();
+});

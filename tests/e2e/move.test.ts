@@ -1,0 +1,95 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { Cluster } from "./support/cluster.ts";
+import { withConfig } from "./support/fixtures.ts";
+import { messagesOf, newUser } from "./support/matrix.ts";
+import { runNio } from "./support/nio.ts";
+
+let cluster: Cluster;
+beforeAll(async () => {
+  cluster = await Cluster.start({ maxTenantsPerShard: 3, avgShardsLoadRedistributionThreshold: 0 });
+  const config = await withConfig(cluster);
+  await cluster.createTenant("clinic-a", ...config);
+  await cluster.createTenant("clinic-b", ...config);
+});
+afterAll(() => cluster?.destroy());
+
+const MOVES = 20;
+
+it("prevents a move that clients notice: none of two real clients sees a failed request, a lost or doubled event, or a logout in 20 moves", async () => {
+  const user = await newUser(cluster, "clinic-a", "alice");
+  const { room_id: roomId } = await user.client.createRoom({ preset: "private_chat" as never });
+  const heard = user.listen(roomId);
+  await user.sync();
+  const { userId } = await user.client.whoami();
+  const nio = runNio(await cluster.gatewayPort(), "clinic-a.localhost", "bob", cluster);
+  await nio.ready;
+
+  const sent: string[] = [];
+  let sending = true;
+  const sender = (async () => {
+    for (let n = 0; sending; n++) {
+      await user.client.sendTextMessage(roomId, `message ${n}`);
+      sent.push(`message ${n}`);
+      await sleep(20);
+    }
+  })();
+  const moves = [];
+  for (let n = 0; n < MOVES; n++) {
+    moves.push(await cluster.move("clinic-a"));
+    await sleep(200);
+  }
+  sending = false;
+  await sender;
+
+  for (const move of moves) expect(move).toMatchObject({ from: expect.any(String), to: expect.any(String), failedRequests: 0 });
+  expect(moves.filter((move) => move.from === move.to)).toEqual([]);
+  expect(user.failures).toEqual([]);
+  expect(sent.length).toBeGreaterThan(MOVES);
+  expect(await messagesOf(user, roomId)).toEqual(sent);
+  await expect.poll(() => heard.length, { timeout: 20_000 }).toBe(sent.length);
+  expect(heard).toEqual(sent);
+  expect(await user.client.whoami()).toMatchObject({ user_id: userId });
+  user.stop();
+
+  const other = await nio.stop();
+  expect(other.errors).toEqual([]);
+  expect(other.sent.length).toBeGreaterThan(MOVES);
+  expect(other.heard).toEqual(other.sent);
+  expect(moves.reduce((sum, move) => sum + move.parkedRequests, 0)).toBeGreaterThan(0);
+  const blackouts = moves.map((move) => move.blackoutSeconds).toSorted((a, b) => a - b);
+  console.log(`blackout of ${MOVES} moves: median ${blackouts[MOVES / 2]} s, longest ${blackouts.at(-1)} s`);
+});
+
+it("prevents a move into nowhere: unknown, same and full targets are refused with the reason, and nothing moves", async () => {
+  const { shard, epoch } = await cluster.tenant("clinic-a");
+  const unknown = await cluster.cli("tenant", "move", "clinic-a", "--to", "1.163.2-99");
+  expect(unknown.code).not.toBe(0);
+  expect(unknown.stderr).toContain("there is no shard 1.163.2-99");
+  const same = await cluster.cli("tenant", "move", "clinic-a", "--to", shard!);
+  expect(same.code).not.toBe(0);
+  expect(same.stderr).toContain(`is on shard ${shard} already`);
+  const nobody = await cluster.cli("tenant", "move", "nobody");
+  expect(nobody.stderr).toContain("there is no tenant nobody");
+  expect(await cluster.tenant("clinic-a")).toMatchObject({ shard, epoch, phase: "Running" });
+});
+
+it("prevents a configuration that needs a restart by hand: a changed one is taken up on the same shard, without a failed request", async () => {
+  const user = await newUser(cluster, "clinic-b", "carol");
+  const before = await cluster.tenant("clinic-b");
+  const asking = { go: true };
+  const asker = (async () => {
+    while (asking.go) {
+      await user.client.whoami();
+      await sleep(10);
+    }
+  })();
+  const config = await withConfig(cluster, { enable_set_displayname: false });
+  const { code, stderr } = await cluster.cli("tenant", "update", "clinic-b", ...config, "--wait");
+  expect(code, stderr).toBe(0);
+  asking.go = false;
+  await asker;
+  expect(user.failures).toEqual([]);
+  await expect(user.client.setDisplayName("Carol")).rejects.toThrow(/Changing display name is disabled/);
+  expect(await cluster.tenant("clinic-b")).toMatchObject({ shard: before.shard, epoch: before.epoch + 1, phase: "Running" });
+});

@@ -1,0 +1,114 @@
+import { ClientEvent, createClient, MatrixError, type MatrixClient, type MatrixEvent, RoomEvent, SyncState } from "matrix-js-sdk";
+import { logger } from "matrix-js-sdk/lib/logger.js";
+import { Agent, fetch as undiciFetch } from "undici";
+import type { Cluster } from "./cluster.ts";
+
+logger.disableAll();
+
+export const PASSWORD = "correct horse battery staple";
+
+/** One request that a client saw fail: no answer, or a status that is no success. */
+export interface FailedRequest {
+  method: string;
+  path: string;
+  what: string;
+}
+
+/** Names below .localhost are this machine, as browsers have it; the system's resolver may not know that. */
+const agent = new Agent({
+  connections: 64,
+  headersTimeout: 0,
+  bodyTimeout: 0,
+  connect: { lookup: (_host, options, done) => (options.all ? done(null, [{ address: "127.0.0.1", family: 4 }]) : done(null, "127.0.0.1", 4)) },
+});
+
+export class TestUser {
+  readonly client: MatrixClient;
+  readonly failures: FailedRequest[] = [];
+  /** Requests that were answered with success. */
+  succeeded = 0;
+
+  constructor(baseUrl: string, login?: { accessToken: string; userId: string; deviceId: string }) {
+    this.client = createClient({ baseUrl, ...login, fetchFn: (input, init) => this.#fetch(input, init), localTimeoutMs: 120_000 });
+  }
+
+  async #fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
+    const url = new URL(input instanceof Request ? input.url : input);
+    const failed = (what: string) => this.failures.push({ method: init?.method ?? "GET", path: url.pathname, what });
+    try {
+      const response = await undiciFetch(url, { ...init, dispatcher: agent } as Parameters<typeof undiciFetch>[1]);
+      if (response.status >= 400) failed(`status ${response.status}`);
+      else this.succeeded += 1;
+      return response as unknown as Response;
+    } catch (error) {
+      if (!init?.signal?.aborted) failed(String((error as Error).cause ?? error));
+      throw error;
+    }
+  }
+
+  /** Begins to sync, and waits until the first sync is in. */
+  async sync(): Promise<void> {
+    const prepared = new Promise<void>((done) => {
+      this.client.on(ClientEvent.Sync, (state) => {
+        if (state === SyncState.Prepared) done();
+      });
+    });
+    await this.client.startClient({ initialSyncLimit: 50, pollTimeout: 10_000 });
+    await prepared;
+  }
+
+  /** Bodies of the messages of a room as they came by sync, each as often as it came. */
+  listen(roomId: string): string[] {
+    const bodies: string[] = [];
+    const seen = (event: MatrixEvent) => {
+      if (event.getRoomId() === roomId && event.getType() === "m.room.message" && !event.status) bodies.push(String(event.getContent()["body"]));
+    };
+    this.client.on(RoomEvent.Timeline, seen);
+    return bodies;
+  }
+
+  stop(): void {
+    this.client.stopClient();
+  }
+}
+
+/** Registers a user through the CLI and logs in through the gateway. */
+export async function newUser(cluster: Cluster, tenant: string, name: string): Promise<TestUser> {
+  const { code, stderr } = await cluster.cli("tenant", "register-user", tenant, "--username", name, "--password", PASSWORD);
+  if (code !== 0) throw new Error(`cannot register ${name} on ${tenant}: ${stderr}`);
+  return logIn(cluster, tenant, name);
+}
+
+export async function logIn(cluster: Cluster, tenant: string, name: string): Promise<TestUser> {
+  const { url } = await cluster.tenant(tenant);
+  const anonymous = new TestUser(url);
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const answer = await anonymous.client.loginRequest({ type: "m.login.password", identifier: { type: "m.id.user", user: name }, password: PASSWORD });
+      return new TestUser(url, { accessToken: answer.access_token, userId: answer.user_id, deviceId: answer.device_id });
+    } catch (error) {
+      if (!(error instanceof MatrixError) || error.errcode !== "M_LIMIT_EXCEEDED" || attempt === 5) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 3_000));
+    }
+  }
+}
+
+/** All messages of a room as the server has them, oldest first. */
+export async function messagesOf(user: TestUser, roomId: string): Promise<string[]> {
+  const bodies: string[] = [];
+  let from: string | null = null;
+  for (;;) {
+    const page = await user.client.createMessagesRequest(roomId, from, 100, "b" as never);
+    for (const event of page.chunk) if (event.type === "m.room.message") bodies.push(String(event.content["body"]));
+    if (!page.end || page.chunk.length === 0) return bodies.toReversed();
+    from = page.end;
+  }
+}
+
+/** Downloads a media file as a client does, with its access token. */
+export async function downloadMedia(user: TestUser, mxc: string): Promise<string> {
+  const url = user.client.mxcUrlToHttp(mxc, undefined, undefined, undefined, undefined, undefined, true);
+  const response = await undiciFetch(url!, { dispatcher: agent, headers: { authorization: `Bearer ${user.client.getAccessToken()}` } });
+  if (response.status !== 200) throw new Error(`media ${mxc}: status ${response.status}`);
+  return response.text();
+}

@@ -1,0 +1,72 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { Cluster, until } from "./support/cluster.ts";
+import { withConfig } from "./support/fixtures.ts";
+import { messagesOf, newUser } from "./support/matrix.ts";
+
+const OLD = "1.157.2";
+const NEW = "1.163.2";
+/** Knows schema 83 at the most, which cannot read what both of the others write. */
+const ANCIENT = "1.98.0";
+
+let cluster: Cluster;
+beforeAll(async () => {
+  cluster = await Cluster.start({ synapseVersion: OLD, consolidateAfterSeconds: 2, avgShardsLoadRedistributionThreshold: 1 });
+  const config = await withConfig(cluster);
+  await cluster.createTenant("clinic-a", ...config);
+  await cluster.createTenant("clinic-b", ...config);
+});
+afterAll(() => cluster?.destroy());
+
+async function serverVersion(name: string): Promise<string> {
+  const { address } = ((await cluster.api("GET", `/v1/tenants/${name}`)).body as { status: { address: string } }).status;
+  const answer = (await (await fetch(`http://${address}/_matrix/federation/v1/version`)).json()) as { server: { version: string } };
+  return answer.server.version;
+}
+
+it("prevents an upgrade that users notice: a changed version moves the tenant to a shard of it, schema and all, while a client goes on", async () => {
+  const user = await newUser(cluster, "clinic-a", "alice");
+  const room = (await user.client.createRoom({})).room_id;
+  await user.sync();
+  expect(await serverVersion("clinic-a")).toBe(OLD);
+  const sent: string[] = [];
+  let sending = true;
+  const sender = (async () => {
+    for (let n = 0; sending; n++) {
+      await user.client.sendTextMessage(room, `message ${n}`);
+      sent.push(`message ${n}`);
+      await sleep(50);
+    }
+  })();
+  const { code, stderr } = await cluster.cli("tenant", "update", "clinic-a", "--synapse-version", NEW, "--wait");
+  expect(code, stderr).toBe(0);
+  await sleep(500);
+  sending = false;
+  await sender;
+  user.stop();
+  expect(user.failures).toEqual([]);
+  expect(await messagesOf(user, room)).toEqual(sent);
+  expect(await cluster.tenant("clinic-a")).toMatchObject({ synapseVersion: NEW, shard: `${NEW}-0`, phase: "Running" });
+  expect(await serverVersion("clinic-a")).toBe(NEW);
+  expect(await cluster.tenant("clinic-b")).toMatchObject({ synapseVersion: OLD, shard: `${OLD}-0`, phase: "Running" });
+});
+
+it("prevents shards of releases that nobody uses: the last tenant's upgrade stops them", async () => {
+  await cluster.cli("tenant", "update", "clinic-b", "--synapse-version", NEW, "--wait");
+  await until("the old release's shard is gone", async () => (await cluster.shards()).every((shard) => shard.synapseVersion === NEW));
+  expect((await cluster.shards()).map((shard) => shard.name)).toEqual([`${NEW}-0`]);
+});
+
+it("prevents a forbidden way back only: a release that can read the schema is moved back to", async () => {
+  const { code, stderr } = await cluster.cli("tenant", "update", "clinic-b", "--synapse-version", OLD, "--wait");
+  expect(code, stderr).toBe(0);
+  expect(await serverVersion("clinic-b")).toBe(OLD);
+});
+
+it("prevents a broken database: a move back to a release that cannot read the schema is refused with the reason, and nothing changes", async () => {
+  const before = await cluster.tenant("clinic-a");
+  const { code, stderr } = await cluster.cli("tenant", "update", "clinic-a", "--synapse-version", ANCIENT);
+  expect(code).not.toBe(0);
+  expect(stderr).toMatch(new RegExp(`${ANCIENT.replaceAll(".", "\\.")}.*schema`));
+  expect(await cluster.tenant("clinic-a")).toEqual(before);
+});
