@@ -1,0 +1,161 @@
+import type { Registry } from "prom-client";
+import { z } from "zod";
+import { failures, type Api, type RouteContext, type RouteFeedSource } from "./api.ts";
+import { EventSchema, flag, GatewayId, RouteAckBody, StatusSchema, wholeNumber } from "./schemas.ts";
+
+const NDJSON = "application/x-ndjson";
+
+async function* asJson(items: AsyncIterable<unknown>): AsyncGenerator<string> {
+  for await (const item of items) yield JSON.stringify(item);
+}
+
+/** The cluster as a whole: how it is, what happened, how to stop it. */
+export function clusterRoutes(app: Api, { service, sendLines }: RouteContext, onShutdown: () => void): void {
+  app.get(
+    "/v1/status",
+    {
+      schema: {
+        operationId: "getStatus",
+        summary: "How the cluster is",
+        tags: ["cluster"],
+        response: { 200: StatusSchema.describe("Its status."), ...failures() },
+      },
+    },
+    async () => service.status(),
+  );
+
+  app.get(
+    "/v1/events",
+    {
+      schema: {
+        operationId: "listEvents",
+        summary: "What happened, oldest first, one JSON object a line",
+        tags: ["cluster"],
+        querystring: z.object({
+          after: wholeNumber(Number.MAX_SAFE_INTEGER).optional().describe("Only events with a higher id."),
+          object: z
+            .string()
+            .regex(/^(Tenant|Shard)\/[a-z0-9.-]{1,100}$/, "Tenant/NAME or Shard/NAME")
+            .optional()
+            .describe("Only events of this object, e.g. Tenant/clinic-a."),
+          follow: flag.describe("Go on with new events as they come."),
+        }),
+        response: {
+          200: { description: "One event a line.", content: { [NDJSON]: { schema: EventSchema } } },
+          ...failures(422),
+        },
+      },
+    },
+    async ({ query }, reply) => {
+      await sendLines(reply, { contentType: NDJSON, lines: (signal) => asJson(service.events({ ...query, signal })) });
+    },
+  );
+
+  app.post(
+    "/v1/shutdown",
+    {
+      schema: {
+        operationId: "shutdown",
+        summary: "Stops the cluster in order; tenants, users and messages are there at its next start",
+        tags: ["cluster"],
+        response: { 202: z.object({ stopping: z.literal(true) }).describe("It stops now."), ...failures() },
+      },
+    },
+    async (_request, reply) => {
+      reply.raw.once("close", onShutdown);
+      return reply.code(202).send({ stopping: true });
+    },
+  );
+}
+
+/** For gateways only: docs/route-feed.md. */
+export function routeFeedRoutes(app: Api, { sendLines }: RouteContext, routeFeed: RouteFeedSource): void {
+  const config = { access: "gateway" } as const;
+  const security = [{ gatewayToken: [] }];
+
+  app.get(
+    "/v1/routes",
+    {
+      config,
+      schema: {
+        operationId: "followRoutes",
+        summary: "Where tenants are, now and from now on; one RouteFeedLine a line, without end",
+        tags: ["gateways"],
+        security,
+        querystring: z.object({ gateway: GatewayId }),
+        response: {
+          200: {
+            description: "A snapshot, then updates and pings.",
+            content: { [NDJSON]: { schema: z.looseObject({ type: z.enum(["snapshot", "update", "ping"]) }) } },
+          },
+          ...failures(422),
+        },
+      },
+    },
+    async ({ query }, reply) => {
+      await sendLines(reply, {
+        contentType: NDJSON,
+        lines: (signal) => {
+          const lines = routeFeed.subscribe(query.gateway);
+          signal.addEventListener("abort", () => lines.close(), { once: true });
+          if (signal.aborted) lines.close();
+          return asJson(lines);
+        },
+      });
+    },
+  );
+
+  app.post(
+    "/v1/routes/acks",
+    {
+      config,
+      schema: {
+        operationId: "acknowledgeRoutes",
+        summary: "A gateway's word that it acts on everything up to a version",
+        tags: ["gateways"],
+        security,
+        body: RouteAckBody,
+        response: { 204: z.undefined().describe("Noted."), ...failures(422) },
+      },
+    },
+    async ({ body }, reply) => {
+      routeFeed.acknowledge(body);
+      return reply.code(204).send();
+    },
+  );
+}
+
+/** What needs no token: liveness, and metrics the way Prometheus expects them. They have names and numbers, nothing secret. */
+export function openRoutes(app: Api, metrics: Registry): void {
+  const config = { access: "anybody" } as const;
+
+  app.get(
+    "/healthz",
+    {
+      config,
+      schema: {
+        operationId: "getHealth",
+        summary: "Whether the API answers",
+        tags: ["cluster"],
+        security: [],
+        response: { 200: z.object({ ok: z.literal(true) }).describe("It does.") },
+      },
+    },
+    async () => ({ ok: true as const }),
+  );
+
+  app.get(
+    "/metrics",
+    {
+      config,
+      schema: {
+        operationId: "getMetrics",
+        summary: "Metrics in Prometheus' text format",
+        tags: ["cluster"],
+        security: [],
+        response: { 200: { description: "Metrics.", content: { "text/plain": { schema: z.string() } } } },
+      },
+    },
+    async (_request, reply) => reply.type(metrics.contentType).send(await metrics.metrics()),
+  );
+}

@@ -1,0 +1,249 @@
+import { z } from "zod";
+import type { ClusterStatus } from "../controller/service.ts";
+import { serverNameProblem, tenantNameProblem } from "../model/names.ts";
+import {
+  MOVE_STEPS,
+  SHARD_PHASES,
+  TENANT_PHASES,
+  type ClusterEvent,
+  type Move,
+  type MoveResult,
+  type MoveStep,
+  type Shard,
+  type ShardPhase,
+  type TenantPhase,
+} from "../model/resources.ts";
+import type { ApiError } from "./errors.ts";
+import type { ShardView, TenantView } from "./views.ts";
+
+/**
+ * What goes over the wire. Requests are checked against these; answers are made by typed code and only documented by
+ * them, so that an answer is never lost because the document lags behind.
+ */
+
+const keysOf = <K extends string>(phases: Record<K, string>) => z.enum(Object.keys(phases) as [K, ...K[]]);
+const definitions = (phases: Record<string, string>) =>
+  Object.entries(phases)
+    .map(([phase, definition]) => `${phase}: ${definition}`)
+    .join("\n");
+
+/** A flag in a query string. */
+export const flag = z
+  .enum(["true", "false"])
+  .default("false")
+  .transform((text) => text === "true");
+
+/** A whole number in a query string. */
+export const wholeNumber = (max: number) =>
+  z
+    .string()
+    .regex(/^\d{1,15}$/, `a whole number from 0 to ${max}`)
+    .transform(Number)
+    .refine((n) => n <= max, `a whole number from 0 to ${max}`);
+
+/** Refuses what the rule finds a problem in, in the rule's own words. */
+function checkedBy(problemOf: (text: string) => string | undefined) {
+  return z.string().superRefine((text, context) => {
+    const message = problemOf(text);
+    if (message !== undefined) context.addIssue({ code: "custom", message });
+  });
+}
+
+const SynapseVersion = z
+  .string()
+  .regex(/^\d+\.\d+\.\d+$/, "a release of matrix-synapse such as 1.163.2")
+  .describe("A release of matrix-synapse, e.g. 1.163.2.");
+const Config = z.string().describe("The user's part of homeserver.yaml as YAML text; may hold secrets.");
+
+export const CreateTenantBody = z
+  .strictObject({
+    name: checkedBy(tenantNameProblem).describe("A DNS label."),
+    serverName: checkedBy(serverNameProblem).optional().describe("Default: NAME.<baseDomain>. Never changes."),
+    synapseVersion: SynapseVersion.optional(),
+    config: Config.optional(),
+  })
+  .meta({ id: "CreateTenant" });
+
+export const UpdateTenantBody = z
+  .strictObject({ synapseVersion: SynapseVersion.optional(), config: Config.optional() })
+  .refine(({ synapseVersion, config }) => synapseVersion !== undefined || config !== undefined, {
+    message: "give synapseVersion, config, or both",
+  })
+  .meta({ id: "UpdateTenant" });
+
+export const MoveTenantBody = z
+  .strictObject({ to: z.string().min(1).optional().describe("Default: the best other shard.") })
+  .prefault({});
+
+export const RegisterUserBody = z
+  .strictObject({
+    username: z
+      .string()
+      .max(200)
+      .regex(
+        /^[a-z0-9.=/+-][a-z0-9._=/+-]*$/,
+        'the part before the colon of a user id: a-z, 0-9 and ._=/+-, not beginning with "_"',
+      ),
+    password: z
+      .string()
+      .min(1, "a password of at least one character")
+      .max(512, "a password of at most 512 characters"),
+    admin: z.boolean().default(false),
+  })
+  .meta({ id: "RegisterUser" });
+
+const count = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
+
+export const GatewayId = z
+  .string()
+  .regex(/^[A-Za-z0-9._:-]{1,100}$/, "the name of one run of a gateway: 1 to 100 of A-Z, a-z, 0-9 and ._:-");
+
+export const RouteAckBody = z
+  .strictObject({
+    gateway: GatewayId,
+    version: count,
+    parks: z.record(z.string(), z.strictObject({ parked: count, failed: count })),
+  })
+  .meta({ id: "RouteAck" });
+
+const Time = z.string().describe("ISO 8601, UTC.");
+
+const MetadataSchema = z
+  .object({
+    name: z.string(),
+    resourceVersion: z.number(),
+    generation: z.number().describe("Counts the changes of spec."),
+    creationTimestamp: Time,
+    deletionTimestamp: Time.optional(),
+  })
+  .meta({ id: "Metadata" });
+
+const MoveReasonSchema = z.enum(["Requested", "Drain", "Consolidation", "Upgrade", "ConfigChanged", "ShardLost"]);
+
+export const MoveSchema = z
+  .object({
+    id: z.string(),
+    from: z.string(),
+    to: z.string(),
+    reason: MoveReasonSchema,
+    step: keysOf<MoveStep>(MOVE_STEPS).describe(definitions(MOVE_STEPS)),
+    requestedAt: Time,
+    parkedAt: Time.optional(),
+  })
+  .meta({ id: "Move" }) satisfies z.ZodType<Move>;
+
+export const MoveResultSchema = z
+  .object({
+    id: z.string(),
+    from: z.string(),
+    to: z.string(),
+    reason: MoveReasonSchema,
+    outcome: z.enum(["Succeeded", "RolledBack", "Refused"]),
+    message: z.string().optional(),
+    finishedAt: Time,
+    blackoutSeconds: z.number().describe("Seconds in which neither shard served the tenant."),
+    parkedRequests: z.number(),
+    failedRequests: z.number(),
+  })
+  .meta({ id: "MoveResult" }) satisfies z.ZodType<MoveResult>;
+
+export const TenantSchema = z
+  .object({
+    kind: z.literal("Tenant"),
+    metadata: MetadataSchema,
+    spec: z.object({
+      serverName: z.string(),
+      synapseVersion: z.string(),
+      config: Config.optional().describe("The user's YAML; only with includeConfig=true, because it may hold secrets."),
+      reclaimPolicy: z.enum(["Retain", "Delete"]),
+    }),
+    status: z.object({
+      phase: keysOf<TenantPhase>(TENANT_PHASES).describe(definitions(TENANT_PHASES)),
+      reason: z.string(),
+      message: z.string(),
+      shard: z.string().optional(),
+      epoch: z.number(),
+      address: z.string().optional(),
+      schemaSynapseVersion: z.string().optional(),
+      observedGeneration: z.number(),
+      configHash: z.string().optional(),
+      provisioned: z.boolean(),
+      assignedAt: Time.optional(),
+      move: MoveSchema.optional(),
+      lastMove: MoveResultSchema.optional(),
+      failures: z.number(),
+      retryAt: Time.optional(),
+      refusedVersion: z.object({ version: z.string(), reason: z.string(), message: z.string() }).optional(),
+    }),
+    url: z.string(),
+    hasConfig: z.boolean(),
+  })
+  .meta({ id: "Tenant" }) satisfies z.ZodType<TenantView>;
+
+const shardFields = {
+  kind: z.literal("Shard"),
+  metadata: MetadataSchema,
+  spec: z.object({ synapseVersion: z.string(), drain: z.enum(["Consolidation", "Requested"]).optional() }),
+  status: z.object({
+    phase: keysOf<ShardPhase>(SHARD_PHASES).describe(definitions(SHARD_PHASES)),
+    reason: z.string(),
+    message: z.string(),
+    address: z.string().optional(),
+    instance: z.string().optional(),
+    lastAssignmentChange: Time.optional(),
+    lastSeen: Time.optional(),
+    load: z.number().optional().describe("Share of one core used of late, 0 to 1."),
+    failures: z.number(),
+    retryAt: Time.optional(),
+  }),
+};
+
+export const ShardResourceSchema = z.object(shardFields).meta({ id: "ShardResource" }) satisfies z.ZodType<Shard>;
+
+export const ShardSchema = z
+  .object({ ...shardFields, tenants: z.array(z.string()), capacity: z.number() })
+  .meta({ id: "Shard" }) satisfies z.ZodType<ShardView>;
+
+export const StatusSchema = z
+  .object({
+    version: z.string(),
+    startedAt: Time,
+    policy: z.object({
+      maxShardsPerSynapseImageTag: z.number(),
+      maxTenantsPerShard: z.number(),
+      avgShardsLoadRedistributionThreshold: z.number(),
+      consolidateAfterSeconds: z.number(),
+      maxConcurrentMoves: z.number(),
+    }),
+    synapseVersion: z.string(),
+    tenants: z.object({ total: z.number(), byPhase: z.record(z.string(), z.number()) }),
+    imageTags: z.array(
+      z.object({
+        version: z.string(),
+        shards: z.number(),
+        tenants: z.number(),
+        capacity: z.number(),
+        saturated: z.boolean(),
+      }),
+    ),
+    movesInProgress: z.array(z.object({ tenant: z.string(), move: MoveSchema })),
+    recentMoves: z.array(z.object({ tenant: z.string(), result: MoveResultSchema })),
+    gateways: z.array(z.object({ id: z.string(), routesVersion: z.number(), connectedAt: Time })),
+    problems: z.array(z.string()),
+  })
+  .meta({ id: "ClusterStatus" }) satisfies z.ZodType<ClusterStatus>;
+
+export const EventSchema = z
+  .object({
+    id: z.number(),
+    time: Time,
+    type: z.enum(["Normal", "Warning"]),
+    reason: z.string(),
+    object: z.string().describe("Tenant/NAME or Shard/NAME."),
+    message: z.string(),
+  })
+  .meta({ id: "Event" }) satisfies z.ZodType<ClusterEvent>;
+
+export const ErrorSchema = z
+  .object({ error: z.object({ code: z.string(), message: z.string(), details: z.unknown().optional() }) })
+  .meta({ id: "Error" }) satisfies z.ZodType<ApiError>;

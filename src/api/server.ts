@@ -1,0 +1,122 @@
+import fastifySwagger from "@fastify/swagger";
+import fastify from "fastify";
+import { createJsonSchemaTransform, createJsonSchemaTransformObject } from "fastify-type-provider-zod";
+import type { ZodTypeProvider } from "fastify-type-provider-zod";
+import type { Logger } from "pino";
+import type { Registry } from "prom-client";
+import { z } from "zod";
+import type { ClusterService } from "../controller/service.ts";
+import { failures, type Api, type RouteFeedSource } from "./api.ts";
+import { registerAuthentication, type Tokens } from "./auth.ts";
+import { clusterRoutes, openRoutes, routeFeedRoutes } from "./cluster-routes.ts";
+import { registerErrorHandling } from "./errors.ts";
+import { shardRoutes } from "./shard-routes.ts";
+import { lineSender } from "./streams.ts";
+import { tenantRoutes } from "./tenant-routes.ts";
+import { validatorCompiler } from "./validate.ts";
+
+export interface ApiOptions extends Tokens {
+  service: ClusterService;
+  routeFeed: RouteFeedSource;
+  host: string;
+  /** 0: any free port. */
+  port: number;
+  metrics: Registry;
+  logger: Logger;
+  /** Called once the request to stop the cluster has been answered. */
+  onShutdown: () => void;
+}
+
+const BODY_LIMIT = 1024 * 1024;
+/** A client that is slower to send its whole request is cut off, so that it cannot hold a connection for nothing. */
+const REQUEST_TIMEOUT_MS = 30_000;
+/** What is still under way so long after `close` is cut off; its streams have ended by then. */
+const CLOSE_TIMEOUT_MS = 3_000;
+
+/** Serves the controller's HTTP API. docs/api.md is for its users. */
+export async function startApi(options: ApiOptions): Promise<{ url: string; close(): Promise<void> }> {
+  const app = await buildApi(options);
+  const url = await app.listen({ host: options.host, port: options.port });
+  return {
+    url,
+    async close() {
+      const cutOff = setTimeout(() => app.server.closeAllConnections(), CLOSE_TIMEOUT_MS);
+      await app.close();
+      clearTimeout(cutOff);
+    },
+  };
+}
+
+export async function buildApi(options: ApiOptions): Promise<Api> {
+  const { service, logger } = options;
+  const app = fastify({
+    logger: false,
+    bodyLimit: BODY_LIMIT,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    exposeHeadRoutes: false,
+    routerOptions: { maxParamLength: 256 },
+  }).withTypeProvider<ZodTypeProvider>();
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(() => JSON.stringify);
+  registerErrorHandling(app, logger);
+  registerAuthentication(app, options);
+  app.addHook("onResponse", async (request, reply) => {
+    const { method, routeOptions } = request;
+    logger.debug({ method, route: routeOptions.url, status: reply.statusCode, ms: reply.elapsedTime }, "request");
+  });
+
+  const stopping = new AbortController();
+  app.addHook("preClose", async () => stopping.abort());
+
+  await registerDocument(app);
+  const context = { service, sendLines: lineSender(stopping.signal, logger) };
+  openRoutes(app, options.metrics);
+  tenantRoutes(app, context);
+  shardRoutes(app, context);
+  clusterRoutes(app, context, options.onShutdown);
+  routeFeedRoutes(app, context, options.routeFeed);
+  app.get(
+    "/v1/openapi.json",
+    {
+      schema: {
+        operationId: "getOpenApi",
+        summary: "This document",
+        tags: ["cluster"],
+        response: { 200: z.looseObject({ openapi: z.string() }).describe("OpenAPI 3.1."), ...failures() },
+      },
+    },
+    async () => app.swagger() as { openapi: string },
+  );
+  await app.ready();
+  return app;
+}
+
+async function registerDocument(app: Api): Promise<void> {
+  // Answers may gain fields; only requests refuse the unknown.
+  const zodToJsonConfig: Parameters<typeof createJsonSchemaTransform>[0]["zodToJsonConfig"] = {
+    override: ({ zodSchema, jsonSchema }) => {
+      const { def } = zodSchema._zod;
+      if (def.type === "object" && !("catchall" in def && def.catchall)) delete jsonSchema.additionalProperties;
+    },
+  };
+  await app.register(fastifySwagger, {
+    openapi: {
+      openapi: "3.1.0",
+      info: {
+        title: "synapse-shards",
+        version: "1",
+        description: "Places, moves and upgrades Matrix homeservers (tenants) on shared processes (shards).",
+        license: { name: "AGPL-3.0-or-later", identifier: "AGPL-3.0-or-later" },
+      },
+      components: {
+        securitySchemes: {
+          apiToken: { type: "http", scheme: "bearer", description: "The token of people and of the CLI." },
+          gatewayToken: { type: "http", scheme: "bearer", description: "The token of gateways." },
+        },
+      },
+      security: [{ apiToken: [] }],
+    },
+    transform: createJsonSchemaTransform({ zodToJsonConfig }),
+    transformObject: createJsonSchemaTransformObject({ zodToJsonConfig }),
+  });
+}

@@ -1,0 +1,85 @@
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { setTimeout as delay } from "node:timers/promises";
+import type { FastifyReply } from "fastify";
+import type { Logger } from "pino";
+
+export interface LineStream {
+  contentType: string;
+  /** Makes the lines (without line ends); called once. The signal aborts when the client went away, or the API closes. */
+  lines: (signal: AbortSignal) => AsyncIterable<string>;
+}
+
+/** Sends lines as they come, for as long as they come, the client stays and the API runs. */
+export type SendLines = (reply: FastifyReply, stream: LineStream) => Promise<void>;
+
+/** A source that fails within this time fails the request; what fails later can only break the stream off. */
+const FIRST_LINE_MS = 200;
+
+/** @param stopping aborts when the API closes; its streams then end as if they were complete */
+export function lineSender(stopping: AbortSignal, logger: Logger): SendLines {
+  return async (reply, { contentType, lines }) => {
+    const gone = new AbortController();
+    const response = reply.raw;
+    response.once("close", () => gone.abort());
+    const signal = AbortSignal.any([gone.signal, stopping]);
+    const begun = await begin(lines(signal));
+    // Fastify sends the headers with the first line, which may be hours away; so the response is written here.
+    reply.hijack();
+    response.writeHead(200, { "content-type": contentType, "cache-control": "no-store", "x-accel-buffering": "no" });
+    response.flushHeaders();
+    try {
+      await pipeline(Readable.from(withLineEnds(untilAborted(begun, signal))), response);
+    } catch (error) {
+      if (signal.aborted) return;
+      // The status is long sent: a broken connection is what tells the client that lines are missing.
+      logger.error({ err: error, route: reply.request.routeOptions.url }, "stream broke off");
+      response.destroy();
+    }
+  };
+}
+
+/** Asks for the first item, so that an error at the beginning is thrown here. @throws what the source throws by then */
+async function begin<T>(items: AsyncIterable<T>): Promise<AsyncIterable<T>> {
+  const iterator = items[Symbol.asyncIterator]();
+  let first: Promise<IteratorResult<T>> | undefined = iterator.next();
+  await Promise.race([first, delay(FIRST_LINE_MS)]);
+  const rest: AsyncIterator<T> = {
+    next: () => {
+      const next = first ?? iterator.next();
+      first = undefined;
+      return next;
+    },
+    return: async () => (await iterator.return?.()) ?? { done: true, value: undefined },
+  };
+  return { [Symbol.asyncIterator]: () => rest };
+}
+
+async function* withLineEnds(lines: AsyncIterable<string>): AsyncGenerator<string> {
+  for await (const line of lines) yield `${line}\n`;
+}
+
+/** Ends at once when the signal aborts, even while the source is waiting for its next item. */
+export async function* untilAborted<T>(items: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
+  const iterator = items[Symbol.asyncIterator]();
+  // One listener for all items: Promise.race against the signal would keep a callback per item for as long as it lives.
+  let stop = () => {};
+  const onAbort = () => stop();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    while (!signal.aborted) {
+      const next = await new Promise<IteratorResult<T> | undefined>((resolve, reject) => {
+        stop = () => resolve(undefined);
+        iterator.next().then(resolve, reject);
+      });
+      if (next === undefined || next.done) return;
+      yield next.value;
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+    // Not awaited: a source that waits takes it only when its wait ends.
+    void Promise.resolve(iterator.return?.()).catch(() => {});
+  }
+}

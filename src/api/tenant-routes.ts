@@ -1,0 +1,162 @@
+import { z } from "zod";
+import type { Tenant } from "../model/resources.ts";
+import { failures, type Api, type RouteContext } from "./api.ts";
+import {
+  CreateTenantBody,
+  flag,
+  MoveSchema,
+  MoveTenantBody,
+  RegisterUserBody,
+  TenantSchema,
+  UpdateTenantBody,
+  wholeNumber,
+} from "./schemas.ts";
+import { viewOfTenant } from "./views.ts";
+
+/** As many lines of a log as one call gives. */
+const MAX_TAIL = 100_000;
+
+export const LogQuery = z.object({
+  tail: wholeNumber(MAX_TAIL).optional().describe("Lines from the end to begin with."),
+  follow: flag.describe("Go on with new lines as they come."),
+});
+
+const Params = z.object({ name: z.string() });
+const tags = ["tenants"];
+
+export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): void {
+  const view = (tenant: Tenant, includeConfig = false) => viewOfTenant(tenant, service.urlOf(tenant), includeConfig);
+
+  app.get(
+    "/v1/tenants",
+    {
+      schema: {
+        operationId: "listTenants",
+        summary: "All tenants, by name",
+        tags,
+        response: { 200: z.object({ items: z.array(TenantSchema) }).describe("The tenants."), ...failures() },
+      },
+    },
+    async () => ({ items: (await service.listTenants()).map((tenant) => view(tenant)) }),
+  );
+
+  app.post(
+    "/v1/tenants",
+    {
+      schema: {
+        operationId: "createTenant",
+        summary: "Creates a tenant; placed and started by and by",
+        tags,
+        body: CreateTenantBody,
+        response: { 201: TenantSchema.describe("The new tenant."), ...failures(409, 422) },
+      },
+    },
+    async ({ body }, reply) => reply.code(201).send(view(await service.createTenant(body))),
+  );
+
+  app.get(
+    "/v1/tenants/:name",
+    {
+      schema: {
+        operationId: "getTenant",
+        summary: "One tenant",
+        tags,
+        params: Params,
+        querystring: z.object({ includeConfig: flag.describe("Show spec.config, which may hold secrets.") }),
+        response: { 200: TenantSchema.describe("The tenant."), ...failures(404, 422) },
+      },
+    },
+    async ({ params, query }) => view(await service.getTenant(params.name), query.includeConfig),
+  );
+
+  app.patch(
+    "/v1/tenants/:name",
+    {
+      schema: {
+        operationId: "updateTenant",
+        summary: "Changes the wished release or configuration; the controller then makes it so",
+        tags,
+        params: Params,
+        body: UpdateTenantBody,
+        response: { 200: TenantSchema.describe("The changed tenant."), ...failures(404, 409, 422) },
+      },
+    },
+    async ({ params, body }) => view(await service.updateTenant(params.name, body)),
+  );
+
+  app.delete(
+    "/v1/tenants/:name",
+    {
+      schema: {
+        operationId: "deleteTenant",
+        summary: "Asks for deletion; the tenant is gone when it is not found any more",
+        tags,
+        params: Params,
+        querystring: z.object({ purge: flag.describe("Remove its database and media too; else they are kept.") }),
+        response: { 202: TenantSchema.describe("The tenant, being deleted."), ...failures(404, 422) },
+      },
+    },
+    async ({ params, query }, reply) => {
+      const tenant = await service.deleteTenant(params.name, { purge: query.purge });
+      return reply.code(202).send(view(tenant));
+    },
+  );
+
+  app.post(
+    "/v1/tenants/:name/move",
+    {
+      schema: {
+        operationId: "moveTenant",
+        summary: "Asks for a move; its result is the tenant's status.lastMove of the same id",
+        tags,
+        params: Params,
+        body: MoveTenantBody,
+        response: { 202: MoveSchema.describe("The move that begins."), ...failures(404, 409, 422) },
+      },
+    },
+    async ({ params, body }, reply) => reply.code(202).send(await service.moveTenant(params.name, body.to)),
+  );
+
+  app.post(
+    "/v1/tenants/:name/users",
+    {
+      schema: {
+        operationId: "registerUser",
+        summary: "Registers a user of the tenant",
+        tags,
+        params: Params,
+        body: RegisterUserBody,
+        response: {
+          201: z.object({ userId: z.string() }).describe("The new user."),
+          ...failures(404, 409, 422, 503),
+        },
+      },
+    },
+    async ({ params, body }, reply) => reply.code(201).send(await service.registerUser(params.name, body)),
+  );
+
+  app.get(
+    "/v1/tenants/:name/logs",
+    {
+      schema: {
+        operationId: "tenantLogs",
+        summary: "Lines of the log that concern the tenant, oldest first",
+        tags,
+        produces: ["text/plain"],
+        params: Params,
+        querystring: LogQuery,
+        response: {
+          200: { description: "Lines of text.", content: { "text/plain": { schema: z.string() } } },
+          ...failures(404, 422),
+        },
+      },
+    },
+    async ({ params, query }, reply) => {
+      await service.getTenant(params.name);
+      await sendLines(reply, {
+        contentType: "text/plain; charset=utf-8",
+        lines: (signal) => service.tenantLog(params.name, { ...query, signal }),
+      });
+    },
+  );
+}

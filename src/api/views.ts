@@ -1,0 +1,40 @@
+import type { ShardOverview } from "../controller/service.ts";
+import type { Shard, Tenant, TenantSpec } from "../model/resources.ts";
+
+/** A tenant as the API shows it. `spec.config` may hold secrets, so it is there only when it was asked for. */
+export type TenantView = Omit<Tenant, "spec"> & {
+  spec: Omit<TenantSpec, "config"> & { config?: string };
+  /** What a client enters as homeserver. */
+  url: string;
+  /** Whether the user gave a configuration of their own. */
+  hasConfig: boolean;
+};
+
+/** A shard as the API shows it. */
+export type ShardView = Shard & {
+  /** Names of the tenants assigned to it, sorted. */
+  tenants: string[];
+  capacity: number;
+};
+
+export function viewOfTenant(tenant: Tenant, url: string, includeConfig = false): TenantView {
+  const { config, ...spec } = tenant.spec;
+  return {
+    kind: tenant.kind,
+    metadata: tenant.metadata,
+    spec: includeConfig ? { ...spec, config } : spec,
+    status: tenant.status,
+    url,
+    hasConfig: config.trim() !== "",
+  };
+}
+
+export function viewOfShard({ shard, tenants, capacity }: ShardOverview): ShardView {
+  return { ...withDrainShown(shard), tenants, capacity };
+}
+
+/** The wish to drain is in the spec; people look for it in the phase. */
+export function withDrainShown(shard: Shard): Shard {
+  if (shard.spec.drain === undefined || shard.status.phase !== "Ready") return shard;
+  return { ...shard, status: { ...shard.status, phase: "Draining" } };
+}

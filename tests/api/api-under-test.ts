@@ -1,0 +1,50 @@
+import { PassThrough } from "node:stream";
+import pino from "pino";
+import { Registry } from "prom-client";
+import { startApi } from "../../src/api/server.ts";
+import { RouteFeed } from "../../src/controller/route-feed.ts";
+import { MemoryService } from "./memory-service.ts";
+
+export const API_TOKEN = "api-token-of-the-test";
+export const GATEWAY_TOKEN = "gateway-token-of-the-test";
+
+/** The real API on a free port, over a service of nothing but objects. */
+export async function startApiUnderTest(service = new MemoryService()) {
+  const logged: string[] = [];
+  const sink = new PassThrough();
+  sink.on("data", (chunk: Buffer) => logged.push(chunk.toString()));
+  const routeFeed = new RouteFeed();
+  const metrics = new Registry();
+  let shutdowns = 0;
+  const { url, close } = await startApi({
+    service,
+    routeFeed,
+    host: "127.0.0.1",
+    port: 0,
+    apiToken: API_TOKEN,
+    gatewayToken: GATEWAY_TOKEN,
+    metrics,
+    logger: pino({ level: "debug" }, sink),
+    onShutdown: () => void (shutdowns += 1),
+  });
+  return {
+    service,
+    routeFeed,
+    metrics,
+    url,
+    close,
+    logged: () => logged.join(""),
+    shutdowns: () => shutdowns,
+    /** A request with the token of people, unless another is given (null: none). */
+    request(
+      path: string,
+      { token = API_TOKEN as string | null, ...init }: RequestInit & { token?: string | null } = {},
+    ) {
+      const headers = new Headers(init.headers);
+      if (token !== null) headers.set("authorization", `Bearer ${token}`);
+      if (init.body !== undefined && !headers.has("content-type")) headers.set("content-type", "application/json");
+      return fetch(`${url}${path}`, { ...init, headers });
+    },
+  };
+}
+export type ApiUnderTest = Awaited<ReturnType<typeof startApiUnderTest>>;

@@ -1,0 +1,300 @@
+import type {
+  ClusterService,
+  ClusterStatus,
+  CreateTenantRequest,
+  LogOptions,
+  RegisterUserRequest,
+  ShardOverview,
+  UpdateTenantRequest,
+} from "../../src/controller/service.ts";
+import { UserError } from "../../src/model/errors.ts";
+import { DEFAULT_POLICY } from "../../src/model/policy.ts";
+import type { ClusterEvent, Move, MoveResult, Shard, Tenant, TenantStatus } from "../../src/model/resources.ts";
+
+const CREATED = "2026-11-23T10:00:00.000Z";
+const CAPACITY = 2;
+
+/** A cluster of nothing but objects, whose course a test directs: `onCreate` and its like decide what comes of a wish. */
+export class MemoryService implements ClusterService {
+  readonly tenants = new Map<string, Tenant>();
+  readonly shards = new Map<string, Shard>();
+  readonly log: ClusterEvent[] = [];
+  readonly users: { tenant: string; request: RegisterUserRequest }[] = [];
+  readonly logLines: string[] = ["first line", "second line", "third line"];
+  /** Streams that are open now. */
+  openStreams = 0;
+  problems: string[] = [];
+  /** Thrown by the next call of any method. */
+  failure: Error | undefined;
+  onCreate: (tenant: Tenant) => void = (tenant) => this.run(tenant, "1.163.2-0");
+  onUpdate: (tenant: Tenant) => void = (tenant) => this.run(tenant, tenant.status.shard ?? "1.163.2-0");
+  onMove: (tenant: Tenant, move: Move) => void = (tenant, move) => this.endMove(tenant, move, "Succeeded");
+  onDelete: (tenant: Tenant) => void = (tenant) => void this.tenants.delete(tenant.metadata.name);
+  readonly #wakers = new Set<() => void>();
+  #moves = 0;
+
+  addShard(name: string, status: Partial<Shard["status"]> = {}): Shard {
+    const shard: Shard = {
+      kind: "Shard",
+      metadata: { name, resourceVersion: 1, generation: 1, creationTimestamp: CREATED },
+      spec: { synapseVersion: name.split("-", 1)[0] ?? "" },
+      status: {
+        phase: "Ready",
+        reason: "",
+        message: "",
+        address: "http://127.0.0.1:9001",
+        load: 0.25,
+        failures: 0,
+        ...status,
+      },
+    };
+    this.shards.set(name, shard);
+    return shard;
+  }
+
+  addTenant(name: string, status: Partial<TenantStatus> = {}, config = ""): Tenant {
+    const tenant: Tenant = {
+      kind: "Tenant",
+      metadata: { name, resourceVersion: 1, generation: 1, creationTimestamp: CREATED },
+      spec: { serverName: `${name}.localhost`, synapseVersion: "1.163.2", config, reclaimPolicy: "Retain" },
+      status: {
+        phase: "Pending",
+        reason: "",
+        message: "",
+        epoch: 0,
+        observedGeneration: 0,
+        provisioned: false,
+        failures: 0,
+        ...status,
+      },
+    };
+    this.tenants.set(name, tenant);
+    return tenant;
+  }
+
+  run(tenant: Tenant, shard: string): void {
+    const { status, metadata } = tenant;
+    Object.assign(status, { phase: "Running", reason: "", message: "", shard, address: "127.0.0.1:9100" });
+    status.observedGeneration = metadata.generation;
+    status.epoch += 1;
+    status.provisioned = true;
+  }
+
+  fail(tenant: Tenant, reason: string, message: string): void {
+    Object.assign(tenant.status, { phase: "Failed", reason, message, failures: 1 });
+    tenant.status.observedGeneration = tenant.metadata.generation;
+  }
+
+  endMove(tenant: Tenant, move: Move, outcome: MoveResult["outcome"], message?: string): void {
+    const { id, from, to, reason } = move;
+    const numbers = { blackoutSeconds: 0.412, parkedRequests: 3, failedRequests: 0 };
+    tenant.status.lastMove = { id, from, to, reason, outcome, message, finishedAt: CREATED, ...numbers };
+    delete tenant.status.move;
+    this.run(tenant, outcome === "Succeeded" ? to : from);
+  }
+
+  addEvent(event: Omit<ClusterEvent, "id" | "time">, time = new Date().toISOString()): void {
+    this.log.push({ id: this.log.length + 1, time, ...event });
+    this.wake();
+  }
+
+  addLogLine(line: string): void {
+    this.logLines.push(line);
+    this.wake();
+  }
+
+  async createTenant(request: CreateTenantRequest): Promise<Tenant> {
+    this.#mayFail();
+    if (this.tenants.has(request.name))
+      throw new UserError("AlreadyExists", `there is a tenant ${request.name} already`);
+    const tenant = this.addTenant(request.name, {}, request.config);
+    Object.assign(tenant.spec, {
+      serverName: request.serverName ?? tenant.spec.serverName,
+      synapseVersion: request.synapseVersion ?? tenant.spec.synapseVersion,
+    });
+    const answer = structuredClone(tenant);
+    this.onCreate(tenant);
+    return answer;
+  }
+
+  async updateTenant(name: string, request: UpdateTenantRequest): Promise<Tenant> {
+    const tenant = this.#tenant(name);
+    Object.assign(tenant.spec, request);
+    tenant.metadata.generation += 1;
+    const answer = structuredClone(tenant);
+    this.onUpdate(tenant);
+    return answer;
+  }
+
+  async deleteTenant(name: string, { purge }: { purge: boolean }): Promise<Tenant> {
+    const tenant = this.#tenant(name);
+    if (purge) tenant.spec.reclaimPolicy = "Delete";
+    tenant.metadata.deletionTimestamp = CREATED;
+    tenant.status.phase = "Deleting";
+    const answer = structuredClone(tenant);
+    this.onDelete(tenant);
+    return answer;
+  }
+
+  async getTenant(name: string): Promise<Tenant> {
+    return structuredClone(this.#tenant(name));
+  }
+
+  async listTenants(): Promise<Tenant[]> {
+    this.#mayFail();
+    return [...this.tenants.values()].toSorted((a, b) => a.metadata.name.localeCompare(b.metadata.name));
+  }
+
+  async moveTenant(name: string, to?: string): Promise<Move> {
+    const tenant = this.#tenant(name);
+    const from = tenant.status.shard ?? "";
+    const target = to ?? [...this.shards.keys()].find((shard) => shard !== from);
+    if (target === undefined)
+      throw new UserError("NoPlace", `no other shard of ${tenant.spec.synapseVersion} has a place for ${name}`);
+    if (!this.shards.has(target)) throw new UserError("NotFound", `there is no shard ${target}`);
+    this.#moves += 1;
+    const move: Move = {
+      id: `move-${this.#moves}`,
+      from,
+      to: target,
+      reason: "Requested",
+      step: "Preparing",
+      requestedAt: CREATED,
+    };
+    tenant.status.move = move;
+    tenant.status.phase = "Moving";
+    this.onMove(tenant, move);
+    return move;
+  }
+
+  async registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }> {
+    const tenant = this.#tenant(name);
+    if (tenant.status.phase !== "Running")
+      throw new UserError("Unavailable", `tenant ${name} is ${tenant.status.phase}`);
+    this.users.push({ tenant: name, request });
+    return { userId: `@${request.username}:${tenant.spec.serverName}` };
+  }
+
+  tenantLog(_name: string, options: LogOptions): AsyncIterable<string> {
+    return this.#lines(options);
+  }
+
+  shardLog(_name: string, options: LogOptions): AsyncIterable<string> {
+    return this.#lines(options);
+  }
+
+  async listShards(): Promise<ShardOverview[]> {
+    return [...this.shards.keys()].map((name) => this.#overview(name));
+  }
+
+  async getShard(name: string): Promise<ShardOverview> {
+    return this.#overview(name);
+  }
+
+  async drainShard(name: string): Promise<Shard> {
+    const { shard } = this.#overview(name);
+    shard.spec.drain = "Requested";
+    return shard;
+  }
+
+  async status(): Promise<ClusterStatus> {
+    this.#mayFail();
+    const tenants = [...this.tenants.entries()];
+    const byPhase: Record<string, number> = {};
+    for (const [, { status }] of tenants) byPhase[status.phase] = (byPhase[status.phase] ?? 0) + 1;
+    return {
+      version: "0.1.0",
+      startedAt: new Date(Date.now() - 3_723_000).toISOString(),
+      policy: DEFAULT_POLICY,
+      synapseVersion: "1.163.2",
+      tenants: { total: tenants.length, byPhase },
+      imageTags: [
+        {
+          version: "1.163.2",
+          shards: this.shards.size,
+          tenants: tenants.length,
+          capacity: this.shards.size * CAPACITY,
+          saturated: false,
+        },
+      ],
+      movesInProgress: tenants.flatMap(([tenant, { status }]) => (status.move ? [{ tenant, move: status.move }] : [])),
+      recentMoves: tenants.flatMap(([tenant, { status }]) =>
+        status.lastMove ? [{ tenant, result: status.lastMove }] : [],
+      ),
+      gateways: [{ id: "gateway-1", routesVersion: 7, connectedAt: CREATED }],
+      problems: this.problems,
+    };
+  }
+
+  async *events(options: {
+    after?: number;
+    object?: string;
+    follow?: boolean;
+    signal?: AbortSignal;
+  }): AsyncGenerator<ClusterEvent> {
+    const { after = 0, object } = options;
+    const wanted = (event: ClusterEvent) => event.id > after && (object === undefined || event.object === object);
+    yield* this.#followed(this.log, 0, options, wanted);
+  }
+
+  urlOf(tenant: Tenant): string {
+    return `http://${tenant.spec.serverName}:8008`;
+  }
+
+  #lines(options: LogOptions): AsyncGenerator<string> {
+    const begin = options.tail === undefined ? 0 : Math.max(0, this.logLines.length - options.tail);
+    return this.#followed(this.logLines, begin, options, () => true);
+  }
+
+  async *#followed<T>(
+    items: T[],
+    begin: number,
+    { follow = false, signal }: { follow?: boolean; signal?: AbortSignal },
+    wanted: (item: T) => boolean,
+  ): AsyncGenerator<T> {
+    this.openStreams += 1;
+    try {
+      for (let index = begin; ; index += 1) {
+        while (follow && index >= items.length && !signal?.aborted) await this.#nextChange(signal);
+        const item = items[index];
+        if (item === undefined || signal?.aborted) return;
+        if (wanted(item)) yield item;
+      }
+    } finally {
+      this.openStreams -= 1;
+    }
+  }
+
+  #nextChange(signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wakers.add(resolve);
+      signal?.addEventListener("abort", () => resolve(), { once: true });
+    });
+  }
+
+  wake(): void {
+    for (const waker of this.#wakers) waker();
+    this.#wakers.clear();
+  }
+
+  #tenant(name: string): Tenant {
+    this.#mayFail();
+    const tenant = this.tenants.get(name);
+    if (!tenant) throw new UserError("NotFound", `there is no tenant ${name}`);
+    return tenant;
+  }
+
+  #overview(name: string): ShardOverview {
+    this.#mayFail();
+    const shard = this.shards.get(name);
+    if (!shard) throw new UserError("NotFound", `there is no shard ${name}`);
+    const tenants = [...this.tenants.values()].filter(({ status }) => status.shard === name);
+    return { shard, tenants: tenants.map(({ metadata }) => metadata.name).toSorted(), capacity: CAPACITY };
+  }
+
+  #mayFail(): void {
+    const { failure } = this;
+    this.failure = undefined;
+    if (failure) throw failure;
+  }
+}
