@@ -1,0 +1,272 @@
+import { describe, expect, test } from "vitest";
+import { plan } from "../../src/planner/plan.ts";
+import { NOW, planned, shard, SMALL, snapshot, tenant, tenantsOn, V1, V2 } from "./builders.ts";
+
+const [A, B, C] = [`${V2}-0`, `${V2}-1`, `${V2}-2`];
+const OLD = `${V1}-0`;
+const justNow = { lastAssignmentChange: NOW - 1000 };
+
+describe("placing", () => {
+  test("prevents that a first tenant has nowhere to go", () => {
+    expect(planned(snapshot([], tenant("a")))).toEqual([`create ${A}`, `assign a ${A}`]);
+  });
+
+  test("prevents new shards while others have room, and spreading where filling is wanted", () => {
+    const given = snapshot(
+      [shard(A, justNow), shard(B, justNow)],
+      tenantsOn(A, 1),
+      tenantsOn(B, 2),
+      tenant("x"),
+      tenant("y"),
+    );
+    expect(planned(given)).toEqual([`assign x ${B}`, `assign y ${A}`]);
+  });
+
+  test("prevents an order that depends on text: index 10 comes after 2, and ties go to the lower index", () => {
+    const [two, ten] = [`${V2}-2`, `${V2}-10`];
+    const given = snapshot([shard(ten, justNow), shard(two, justNow)], tenant("x"));
+    expect(planned(given)).toEqual([`assign x ${two}`]);
+  });
+
+  test("prevents that a shard that is still coming up is passed over for a new one", () => {
+    const given = snapshot([shard(A, { phase: "Starting" })], tenantsOn(A, 1), tenant("x"));
+    expect(planned(given)).toEqual([`assign x ${A}`]);
+  });
+
+  test.each(["Failed", "Lost", "Stopping"] as const)(
+    "prevents placing on a shard that is %s, and taking its name",
+    (phase) => {
+      expect(planned(snapshot([shard(A, { phase, ...justNow })], tenant("x")))).toEqual([
+        `create ${B}`,
+        `assign x ${B}`,
+      ]);
+    },
+  );
+
+  test("prevents that a free index is left for ever", () => {
+    const given = snapshot([shard(A), shard(C)], tenantsOn(A, 3), tenantsOn(C, 3), tenant("x"));
+    expect(planned(given)).toEqual([`create ${B}`, `assign x ${B}`]);
+  });
+
+  test("prevents more shards than the maximum, and that one saturated version holds up another", () => {
+    const full = [A, B, C].flatMap((name) => tenantsOn(name, 3));
+    const given = snapshot([shard(A), shard(B), shard(C)], full, tenant("x"), tenant("y", { version: V1 }));
+    expect(planned(given)).toEqual(["pending x MaxShardsReached", `create ${OLD}`, `assign y ${OLD}`]);
+    expect(plan(given, SMALL)[0]?.message).toBe(
+      "no shard of Synapse 1.163.2 has a free place (at most 3 tenants each), and 3 of at most 3 shards exist",
+    );
+  });
+
+  test("prevents that a tenant being deleted, or on its way in, lends out its place", () => {
+    const leaving = tenant("gone", { shard: A, deleting: true });
+    const arriving = tenant("in", { shard: B, move: { from: B, to: A } });
+    const given = snapshot([shard(A), shard(B)], leaving, arriving, tenantsOn(A, 1), tenant("x"));
+    expect(planned(given)).toEqual([`assign x ${B}`]);
+  });
+
+  test("prevents that a tenant being deleted is placed", () => {
+    expect(planned(snapshot([], tenant("x", { deleting: true })))).toEqual([]);
+  });
+
+  test("prevents that a tenant whose shard has vanished is forgotten", () => {
+    expect(planned(snapshot([], tenant("x", { shard: A })))).toEqual([`create ${A}`, `assign x ${A}`]);
+  });
+
+  test("prevents a loop when the maximum is lowered below what is there", () => {
+    const given = snapshot([shard(A), shard(B)], tenantsOn(A, 3), tenantsOn(B, 3));
+    expect(planned(given, { maxTenantsPerShard: 1, maxShardsPerSynapseImageTag: 1 })).toEqual([]);
+  });
+
+  test("prevents that a shard is made while one that consolidation gives up could be kept", () => {
+    const given = snapshot(
+      [shard(A), shard(B, { drain: "Consolidation", phase: "Draining" })],
+      tenantsOn(A, 3),
+      tenantsOn(B, 1),
+      tenant("x"),
+    );
+    expect(planned(given)).toEqual([`undrain ${B}`, `assign x ${B}`]);
+  });
+});
+
+describe("upgrading", () => {
+  const wishes = tenantsOn(OLD, 2, { version: V2 });
+
+  test("prevents that a version's change does nothing", () => {
+    const given = snapshot([shard(OLD), shard(A)], wishes, tenantsOn(A, 1));
+    expect(planned(given)).toEqual([`move ${OLD}-t0 ${OLD} ${A} Upgrade`, `move ${OLD}-t1 ${OLD} ${A} Upgrade`]);
+  });
+
+  test("prevents a move to a shard that does not answer yet, and a second shard while the first comes up", () => {
+    expect(planned(snapshot([shard(OLD)], wishes))).toEqual([`create ${A}`]);
+    expect(planned(snapshot([shard(OLD), shard(A, { phase: "Starting" })], wishes))).toEqual([]);
+    expect(planned(snapshot([shard(OLD), shard(A, { phase: "Pending" })], wishes))).toEqual([]);
+  });
+
+  test("prevents that a place kept for an upgrade is thought to be free", () => {
+    const four = [...wishes, ...tenantsOn(`${V1}-1`, 2, { version: V2 })];
+    const given = snapshot([shard(OLD), shard(`${V1}-1`), shard(A, { phase: "Starting" })], four);
+    expect(planned(given)).toEqual([`create ${B}`]);
+  });
+
+  test("prevents that a refused release is tried for ever, and a shard of it kept", () => {
+    const refused = tenant("x", { version: V2, shard: OLD, refusedVersion: V2 });
+    expect(planned(snapshot([shard(OLD), shard(A)], refused))).toEqual([`stop ${A} Unused`]);
+  });
+
+  test("prevents that an upgrade without a place stays unexplained", () => {
+    const full = [A, B, C].flatMap((name) => tenantsOn(name, 3));
+    const given = snapshot([shard(OLD), shard(A), shard(B), shard(C)], full, wishes[0] ?? []);
+    expect(planned(given)).toEqual([`waiting ${OLD}-t0 Upgrade MaxShardsReached`]);
+  });
+
+  test("prevents more moves at once than allowed, those under way counted", () => {
+    const moving = tenant("m", { shard: A, move: { from: A, to: A } });
+    const given = snapshot([shard(OLD), shard(A)], wishes, moving);
+    expect(planned(given, { maxConcurrentMoves: 2 })).toEqual([`move ${OLD}-t0 ${OLD} ${A} Upgrade`]);
+  });
+
+  test("prevents that a failed move is repeated at once, or gives up its place", () => {
+    const later = wishes.map((each) => ({ ...each, moveNotBefore: NOW + 1 }));
+    expect(planned(snapshot([shard(OLD), shard(A)], later))).toEqual([]);
+    const due = wishes.map((each) => ({ ...each, moveNotBefore: NOW }));
+    expect(planned(snapshot([shard(OLD), shard(A)], due))).toHaveLength(2);
+  });
+});
+
+describe("lost shards", () => {
+  const lost = shard(A, { phase: "Lost" });
+
+  test("prevents that tenants of a shard that does not answer stay down", () => {
+    const given = snapshot([lost, shard(B)], tenantsOn(A, 2), tenantsOn(B, 2));
+    expect(planned(given)).toEqual([`move ${A}-t0 ${A} ${B} ShardLost`, `create ${C}`]);
+  });
+
+  test("prevents that those without a place are given up or unexplained", () => {
+    const given = snapshot([lost, shard(B)], tenantsOn(A, 2), tenantsOn(B, 2));
+    expect(planned(given, { maxShardsPerSynapseImageTag: 2 })).toEqual([
+      `move ${A}-t0 ${A} ${B} ShardLost`,
+      `waiting ${A}-t1 ShardLost MaxShardsReached`,
+    ]);
+  });
+
+  test("prevents that a tenant stays down because the release it wants is full, though its own has places", () => {
+    const full = [A, B, C].flatMap((name) => tenantsOn(name, 3));
+    const given = snapshot(
+      [shard(OLD, { phase: "Lost" }), shard(`${V1}-1`), shard(A), shard(B), shard(C)],
+      full,
+      tenantsOn(`${V1}-1`, 1),
+      tenant("x", { shard: OLD, version: V2 }),
+    );
+    expect(planned(given)).toEqual([`move x ${OLD} ${V1}-1 ShardLost`]);
+  });
+
+  test("prevents that an empty lost shard is stopped before it is known what became of it", () => {
+    expect(planned(snapshot([lost, shard(B)], tenantsOn(B, 1)))).toEqual([]);
+  });
+});
+
+describe("draining", () => {
+  const requested = shard(A, { drain: "Requested", phase: "Draining" });
+
+  test("prevents that a requested drain moves nothing, or stops what is not empty", () => {
+    const given = snapshot([requested, shard(B)], tenantsOn(A, 1), tenantsOn(B, 1));
+    expect(planned(given)).toEqual([`move ${A}-t0 ${A} ${B} Drain`]);
+  });
+
+  test("prevents that a drained shard stays", () => {
+    expect(planned(snapshot([shard(A, { ...justNow, drain: "Requested" })]))).toEqual([`stop ${A} Drained`]);
+  });
+
+  test("prevents that a shard is stopped while a tenant may still be rolled back to it", () => {
+    const moving = tenant("m", { shard: B, move: { from: A, to: B } });
+    expect(planned(snapshot([requested, shard(B)], moving))).toEqual([]);
+  });
+
+  test("prevents that new tenants are placed on a shard that is drained on request", () => {
+    expect(planned(snapshot([requested], tenant("x")))).toEqual([`create ${B}`, `assign x ${B}`, `stop ${A} Drained`]);
+  });
+
+  test("prevents half a consolidation: it is called off when the places have been taken meanwhile", () => {
+    const given = snapshot(
+      [shard(A), shard(B, { drain: "Consolidation", phase: "Draining" })],
+      tenantsOn(A, 2),
+      tenantsOn(B, 2),
+    );
+    expect(planned(given)).toEqual([`undrain ${B}`]);
+  });
+
+  test("prevents that a consolidation that was begun stands still", () => {
+    const given = snapshot(
+      [shard(A), shard(B, { drain: "Consolidation", phase: "Draining" })],
+      tenantsOn(A, 2),
+      tenantsOn(B, 1),
+    );
+    expect(planned(given)).toEqual([`move ${B}-t0 ${B} ${A} Consolidation`]);
+  });
+});
+
+describe("consolidation", () => {
+  test("prevents that nearly empty shards stay: the least loaded goes, of equals the highest index", () => {
+    const given = snapshot([shard(A), shard(B), shard(C)], tenantsOn(A, 2), tenantsOn(B, 1), tenantsOn(C, 1));
+    expect(planned(given)).toEqual([`drain ${C}`]);
+    expect(plan(given, SMALL)[0]?.message).toBe(
+      "shards of Synapse 1.163.2 have 1.3 tenants on average, below 2; its 1 fit on 2 others",
+    );
+  });
+
+  test("prevents that several are given up one by one where one plan can tell", () => {
+    const given = snapshot([shard(A), shard(B), shard(C)], tenantsOn(A, 1), tenantsOn(B, 1), tenantsOn(C, 1));
+    expect(planned(given)).toEqual([`drain ${C}`, `drain ${B}`]);
+  });
+
+  test("prevents a drain at the threshold, of the last shard, and of what does not fit", () => {
+    expect(planned(snapshot([shard(A), shard(B)], tenantsOn(A, 3), tenantsOn(B, 1)))).toEqual([]);
+    expect(planned(snapshot([shard(A)], tenantsOn(A, 1)))).toEqual([]);
+    const high = { avgShardsLoadRedistributionThreshold: 100 };
+    expect(planned(snapshot([shard(A), shard(B)], tenantsOn(A, 3), tenantsOn(B, 1)), high)).toEqual([]);
+  });
+
+  test("prevents consolidation while placement has not been quiet", () => {
+    const given = snapshot(
+      [shard(A), shard(B, { lastAssignmentChange: NOW - 29_999 })],
+      tenantsOn(A, 1),
+      tenantsOn(B, 1),
+    );
+    expect(planned(given)).toEqual([]);
+    const quiet = snapshot(
+      [shard(A), shard(B, { lastAssignmentChange: NOW - 30_000 })],
+      tenantsOn(A, 1),
+      tenantsOn(B, 1),
+    );
+    expect(planned(quiet)).toEqual([`drain ${B}`]);
+  });
+
+  test.each(["Pending", "Starting", "Lost", "Failed", "Stopping", "Draining"] as const)(
+    "prevents consolidation while a shard is %s",
+    (phase) => {
+      const given = snapshot([shard(A), shard(B), shard(C, { phase })], tenantsOn(A, 1), tenantsOn(B, 1));
+      expect(planned(given).filter((line) => line.startsWith("drain"))).toEqual([]);
+    },
+  );
+
+  test("prevents consolidation of a version in which something moves", () => {
+    const moving = tenant("m", { shard: A, move: { from: A, to: A } });
+    expect(planned(snapshot([shard(A), shard(B)], moving, tenantsOn(B, 1)))).toEqual([]);
+  });
+});
+
+describe("empty shards", () => {
+  test("prevents that a release nobody uses keeps a process", () => {
+    expect(planned(snapshot([shard(OLD), shard(A)], tenantsOn(A, 1)))).toEqual([`stop ${OLD} Unused`]);
+  });
+
+  test("prevents that it goes before it has been quiet, or while a tenant is coming", () => {
+    expect(planned(snapshot([shard(OLD, justNow)]))).toEqual([]);
+    const coming = tenant("m", { version: V2, shard: OLD, move: { from: OLD, to: A } });
+    expect(planned(snapshot([shard(OLD), shard(A)], coming))).toEqual([]);
+  });
+
+  test("prevents that an empty shard stays beside one with places", () => {
+    expect(planned(snapshot([shard(A), shard(B)], tenantsOn(B, 3)))).toEqual([`stop ${A} Unused`]);
+  });
+});
