@@ -1,0 +1,113 @@
+import { Client, DatabaseError, escapeIdentifier, escapeLiteral } from "pg";
+import { messageOf, UserError, type ErrorCode } from "../model/errors.ts";
+
+/** A login on a PostgreSQL server. */
+export interface Login {
+  host: string;
+  port: number;
+  user: string;
+  password: string;
+}
+
+/** A superuser, or a role with CREATEDB and CREATEROLE. */
+export interface AdminLogin extends Login {
+  /** The database to work from; default `postgres`. */
+  database?: string;
+}
+
+export interface Bounds {
+  /** Milliseconds to connect and log in. */
+  connectMs: number;
+  /** Milliseconds a statement may take, counted by the server, and by us in case the server is silent. */
+  statementMs: number;
+}
+
+/** Creating a database copies files, which a busy disk can hold up; hence generous. */
+export const DEFAULT_BOUNDS: Bounds = { connectMs: 5000, statementMs: 60_000 };
+
+/** Our own count begins later, so that the server's answer, which says more, comes first. */
+const SILENCE_MS = 2000;
+const END_MS = 1000;
+
+/**
+ * Runs `work` on a connection of its own and closes it.
+ * @throws UserError Unavailable (server away or full), Unauthorized, NotFound (no such database), Timeout, Environment
+ */
+export async function withConnection<T>(
+  login: Login,
+  database: string,
+  work: (client: Client) => Promise<T>,
+  bounds: Bounds = DEFAULT_BOUNDS,
+): Promise<T> {
+  const client = new Client({
+    host: login.host,
+    port: login.port,
+    user: login.user,
+    password: login.password,
+    database,
+    application_name: "synapse-shards",
+    connectionTimeoutMillis: bounds.connectMs,
+    statement_timeout: bounds.statementMs,
+    query_timeout: bounds.statementMs + SILENCE_MS,
+  });
+  // A connection that breaks between two queries says so by an event; the next query then fails by itself.
+  client.on("error", () => {});
+  try {
+    await client.connect();
+    return await work(client);
+  } catch (error) {
+    throw describeError(error, `${login.host}:${login.port}`, database, login.user);
+  } finally {
+    await endQuietly(client);
+  }
+}
+
+async function endQuietly(client: Client): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const bound = new Promise<void>((resolve) => (timer = setTimeout(resolve, END_MS)));
+  await Promise.race([client.end().catch(() => {}), bound]);
+  clearTimeout(timer);
+}
+
+function describeError(error: unknown, where: string, database: string, user: string): unknown {
+  if (error instanceof UserError) return error;
+  const code = (error as { code?: unknown }).code;
+  const state = typeof code === "string" ? code : "";
+  const say = (kind: ErrorCode, words: string) => new UserError(kind, words, { cause: error });
+  const reason = reasonOf(error);
+  if (state === "28P01" || state.startsWith("28"))
+    return say("Unauthorized", `PostgreSQL at ${where} refuses the login of ${user}: ${reason}`);
+  if (state === "42501")
+    return say("Unauthorized", `PostgreSQL at ${where} does not allow ${user} this in database ${database}: ${reason}`);
+  if (state === "3D000") return say("NotFound", `PostgreSQL at ${where} has no database ${database}`);
+  if (state === "57014") return say("Timeout", `PostgreSQL at ${where} took too long: ${reason}`);
+  if (error instanceof DatabaseError && !isAway(state))
+    return say("Environment", `PostgreSQL at ${where}, database ${database}: ${reason}`);
+  if (isAway(state) || error instanceof AggregateError || isClientSideFailure(reason))
+    return say("Unavailable", `PostgreSQL at ${where} does not answer: ${reason}`);
+  return error;
+}
+
+/** Connection failures, too many connections, shutting down, starting up; and the operating system's codes. */
+function isAway(state: string): boolean {
+  return /^(08|57P0[1-5]$|53300$)/.test(state) || /^E[A-Z_]{3,}$/.test(state);
+}
+
+/** The words of pg's own failures, which have no code. */
+function isClientSideFailure(reason: string): boolean {
+  return /timeout|Connection terminated|not queryable|connection error/i.test(reason);
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError && error.errors.length > 0) return messageOf(error.errors[0]);
+  return messageOf(error);
+}
+
+/** Quotes a name for use in a statement. */
+export function identifier(name: string): string {
+  return escapeIdentifier(name);
+}
+
+export function literal(text: string): string {
+  return escapeLiteral(text);
+}

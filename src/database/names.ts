@@ -1,0 +1,32 @@
+import { createHash } from "node:crypto";
+import { UserError } from "../model/errors.ts";
+import { tenantNameProblem } from "../model/names.ts";
+
+/** PostgreSQL cuts longer identifiers off, silently. */
+const MOST_BYTES = 63;
+const HASH_DIGITS = 16;
+
+/** Owns the schema objects of templates, so that they can be handed over to a tenant in one statement. Cannot log in. */
+export const TEMPLATE_ROLE = "synapse_template";
+
+/**
+ * The name of a tenant's database and of its role. No two tenants share one: labels have no "_", so putting it for "-" loses
+ * nothing, and names shortened with a hash have a prefix of their own.
+ * @throws UserError InvalidInput for what is not a DNS label
+ */
+export function tenantDatabaseName(tenant: string): string {
+  const problem = tenantNameProblem(tenant);
+  if (problem !== undefined) throw new UserError("InvalidInput", problem);
+  const name = `tenant_${tenant.replaceAll("-", "_")}`;
+  if (name.length <= MOST_BYTES) return name;
+  const hash = createHash("sha256").update(tenant).digest("hex").slice(0, HASH_DIGITS);
+  const begin = `tenantx_${tenant.replaceAll("-", "_")}`.slice(0, MOST_BYTES - HASH_DIGITS - 1);
+  return `${begin}_${hash}`;
+}
+
+/** The template database of a Synapse release. @throws UserError InvalidInput */
+export function templateDatabaseName(version: string): string {
+  if (!/^\d{1,4}(\.\d{1,4}){1,3}$/.test(version))
+    throw new UserError("InvalidInput", `${JSON.stringify(version)} is not a Synapse release such as 1.163.2`);
+  return `synapse_template_${version.replaceAll(".", "_")}`;
+}

@@ -1,0 +1,74 @@
+import type pg from "pg";
+import { DEFAULT_BOUNDS, identifier, withConnection, type AdminLogin, type Bounds } from "./connection.ts";
+import { withLock } from "./lock.ts";
+import { templateDatabaseName, TEMPLATE_ROLE } from "./names.ts";
+import { endConnections, ensureRole } from "./roles.ts";
+
+/** psycopg2's words for a connection, as the preparer takes them. */
+export interface PreparerDatabase {
+  host: string;
+  port: number;
+  user: string;
+  password: string;
+  dbname: string;
+  options?: string;
+}
+
+/** Making a schema takes seconds on an idle machine, and much longer on a busy one. */
+const LOCK_WAIT_MS = 300_000;
+
+/**
+ * Makes the template database of a Synapse release, if it is not there. It is made under another name and renamed when it
+ * is complete: one that bears the template's name is whole. Whoever else wants the same one waits for it.
+ * @param makeSchema fills the empty database (preparer.ts)
+ * @returns the template's name
+ * @throws UserError; whatever makeSchema throws
+ */
+export async function ensureTemplate(
+  admin: AdminLogin,
+  version: string,
+  makeSchema: (database: PreparerDatabase) => Promise<void>,
+  options: { bounds?: Bounds; signal?: AbortSignal } = {},
+): Promise<string> {
+  const name = templateDatabaseName(version);
+  const bounds = options.bounds ?? DEFAULT_BOUNDS;
+  const work = async (client: pg.Client) => {
+    if (await isComplete(client, name)) return name;
+    const make = async () => {
+      if (!(await isComplete(client, name))) await makeTemplate(client, admin, name, makeSchema);
+    };
+    await withLock(client, name, LOCK_WAIT_MS, make, options.signal);
+    return name;
+  };
+  return withConnection(admin, admin.database ?? "postgres", work, bounds);
+}
+
+async function isComplete(client: pg.Client, name: string): Promise<boolean> {
+  const { rowCount } = await client.query("SELECT FROM pg_database WHERE datname = $1 AND datistemplate", [name]);
+  return rowCount === 1;
+}
+
+async function makeTemplate(
+  client: pg.Client,
+  admin: AdminLogin,
+  name: string,
+  makeSchema: (database: PreparerDatabase) => Promise<void>,
+): Promise<void> {
+  const unfinished = `${name}_unfinished`;
+  // Templates of several releases are made at once, and share the role.
+  await withLock(client, TEMPLATE_ROLE, LOCK_WAIT_MS, () => ensureRole(client, TEMPLATE_ROLE));
+  await client.query(`DROP DATABASE IF EXISTS ${identifier(unfinished)} WITH (FORCE)`);
+  // Synapse insists on UTF8 and on the C locale, by which its indexes sort.
+  await client.query(
+    `CREATE DATABASE ${identifier(unfinished)} OWNER ${identifier(TEMPLATE_ROLE)}
+     TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'`,
+  );
+  await client.query(`REVOKE CONNECT, TEMPORARY ON DATABASE ${identifier(unfinished)} FROM PUBLIC`);
+  const { host, port, user, password } = admin;
+  await makeSchema({ host, port, user, password, dbname: unfinished, options: `-c role=${TEMPLATE_ROLE}` });
+  // A database is no object of the template's role, or `REASSIGN OWNED` would give the template itself to a tenant.
+  await client.query(`ALTER DATABASE ${identifier(unfinished)} OWNER TO CURRENT_USER`);
+  await client.query(`ALTER DATABASE ${identifier(unfinished)} WITH IS_TEMPLATE true ALLOW_CONNECTIONS false`);
+  await endConnections(client, unfinished);
+  await client.query(`ALTER DATABASE ${identifier(unfinished)} RENAME TO ${identifier(name)}`);
+}
