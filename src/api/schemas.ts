@@ -173,6 +173,8 @@ export const TenantSchema = z
       lastMove: MoveResultSchema.optional(),
       failures: z.number(),
       retryAt: Time.optional(),
+      moveFailures: z.number().optional(),
+      moveNotBefore: Time.optional(),
       refusedVersion: z.object({ version: z.string(), reason: z.string(), message: z.string() }).optional(),
     }),
     url: z.string(),

@@ -95,8 +95,7 @@ async function registerDocument(app: Api): Promise<void> {
   // Answers may gain fields; only requests refuse the unknown.
   const zodToJsonConfig: Parameters<typeof createJsonSchemaTransform>[0]["zodToJsonConfig"] = {
     override: ({ zodSchema, jsonSchema }) => {
-      const { def } = zodSchema._zod;
-      if (def.type === "object" && !("catchall" in def && def.catchall)) delete jsonSchema.additionalProperties;
+      if (zodSchema instanceof z.ZodObject && !zodSchema.def.catchall) delete jsonSchema.additionalProperties;
     },
   };
   await app.register(fastifySwagger, {

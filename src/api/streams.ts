@@ -63,8 +63,8 @@ async function* withLineEnds(lines: AsyncIterable<string>): AsyncGenerator<strin
 export async function* untilAborted<T>(items: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
   const iterator = items[Symbol.asyncIterator]();
   // One listener for all items: Promise.race against the signal would keep a callback per item for as long as it lives.
-  let stop = () => {};
-  const onAbort = () => stop();
+  let stop: (() => void) | undefined;
+  const onAbort = () => stop?.();
   signal.addEventListener("abort", onAbort, { once: true });
   try {
     while (!signal.aborted) {

@@ -255,7 +255,7 @@ export class MemoryService implements ClusterService {
     this.openStreams += 1;
     try {
       for (let index = begin; ; index += 1) {
-        while (follow && index >= items.length && !signal?.aborted) await this.#nextChange(signal);
+        if (follow) await this.#untilLonger(items, index, signal);
         const item = items[index];
         if (item === undefined || signal?.aborted) return;
         if (wanted(item)) yield item;
@@ -263,6 +263,12 @@ export class MemoryService implements ClusterService {
     } finally {
       this.openStreams -= 1;
     }
+  }
+
+  async #untilLonger(items: unknown[], index: number, signal: AbortSignal | undefined): Promise<void> {
+    if (items.length > index || signal?.aborted) return;
+    await this.#nextChange(signal);
+    await this.#untilLonger(items, index, signal);
   }
 
   #nextChange(signal: AbortSignal | undefined): Promise<void> {

@@ -1,0 +1,86 @@
+import type { Command } from "commander";
+import type { ShardView } from "../../api/views.ts";
+import { parseTail, timeoutOption, withClient, type WaitOptions } from "../options.ts";
+import { counted, show, showList, table } from "../output.ts";
+import { shardDetails, shardRow, type ShardRow } from "../rows.ts";
+import { waitUntilGone } from "../wait.ts";
+import { printLines } from "./logs.ts";
+
+export function addShard(program: Command): void {
+  const shard = program
+    .command("shard")
+    .alias("shards")
+    .description("shards: processes that host tenants of one Synapse release");
+
+  shard
+    .command("list")
+    .alias("ls")
+    .description("list all shards")
+    .action((_options, command: Command) =>
+      withClient(command, async (client, { output }) => {
+        const { items } = await client.call<{ items: ShardView[] }>("GET", "/v1/shards");
+        const rows = items.map(shardRow);
+        showList(output, rows, "No shards found.", () => shardTable(rows));
+      }),
+    );
+
+  shard
+    .command("get")
+    .description("show one shard")
+    .argument("<name>", "name of the shard")
+    .action((name: string, _options, command: Command) =>
+      withClient(command, async (client, { output }) => {
+        const found = await client.call<ShardView>("GET", shardPath(name));
+        show(output, shardDetails(found), () => shardTable([shardRow(found)]));
+      }),
+    );
+
+  shard
+    .command("drain")
+    .description("move every tenant off a shard, then stop it; refused if they do not fit elsewhere")
+    .argument("<name>", "name of the shard")
+    .option("--wait", "wait until it is gone")
+    .addOption(timeoutOption())
+    .action((name: string, options: WaitOptions, command: Command) =>
+      withClient(command, async (client, { output }) => {
+        const before = await client.call<ShardView>("GET", shardPath(name));
+        await client.call("POST", `${shardPath(name)}/drain`);
+        if (options.wait) await waitUntilGone(client, "shard", name, options.timeout);
+        const moved = counted(before.tenants.length, "tenant");
+        show(output, { name, drained: options.wait === true, tenants: before.tenants }, () =>
+          options.wait
+            ? `drained shard ${name}: ${moved} moved, and it is stopped`
+            : `draining shard ${name}: ${moved} to move`,
+        );
+      }),
+    );
+
+  shard
+    .command("logs")
+    .description("print a shard's log")
+    .argument("<name>", "name of the shard")
+    .option("-f, --follow", "go on with new lines as they come")
+    .option("--tail <lines>", "so many lines from the end", parseTail)
+    .action((name: string, options: { follow?: boolean; tail?: number }, command: Command) =>
+      withClient(command, (client) => printLines(client, `${shardPath(name)}/logs`, options)),
+    );
+}
+
+function shardPath(name: string): string {
+  return `/v1/shards/${encodeURIComponent(name)}`;
+}
+
+function shardTable(rows: ShardRow[]): string {
+  return table(
+    ["NAME", "VERSION", "PHASE", "TENANTS", "CAPACITY", "LOAD", "ADDRESS"],
+    rows.map((row) => [
+      row.name,
+      row.synapseVersion,
+      row.phase,
+      String(row.tenants),
+      String(row.capacity),
+      row.load === null ? "" : `${Math.round(row.load * 100)}%`,
+      row.address ?? "",
+    ]),
+  );
+}

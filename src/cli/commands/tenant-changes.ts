@@ -1,0 +1,130 @@
+import { createInterface } from "node:readline/promises";
+import type { Command } from "commander";
+import type { TenantView } from "../../api/views.ts";
+import type { Client } from "../client.ts";
+import { CliError, EXIT, type ExitCode } from "../errors.ts";
+import { readOverrides, timeoutOption, withClient, type WaitOptions } from "../options.ts";
+import { note, print, show, type Format } from "../output.ts";
+import { tenantDetails } from "../rows.ts";
+import { waitUntilGone, waitUntilRunning } from "../wait.ts";
+import { tenantPath } from "./tenant.ts";
+
+interface SpecOptions extends WaitOptions {
+  serverName?: string;
+  synapseVersion?: string;
+  config?: string;
+}
+
+interface DeleteOptions extends WaitOptions {
+  purge?: boolean;
+  yes?: boolean;
+}
+
+/** create, update, delete. */
+export function addTenantChanges(tenant: Command): void {
+  tenant
+    .command("create")
+    .description("create a tenant")
+    .argument("<name>", 'name of the tenant: 1 to 63 of a-z, 0-9 and "-"')
+    .option("--server-name <name>", "its Matrix server name, which can never be changed (default: NAME.<baseDomain>)")
+    .option("--synapse-version <version>", "its release of Synapse, e.g. 1.163.2 (default: the cluster's)")
+    .option("--config <file>", "settings of its own for homeserver.yaml, as YAML (-: stdin)")
+    .option("--wait", "wait until it runs")
+    .addOption(timeoutOption())
+    .action((name: string, options: SpecOptions, command: Command) =>
+      withClient(command, async (client, { output }) => {
+        const { serverName, synapseVersion } = options;
+        const config = options.config === undefined ? undefined : await readOverrides(options.config);
+        const created = await client.call<TenantView>("POST", "/v1/tenants", {
+          body: { name, serverName, synapseVersion, config },
+        });
+        const now = options.wait ? await untilRunning(client, created, options) : created;
+        const picture = () =>
+          options.wait ? `tenant ${name} is running at ${now.url}` : `tenant ${name} created; its URL is ${now.url}`;
+        show(output, tenantDetails(now), picture);
+      }),
+    );
+
+  tenant
+    .command("update")
+    .description("change a tenant's release of Synapse or its configuration")
+    .argument("<name>", "name of the tenant")
+    .option("--synapse-version <version>", "move it to this release, database included")
+    .option("--config <file>", "its settings for homeserver.yaml, which replace those it has (-: stdin)")
+    .option("--wait", "wait until it runs with the change")
+    .addOption(timeoutOption())
+    .action((name: string, options: SpecOptions, command: Command) =>
+      withClient(command, async (client, { output }) => {
+        if (options.synapseVersion === undefined && options.config === undefined) {
+          throw new CliError(EXIT.usage, "nothing to change: give --synapse-version, --config, or both");
+        }
+        const config = options.config === undefined ? undefined : await readOverrides(options.config);
+        const body = { synapseVersion: options.synapseVersion, config };
+        const updated = await client.call<TenantView>("PATCH", tenantPath(name), { body });
+        const now = options.wait ? await untilRunning(client, updated, options) : updated;
+        show(output, tenantDetails(now), () => `tenant ${name} ${options.wait ? "runs as updated" : "updated"}`);
+      }),
+    );
+
+  tenant
+    .command("delete")
+    .alias("rm")
+    .description("delete tenants; their databases and media are kept unless --purge is given")
+    .argument("<name...>", "names of the tenants")
+    .option("--purge", "remove their databases and media too; this cannot be undone")
+    .option("-y, --yes", "do not ask before a purge")
+    .option("--wait", "wait until they are gone (the default)", true)
+    .option("--no-wait", "return when deletion has been asked for")
+    .addOption(timeoutOption())
+    .action((names: string[], options: DeleteOptions, command: Command) =>
+      withClient(command, async (client, { output }) => {
+        if (options.purge && !options.yes) await confirmPurge(names);
+        await deleteAll(client, names, options, output);
+      }),
+    );
+}
+
+function untilRunning(client: Client, tenant: TenantView, { timeout }: WaitOptions): Promise<TenantView> {
+  return waitUntilRunning(client, tenant.metadata.name, tenant.metadata.generation, timeout);
+}
+
+/** Deletes what can be deleted; what cannot does not keep the others from it. */
+async function deleteAll(client: Client, names: string[], options: DeleteOptions, output: Format): Promise<void> {
+  const results = await Promise.allSettled(
+    names.map(async (name) => {
+      await client.call("DELETE", tenantPath(name), { query: { purge: options.purge } });
+      if (options.wait) await waitUntilGone(client, "tenant", name, options.timeout);
+      return { name, purged: options.purge === true };
+    }),
+  );
+  const deleted = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+  if (output !== "table") show(output, deleted, () => "");
+  else for (const { name } of deleted) print(deletionWords(name, options));
+  const errors = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
+  const [first, ...rest] = errors;
+  if (first === undefined) return;
+  if (!(first instanceof CliError) || rest.some((error) => !(error instanceof CliError))) throw first;
+  for (const error of rest as CliError[]) note(`error: ${error.message}`);
+  const codes = new Set<ExitCode>((errors as CliError[]).map((error) => error.exitCode));
+  throw codes.size === 1 ? first : new CliError(EXIT.failed, first.message, { cause: first });
+}
+
+function deletionWords(name: string, { purge, wait }: DeleteOptions): string {
+  const done = wait ? "deleted tenant" : "deleting tenant";
+  if (purge) return `${done} ${name}; its database and media ${wait ? "were" : "will be"} removed`;
+  return `${done} ${name}; its database and media are kept (use --purge to remove them)`;
+}
+
+/** Asks a person; a script has decided already. */
+async function confirmPurge(names: string[]): Promise<void> {
+  if (process.stdin.isTTY !== true || process.stderr.isTTY !== true) return;
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  try {
+    const answer = await terminal.question(
+      `Remove ${names.join(", ")} with all messages, users and media, for good? [y/N] `,
+    );
+    if (!/^y(es)?$/i.test(answer.trim())) throw new CliError(EXIT.failed, "nothing was deleted");
+  } finally {
+    terminal.close();
+  }
+}

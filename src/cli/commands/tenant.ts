@@ -1,0 +1,141 @@
+import type { Command } from "commander";
+import type { TenantView } from "../../api/views.ts";
+import type { ClusterEvent } from "../../model/resources.ts";
+import { eventTable } from "../event-table.ts";
+import { parseTail, withClient } from "../options.ts";
+import { age, counted, fields, seconds, show, showList, table } from "../output.ts";
+import { tenantDetails, tenantRow, type TenantRow } from "../rows.ts";
+import { because } from "../wait.ts";
+import { printLines } from "./logs.ts";
+import { addTenantChanges } from "./tenant-changes.ts";
+import { addMove } from "./tenant-move.ts";
+import { addRegisterUser } from "./tenant-register-user.ts";
+
+/** As many events as `describe` shows. */
+const EVENTS_SHOWN = 20;
+
+export function addTenant(program: Command): void {
+  const tenant = program
+    .command("tenant")
+    .alias("tenants")
+    .description("tenants: Matrix homeservers of their own name, users and database");
+
+  addTenantChanges(tenant);
+
+  tenant
+    .command("list")
+    .alias("ls")
+    .description("list all tenants")
+    .action((_options, command: Command) =>
+      withClient(command, async (client, { output }) => {
+        const { items } = await client.call<{ items: TenantView[] }>("GET", "/v1/tenants");
+        const rows = items.map(tenantRow);
+        showList(output, rows, "No tenants found.", () => tenantTable(rows));
+      }),
+    );
+
+  tenant
+    .command("get")
+    .description("show one tenant")
+    .argument("<name>", "name of the tenant")
+    .option("--show-config", "with -o json or yaml: the tenant's own configuration too; it may hold secrets")
+    .action((name: string, options: { showConfig?: boolean }, command: Command) =>
+      withClient(command, async (client, { output }) => {
+        const query = { includeConfig: options.showConfig };
+        const found = await client.call<TenantView>("GET", tenantPath(name), { query });
+        show(output, tenantDetails(found), () => tenantTable([tenantRow(found)]));
+      }),
+    );
+
+  tenant
+    .command("describe")
+    .description("show everything about one tenant: state, last move, events")
+    .argument("<name>", "name of the tenant")
+    .action((name: string, _options, command: Command) =>
+      withClient(command, async (client, { output }) => {
+        const found = await client.call<TenantView>("GET", tenantPath(name));
+        const events: ClusterEvent[] = [];
+        for await (const line of client.lines("/v1/events", { query: { object: `Tenant/${found.metadata.name}` } })) {
+          if (line !== "") events.push(JSON.parse(line) as ClusterEvent);
+        }
+        const recent = events.slice(-EVENTS_SHOWN);
+        show(output, { ...tenantDetails(found), events: recent }, () => description(found, recent));
+      }),
+    );
+
+  addMove(tenant);
+
+  tenant
+    .command("logs")
+    .description("print the lines of the log that concern a tenant")
+    .argument("<name>", "name of the tenant")
+    .option("-f, --follow", "go on with new lines as they come")
+    .option("--tail <lines>", "so many lines from the end", parseTail)
+    .action((name: string, options: { follow?: boolean; tail?: number }, command: Command) =>
+      withClient(command, (client) => printLines(client, `${tenantPath(name)}/logs`, options)),
+    );
+
+  addRegisterUser(tenant);
+}
+
+export function tenantPath(name: string): string {
+  return `/v1/tenants/${encodeURIComponent(name)}`;
+}
+
+export function tenantTable(rows: TenantRow[]): string {
+  return table(
+    ["NAME", "SERVER NAME", "VERSION", "PHASE", "REASON", "SHARD", "URL"],
+    rows.map((row) => [
+      row.name,
+      row.serverName,
+      row.synapseVersion,
+      row.phase,
+      row.reason ?? "",
+      row.shard ?? "",
+      row.url,
+    ]),
+  );
+}
+
+function description(tenant: TenantView, events: ClusterEvent[]): string {
+  const { metadata, spec, status } = tenant;
+  const { lastMove, move } = status;
+  const pairs: [string, string][] = [
+    ["Name", metadata.name],
+    ["Server name", spec.serverName],
+    ["URL", tenant.url],
+    ["Synapse version", spec.synapseVersion],
+    ["Phase", status.phase],
+    ["Reason", because(status.reason, status.message)],
+    ["Shard", status.shard ?? ""],
+    ["Address", status.address ?? ""],
+    ["Epoch", String(status.epoch)],
+    ["Created", `${metadata.creationTimestamp} (${age(metadata.creationTimestamp)} ago)`],
+    ["Generation", `${metadata.generation} (acted upon: ${status.observedGeneration})`],
+    ["Own configuration", tenant.hasConfig ? "yes (tenant get --show-config -o yaml shows it)" : "none"],
+  ];
+  if (metadata.deletionTimestamp !== undefined) {
+    const what = spec.reclaimPolicy === "Delete" ? "database and media are removed" : "database and media are kept";
+    pairs.push(["Deletion", `asked for ${metadata.deletionTimestamp}; ${what}`]);
+  }
+  if (status.failures > 0) {
+    pairs.push(["Failures", `${status.failures} in a row${status.retryAt ? `; tried again ${status.retryAt}` : ""}`]);
+  }
+  if (status.refusedVersion) {
+    const { version, reason, message } = status.refusedVersion;
+    pairs.push(["Refused release", `${version}: ${because(reason, message)}`]);
+  }
+  if (move) pairs.push(["Move", `${move.from} to ${move.to} (${move.reason}): ${move.step}`]);
+  if (lastMove) {
+    const requests = `${counted(lastMove.parkedRequests, "request")} parked, ${lastMove.failedRequests} failed`;
+    const how = `${lastMove.outcome}${lastMove.message ? `: ${lastMove.message}` : ""}`;
+    pairs.push(["Last move", `${lastMove.from} to ${lastMove.to} (${lastMove.reason}): ${how}`]);
+    pairs.push(["", `${age(lastMove.finishedAt)} ago; blackout ${seconds(lastMove.blackoutSeconds)}, ${requests}`]);
+  }
+  const text = fields(pairs).replace(/^: {0,1}/m, "  ");
+  return `${text}\nEvents:${events.length === 0 ? " none" : `\n${indented(eventTable(events))}`}`;
+}
+
+function indented(text: string): string {
+  return text.replaceAll(/^/gm, "  ");
+}

@@ -1,0 +1,21 @@
+import type { ClusterEvent } from "../model/resources.ts";
+import { age, paint, plain, table } from "./output.ts";
+
+export function eventTable(events: ClusterEvent[]): string {
+  return table(
+    ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"],
+    events.map((event) => [age(event.time), event.type, event.reason, event.object, event.message]),
+  );
+}
+
+/** One event while following: what comes later cannot widen the columns any more, and an age would grow old. */
+export function eventLine(event: ClusterEvent): string {
+  const cells = [
+    event.time,
+    paint(event.type) + " ".repeat(Math.max(0, 7 - event.type.length)),
+    event.reason.padEnd(18),
+    event.object.padEnd(24),
+    event.message,
+  ];
+  return cells.map((cell, index) => (index === 1 ? cell : plain(cell))).join("  ");
+}

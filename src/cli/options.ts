@@ -1,0 +1,96 @@
+import { readFile } from "node:fs/promises";
+import { text as readAll } from "node:stream/consumers";
+import { InvalidArgumentError, Option, type Command } from "commander";
+import { isMap, parseDocument } from "yaml";
+import { connect, type Client, type ConnectOptions } from "./client.ts";
+import { CliError, EXIT } from "./errors.ts";
+import { note, type Format } from "./output.ts";
+
+/** Options that every command takes. */
+export interface GlobalOptions extends ConnectOptions {
+  output: Format;
+}
+
+/** Runs a command's work with a client that is closed whatever comes. */
+export async function withClient(
+  command: Command,
+  work: (client: Client, globals: GlobalOptions) => Promise<void>,
+): Promise<void> {
+  const globals = command.optsWithGlobals<GlobalOptions>();
+  const client = await connect(globals);
+  try {
+    await work(client, globals);
+  } finally {
+    await client.close();
+  }
+}
+
+const UNITS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+
+/** `90s`, `5m`, `1h`, or a number of seconds. @returns milliseconds */
+export function parseDuration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text);
+  const milliseconds = match ? Number(match[1]) * (UNITS[match[2] ?? "s"] ?? 0) : Number.NaN;
+  if (!(milliseconds > 0 && milliseconds <= 24 * 3_600_000)) {
+    throw new InvalidArgumentError("Allowed is a duration such as 90s, 5m or 1h, up to 24h.");
+  }
+  return milliseconds;
+}
+
+export function parseTail(text: string): number {
+  if (!/^\d{1,6}$/.test(text) || Number(text) > 100_000)
+    throw new InvalidArgumentError("Allowed is a whole number from 0 to 100000.");
+  return Number(text);
+}
+
+export interface WaitOptions {
+  wait?: boolean;
+  timeout: number;
+}
+
+export function timeoutOption(): Option {
+  return new Option("--timeout <duration>", "give up waiting after so long, e.g. 90s, 5m, 1h")
+    .argParser(parseDuration)
+    .default(300_000, "5m");
+}
+
+/** Reads a file named by an option, or stdin for `-`. @throws CliError usage */
+export async function readInput(file: string, option: string): Promise<string> {
+  try {
+    return file === "-" ? await readAll(process.stdin) : await readFile(file, "utf8");
+  } catch (error) {
+    throw new CliError(EXIT.usage, `cannot read the file of ${option}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** The user's part of homeserver.yaml. It is sent as it is: what is wrong with it is the tenant's business; but it is said. */
+export async function readOverrides(file: string): Promise<string> {
+  const text = await readInput(file, "--config");
+  const problem = overridesProblem(text);
+  if (problem !== undefined) {
+    const { line, column, words } = problem;
+    note(
+      `warning: ${file === "-" ? "stdin" : file}:${line}:${column}: ${words}; it is sent as it is, and the tenant cannot start with it`,
+    );
+  }
+  return text;
+}
+
+export function overridesProblem(text: string): { line: number; column: number; words: string } | undefined {
+  const document = parseDocument(text, { uniqueKeys: false });
+  const error = document.errors[0];
+  if (error) {
+    const [at] = error.linePos ?? [{ line: 1, col: 1 }];
+    // The library's words go on with an excerpt of the text, which may hold secrets.
+    const words = error.message.split("\n", 1)[0]?.replace(/ at line \d+, column \d+:?$/, "");
+    return { line: at.line, column: at.col, words: `not YAML: ${words}` };
+  }
+  const { contents } = document;
+  if (contents === null || isMap(contents)) return undefined;
+  const before = text.slice(0, contents.range?.[0] ?? 0).split("\n");
+  return {
+    line: before.length,
+    column: (before.at(-1)?.length ?? 0) + 1,
+    words: "not a YAML mapping of settings to values",
+  };
+}

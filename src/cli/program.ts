@@ -1,0 +1,33 @@
+import { Command, Option } from "commander";
+import { addCompletion } from "./commands/completion.ts";
+import { addEvents } from "./commands/events.ts";
+import { addShard } from "./commands/shard.ts";
+import { addStatus } from "./commands/status.ts";
+import { addTenant } from "./commands/tenant.ts";
+import { addUp } from "./commands/up.ts";
+import { addVersion, VERSION } from "./commands/version.ts";
+import { EXIT_CODES_HELP } from "./errors.ts";
+
+/** The CLI's commands. Made anew by each caller: to run it, to complete it, to document it. */
+export function buildProgram(): Command {
+  const program = new Command("synapse-shards")
+    .description("Hosts many Matrix homeservers (real Synapse) in few processes.")
+    // Inherited by the commands below, so it comes before them.
+    .exitOverride()
+    .showHelpAfterError("(add --help for what is allowed)")
+    .configureHelp({ showGlobalOptions: true })
+    .version(VERSION, "--version", "print the version of this program")
+    .addOption(new Option("-o, --output <format>", "how to print").choices(["table", "json", "yaml"]).default("table"))
+    .option("--data <dir>", "the cluster's data directory (default: $SYNAPSE_SHARDS_DATA, else data in the checkout)")
+    .option("--server <url>", "the controller's API, instead of looking it up in the data directory")
+    .option("--token-file <file>", "file with the API's token, for --server")
+    .addHelpText("after", `\n${EXIT_CODES_HELP}`);
+  addUp(program);
+  addTenant(program);
+  addShard(program);
+  addStatus(program);
+  addEvents(program);
+  addCompletion(program);
+  addVersion(program);
+  return program;
+}

@@ -1,0 +1,97 @@
+import type { ShardView, TenantView } from "../api/views.ts";
+import type { Move, MoveResult } from "../model/resources.ts";
+
+/** What `-o json` gives of a tenant: part of the CLI's contract, so nothing is added or removed lightly. */
+export interface TenantRow {
+  name: string;
+  serverName: string;
+  synapseVersion: string;
+  phase: string;
+  reason: string | null;
+  shard: string | null;
+  url: string;
+  epoch: number;
+}
+
+export function tenantRow({ metadata, spec, status, url }: TenantView): TenantRow {
+  return {
+    name: metadata.name,
+    serverName: spec.serverName,
+    synapseVersion: spec.synapseVersion,
+    phase: status.phase,
+    reason: status.reason || null,
+    shard: status.shard ?? null,
+    url,
+    epoch: status.epoch,
+  };
+}
+
+export interface TenantDetails extends TenantRow {
+  message: string | null;
+  address: string | null;
+  createdAt: string;
+  deletionRequestedAt: string | null;
+  generation: number;
+  observedGeneration: number;
+  failures: number;
+  retryAt: string | null;
+  hasConfig: boolean;
+  config?: string;
+  move: Move | null;
+  lastMove: MoveResult | null;
+}
+
+export function tenantDetails(tenant: TenantView): TenantDetails {
+  const { metadata, spec, status, hasConfig } = tenant;
+  return {
+    ...tenantRow(tenant),
+    message: status.message || null,
+    address: status.address ?? null,
+    createdAt: metadata.creationTimestamp,
+    deletionRequestedAt: metadata.deletionTimestamp ?? null,
+    generation: metadata.generation,
+    observedGeneration: status.observedGeneration,
+    failures: status.failures,
+    retryAt: status.retryAt ?? null,
+    hasConfig,
+    ...(spec.config === undefined ? {} : { config: spec.config }),
+    move: status.move ?? null,
+    lastMove: status.lastMove ?? null,
+  };
+}
+
+/** What `-o json` gives of a shard; as much a contract. */
+export interface ShardRow {
+  name: string;
+  synapseVersion: string;
+  phase: string;
+  tenants: number;
+  capacity: number;
+  address: string | null;
+  load: number | null;
+}
+
+export function shardRow({ metadata, spec, status, tenants, capacity }: ShardView): ShardRow {
+  return {
+    name: metadata.name,
+    synapseVersion: spec.synapseVersion,
+    phase: status.phase,
+    tenants: tenants.length,
+    capacity,
+    address: status.address ?? null,
+    load: status.load ?? null,
+  };
+}
+
+export function shardDetails(shard: ShardView) {
+  const { metadata, spec, status } = shard;
+  return {
+    ...shardRow(shard),
+    reason: status.reason || null,
+    message: status.message || null,
+    drain: spec.drain ?? null,
+    createdAt: metadata.creationTimestamp,
+    lastSeen: status.lastSeen ?? null,
+    tenantNames: shard.tenants,
+  };
+}

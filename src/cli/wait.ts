@@ -1,0 +1,103 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import ora from "ora";
+import type { ShardView, TenantView } from "../api/views.ts";
+import type { ClusterStatus } from "../controller/service.ts";
+import type { Move, MoveResult } from "../model/resources.ts";
+import type { Client } from "./client.ts";
+import { CliError, EXIT } from "./errors.ts";
+import { plain } from "./output.ts";
+
+const POLL_MS = 200;
+
+/** Where something that is waited for stands. */
+export type Progress<T> = { done: T } | { failed: string } | { waiting: string };
+
+/** Asks until it is done or failed, and tells a person at a terminal how it goes. @throws CliError failed, timeout */
+export async function waitFor<T>(what: string, timeoutMs: number, ask: () => Promise<Progress<T>>): Promise<T> {
+  const deadline = Date.now() + timeoutMs;
+  const spinner = ora({ stream: process.stderr, discardStdin: false, isSilent: process.stderr.isTTY !== true });
+  spinner.start(what);
+  try {
+    for (;;) {
+      const progress = await ask();
+      if ("done" in progress) return progress.done;
+      if ("failed" in progress) throw new CliError(EXIT.failed, progress.failed);
+      const left = deadline - Date.now();
+      if (left <= 0) {
+        const seconds = Math.round(timeoutMs / 1000);
+        throw new CliError(EXIT.timeout, `${what}: not done within ${seconds} s: ${progress.waiting}`);
+      }
+      spinner.text = plain(`${what}: ${progress.waiting}`);
+      await sleep(Math.min(POLL_MS, left));
+    }
+  } finally {
+    spinner.stop();
+  }
+}
+
+/** Whether a tenant runs as its spec wishes. */
+export function settlement({ metadata, spec, status }: TenantView): Progress<void> {
+  const { name, generation } = metadata;
+  const seen = status.observedGeneration >= generation;
+  const why = because(status.reason, status.message);
+  const refused = status.refusedVersion;
+  if (refused?.version === spec.synapseVersion) {
+    return { failed: `tenant ${name} stays on its present release: ${because(refused.reason, refused.message)}` };
+  }
+  if (status.phase === "Running" && seen) return { done: undefined };
+  // A failure of an earlier spec says nothing of the present one; the first has none before it.
+  if (status.phase === "Failed" && (seen || generation === 1)) return { failed: `tenant ${name} failed: ${why}` };
+  return {
+    waiting: `${name} is ${status.phase}${status.move ? ` (${status.move.step})` : ""}${why ? `: ${why}` : ""}`,
+  };
+}
+
+export async function waitUntilRunning(
+  client: Client,
+  name: string,
+  generation: number,
+  timeoutMs: number,
+): Promise<TenantView> {
+  return waitFor(`tenant ${name}`, timeoutMs, async () => {
+    const tenant = await client.call<TenantView>("GET", `/v1/tenants/${name}`);
+    // A later change of somebody else's is theirs to wait for, so the generation asked for is enough.
+    const wished = { ...tenant, metadata: { ...tenant.metadata, generation } };
+    const progress = settlement(wished);
+    return "done" in progress ? { done: tenant } : progress;
+  });
+}
+
+/** Waits until the object is not found any more. */
+export async function waitUntilGone(
+  client: Client,
+  kind: "tenant" | "shard",
+  name: string,
+  timeoutMs: number,
+): Promise<void> {
+  await waitFor(`${kind} ${name}`, timeoutMs, async () => {
+    try {
+      const { status } = await client.call<TenantView | ShardView>("GET", `/v1/${kind}s/${name}`);
+      const why = because(status.reason, status.message);
+      return { waiting: `still ${status.phase}${why ? `: ${why}` : ""}` };
+    } catch (error) {
+      if (error instanceof CliError && error.exitCode === EXIT.notFound) return { done: undefined };
+      throw error;
+    }
+  });
+}
+
+export async function waitForMove(client: Client, name: string, move: Move, timeoutMs: number): Promise<MoveResult> {
+  return waitFor<MoveResult>(`move of ${name} from ${move.from} to ${move.to}`, timeoutMs, async () => {
+    const { status } = await client.call<TenantView>("GET", `/v1/tenants/${name}`);
+    if (status.lastMove?.id === move.id) return { done: status.lastMove };
+    if (status.move?.id === move.id) return { waiting: status.move.step };
+    // Another move may have come after it already.
+    const { recentMoves } = await client.call<ClusterStatus>("GET", "/v1/status");
+    const found = recentMoves.find(({ result }) => result.id === move.id);
+    return found ? { done: found.result } : { waiting: status.phase };
+  });
+}
+
+export function because(reason: string, message: string): string {
+  return message ? `${message}${reason ? ` (${reason})` : ""}` : reason;
+}
