@@ -1,0 +1,62 @@
+import { readFile } from "node:fs/promises";
+import { z } from "zod";
+import { UserError } from "../model/errors.ts";
+import { describeIssues } from "../model/validation.ts";
+
+const host = z.string().min(1);
+const port = z.int().min(0).max(65535);
+const file = z.string().min(1);
+
+/** The gateway's configuration file (JSON). Unknown keys are refused; `docs/gateway.md` explains each. */
+export const GatewayConfigSchema = z.strictObject({
+  /** Names this gateway in the controller's status; each run adds a random part. */
+  id: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{1,64}$/, "1 to 64 of letters, digits, dot, underscore and hyphen")
+    .default("gateway"),
+  http: z.strictObject({ host, port }),
+  https: z
+    .strictObject({
+      host,
+      port,
+      /** Directory of `<host>.crt` and `<host>.key` (PEM). */
+      certificates: file,
+      /** Mints certificates for routed hosts that have no files. */
+      ca: z.strictObject({ certificate: file, key: file }).nullable(),
+    })
+    .nullable(),
+  controller: z.strictObject({ url: z.url({ protocol: /^https?$/ }), tokenFile: file }),
+  routesFile: file,
+  readyFile: file,
+  metrics: z.strictObject({ host, port }),
+  adminApi: z.boolean(),
+  maxBodyBytes: z.int().min(1024),
+  parking: z.strictObject({
+    maxRequests: z.int().min(1),
+    maxBytes: z.int().min(1024),
+    maxSeconds: z.number().min(0.1).max(600),
+  }),
+  logFile: file.optional(),
+  logLevel: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
+});
+
+export type GatewayConfig = z.infer<typeof GatewayConfigSchema>;
+export type ParkingLimits = GatewayConfig["parking"];
+
+/** @throws UserError InvalidConfig naming each wrong path, what was given and what is allowed */
+export function parseGatewayConfig(document: unknown, where: string): GatewayConfig {
+  const result = GatewayConfigSchema.safeParse(document, { reportInput: true });
+  if (result.success) return result.data;
+  throw new UserError("InvalidConfig", `${where}: ${describeIssues(result.error).join("; ")}`);
+}
+
+/** @throws UserError InvalidConfig when the file is missing, no JSON, or wrong */
+export async function readGatewayConfig(path: string): Promise<GatewayConfig> {
+  let document: unknown;
+  try {
+    document = JSON.parse(await readFile(path, "utf8"));
+  } catch (error) {
+    throw new UserError("InvalidConfig", `cannot read the configuration file ${path}: ${(error as Error).message}`);
+  }
+  return parseGatewayConfig(document, path);
+}

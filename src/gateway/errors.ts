@@ -1,0 +1,151 @@
+import type { ServerResponse } from "node:http";
+
+/** An answer of the gateway's own, in Matrix's form, so that clients show or retry it as they would a homeserver's. */
+export interface GatewayError {
+  status: number;
+  errcode: string;
+  message: string;
+  /** Whole seconds, as `Retry-After` wants them. */
+  retryAfterSeconds?: number;
+}
+
+/**
+ * What Synapse itself sends, so that a web client can read our errors as it reads the homeserver's; and `Retry-After`,
+ * which browsers hide from scripts otherwise.
+ */
+const CORS_HEADERS = {
+  "Access-Control-Allow-Origin": "*",
+  "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+  "Access-Control-Allow-Headers": "X-Requested-With, Content-Type, Authorization, Date",
+  "Access-Control-Expose-Headers": "Retry-After, Server",
+} as const;
+
+const RETRY_SOON_SECONDS = 2;
+const RETRY_LATER_SECONDS = 10;
+
+/**
+ * `M_LIMIT_EXCEEDED` where waiting helps: matrix-js-sdk and others then wait as long as `Retry-After` says, whatever the
+ * status, and try again; with other codes they guess, or give up.
+ */
+export const errors = {
+  badRequest: (why: string): GatewayError => ({ status: 400, errcode: "M_UNKNOWN", message: why }),
+  unknownHost: (): GatewayError => ({
+    status: 404,
+    errcode: "M_NOT_FOUND",
+    message: "No homeserver of this name is hosted here",
+  }),
+  noRoutesYet: (): GatewayError => ({
+    status: 503,
+    errcode: "M_LIMIT_EXCEEDED",
+    message: "The gateway has just started and does not know its homeservers yet",
+    retryAfterSeconds: RETRY_SOON_SECONDS,
+  }),
+  adminForbidden: (): GatewayError => ({
+    status: 403,
+    errcode: "M_FORBIDDEN",
+    message: "The admin API is not reachable from outside",
+  }),
+  tooLarge: (maxBytes: number): GatewayError => ({
+    status: 413,
+    errcode: "M_TOO_LARGE",
+    message: `The request body is larger than ${maxBytes} bytes`,
+  }),
+  headersTooLarge: (): GatewayError => ({
+    status: 431,
+    errcode: "M_TOO_LARGE",
+    message: "The request's header is too large",
+  }),
+  bodyStalled: (): GatewayError => ({
+    status: 408,
+    errcode: "M_UNKNOWN",
+    message: "The request body did not arrive in time",
+  }),
+  unsupportedExpectation: (): GatewayError => ({
+    status: 417,
+    errcode: "M_UNKNOWN",
+    message: 'Only "Expect: 100-continue" is known here',
+  }),
+  parkFull: (): GatewayError => ({
+    status: 503,
+    errcode: "M_LIMIT_EXCEEDED",
+    message: "The homeserver is being moved or started, and too many requests wait for it already",
+    retryAfterSeconds: RETRY_SOON_SECONDS,
+  }),
+  parkTimeout: (): GatewayError => ({
+    status: 503,
+    errcode: "M_LIMIT_EXCEEDED",
+    message: "The homeserver is being moved or started, which takes longer than expected",
+    retryAfterSeconds: RETRY_SOON_SECONDS,
+  }),
+  unavailable: (reason: string | undefined): GatewayError => ({
+    status: 503,
+    errcode: "M_UNKNOWN",
+    message: `The homeserver is not available at present${reason ? ` (${reason})` : ""}`,
+    retryAfterSeconds: RETRY_LATER_SECONDS,
+  }),
+  stopping: (): GatewayError => ({
+    status: 503,
+    errcode: "M_LIMIT_EXCEEDED",
+    message: "The gateway is being restarted",
+    retryAfterSeconds: RETRY_SOON_SECONDS,
+  }),
+  upstreamCut: (): GatewayError => ({
+    status: 502,
+    errcode: "M_UNKNOWN",
+    message: "The homeserver broke off; it is not known whether it acted on the request",
+  }),
+  upstreamTimeout: (): GatewayError => ({
+    status: 504,
+    errcode: "M_UNKNOWN",
+    message: "The homeserver did not answer in time",
+  }),
+} as const;
+
+function bodyOf(error: GatewayError): string {
+  const body: Record<string, unknown> = { errcode: error.errcode, error: error.message };
+  if (error.errcode === "M_LIMIT_EXCEEDED" && error.retryAfterSeconds !== undefined)
+    body.retry_after_ms = error.retryAfterSeconds * 1000;
+  return JSON.stringify(body);
+}
+
+function headersOf(error: GatewayError, body: string): Record<string, string> {
+  return {
+    "Content-Type": "application/json",
+    "Content-Length": String(Buffer.byteLength(body)),
+    "Cache-Control": "no-store",
+    ...CORS_HEADERS,
+    ...(error.retryAfterSeconds === undefined ? {} : { "Retry-After": String(error.retryAfterSeconds) }),
+  };
+}
+
+/** Answers with the error. Nothing of the response may have been sent. */
+export function sendError(response: ServerResponse, error: GatewayError, options: { close: boolean }): void {
+  const body = bodyOf(error);
+  if (options.close) response.setHeader("Connection", "close");
+  response.writeHead(error.status, headersOf(error, body));
+  response.end(body);
+}
+
+/**
+ * Answers a browser's preflight with "go ahead". A refused preflight hides the real answer from the web client, which then
+ * sees a broken connection instead of an error that it can show or retry.
+ */
+export function sendPreflight(response: ServerResponse): void {
+  response.writeHead(204, { ...CORS_HEADERS, "Cache-Control": "no-store" });
+  response.end();
+}
+
+const STATUS_TEXTS: Record<number, string> = {
+  400: "Bad Request",
+  408: "Request Timeout",
+  431: "Request Header Fields Too Large",
+};
+
+/** The error as bytes for a connection on which Node could not parse a request, and so made no response object. */
+export function rawErrorResponse(error: GatewayError): string {
+  const body = bodyOf(error);
+  const headers = Object.entries({ ...headersOf(error, body), Connection: "close" }).map(
+    ([name, value]) => `${name}: ${value}\r\n`,
+  );
+  return `HTTP/1.1 ${error.status} ${STATUS_TEXTS[error.status] ?? "Error"}\r\n${headers.join("")}\r\n${body}`;
+}

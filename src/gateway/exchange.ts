@@ -1,0 +1,294 @@
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
+import type { Logger } from "pino";
+import type { Dispatcher } from "undici";
+import type { Route } from "../model/routes.ts";
+import { errors, sendError, sendPreflight, type GatewayError } from "./errors.ts";
+import { headBytes, requestHeaders, responseHeaders } from "./headers.ts";
+import type { GatewayMetrics } from "./metrics.ts";
+import type { Parking, ParkingTicket } from "./parking.ts";
+import { RequestBody, UpstreamBody } from "./request-body.ts";
+import type { RouteTable } from "./route-table.ts";
+import { faultOf } from "./upstream-fault.ts";
+import type { Upstreams } from "./upstreams.ts";
+
+/** By HTTP's definition; and Matrix's PUTs carry transaction ids. */
+const IDEMPOTENT = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]);
+/** A request that kills its homeserver must not kill it again and again. */
+const MAX_CUTS = 3;
+/** Until a client takes what it was sent (at most some 64 KiB): slower than 0.5 KiB/s is not reading. */
+const DOWNLOAD_STALL_MS = 120_000;
+/** How long the rest of an unread body may take after the answer, before the connection is closed. */
+const DISCARD_MS = 30_000;
+
+export interface ExchangeContext {
+  table: RouteTable;
+  parking: Parking;
+  upstreams: Upstreams;
+  metrics: GatewayMetrics;
+  log: Logger;
+  maxBodyBytes: number;
+  /** Answers then end their connection. */
+  stopping(): boolean;
+}
+
+export interface ExchangeInput {
+  request: IncomingMessage;
+  response: ServerResponse;
+  protocol: "http" | "https";
+  /** The client waits for "100 Continue". */
+  expectsContinue: boolean;
+  contentLength: number | undefined;
+}
+
+/**
+ * One request of a tenant from its arrival to its answer: waits, is sent, is sent again. Where it goes is decided in `#advance` alone, and again
+ * in `onRequestStart`, the moment before the first byte: between the two, a connection is made, and the route may have changed.
+ */
+export class Exchange implements Dispatcher.DispatchHandler {
+  readonly #context: ExchangeContext;
+  readonly #request: IncomingMessage;
+  readonly #response: ServerResponse;
+  readonly #protocol: "http" | "https";
+  readonly #tenant: string;
+  readonly #body: RequestBody;
+  readonly #startedAt = performance.now();
+  readonly #onDone: () => void;
+  #ticket: ParkingTicket | undefined;
+  #controller: Dispatcher.DispatchController | undefined;
+  #address = "";
+  #stream: UpstreamBody | undefined;
+  #sending = false;
+  #cuts = 0;
+  #done = false;
+  #stall: NodeJS.Timeout | undefined;
+
+  constructor(context: ExchangeContext, route: Route, input: ExchangeInput, onDone: () => void) {
+    this.#context = context;
+    this.#tenant = route.tenant;
+    this.#request = input.request;
+    this.#response = input.response;
+    this.#protocol = input.protocol;
+    this.#onDone = onDone;
+    this.#body = new RequestBody(input.request, {
+      contentLength: input.contentLength,
+      maxBytes: context.maxBodyBytes,
+      onWanted: () => {
+        if (input.expectsContinue) input.response.writeContinue();
+      },
+      onFault: (error) => this.#fail(error),
+    });
+    input.response.once("close", () => this.#closed());
+    input.response.on("drain", () => this.#drained());
+  }
+
+  start(): void {
+    this.#advance();
+  }
+
+  /** Ends it now, with an answer if none has begun. */
+  cutOff(): void {
+    this.#fail(errors.stopping());
+  }
+
+  /** Decides by the route as it is at this moment. */
+  #advance(): void {
+    if (this.#done) return;
+    const route = this.#context.table.tenant(this.#tenant);
+    if (!route) return this.#fail(errors.unknownHost());
+    if (route.state === "unavailable") return this.#fail(errors.unavailable(route.reason));
+    if (route.state === "parked" || route.address === undefined) return this.#hold();
+    if (!this.#body.ready) {
+      // Reading takes time: the route is looked at again afterwards. A place among the waiting is for who waits for the tenant.
+      this.#leavePark(false);
+      return this.#body.prepare(() => this.#advance());
+    }
+    this.#dispatch(route.address);
+  }
+
+  #hold(): void {
+    if (this.#isPreflight()) return this.#fail(errors.parkFull());
+    if (this.#ticket) return this.#context.parking.waitAgain(this.#ticket);
+    this.#ticket = this.#context.parking.enter({
+      tenant: this.#tenant,
+      bytes: headBytes(this.#request) + this.#body.bytesInMemory,
+      resume: () => this.#advance(),
+      expire: () => {
+        this.#ticket = undefined;
+        this.#fail(errors.parkTimeout());
+      },
+    });
+    if (!this.#ticket) this.#fail(errors.parkFull());
+  }
+
+  #leavePark(failed: boolean): void {
+    if (!this.#ticket) return;
+    this.#context.parking.leave(this.#ticket, { failed });
+    this.#ticket = undefined;
+  }
+
+  #dispatch(address: string): void {
+    const { body, contentLength } = this.#body.attempt();
+    const headers = requestHeaders(this.#request, this.#protocol);
+    if (contentLength !== undefined) headers.push("Content-Length", String(contentLength));
+    this.#stream = body instanceof UpstreamBody ? body : undefined;
+    this.#address = address;
+    this.#sending = false;
+    const { method = "GET", url = "/" } = this.#request;
+    this.#context.upstreams.get(address).dispatch({ path: url, method, headers, body }, this);
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    const route = this.#context.table.tenant(this.#tenant);
+    if (this.#done || route?.state !== "serving" || route.address !== this.#address) {
+      controller.abort(new Error("the route changed before the request was sent"));
+      return;
+    }
+    this.#controller = controller;
+    this.#sending = true;
+    this.#leavePark(false);
+    this.#stream?.start();
+  }
+
+  onResponseStart(
+    controller: Dispatcher.DispatchController,
+    status: number,
+    headers: IncomingHttpHeaders,
+    text?: string,
+  ): void {
+    // Interim answers (103 and the like) are of this connection's making; the client did not ask for any.
+    if (status < 200) return;
+    const out = responseHeaders((controller.rawHeaders ?? []) as Buffer[], headers.connection);
+    if (this.#context.stopping()) out.push("Connection", "close");
+    this.#response.writeHead(status, text ?? "", out);
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#response.write(chunk)) return;
+    controller.pause();
+    this.#stall ??= setTimeout(() => this.#response.destroy(), DOWNLOAD_STALL_MS);
+  }
+
+  onResponseEnd(): void {
+    this.#sending = false;
+    this.#finish(() => this.#response.end());
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    if (this.#done) return;
+    const wasSending = this.#sending;
+    this.#controller = undefined;
+    this.#sending = false;
+    if (this.#response.headersSent) {
+      // The client must see that this is not the whole: a broken connection is the only sign left.
+      this.#response.destroy();
+      return;
+    }
+    const route = this.#context.table.tenant(this.#tenant);
+    if (!wasSending && (route?.state !== "serving" || route.address !== this.#address)) return this.#advance();
+    switch (faultOf(error)) {
+      case "timeout":
+        return this.#fail(errors.upstreamTimeout());
+      case "request":
+        return this.#fail(errors.badRequest("The request cannot be passed on to the homeserver"));
+      case "response":
+        return this.#broke(error);
+      case "connection":
+        if (!wasSending) return this.#refused();
+        this.#cuts += 1;
+        if (!IDEMPOTENT.has(this.#request.method ?? "") || !this.#body.repeatable || this.#cuts > MAX_CUTS)
+          return this.#broke(error);
+        this.#context.metrics.retries.inc({ tenant: this.#tenant, reason: "cut" });
+        // An idle connection that the homeserver just closed: another is made at once. Whatever else it is shows then.
+        if (this.#cuts === 1) return this.#advance();
+        return this.#refused();
+    }
+  }
+
+  /** Nothing listens there: the tenant restarts, or moved and its new route is on its way. */
+  #refused(): void {
+    this.#context.metrics.retries.inc({ tenant: this.#tenant, reason: "refused" });
+    this.#hold();
+    if (this.#ticket) this.#context.parking.retryLater(this.#tenant);
+  }
+
+  #broke(error: Error): void {
+    this.#context.log.warn(
+      { tenant: this.#tenant, address: this.#address, code: (error as NodeJS.ErrnoException).code },
+      "homeserver broke off",
+    );
+    this.#fail(errors.upstreamCut());
+  }
+
+  #drained(): void {
+    clearTimeout(this.#stall);
+    this.#stall = undefined;
+    if (this.#controller?.paused) this.#controller.resume();
+  }
+
+  #fail(error: GatewayError): void {
+    if (this.#done) return;
+    this.#leavePark(true);
+    this.#body.abandon();
+    this.#finish(() => {
+      if (this.#response.headersSent) this.#response.destroy();
+      else if (this.#isPreflight() && error.status >= 404) sendPreflight(this.#response);
+      else sendError(this.#response, error, { close: this.#context.stopping() });
+    });
+  }
+
+  /** The answer is known to its end, or there will be none; `send` puts the end of it on the wire. */
+  #finish(send: () => void): void {
+    this.#done = true;
+    if (this.#sending) this.#controller?.abort(new Error("the exchange is over"));
+    if (this.#response.destroyed) return;
+    if (!this.#request.complete)
+      this.#response.once("finish", () => discardRest(this.#request, this.#context.maxBodyBytes));
+    send();
+  }
+
+  /** The connection is gone, or the answer was sent whole. */
+  #closed(): void {
+    clearTimeout(this.#stall);
+    const complete = this.#response.writableFinished;
+    if (!this.#done) {
+      this.#leavePark(false);
+      this.#body.abandon();
+      this.#finish(() => {});
+    }
+    const { statusCode } = this.#response;
+    const code = complete ? `${Math.floor(statusCode / 100)}xx` : "aborted";
+    this.#context.metrics.requests.inc({ tenant: this.#tenant, code });
+    const { method, url = "" } = this.#request;
+    if (this.#context.log.isLevelEnabled("debug")) {
+      // The query may hold an access token.
+      const path = url.split("?", 1)[0];
+      const ms = Math.round(performance.now() - this.#startedAt);
+      this.#context.log.debug(
+        { tenant: this.#tenant, method, path, status: complete ? statusCode : null, ms },
+        "request",
+      );
+    }
+    this.#onDone();
+  }
+
+  #isPreflight(): boolean {
+    return this.#request.method === "OPTIONS" && this.#request.headers["access-control-request-method"] !== undefined;
+  }
+}
+
+/**
+ * Reads on for a while after an answer that came before the body's end. Closing at once would reset the connection, and the
+ * client, which is still sending, would lose the answer.
+ */
+export function discardRest(request: IncomingMessage, maxBytes: number): void {
+  if (request.complete || request.socket.destroyed) return;
+  let bytes = 0;
+  const timer = setTimeout(() => request.socket.destroy(), DISCARD_MS);
+  request.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes > maxBytes) request.socket.destroy();
+  });
+  request.once("close", () => clearTimeout(timer));
+  request.once("end", () => clearTimeout(timer));
+  request.resume();
+}

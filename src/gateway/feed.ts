@@ -1,0 +1,212 @@
+import { readFile } from "node:fs/promises";
+import type { Logger } from "pino";
+import { Agent, request } from "undici";
+import { z } from "zod";
+import { messageOf } from "../model/errors.ts";
+import type { RouteAck, RouteFeedLine } from "../model/routes.ts";
+import { describeIssues } from "../model/validation.ts";
+import { RouteSchema } from "./routes-file.ts";
+
+/** Three pings missed. */
+const SILENCE_MS = 15_000;
+const BACKOFF_FIRST_MS = 100;
+const BACKOFF_MAX_MS = 5_000;
+const ACK_TIMEOUT_MS = 5_000;
+/** A snapshot of 100,000 tenants is some 20 MB. */
+const MAX_LINE_BYTES = 128 * 1024 * 1024;
+
+const LineSchema: z.ZodType<RouteFeedLine> = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("snapshot"), version: z.int(), routes: z.array(RouteSchema) }),
+  z.object({ type: z.literal("update"), version: z.int(), routes: z.array(RouteSchema), removed: z.array(z.string()) }),
+  z.object({ type: z.literal("ping") }),
+]);
+
+export interface FeedOptions {
+  /** Names this run of the gateway. */
+  gateway: string;
+  url: string;
+  tokenFile: string;
+  log: Logger;
+  /** Acts on the routes, at once and to the end: the acknowledgement follows. @returns what to report of parks that ended */
+  apply(line: Exclude<RouteFeedLine, { type: "ping" }>): RouteAck["parks"];
+  onConnected(connected: boolean): void;
+  /** In [0, 1). */
+  random?: () => number;
+  silenceMs?: number;
+}
+
+/** Follows the controller's route feed (docs/route-feed.md) for as long as it is not stopped. */
+export class RouteFeedClient {
+  readonly #options: FeedOptions;
+  readonly #stopped = new AbortController();
+  readonly #agent = new Agent({
+    connections: 2,
+    pipelining: 1,
+    allowH2: false,
+    headersTimeout: SILENCE_MS,
+    bodyTimeout: 0,
+  });
+  #running: Promise<void> | undefined;
+  #parks: RouteAck["parks"] = {};
+  #version = -1;
+  #acked = -1;
+  #acking = false;
+
+  constructor(options: FeedOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort();
+    await this.#running;
+    await this.#agent.destroy();
+  }
+
+  async #run(): Promise<void> {
+    const { log, random = Math.random } = this.#options;
+    let backoff = BACKOFF_FIRST_MS;
+    while (!this.#stopped.signal.aborted) {
+      let heard = false;
+      let problem = "the stream ended";
+      try {
+        await this.#follow(() => {
+          heard = true;
+        });
+      } catch (error) {
+        problem = messageOf(error);
+      }
+      this.#options.onConnected(false);
+      if (this.#stopped.signal.aborted) return;
+      backoff = heard ? BACKOFF_FIRST_MS : Math.min(backoff * 2, BACKOFF_MAX_MS);
+      const delay = backoff * (0.5 + random());
+      log.warn({ problem, retryMs: Math.round(delay) }, "route feed lost; the last routes stay in use");
+      await this.#sleep(delay);
+    }
+  }
+
+  /** One connection, until it breaks. */
+  async #follow(onLine: () => void): Promise<void> {
+    const { gateway, url, log, onConnected, silenceMs = SILENCE_MS } = this.#options;
+    const silent = new AbortController();
+    const watchdog = setTimeout(() => silent.abort(new Error(`nothing heard for ${silenceMs} ms`)), silenceMs);
+    try {
+      const response = await request(new URL(`/v1/routes?gateway=${encodeURIComponent(gateway)}`, url), {
+        dispatcher: this.#agent,
+        headers: { authorization: `Bearer ${await this.#token()}` },
+        signal: AbortSignal.any([silent.signal, this.#stopped.signal]),
+      });
+      if (response.statusCode !== 200) {
+        await response.body.dump();
+        throw new Error(`the controller answered ${response.statusCode}`);
+      }
+      let first = true;
+      for await (const text of lines(response.body, MAX_LINE_BYTES)) {
+        watchdog.refresh();
+        const line = parseLine(text);
+        if (first) {
+          if (line.type !== "snapshot") throw new Error("the feed did not begin with a snapshot");
+          // The controller counts anew after a restart.
+          this.#acked = -1;
+          onConnected(true);
+          log.info({ version: line.version, routes: line.routes.length }, "route feed open");
+          first = false;
+        }
+        onLine();
+        if (line.type === "ping") continue;
+        this.#merge(this.#options.apply(line));
+        this.#version = line.version;
+        void this.#acknowledge();
+      }
+    } finally {
+      clearTimeout(watchdog);
+    }
+  }
+
+  #merge(parks: RouteAck["parks"]): void {
+    for (const [tenant, { parked, failed }] of Object.entries(parks)) {
+      const sum = this.#parks[tenant] ?? { parked: 0, failed: 0 };
+      this.#parks[tenant] = { parked: sum.parked + parked, failed: sum.failed + failed };
+    }
+  }
+
+  /** One at a time, each for the newest version: a later word includes the earlier ones. */
+  async #acknowledge(): Promise<void> {
+    if (this.#acking) return;
+    this.#acking = true;
+    try {
+      while (this.#acked < this.#version && !this.#stopped.signal.aborted) {
+        const version = this.#version;
+        const parks = this.#parks;
+        this.#parks = {};
+        try {
+          await this.#post({ gateway: this.#options.gateway, version, parks });
+          this.#acked = version;
+        } catch (error) {
+          this.#merge(parks);
+          this.#options.log.warn({ version, problem: messageOf(error) }, "routes could not be acknowledged");
+          return;
+        }
+      }
+    } finally {
+      this.#acking = false;
+    }
+  }
+
+  async #post(ack: RouteAck): Promise<void> {
+    const response = await request(new URL("/v1/routes/acks", this.#options.url), {
+      method: "POST",
+      dispatcher: this.#agent,
+      headers: { authorization: `Bearer ${await this.#token()}`, "content-type": "application/json" },
+      body: JSON.stringify(ack),
+      signal: AbortSignal.any([AbortSignal.timeout(ACK_TIMEOUT_MS), this.#stopped.signal]),
+    });
+    await response.body.dump();
+    if (response.statusCode >= 300) throw new Error(`the controller answered ${response.statusCode}`);
+  }
+
+  /** Read each time: tokens are replaced without restarting gateways. */
+  async #token(): Promise<string> {
+    return (await readFile(this.#options.tokenFile, "utf8")).trim();
+  }
+
+  #sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.#stopped.signal.removeEventListener("abort", done);
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      this.#stopped.signal.addEventListener("abort", done);
+    });
+  }
+}
+
+function parseLine(text: string): RouteFeedLine {
+  const result = LineSchema.safeParse(JSON.parse(text));
+  if (result.success) return result.data;
+  throw new Error(`a line of the feed is not as agreed: ${describeIssues(result.error).slice(0, 3).join("; ")}`);
+}
+
+async function* lines(body: AsyncIterable<Buffer>, maxBytes: number): AsyncGenerator<string> {
+  let parts: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of body) {
+    let start = 0;
+    for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10, start)) {
+      parts.push(chunk.subarray(start, end));
+      const line = Buffer.concat(parts).toString("utf8");
+      parts = [];
+      size = 0;
+      start = end + 1;
+      if (line.trim() !== "") yield line;
+    }
+    parts.push(chunk.subarray(start));
+    size += chunk.length - start;
+    if (size > maxBytes) throw new Error(`a line of the feed is longer than ${maxBytes} bytes`);
+  }
+}

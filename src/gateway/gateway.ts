@@ -1,0 +1,210 @@
+import { randomBytes } from "node:crypto";
+import { createServer as createPlainServer, type Server } from "node:http";
+import type { Logger } from "pino";
+import { messageOf } from "../model/errors.ts";
+import type { RouteAck, RouteFeedLine } from "../model/routes.ts";
+import { admit } from "./admission.ts";
+import type { GatewayConfig } from "./config.ts";
+import { errors, sendError, sendPreflight, type GatewayError } from "./errors.ts";
+import { discardRest, Exchange, type ExchangeContext } from "./exchange.ts";
+import { RouteFeedClient } from "./feed.ts";
+import { GatewayMetrics } from "./metrics.ts";
+import { Parking } from "./parking.ts";
+import { readRoutesFile, RoutesWriter, writeFileAtomically } from "./routes-file.ts";
+import { RouteTable, type RouteChange } from "./route-table.ts";
+import { createServer, listen, type RequestHandler, type Timeouts } from "./server.ts";
+import { Certificates } from "./tls.ts";
+import { Upstreams } from "./upstreams.ts";
+
+/** Requests that go on when the gateway is told to stop have so long; long polls seldom make it, and are asked to come again. */
+const STOP_GRACE_MS = 10_000;
+
+export interface GatewayReady {
+  pid: number;
+  id: string;
+  http: string;
+  https: string | null;
+  metrics: string;
+}
+
+/** The gateway of one process: routes, waiting requests, servers, and the controller's feed. */
+export class Gateway {
+  readonly id: string;
+  readonly #config: GatewayConfig;
+  readonly #log: Logger;
+  readonly #table = new RouteTable();
+  readonly #upstreams = new Upstreams();
+  readonly #exchanges = new Set<Exchange>();
+  readonly #metrics: GatewayMetrics;
+  readonly #parking: Parking;
+  readonly #context: ExchangeContext;
+  readonly #feed: RouteFeedClient;
+  readonly #writer: RoutesWriter;
+  readonly #servers: Server[] = [];
+  readonly #timeouts: Timeouts;
+  #synced = false;
+  #stopping = false;
+
+  constructor(config: GatewayConfig, log: Logger, timeouts: Timeouts = {}) {
+    this.#config = config;
+    this.#log = log;
+    this.#timeouts = timeouts;
+    this.id = `${config.id}-${randomBytes(4).toString("hex")}`;
+    this.#metrics = new GatewayMetrics({
+      parked: () => this.#parking.sizes(),
+      inFlight: () => this.#exchanges.size,
+      routes: () => this.#table.size,
+    });
+    this.#parking = new Parking(config.parking, {
+      refused: (tenant, bound) => this.#metrics.parkRejected.inc({ tenant, bound }),
+      waited: (seconds) => this.#metrics.parkSeconds.observe(seconds),
+    });
+    this.#context = {
+      table: this.#table,
+      parking: this.#parking,
+      upstreams: this.#upstreams,
+      metrics: this.#metrics,
+      log,
+      maxBodyBytes: config.maxBodyBytes,
+      stopping: () => this.#stopping,
+    };
+    this.#writer = new RoutesWriter(
+      config.routesFile,
+      () => this.#table.routes(),
+      (error) => log.error({ problem: messageOf(error) }, "the routes file could not be written"),
+    );
+    this.#feed = new RouteFeedClient({
+      gateway: this.id,
+      url: config.controller.url,
+      tokenFile: config.controller.tokenFile,
+      log,
+      apply: (line) => this.#apply(line),
+      onConnected: (connected) => this.#metrics.feedConnected.set(connected ? 1 : 0),
+    });
+  }
+
+  /**
+   * Listens, follows the feed, and writes the ready file.
+   * @throws UserError for a wrong certificate authority; Error when a port is taken
+   */
+  async start(): Promise<GatewayReady> {
+    const { http, https, metrics, readyFile } = this.#config;
+    await this.#loadRoutes();
+    const urlOf = async (server: Server, scheme: string, at: { host: string; port: number }): Promise<string> => {
+      this.#servers.push(server);
+      const port = await listen(server, at.host, at.port);
+      return `${scheme}://${at.host.includes(":") ? `[${at.host}]` : at.host}:${port}`;
+    };
+    const ready: GatewayReady = {
+      pid: process.pid,
+      id: this.id,
+      http: await urlOf(createServer(this.#handle, undefined, this.#timeouts), "http", http),
+      https: https
+        ? await urlOf(createServer(this.#handle, await this.#certificates(https), this.#timeouts), "https", https)
+        : null,
+      metrics: await urlOf(this.#metricsServer(), "http", metrics),
+    };
+    this.#feed.start();
+    await writeFileAtomically(readyFile, `${JSON.stringify(ready)}\n`);
+    this.#log.info({ ...ready, routes: this.#table.size }, "gateway listens");
+    return ready;
+  }
+
+  /** Accepts no more, lets what is in flight end within `graceMs`, cuts the rest off with an answer. */
+  async stop(graceMs = STOP_GRACE_MS): Promise<void> {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    this.#log.info({ inFlight: this.#exchanges.size }, "gateway stops");
+    const closed = Promise.all(this.#servers.map((server) => new Promise((resolve) => server.close(resolve))));
+    for (const server of this.#servers) server.closeIdleConnections();
+    const cutOff = setTimeout(() => {
+      for (const exchange of this.#exchanges) exchange.cutOff();
+      // A moment for those answers to leave.
+      setTimeout(() => this.#servers.forEach((server) => server.closeAllConnections()), 200);
+    }, graceMs);
+    await closed;
+    clearTimeout(cutOff);
+    await this.#feed.stop();
+    await this.#writer.flush();
+    await this.#upstreams.destroy();
+  }
+
+  readonly #handle: RequestHandler = ({ request, response, protocol, expectsContinue }) => {
+    const admitted = admit(request, this.#config);
+    if ("status" in admitted) return this.#refuse(request, response, admitted);
+    const route = this.#table.lookup(admitted.host);
+    if (!route) return this.#refuse(request, response, this.#synced ? errors.unknownHost() : errors.noRoutesYet());
+    const input = { request, response, protocol, expectsContinue, contentLength: admitted.contentLength };
+    const exchange = new Exchange(this.#context, route, input, () => this.#exchanges.delete(exchange));
+    this.#exchanges.add(exchange);
+    exchange.start();
+  };
+
+  #refuse(
+    request: Parameters<RequestHandler>[0]["request"],
+    response: Parameters<RequestHandler>[0]["response"],
+    error: GatewayError,
+  ): void {
+    this.#metrics.refused.inc({ status: String(error.status) });
+    response.once("finish", () => discardRest(request, this.#config.maxBodyBytes));
+    request.on("error", () => {});
+    const preflight = request.method === "OPTIONS" && request.headers["access-control-request-method"] !== undefined;
+    if (preflight && error.status >= 403) sendPreflight(response);
+    else sendError(response, error, { close: this.#stopping || error.status === 400 });
+  }
+
+  /** All at once, in one turn of the loop: when it returns, no request acts on an older route. */
+  #apply(line: Exclude<RouteFeedLine, { type: "ping" }>): RouteAck["parks"] {
+    const changes =
+      line.type === "snapshot" ? this.#table.replace(line.routes) : this.#table.update(line.routes, line.removed);
+    this.#synced = true;
+    this.#metrics.routesVersion.set(line.version);
+    this.#writer.schedule();
+    return this.#follow(changes);
+  }
+
+  #follow(changes: readonly RouteChange[]): RouteAck["parks"] {
+    const parks: RouteAck["parks"] = {};
+    this.#upstreams.follow(changes);
+    for (const { tenant, after } of changes) {
+      if (after?.state === "parked") {
+        this.#parking.beginEpisode(tenant);
+        continue;
+      }
+      this.#parking.release(tenant);
+      const counts = this.#parking.endEpisode(tenant);
+      if (counts) parks[tenant] = counts;
+      if (!after) this.#metrics.forget(tenant);
+    }
+    return parks;
+  }
+
+  async #loadRoutes(): Promise<void> {
+    try {
+      const routes = await readRoutesFile(this.#config.routesFile);
+      if (routes) this.#follow(this.#table.replace(routes));
+    } catch (error) {
+      // The controller will send them again; not to start would be worse.
+      this.#log.error({ problem: messageOf(error) }, "starting without the last routes");
+    }
+  }
+
+  #certificates(https: NonNullable<GatewayConfig["https"]>): Promise<Certificates> {
+    return Certificates.load({
+      directory: https.certificates,
+      authority: https.ca,
+      isRouted: (host) => this.#table.lookup(host) !== undefined,
+    });
+  }
+
+  #metricsServer(): Server {
+    return createPlainServer((request, response) => {
+      if (request.url === "/healthz") return void response.end("ok\n");
+      if (request.url !== "/metrics") return void response.writeHead(404).end();
+      this.#metrics.registry.metrics().then(
+        (text) => response.writeHead(200, { "Content-Type": this.#metrics.registry.contentType }).end(text),
+        () => response.writeHead(500).end(),
+      );
+    });
+  }
+}

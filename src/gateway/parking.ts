@@ -1,0 +1,116 @@
+import type { ParkingLimits } from "./config.ts";
+import { ParkQueue, type ParkCounts, type ParkRefusal, type ParkTicket } from "./park-queue.ts";
+
+/** How soon requests are tried again at an address that refused them, when no new route comes: a shard that restarts keeps its ports. */
+const RETRY_FIRST_MS = 100;
+const RETRY_MAX_MS = 1_000;
+
+export interface ParkedRequest {
+  tenant: string;
+  /** Memory it takes while it waits. */
+  bytes: number;
+  /** Its turn: look at the route again and try. */
+  resume: () => void;
+  /** It has waited as long as it may, and has left the queue. */
+  expire: () => void;
+}
+
+export interface ParkingObserver {
+  refused(tenant: string, bound: ParkRefusal | "seconds"): void;
+  waited(seconds: number): void;
+}
+
+class Ticket implements ParkTicket {
+  readonly tenant: string;
+  bytes: number;
+  waiting = true;
+  readonly request: ParkedRequest;
+  readonly since = performance.now();
+  timer: NodeJS.Timeout | undefined;
+
+  constructor(request: ParkedRequest) {
+    this.request = request;
+    this.tenant = request.tenant;
+    this.bytes = request.bytes;
+  }
+}
+
+export type { Ticket as ParkingTicket };
+
+/** Gives the queue its clock: deadlines of requests, and retries at addresses that refused. */
+export class Parking {
+  readonly #queue: ParkQueue<Ticket>;
+  readonly #maxMs: number;
+  readonly #observer: ParkingObserver;
+  readonly #retries = new Map<string, { timer: NodeJS.Timeout | undefined; delayMs: number }>();
+
+  constructor(limits: ParkingLimits, observer: ParkingObserver) {
+    this.#queue = new ParkQueue(limits);
+    this.#maxMs = limits.maxSeconds * 1000;
+    this.#observer = observer;
+  }
+
+  /** Lets a request wait. @returns its ticket, or undefined when the tenant's bounds are reached */
+  enter(request: ParkedRequest): Ticket | undefined {
+    const ticket = new Ticket(request);
+    const refusal = this.#queue.enter(ticket);
+    if (refusal) {
+      this.#observer.refused(request.tenant, refusal);
+      return undefined;
+    }
+    ticket.timer = setTimeout(() => {
+      this.#observer.refused(ticket.tenant, "seconds");
+      this.leave(ticket, { failed: true });
+      request.expire();
+    }, this.#maxMs);
+    return ticket;
+  }
+
+  /** Back to waiting, in its old place, after it was tried in vain. */
+  waitAgain(ticket: Ticket): void {
+    ticket.waiting = true;
+  }
+
+  leave(ticket: Ticket, { failed }: { failed: boolean }): void {
+    clearTimeout(ticket.timer);
+    this.#queue.leave(ticket, failed);
+    this.#observer.waited((performance.now() - ticket.since) / 1000);
+    if (this.#queue.size(ticket.tenant) === 0) this.#stopRetries(ticket.tenant);
+  }
+
+  /** A new route came: all who wait look at it, first come first served. */
+  release(tenant: string): void {
+    this.#stopRetries(tenant);
+    for (const ticket of this.#queue.release(tenant)) ticket.request.resume();
+  }
+
+  /** The address refused: try again soon, and less and less often. */
+  retryLater(tenant: string): void {
+    const retry = this.#retries.get(tenant) ?? { timer: undefined, delayMs: RETRY_FIRST_MS };
+    this.#retries.set(tenant, retry);
+    if (retry.timer) return;
+    retry.timer = setTimeout(() => {
+      retry.timer = undefined;
+      retry.delayMs = Math.min(retry.delayMs * 2, RETRY_MAX_MS);
+      for (const ticket of this.#queue.release(tenant)) ticket.request.resume();
+    }, retry.delayMs);
+  }
+
+  /** The tenant is parked from now on. */
+  beginEpisode(tenant: string): void {
+    this.#queue.beginEpisode(tenant);
+  }
+
+  endEpisode(tenant: string): ParkCounts | undefined {
+    return this.#queue.endEpisode(tenant);
+  }
+
+  sizes(): Iterable<[tenant: string, size: number]> {
+    return this.#queue.sizes();
+  }
+
+  #stopRetries(tenant: string): void {
+    clearTimeout(this.#retries.get(tenant)?.timer);
+    this.#retries.delete(tenant);
+  }
+}

@@ -1,0 +1,79 @@
+import type { Route } from "../model/routes.ts";
+
+/** What became of one tenant's route; a side is missing where the tenant was not, or is no more. */
+export interface RouteChange {
+  tenant: string;
+  before?: Route;
+  after?: Route;
+}
+
+/** Which tenant a host names, and where it is. Holds only what the controller said: asking for an unknown host leaves no trace. */
+export class RouteTable {
+  readonly #byTenant = new Map<string, Route>();
+  /** Claimants in the order they came: the first owns the host, so that a later tenant cannot take a name that is in use. */
+  readonly #byHost = new Map<string, string[]>();
+
+  get size(): number {
+    return this.#byTenant.size;
+  }
+
+  routes(): Route[] {
+    return [...this.#byTenant.values()];
+  }
+
+  tenant(name: string): Route | undefined {
+    return this.#byTenant.get(name);
+  }
+
+  /** @param host lower case, with or without port; a name with its port goes before the name alone */
+  lookup(host: string): Route | undefined {
+    const owner = this.#byHost.get(host)?.[0] ?? this.#byHost.get(host.replace(/:\d*$/, ""))?.[0];
+    return owner === undefined ? undefined : this.#byTenant.get(owner);
+  }
+
+  /** Makes `routes` the whole table. */
+  replace(routes: readonly Route[]): RouteChange[] {
+    const stays = new Set(routes.map((route) => route.tenant));
+    return this.update(
+      routes,
+      [...this.#byTenant.keys()].filter((tenant) => !stays.has(tenant)),
+    );
+  }
+
+  /** Removals first: a host may pass from a removed tenant to a new one in the same update. */
+  update(routes: readonly Route[], removed: readonly string[]): RouteChange[] {
+    const changes: RouteChange[] = [];
+    for (const tenant of removed) {
+      const before = this.#byTenant.get(tenant);
+      if (!before) continue;
+      this.#disclaim(before);
+      this.#byTenant.delete(tenant);
+      changes.push({ tenant, before });
+    }
+    for (const route of routes) {
+      const before = this.#byTenant.get(route.tenant);
+      if (before) this.#disclaim(before, route.hosts);
+      this.#byTenant.set(route.tenant, route);
+      this.#claim(route);
+      changes.push(before ? { tenant: route.tenant, before, after: route } : { tenant: route.tenant, after: route });
+    }
+    return changes;
+  }
+
+  #claim(route: Route): void {
+    for (const host of route.hosts) {
+      const claimants = this.#byHost.get(host);
+      if (!claimants) this.#byHost.set(host, [route.tenant]);
+      else if (!claimants.includes(route.tenant)) claimants.push(route.tenant);
+    }
+  }
+
+  #disclaim(route: Route, keep: readonly string[] = []): void {
+    for (const host of route.hosts) {
+      if (keep.includes(host)) continue;
+      const left = (this.#byHost.get(host) ?? []).filter((tenant) => tenant !== route.tenant);
+      if (left.length > 0) this.#byHost.set(host, left);
+      else this.#byHost.delete(host);
+    }
+  }
+}

@@ -1,0 +1,123 @@
+import {
+  createServer as createHttpServer,
+  type IncomingMessage,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+} from "node:http";
+import { createServer as createHttpsServer } from "node:https";
+import type { AddressInfo, Socket } from "node:net";
+import type { SecureContext } from "node:tls";
+import { errors, rawErrorResponse, type GatewayError } from "./errors.ts";
+import type { Certificates } from "./tls.ts";
+
+/** A request's head has to arrive within this, from the connection's beginning or the first byte: against slow-loris. */
+const HEADERS_TIMEOUT_MS = 30_000;
+/** How exactly that is kept. */
+const CHECK_INTERVAL_MS = 5_000;
+/** Longer than the minute after which common clients and load balancers drop idle connections: the client closes first, and races with no close. */
+const KEEP_ALIVE_MS = 75_000;
+const TLS_HANDSHAKE_MS = 20_000;
+const MAX_HEADER_BYTES = 16 * 1024;
+
+export type RequestHandler = (input: {
+  request: IncomingMessage;
+  response: ServerResponse;
+  protocol: "http" | "https";
+  expectsContinue: boolean;
+}) => void;
+
+/** The answer that is under way on a connection. */
+const answering = new WeakMap<Socket, ServerResponse>();
+
+export interface Timeouts {
+  headersMs?: number;
+  checkMs?: number;
+}
+
+/** Node's HTTP server with our limits, and our words where Node has none. Bodies have no overall deadline: `RequestBody` watches them. */
+export function createServer(handle: RequestHandler, certificates?: Certificates, timeouts: Timeouts = {}): Server {
+  const options: ServerOptions = {
+    headersTimeout: timeouts.headersMs ?? HEADERS_TIMEOUT_MS,
+    connectionsCheckingInterval: timeouts.checkMs ?? CHECK_INTERVAL_MS,
+    requestTimeout: 0,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    maxHeaderSize: MAX_HEADER_BYTES,
+    insecureHTTPParser: false,
+    // Answered by `admit`, in words.
+    requireHostHeader: false,
+    noDelay: true,
+    keepAlive: true,
+  };
+  const server = certificates
+    ? createHttpsServer({
+        ...options,
+        handshakeTimeout: TLS_HANDSHAKE_MS,
+        minVersion: "TLSv1.2",
+        SNICallback: sniOf(certificates),
+      })
+    : createHttpServer(options);
+  const protocol = certificates ? "https" : "http";
+  // Node would silently drop lines beyond its own maximum; `admit` refuses the request instead.
+  server.maxHeadersCount = 0;
+  const accept = (request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): void => {
+    answering.set(request.socket, response);
+    response.once("finish", () => answering.delete(request.socket));
+    handle({ request, response, protocol, expectsContinue });
+  };
+  server.on("request", (request, response) => accept(request, response, false));
+  server.on("checkContinue", (request, response) => accept(request, response, true));
+  server.on("checkExpectation", (request, response) => refuseExpectation(request, response));
+  server.on("clientError", refuseUnparsable);
+  return server;
+}
+
+type SniDone = (error: Error | null, context?: SecureContext) => void;
+
+function sniOf(certificates: Certificates): (name: string, done: SniDone) => void {
+  return async (name, done) => {
+    let context: SecureContext | undefined;
+    try {
+      context = await certificates.contextFor(name);
+    } catch (error) {
+      done(error as Error);
+      return;
+    }
+    // Without a context, the handshake fails with an alert that says so.
+    done(null, context);
+  };
+}
+
+function refuseExpectation(_request: IncomingMessage, response: ServerResponse): void {
+  const error = errors.unsupportedExpectation();
+  response.writeHead(error.status, { "Content-Type": "application/json", Connection: "close" });
+  response.end(JSON.stringify({ errcode: error.errcode, error: error.message }));
+}
+
+/** What Node could not parse has no response object: the answer is written on the bare connection, if none has begun there. */
+function refuseUnparsable(error: NodeJS.ErrnoException, socket: Socket): void {
+  const begun = answering.get(socket)?.headersSent ?? false;
+  if (!socket.writable || begun || error.code === "ECONNRESET") {
+    socket.destroy();
+    return;
+  }
+  socket.end(rawErrorResponse(answerTo(error)), () => socket.destroy());
+}
+
+function answerTo(error: NodeJS.ErrnoException): GatewayError {
+  if (error.code === "HPE_HEADER_OVERFLOW") return errors.headersTooLarge();
+  if (error.code === "ERR_HTTP_REQUEST_TIMEOUT")
+    return { status: 408, errcode: "M_UNKNOWN", message: "The request's header did not arrive in time" };
+  return errors.badRequest("The request is not valid HTTP");
+}
+
+/** @returns the port, which the system chose if 0 was asked for */
+export function listen(server: Server, host: string, port: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen({ host, port }, () => {
+      server.off("error", reject);
+      resolve((server.address() as AddressInfo).port);
+    });
+  });
+}

@@ -1,0 +1,151 @@
+import { afterEach, describe, expect, it } from "vitest";
+import { ask, Bench, serving, Wire } from "./harness.ts";
+
+let bench: Bench;
+afterEach(() => bench.stop());
+
+describe("routing by host", () => {
+  it("prevents that one tenant's request reaches another", async () => {
+    bench = await Bench.start([]);
+    const [a, b] = [await bench.origin(), await bench.origin()];
+    await bench.controller.update([serving("a", a), serving("b", b)]);
+    expect((await ask(bench, "a.example")).json.port).toBe(a.port);
+    expect((await ask(bench, "b.example")).json.port).toBe(b.port);
+    expect((await ask(bench, "B.Example:8448")).json.port).toBe(b.port);
+    expect((await ask(bench, "b.example.")).json.port).toBe(b.port);
+  });
+
+  it("prevents that a host with its port leads to the tenant of the bare name", async () => {
+    bench = await Bench.start([]);
+    const [a, b] = [await bench.origin(), await bench.origin()];
+    await bench.controller.update([serving("a", a), { ...serving("b", b), hosts: ["a.example:8449"] }]);
+    expect((await ask(bench, "a.example:8449")).json.port).toBe(b.port);
+    expect((await ask(bench, "a.example:8448")).json.port).toBe(a.port);
+  });
+
+  it("prevents that an unknown host is more than a refusal", async () => {
+    bench = await Bench.start([]);
+    for (let i = 0; i < 20; i += 1) {
+      const answer = await ask(bench, `nobody-${i}.example`);
+      expect(answer.status).toBe(404);
+      expect(answer.json.errcode).toBe("M_NOT_FOUND");
+      expect(answer.headers["access-control-allow-origin"]).toBe("*");
+    }
+    expect(await bench.metrics()).not.toContain("nobody");
+    expect(await bench.metric('refused_total{status="404"}')).toBe(20);
+  });
+
+  it("prevents that a client's word about itself is believed, and that a header of one hop passes on", async () => {
+    bench = await Bench.start([]);
+    const origin = await bench.origin();
+    await bench.controller.update([serving("a", origin)]);
+    await ask(bench, "a.example", {
+      headers: {
+        "X-Forwarded-For": "6.6.6.6",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "evil.example",
+        Forwarded: "for=6.6.6.6",
+        "X-Real-IP": "6.6.6.6",
+        Connection: "close, X-Hop",
+        "X-Hop": "1",
+        "X-End": "2",
+        TE: "trailers",
+      },
+    });
+    const { headers } = origin.seen[0]!;
+    expect(headers).toMatchObject({
+      host: "a.example",
+      "x-forwarded-for": "127.0.0.1",
+      "x-forwarded-proto": "http",
+      "x-forwarded-host": "a.example",
+      "x-end": "2",
+    });
+    for (const name of ["forwarded", "x-real-ip", "x-hop", "te"]) expect(headers).not.toHaveProperty(name);
+  });
+
+  it("prevents that answers lose their status, repeated headers or bytes", async () => {
+    bench = await Bench.start([]);
+    const origin = await bench.origin((request, response) => {
+      response.writeHead(418, "I am", [
+        "Set-Cookie",
+        "a=1",
+        "Set-Cookie",
+        "b=2",
+        "X-Latin",
+        "\u00e9",
+        "Keep-Alive",
+        "timeout=1",
+      ]);
+      response.end(request.method === "HEAD" ? undefined : Buffer.from([0, 255, 10]));
+    });
+    await bench.controller.update([serving("a", origin)]);
+    const answer = await ask(bench, "a.example");
+    expect(answer.status).toBe(418);
+    expect(answer.headers["set-cookie"]).toEqual(["a=1", "b=2"]);
+    expect(answer.headers["x-latin"]).toBe("\u00e9");
+    expect((await ask(bench, "a.example", { method: "HEAD" })).text).toBe("");
+  });
+
+  it("prevents that a new owner of a host gets the old owner's requests after a removal", async () => {
+    bench = await Bench.start([]);
+    const [a, b] = [await bench.origin(), await bench.origin()];
+    await bench.controller.update([serving("a", a)]);
+    await bench.controller.update([{ ...serving("b", b), hosts: ["a.example"] }], ["a"]);
+    expect((await ask(bench, "a.example")).json.port).toBe(b.port);
+    await bench.controller.update([], ["b"]);
+    expect((await ask(bench, "a.example")).status).toBe(404);
+  });
+
+  it("prevents that an unavailable tenant looks like an unknown one", async () => {
+    bench = await Bench.start([
+      { tenant: "a", hosts: ["a.example"], state: "unavailable", epoch: 1, reason: "Failed" },
+    ]);
+    const answer = await ask(bench, "a.example");
+    expect(answer.status).toBe(503);
+    expect(answer.headers["retry-after"]).toMatch(/^\d+$/);
+    expect(answer.json.error).toContain("Failed");
+  });
+});
+
+describe("request heads", () => {
+  it.each([
+    ["no Host", "GET / HTTP/1.1\r\n\r\n", 400],
+    ["no Host in HTTP/1.0", "GET / HTTP/1.0\r\n\r\n", 400],
+    ["two Hosts", "GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n\r\n", 400],
+    ["a Host that is none", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400],
+    ["absolute form", "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n", 400],
+    [
+      "length and chunks",
+      "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+      400,
+    ],
+    ["two lengths", "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400],
+    ["unknown coding", "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400],
+    ["nonsense", "\u0000\u0001\u0002\r\n\r\n", 400],
+    ["a huge header", `GET / HTTP/1.1\r\nHost: a.example\r\nX: ${"x".repeat(20_000)}\r\n\r\n`, 431],
+    ["too many headers", `GET / HTTP/1.1\r\nHost: a.example\r\n${"X: 1\r\n".repeat(200)}\r\n`, 431],
+  ])("prevents that %s is taken for a request", async (_what, text, status) => {
+    bench = await Bench.start([]);
+    const origin = await bench.origin();
+    await bench.controller.update([serving("a", origin)]);
+    const wire = new Wire(bench.port).send(text);
+    await wire.sees("errcode");
+    expect(wire.text).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+    expect(wire.text).toContain("Access-Control-Allow-Origin: *");
+    expect(origin.seen).toEqual([]);
+    wire.destroy();
+  });
+
+  it("prevents that HTTP/1.0 with a Host, or an offered upgrade, is turned away", async () => {
+    bench = await Bench.start([]);
+    const origin = await bench.origin();
+    await bench.controller.update([serving("a", origin)]);
+    const old = new Wire(bench.port).send("GET /old HTTP/1.0\r\nHost: a.example\r\n\r\n");
+    await old.isClosed();
+    expect(old.text).toMatch(/^HTTP\/1\.1 200 /);
+    expect(old.text).not.toContain("chunked");
+    const answer = await ask(bench, "a.example", { headers: { Connection: "Upgrade", Upgrade: "websocket" } });
+    expect(answer.status).toBe(200);
+    expect(origin.seen.at(-1)!.headers).not.toHaveProperty("upgrade");
+  });
+});
