@@ -39,17 +39,19 @@ export async function provisionTenantDatabase(
     await client.query(`REVOKE ALL ON DATABASE ${identifier(name)} FROM PUBLIC`);
     // Whoever came in before the door was shut.
     await endConnections(client, name);
-    await withConnection(
-      admin,
-      name,
-      (inside) => inside.query(`REASSIGN OWNED BY ${identifier(TEMPLATE_ROLE)} TO ${identifier(name)}`),
-      bounds,
-    );
+    await withConnection(admin, name, (inside) => handOver(inside, name), bounds);
     // Last, for it says that all the rest is done.
     await client.query(`ALTER DATABASE ${identifier(name)} OWNER TO ${identifier(name)}`);
     return { kept: false };
   };
   return asAdmin(admin, bounds, (client) => withLock(client, name, LOCK_WAIT_MS, () => provision(client)));
+}
+
+/** Gives the template's objects to the tenant's role. What has been given already stays given. */
+async function handOver(inside: pg.Client, role: string): Promise<void> {
+  // An owner must be allowed to create in the schema, which this role is not yet by owning the database.
+  await inside.query(`GRANT CREATE ON SCHEMA public TO ${identifier(role)}`);
+  await inside.query(`REASSIGN OWNED BY ${identifier(TEMPLATE_ROLE)} TO ${identifier(role)}`);
 }
 
 async function copyTemplate(client: pg.Client, template: string, name: string): Promise<void> {
@@ -100,22 +102,22 @@ export async function fenceOff(
   tenant: string,
   bounds: Bounds = DEFAULT_BOUNDS,
 ): Promise<number | undefined> {
-  const name = tenantDatabaseName(tenant);
-  const raise = async (client: pg.Client): Promise<number | undefined> => {
-    if (!(await hasFence(client))) return undefined;
-    const { rows } = await client.query<{ epoch: string }>(
-      "UPDATE synapse_shards.fence SET epoch = epoch + 1, shard = '', instance = '' RETURNING epoch",
-    );
-    return rows[0] && Number(rows[0].epoch);
-  };
   try {
-    const epoch = await withConnection(admin, name, raise, bounds);
+    const epoch = await withConnection(admin, tenantDatabaseName(tenant), raiseEpoch, bounds);
     await terminateBackends(admin, tenant, bounds);
     return epoch;
   } catch (error) {
     if (error instanceof UserError && error.code === "NotFound") return undefined;
     throw error;
   }
+}
+
+async function raiseEpoch(client: pg.Client): Promise<number | undefined> {
+  if (!(await hasFence(client))) return undefined;
+  const { rows } = await client.query<{ epoch: string }>(
+    "UPDATE synapse_shards.fence SET epoch = epoch + 1, shard = '', instance = '' RETURNING epoch",
+  );
+  return rows[0] && Number(rows[0].epoch);
 }
 
 export interface DatabaseDescription {

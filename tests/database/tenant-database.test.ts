@@ -1,0 +1,258 @@
+import { createServer } from "node:net";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { identifier, withConnection, type AdminLogin, type Login } from "../../src/database/connection.ts";
+import { ensureTemplate, type PreparerDatabase } from "../../src/database/template.ts";
+import {
+  describeDatabase,
+  dropTenantDatabase,
+  fenceOff,
+  provisionTenantDatabase,
+  terminateBackends,
+} from "../../src/database/tenant-database.ts";
+import { freePort, startPostgres, type TestServer } from "./postgres-server.ts";
+
+const VERSION = "1.163.2";
+const TEMPLATE = "synapse_template_1_163_2";
+const PASSWORD = "pass-of-clinic-a-X7";
+const CLINIC = { name: "clinic-a", password: PASSWORD, version: VERSION };
+const DATABASE = "tenant_clinic_a";
+
+let server: TestServer;
+let admin: AdminLogin;
+
+beforeAll(async () => {
+  server = await startPostgres();
+  admin = server.admin;
+  await ensureTemplate(admin, VERSION, smallSchema);
+}, 60_000);
+afterAll(() => server?.stop());
+beforeEach(async () => {
+  for (const name of ["clinic-a", "clinic-b"]) await dropTenantDatabase(admin, name);
+});
+
+/** Stands for Synapse's schema: a table, a sequence, a function, and the two version tables. */
+async function smallSchema(database: PreparerDatabase): Promise<void> {
+  const role = /^-c role=(\S+)$/.exec(database.options ?? "")?.[1] ?? "";
+  await withConnection(database, database.dbname, async (client) => {
+    await client.query(`SET ROLE ${identifier(role)}`);
+    await client.query(`
+      CREATE TABLE schema_version (version int); INSERT INTO schema_version VALUES (93);
+      CREATE TABLE schema_compat_version (compat_version int); INSERT INTO schema_compat_version VALUES (91);
+      CREATE TABLE events (id bigserial PRIMARY KEY, body text);
+      CREATE FUNCTION touched() RETURNS int LANGUAGE sql AS 'SELECT 1'`);
+  });
+}
+
+const as = (name: string, password = PASSWORD): Login => ({
+  ...admin,
+  user: `tenant_${name.replaceAll("-", "_")}`,
+  password,
+});
+const ask = async (login: Login, database: string, sql: string): Promise<Record<string, unknown>[]> =>
+  withConnection(login, database, async (client) => (await client.query(sql)).rows);
+
+async function expectUsable(): Promise<void> {
+  const rows = await ask(as("clinic-a"), DATABASE, "INSERT INTO events (body) VALUES ('x') RETURNING id");
+  expect(rows).toHaveLength(1);
+  // What only an owner may do, as a migration does.
+  await ask(
+    as("clinic-a"),
+    DATABASE,
+    "ALTER TABLE events ADD COLUMN more text; CREATE SCHEMA own; DROP FUNCTION touched()",
+  );
+  const others = await ask(
+    admin,
+    DATABASE,
+    `SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND pg_get_userbyid(relowner) <> '${DATABASE}'`,
+  );
+  expect(others).toEqual([]);
+}
+
+describe("the template", () => {
+  test("prevents that a template can be changed, or belongs to a role that a tenant's objects are taken from", async () => {
+    const rows = await ask(
+      admin,
+      "postgres",
+      `SELECT pg_get_userbyid(datdba) AS owner, datistemplate, datallowconn, datcollate, pg_encoding_to_char(encoding) AS encoding
+       FROM pg_database WHERE datname = '${TEMPLATE}'`,
+    );
+    expect(rows).toEqual([
+      { owner: "admin", datistemplate: true, datallowconn: false, datcollate: "C", encoding: "UTF8" },
+    ]);
+    await expect(ask(admin, TEMPLATE, "SELECT 1")).rejects.toMatchObject({ name: "UserError" });
+  });
+
+  test("prevents that a template is taken for complete whose making failed, and that the failure stays for ever", async () => {
+    const broken = ensureTemplate(admin, "1.157.2", async (database) => {
+      await smallSchema(database);
+      throw new Error("the machine went down");
+    });
+    await expect(broken).rejects.toThrow("the machine went down");
+    await expect(provisionTenantDatabase(admin, { ...CLINIC, version: "1.157.2" })).rejects.toMatchObject({
+      code: "NotFound",
+    });
+    expect(await ensureTemplate(admin, "1.157.2", smallSchema)).toBe("synapse_template_1_157_2");
+    await provisionTenantDatabase(admin, { ...CLINIC, version: "1.157.2" });
+    await expectUsable();
+  });
+
+  test("prevents that two controllers make one template at once", async () => {
+    let made = 0;
+    const slow = async (database: PreparerDatabase) => {
+      made++;
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      await smallSchema(database);
+    };
+    const names = await Promise.all([1, 2, 3].map(() => ensureTemplate(admin, "1.160.0", slow)));
+    expect(new Set(names)).toEqual(new Set(["synapse_template_1_160_0"]));
+    expect(made).toBe(1);
+  });
+});
+
+describe("a tenant's database", () => {
+  test("prevents a tenant that cannot use, or migrate, its own database", async () => {
+    expect(await provisionTenantDatabase(admin, CLINIC)).toEqual({ kept: false });
+    expect(await describeDatabase({ ...as("clinic-a"), database: DATABASE })).toEqual({
+      exists: true,
+      schemaVersion: 93,
+      schemaCompatVersion: 91,
+      epoch: 0,
+    });
+    await expectUsable();
+  });
+
+  test("prevents that a second call loses what is there, or leaves the old password valid", async () => {
+    await provisionTenantDatabase(admin, CLINIC);
+    await ask(as("clinic-a"), DATABASE, "INSERT INTO events (body) VALUES ('kept')");
+    expect(await provisionTenantDatabase(admin, { ...CLINIC, password: "another" })).toEqual({ kept: true });
+    await expect(ask(as("clinic-a"), DATABASE, "SELECT 1")).rejects.toMatchObject({ code: "Unauthorized" });
+    expect(await ask(as("clinic-a", "another"), DATABASE, "SELECT body FROM events")).toEqual([{ body: "kept" }]);
+  });
+
+  test.each([
+    ["the role was made", [`CREATE ROLE ${DATABASE}`]],
+    ["the database was copied", [`CREATE ROLE ${DATABASE}`, `CREATE DATABASE ${DATABASE} TEMPLATE ${TEMPLATE}`]],
+  ])("prevents that a crash after %s stays", async (_when, statements) => {
+    for (const statement of statements) await ask(admin, "postgres", statement);
+    expect(await provisionTenantDatabase(admin, CLINIC)).toEqual({ kept: false });
+    await expectUsable();
+  });
+
+  test("prevents that a crash between handing over the objects and the database stays", async () => {
+    await ask(admin, "postgres", `CREATE ROLE ${DATABASE}`);
+    await ask(admin, "postgres", `CREATE DATABASE ${DATABASE} TEMPLATE ${TEMPLATE}`);
+    await ask(admin, DATABASE, `ALTER TABLE events OWNER TO ${DATABASE}`);
+    expect(await provisionTenantDatabase(admin, CLINIC)).toEqual({ kept: false });
+    await expectUsable();
+  });
+
+  test("prevents that calls at the same time trip over each other", async () => {
+    const results = await Promise.all([1, 2, 3].map(() => provisionTenantDatabase(admin, CLINIC)));
+    expect(results.map((result) => result.kept).toSorted()).toEqual([false, true, true]);
+    await expectUsable();
+  });
+
+  test("prevents that many tenants made at once hinder each other at the template", async () => {
+    const names = Array.from({ length: 6 }, (_, i) => `many-${i}`);
+    const made = await Promise.all(names.map((name) => provisionTenantDatabase(admin, { ...CLINIC, name })));
+    expect(made.every(({ kept }) => !kept)).toBe(true);
+    for (const name of names) await dropTenantDatabase(admin, name);
+  });
+
+  test("prevents that one tenant's role gets into another's database, or learns of its role's password", async () => {
+    await provisionTenantDatabase(admin, CLINIC);
+    await provisionTenantDatabase(admin, { ...CLINIC, name: "clinic-b", password: "of-b" });
+    await expect(ask(as("clinic-b", "of-b"), DATABASE, "SELECT 1")).rejects.toMatchObject({ code: "Unauthorized" });
+    await expect(ask(as("clinic-b", "of-b"), "tenant_clinic_b", "SELECT * FROM pg_authid")).rejects.toMatchObject({
+      code: "Unauthorized",
+    });
+    await expect(ask(as("clinic-b", "of-b"), "tenant_clinic_b", "CREATE DATABASE mine")).rejects.toMatchObject({
+      code: "Unauthorized",
+    });
+  });
+
+  test("prevents that a tenant in use cannot be dropped, and that dropping twice is an error", async () => {
+    await provisionTenantDatabase(admin, CLINIC);
+    await withConnection(as("clinic-a"), DATABASE, async () => dropTenantDatabase(admin, "clinic-a"));
+    await dropTenantDatabase(admin, "clinic-a");
+    const left = `SELECT rolname FROM pg_roles WHERE rolname = '${DATABASE}' UNION SELECT datname FROM pg_database WHERE datname = '${DATABASE}'`;
+    expect(await ask(admin, "postgres", left)).toEqual([]);
+    expect(await describeDatabase({ ...admin, database: DATABASE })).toEqual({ exists: false, epoch: 0 });
+  });
+
+  test("prevents that a former owner goes on after it was fenced off", async () => {
+    await provisionTenantDatabase(admin, CLINIC);
+    expect(await fenceOff(admin, "clinic-a")).toBeUndefined();
+    await ask(
+      as("clinic-a"),
+      DATABASE,
+      `CREATE SCHEMA synapse_shards; CREATE TABLE synapse_shards.fence (epoch bigint, shard text, instance text);
+       INSERT INTO synapse_shards.fence VALUES (4, '1.163.2-0', 'i')`,
+    );
+    await expect(
+      withConnection(as("clinic-a"), DATABASE, async (client) => {
+        expect(await fenceOff(admin, "clinic-a")).toBe(5);
+        await client.query("SELECT 1");
+      }),
+    ).rejects.toMatchObject({ code: "Unavailable" });
+    expect(await describeDatabase({ ...as("clinic-a"), database: DATABASE })).toMatchObject({ epoch: 5 });
+    expect(await ask(as("clinic-a"), DATABASE, "SELECT * FROM synapse_shards.fence")).toEqual([
+      { epoch: "5", shard: "", instance: "" },
+    ]);
+    await terminateBackends(admin, "clinic-a");
+    expect(await fenceOff(admin, "nobody")).toBeUndefined();
+  });
+
+  test("prevents that a managed server, whose administrator is no superuser, cannot be used", async () => {
+    await ask(admin, "postgres", "CREATE ROLE manager LOGIN CREATEDB CREATEROLE PASSWORD 'of-manager'");
+    const manager = { ...admin, user: "manager", password: "of-manager" };
+    await ask(admin, "postgres", "GRANT synapse_template TO manager WITH ADMIN OPTION");
+    await ensureTemplate(manager, "1.150.0", smallSchema);
+    expect(await provisionTenantDatabase(manager, { ...CLINIC, version: "1.150.0" })).toEqual({ kept: false });
+    await expectUsable();
+    await dropTenantDatabase(manager, "clinic-a");
+  });
+
+  test("prevents that a password gets into the server's log", async () => {
+    await provisionTenantDatabase(admin, CLINIC);
+    const log = await server.log();
+    expect(log).toContain("ALTER ROLE");
+    expect(log).not.toContain(PASSWORD);
+  });
+});
+
+describe("a server that is not well", () => {
+  test("prevents an error that says nothing, or too much: nobody listens", async () => {
+    const away = { ...admin, port: await freePort() };
+    const failure = await provisionTenantDatabase(away, CLINIC).catch((error: unknown) => error);
+    expect(failure).toMatchObject({ name: "UserError", code: "Unavailable" });
+    expect((failure as Error).message).not.toContain(admin.password);
+  });
+
+  test("prevents waiting for ever: it accepts and never answers", async () => {
+    const silent = createServer((socket) => socket.on("error", () => {}));
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    const address = silent.address();
+    const port = typeof address === "object" && address ? address.port : 0;
+    const bounds = { connectMs: 200, statementMs: 1000 };
+    await expect(dropTenantDatabase({ ...admin, port }, "clinic-a", bounds)).rejects.toMatchObject({
+      code: "Unavailable",
+    });
+    silent.close();
+  });
+
+  test("prevents a statement without an end", async () => {
+    const slow = withConnection(admin, "postgres", (client) => client.query("SELECT pg_sleep(60)"), {
+      connectMs: 2000,
+      statementMs: 200,
+    });
+    await expect(slow).rejects.toMatchObject({ code: "Timeout" });
+  });
+
+  test("prevents that a wrong password is taken for a server that is away", async () => {
+    const wrong = { ...admin, password: "secret-but-wrong" };
+    const failure = await describeDatabase({ ...wrong, database: "postgres" }).catch((error: unknown) => error);
+    expect(failure).toMatchObject({ code: "Unauthorized" });
+    expect(String(failure)).not.toContain("secret-but-wrong");
+  });
+});
