@@ -1,0 +1,40 @@
+import { randomBytes } from "node:crypto";
+import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, statSync, writeSync } from "node:fs";
+
+/** A log is begun anew at a start once it is larger; the one before is kept as FILE.1. */
+const LOG_KEPT_BYTES = 5 * 1024 * 1024;
+
+/** Bounds a log that its writer only ever appends to. */
+export function rotateAtStart(file: string, limit = 0): void {
+  const size = statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+  if (size > limit) renameSync(file, `${file}.1`);
+}
+
+/** For logs that are worth reading across restarts. */
+export function rotateIfLarge(file: string): void {
+  rotateAtStart(file, LOG_KEPT_BYTES);
+}
+
+/** Replaces a file so that a reader, or a crash, meets the old or the new one and nothing between. Readable by its owner only. */
+export function writeAtomically(file: string, text: string): void {
+  const draft = `${file}.new`;
+  const handle = openSync(draft, "w", 0o600);
+  try {
+    writeSync(handle, text);
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
+  }
+  renameSync(draft, file);
+}
+
+/** The secret in a file, made at the first time. */
+export function ensureSecret(file: string, bytes = 32): string {
+  if (existsSync(file)) {
+    const found = readFileSync(file, "utf8").trim();
+    if (found !== "") return found;
+  }
+  const secret = randomBytes(bytes).toString("base64url");
+  writeAtomically(file, secret);
+  return secret;
+}
