@@ -1,0 +1,1 @@
+"""A shard: one process that hosts many Synapse homeservers. The contract is docs/control-api.md."""

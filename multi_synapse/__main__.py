@@ -1,0 +1,145 @@
+"""`python -m multi_synapse --config shard.json`: runs a shard in the foreground. Exit code 2: the configuration is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from .settings import Settings, SettingsError, load_settings
+
+#: After a clean stop of all tenants, threads that hang in a dead database must not keep the process.
+_EXIT_SECONDS = 3.0
+_SHUTDOWN_SECONDS = 30.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="multi_synapse", description="Runs many Synapse homeservers in one process.")
+    parser.add_argument("--config", required=True, type=Path, help="the shard's configuration, a JSON file")
+    try:
+        settings = load_settings(parser.parse_args().config)
+        token = _read_token(settings.token_file)
+    except SettingsError as error:
+        print(f"multi_synapse: {error}", file=sys.stderr)
+        return 2
+    # Tenants must not tell systemd that this process is ready or gone.
+    os.environ.pop("NOTIFY_SOCKET", None)
+    os.umask(0o077)
+    _raise_file_limit()
+    return _run(settings, token)
+
+
+def _run(settings: Settings, token: str) -> int:
+    from twisted.internet import error as net_error
+    from twisted.internet import reactor as imported_reactor
+
+    from . import log, patches, warmup, waiting
+    from .control import ControlResource, ControlSite
+    from .memory import Memory
+    from .pools import threads_of_shard
+    from .probe import Probe
+    from .runtime import Shard
+    from .state import StateDirectory, write_atomically
+
+    reactor: Any = imported_reactor
+    log.set_up_logging(settings.log_level, settings.log_file)
+    logger = logging.getLogger("multi_synapse")
+    state = StateDirectory(settings.state_dir)
+    waiting.install()
+    patches.apply_all()
+    warmup.warm_up(settings.state_dir)
+    memory = Memory(reactor)
+    shard = Shard(settings, state, reactor, memory)
+    probe = Probe(reactor, shard.check_owners)
+    site = ControlSite(ControlResource(shard, token, probe, memory, reactor))
+    exit_code = 0
+
+    def up() -> None:
+        nonlocal exit_code
+        try:
+            port = _listen(reactor, site, settings, state.remembered_control_port(), net_error.CannotListenError)
+        except net_error.CannotListenError as error:
+            print(f"multi_synapse: the control API cannot listen: {error}", file=sys.stderr)
+            exit_code = 2
+            reactor.stop()
+            return
+        state.remember_control_port(port)
+        threads_of_shard.start_all(reactor)
+        memory.start()
+        probe.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: reactor.callFromThread(down))
+        shard.run()
+        address = f"http://{_bracketed(settings.control_host)}:{port}"
+        if settings.ready_file is not None:
+            ready = {"pid": os.getpid(), "instance": shard.instance, "address": address, "startedAt": shard.started_at}
+            write_atomically(settings.ready_file, json.dumps(ready))
+        logger.info("shard %s (instance %s) is controlled at %s", settings.name, shard.instance, address)
+
+    def down() -> None:
+        if shard.shutting_down:
+            return
+        from twisted.internet import defer
+
+        logger.info("shard %s stops its tenants and ends", settings.name)
+        stopping = defer.ensureDeferred(shard.shut_down())
+        stopping.addTimeout(_SHUTDOWN_SECONDS, reactor)
+        stopping.addErrback(lambda failure: logger.error("not every tenant stopped: %s", failure.getErrorMessage()))
+        stopping.addBoth(lambda _: _end(reactor))
+
+    reactor.callWhenRunning(up)
+    reactor.run()
+    return exit_code
+
+
+def _end(reactor: Any) -> None:
+    def give_up() -> None:
+        time.sleep(_EXIT_SECONDS)
+        logging.shutdown()
+        os._exit(0)
+
+    threading.Thread(target=give_up, daemon=True).start()
+    reactor.stop()
+
+
+def _listen(reactor: Any, site: Any, settings: Settings, remembered: int, cannot: type[Exception]) -> int:
+    if settings.control_port == 0 and remembered:
+        try:
+            return int(reactor.listenTCP(remembered, site, interface=settings.control_host).getHost().port)
+        except cannot:
+            pass
+    return int(reactor.listenTCP(settings.control_port, site, interface=settings.control_host).getHost().port)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _read_token(path: Path) -> str:
+    try:
+        token = path.read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path}: the token cannot be read: {type(error).__name__}") from error
+    if len(token) < 16:
+        raise SettingsError(f"{path}: the token is shorter than 16 characters")
+    return token
+
+
+def _raise_file_limit() -> None:
+    """Each tenant needs a handful of descriptors; the usual soft limit of 1024 ends at a hundred tenants."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, 65536) if hard != resource.RLIM_INFINITY else 65536
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""The control API over HTTP; docs/control-api.md is the contract."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import time
+from collections.abc import Awaitable
+from typing import Any
+
+from twisted.internet import defer
+from twisted.web import http, resource, server
+
+from . import errors, metrics, probe
+from .memory import Memory
+from .pools import open_connections, threads_of_shard
+from .probe import Probe
+from .runtime import Shard
+from .state import Assignment, is_tenant_name
+
+logger = logging.getLogger(__name__)
+
+_LARGEST_BODY = 1024 * 1024
+_LONGEST_DRAIN_SECONDS = 600.0
+_JSON = b"application/json"
+
+
+class Refused(Exception):
+    """An answer other than 200, before or instead of any action."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+class ControlRequest(server.Request):
+    """Bounds the body: Twisted would take any amount."""
+
+    def gotLength(self, length: int | None) -> None:
+        if length is not None and length > _LARGEST_BODY:
+            self._refuse_body()
+            return
+        super().gotLength(length)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self.content is not None and self.content.tell() + len(data) > _LARGEST_BODY:
+            self._refuse_body()
+            return
+        super().handleContentChunk(data)
+
+    def _refuse_body(self) -> None:
+        channel = self.channel
+        if channel is None:
+            return
+        body = _error_body("BodyTooLarge", f"the request's body is larger than {_LARGEST_BODY} bytes")
+        head = f"HTTP/1.1 413 Request Entity Too Large\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        channel.transport.write(head.encode() + body)
+        channel.loseConnection()
+
+
+class ControlResource(resource.Resource):
+    isLeaf = True
+
+    def __init__(self, shard: Shard, token: str, probe_of_process: Probe, memory: Memory, reactor: Any) -> None:
+        super().__init__()
+        self._shard = shard
+        self._token = token.encode()
+        self._probe = probe_of_process
+        self._memory = memory
+        self._reactor = reactor
+
+    def render(self, request: server.Request) -> Any:
+        defer.ensureDeferred(self._answer(request))
+        return server.NOT_DONE_YET
+
+    async def _answer(self, request: server.Request) -> None:
+        gone: list[object] = []
+        request.notifyFinish().addErrback(gone.append)
+        try:
+            status, kind, body = 200, _JSON, await self._route(request)
+            if isinstance(body, bytes):
+                kind, encoded = b"text/plain; version=0.0.4; charset=utf-8", body
+            else:
+                encoded = json.dumps(body).encode()
+        except (Refused, errors.TenantError) as error:
+            status, kind, encoded = error.status, _JSON, _error_body(error.code, error.message)
+        except Exception:
+            logger.exception("%s %s", request.method.decode("ascii", "replace"), request.path.decode("ascii", "replace"))
+            status, kind, encoded = 500, _JSON, _error_body("Internal", "the shard failed to answer; its log has the details")
+        if gone:
+            return
+        request.setResponseCode(status)
+        request.setHeader(b"content-type", kind)
+        request.setHeader(b"content-length", str(len(encoded)).encode())
+        if request.method != b"HEAD":
+            request.write(encoded)
+        request.finish()
+
+    async def _route(self, request: server.Request) -> Any:
+        method = request.method.decode("ascii", "replace")
+        parts = [part.decode("utf-8", "replace") for part in request.postpath or [] if part]
+        if parts == ["healthz"]:
+            _allow(method, "GET")
+            return {"ok": True}
+        self._check_token(request)
+        match parts:
+            case ["v1", "shard"]:
+                _allow(method, "GET")
+                return self._shard.describe()
+            case ["v1", "load"]:
+                _allow(method, "GET")
+                uptime = time.time() - self._shard.started_at
+                return {"tenants": self._shard.load(), "process": {"cpuSeconds": probe.cpu_seconds(), "uptimeSeconds": uptime}}
+            case ["v1", "stats"]:
+                _allow(method, "GET")
+                return await self._stats(_argument(request, "collect") == "1")
+            case ["metrics"]:
+                _allow(method, "GET")
+                return self._own_metrics() + metrics.render()
+            case ["v1", "tenants", name]:
+                _allow(method, "PUT", "DELETE")
+                if not is_tenant_name(name):
+                    raise Refused(400, "InvalidName", "the tenant's name is not a DNS label (1 to 63 of a-z, 0-9 and -)")
+                return await self._put(name, request) if method == "PUT" else await self._delete(name, request)
+        raise Refused(404, "NotFound", "there is nothing at this path")
+
+    def _check_token(self, request: server.Request) -> None:
+        given = (request.getHeader(b"authorization") or b"").strip()
+        scheme, _, token = given.partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._token):
+            raise Refused(401, "Unauthorized", "the Authorization header does not hold the shard's bearer token")
+
+    def _put(self, name: str, request: server.Request) -> Awaitable[Any]:
+        if self._shard.shutting_down:
+            raise Refused(503, "ShuttingDown", "the shard is shutting down")
+        assert request.content is not None
+        try:
+            raw = json.loads(request.content.read())
+        except (ValueError, RecursionError):
+            raise Refused(400, "InvalidJson", "the request's body is not JSON") from None
+        return self._shard.start(name, Assignment.parse(raw))
+
+    def _delete(self, name: str, request: server.Request) -> Awaitable[Any]:
+        text = _argument(request, "drainSeconds") or "0"
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = -1
+        if not 0 <= seconds <= _LONGEST_DRAIN_SECONDS:
+            raise Refused(400, "InvalidArgument", f"drainSeconds is not a number from 0 to {_LONGEST_DRAIN_SECONDS:g}")
+        return self._shard.stop(name, seconds)
+
+    async def _stats(self, collect: bool) -> dict[str, Any]:
+        # Before the collection, which is a stall of its own.
+        lag = self._probe.take_longest_lag()
+        if collect:
+            threads_of_shard.trim(self._reactor)
+            self._memory.collect()
+            self._probe.take_longest_lag()
+        rss, pss = probe.memory()
+        return {
+            "threads": probe.thread_count(),
+            "databaseConnections": open_connections(),
+            "liveHomeServers": self._memory.live_homeservers(),
+            "triggers": probe.trigger_count(self._reactor),
+            "fileDescriptors": probe.descriptor_count(),
+            "rssBytes": rss,
+            "pssBytes": pss,
+            "reactorLag": {"maxSeconds": lag},
+        }
+
+    def _own_metrics(self) -> bytes:
+        phases = self._shard.phases()
+        lines = ["# HELP multi_synapse_tenants Tenants on this shard by phase.", "# TYPE multi_synapse_tenants gauge"]
+        lines += [f'multi_synapse_tenants{{phase="{phase}"}} {phases.count(phase)}' for phase in sorted({"running", *phases})]
+        lines += ["# HELP multi_synapse_database_connections Open database connections.", "# TYPE multi_synapse_database_connections gauge"]
+        lines += [f"multi_synapse_database_connections {open_connections()}"]
+        return ("\n".join(lines) + "\n").encode()
+
+
+class ControlSite(server.Site):
+    requestFactory = ControlRequest
+
+    def log(self, request: http.Request) -> None:
+        """No access log: the controller asks every second."""
+
+
+def _allow(method: str, *allowed: str) -> None:
+    if method not in allowed:
+        raise Refused(405, "MethodNotAllowed", f"{method} is not possible here, only {' and '.join(allowed)}")
+
+
+def _argument(request: server.Request, name: str) -> str | None:
+    values = (request.args or {}).get(name.encode(), [])
+    return values[-1].decode("utf-8", "replace") if values else None
+
+
+def _error_body(code: str, message: str) -> bytes:
+    return json.dumps({"error": {"code": code, "message": message}}).encode()

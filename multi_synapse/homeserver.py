@@ -1,0 +1,177 @@
+"""One HomeServer's life: made from files, started without stalling the others, and closed so that nothing of it stays."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from dataclasses import dataclass, field
+from typing import Any
+
+from synapse.app import homeserver as synapse_app
+from synapse.config.homeserver import HomeServerConfig
+from synapse.logging.context import LoggingContext, PreserveLoggingContext
+from twisted.internet import defer, tcp, task
+from twisted.internet.interfaces import IReactorCore
+
+from . import metrics
+from .memory import Memory
+from .patches import s3
+from .patches.tenants import caches_of_tenants
+from .pools import pools_of
+from .waiting import Limit, current_fiber, run_in_fiber
+
+logger = logging.getLogger(__name__)
+
+_ASYNC_HANDLERS_SECONDS = 10.0
+#: Statements that still run when a tenant stops are given so long, then they are ended.
+_STATEMENT_SECONDS = 5.0
+_POLL_SECONDS = 0.01
+
+
+@dataclass
+class Running:
+    """A HomeServer with what it leaves behind unless we clear it up."""
+
+    hs: Any
+    triggers: list[Any] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        return int(self.hs._listening_services[0].getHost().port)
+
+
+async def start_homeserver(config: HomeServerConfig, limit: Limit, reactor: Any, memory: Memory) -> Running:
+    """Starts a tenant whose database is already ours. A failed start is closed before its exception leaves here."""
+    server_name = config.server.server_name
+    caches_of_tenants.add_tenant(server_name, config.caches)
+    running: Running | None = None
+    opened: list[Any] = []
+    try:
+        with LoggingContext(name="start", server_name=server_name):
+            hs = synapse_app.create_homeserver(config, reactor)
+            memory.watch(hs)
+            running = Running(hs)
+            _track_triggers(running)
+
+            def setup() -> None:
+                fiber = current_fiber()
+                assert fiber is not None
+                fiber.opened = opened
+                synapse_app.setup(hs)
+
+            await run_in_fiber(limit, setup)
+            limit.check()
+            await synapse_app.start(hs, freeze=False)
+            await s3.make_clients(hs)
+        return running
+    except BaseException:
+        for connection in opened:
+            connection.close()
+        if running is not None:
+            await close_homeserver(running, reactor, gracefully=False)
+        else:
+            caches_of_tenants.remove_tenant(server_name)
+        raise
+
+
+async def close_homeserver(running: Running, reactor: Any, gracefully: bool) -> None:
+    """Shuts a tenant down; returns when no database connection of it is left.
+
+    `gracefully`: lets it write what it holds (client addresses, presence, locks), which needs a database that is still ours.
+    """
+    hs = running.hs
+    server_name = hs.hostname
+    with LoggingContext(name="stop", server_name=server_name):
+        for port in list(hs._listening_services):
+            # shutdown() closes TCP ports only.
+            if type(port) is not tcp.Port:
+                with PreserveLoggingContext():
+                    await defer.maybeDeferred(port.stopListening)
+        with PreserveLoggingContext():
+            await _run_async_handlers(hs, reactor, gracefully)
+        try:
+            await hs.shutdown()
+        except Exception:
+            logger.exception("shutting %s down", server_name)
+    for trigger in running.triggers:
+        try:
+            reactor.removeSystemEventTrigger(trigger)
+        except (KeyError, ValueError, TypeError):
+            pass
+    running.triggers.clear()
+    await _wait_for_database(server_name, reactor, gracefully)
+    caches_of_tenants.remove_tenant(server_name)
+    metrics.drop_series(server_name)
+
+
+def _track_triggers(running: Running) -> None:
+    """Synapse registers triggers for the end of the process and never removes some of them: a leak per start."""
+    clock = running.hs.get_clock()
+    original = clock.add_system_event_trigger
+
+    def add(*args: Any, **kwargs: Any) -> Any:
+        trigger = original(*args, **kwargs)
+        running.triggers.append(trigger)
+        return trigger
+
+    clock.add_system_event_trigger = add
+
+
+async def _run_async_handlers(hs: Any, reactor: IReactorCore, run: bool) -> None:
+    """shutdown() calls these only after it has made background processes impossible, which they are: all of them would fail."""
+    handlers = list(hs._async_shutdown_handlers)
+    hs._async_shutdown_handlers.clear()
+    waiting = []
+    for handler in handlers:
+        try:
+            reactor.removeSystemEventTrigger(handler.trigger_id)
+        except (KeyError, ValueError, TypeError):
+            pass
+        if run:
+            waiting.append(defer.maybeDeferred(handler.func, **handler.kwargs))
+    if waiting:
+        done = defer.DeferredList(waiting, consumeErrors=True)
+        done.addTimeout(_ASYNC_HANDLERS_SECONDS, reactor, onTimeoutCancel=lambda *_: None)  # type: ignore[arg-type]
+        await done
+
+
+async def _wait_for_database(server_name: str, reactor: Any, patiently: bool) -> None:
+    begun = reactor.seconds()
+    aborted = False
+    # A start that failed half-way has a pool its HomeServer did not know of, and so did not close.
+    for pool in pools_of(server_name):
+        if pool.running:
+            pool.close()
+    while any(pool.is_busy() for pool in pools_of(server_name)):
+        if not aborted and reactor.seconds() - begun > (_STATEMENT_SECONDS if patiently else 0):
+            aborted = True
+            for pool in pools_of(server_name):
+                pool.abort()
+        await task.deferLater(reactor, _POLL_SECONDS)
+
+
+def free_port(host: str, wanted: int) -> int:
+    """`wanted` if it can be listened on, else 0 (any)."""
+    if not wanted:
+        return 0
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, wanted))
+        except OSError:
+            return 0
+    return wanted
+
+
+def count_requests(running: Running, on_request: Any) -> None:
+    """Calls `on_request()` at each request that reaches the tenant."""
+    for port in running.hs._listening_services:
+        site = getattr(port.factory, "wrappedFactory", port.factory)
+        find = site.getResourceFor
+
+        def counted(request: Any, find: Any = find) -> Any:
+            on_request()
+            return find(request)
+
+        site.getResourceFor = counted
+

@@ -1,0 +1,121 @@
+"""What a shard tells of its tenants: load totals, a short list of Synapse's metric families, and no series of stopped tenants.
+
+Rendering all that Synapse records takes seconds at 100 tenants, on the reactor; so only the families named here are exported.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import synapse.http.request_metrics as request_metrics
+import synapse.metrics.background_process_metrics as background_metrics
+from prometheus_client import REGISTRY, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
+
+_SERVER_NAME = "server_name"
+
+#: Synapse's family → the total it counts towards.
+_LOAD_FAMILIES = {
+    "synapse_http_server_response_count": "requests",
+    "synapse_http_server_in_flight_requests_ru_utime_seconds": "cpuSeconds",
+    "synapse_http_server_in_flight_requests_ru_stime_seconds": "cpuSeconds",
+    "synapse_background_process_ru_utime_seconds": "cpuSeconds",
+    "synapse_background_process_ru_stime_seconds": "cpuSeconds",
+    "synapse_http_server_in_flight_requests_db_txn_duration_seconds": "databaseSeconds",
+    "synapse_background_process_db_txn_duration_seconds": "databaseSeconds",
+    "synapse_storage_events_persisted_events": "events",
+}
+
+#: Families of GET /metrics, as Prometheus knows them.
+EXPORTED_FAMILIES = (
+    "synapse_http_server_response_count_total",
+    "synapse_http_server_in_flight_requests_count",
+    "synapse_storage_events_persisted_events_total",
+    "synapse_federation_client_sent_transactions_total",
+    "synapse_federation_server_received_pdus_total",
+    "synapse_background_update_status",
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "process_open_fds",
+    "python_gc_time_bucket",
+)
+
+
+def empty_load() -> dict[str, float]:
+    return {"cpuSeconds": 0.0, "databaseSeconds": 0.0, "requests": 0, "events": 0}
+
+
+def load_by_server_name() -> dict[str, dict[str, float]]:
+    """Totals of each tenant since its start, by server name; without rendering the registry (8 ms at 25 tenants)."""
+    _count_running_work()
+    totals: dict[str, dict[str, float]] = {}
+    for family in _families():
+        total = _LOAD_FAMILIES.get(family._name)
+        if total is None:
+            continue
+        position = family._labelnames.index(_SERVER_NAME)
+        for labels, child in list(family._metrics.items()):
+            value = child._sum.get() if hasattr(child, "_sum") else child._value.get()
+            load = totals.setdefault(labels[position], empty_load())
+            load[total] += value
+    return totals
+
+
+def drop_series(server_name: str) -> int:
+    """Removes every series of a stopped tenant: Synapse keeps them for ever. Returns how many there were."""
+    dropped = 0
+    for family in _families():
+        position = family._labelnames.index(_SERVER_NAME)
+        with family._lock:
+            for labels in [labels for labels in family._metrics if labels[position] == server_name]:
+                del family._metrics[labels]
+                dropped += 1
+    return dropped
+
+
+def count_series(server_name: str) -> int:
+    return sum(
+        1 for family in _families() for labels in list(family._metrics) if labels[family._labelnames.index(_SERVER_NAME)] == server_name
+    )
+
+
+def render() -> bytes:
+    """Prometheus text of the exported families."""
+    _count_running_work()
+    return generate_latest(REGISTRY.restricted_registry(EXPORTED_FAMILIES))
+
+
+def _count_running_work() -> None:
+    """Requests and background processes add to their counters when they end; long ones should count while they run."""
+    with request_metrics._in_flight_requests_lock:
+        requests = set(request_metrics._in_flight_requests)
+    for request in requests:
+        request.update_metrics()
+    with background_metrics._bg_metrics_lock:
+        processes = background_metrics._background_processes_active_since_last_scrape
+        background_metrics._background_processes_active_since_last_scrape = set()
+    for process in processes:
+        process.update_metrics()
+
+
+def _families() -> Iterator[Any]:
+    """Every metric with a server_name label, also those that Synapse keeps outside the registry."""
+    seen: set[int] = set()
+    for holder in _holders():
+        for value in list(vars(holder).values()):
+            if isinstance(value, MetricWrapperBase) and id(value) not in seen:
+                seen.add(id(value))
+                if _SERVER_NAME in value._labelnames:
+                    yield value
+
+
+def _holders() -> Iterator[Any]:
+    for name, module in list(sys.modules.items()):
+        if name.startswith("synapse.") and module is not None:
+            yield module
+    # LaterGauge and the like: collectors of Synapse's own with metrics inside.
+    for collector in list(REGISTRY._collector_to_names):
+        if type(collector).__module__.startswith("synapse.") and hasattr(collector, "__dict__"):
+            yield collector

@@ -1,0 +1,70 @@
+"""Database threads, the fence on every connection, and connecting during a start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import synapse.storage.database as synapse_database
+import synapse.storage.databases as synapse_databases
+from synapse.storage.engines.postgres import PostgresEngine
+from twisted.enterprise import adbapi
+
+from ..fence import claims_of_shard
+from ..pools import TenantPool, threads_of_shard
+from ..waiting import CONNECT_SECONDS, Limit, current_fiber, in_thread
+from .process import replace
+
+
+class _Adbapi:
+    """What `synapse.storage.database` knows as the module `adbapi`."""
+
+    ConnectionPool = TenantPool
+    Connection = adbapi.Connection
+
+
+def share_database_threads() -> None:
+    replace(synapse_database, "adbapi", _Adbapi)
+    original = synapse_database.make_pool
+
+    def make_pool(**kwargs: Any) -> Any:
+        pool = original(**kwargs)
+        # A start that fails half-way leaves a pool that its HomeServer does not know yet; we find it by this.
+        pool.server_name = kwargs["server_name"]
+        return pool
+
+    replace(synapse_database, "make_pool", make_pool)
+
+
+def check_fence_on_connect() -> None:
+    original = PostgresEngine.on_new_connection
+
+    def on_new_connection(self: Any, db_conn: Any) -> None:
+        # adbapi's wrapper, or the bare connection during set-up.
+        native = db_conn.conn
+        native = getattr(native, "_connection", native)
+        claims_of_shard.check_connection(db_conn.server_name, native)
+        original(self, db_conn)
+
+    replace(PostgresEngine, "on_new_connection", on_new_connection)
+
+
+def connect_off_the_reactor() -> None:
+    original = synapse_databases.make_conn
+
+    def make_conn(*args: Any, **kwargs: Any) -> Any:
+        fiber = current_fiber()
+        if fiber is None:
+            return original(*args, **kwargs)
+
+        # Looking up the database's host and greeting it happen in libpq, out of reach of the wait callback.
+        def connect() -> Any:
+            with Limit(min(CONNECT_SECONDS, fiber.limit.remaining())) as limit:
+                limit.aborted = fiber.limit.aborted
+                return original(*args, **kwargs)
+
+        connection = in_thread(threads_of_shard.start, connect)
+        # Synapse closes it only when set-up succeeds.
+        fiber.opened.append(connection)
+        return connection
+
+    replace(synapse_databases, "make_conn", make_conn)

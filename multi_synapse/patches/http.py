@@ -1,0 +1,37 @@
+"""Requests that wait for something to happen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from synapse.logging.context import PreserveLoggingContext
+from synapse.notifier import Notifier
+
+from .process import replace
+
+
+def make_long_polls_drainable() -> None:
+    original = Notifier.wait_for_events
+
+    async def wait_for_events(self: Any, user_id: Any, timeout: int, *args: Any, **kwargs: Any) -> Any:
+        if getattr(self, "_shard_draining", False):
+            timeout = 0
+        return await original(self, user_id, timeout, *args, **kwargs)
+
+    replace(Notifier, "wait_for_events", wait_for_events)
+
+
+def end_long_polls(hs: Any) -> int:
+    """Makes every waiting request of a tenant answer now with what it has; returns how many there were.
+
+    `wait_for_events` takes a cancelled listener for the end of its waiting and answers as if the time were over.
+    """
+    notifier = hs.get_notifier()
+    notifier._shard_draining = True
+    ended = 0
+    for stream in set(notifier.user_to_user_stream.values()):
+        for listener in list(stream.listeners):
+            with PreserveLoggingContext():
+                listener.cancel()
+            ended += 1
+    return ended

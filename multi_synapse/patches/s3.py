@@ -1,0 +1,67 @@
+"""synapse-s3-storage-provider: a thread pool, a trigger and 15 MiB of botocore data per tenant, made one per shard.
+
+Applied when the first tenant names the provider: importing botocore costs 20 MiB that a shard without S3 need not pay.
+"""
+
+from __future__ import annotations
+
+import threading
+import types
+from typing import Any
+
+from synapse.logging.context import make_deferred_yieldable
+from twisted.internet import threads
+
+from ..pools import PoolFacade, threads_of_shard
+from .process import replace
+
+MODULE = "s3_storage_provider.S3StorageProviderBackend"
+
+_lock = threading.Lock()
+_applied = False
+
+
+def ensure_applied() -> None:
+    """Imports and patches the provider once; call it in a thread, as the import takes half a second."""
+    global _applied
+    with _lock:
+        if not _applied:
+            _apply()
+            _applied = True
+
+
+def _apply() -> None:
+    import boto3
+    import botocore.session
+    import s3_storage_provider
+    from twisted.internet import reactor
+
+    first = botocore.session.Session()
+    loader = first.get_component("data_loader")
+    resolver = first._get_internal_component("endpoint_resolver")
+
+    class Session:
+        """One per tenant, so that credentials never mix; only the service descriptions are shared."""
+
+        def __new__(cls) -> Any:
+            session = botocore.session.Session()
+            session.register_component("data_loader", loader)
+            session._register_endpoint_resolver()
+            session._internal_components.register_component("endpoint_resolver", resolver)
+            return boto3.session.Session(botocore_session=session)
+
+    replace(s3_storage_provider, "ThreadPool", lambda *_args, **_kwargs: PoolFacade(threads_of_shard.s3))
+    # The provider's shutdown trigger would outlive its tenant.
+    quiet = types.SimpleNamespace(callFromThread=reactor.callFromThread, addSystemEventTrigger=lambda *_a, **_k: None)  # type: ignore[attr-defined]
+    replace(s3_storage_provider, "reactor", quiet)
+    replace(s3_storage_provider, "boto3", types.SimpleNamespace(session=types.SimpleNamespace(Session=Session)))
+
+
+async def make_clients(hs: Any) -> None:
+    """Makes a tenant's S3 clients in a thread; the provider would make them on the reactor at the first upload (85 ms)."""
+    if not _applied or not hs.config.media.can_load_media_repo:
+        return
+    for provider in hs.get_media_repository().media_storage.storage_providers:
+        backend = getattr(provider, "backend", provider)
+        if hasattr(backend, "_get_s3_client"):
+            await make_deferred_yieldable(threads.deferToThread(backend._get_s3_client))

@@ -1,0 +1,66 @@
+"""What every start would do again, shared: together 70 ms of CPU a tenant."""
+
+from __future__ import annotations
+
+import functools
+import json
+import types
+from typing import Any
+
+import jinja2
+import jsonschema
+import yaml
+from jsonschema.validators import validator_for
+from synapse.config import _util as config_util
+
+from .process import replace
+
+
+class _SharedBytecode(jinja2.BytecodeCache):
+    """Compiled templates by their name and the hash of their source."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[tuple[str, str], Any] = {}
+
+    def load_bytecode(self, bucket: Any) -> None:
+        bucket.code = self._compiled.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Any) -> None:
+        self._compiled[bucket.key, bucket.checksum] = bucket.code
+
+
+def share_compiled_templates() -> None:
+    shared = _SharedBytecode()
+    original = jinja2.Environment.__init__
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("bytecode_cache", shared)
+        original(self, *args, **kwargs)
+
+    replace(jinja2.Environment, "__init__", init)
+
+
+def share_validators() -> None:
+    validators: dict[str, Any] = {}
+
+    def validate(instance: Any, schema: Any) -> None:
+        key = json.dumps(schema, sort_keys=True, default=str)
+        validator = validators.get(key)
+        if validator is None:
+            kind = validator_for(schema)
+            kind.check_schema(schema)
+            validator = validators[key] = kind(schema)
+        error = jsonschema.exceptions.best_match(validator.iter_errors(instance))
+        if error is not None:
+            raise error
+
+    # In the config parser only: event validation passes validator classes of its own.
+    names = ("ValidationError", "SchemaError", "exceptions")
+    stand_in = types.SimpleNamespace(**{name: getattr(jsonschema, name) for name in names}, validate=validate)
+    replace(config_util, "jsonschema", stand_in)
+
+
+def use_fast_yaml() -> None:
+    if hasattr(yaml, "CSafeLoader"):
+        replace(yaml, "safe_load", lambda stream: yaml.load(stream, Loader=yaml.CSafeLoader))

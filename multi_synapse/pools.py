@@ -1,0 +1,281 @@
+"""Thread pools that all tenants of the shard share, and the tenants' database pools on top of them.
+
+Stock Synapse gives every tenant five resolver and five database threads, as many connections that it never closes, and
+joins the threads on the reactor when it stops. Here jobs of all tenants run on one pool, at most `cp_max` of a tenant at
+once; a connection is opened when a job needs it and closed when it was idle for a while.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.enterprise import adbapi
+from twisted.internet import defer
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from .errors import DatabaseAborted
+from .waiting import CONNECT_SECONDS, Limit
+
+logger = logging.getLogger(__name__)
+
+#: Database jobs of all tenants at once. Far above what one core of Python can use: the rest may be waiting for databases that hang.
+_DATABASE_THREADS = 64
+#: Connecting, claiming and config parsing; apart from the above, so that hanging starts never take a thread from running tenants.
+_START_THREADS = 32
+_RESOLVER_THREADS = 8
+_S3_THREADS = 20
+
+_TERMINATE_SECONDS = 3.0
+
+_job = threading.local()
+
+
+class SharedThreads:
+    """The process's thread pools, besides the reactor's own."""
+
+    def __init__(self) -> None:
+        self.database = ThreadPool(0, _DATABASE_THREADS, "database")
+        self.start = ThreadPool(0, _START_THREADS, "start")
+        self.resolver = ThreadPool(0, _RESOLVER_THREADS, "resolver")
+        self.s3 = ThreadPool(0, _S3_THREADS, "s3")
+
+    def all(self) -> tuple[ThreadPool, ...]:
+        return (self.database, self.start, self.resolver, self.s3)
+
+    def start_all(self, reactor: Any) -> None:
+        for pool in self.all():
+            pool.start()
+            reactor.addSystemEventTrigger("during", "shutdown", pool.stop)
+
+    def trim(self, reactor: Any) -> None:
+        """Ends threads that have nothing to do: Twisted's pools only ever grow."""
+        for pool in (*self.all(), reactor.getThreadPool()):
+            team = getattr(pool, "_team", None)
+            if team is not None and pool.started:
+                team.shrink(None)
+
+
+threads_of_shard = SharedThreads()
+
+
+class PoolFacade:
+    """A shared pool as Synapse sees it: starting and stopping it is the shard's business."""
+
+    def __init__(self, pool: ThreadPool) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+class TenantJobs:
+    """Looks like a ThreadPool to adbapi; runs at most `most` jobs of one tenant at once on the shared database threads.
+
+    A job runs in a numbered slot, and a slot owns a connection. The lowest free slot is taken first, so that the others go
+    idle and their connections are closed.
+    """
+
+    def __init__(self, most: int, close_slots: Callable[[Iterable[int]], None]) -> None:
+        self.min, self.max = 0, most
+        self.threads: tuple[()] = ()
+        self.working: set[int] = set()
+        #: Aborting it makes every statement that runs, and every later one, fail.
+        self.limit = Limit(float("inf"))
+        self._close_slots = close_slots
+        self._free = list(range(most))
+        self._used_at: dict[int, float] = {}
+        self._queue: deque[tuple[Any, Any, Any, Any]] = deque()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def start(self) -> None:
+        pass
+
+    def callInThreadWithCallback(self, on_result: Any, function: Any, *args: Any, **kwargs: Any) -> None:
+        with self._lock:
+            if self._closed:
+                raise DatabaseAborted("the tenant is being stopped")
+            self._queue.append((on_result, function, args, kwargs))
+            slot = self._take_slot()
+        self._run_soon(slot)
+
+    def _take_slot(self) -> int | None:
+        if not self._queue or not self._free:
+            return None
+        slot = heapq.heappop(self._free)
+        self.working.add(slot)
+        return slot
+
+    def _run_soon(self, slot: int | None) -> None:
+        if slot is not None:
+            threads_of_shard.database.callInThread(self._run, slot)
+
+    def _run(self, slot: int) -> None:
+        _job.slot = slot
+        with self.limit:
+            while True:
+                with self._lock:
+                    if not self._queue:
+                        closed = self._closed
+                        if not closed:
+                            self._release(slot)
+                        break
+                    on_result, function, args, kwargs = self._queue.popleft()
+                try:
+                    ok, result = True, function(*args, **kwargs)
+                except BaseException:
+                    ok, result = False, Failure()
+                if on_result:
+                    on_result(ok, result)
+                # A thread that waits for its next job must not keep the last one's tenant alive.
+                del on_result, function, args, kwargs, result
+        _job.slot = None
+        if closed:
+            self._close_slots([slot])
+            with self._lock:
+                self._release(slot)
+
+    def _release(self, slot: int) -> None:
+        self._used_at[slot] = time.monotonic()
+        self.working.discard(slot)
+        heapq.heappush(self._free, slot)
+
+    def close_idle(self, seconds: float) -> None:
+        """Closes the connections of slots that were not used for so long."""
+        now = time.monotonic()
+        with self._lock:
+            idle = [slot for slot in self._free if slot in self._used_at and now - self._used_at[slot] > seconds]
+            for slot in idle:
+                self._free.remove(slot)
+                del self._used_at[slot]
+                # Counts as working until its connection is closed: a stop waits for that.
+                self.working.add(slot)
+            heapq.heapify(self._free)
+        if idle:
+            threads_of_shard.database.callInThread(self._close_and_return, idle)
+
+    def _close_and_return(self, slots: list[int]) -> None:
+        self._close_slots(slots)
+        with self._lock:
+            for slot in slots:
+                self.working.discard(slot)
+                heapq.heappush(self._free, slot)
+            slot = self._take_slot()
+        self._run_soon(slot)
+
+    def stop(self) -> list[int]:
+        """No new jobs, queued ones fail, running ones end by themselves. Returns the slots that were idle."""
+        with self._lock:
+            self._closed = True
+            queued = list(self._queue)
+            self._queue.clear()
+            idle = list(self._free)
+        for on_result, *_ in queued:
+            if on_result:
+                on_result(False, Failure(defer.CancelledError("the tenant is being stopped")))
+        return idle
+
+
+class TenantPool(adbapi.ConnectionPool):
+    """adbapi's pool with its threads exchanged; a drop-in for `synapse.storage.database.adbapi.ConnectionPool`."""
+
+    alive: weakref.WeakSet[TenantPool] = weakref.WeakSet()
+    server_name = ""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._jobs = TenantJobs(max(1, int(kwargs.get("cp_max", 5))), self._close_slots)
+        super().__init__(*args, **kwargs)
+        self.threadID = lambda: getattr(_job, "slot", None)
+        self.alive.add(self)
+
+    # adbapi's constructor makes a thread pool and assigns it.
+    @property
+    def threadpool(self) -> TenantJobs:
+        return self._jobs
+
+    @threadpool.setter
+    def threadpool(self, _unused: object) -> None:
+        pass
+
+    def start(self) -> None:
+        # Without adbapi's shutdown trigger: the shard stops its tenants itself.
+        self.running = True
+
+    def connect(self) -> Any:
+        if getattr(_job, "slot", None) in self.connections:
+            return super().connect()
+        self._jobs.limit.check()
+        with Limit(CONNECT_SECONDS) as limit:
+            limit.aborted = self._jobs.limit.aborted
+            return super().connect()
+
+    def finalClose(self) -> None:
+        self.shutdownID = None
+        self.running = False
+        idle = self._jobs.stop()
+        if self.connections:
+            threads_of_shard.database.callInThread(self._close_slots, idle)
+
+    def close_idle(self, seconds: float) -> None:
+        self._jobs.close_idle(seconds)
+
+    def is_busy(self) -> bool:
+        """Whether a job runs or a connection is open."""
+        return bool(self._jobs.working or self.connections)
+
+    def is_working(self) -> bool:
+        return bool(self._jobs.working)
+
+    def abort(self) -> None:
+        """Has the server end the statements that run; their connections are cut if it does not react."""
+        self._jobs.limit.aborted.set()
+        threads_of_shard.start.callInThread(self._terminate_backends)
+
+    def _terminate_backends(self) -> None:
+        # Not connection.cancel(): that waits for ever if the server accepts the connection and never answers.
+        try:
+            pids = [connection.info.backend_pid for connection in list(self.connections.values())]
+            with Limit(_TERMINATE_SECONDS):
+                connection = self.dbapi.connect(*self.connargs, **self.connkw)
+                try:
+                    with connection.cursor() as cursor:
+                        cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", (pids,))
+                finally:
+                    connection.close()
+        except Exception as error:
+            logger.info("the statements of a stopping tenant could not be ended by the server: %s", type(error).__name__)
+
+    def _close_slots(self, slots: Iterable[int]) -> None:
+        for slot in slots:
+            connection = self.connections.get(slot)
+            if connection is None:
+                continue
+            try:
+                connection.close()
+            except Exception:
+                logger.debug("closing a database connection failed", exc_info=True)
+            # Only now: who sees no entry takes the connection for closed.
+            self.connections.pop(slot, None)
+
+
+def pools_of(server_name: str) -> list[TenantPool]:
+    return [pool for pool in list(TenantPool.alive) if pool.server_name == server_name]
+
+
+def open_connections() -> int:
+    """Database connections of all tenants' pools in this process."""
+    return sum(len(pool.connections) for pool in list(TenantPool.alive))

@@ -1,0 +1,391 @@
+"""The shard: its tenants, and the order in which they are started, stopped, fenced and restored."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from synapse.config.homeserver import HomeServerConfig
+from synapse.storage.schema import SCHEMA_COMPAT_VERSION, SCHEMA_VERSION
+from synapse.util import SYNAPSE_VERSION
+from twisted.internet import defer, task, threads
+
+from . import config as tenant_config
+from . import errors, metrics
+from .drain import Drained, drain
+from .fence import Claim, claim_database, claims_of_shard, read_owner
+from .homeserver import Running, close_homeserver, count_requests, free_port, start_homeserver
+from .memory import Memory
+from .patches import s3
+from .pools import TenantPool, threads_of_shard
+from .settings import Settings
+from .state import Assignment, StateDirectory
+from .waiting import Limit
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: Starts that use the reactor at once; those that wait for their database do not count.
+_STARTS_AT_ONCE = 3
+_RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+_OWNER_CHECK_SECONDS = 10.0
+_OWNER_CHECKS = 12
+_SHUTDOWN_DRAIN_SECONDS = 10.0
+
+STARTING, RUNNING, DRAINING, STOPPING, FAILED, FENCED = "starting", "running", "draining", "stopping", "failed", "fenced"
+
+
+@dataclass
+class Tenant:
+    name: str
+    assignment: Assignment
+    phase: str = STARTING
+    error: errors.TenantError | None = None
+    port: int = 0
+    running: Running | None = None
+    requests: int = 0
+    last_request_at: float | None = None
+    #: Of the start under way; aborting it ends the start.
+    limit: Limit = field(default_factory=lambda: Limit(float("inf")))
+    retry: Any = None
+
+    @property
+    def server_name(self) -> str:
+        return self.assignment.server_name
+
+    def note_request(self) -> None:
+        self.requests += 1
+        self.last_request_at = time.time()
+
+
+class Shard:
+    def __init__(self, settings: Settings, state: StateDirectory, reactor: Any, memory: Memory) -> None:
+        self.settings = settings
+        self.instance = secrets.token_hex(8)
+        self.started_at = time.time()
+        self.shutting_down = False
+        self._state = state
+        self._reactor = reactor
+        self._memory = memory
+        self._tenants: dict[str, Tenant] = {}
+        self._locks: dict[str, defer.DeferredLock] = {}
+        self._parsing = defer.DeferredSemaphore(1)
+        self._starting = defer.DeferredSemaphore(_STARTS_AT_ONCE)
+        claims_of_shard.on_fenced = lambda server_name: reactor.callFromThread(self._found_fenced, server_name)
+        self._reaper = task.LoopingCall(self._close_idle_connections)
+
+    def run(self) -> None:
+        """Begins the housekeeping and brings back the assigned tenants."""
+        self._reaper.start(max(0.5, self.settings.database_idle_seconds / 4), now=False)
+        for name, assignment, port in self._state.assignments():
+            tenant = self._tenants[name] = Tenant(name, assignment, port=port)
+            _in_background(self._restore(tenant, 0), f"restoring {name}")
+
+    # What the control API asks for
+
+    def describe(self) -> dict[str, Any]:
+        """The Shard of docs/control-api.md."""
+        return {
+            "name": self.settings.name,
+            "synapseVersion": SYNAPSE_VERSION,
+            "instance": self.instance,
+            "pid": _pid(),
+            "startedAt": self.started_at,
+            "schemaVersion": SCHEMA_VERSION,
+            "schemaCompatVersion": SCHEMA_COMPAT_VERSION,
+            "tenants": [self.describe_tenant(tenant) for tenant in self._tenants.values()],
+        }
+
+    def describe_tenant(self, tenant: Tenant) -> dict[str, Any]:
+        """The TenantState of docs/control-api.md."""
+        host = self.settings.advertise_host
+        return {
+            "name": tenant.name,
+            "serverName": tenant.server_name,
+            "epoch": tenant.assignment.epoch,
+            "phase": tenant.phase,
+            "address": f"{host}:{tenant.port}" if tenant.phase in (RUNNING, DRAINING) else None,
+            "error": {"code": tenant.error.code, "message": tenant.error.message} if tenant.error else None,
+            "requests": tenant.requests,
+            "lastRequestAt": tenant.last_request_at,
+        }
+
+    def load(self) -> dict[str, dict[str, float]]:
+        """Totals of each running tenant by its name."""
+        by_server_name = metrics.load_by_server_name()
+        return {
+            tenant.name: by_server_name.get(tenant.server_name, metrics.empty_load())
+            for tenant in self._tenants.values()
+            if tenant.running is not None
+        }
+
+    def phases(self) -> list[str]:
+        return [tenant.phase for tenant in self._tenants.values()]
+
+    async def start(self, name: str, assignment: Assignment) -> dict[str, Any]:
+        """Starts a tenant, or finds that it runs already. @raises errors.TenantError"""
+        lock = self._lock(name)
+        await lock.acquire()
+        try:
+            tenant = self._tenants.get(name)
+            if tenant is not None and tenant.phase == RUNNING:
+                self._check_epoch(tenant, assignment)
+                return self.describe_tenant(tenant)
+            self._check_server_name(name, assignment.server_name)
+            former = tenant
+            if former is not None:
+                self._cancel_retry(former)
+            tenant = self._tenants[name] = Tenant(name, assignment)
+            try:
+                await self._start(tenant)
+            except errors.TenantError:
+                del self._tenants[name]
+                await self._in_thread(lambda: self._state.forget(name))
+                raise
+            return self.describe_tenant(tenant)
+        finally:
+            lock.release()
+
+    async def stop(self, name: str, drain_seconds: float) -> dict[str, Any]:
+        """Drains and stops a tenant and forgets its assignment. A start that is under way is given up."""
+        begun = time.monotonic()
+        if name not in self._tenants:
+            return {"absent": True, "drained": True, "longPolls": 0, "requestsLeft": 0, "seconds": 0.0}
+        tenant = self._tenants[name]
+        if tenant.phase == STARTING:
+            tenant.limit.aborted.set()
+        lock = self._lock(name)
+        await lock.acquire()
+        try:
+            current = self._tenants.get(name)
+            drained = Drained()
+            if current is not None:
+                # First, so that a shard that dies here does not bring the tenant back.
+                await self._in_thread(lambda: self._state.forget(name))
+                self._cancel_retry(current)
+                drained = await self._stop(current, drain_seconds, gracefully=True)
+                del self._tenants[name]
+            return {
+                "absent": current is None,
+                "drained": drained.requests_left == 0,
+                "longPolls": drained.long_polls,
+                "requestsLeft": drained.requests_left,
+                "seconds": round(time.monotonic() - begun, 3),
+            }
+        finally:
+            lock.release()
+
+    async def shut_down(self) -> None:
+        """Drains and stops every tenant at once; the assignments stay."""
+        self.shutting_down = True
+        self._reaper.stop()
+        await defer.gatherResults([defer.ensureDeferred(self._shut_down_tenant(tenant)) for tenant in list(self._tenants.values())])
+
+    def check_owners(self, gap: float) -> None:
+        """After the process stood still: are the tenants still ours? Their connections would tell, but an idle one opens none."""
+        logger.warning("the process stood still for %.1f s; asking every tenant's database who owns it", gap)
+        for tenant in list(self._tenants.values()):
+            if tenant.phase == RUNNING:
+                _in_background(self._check_owner(tenant), f"checking the owner of {tenant.name}")
+
+    # Starting
+
+    async def _start(self, tenant: Tenant, wanted_port: int = 0) -> None:
+        """Brings a tenant to `running`. @raises errors.TenantError after which nothing of it is left in the process"""
+        assignment = tenant.assignment
+        tenant.phase, tenant.error = STARTING, None
+        limit = tenant.limit = Limit(self.settings.start_seconds)
+        known_secrets = tenant_config.secret_values(assignment.base) | set(assignment.signing_key.split()[2:])
+        modules: set[str] = set()
+        try:
+            overrides = await self._bounded(limit, lambda: self._check_overrides(assignment))
+            known_secrets |= tenant_config.secret_values(overrides)
+            modules = {module for _, module in tenant_config.module_names(overrides)}
+            config = await self._parsing.run(lambda: self._bounded_deferred(limit, lambda: self._load(tenant, overrides, wanted_port)))
+            claim = Claim(assignment.epoch, self.settings.name, self.instance)
+            arguments = tenant_config.database_arguments(config)
+            await self._bounded(limit, lambda: claim_database(arguments, claim, limit))
+            claims_of_shard.add(assignment.server_name, claim)
+            await self._starting.acquire()
+            try:
+                limit.check()
+                tenant.running = await start_homeserver(config, limit, self._reactor, self._memory)
+            finally:
+                self._starting.release()
+            tenant.port = tenant.running.port
+            count_requests(tenant.running, tenant.note_request)
+            await self._in_thread(lambda: self._state.assign(tenant.name, assignment, tenant.port))
+            tenant.phase = RUNNING
+            logger.info("tenant %s (%s) runs with epoch %d on port %d", tenant.name, tenant.server_name, assignment.epoch, tenant.port)
+        except BaseException as error:
+            problem = errors.describe(error, known_secrets, modules)
+            log = logger.exception if problem.code == errors.START_FAILED else logger.warning
+            log("tenant %s cannot be started: %s: %s", tenant.name, problem.code, problem.message)
+            if tenant.running is not None:
+                await self._stop(tenant, 0, gracefully=False)
+            claims_of_shard.remove(assignment.server_name)
+            self._memory.collect_soon()
+            raise problem from None
+
+    def _check_overrides(self, assignment: Assignment) -> dict[str, Any]:
+        overrides = tenant_config.parse_overrides(assignment.overrides)
+        tenant_config.check_overrides(overrides, self.settings.allowed_modules)
+        tenant_config.check_signing_key(assignment.signing_key, overrides)
+        if s3.MODULE in {module for _, module in tenant_config.module_names([overrides, assignment.base])}:
+            s3.ensure_applied()
+        return overrides
+
+    def _load(self, tenant: Tenant, overrides: dict[str, Any], wanted_port: int) -> HomeServerConfig:
+        assignment, host = tenant.assignment, self.settings.listen_host
+        directory: Path = self._state.tenant_directory(tenant.name)
+        base = tenant_config.effective_base(assignment, overrides, directory, host, free_port(host, wanted_port))
+        self._state.write_tenant_files(tenant.name, base, assignment.overrides, assignment.signing_key)
+        return tenant_config.load_homeserver_config(directory, bool(overrides))
+
+    def _check_epoch(self, tenant: Tenant, assignment: Assignment) -> None:
+        ours, asked = tenant.assignment.epoch, assignment.epoch
+        if asked < ours:
+            raise errors.TenantError(errors.STALE_EPOCH, f"tenant {tenant.name} runs here with epoch {ours}, which is above {asked}")
+        if asked > ours:
+            raise errors.TenantError(errors.ALREADY_RUNNING, f"tenant {tenant.name} runs here with epoch {ours}; stop it before epoch {asked}")
+
+    def _check_server_name(self, name: str, server_name: str) -> None:
+        for other in self._tenants.values():
+            if other.name != name and other.server_name == server_name:
+                raise errors.TenantError(errors.ALREADY_RUNNING, f"the server name {server_name} is run here by tenant {other.name}")
+
+    async def _restore(self, tenant: Tenant, attempt: int) -> None:
+        """Starts an assigned tenant when the shard comes up; a failure is tried again, as the controller may be away."""
+        lock = self._lock(tenant.name)
+        await lock.acquire()
+        try:
+            if self._tenants.get(tenant.name) is not tenant or self.shutting_down:
+                return
+            try:
+                await self._start(tenant, tenant.port)
+            except errors.Fenced as fenced:
+                await self._set_fenced(tenant, fenced)
+            except errors.TenantError as error:
+                tenant.phase, tenant.error = FAILED, error
+                delay = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
+                tenant.retry = self._reactor.callLater(
+                    delay, lambda: _in_background(self._restore(tenant, attempt + 1), f"restoring {tenant.name}")
+                )
+        finally:
+            lock.release()
+
+    def _cancel_retry(self, tenant: Tenant) -> None:
+        if tenant.retry is not None and tenant.retry.active():
+            tenant.retry.cancel()
+        tenant.retry = None
+
+    # Stopping
+
+    async def _stop(self, tenant: Tenant, drain_seconds: float, gracefully: bool) -> Drained:
+        running = tenant.running
+        if running is None:
+            return Drained()
+        tenant.phase = DRAINING
+        drained = await drain(running.hs, drain_seconds, self._reactor)
+        tenant.phase = STOPPING
+        await close_homeserver(running, self._reactor, gracefully)
+        tenant.running = None
+        claims_of_shard.remove(tenant.server_name)
+        self._memory.collect_soon()
+        logger.info("tenant %s (%s) has stopped", tenant.name, tenant.server_name)
+        return drained
+
+    async def _shut_down_tenant(self, tenant: Tenant) -> None:
+        self._cancel_retry(tenant)
+        if tenant.phase == STARTING:
+            tenant.limit.aborted.set()
+        lock = self._lock(tenant.name)
+        await lock.acquire()
+        try:
+            await self._stop(tenant, _SHUTDOWN_DRAIN_SECONDS, gracefully=True)
+        except Exception:
+            logger.exception("stopping tenant %s", tenant.name)
+        finally:
+            lock.release()
+
+    # The fence
+
+    def _found_fenced(self, server_name: str) -> None:
+        for tenant in self._tenants.values():
+            if tenant.server_name == server_name and tenant.phase in (STARTING, RUNNING):
+                _in_background(self._drop_fenced(tenant), f"dropping {tenant.name}")
+
+    async def _drop_fenced(self, tenant: Tenant) -> None:
+        lock = self._lock(tenant.name)
+        await lock.acquire()
+        try:
+            if self._tenants.get(tenant.name) is not tenant or tenant.phase != RUNNING:
+                return
+            logger.warning("tenant %s: its database has another owner; it is dropped", tenant.name)
+            await self._stop(tenant, 0, gracefully=False)
+            await self._set_fenced(tenant, errors.Fenced("another shard has taken the tenant's database"))
+        finally:
+            lock.release()
+
+    async def _set_fenced(self, tenant: Tenant, why: errors.Fenced) -> None:
+        tenant.phase, tenant.error = FENCED, why
+        await self._in_thread(lambda: self._state.forget(tenant.name))
+
+    async def _check_owner(self, tenant: Tenant) -> None:
+        for _ in range(_OWNER_CHECKS):
+            running = tenant.running
+            if tenant.phase != RUNNING or running is None:
+                return
+            arguments = tenant_config.database_arguments(running.hs.config)
+            try:
+                owner = await self._in_thread(lambda: read_owner(arguments, Limit(_OWNER_CHECK_SECONDS)))
+            except Exception as error:
+                # No answer is no verdict; and without the database nothing can be written.
+                logger.warning("tenant %s: its database did not say who owns it: %s", tenant.name, type(error).__name__)
+                await task.deferLater(self._reactor, 5)
+                continue
+            if owner != (tenant.assignment.epoch, self.instance):
+                await self._drop_fenced(tenant)
+            return
+
+    # Helpers
+
+    def _close_idle_connections(self) -> None:
+        for pool in list(TenantPool.alive):
+            pool.close_idle(self.settings.database_idle_seconds)
+        threads_of_shard.trim(self._reactor)
+
+    def _lock(self, name: str) -> defer.DeferredLock:
+        return self._locks.setdefault(name, defer.DeferredLock())
+
+    def _in_thread(self, function: Callable[[], T]) -> defer.Deferred[T]:
+        return threads.deferToThreadPool(self._reactor, threads_of_shard.start, function)
+
+    async def _bounded(self, limit: Limit, function: Callable[[], T]) -> T:
+        return await self._bounded_deferred(limit, function)
+
+    def _bounded_deferred(self, limit: Limit, function: Callable[[], T]) -> defer.Deferred[T]:
+        """Runs a function in a thread and stops waiting for it when the limit is over."""
+        limit.check()
+        result = self._in_thread(function)
+
+        def timed_out(_result: Any, seconds: float) -> Any:
+            raise errors.DatabaseTimeout(f"no answer within {seconds:.0f} s")
+
+        return result.addTimeout(limit.remaining() + 1, self._reactor, onTimeoutCancel=timed_out)
+
+
+def _in_background(work: Any, what: str) -> None:
+    deferred = defer.ensureDeferred(work)
+    deferred.addErrback(lambda failure: logger.error("%s: %s", what, failure.getTraceback()))
+
+
+def _pid() -> int:
+    import os
+
+    return os.getpid()

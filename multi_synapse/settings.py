@@ -1,0 +1,135 @@
+"""The shard's own configuration file (JSON), which the launcher writes."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class SettingsError(Exception):
+    """What is wrong in the file, where, and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    name: str
+    state_dir: Path
+    control_host: str
+    control_port: int
+    token_file: Path
+    advertise_host: str = "127.0.0.1"
+    #: Address the tenants listen on.
+    listen_host: str = "127.0.0.1"
+    ready_file: Path | None = None
+    log_file: Path | None = None
+    log_level: str = "INFO"
+    #: A database connection unused for so long is closed.
+    database_idle_seconds: float = 10.0
+    #: A tenant's start is given up after so long.
+    start_seconds: float = 30.0
+    #: Python modules (dotted, with the class) that tenants may name in their configuration, beside Synapse's own and S3's.
+    allowed_modules: frozenset[str] = field(default_factory=frozenset)
+
+
+def load_settings(path: Path) -> Settings:
+    """Reads and checks the file. @raises SettingsError"""
+    try:
+        raw = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise SettingsError(f"{path}: is not JSON: {error}") from error
+    return parse_settings(raw, str(path))
+
+
+def parse_settings(raw: Any, where: str) -> Settings:
+    """Checks the file's content. @raises SettingsError"""
+    reader = _Reader(raw, where)
+    control = _Reader(reader.take("control", dict), f"{where}: control")
+    control_host = control.take("host", str, "127.0.0.1")
+    control_port = control.take("port", int, 0)
+    control.finish()
+    if not 0 <= control_port <= 65535:
+        raise SettingsError(f"{where}: control.port is {control_port}, allowed is 0 (any free port) to 65535")
+    advertise_host = reader.take("advertiseHost", str, "127.0.0.1")
+    level = reader.take("logLevel", str, "INFO").upper()
+    if level not in logging.getLevelNamesMapping():
+        raise SettingsError(f"{where}: logLevel is {level!r}, allowed are DEBUG, INFO, WARNING, ERROR")
+    settings = Settings(
+        name=reader.take("name", str),
+        state_dir=Path(reader.take("stateDir", str)).absolute(),
+        control_host=control_host,
+        control_port=control_port,
+        token_file=Path(reader.take("tokenFile", str)).absolute(),
+        advertise_host=advertise_host,
+        listen_host=reader.take("listenHost", str, _default_listen_host(advertise_host)),
+        ready_file=reader.path("readyFile"),
+        log_file=reader.path("logFile"),
+        log_level=level,
+        database_idle_seconds=float(reader.take("databaseIdleSeconds", (int, float), 10)),
+        start_seconds=float(reader.take("startSeconds", (int, float), 30)),
+        allowed_modules=frozenset(reader.strings("allowedModules")),
+    )
+    reader.finish()
+    if not settings.name:
+        raise SettingsError(f"{where}: name is empty")
+    for key, value in (("databaseIdleSeconds", settings.database_idle_seconds), ("startSeconds", settings.start_seconds)):
+        if not 0.1 <= value <= 3600:
+            raise SettingsError(f"{where}: {key} is {value}, allowed is 0.1 to 3600")
+    return settings
+
+
+def _default_listen_host(advertise_host: str) -> str:
+    try:
+        ipaddress.ip_address(advertise_host)
+    except ValueError:
+        return "0.0.0.0"
+    return advertise_host
+
+
+class _Reader:
+    def __init__(self, raw: Any, where: str) -> None:
+        if not isinstance(raw, dict):
+            raise SettingsError(f"{where}: expected an object, found {_kind(raw)}")
+        self._raw = dict(raw)
+        self._where = where
+        self._known: list[str] = []
+
+    def take(self, key: str, kinds: Any, default: Any = None) -> Any:
+        self._known.append(key)
+        value = self._raw.pop(key, default)
+        if value is None:
+            raise SettingsError(f"{self._where}: {key} is missing")
+        # bool is an int to Python, and never meant here.
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise SettingsError(f"{self._where}: {key} is {_kind(value)}, expected {_names(kinds)}")
+        return value
+
+    def path(self, key: str) -> Path | None:
+        value = self.take(key, str, "")
+        return Path(value).absolute() if value else None
+
+    def strings(self, key: str) -> list[str]:
+        value = self.take(key, list, [])
+        if not all(isinstance(item, str) for item in value):
+            raise SettingsError(f"{self._where}: {key} is not a list of strings")
+        return list(value)
+
+    def finish(self) -> None:
+        for key in self._raw:
+            raise SettingsError(f"{self._where}: unknown key {key!r}, allowed are {', '.join(sorted(self._known))}")
+
+
+def _kind(value: Any) -> str:
+    return {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}.get(
+        type(value), "null"
+    )
+
+
+def _names(kinds: Any) -> str:
+    first = kinds[0] if isinstance(kinds, tuple) else kinds
+    return {dict: "an object", list: "a list", str: "a string", int: "a number", float: "a number"}[first]

@@ -1,0 +1,177 @@
+"""Real PostgreSQL, real Synapse: what the tests have in common."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .postgres import Postgres
+from .shard import CHECKOUT, SHARED_SECRET, Shard
+
+PASSWORD = "tenant-database-password"
+ROLE = "tenant"
+TEMPLATE = "template_of_tenants"
+
+
+def pythons() -> list[Path]:
+    """Interpreters to test with: MULTI_SYNAPSE_PYTHON, separated by colons, or the one that runs pytest."""
+    given = os.environ.get("MULTI_SYNAPSE_PYTHON", "")
+    return [Path(item) for item in given.split(":") if item] or [Path(sys.executable)]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "smoke: run against every release in MULTI_SYNAPSE_PYTHON, not only the first")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "python" in metafunc.fixturenames:
+        every = metafunc.definition.get_closest_marker("smoke") is not None
+        chosen = pythons() if every else pythons()[:1]
+        metafunc.parametrize("python", chosen, ids=[item.parents[1].name for item in chosen], scope="session")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    try:
+        server.query(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'")
+        yield server
+    finally:
+        server.remove()
+
+
+class Preparer:
+    """The preparer process; docs/control-api.md."""
+
+    def __init__(self, python: Path) -> None:
+        self._process = subprocess.Popen(
+            [python, "-m", "multi_synapse.prepare"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        )
+        self.ready = self.read()
+
+    def read(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the preparer ended"
+        return json.loads(line)
+
+    def send(self, command: dict[str, Any]) -> Any:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
+        self._process.stdin.flush()
+        return self.read()
+
+    def close(self) -> int:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        return self._process.wait(30)
+
+
+class Databases:
+    """Databases of tenants, copied from a template."""
+
+    def __init__(self, postgres: Postgres, python: Path) -> None:
+        self.postgres = postgres
+        self.template = f"{TEMPLATE}_{secrets.token_hex(3)}"
+        self.create_empty(self.template)
+        preparer = Preparer(python)
+        answer = preparer.send({"command": "template", "database": self.arguments(self.template)})
+        assert answer["event"] == "done", answer
+        assert preparer.close() == 0
+
+    def arguments(self, database: str) -> dict[str, Any]:
+        return self.postgres.arguments(database, ROLE, PASSWORD)
+
+    def create_empty(self, name: str) -> str:
+        self.postgres.query(f"CREATE DATABASE {name} OWNER {ROLE} ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0")
+        return name
+
+    def create(self) -> str:
+        name = f"t_{secrets.token_hex(4)}"
+        self.postgres.query(f"CREATE DATABASE {name} OWNER {ROLE} TEMPLATE {self.template}")
+        return name
+
+
+@pytest.fixture(scope="session")
+def databases_of(postgres: Postgres) -> Callable[[Path], Databases]:
+    made: dict[Path, Databases] = {}
+
+    def of(python: Path) -> Databases:
+        if python not in made:
+            made[python] = Databases(postgres, python)
+        return made[python]
+
+    return of
+
+
+@pytest.fixture
+def databases(databases_of: Callable[[Path], Databases], python: Path) -> Databases:
+    return databases_of(python)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="multi-synapse-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def new_shard(python: Path, folder: Path) -> Iterator[Callable[..., Shard]]:
+    made: list[Shard] = []
+
+    def make(name: str = "test-0", folder_name: str | None = None, **settings: Any) -> Shard:
+        shard = Shard(python, folder / (folder_name or name), name, **settings)
+        made.append(shard)
+        return shard.start()
+
+    yield make
+    for shard in made:
+        shard.kill()
+
+
+@pytest.fixture
+def shard(new_shard: Callable[..., Shard]) -> Shard:
+    return new_shard()
+
+
+def signing_key() -> str:
+    return f"ed25519 a_{secrets.token_hex(3)} {base64.b64encode(secrets.token_bytes(32)).decode().rstrip('=')}\n"
+
+
+@pytest.fixture
+def assign(databases: Databases, folder: Path) -> Callable[..., dict[str, Any]]:
+    """Makes an assignment for a new tenant, its database included."""
+
+    def make(name: str, epoch: int = 1, overrides: str = "", database: str | None = None, **args: Any) -> dict[str, Any]:
+        arguments = {**databases.arguments(database or databases.create()), **args}
+        base = {
+            "server_name": f"{name}.localhost",
+            "public_baseurl": f"http://{name}.localhost:8008",
+            "database": {"name": "psycopg2", "args": arguments},
+            "media_store_path": str(folder / "media" / name),
+            "macaroon_secret_key": "macaroon-secret-of-the-tests",
+            "form_secret": "form-secret-of-the-tests",
+            "registration_shared_secret": SHARED_SECRET,
+            "report_stats": False,
+            "trusted_key_servers": [],
+            "federation_ip_range_blacklist": [],
+            "suppress_key_server_warning": True,
+        }
+        return {"serverName": f"{name}.localhost", "epoch": epoch, "base": base, "overrides": overrides, "signingKey": signing_key()}
+
+    return make

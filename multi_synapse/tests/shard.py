@@ -1,0 +1,198 @@
+"""Runs real shards in tests, and speaks to them and their tenants."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+TOKEN = "token-of-the-test-shards"
+SHARED_SECRET = "registration-secret-of-the-tests"
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Answer:
+    def __init__(self, status: int, body: bytes) -> None:
+        self.status = status
+        self.body = body
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        return str(self.json["error"]["code"])
+
+    @property
+    def message(self) -> str:
+        return str(self.json["error"]["message"])
+
+
+def request(
+    address: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 60, raw: bytes | None = None
+) -> Answer:
+    """One HTTP request on a connection of its own. `address` is host:port."""
+    connection = http.client.HTTPConnection(address, timeout=timeout)
+    try:
+        data = raw if raw is not None else (json.dumps(body).encode() if body is not None else None)
+        connection.request(method, path, data, {"content-type": "application/json", **(headers or {})})
+        response = connection.getresponse()
+        return Answer(response.status, response.read())
+    finally:
+        connection.close()
+
+
+class Shard:
+    """A shard process."""
+
+    def __init__(self, python: Path, folder: Path, name: str = "test-0", **settings: Any) -> None:
+        self.python = python
+        self.folder = folder
+        self.name = name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "token").write_text(TOKEN)
+        self.config = folder / "shard.json"
+        self.ready = folder / "ready.json"
+        self.log = folder / "shard.log"
+        self.config.write_text(
+            json.dumps(
+                {
+                    "name": name,
+                    "stateDir": str(folder / "state"),
+                    "control": {"host": "127.0.0.1", "port": 0},
+                    "tokenFile": str(folder / "token"),
+                    "advertiseHost": "127.0.0.1",
+                    "readyFile": str(self.ready),
+                    "logFile": str(self.log),
+                    "logLevel": "INFO",
+                    **settings,
+                }
+            )
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+        self.address = ""
+        self.instance = ""
+
+    def start(self) -> Shard:
+        self.ready.unlink(missing_ok=True)
+        with (self.folder / "stderr").open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [self.python, "-m", "multi_synapse", "--config", self.config],
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+                stdout=stderr,
+                stderr=stderr,
+            )
+        end = time.monotonic() + 60
+        while not self.ready.exists():
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise AssertionError(f"the shard did not come up: {(self.folder / 'stderr').read_text()}")
+            time.sleep(0.02)
+        ready = json.loads(self.ready.read_text())
+        self.address = ready["address"].removeprefix("http://")
+        self.instance = ready["instance"]
+        return self
+
+    def call(self, method: str, path: str, body: Any = None, timeout: float = 60, token: str | None = TOKEN, raw: bytes | None = None) -> Answer:
+        headers = {"authorization": f"Bearer {token}"} if token is not None else {}
+        return request(self.address, method, path, body, headers, timeout, raw)
+
+    def put(self, name: str, assignment: dict[str, Any]) -> Answer:
+        return self.call("PUT", f"/v1/tenants/{name}", assignment)
+
+    def delete(self, name: str, drain_seconds: float = 0) -> Answer:
+        return self.call("DELETE", f"/v1/tenants/{name}?drainSeconds={drain_seconds:g}")
+
+    def expect_started(self, name: str, assignment: dict[str, Any]) -> dict[str, Any]:
+        answer = self.put(name, assignment)
+        assert answer.status == 200, answer.body
+        state: dict[str, Any] = answer.json
+        assert state["phase"] == "running"
+        return state
+
+    def tenants(self) -> dict[str, dict[str, Any]]:
+        return {tenant["name"]: tenant for tenant in self.call("GET", "/v1/shard").json["tenants"]}
+
+    def expect_phase(self, name: str, phase: str, seconds: float = 30) -> dict[str, Any]:
+        end = time.monotonic() + seconds
+        while True:
+            state = self.tenants().get(name)
+            if state is not None and state["phase"] == phase:
+                return state
+            assert time.monotonic() < end, f"{name} is not {phase} but {state}"
+            time.sleep(0.02)
+
+    def stats(self, collect: bool = True) -> dict[str, Any]:
+        stats: dict[str, Any] = self.call("GET", f"/v1/stats?collect={int(collect)}").json
+        return stats
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 40) -> int:
+        assert self.process is not None
+        code = self.process.wait(seconds)
+        self.process = None
+        return code
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+
+class Client:
+    """A Matrix client of one tenant: just enough to make it work."""
+
+    def __init__(self, address: str, user: str | None = None) -> None:
+        self.address = address
+        self.user = user or f"u{uuid.uuid4().hex[:8]}"
+        self.token = ""
+        self.room = ""
+
+    def call(self, method: str, path: str, body: Any = None, timeout: float = 60) -> Answer:
+        headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
+        return request(self.address, method, path, body, headers, timeout)
+
+    def ok(self, method: str, path: str, body: Any = None) -> Any:
+        answer = self.call(method, path, body)
+        assert answer.status == 200, (method, path, answer.status, answer.body)
+        return answer.json
+
+    def register(self) -> Client:
+        nonce = self.ok("GET", "/_synapse/admin/v1/register")["nonce"]
+        mac = hmac.new(SHARED_SECRET.encode(), "\0".join([nonce, self.user, "password", "notadmin"]).encode(), hashlib.sha1)
+        body = {"nonce": nonce, "username": self.user, "password": "password", "admin": False, "mac": mac.hexdigest()}
+        self.token = self.ok("POST", "/_synapse/admin/v1/register", body)["access_token"]
+        return self
+
+    def create_room(self) -> str:
+        self.room = self.ok("POST", "/_matrix/client/v3/createRoom", {})["room_id"]
+        return self.room
+
+    def send(self, text: str) -> str:
+        path = f"/_matrix/client/v3/rooms/{self.room}/send/m.room.message/{uuid.uuid4().hex}"
+        return str(self.ok("PUT", path, {"msgtype": "m.text", "body": text})["event_id"])
+
+    def sync(self, since: str = "", timeout_ms: int = 0) -> Any:
+        query = f"?timeout={timeout_ms}" + (f"&since={since}" if since else "")
+        return self.ok("GET", f"/_matrix/client/v3/sync{query}")
+
+    def work(self) -> None:
+        """A little of everything."""
+        if not self.room:
+            self.create_room()
+        self.send("hello")
+        self.sync()
