@@ -131,7 +131,7 @@ export class LocalClusterService implements ClusterService {
     if ("create" in choice) await createShard(this.#context, target, tenant.spec.synapseVersion, `for the move of ${name}`);
     const move: Move = { id: randomUUID(), from: status.shard, to: target, reason: "Requested", step: "Preparing", requestedAt: new Date().toISOString() };
     const written = await modify(store, "Tenant", name, (t) => {
-      if (t.status.move || t.metadata.resourceVersion !== tenant.metadata.resourceVersion) return false;
+      if (t.status.move || t.metadata.deletionTimestamp !== undefined || t.status.shard !== move.from) return false;
       t.status.move = move;
       t.status.phase = "Moving";
       return true;

@@ -1,6 +1,6 @@
 import { messageOf, UserError } from "../model/errors.ts";
 import type { Shard, ShardPhase, Tenant } from "../model/resources.ts";
-import type { ControlClient, ShardState, TenantState } from "../shard/control-client.ts";
+import type { ShardControl, ShardState, TenantState } from "../shard/control-client.ts";
 import { modify } from "../store/store.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
 import { exponential } from "./work-queue.ts";
@@ -12,7 +12,7 @@ const restartDelay = exponential(500, 60_000);
 
 /** What is known of a shard's process at present; nothing here outlives the controller, as all of it can be asked again. */
 interface Observation {
-  client: ControlClient;
+  client: ShardControl;
   address: string;
   state: ShardState;
   tenants: Map<string, TenantState>;
@@ -162,7 +162,7 @@ export class ShardReconciler {
     return timing.shardPoll * 1000;
   }
 
-  async #ask(name: string, watched: Watched, client: ControlClient, address: string): Promise<void> {
+  async #ask(name: string, watched: Watched, client: ShardControl, address: string): Promise<void> {
     const state = await client.state();
     watched.answeredAt = performance.now();
     const before = watched.observation;

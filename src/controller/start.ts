@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { messageOf, UserError } from "../model/errors.ts";
 import type { Tenant, TenantSecretData, TenantStatus } from "../model/resources.ts";
-import { ShardRefusal, ShardUnreachable, type Assignment, type ControlClient, type TenantState } from "../shard/control-client.ts";
+import { ShardRefusal, ShardUnreachable, type Assignment, type ShardControl, type TenantState } from "../shard/control-client.ts";
 import { modify } from "../store/store.ts";
 import { baseHomeserverConfig } from "../tenant/homeserver-config.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
@@ -21,7 +21,7 @@ export class StartFailure extends Error {
 export interface StartTarget {
   shard: string;
   version: string;
-  client: ControlClient;
+  client: ShardControl;
   /** A process that was warmed up beforehand; else one is made if the schema needs it. */
   migration?: Migration;
 }
@@ -44,7 +44,11 @@ export async function startOn(context: ControllerContext, tenant: Tenant, target
     const secrets = await context.store.readSecret(name);
     if (!secrets) throw new StartFailure("SecretMissing", `the secret of tenant ${name} is missing; restore it from a backup`);
     const assignment = assignmentOf(context, tenant, secrets);
-    if (tenant.status.schemaSynapseVersion !== target.version) await migrate(context, tenant, target, assignment);
+    if (tenant.status.schemaSynapseVersion !== target.version) {
+      // Said by the database itself at little cost, what is wrong with it needs no Python to be found out.
+      await context.databases.describe(tenant, secrets);
+      await migrate(context, tenant, target, assignment);
+    }
     const state = await target.client.startTenant(name, assignment);
     context.metrics.tenantStarts.inc({ result: "ok" });
     stopTimer();

@@ -1,4 +1,4 @@
-import type { ControlClient } from "../shard/control-client.ts";
+import type { ShardControl } from "../shard/control-client.ts";
 
 /** What a Synapse release says of itself; decides which databases it can read. */
 export interface ImageFacts {
@@ -34,7 +34,7 @@ export interface Launcher {
   /** Removes everything of a stopped shard. */
   remove(shard: string): Promise<void>;
   /** A client of the control API of the process that `observe` showed. */
-  client(shard: string, address: string): Promise<ControlClient>;
+  client(shard: string, address: string): Promise<ShardControl>;
   /** Lines of its log, oldest first. */
   log(shard: string, options: { tail?: number; follow?: boolean; signal?: AbortSignal }): AsyncIterable<string>;
 }

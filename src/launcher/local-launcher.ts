@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { UserError } from "../model/errors.ts";
-import { ControlClient } from "../shard/control-client.ts";
+import { ControlClient, type ShardControl } from "../shard/control-client.ts";
 import type { ImageFacts, Launcher, ProcessState } from "./launcher.ts";
 import { followLines, lastLines } from "./log-file.ts";
 
@@ -104,7 +104,7 @@ export class LocalLauncher implements Launcher {
     await rm(this.#path(shard), { recursive: true, force: true });
   }
 
-  async client(shard: string, address: string): Promise<ControlClient> {
+  async client(shard: string, address: string): Promise<ShardControl> {
     return new ControlClient(shard, address, (await readFile(this.#path(shard, "token"), "utf8")).trim());
   }
 

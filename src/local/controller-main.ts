@@ -96,7 +96,7 @@ async function main(): Promise<void> {
   }
   // Asked to end without a word about the shards, it leaves them serving: the next controller finds them.
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void end(false));
-  exitWithParent();
+  exitWithParent(() => end(false));
 }
 
 function surroundingsOf(config: ControllerConfig, databases: PostgresTenantDatabases, tenant: Tenant) {

@@ -58,8 +58,19 @@ export class ShardUnreachable extends Error {
   }
 }
 
-/** Speaks to one shard's control API. Every call is bounded in time. */
-export class ControlClient {
+/** What the controller asks of a shard. Every call is bounded in time. */
+export interface ShardControl {
+  state(): Promise<ShardState>;
+  /** Starts a tenant and waits until it serves. @throws ShardRefusal, ShardUnreachable */
+  startTenant(name: string, assignment: Assignment): Promise<TenantState>;
+  /** Drains and stops a tenant; fine if it is not there. @throws ShardRefusal, ShardUnreachable */
+  stopTenant(name: string, drainSeconds: number): Promise<{ absent: boolean }>;
+  load(): Promise<ShardLoad>;
+  close(): Promise<void>;
+}
+
+/** Speaks to one shard's control API. */
+export class ControlClient implements ShardControl {
   readonly #shard: string;
   readonly #pool: Pool;
   readonly #token: string;
@@ -74,12 +85,10 @@ export class ControlClient {
     return ShardStateSchema.parse(await this.#call("GET", "/v1/shard", undefined, timeoutMs));
   }
 
-  /** Starts a tenant and waits until it serves. @throws ShardRefusal, ShardUnreachable */
   async startTenant(name: string, assignment: Assignment, timeoutMs = 60_000): Promise<TenantState> {
     return TenantStateSchema.parse(await this.#call("PUT", `/v1/tenants/${name}`, assignment, timeoutMs));
   }
 
-  /** Drains and stops a tenant; fine if it is not there. */
   async stopTenant(name: string, drainSeconds: number): Promise<{ absent: boolean }> {
     const answer = await this.#call("DELETE", `/v1/tenants/${name}?drainSeconds=${drainSeconds}`, undefined, (drainSeconds + 20) * 1000);
     return StopResultSchema.parse(answer);

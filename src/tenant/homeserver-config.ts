@@ -57,15 +57,17 @@ export function parseOverrides(text: string): Record<string, unknown> | undefine
 }
 
 /** A database of the user's own, if the overrides name one. */
-export function ownDatabase(text: string): { host: string; port: number; name: string } | undefined {
+export function ownDatabase(text: string): { host: string; port: number; name: string; user: string; password: string } | undefined {
   const database = parseOverrides(text)?.["database"];
   if (typeof database !== "object" || database === null) return undefined;
   const args = (database as Record<string, unknown>)["args"];
   const given = typeof args === "object" && args !== null ? (args as Record<string, unknown>) : {};
   return {
-    host: String(given["host"] ?? ""),
+    host: String(given["host"] ?? "localhost"),
     port: Number(given["port"] ?? 5432),
     name: String(given["dbname"] ?? given["database"] ?? ""),
+    user: String(given["user"] ?? ""),
+    password: String(given["password"] ?? ""),
   };
 }
 

@@ -21,7 +21,7 @@ it("prevents a move that clients notice: none of two real clients sees a failed 
   const { room_id: roomId } = await user.client.createRoom({ preset: "private_chat" as never });
   const heard = user.listen(roomId);
   await user.sync();
-  const { userId } = await user.client.whoami();
+  const { user_id: userId } = await user.client.whoami();
   const nio = runNio(await cluster.gatewayPort(), "clinic-a.localhost", "bob", cluster);
   await nio.ready;
 

@@ -3,7 +3,7 @@ import { logger } from "matrix-js-sdk/lib/logger.js";
 import { Agent, fetch as undiciFetch } from "undici";
 import type { Cluster } from "./cluster.ts";
 
-logger.disableAll();
+for (const level of ["trace", "debug", "info", "warn", "error"] as const) logger[level] = () => {};
 
 export const PASSWORD = "correct horse battery staple";
 
@@ -29,10 +29,10 @@ export class TestUser {
   succeeded = 0;
 
   constructor(baseUrl: string, login?: { accessToken: string; userId: string; deviceId: string }) {
-    this.client = createClient({ baseUrl, ...login, fetchFn: (input, init) => this.#fetch(input, init), localTimeoutMs: 120_000 });
+    this.client = createClient({ baseUrl, ...login, fetchFn: (input: string | URL | Request, init?: RequestInit) => this.#fetch(input, init), localTimeoutMs: 120_000 });
   }
 
-  async #fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response> {
+  async #fetch(input: string | URL | Request, init?: RequestInit): Promise<Response> {
     const url = new URL(input instanceof Request ? input.url : input);
     const failed = (what: string) => this.failures.push({ method: init?.method ?? "GET", path: url.pathname, what });
     try {

@@ -1,0 +1,137 @@
+import { randomUUID } from "node:crypto";
+import type { AdminLogin, Bounds } from "../database/connection.ts";
+import { tenantDatabaseName } from "../database/names.ts";
+import { Preparer } from "../database/preparer.ts";
+import { describeDatabase, dropTenantDatabase, fenceOff, provisionTenantDatabase } from "../database/tenant-database.ts";
+import { ensureTemplate } from "../database/template.ts";
+import type { ImageFacts } from "../launcher/launcher.ts";
+import { UserError } from "../model/errors.ts";
+import type { Tenant, TenantSecretData } from "../model/resources.ts";
+import type { Assignment } from "../shard/control-client.ts";
+import { ownDatabase } from "../tenant/homeserver-config.ts";
+import { StartFailure } from "./start.ts";
+import type { Migration, StoredSchema, TenantDatabases } from "./tenant-databases.ts";
+
+export interface PostgresTenantDatabasesOptions {
+  server: AdminLogin;
+  /** The directory that has the package `multi_synapse`. */
+  runtimePath: string;
+  installSynapse(version: string): Promise<{ python: string; facts: ImageFacts }>;
+}
+
+/** Each preparer is a Python that imports Synapse: more of them at once only take each other's time. */
+const PREPARERS_AT_ONCE = 4;
+/** A tenant's own database may be anywhere, or nowhere: asked before a process is started for it. */
+const DESCRIBE_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 5_000 };
+
+/** Tenants' databases on one PostgreSQL server that is ours; or elsewhere, where a tenant brings its own. */
+export class PostgresTenantDatabases implements TenantDatabases {
+  readonly #options: PostgresTenantDatabasesOptions;
+  readonly #facts = new Map<string, ImageFacts>();
+  readonly #preparers = new Set<Preparer>();
+  readonly #queue: (() => void)[] = [];
+  #running = 0;
+
+  constructor(options: PostgresTenantDatabasesOptions) {
+    this.#options = options;
+  }
+
+  learn(facts: ImageFacts): void {
+    this.#facts.set(facts.synapseVersion, facts);
+  }
+
+  facts(version: string): ImageFacts | undefined {
+    return this.#facts.get(version);
+  }
+
+  address(tenant: string): { host: string; port: number; name: string; user: string } {
+    const { host, port } = this.#options.server;
+    const name = tenantDatabaseName(tenant);
+    return { host, port, name, user: name };
+  }
+
+  async provision(tenant: Tenant, secrets: TenantSecretData): Promise<{ epoch: number; kept: boolean }> {
+    const { server } = this.#options;
+    const { name } = tenant.metadata;
+    const version = tenant.spec.synapseVersion;
+    await ensureTemplate(server, version, async (database) => {
+      const { preparer, release } = await this.#prepare(version);
+      try {
+        await preparer.template(database);
+      } finally {
+        await release();
+      }
+    });
+    const { kept } = await provisionTenantDatabase(server, { name, password: secrets.databasePassword, version });
+    if (!kept) return { kept, epoch: 0 };
+    const found = await describeDatabase(this.#login(tenant, secrets), DESCRIBE_BOUNDS);
+    return { kept: found.epoch > 0, epoch: found.epoch };
+  }
+
+  async drop(tenant: string): Promise<void> {
+    await dropTenantDatabase(this.#options.server, tenant);
+  }
+
+  async fenceOff(tenant: Tenant): Promise<void> {
+    if (!ownDatabase(tenant.spec.config)) await fenceOff(this.#options.server, tenant.metadata.name);
+  }
+
+  async describe(tenant: Tenant, secrets: TenantSecretData): Promise<StoredSchema | undefined> {
+    const login = this.#login(tenant, secrets);
+    try {
+      const found = await describeDatabase(login, DESCRIBE_BOUNDS);
+      if (!found.exists) throw new StartFailure("DatabaseMissing", `PostgreSQL at ${login.host}:${login.port} has no database ${login.database}`);
+      const { schemaVersion, schemaCompatVersion } = found;
+      return schemaVersion === undefined ? undefined : { schemaVersion, schemaCompatVersion: schemaCompatVersion ?? schemaVersion };
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      const reason = error.code === "Unauthorized" ? "DatabaseAuthenticationFailed" : error.code === "NotFound" ? "DatabaseMissing" : "DatabaseUnreachable";
+      throw new StartFailure(reason, error.message, { cause: error });
+    }
+  }
+
+  async migration(version: string): Promise<Migration> {
+    const { preparer, release } = await this.#prepare(version);
+    return {
+      run: async (tenant: string, shard: string, assignment: Assignment) => {
+        await preparer.migrate({ name: tenant, shard, instance: `migration-${randomUUID()}`, assignment });
+      },
+      close: release,
+    };
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#preparers].map((preparer) => preparer.close()));
+  }
+
+  #login(tenant: Tenant, secrets: TenantSecretData) {
+    const own = ownDatabase(tenant.spec.config);
+    if (own) return { host: own.host, port: own.port, user: own.user, password: own.password, database: own.name };
+    const { host, port, name, user } = this.address(tenant.metadata.name);
+    return { host, port, user, password: secrets.databasePassword, database: name };
+  }
+
+  async #prepare(version: string): Promise<{ preparer: Preparer; release(): Promise<void> }> {
+    if (this.#running >= PREPARERS_AT_ONCE) await new Promise<void>((go) => this.#queue.push(go));
+    else this.#running += 1;
+    const next = () => {
+      const go = this.#queue.shift();
+      if (go) go();
+      else this.#running -= 1;
+    };
+    try {
+      const { python } = await this.#options.installSynapse(version);
+      const preparer = await Preparer.start({ python, env: { PYTHONPATH: this.#options.runtimePath } });
+      this.#preparers.add(preparer);
+      const release = async () => {
+        if (!this.#preparers.delete(preparer)) return;
+        next();
+        await preparer.close();
+      };
+      return { preparer, release };
+    } catch (error) {
+      next();
+      throw error;
+    }
+  }
+}

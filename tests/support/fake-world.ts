@@ -1,0 +1,187 @@
+import { pino } from "pino";
+import { Registry } from "prom-client";
+import { DEFAULT_TIMING, type ControllerContext } from "../../src/controller/context.ts";
+import { createControllerMetrics } from "../../src/controller/metrics.ts";
+import { RouteFeed } from "../../src/controller/route-feed.ts";
+import type { TenantDatabases } from "../../src/controller/tenant-databases.ts";
+import type { Launcher, ProcessState } from "../../src/launcher/launcher.ts";
+import { DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
+import type { Tenant } from "../../src/model/resources.ts";
+import { ShardRefusal, ShardUnreachable, type Assignment, type ShardControl, type TenantState } from "../../src/shard/control-client.ts";
+import { LocalStore } from "../../src/store/local-store.ts";
+import type { Store } from "../../src/store/store.ts";
+
+/**
+ * A world without processes for faults that cannot be caused for real at a chosen instruction: the controller is killed at
+ * its n-th call of anything outside itself. Shards, databases with their fence, and the store outlive it, as they do in earnest.
+ */
+export class FakeWorld {
+  readonly store = new LocalStore(":memory:");
+  readonly shards = new Map<string, FakeShard>();
+  /** The fence of each tenant's database. */
+  readonly fences = new Map<string, { epoch: number; shard: string }>();
+  /** Starts of a tenant that are to fail, by shard; "*" for all. */
+  readonly failingStarts = new Map<string, { code: string; message: string }>();
+  readonly log: string[] = [];
+
+  /** Tenants that run and own their database: what clients could reach. */
+  ownersOf(tenant: string): string[] {
+    return [...this.shards.values()]
+      .filter((shard) => shard.alive && shard.tenants.get(tenant)?.phase === "running" && this.owns(tenant, shard))
+      .map((shard) => shard.name);
+  }
+
+  owns(tenant: string, shard: FakeShard): boolean {
+    const fence = this.fences.get(tenant);
+    return fence?.shard === shard.name && fence.epoch === shard.tenants.get(tenant)?.epoch;
+  }
+}
+
+export class FakeShard {
+  readonly name: string;
+  readonly version: string;
+  readonly tenants = new Map<string, TenantState>();
+  alive = true;
+  /** Stopped by SIGSTOP: alive, and silent. */
+  paused = false;
+  constructor(name: string, version: string) {
+    this.name = name;
+    this.version = version;
+  }
+}
+
+/** One run of a controller in the world: its calls end when it is killed. */
+export class FakeProcess {
+  readonly context: ControllerContext;
+  #callsLeft: number;
+  calls = 0;
+  killed = false;
+  #onKill: () => void = () => {};
+  readonly whenKilled = new Promise<void>((done) => (this.#onKill = done));
+
+  constructor(world: FakeWorld, options: { killAtCall?: number; policy?: Partial<Policy> } = {}) {
+    this.#callsLeft = options.killAtCall ?? Number.POSITIVE_INFINITY;
+    this.context = {
+      store: this.#guarded(world.store as Store, ["watch", "watchEvents"]),
+      launcher: this.#guarded(fakeLauncher(world, (client) => this.#guarded(client, [])), ["log"]),
+      databases: this.#guarded(fakeDatabases(world), ["learn", "facts", "address"]),
+      feed: new RouteFeed(),
+      policy: { ...DEFAULT_POLICY, avgShardsLoadRedistributionThreshold: 0, ...options.policy },
+      timing: { ...DEFAULT_TIMING, shardPoll: 0.05, shardLostAfter: 0.3, retryFirst: 0.02, retryMost: 0.2 },
+      metrics: createControllerMetrics(new Registry()),
+      log: pino({ level: process.env["TEST_LOG"] ?? "silent" }),
+      surroundings: () => ({
+        publicBaseUrl: "http://x/",
+        database: { host: "h", port: 1, name: "d", user: "u" },
+        mediaPath: "/m",
+        federationCaFiles: [],
+        allowLocalFederation: false,
+      }),
+      removeMedia: async () => {},
+    };
+  }
+
+  kill(): void {
+    this.killed = true;
+    this.#onKill();
+  }
+
+  /** Half of the kills fall before the call has its effect, half between the effect and the answer. */
+  #guarded<T extends object>(target: T, synchronous: string[]): T {
+    return new Proxy(target, {
+      get: (object, key) => {
+        const value: unknown = Reflect.get(object, key);
+        if (typeof value !== "function") return value;
+        if (synchronous.includes(String(key))) {
+          return (...args: unknown[]) => {
+            if (key === "watch") return value.call(object, (...heard: unknown[]) => this.killed || (args[0] as (...a: unknown[]) => void)(...heard));
+            return value.apply(object, args);
+          };
+        }
+        return async (...args: unknown[]) => {
+          if (this.killed) return new Promise(() => {});
+          this.calls += 1;
+          this.#callsLeft -= 0.5;
+          if (this.#callsLeft <= 0) this.kill();
+          if (this.killed) return new Promise(() => {});
+          const answer = await value.apply(object, args);
+          this.#callsLeft -= 0.5;
+          if (this.#callsLeft <= 0) this.kill();
+          return this.killed ? new Promise(() => {}) : answer;
+        };
+      },
+    });
+  }
+}
+
+function fakeLauncher(world: FakeWorld, guard: (client: ShardControl) => ShardControl): Launcher {
+  return {
+    prepareImage: async (version) => ({ synapseVersion: version, schemaVersion: 94, schemaCompatVersion: 84 }),
+    start: async (name, version) => {
+      const present = world.shards.get(name);
+      if (present?.alive) return;
+      world.shards.set(name, new FakeShard(name, version));
+    },
+    observe: async (name): Promise<ProcessState> => {
+      const shard = world.shards.get(name);
+      return shard?.alive ? { state: "running", pid: 1, instance: name, address: `http://${name}` } : { state: "absent" };
+    },
+    stop: async (name) => void world.shards.delete(name),
+    kill: async (name) => void world.shards.delete(name),
+    remove: async (name) => void world.shards.delete(name),
+    client: async (name) => guard(fakeClient(world, name)),
+    // eslint-disable-next-line no-empty-function
+    async *log() {},
+  };
+}
+
+function fakeClient(world: FakeWorld, name: string): ShardControl {
+  const shard = (): FakeShard => {
+    const found = world.shards.get(name);
+    if (!found?.alive || found.paused) throw new ShardUnreachable(name, new Error("silent"));
+    return found;
+  };
+  return {
+    state: async () => ({ name, synapseVersion: shard().version, instance: name, tenants: [...shard().tenants.values()] }),
+    startTenant: async (tenant, assignment: Assignment) => {
+      const here = shard();
+      const running = here.tenants.get(tenant);
+      if (running?.phase === "running" && running.epoch === assignment.epoch) return running;
+      const failure = world.failingStarts.get(name) ?? world.failingStarts.get("*");
+      if (failure) throw new ShardRefusal(422, failure.code, failure.message);
+      if (running && running.epoch < assignment.epoch) throw new ShardRefusal(409, "AlreadyRunning", `${tenant} runs here already`);
+      const fence = world.fences.get(tenant);
+      if (fence && (fence.epoch > assignment.epoch || (fence.epoch === assignment.epoch && fence.shard !== name))) {
+        throw new ShardRefusal(409, "Fenced", `the database of ${tenant} belongs to ${fence.shard}`);
+      }
+      world.fences.set(tenant, { epoch: assignment.epoch, shard: name });
+      world.log.push(`start ${tenant} ${name} ${assignment.epoch}`);
+      const state: TenantState = { name: tenant, serverName: assignment.serverName, phase: "running", epoch: assignment.epoch, address: `${name}:${assignment.epoch}`, error: null };
+      here.tenants.set(tenant, state);
+      return state;
+    },
+    stopTenant: async (tenant) => {
+      const absent = !shard().tenants.delete(tenant);
+      if (!absent) world.log.push(`stop ${tenant} ${name}`);
+      return { absent };
+    },
+    load: async () => ({ tenants: {}, process: { cpuSeconds: 0, uptimeSeconds: 1 } }),
+    close: async () => {},
+  };
+}
+
+function fakeDatabases(world: FakeWorld): TenantDatabases {
+  return {
+    learn: () => {},
+    facts: (version) => ({ synapseVersion: version, schemaVersion: 94, schemaCompatVersion: 84 }),
+    provision: async () => ({ epoch: 0, kept: false }),
+    drop: async (tenant) => void world.fences.delete(tenant),
+    fenceOff: async (tenant: Tenant) => {
+      const fence = world.fences.get(tenant.metadata.name);
+      if (fence) world.fences.set(tenant.metadata.name, { epoch: fence.epoch + 1, shard: "-" });
+    },
+    describe: async () => ({ schemaVersion: 94, schemaCompatVersion: 84 }),
+    migration: async () => ({ run: async () => {}, close: async () => {} }),
+    address: (tenant) => ({ host: "127.0.0.1", port: 1, name: tenant, user: tenant }),
+  };
+}
