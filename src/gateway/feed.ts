@@ -10,7 +10,8 @@ import { RouteSchema } from "./routes-file.ts";
 /** Three pings missed. */
 const SILENCE_MS = 15_000;
 const BACKOFF_FIRST_MS = 100;
-const BACKOFF_MAX_MS = 5_000;
+/** Short: until it is connected again, a gateway learns of moves by refused connections only. */
+const BACKOFF_MAX_MS = 2_000;
 const ACK_TIMEOUT_MS = 5_000;
 /** A snapshot of 100,000 tenants is some 20 MB. */
 const MAX_LINE_BYTES = 128 * 1024 * 1024;
@@ -116,9 +117,11 @@ export class RouteFeedClient {
           first = false;
         }
         onLine();
-        if (line.type === "ping") continue;
-        this.#merge(this.#options.apply(line));
-        this.#version = line.version;
+        if (line.type !== "ping") {
+          this.#merge(this.#options.apply(line));
+          this.#version = line.version;
+        }
+        // A ping gives a word that was lost its second chance.
         void this.#acknowledge();
       }
     } finally {

@@ -106,7 +106,7 @@ export class Gateway {
     };
     this.#feed.start();
     await writeFileAtomically(readyFile, `${JSON.stringify(ready)}\n`);
-    this.#log.info({ ...ready, routes: this.#table.size }, "gateway listens");
+    this.#log.info({ id: ready.id, http: ready.http, https: ready.https, routes: this.#table.size }, "gateway listens");
     return ready;
   }
 

@@ -1,0 +1,221 @@
+import dns from "node:dns";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { ask, Bench, eventually, parked, serving, Wire, type Answer } from "./harness.ts";
+
+let bench: Bench;
+afterEach(() => bench.stop());
+
+describe("requests of a parked tenant", () => {
+  it("prevents that a move is seen: they wait, go to the new address in order, and are counted", async () => {
+    bench = await Bench.start([]);
+    const [old, fresh] = [await bench.origin(), await bench.origin()];
+    await bench.controller.update([serving("a", old)]);
+    await bench.controller.update([parked("a")]);
+    const answers: Promise<Answer>[] = [];
+    for (let i = 0; i < 10; i += 1) {
+      answers.push(
+        ask(bench, "a.example", i % 2 ? { path: `/${i}` } : { path: `/${i}`, method: "PUT", body: `body ${i}` }),
+      );
+      await eventually("the request waits", async () => (await bench.parkedNow("a")) === i + 1);
+    }
+    const ack = await bench.controller.update([serving("a", fresh, 2)]);
+    expect(ack.parks).toEqual({ a: { parked: 10, failed: 0 } });
+    expect((await Promise.all(answers)).map((answer) => [answer.status, answer.json.port])).toEqual(
+      Array.from({ length: 10 }, () => [200, fresh.port]),
+    );
+    expect(old.seen).toEqual([]);
+    expect(fresh.seen.map((request) => request.url).toSorted()).toEqual(Array.from({ length: 10 }, (_, i) => `/${i}`));
+    expect(await bench.parkedNow("a")).toBe(0);
+  });
+
+  it("prevents that those who waited longest are overtaken", async () => {
+    bench = await Bench.start([parked("a")]);
+    const arrived: string[] = [];
+    const origin = await bench.origin((request, response) => {
+      arrived.push(request.url!);
+      response.end();
+    });
+    const answers: Promise<Answer>[] = [];
+    for (let i = 0; i < 6; i += 1) {
+      answers.push(ask(bench, "a.example", { path: `/${i}` }));
+      await eventually("the request waits", async () => (await bench.parkedNow("a")) === i + 1);
+    }
+    await bench.controller.update([serving("a", origin)]);
+    await Promise.all(answers);
+    // Connections are opened in the order of arrival; on loopback they are accepted in that order too.
+    expect(arrived).toEqual(["/0", "/1", "/2", "/3", "/4", "/5"]);
+  });
+
+  it("prevents that anything reaches the old address once the gateway has said that it parks", async () => {
+    bench = await Bench.start([]);
+    const origin = await bench.origin();
+    const other = await bench.origin();
+    for (let round = 0; round < 15; round += 1) {
+      await bench.controller.update([serving("a", origin, round)]);
+      const controller = new AbortController();
+      const answers: Promise<unknown>[] = [];
+      // Arrivals at every stage: parsed, body being read, connecting, sent.
+      const arriving = setInterval(() => {
+        for (let i = 0; i < 4; i += 1) {
+          const options = i % 2 ? { method: "PUT", body: "x".repeat(2000) } : {};
+          answers.push(
+            ask(bench, "a.example", { ...options, path: `/${round}`, signal: controller.signal }).catch(() => {}),
+          );
+        }
+      }, 1);
+      await eventually("some requests went through", () => origin.seen.some((request) => request.url === `/${round}`));
+      await bench.controller.update([parked("a")]);
+      // In flight at this moment: sent, but not yet read by the origin, which is in this process. They arrive with the next turns of the loop.
+      const sentBefore = origin.connections;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      const before = origin.seen.length;
+      await new Promise((resolve) => setTimeout(resolve, 40));
+      expect(origin.seen.length).toBe(before);
+      expect(origin.connections - sentBefore).toBeLessThanOrEqual(0);
+      clearInterval(arriving);
+      await bench.controller.update([serving("a", other, round)]);
+      await Promise.all(answers);
+      controller.abort();
+    }
+  });
+
+  it("prevents that a request slips through whose connection is made only after the gateway said that it parks", async () => {
+    bench = await Bench.start([]);
+    const [old, fresh] = [await bench.origin(), await bench.origin()];
+    // The connection waits for its name to be resolved, until the test says so.
+    let resolveName = (): void => {};
+    const lookup = vi.spyOn(dns, "lookup").mockImplementation(((
+      _name: string,
+      options: { all?: boolean },
+      done: (...results: unknown[]) => void,
+    ) => {
+      resolveName = () =>
+        options.all ? done(null, [{ address: "127.0.0.1", family: 4 }]) : done(null, "127.0.0.1", 4);
+    }) as unknown as typeof dns.lookup);
+    try {
+      await bench.controller.update([{ ...serving("a", old), address: `old-shard.test:${old.port}` }]);
+      const answer = ask(bench, "a.example", { method: "PUT", body: "late" });
+      await eventually("it is being connected", () => lookup.mock.calls.length > 0);
+      await bench.controller.update([parked("a")]);
+      resolveName();
+      await eventually("the connection was made", () => old.connections > 0);
+      await eventually("the request waits", async () => (await bench.parkedNow("a")) === 1);
+      expect(old.seen).toEqual([]);
+      await bench.controller.update([serving("a", fresh)]);
+      expect((await answer).json.port).toBe(fresh.port);
+      expect(old.seen).toEqual([]);
+    } finally {
+      lookup.mockRestore();
+    }
+  });
+
+  it("prevents that a flood for a moving tenant fills the memory, or is reset", async () => {
+    bench = await Bench.start([parked("a"), parked("b")], {
+      parking: { maxRequests: 3, maxBytes: 1024 * 1024, maxSeconds: 20 },
+    });
+    const waiting = [1, 2, 3].map(() => ask(bench, "a.example"));
+    await eventually("three wait", async () => (await bench.parkedNow("a")) === 3);
+    const refused = await ask(bench, "a.example");
+    expect(refused.status).toBe(503);
+    expect(refused.headers["retry-after"]).toMatch(/^\d+$/);
+    expect(refused.json).toMatchObject({ errcode: "M_LIMIT_EXCEEDED" });
+    expect(refused.headers["access-control-allow-origin"]).toBe("*");
+    const neighbour = ask(bench, "b.example");
+    await eventually("the neighbour's waits", async () => (await bench.parkedNow("b")) === 1);
+    expect(await bench.metric('park_rejected_total{tenant="a",bound="requests"}')).toBe(1);
+    const origin = await bench.origin();
+    const ack = await bench.controller.update([serving("a", origin), serving("b", origin)]);
+    expect(ack.parks).toEqual({ a: { parked: 4, failed: 1 }, b: { parked: 1, failed: 0 } });
+    for (const answer of await Promise.all([...waiting, neighbour])) expect(answer.status).toBe(200);
+  });
+
+  it("prevents that a few large bodies fill the memory", async () => {
+    bench = await Bench.start([parked("a")], { parking: { maxRequests: 100, maxBytes: 150_000, maxSeconds: 20 } });
+    const wires = [1, 2].map(() =>
+      new Wire(bench.port).send("PUT / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 90000000\r\n\r\n"),
+    );
+    await eventually("two wait", async () => (await bench.parkedNow("a")) === 2);
+    const refused = await ask(bench, "a.example", { method: "PUT", body: Buffer.alloc(60_000) });
+    expect(refused.status).toBe(503);
+    expect(await bench.metric('park_rejected_total{tenant="a",bound="bytes"}')).toBe(1);
+    for (const wire of wires) wire.destroy();
+    await eventually("they are gone", async () => (await bench.parkedNow("a")) === 0);
+  });
+
+  it("prevents that a request waits without end", async () => {
+    bench = await Bench.start([parked("a")], { parking: { maxRequests: 10, maxBytes: 100_000, maxSeconds: 0.2 } });
+    const answer = await ask(bench, "a.example", { method: "POST", body: "{}" });
+    expect(answer.status).toBe(503);
+    expect(answer.json.errcode).toBe("M_LIMIT_EXCEEDED");
+    expect(await bench.metric('park_rejected_total{tenant="a",bound="seconds"}')).toBe(1);
+    const origin = await bench.origin();
+    expect((await bench.controller.update([serving("a", origin)])).parks).toEqual({ a: { parked: 1, failed: 1 } });
+  });
+
+  it("prevents that clients which went away hold places, or are sent on", async () => {
+    bench = await Bench.start([parked("a")]);
+    const gone = new AbortController();
+    const answers = [1, 2, 3].map(() => ask(bench, "a.example", { signal: gone.signal }).catch(() => "gone"));
+    await eventually("they wait", async () => (await bench.parkedNow("a")) === 3);
+    gone.abort();
+    await Promise.all(answers);
+    await eventually("their places are free", async () => (await bench.parkedNow("a")) === 0);
+    const origin = await bench.origin();
+    expect((await bench.controller.update([serving("a", origin)])).parks).toEqual({ a: { parked: 3, failed: 0 } });
+    expect(origin.seen).toEqual([]);
+  });
+
+  it("prevents that a parked upload is asked for its body", async () => {
+    bench = await Bench.start([parked("a")]);
+    const wire = new Wire(bench.port).send(
+      "PUT /up HTTP/1.1\r\nHost: a.example\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+    );
+    await eventually("it waits", async () => (await bench.parkedNow("a")) === 1);
+    expect(wire.text).toBe("");
+    const origin = await bench.origin();
+    await bench.controller.update([serving("a", origin)]);
+    await wire.sees("100 Continue");
+    expect(origin.seen).toEqual([]);
+    wire.send("hello");
+    await wire.sees("HTTP/1.1 200");
+    expect(origin.seen[0]!.body.toString()).toBe("hello");
+    expect(origin.seen[0]!.headers).not.toHaveProperty("expect");
+    wire.destroy();
+  });
+
+  it("prevents that a large parked upload is read ahead", async () => {
+    bench = await Bench.start([parked("a")], { parking: { maxRequests: 10, maxBytes: 10_000_000, maxSeconds: 20 } });
+    const size = 64 * 1024 * 1024;
+    const wire = new Wire(bench.port).send(`POST /up HTTP/1.1\r\nHost: a.example\r\nContent-Length: ${size}\r\n\r\n`);
+    wire.socket.write(Buffer.alloc(size));
+    await eventually("it waits", async () => (await bench.parkedNow("a")) === 1);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    // What the kernel and Node hold of it is a few MB at most; the rest is still with the client.
+    expect(wire.socket.bytesWritten - wire.socket.writableLength).toBeLessThan(16 * 1024 * 1024);
+    const origin = await bench.origin();
+    await bench.controller.update([serving("a", origin)]);
+    await wire.sees("HTTP/1.1 200");
+    expect(origin.seen[0]!.body.length).toBe(size);
+    wire.destroy();
+  });
+
+  it("prevents that waiting requests hang when the tenant fails or is deleted meanwhile", async () => {
+    bench = await Bench.start([parked("a"), parked("b")]);
+    const [a, b] = [ask(bench, "a.example"), ask(bench, "b.example")];
+    await eventually("they wait", async () => (await bench.parkedNow("a")) + (await bench.parkedNow("b")) === 2);
+    const ack = await bench.controller.update([{ ...parked("a"), state: "unavailable", reason: "Failed" }], ["b"]);
+    expect([(await a).status, (await b).status]).toEqual([503, 404]);
+    expect(ack.parks.a).toEqual({ parked: 1, failed: 1 });
+  });
+
+  it("prevents that a browser's preflight waits, or hides the answer from the web client", async () => {
+    bench = await Bench.start([parked("a")]);
+    const answer = await ask(bench, "a.example", {
+      method: "OPTIONS",
+      headers: { Origin: "https://app.example", "Access-Control-Request-Method": "PUT" },
+    });
+    expect(answer.status).toBe(204);
+    expect(answer.headers["access-control-allow-methods"]).toContain("PUT");
+    expect(answer.headers["access-control-allow-headers"]).toContain("Authorization");
+  });
+});
