@@ -26,14 +26,17 @@ export function lineSender(stopping: AbortSignal, logger: Logger): SendLines {
     const begun = await begin(lines(signal));
     // Fastify sends the headers with the first line, which may be hours away; so the response is written here.
     reply.hijack();
-    response.writeHead(200, { "content-type": contentType, "cache-control": "no-store", "x-accel-buffering": "no" });
+    // A stream's connection is not used again: kept alive, it would hold up the end of the API.
+    response.writeHead(200, { "content-type": contentType, "cache-control": "no-store", connection: "close" });
     response.flushHeaders();
+    const source = { error: undefined as unknown };
     try {
-      await pipeline(Readable.from(withLineEnds(untilAborted(begun, signal))), response);
-    } catch (error) {
-      if (signal.aborted) return;
-      // The status is long sent: a broken connection is what tells the client that lines are missing.
-      logger.error({ err: error, route: reply.request.routeOptions.url }, "stream broke off");
+      await pipeline(Readable.from(withLineEnds(untilAborted(begun, signal), source)), response);
+    } catch {
+      // The status is long sent: the broken connection is what tells the client that lines are missing.
+      if (source.error !== undefined) {
+        logger.error({ err: source.error, route: reply.request.routeOptions.url }, "stream broke off");
+      }
       response.destroy();
     }
   };
@@ -55,8 +58,14 @@ async function begin<T>(items: AsyncIterable<T>): Promise<AsyncIterable<T>> {
   return { [Symbol.asyncIterator]: () => rest };
 }
 
-async function* withLineEnds(lines: AsyncIterable<string>): AsyncGenerator<string> {
-  for await (const line of lines) yield `${line}\n`;
+/** Notes the source's error: the pipeline's own may as well be that of a client that left. */
+async function* withLineEnds(lines: AsyncIterable<string>, source: { error: unknown }): AsyncGenerator<string> {
+  try {
+    for await (const line of lines) yield `${line}\n`;
+  } catch (error) {
+    source.error = error;
+    throw error;
+  }
 }
 
 /** Ends at once when the signal aborts, even while the source is waiting for its next item. */

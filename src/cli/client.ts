@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { Agent, request, type Dispatcher } from "undici";
 import { z } from "zod";
 import type { ApiError } from "../api/errors.ts";
-import { CliError, EXIT } from "./errors.ts";
+import { CliError, EXIT, Unreachable } from "./errors.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
 /** The API answers at once what it can; one call, registering a user, waits for Synapse for up to 30 seconds. */
@@ -39,7 +39,7 @@ export async function connect(options: ConnectOptions): Promise<Client> {
       );
     }
     if (options.tokenFile === undefined) throw new CliError(EXIT.usage, "--server needs --token-file FILE too");
-    return new Client(options.server, await readToken(options.tokenFile), "check the address");
+    return new Client(options.server, await readToken(options.tokenFile), (problem) => `${problem}: check the address`);
   }
   const directory = dataDirectory(options.data);
   const file = join(directory, "cluster.json");
@@ -62,9 +62,22 @@ export async function connect(options: ConnectOptions): Promise<Client> {
       `${file} is damaged: stop the cluster and start it again with \`synapse-shards up\``,
     );
   }
-  const { apiUrl, tokenFile } = parsed.data;
+  const { apiUrl, tokenFile, pid } = parsed.data;
   const token = await readToken(options.tokenFile ?? resolve(directory, tokenFile));
-  return new Client(apiUrl, token, `if the cluster does not run, start it with \`synapse-shards up\``);
+  return new Client(apiUrl, token, (problem) => {
+    if (pid !== undefined && !lives(pid))
+      return `the cluster with data directory ${directory} has ended: start it with \`synapse-shards up\``;
+    return `${problem}; if this lasts, stop the cluster and start it again with \`synapse-shards up\``;
+  });
+}
+
+function lives(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
 }
 
 async function readToken(file: string): Promise<string> {
@@ -81,14 +94,14 @@ async function readToken(file: string): Promise<string> {
 export class Client {
   readonly #baseUrl: string;
   readonly #token: string;
-  readonly #hint: string;
+  readonly #advise: (problem: string) => string;
   // A followed stream may be silent for hours.
   readonly #agent = new Agent({ headersTimeout: ANSWER_TIMEOUT_MS, bodyTimeout: 0 });
 
-  constructor(baseUrl: string, token: string, hint: string) {
+  constructor(baseUrl: string, token: string, advise: (problem: string) => string) {
     this.#baseUrl = baseUrl.replace(/\/+$/, "");
     this.#token = token;
-    this.#hint = hint;
+    this.#advise = advise;
   }
 
   async call<T>(method: "GET" | "POST" | "PATCH" | "DELETE", path: string, options: CallOptions = {}): Promise<T> {
@@ -146,8 +159,9 @@ export class Client {
       return await work();
     } catch (error) {
       const reason = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
-      const message = `the controller does not answer at ${this.#baseUrl} (${reason}): ${this.#hint}`;
-      throw new CliError(EXIT.failed, message, { cause: error });
+      throw new Unreachable(this.#advise(`the controller does not answer at ${this.#baseUrl} (${reason})`), {
+        cause: error,
+      });
     }
   }
 }

@@ -26,3 +26,11 @@ export class CliError extends Error {
     this.exitCode = exitCode;
   }
 }
+
+/** Nobody answers at the API's address; whoever waits may try again. */
+export class Unreachable extends CliError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(EXIT.failed, message, options);
+    this.name = "Unreachable";
+  }
+}

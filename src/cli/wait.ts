@@ -4,10 +4,12 @@ import type { ShardView, TenantView } from "../api/views.ts";
 import type { ClusterStatus } from "../controller/service.ts";
 import type { Move, MoveResult } from "../model/resources.ts";
 import type { Client } from "./client.ts";
-import { CliError, EXIT } from "./errors.ts";
+import { CliError, EXIT, Unreachable } from "./errors.ts";
 import { plain } from "./output.ts";
 
 const POLL_MS = 200;
+/** The controller may be replaced while somebody waits: it is back within seconds. */
+const UNREACHABLE_MS = 30_000;
 
 /** Where something that is waited for stands. */
 export type Progress<T> = { done: T } | { failed: string } | { waiting: string };
@@ -15,11 +17,22 @@ export type Progress<T> = { done: T } | { failed: string } | { waiting: string }
 /** Asks until it is done or failed, and tells a person at a terminal how it goes. @throws CliError failed, timeout */
 export async function waitFor<T>(what: string, timeoutMs: number, ask: () => Promise<Progress<T>>): Promise<T> {
   const deadline = Date.now() + timeoutMs;
+  let lastAnswer = Date.now();
+  const askAgain = async (): Promise<Progress<T>> => {
+    try {
+      const progress = await ask();
+      lastAnswer = Date.now();
+      return progress;
+    } catch (error) {
+      if (error instanceof Unreachable && Date.now() - lastAnswer < UNREACHABLE_MS) return { waiting: error.message };
+      throw error;
+    }
+  };
   const spinner = ora({ stream: process.stderr, discardStdin: false, isSilent: process.stderr.isTTY !== true });
   spinner.start(what);
   try {
     for (;;) {
-      const progress = await ask();
+      const progress = await askAgain();
       if ("done" in progress) return progress.done;
       if ("failed" in progress) throw new CliError(EXIT.failed, progress.failed);
       const left = deadline - Date.now();

@@ -1,0 +1,145 @@
+import { Ajv2020, type AnySchema } from "ajv/dist/2020.js";
+import { afterEach, beforeEach, expect, expectTypeOf, test } from "vitest";
+import type { z } from "zod";
+import type { MoveResultSchema, MoveSchema, ShardSchema, StatusSchema, TenantSchema } from "../../src/api/schemas.ts";
+import type { ShardView, TenantView } from "../../src/api/views.ts";
+import type { ClusterStatus } from "../../src/controller/service.ts";
+import type { Move, MoveResult } from "../../src/model/resources.ts";
+import { type ApiUnderTest, startApiUnderTest } from "./api-under-test.ts";
+
+interface Operation {
+  operationId?: string;
+  summary?: string;
+  responses: Record<string, { description: string; content?: Record<string, { schema: AnySchema }> }>;
+}
+
+interface OpenApi {
+  openapi: string;
+  paths: Record<string, Record<string, Operation>>;
+  components: { schemas: Record<string, AnySchema> };
+}
+
+let api: ApiUnderTest;
+let document: OpenApi;
+beforeEach(async () => {
+  api = await startApiUnderTest();
+  document = (await (await api.request("/v1/openapi.json")).json()) as OpenApi;
+});
+afterEach(() => api.close());
+
+function operations(): [id: string, operation: Operation][] {
+  return Object.entries(document.paths).flatMap(([path, calls]) =>
+    Object.entries(calls).map(([method, operation]): [string, Operation] => [
+      `${method.toUpperCase()} ${path}`,
+      operation,
+    ]),
+  );
+}
+
+/** Refuses what does not fit the document's schema for an answer. */
+function checkerOf(call: string, status: string): (value: unknown) => void {
+  const ajv = new Ajv2020({ strict: false, allErrors: true });
+  ajv.addSchema({ $id: "doc", ...document });
+  const operation = new Map(operations()).get(call);
+  const schema = operation?.responses[status]?.content?.["application/json"]?.schema;
+  if (schema === undefined) throw new Error(`the document has no answer ${status} of ${call}`);
+  const absolute = JSON.parse(JSON.stringify(schema).replaceAll('"#/components/', '"doc#/components/')) as AnySchema;
+  const validate = ajv.compile(absolute);
+  return (value) => {
+    if (!validate(value)) throw new Error(`the answer of ${call} does not fit: ${ajv.errorsText(validate.errors)}`);
+  };
+}
+
+test("prevents: a call that the document lacks", () => {
+  expect(document.openapi).toBe("3.1.0");
+  expect(
+    operations()
+      .map(([call]) => call)
+      .toSorted(),
+  ).toMatchInlineSnapshot(`
+    [
+      "DELETE /v1/tenants/{name}",
+      "GET /healthz",
+      "GET /metrics",
+      "GET /v1/events",
+      "GET /v1/openapi.json",
+      "GET /v1/routes",
+      "GET /v1/shards",
+      "GET /v1/shards/{name}",
+      "GET /v1/shards/{name}/logs",
+      "GET /v1/status",
+      "GET /v1/tenants",
+      "GET /v1/tenants/{name}",
+      "GET /v1/tenants/{name}/logs",
+      "PATCH /v1/tenants/{name}",
+      "POST /v1/routes/acks",
+      "POST /v1/shards/{name}/drain",
+      "POST /v1/shutdown",
+      "POST /v1/tenants",
+      "POST /v1/tenants/{name}/move",
+      "POST /v1/tenants/{name}/users",
+    ]
+  `);
+});
+
+test("prevents: calls without words, names, or documented failures", () => {
+  const ids = operations().map(([, { operationId }]) => operationId);
+  expect(new Set(ids).size).toBe(ids.length);
+  for (const [call, { operationId, summary, responses }] of operations()) {
+    expect([call, operationId, summary]).toEqual([
+      call,
+      expect.stringMatching(/^[a-z][A-Za-z]+$/),
+      expect.stringMatching(/^[A-Z]/),
+    ]);
+    for (const [status, { description }] of Object.entries(responses)) {
+      expect([call, status, description]).not.toEqual([call, status, "Default Response"]);
+    }
+    const open = /healthz|metrics/.test(call);
+    expect([call, "401" in responses]).toEqual([call, !open]);
+  }
+});
+
+test("prevents: a reference that leads nowhere, a schema that is none, or an internal of the library left in it", () => {
+  const text = JSON.stringify(document);
+  for (const [, reference = ""] of text.matchAll(/"\$ref":"#\/components\/schemas\/([^"]+)"/g)) {
+    expect(Object.keys(document.components.schemas)).toContain(reference);
+  }
+  const ajv = new Ajv2020({ strict: false });
+  ajv.addSchema({ $id: "doc", ...document });
+  for (const name of Object.keys(document.components.schemas)) {
+    expect([name, ajv.validateSchema(document.components.schemas[name]!)]).toEqual([name, true]);
+    expect([name, typeof ajv.getSchema(`doc#/components/schemas/${name}`)]).toEqual([name, "function"]);
+  }
+  expect(text).not.toContain("~standard");
+});
+
+test("prevents: answers that do not fit the document", async () => {
+  const { service } = api;
+  service.addShard("1.163.2-0");
+  service.addShard("1.163.2-1").spec.drain = "Requested";
+  service.run(service.addTenant("clinic-a"), "1.163.2-0");
+  await service.moveTenant("clinic-a", "1.163.2-1");
+  service.fail(service.addTenant("clinic-b"), "InvalidConfig", "broken");
+  const get = async (path: string) => (await api.request(path)).json();
+  for (const [call, path] of [
+    ["GET /v1/tenants", "/v1/tenants"],
+    ["GET /v1/tenants/{name}", "/v1/tenants/clinic-a?includeConfig=true"],
+    ["GET /v1/shards", "/v1/shards"],
+    ["GET /v1/shards/{name}", "/v1/shards/1.163.2-1"],
+    ["GET /v1/status", "/v1/status"],
+  ] as const) {
+    checkerOf(call, "200")(await get(path));
+  }
+  checkerOf("GET /v1/tenants/{name}", "404")(await get("/v1/tenants/nobody"));
+  // That the check itself can fail:
+  expect(() => checkerOf("GET /v1/tenants/{name}", "200")({ kind: "Shard" })).toThrow("must have required property");
+});
+
+test("prevents: a new field of the model missing in the document", () => {
+  type Fields<T> = { [K in keyof T]-?: T[K] extends object | undefined ? keyof NonNullable<T[K]> : K };
+  expectTypeOf<Fields<z.infer<typeof TenantSchema>>>().toEqualTypeOf<Fields<TenantView>>();
+  expectTypeOf<Fields<z.infer<typeof ShardSchema>>>().toEqualTypeOf<Fields<ShardView>>();
+  expectTypeOf<Fields<z.infer<typeof StatusSchema>>>().toEqualTypeOf<Fields<ClusterStatus>>();
+  expectTypeOf<keyof z.infer<typeof MoveSchema>>().toEqualTypeOf<keyof Move>();
+  expectTypeOf<keyof z.infer<typeof MoveResultSchema>>().toEqualTypeOf<keyof MoveResult>();
+});

@@ -1,0 +1,231 @@
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { UserError, type ErrorCode } from "../../src/model/errors.ts";
+import { type ApiUnderTest, startApiUnderTest } from "./api-under-test.ts";
+
+let api: ApiUnderTest;
+beforeEach(async () => void (api = await startApiUnderTest()));
+afterEach(() => api.close());
+
+interface Answer {
+  status: number;
+  error: { code: string; message: string; details?: unknown };
+}
+
+async function send(method: string, path: string, body?: unknown): Promise<Answer> {
+  const response = await api.request(path, { method, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
+  return { status: response.status, ...((await response.json()) as Omit<Answer, "status">) };
+}
+
+async function problemsOf(method: string, path: string, body?: unknown): Promise<unknown> {
+  const { status, error } = await send(method, path, body);
+  expect([status, error.code]).toEqual([422, "InvalidInput"]);
+  return error.details;
+}
+
+describe("wrong requests", () => {
+  test("prevents: an error that does not name the path, what was given and what is allowed", async () => {
+    expect(
+      await problemsOf("POST", "/v1/tenants", { name: "A_b", serverName: "a b", synapseVersion: "latest", color: 1 }),
+    ).toMatchInlineSnapshot(`
+        [
+          "name: tenant name "A_b" is not a DNS label: 1 to 63 of a-z, 0-9 and "-", not beginning or ending with "-"",
+          "serverName: server name "a b" has the part "a b", which is not a DNS label",
+          "synapseVersion: a release of matrix-synapse such as 1.163.2, but "latest" was given",
+          "color: no such setting; allowed are name, serverName, synapseVersion, config",
+        ]
+      `);
+    expect(await problemsOf("POST", "/v1/tenants", {})).toMatchInlineSnapshot(`
+      [
+        "name: Invalid input: expected string, received undefined",
+      ]
+    `);
+    expect(await problemsOf("POST", "/v1/tenants")).toMatchInlineSnapshot(`
+      [
+        "Invalid input: expected object, received undefined",
+      ]
+    `);
+    expect(await problemsOf("PATCH", "/v1/tenants/a", {})).toMatchInlineSnapshot(`
+      [
+        "give synapseVersion, config, or both",
+      ]
+    `);
+    expect(await problemsOf("PATCH", "/v1/tenants/a", { serverName: "b" })).toMatchInlineSnapshot(`
+      [
+        "serverName: no such setting; allowed are synapseVersion, config",
+        "give synapseVersion, config, or both",
+      ]
+    `);
+    expect(await problemsOf("POST", "/v1/tenants/a/move", { to: 7 })).toMatchInlineSnapshot(`
+      [
+        "to: Invalid input: expected string, received number, but 7 was given",
+      ]
+    `);
+    expect(await problemsOf("GET", "/v1/tenants/a/logs?tail=-1&follow=maybe")).toMatchInlineSnapshot(`
+      [
+        "tail: a whole number from 0 to 100000, but "-1" was given",
+        "follow: Invalid option: expected one of "true"|"false", but "maybe" was given",
+      ]
+    `);
+    expect(await problemsOf("DELETE", "/v1/tenants/a?purge=yes")).toMatchInlineSnapshot(`
+      [
+        "purge: Invalid option: expected one of "true"|"false", but "yes" was given",
+      ]
+    `);
+    expect(await problemsOf("GET", "/v1/events?object=clinic-a")).toMatchInlineSnapshot(`
+      [
+        "object: Tenant/NAME or Shard/NAME, but "clinic-a" was given",
+      ]
+    `);
+    expect(await problemsOf("POST", "/v1/tenants/a/users", { username: "_Bob", password: "", admin: "yes" }))
+      .toMatchInlineSnapshot(`
+        [
+          "username: the part before the colon of a user id: a-z, 0-9 and ._=/+-, not beginning with "_", but "_Bob" was given",
+          "password: a password of at least one character",
+          "admin: Invalid input: expected boolean, received string, but "yes" was given",
+        ]
+      `);
+  });
+
+  test("prevents: a password or a configuration repeated in an error", async () => {
+    const secret = "correct-horse";
+    const answers = [
+      await send("POST", "/v1/tenants/a/users", { username: "bob", password: [secret] }),
+      await send("POST", "/v1/tenants/a/users", { username: "bob", password: secret.repeat(60) }),
+      await send("POST", "/v1/tenants/a/users", secret),
+      await send("POST", "/v1/tenants/a/users", [secret]),
+      await send("POST", "/v1/tenants", { name: "a", config: { database: { args: { password: secret } } } }),
+    ];
+    const raw = await api.request("/v1/tenants/a/users", { method: "POST", body: `{"password": "${secret}` });
+    answers.push({ status: raw.status, ...((await raw.json()) as Omit<Answer, "status">) });
+    expect(answers.map(({ status }) => status)).toEqual([422, 422, 422, 422, 422, 400]);
+    expect(JSON.stringify(answers)).not.toContain(secret);
+    expect(api.logged()).not.toContain(secret);
+  });
+
+  test("prevents: a huge or foreign body taken in", async () => {
+    const huge = await send("POST", "/v1/tenants", { name: "a", config: "x".repeat(1024 * 1024) });
+    expect([huge.status, huge.error]).toEqual([
+      413,
+      { code: "TooLarge", message: "the request's body is larger than 1 MiB" },
+    ]);
+    const headers = { "content-type": "application/x-www-form-urlencoded" };
+    const form = await api.request("/v1/tenants", { method: "POST", headers, body: "name=a" });
+    expect(form.status).toBe(415);
+    expect(api.service.tenants.size).toBe(0);
+  });
+});
+
+describe("failures of the service", () => {
+  const STATUS: Record<ErrorCode, number> = {
+    NotFound: 404,
+    AlreadyExists: 409,
+    Conflict: 409,
+    NoPlace: 409,
+    SchemaTooNew: 409,
+    InvalidInput: 422,
+    InvalidConfig: 422,
+    UnknownVersion: 422,
+    Unauthorized: 401,
+    Unavailable: 503,
+    Timeout: 504,
+    Environment: 500,
+  };
+
+  test("prevents: a user's mistake shown as a bug, or the other way round", async () => {
+    for (const [code, status] of Object.entries(STATUS)) {
+      api.service.failure = new UserError(code as ErrorCode, `words of ${code}`);
+      expect(await send("GET", "/v1/status")).toEqual({ status, error: { code, message: `words of ${code}` } });
+    }
+  });
+
+  test("prevents: internals in an answer, and a bug that cannot be found in the log", async () => {
+    api.service.failure = new TypeError("connection to postgres://u:secret@db failed");
+    const { status, error } = await send("GET", "/v1/tenants");
+    expect([status, error.code]).toEqual([500, "InternalError"]);
+    expect(JSON.stringify(error)).not.toMatch(/postgres|secret|TypeError|at /);
+    const { errorId } = error.details as { errorId: string };
+    expect(error.message).toContain(errorId);
+    const line = api
+      .logged()
+      .split("\n")
+      .find((text) => text.includes(errorId));
+    expect(line).toContain("connection to postgres");
+  });
+});
+
+describe("tenants", () => {
+  test("prevents: a configuration with its secrets shown to whoever lists tenants", async () => {
+    const config = "database: {args: {password: hunter2}}";
+    const created = await api.request("/v1/tenants", {
+      method: "POST",
+      body: JSON.stringify({ name: "clinic-a", config }),
+    });
+    expect(created.status).toBe(201);
+    const answers = [
+      await created.text(),
+      await (await api.request("/v1/tenants")).text(),
+      await (await api.request("/v1/tenants/clinic-a")).text(),
+      await (
+        await api.request("/v1/tenants/clinic-a", {
+          method: "PATCH",
+          body: JSON.stringify({ synapseVersion: "1.157.2" }),
+        })
+      ).text(),
+      await (await api.request("/v1/tenants/clinic-a", { method: "DELETE" })).text(),
+    ];
+    for (const text of answers) {
+      expect(text).toContain('"hasConfig":true');
+      expect(text).not.toContain("hunter2");
+    }
+  });
+
+  test("prevents: the owner having no way to read back the configuration", async () => {
+    api.service.addTenant("clinic-a", {}, "allow_guest_access: true");
+    const shown = (await (await api.request("/v1/tenants/clinic-a?includeConfig=true")).json()) as { spec: unknown };
+    expect(shown.spec).toMatchObject({ config: "allow_guest_access: true" });
+  });
+
+  test("prevents: purge not reaching the service, or reaching it unasked", async () => {
+    for (const [query, reclaimPolicy] of [
+      ["", "Retain"],
+      ["?purge=false", "Retain"],
+      ["?purge=true", "Delete"],
+    ]) {
+      api.service.addTenant("clinic-a");
+      const answer = await api.request(`/v1/tenants/clinic-a${query}`, { method: "DELETE" });
+      expect(answer.status).toBe(202);
+      expect(await answer.json()).toMatchObject({ spec: { reclaimPolicy } });
+    }
+  });
+
+  test("prevents: names with special characters reaching another route or object", async () => {
+    const { status, error } = await send("GET", `/v1/tenants/${encodeURIComponent("../shards")}`);
+    expect([status, error.message]).toEqual([404, "there is no tenant ../shards"]);
+  });
+
+  test("prevents: a move without a body being refused", async () => {
+    api.service.addShard("1.163.2-0");
+    api.service.addShard("1.163.2-1");
+    api.service.run(api.service.addTenant("clinic-a"), "1.163.2-0");
+    const answer = await api.request("/v1/tenants/clinic-a/move", { method: "POST" });
+    expect([answer.status, await answer.json()]).toMatchObject([
+      202,
+      { id: "move-1", from: "1.163.2-0", to: "1.163.2-1" },
+    ]);
+  });
+});
+
+test("prevents: a shard that is being drained shown as Ready", async () => {
+  api.service.addShard("1.163.2-0").spec.drain = "Consolidation";
+  api.service.addShard("1.163.2-1", { phase: "Lost" }).spec.drain = "Requested";
+  api.service.addShard("1.163.2-2");
+  const { items } = (await (await api.request("/v1/shards")).json()) as { items: { status: { phase: string } }[] };
+  expect(items.map(({ status }) => status.phase)).toEqual(["Draining", "Lost", "Ready"]);
+  const drained = await api.request("/v1/shards/1.163.2-2/drain", { method: "POST" });
+  expect([drained.status, await drained.json()]).toMatchObject([202, { status: { phase: "Draining" } }]);
+});
+
+test("prevents: a shutdown that begins before its answer is out, or never", async () => {
+  const answer = await api.request("/v1/shutdown", { method: "POST" });
+  expect([answer.status, await answer.json(), api.shutdowns()]).toEqual([202, { stopping: true }, 1]);
+});
