@@ -27,6 +27,7 @@ export interface ExchangeContext {
   metrics: GatewayMetrics;
   log: Logger;
   maxBodyBytes: number;
+  bodyStallMs?: number;
   /** Answers then end their connection. */
   stopping(): boolean;
 }
@@ -72,6 +73,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#body = new RequestBody(input.request, {
       contentLength: input.contentLength,
       maxBytes: context.maxBodyBytes,
+      stallMs: context.bodyStallMs,
       onWanted: () => {
         if (input.expectsContinue) input.response.writeContinue();
       },
@@ -228,7 +230,6 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #fail(error: GatewayError): void {
     if (this.#done) return;
     this.#leavePark(true);
-    this.#body.abandon();
     this.#finish(() => {
       if (this.#response.headersSent) this.#response.destroy();
       else if (this.#isPreflight() && error.status >= 404) sendPreflight(this.#response);
@@ -239,6 +240,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   /** The answer is known to its end, or there will be none; `send` puts the end of it on the wire. */
   #finish(send: () => void): void {
     this.#done = true;
+    this.#body.abandon();
     if (this.#sending) this.#controller?.abort(new Error("the exchange is over"));
     if (this.#response.destroyed) return;
     if (!this.#request.complete)
@@ -252,7 +254,6 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const complete = this.#response.writableFinished;
     if (!this.#done) {
       this.#leavePark(false);
-      this.#body.abandon();
       this.#finish(() => {});
     }
     const { statusCode } = this.#response;

@@ -66,6 +66,7 @@ export class Gateway {
       metrics: this.#metrics,
       log,
       maxBodyBytes: config.maxBodyBytes,
+      bodyStallMs: timeouts.bodyStallMs,
       stopping: () => this.#stopping,
     };
     this.#writer = new RoutesWriter(

@@ -127,7 +127,11 @@ export class RequestBody {
       if (this.#received > this.#options.maxBytes) fail(errors.tooLarge(this.#options.maxBytes));
       else onChunk(chunk);
     };
+    let stopped = false;
     const stop = (): void => {
+      // Once only: by a second time, the rest may be flowing elsewhere.
+      if (stopped) return;
+      stopped = true;
       clearTimeout(stalled);
       source.off("data", onData).off("end", onEnd).off("close", stop);
       if (!source.readableEnded) source.pause();

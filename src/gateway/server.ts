@@ -30,9 +30,11 @@ export type RequestHandler = (input: {
 /** The answer that is under way on a connection. */
 const answering = new WeakMap<Socket, ServerResponse>();
 
+/** For tests: what would take minutes otherwise. */
 export interface Timeouts {
   headersMs?: number;
   checkMs?: number;
+  bodyStallMs?: number;
 }
 
 /** Node's HTTP server with our limits, and our words where Node has none. Bodies have no overall deadline: `RequestBody` watches them. */

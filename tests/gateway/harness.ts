@@ -40,7 +40,7 @@ export class Origin {
   port = 0;
 
   constructor(listener?: RequestListener) {
-    this.server = createServer(listener ?? ((request, response) => void this.#echo(request, response)));
+    this.server = createServer(listener ?? ((request, response) => this.#echo(request, response).catch(() => {})));
     this.server.keepAliveTimeout = 60_000;
     this.server.on("connection", (socket) => {
       this.connections += 1;
