@@ -1,0 +1,172 @@
+import { expect } from "vitest";
+import type { Policy } from "../../src/model/policy.ts";
+import type { Action } from "../../src/planner/actions.ts";
+import type { ShardView, Snapshot, TenantView } from "../../src/planner/snapshot.ts";
+
+/**
+ * What every plan must keep to, said anew and plainly: nothing here is shared with the planner, and speed does not matter.
+ */
+export function expectLawful(before: Snapshot, policy: Policy, actions: Action[]): void {
+  const view = new View(before);
+  expectNoOverfilling(view, policy, actions);
+  expectAtMostMaximum(view, policy, actions);
+  expectOnlyNeededMoves(view, actions);
+  expectBoundedMoves(view, policy, actions);
+  expectTargetsFit(view, actions);
+  expectEveryTenantAccountedFor(view, actions);
+  expectShardsOnlyWhenFull(view, policy, actions);
+  expectWholeDrains(view, policy, actions);
+  expectEmptyStops(view, actions);
+}
+
+class View {
+  readonly tenants: Map<string, TenantView>;
+  readonly shards: Map<string, ShardView>;
+  constructor({ tenants, shards }: Snapshot) {
+    this.tenants = new Map(tenants.map((tenant) => [tenant.name, tenant]));
+    this.shards = new Map(shards.map((shard) => [shard.name, shard]));
+  }
+  holders(shard: string): TenantView[] {
+    return [...this.tenants.values()].filter(
+      (t) => t.shard === shard || t.move?.to === shard || t.move?.from === shard,
+    );
+  }
+  usable(version: string): ShardView[] {
+    return [...this.shards.values()].filter((shard) => shard.version === version && isAlive(shard) && !shard.drain);
+  }
+  mustLeave(tenant: TenantView): boolean {
+    const shard = this.shards.get(tenant.shard ?? "");
+    if (!shard || tenant.move || tenant.deleting) return false;
+    const away = shard.phase === "Lost" || shard.phase === "Stopping" || shard.drain !== undefined;
+    return away || (shard.version !== tenant.version && tenant.refusedVersion !== tenant.version);
+  }
+}
+
+function isAlive(shard: ShardView): boolean {
+  return !["Lost", "Failed", "Stopping"].includes(shard.phase);
+}
+
+function ofType<Type extends Action["type"]>(actions: Action[], type: Type): Extract<Action, { type: Type }>[] {
+  return actions.filter((action): action is Extract<Action, { type: Type }> => action.type === type);
+}
+
+function arrivals(actions: Action[]): Map<string, number> {
+  const count = new Map<string, number>();
+  const add = (shard: string) => count.set(shard, (count.get(shard) ?? 0) + 1);
+  for (const { shard } of ofType(actions, "Assign")) add(shard);
+  for (const { to } of ofType(actions, "Move")) add(to);
+  return count;
+}
+
+function expectNoOverfilling(view: View, policy: Policy, actions: Action[]): void {
+  for (const [shard, count] of arrivals(actions))
+    expect(view.holders(shard).length + count, `tenants on ${shard}`).toBeLessThanOrEqual(policy.maxTenantsPerShard);
+}
+
+function expectAtMostMaximum(view: View, policy: Policy, actions: Action[]): void {
+  const created = ofType(actions, "CreateShard");
+  for (const { name, version } of created) {
+    const there = [...view.shards.values()].filter((shard) => shard.version === version).length;
+    const more = created.filter((other) => other.version === version).length;
+    expect(there + more, `shards of ${version}`).toBeLessThanOrEqual(policy.maxShardsPerSynapseImageTag);
+    expect(view.shards.has(name), `${name} is taken`).toBe(false);
+  }
+}
+
+function expectOnlyNeededMoves(view: View, actions: Action[]): void {
+  const cancelled = new Set(ofType(actions, "CancelDrain").map((action) => action.shard));
+  for (const move of ofType(actions, "Move")) {
+    const tenant = view.tenants.get(move.tenant);
+    expect(tenant && view.mustLeave(tenant), `${move.tenant} has a reason to move`).toBe(true);
+    if (move.reason === "Consolidation") expect(cancelled.has(move.from)).toBe(false);
+    expect(move.from).toBe(tenant?.shard);
+  }
+}
+
+function expectBoundedMoves(view: View, policy: Policy, actions: Action[]): void {
+  const planned = ofType(actions, "Move").length;
+  const underWay = [...view.tenants.values()].filter((tenant) => tenant.move).length;
+  if (planned > 0) expect(planned + underWay).toBeLessThanOrEqual(policy.maxConcurrentMoves);
+}
+
+function expectTargetsFit(view: View, actions: Action[]): void {
+  const cancelled = new Set(ofType(actions, "CancelDrain").map((action) => action.shard));
+  const created = new Map(ofType(actions, "CreateShard").map((action) => [action.name, action.version]));
+  for (const { tenant, to } of ofType(actions, "Move")) {
+    const shard = view.shards.get(to);
+    expect(shard?.phase, `${to} answers`).toBe("Ready");
+    expect(shard?.drain, `${to} is not drained`).toBeUndefined();
+    const from = view.shards.get(view.tenants.get(tenant)?.shard ?? "");
+    expect([view.tenants.get(tenant)?.version, from?.version]).toContain(shard?.version);
+  }
+  for (const { tenant, shard: name } of ofType(actions, "Assign")) {
+    const shard = view.shards.get(name);
+    expect(shard?.version ?? created.get(name)).toBe(view.tenants.get(tenant)?.version);
+    expect(["Lost", "Failed", "Stopping"]).not.toContain(shard?.phase);
+    if (shard?.drain) expect(cancelled.has(name)).toBe(true);
+  }
+}
+
+function expectEveryTenantAccountedFor(view: View, actions: Action[]): void {
+  const assigned = new Set(ofType(actions, "Assign").map((action) => action.tenant));
+  const pending = new Set(ofType(actions, "SetPending").map((action) => action.tenant));
+  for (const tenant of view.tenants.values()) {
+    const homeless = !tenant.deleting && !tenant.move && !view.shards.has(tenant.shard ?? "");
+    expect(Number(assigned.has(tenant.name)) + Number(pending.has(tenant.name)), `${tenant.name} accounted for`).toBe(
+      Number(homeless),
+    );
+  }
+  for (const action of actions) expect(action.message).not.toBe("");
+}
+
+/** The last shard made for a version must be needed: those who seek a place outnumber the places there are without it. */
+function expectShardsOnlyWhenFull(view: View, policy: Policy, actions: Action[]): void {
+  const room = (shard: ShardView) => Math.max(0, policy.maxTenantsPerShard - view.holders(shard.name).length);
+  const created = ofType(actions, "CreateShard");
+  for (const version of new Set(created.map((action) => action.version))) {
+    const seeking = [...view.tenants.values()].filter((tenant) => {
+      if (tenant.deleting || tenant.move) return false;
+      const shard = view.shards.get(tenant.shard ?? "");
+      if (!shard) return tenant.version === version;
+      return view.mustLeave(tenant) && (tenant.version === version || shard.version === version);
+    }).length;
+    const made = created.filter((action) => action.version === version).length;
+    const recoverable = [...view.shards.values()].filter(
+      (shard) => shard.version === version && shard.drain === "Consolidation" && isAlive(shard),
+    );
+    const places = [...view.usable(version), ...recoverable].reduce((sum, shard) => sum + room(shard), 0);
+    expect(seeking, `seekers of a place on ${version}`).toBeGreaterThan(
+      places + (made - 1) * policy.maxTenantsPerShard,
+    );
+    const cancelled = new Set(ofType(actions, "CancelDrain").map((action) => action.shard));
+    for (const shard of recoverable)
+      if (room(shard) > 0) expect(cancelled.has(shard.name), `${shard.name} is kept`).toBe(true);
+  }
+}
+
+function expectWholeDrains(view: View, policy: Policy, actions: Action[]): void {
+  const drained = new Set(ofType(actions, "DrainShard").map((action) => action.shard));
+  const versions = new Set([...drained].map((name) => view.shards.get(name)?.version ?? ""));
+  for (const version of versions) {
+    const staying = view.usable(version).filter((shard) => !drained.has(shard.name));
+    expect(staying.length, `shards of ${version} that stay`).toBeGreaterThan(0);
+    const leaving = [...drained].filter((name) => view.shards.get(name)?.version === version);
+    const tenants = leaving.reduce((sum, name) => sum + view.holders(name).length, 0);
+    const places = staying.reduce(
+      (sum, shard) => sum + Math.max(0, policy.maxTenantsPerShard - view.holders(shard.name).length),
+      0,
+    );
+    expect(tenants, `tenants of ${leaving.join(", ")}`).toBeLessThanOrEqual(places);
+    const all = view.usable(version);
+    const load = all.reduce((sum, shard) => sum + view.holders(shard.name).length, 0);
+    expect(load / (staying.length + 1)).toBeLessThan(policy.avgShardsLoadRedistributionThreshold);
+  }
+}
+
+function expectEmptyStops(view: View, actions: Action[]): void {
+  const arriving = arrivals(actions);
+  for (const { shard } of ofType(actions, "StopShard")) {
+    expect(view.holders(shard), `${shard} is empty`).toEqual([]);
+    expect(arriving.get(shard)).toBeUndefined();
+  }
+}

@@ -1,0 +1,172 @@
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { Policy } from "../../src/model/policy.ts";
+import { changesTheWorld, type Action } from "../../src/planner/actions.ts";
+import { plan } from "../../src/planner/plan.ts";
+import { V1, V2 } from "./builders.ts";
+import { expectLawful } from "./laws.ts";
+import { Simulator, type Happening } from "./simulator.ts";
+
+const VERSIONS = [V1, V2, "1.170.0"];
+const RUNS = Number(process.env.PLANNER_RUNS ?? 400);
+
+const policies: fc.Arbitrary<Policy> = fc.record({
+  maxShardsPerSynapseImageTag: fc.integer({ min: 1, max: 4 }),
+  maxTenantsPerShard: fc.integer({ min: 1, max: 5 }),
+  avgShardsLoadRedistributionThreshold: fc.integer({ min: 0, max: 7 }),
+  consolidateAfterSeconds: fc.constantFrom(0, 30),
+  maxConcurrentMoves: fc.integer({ min: 1, max: 6 }),
+});
+
+const pick = fc.nat(1000);
+const happenings: fc.Arbitrary<Happening> = fc.oneof(
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      kind: fc.constant("add" as const),
+      count: fc.integer({ min: 1, max: 8 }),
+      version: fc.constantFrom(...VERSIONS),
+    }),
+  },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      kind: fc.constantFrom(
+        "delete" as const,
+        "gone" as const,
+        "upgrade" as const,
+        "upgrade" as const,
+        "moveByUser" as const,
+        "drainByUser" as const,
+        "moveFails" as const,
+        "moveRefused" as const,
+      ),
+      pick,
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant("shard" as const),
+      pick,
+      to: fc.constantFrom("Lost" as const, "Failed" as const, "Ready" as const, "Starting" as const),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("policy" as const), change: policies }) },
+  { weight: 8, arbitrary: fc.record({ kind: fc.constant("time" as const), seconds: fc.constantFrom(1, 10, 60) }) },
+);
+
+/** Plans, checks the plan against the laws, and carries it out. */
+function step(world: Simulator, seed: number): Action[] {
+  const before = world.snapshot();
+  const actions = plan(before, world.policy);
+  expect(before, "the snapshot is left as it was").toEqual(world.snapshot());
+  expectLawful(before, world.policy, actions);
+  const mixed = { ...before, tenants: shuffled(before.tenants, seed), shards: shuffled(before.shards, seed + 1) };
+  expect(plan(mixed, world.policy)).toEqual(actions);
+  for (const action of actions) world.apply(action);
+  return actions;
+}
+
+function shuffled<T>(items: T[], seed: number): T[] {
+  const key = (index: number) => ((index + 1) * 2654435761 + seed * 40503) % 4294967291;
+  return items
+    .map((item, index) => ({ item, key: key(index) }))
+    .toSorted((a, b) => a.key - b.key)
+    .map(({ item }) => item);
+}
+
+/** Nothing happens any more from outside but that shards come up, moves end and the deleted go. */
+function settle(world: Simulator): { passes: number; last: Action[] } {
+  for (const tenant of world.tenants) if (!tenant.move && tenant.deleting) world.happen({ kind: "gone", pick: 0 });
+  // Each tenant moves a bounded number of times (lost or drained, upgraded, consolidated), a few at once, and each round of
+  // consolidation waits for quiet.
+  const bound = 40 + 4 * world.tenants.length + 12 * world.shards.length;
+  let idle = 0;
+  for (let passes = 1; passes <= bound; passes++) {
+    const actions = step(world, passes);
+    idle = actions.some(changesTheWorld) || world.tenants.some((tenant) => tenant.move) ? 0 : idle + 1;
+    // Quiet has to last for longer than anything the planner waits for.
+    if (idle === 8) return { passes, last: actions };
+    world.pass(10);
+    for (const tenant of world.tenants.filter((each) => each.deleting && !each.move)) {
+      world.happen({ kind: "gone", pick: world.tenants.filter((t) => t.deleting && !t.move).indexOf(tenant) });
+    }
+  }
+  throw new Error(`still planning after ${bound} passes: ${JSON.stringify(step(world, 0))}`);
+}
+
+describe("whatever happens", () => {
+  // oxlint-disable-next-line vitest/expect-expect -- laws.ts expects
+  test("prevents plans that break a law, depend on order, or never come to rest", () => {
+    fc.assert(
+      fc.property(policies, fc.array(happenings, { minLength: 1, maxLength: 40 }), (policy, story) => {
+        const world = new Simulator(policy, VERSIONS);
+        for (const [index, happening] of story.entries()) {
+          world.happen(happening);
+          step(world, index);
+        }
+        const { last } = settle(world);
+        expectSettled(world, last);
+      }),
+      { numRuns: RUNS },
+    );
+  }, 120_000);
+
+  test("prevents that tidying up is undone: with a healthy world, each tenant moves at most once for it", () => {
+    const placing = fc.oneof(
+      {
+        weight: 3,
+        arbitrary: fc.record({
+          kind: fc.constant("add" as const),
+          count: fc.integer({ min: 1, max: 8 }),
+          version: fc.constantFrom(...VERSIONS),
+        }),
+      },
+      { weight: 4, arbitrary: fc.record({ kind: fc.constant("delete" as const), pick }) },
+      { weight: 2, arbitrary: fc.constant({ kind: "time" as const, seconds: 1 }) },
+    );
+    fc.assert(
+      fc.property(policies, fc.array(placing, { minLength: 1, maxLength: 30 }), (given, story) => {
+        // Nothing is consolidated before the story is over.
+        const policy = { ...given, consolidateAfterSeconds: 600 };
+        const world = new Simulator(policy, VERSIONS);
+        for (const [index, happening] of story.entries()) {
+          world.happen(happening);
+          for (const tenant of world.tenants) if (tenant.deleting) world.happen({ kind: "gone", pick: 0 });
+          step(world, index);
+        }
+        world.policy = { ...policy, consolidateAfterSeconds: 30 };
+        const moves = new Map<string, number>();
+        for (let pass = 0; pass < 60; pass++) {
+          for (const action of step(world, pass)) {
+            expect(action.type, "nothing is made, and no drain called off").not.toMatch(/CreateShard|CancelDrain/);
+            if (action.type === "Move") moves.set(action.tenant, (moves.get(action.tenant) ?? 0) + 1);
+          }
+          world.pass(10);
+        }
+        expect(Math.max(0, ...moves.values())).toBeLessThanOrEqual(1);
+      }),
+      { numRuns: RUNS / 2 },
+    );
+  }, 120_000);
+});
+
+/** When nothing changes any more, everybody has a place or a reason, and nothing is left half done. */
+function expectSettled(world: Simulator, last: Action[]): void {
+  const explained = new Set(
+    last.filter((action) => !changesTheWorld(action)).map((action) => ("tenant" in action ? action.tenant : "")),
+  );
+  for (const tenant of world.tenants) {
+    const shard = world.shards.find(({ name }) => name === tenant.shard);
+    const fine =
+      shard?.phase === "Ready" &&
+      !shard.drain &&
+      (shard.version === tenant.version || tenant.refusedVersion === tenant.version);
+    // A failed shard is tried again by the controller; its tenants wait for that.
+    const settled = fine || shard?.phase === "Failed" || explained.has(tenant.name);
+    expect(settled, `${tenant.name} is well on ${tenant.shard}, or knows why not`).toBe(true);
+  }
+  const half = world.shards.filter(({ drain, phase }) => drain === "Consolidation" && phase === "Draining");
+  expect(half, "shards half drained").toEqual([]);
+}

@@ -1,0 +1,186 @@
+import type { Policy } from "../../src/model/policy.ts";
+import type { Action } from "../../src/planner/actions.ts";
+import { canDrain, chooseTarget } from "../../src/planner/requests.ts";
+import type { ShardView, Snapshot, TenantView } from "../../src/planner/snapshot.ts";
+import { NOW } from "./builders.ts";
+
+/** What happens to the world from outside; numbers choose among what is there. */
+export type Happening =
+  | { kind: "add"; count: number; version: string }
+  | { kind: "delete" | "gone" | "upgrade" | "moveByUser" | "drainByUser" | "moveFails" | "moveRefused"; pick: number }
+  | { kind: "shard"; pick: number; to: "Lost" | "Failed" | "Ready" | "Starting" }
+  | { kind: "policy"; change: Partial<Policy> }
+  | { kind: "time"; seconds: number };
+
+/** The world as the controller would make it of the planner's actions, without any effect. */
+export class Simulator {
+  now = NOW;
+  tenants: TenantView[] = [];
+  shards: ShardView[] = [];
+  policy: Policy;
+  #nextTenant = 0;
+  readonly #versions: readonly string[];
+
+  constructor(policy: Policy, versions: readonly string[]) {
+    this.policy = policy;
+    this.#versions = versions;
+  }
+
+  snapshot(): Snapshot {
+    return structuredClone({ now: this.now, tenants: this.tenants, shards: this.shards });
+  }
+
+  apply(action: Action): void {
+    switch (action.type) {
+      case "CreateShard":
+        this.shards.push({
+          name: action.name,
+          version: action.version,
+          phase: "Pending",
+          lastAssignmentChange: this.now,
+        });
+        return;
+      case "Assign":
+        this.#tenant(action.tenant).shard = action.shard;
+        return this.#touch(action.shard);
+      case "Move":
+        this.#tenant(action.tenant).move = { from: action.from, to: action.to };
+        return this.#touch(action.to);
+      case "DrainShard":
+        this.#shard(action.shard).drain = "Consolidation";
+        return;
+      case "CancelDrain":
+        delete this.#shard(action.shard).drain;
+        return;
+      case "StopShard":
+        this.#shard(action.shard).phase = "Stopping";
+        return;
+      case "SetPending":
+      case "MarkWaiting":
+    }
+  }
+
+  happen(happening: Happening): void {
+    switch (happening.kind) {
+      case "add":
+        for (let i = 0; i < happening.count; i++)
+          this.tenants.push({ name: `t${this.#nextTenant++}`, version: happening.version, deleting: false });
+        return;
+      case "delete":
+        return this.#pick(this.tenants, happening.pick, (tenant) => (tenant.deleting = true));
+      case "gone":
+        return this.#pick(
+          this.tenants.filter((t) => t.deleting && !t.move),
+          happening.pick,
+          (tenant) => {
+            if (tenant.shard !== undefined) this.#touch(tenant.shard);
+            this.tenants = this.tenants.filter((other) => other !== tenant);
+          },
+        );
+      case "upgrade":
+        return this.#pick(this.tenants, happening.pick, (tenant) => {
+          const at = this.#versions.indexOf(tenant.version) + 1;
+          tenant.version = this.#versions[at % this.#versions.length] ?? tenant.version;
+          delete tenant.refusedVersion;
+        });
+      case "moveByUser":
+        return this.#pick(this.tenants, happening.pick, (tenant) => this.#moveByUser(tenant));
+      case "drainByUser":
+        return this.#pick(this.shards, happening.pick, (shard) => {
+          if (canDrain(this.snapshot(), this.policy, shard.name).fits) shard.drain = "Requested";
+        });
+      case "moveFails":
+        return this.#pick(
+          this.tenants.filter((t) => t.move),
+          happening.pick,
+          (tenant) => {
+            delete tenant.move;
+            tenant.moveNotBefore = this.now + 30_000;
+          },
+        );
+      case "moveRefused":
+        return this.#pick(
+          this.tenants.filter((t) => t.move && t.move.from !== t.move.to),
+          happening.pick,
+          (tenant) => {
+            const to = this.shards.find((shard) => shard.name === tenant.move?.to);
+            const from = this.shards.find((shard) => shard.name === tenant.move?.from);
+            if (to && from && to.version !== from.version) tenant.refusedVersion = to.version;
+            delete tenant.move;
+          },
+        );
+      case "shard":
+        return this.#pick(
+          this.shards.filter((s) => s.phase !== "Stopping"),
+          happening.pick,
+          (shard) => (shard.phase = happening.to),
+        );
+      case "policy":
+        this.policy = { ...this.policy, ...happening.change };
+        return;
+      case "time":
+        return this.pass(happening.seconds);
+    }
+  }
+
+  /** Lets time pass: shards come up and go, moves end well. */
+  pass(seconds: number): void {
+    this.now += seconds * 1000;
+    for (const tenant of this.tenants) if (tenant.move) this.#endMove(tenant, tenant.move);
+    this.shards = this.shards.filter((shard) => shard.phase !== "Stopping");
+    for (const shard of this.shards) {
+      if (shard.phase === "Pending") shard.phase = "Starting";
+      else if (shard.phase === "Starting") shard.phase = "Ready";
+      if (shard.phase === "Ready" && shard.drain) shard.phase = "Draining";
+      else if (shard.phase === "Draining" && !shard.drain) shard.phase = "Ready";
+    }
+  }
+
+  #endMove(tenant: TenantView, move: { from: string; to: string }): void {
+    const target = this.shards.find((shard) => shard.name === move.to);
+    if (!target || target.phase === "Lost" || target.phase === "Failed" || target.phase === "Stopping") {
+      delete tenant.move;
+      return;
+    }
+    // It waits until its target is up.
+    if (target.phase !== "Ready" && target.phase !== "Draining") return;
+    tenant.shard = move.to;
+    delete tenant.move;
+    this.#touch(move.from);
+    this.#touch(move.to);
+  }
+
+  #moveByUser(tenant: TenantView): void {
+    const target = chooseTarget(this.snapshot(), this.policy, tenant.name);
+    if ("refused" in target || tenant.shard === undefined) return;
+    const to = "shard" in target ? target.shard : target.create;
+    if ("create" in target) {
+      const version = to.replace(/-\d+$/, "");
+      this.apply({ type: "CreateShard", name: to, version, reason: "AllShardsFull", message: "" });
+    }
+    tenant.move = { from: tenant.shard, to };
+    this.#touch(to);
+  }
+
+  #touch(name: string): void {
+    const shard = this.shards.find((candidate) => candidate.name === name);
+    if (shard) shard.lastAssignmentChange = this.now;
+  }
+
+  #tenant(name: string): TenantView {
+    const tenant = this.tenants.find((candidate) => candidate.name === name);
+    if (!tenant) throw new Error(`the plan names tenant ${name}, which there is not`);
+    return tenant;
+  }
+
+  #shard(name: string): ShardView {
+    const shard = this.shards.find((candidate) => candidate.name === name);
+    if (!shard) throw new Error(`the plan names shard ${name}, which there is not`);
+    return shard;
+  }
+
+  #pick<T>(items: T[], pick: number, change: (item: T) => unknown): void {
+    const item = items[pick % Math.max(1, items.length)];
+    if (item !== undefined) change(item);
+  }
+}
