@@ -90,6 +90,7 @@ export class Gateway {
    */
   async start(): Promise<GatewayReady> {
     const { http, https, metrics, readyFile } = this.#config;
+    const certificates = https && (await this.#certificates(https));
     await this.#loadRoutes();
     const urlOf = async (server: Server, scheme: string, at: { host: string; port: number }): Promise<string> => {
       this.#servers.push(server);
@@ -100,9 +101,10 @@ export class Gateway {
       pid: process.pid,
       id: this.id,
       http: await urlOf(createServer(this.#handle, undefined, this.#timeouts), "http", http),
-      https: https
-        ? await urlOf(createServer(this.#handle, await this.#certificates(https), this.#timeouts), "https", https)
-        : null,
+      https:
+        https && certificates
+          ? await urlOf(createServer(this.#handle, certificates, this.#timeouts), "https", https)
+          : null,
       metrics: await urlOf(this.#metricsServer(), "http", metrics),
     };
     this.#feed.start();
@@ -195,6 +197,7 @@ export class Gateway {
       directory: https.certificates,
       authority: https.ca,
       isRouted: (host) => this.#table.lookup(host) !== undefined,
+      onProblem: (host, error) => this.#log.error({ host, problem: messageOf(error) }, "no certificate for this host"),
     });
   }
 

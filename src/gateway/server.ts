@@ -78,13 +78,7 @@ type SniDone = (error: Error | null, context?: SecureContext) => void;
 
 function sniOf(certificates: Certificates): (name: string, done: SniDone) => void {
   return async (name, done) => {
-    let context: SecureContext | undefined;
-    try {
-      context = await certificates.contextFor(name);
-    } catch (error) {
-      done(error as Error);
-      return;
-    }
+    const context = await certificates.contextFor(name);
     // Without a context, the handshake fails with an alert that says so.
     done(null, context);
   };

@@ -34,6 +34,8 @@ export interface CertificateOptions {
   authority: { certificate: string; key: string } | null;
   /** Whether certificates may be minted for it. */
   isRouted(host: string): boolean;
+  /** A host that should have a certificate has none that works. */
+  onProblem(host: string, error: unknown): void;
 }
 
 interface Minted {
@@ -72,10 +74,11 @@ export class Certificates {
     let context: SecureContext | undefined;
     try {
       context = await entry.context;
-    } finally {
-      // Names that lead nowhere are not remembered: anybody can make them up.
-      if (context === undefined && this.#contexts.get(host) === entry) this.#contexts.delete(host);
+    } catch (error) {
+      this.#options.onProblem(host, error);
     }
+    // Names that lead nowhere are not remembered: anybody can make them up.
+    if (context === undefined && this.#contexts.get(host) === entry) this.#contexts.delete(host);
     return context;
   }
 

@@ -219,7 +219,7 @@ export class Bench {
       metrics: { host: "127.0.0.1", port: 0 },
       adminApi: false,
       maxBodyBytes: 1024 * 1024 * 1024,
-      parking: { maxRequests: 100, maxBytes: 1024 * 1024, maxSeconds: 20 },
+      parking: { maxRequests: 1000, maxBytes: 8 * 1024 * 1024, maxSeconds: 20 },
       logLevel: "trace",
     };
   }

@@ -1,0 +1,122 @@
+import { readFile, stat, writeFile } from "node:fs/promises";
+import { afterEach, describe, expect, it } from "vitest";
+import { ask, Bench, eventually, Origin, parked, serving } from "./harness.ts";
+
+let bench: Bench;
+afterEach(() => bench.stop());
+
+describe("the route feed", () => {
+  it("prevents that a gateway which knows nothing yet says that hosts do not exist", async () => {
+    bench = await Bench.start(undefined);
+    const answer = await ask(bench, "a.example");
+    expect(answer.status).toBe(503);
+    expect(answer.headers["retry-after"]).toMatch(/^\d+$/);
+    expect(await bench.metric("feed_connected")).toBe(0);
+    const origin = await bench.origin();
+    bench.controller.routes = [serving("a", origin)];
+    await bench.controller.listen(bench.controller.port);
+    await eventually("it serves", async () => (await ask(bench, "a.example")).status === 200);
+    expect((await ask(bench, "b.example")).status).toBe(404);
+    expect(await bench.metric("feed_connected")).toBe(1);
+  });
+
+  it("prevents that tenants go down with the controller, or with a restart of the gateway while it is down", async () => {
+    bench = await Bench.start([]);
+    const origin = await bench.origin();
+    await bench.controller.update([serving("a", origin)]);
+    await bench.controller.close();
+    await eventually("it is noticed", async () => (await bench.metric("feed_connected")) === 0);
+    expect((await ask(bench, "a.example")).status).toBe(200);
+    await bench.gateway.stop(0);
+    await bench.restart();
+    expect((await ask(bench, "a.example")).status).toBe(200);
+    expect((await ask(bench, "b.example")).status).toBe(503);
+  });
+
+  it("prevents that routes on disk can be read by others, or are half written", async () => {
+    bench = await Bench.start([]);
+    const origin = await bench.origin();
+    await bench.controller.update([serving("a", origin), parked("b")]);
+    await eventually("they are on disk", async () => {
+      const text = await readFile(bench.file("routes.json"), "utf8").catch(() => '{"routes":[]}');
+      const { routes } = JSON.parse(text) as { routes: { tenant: string }[] };
+      return routes.map((route) => route.tenant).join() === "a,b";
+    });
+    expect((await stat(bench.file("routes.json"))).mode & 0o777).toBe(0o600);
+  });
+
+  it("prevents that a broken routes file keeps the gateway from starting", async () => {
+    bench = await Bench.start([]);
+    await bench.gateway.stop(0);
+    await writeFile(bench.file("routes.json"), '{"format": 1, "routes": [{"tenant": 7}]}');
+    await bench.restart();
+    expect(bench.logged.join("")).toContain("routes.0.tenant");
+    await eventually("the controller's word counts", async () => (await ask(bench, "a.example")).status === 404);
+  });
+
+  it("prevents that a controller which counts anew after a restart is not listened to", async () => {
+    bench = await Bench.start([]);
+    const [one, two] = [await bench.origin(), await bench.origin()];
+    for (let i = 0; i < 5; i += 1) await bench.controller.update([serving("a", one), parked("b")]);
+    const { port } = bench.controller;
+    await bench.controller.close();
+    bench.controller.version = 0;
+    bench.controller.routes = [serving("a", two)];
+    bench.controller.acks.length = 0;
+    await bench.controller.listen(port);
+    const ack = await bench.controller.acknowledged(0);
+    expect(ack.version).toBe(0);
+    expect(ack.parks).toEqual({ b: { parked: 0, failed: 0 } });
+    expect((await ask(bench, "a.example")).json.port).toBe(two.port);
+    expect((await ask(bench, "b.example")).status).toBe(404);
+    expect((await bench.controller.update([serving("a", one)])).version).toBe(1);
+  });
+
+  it("prevents that a line which is not as agreed is acted upon", async () => {
+    bench = await Bench.start([]);
+    const origin = await bench.origin();
+    await bench.controller.update([serving("a", origin)]);
+    bench.controller.line({
+      type: "update",
+      version: 99,
+      routes: [{ tenant: "a", hosts: ["a.example"], state: "serving", address: "http://evil/", epoch: 1 }],
+      removed: [],
+    });
+    await eventually("it connects again", () => bench.controller.gateways.length === 2);
+    expect((await ask(bench, "a.example")).status).toBe(200);
+    expect(bench.controller.acks.some((ack) => ack.version === 99)).toBe(false);
+  });
+
+  it("prevents that a token which was replaced locks the gateway out, or that a token is logged", async () => {
+    bench = await Bench.start(undefined);
+    await writeFile(bench.file("token"), "wrong-secret-token");
+    await bench.controller.listen(bench.controller.port);
+    await eventually("it is turned away", () => bench.controller.unauthorized > 0);
+    await writeFile(bench.file("token"), "feed-token-for-tests");
+    await eventually("it is let in", () => bench.controller.connected === 1);
+    expect(bench.logged.join("")).not.toMatch(/wrong-secret-token|feed-token-for-tests/);
+  });
+
+  it("prevents that each run of a gateway goes by the same name", async () => {
+    bench = await Bench.start([], { id: "edge" });
+    const { id } = bench.ready;
+    expect(JSON.parse(await readFile(bench.file("ready.json"), "utf8"))).toEqual({ ...bench.ready });
+    expect(id).toMatch(/^edge-/);
+    expect(bench.controller.gateways).toEqual([id]);
+    expect(bench.controller.acks[0]!.gateway).toBe(id);
+    await bench.gateway.stop(0);
+    await bench.restart({ id: "edge" });
+    expect(bench.ready.id).not.toBe(id);
+  });
+
+  it("prevents that connections to addresses which tenants left stay open", async () => {
+    bench = await Bench.start([]);
+    const old = await new Origin().listen();
+    await bench.controller.update([serving("a", old)]);
+    await ask(bench, "a.example");
+    await bench.controller.update([parked("a")]);
+    // A server closes by itself only when nobody is connected any more.
+    const closed = new Promise((resolve) => old.server.close(resolve));
+    await closed;
+  });
+});

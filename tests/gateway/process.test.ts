@@ -1,0 +1,141 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { readFile, writeFile } from "node:fs/promises";
+import { request as httpRequest } from "node:http";
+import { afterEach, describe, expect, it } from "vitest";
+import type { GatewayReady } from "../../src/gateway/gateway.ts";
+import { ask, Bench, eventually, serving } from "./harness.ts";
+
+let bench: Bench;
+let child: ChildProcess | undefined;
+afterEach(async () => {
+  if (child && child.exitCode === null && child.signalCode === null) {
+    child.kill("SIGKILL");
+    await once(child, "exit");
+  }
+  child = undefined;
+  await bench.stop();
+});
+
+async function spawnGateway(extra: Record<string, unknown> = {}): Promise<{ port: number; errors: () => string }> {
+  await bench.gateway.stop(0);
+  const path = bench.file("gateway.json");
+  await writeFile(
+    path,
+    JSON.stringify({
+      ...bench.config(),
+      readyFile: bench.file("child-ready.json"),
+      logFile: bench.file("child.log"),
+      ...extra,
+    }),
+  );
+  child = spawn(process.execPath, ["src/gateway/main.ts", "--config", path], { stdio: ["ignore", "ignore", "pipe"] });
+  let text = "";
+  child.stderr!.on("data", (chunk) => {
+    text += String(chunk);
+  });
+  const ready = await eventually("the process is ready, or has ended", async () => {
+    if (child!.exitCode !== null) return { http: "http://x:1" };
+    return JSON.parse(
+      await readFile(bench.file("child-ready.json"), "utf8").catch(() => "null"),
+    ) as GatewayReady | null;
+  });
+  return { port: Number(new URL(ready.http).port), errors: () => text };
+}
+
+describe("the gateway's process", () => {
+  it("prevents that a stop breaks off what is in flight", async () => {
+    bench = await Bench.start([]);
+    let finish = (): void => {};
+    const origin = await bench.origin((_request, response) => {
+      finish = () => response.end("{}");
+      polled = true;
+    });
+    let polled = false;
+    bench.controller.routes = [serving("a", origin)];
+    const gateway = await spawnGateway();
+    await eventually("its feed is open", () => bench.controller.gateways.length === 2);
+    const answer = ask(gateway, "a.example");
+    await eventually("it polls", () => polled);
+    child!.kill("SIGTERM");
+    await eventually("new connections are refused", () =>
+      ask(gateway, "a.example", { signal: AbortSignal.timeout(1000) }).then(
+        () => false,
+        (error: NodeJS.ErrnoException) => error.code === "ECONNREFUSED",
+      ),
+    );
+    finish();
+    const { status, headers } = await answer;
+    expect([status, headers.connection]).toEqual([200, "close"]);
+    const [code] = child!.exitCode === null ? ((await once(child!, "exit")) as [number]) : [child!.exitCode];
+    expect(code).toBe(0);
+  }, 30_000);
+
+  it("prevents that a wrong configuration starts, or is refused without saying where", async () => {
+    bench = await Bench.start([]);
+    const { errors } = await spawnGateway({
+      parking: { maxRequests: 0, maxBytes: 2048, maxSeconds: 1 },
+      colour: "blue",
+    });
+    if (child!.exitCode === null) await once(child!, "exit");
+    expect(child!.exitCode).toBe(2);
+    expect(errors()).toMatch(/parking\.maxRequests/);
+    expect(errors()).toMatch(/colour: no such setting/);
+    expect(errors()).not.toContain("    at ");
+  }, 30_000);
+
+  it("prevents that access tokens are logged, at any level", async () => {
+    bench = await Bench.start([]);
+    const origin = await bench.origin();
+    bench.controller.routes = [serving("a", origin)];
+    const gateway = await spawnGateway({ logLevel: "trace" });
+    await eventually(
+      "it serves",
+      async () =>
+        (
+          await ask(gateway, "a.example", {
+            path: "/p?access_token=syt_secret",
+            headers: { Authorization: "Bearer syt_secret" },
+          })
+        ).status === 200,
+    );
+    const log = await eventually("the request is logged", async () => {
+      const text = await readFile(bench.file("child.log"), "utf8");
+      return text.includes('"path":"/p"') && text;
+    });
+    expect(log).not.toContain("syt_secret");
+    expect(log).not.toContain("feed-token-for-tests");
+  }, 30_000);
+});
+
+describe("stopping", () => {
+  it("prevents that long polls end in a reset when their time is up", async () => {
+    bench = await Bench.start([]);
+    let polled = 0;
+    const origin = await bench.origin(() => {
+      polled += 1;
+    });
+    await bench.controller.update([serving("a", origin)]);
+    const answers = [ask(bench, "a.example"), ask(bench, "a.example")];
+    await eventually("they poll", () => polled === 2);
+    await bench.gateway.stop(100);
+    for (const answer of await Promise.all(answers)) {
+      expect(answer.status).toBe(503);
+      expect(answer.headers["retry-after"]).toBeDefined();
+    }
+  });
+
+  it("prevents that idle connections keep the process from stopping", async () => {
+    bench = await Bench.start([]);
+    const origin = await bench.origin();
+    await bench.controller.update([serving("a", origin)]);
+    const { Agent } = await import("node:http");
+    const agent = new Agent({ keepAlive: true });
+    const request = httpRequest({ host: "127.0.0.1", port: bench.port, headers: { host: "a.example" }, agent }).end();
+    const [response] = await once(request, "response");
+    response.resume();
+    await once(response, "end");
+    await bench.gateway.stop(60_000);
+    agent.destroy();
+  });
+});
