@@ -1,3 +1,4 @@
+import type { Server } from "node:http";
 import fastifySwagger from "@fastify/swagger";
 import fastify from "fastify";
 import { createJsonSchemaTransform, createJsonSchemaTransformObject } from "fastify-type-provider-zod";
@@ -36,15 +37,34 @@ const CLOSE_TIMEOUT_MS = 3_000;
 /** Serves the controller's HTTP API. docs/api.md is for its users. */
 export async function startApi(options: ApiOptions): Promise<{ url: string; close(): Promise<void> }> {
   const app = await buildApi(options);
+  const inFlight = countRequests(app.server);
   const url = await app.listen({ host: options.host, port: options.port });
-  return {
-    url,
-    async close() {
-      const cutOff = setTimeout(() => app.server.closeAllConnections(), CLOSE_TIMEOUT_MS);
-      await app.close();
-      clearTimeout(cutOff);
-    },
-  };
+  return { url, close: () => closeGently(app, inFlight) };
+}
+
+/** Calls `onIdle` whenever the last request under way has been answered. */
+function countRequests(server: Server) {
+  const counter = { now: 0, onIdle: () => {} };
+  server.on("request", (_request, response) => {
+    counter.now += 1;
+    response.once("close", () => {
+      counter.now -= 1;
+      if (counter.now === 0) counter.onIdle();
+    });
+  });
+  return counter;
+}
+
+/** Lets what is under way end, for so long as is reasonable. */
+async function closeGently(app: Api, inFlight: ReturnType<typeof countRequests>): Promise<void> {
+  const closeConnections = () => app.server.closeAllConnections();
+  const cutOff = setTimeout(closeConnections, CLOSE_TIMEOUT_MS);
+  const closed = app.close();
+  // A connection on which nothing was ever asked is not idle to Node, and would be waited for.
+  inFlight.onIdle = () => setImmediate(closeConnections);
+  if (inFlight.now === 0) inFlight.onIdle();
+  await closed;
+  clearTimeout(cutOff);
 }
 
 export async function buildApi(options: ApiOptions): Promise<Api> {
