@@ -220,7 +220,8 @@ describe("consolidation", () => {
   });
 
   test("prevents a drain at the threshold, of the last shard, and of what does not fit", () => {
-    expect(planned(snapshot([shard(A), shard(B)], tenantsOn(A, 3), tenantsOn(B, 1)))).toEqual([]);
+    const roomy = { maxTenantsPerShard: 4 };
+    expect(planned(snapshot([shard(A), shard(B)], tenantsOn(A, 3), tenantsOn(B, 1)), roomy)).toEqual([]);
     expect(planned(snapshot([shard(A)], tenantsOn(A, 1)))).toEqual([]);
     const high = { avgShardsLoadRedistributionThreshold: 100 };
     expect(planned(snapshot([shard(A), shard(B)], tenantsOn(A, 3), tenantsOn(B, 1)), high)).toEqual([]);
@@ -268,5 +269,10 @@ describe("empty shards", () => {
 
   test("prevents that an empty shard stays beside one with places", () => {
     expect(planned(snapshot([shard(A), shard(B)], tenantsOn(B, 3)))).toEqual([`stop ${A} Unused`]);
+  });
+
+  test("prevents that the only shard with places goes while its release is in use", () => {
+    const given = snapshot([shard(A, { phase: "Failed" }), shard(B)], tenantsOn(A, 2));
+    expect(planned(given)).toEqual([]);
   });
 });

@@ -7,6 +7,7 @@ import { NOW } from "./builders.ts";
 /** What happens to the world from outside; numbers choose among what is there. */
 export type Happening =
   | { kind: "add"; count: number; version: string }
+  | { kind: "leave"; count: number; pick: number }
   | { kind: "delete" | "gone" | "upgrade" | "moveByUser" | "drainByUser" | "moveFails" | "moveRefused"; pick: number }
   | { kind: "shard"; pick: number; to: "Lost" | "Failed" | "Ready" | "Starting" }
   | { kind: "policy"; change: Partial<Policy> }
@@ -65,6 +66,12 @@ export class Simulator {
       case "add":
         for (let i = 0; i < happening.count; i++)
           this.tenants.push({ name: `t${this.#nextTenant++}`, version: happening.version, deleting: false });
+        return;
+      case "leave":
+        for (let i = 0; i < happening.count; i++) {
+          this.happen({ kind: "delete", pick: happening.pick + 7 * i });
+          this.happen({ kind: "gone", pick: 0 });
+        }
         return;
       case "delete":
         return this.#pick(this.tenants, happening.pick, (tenant) => (tenant.deleting = true));
