@@ -1,0 +1,332 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { Tenant } from "../../src/model/resources.ts";
+import { type ClusterUnderTest, startClusterUnderTest } from "./cli-under-test.ts";
+
+let cluster: ClusterUnderTest;
+beforeEach(async () => {
+  cluster = await startClusterUnderTest();
+  cluster.service.addShard("1.163.2-0");
+  cluster.service.addShard("1.163.2-1");
+});
+afterEach(() => cluster.close());
+
+const running = (name: string) => cluster.service.run(cluster.service.addTenant(name), "1.163.2-0");
+const specOf = (name: string) => cluster.service.tenants.get(name)?.spec;
+
+/** Lets something happen to a tenant a little later, as in a real cluster. */
+const later = (happen: (tenant: Tenant) => void) => (tenant: Tenant) => void setTimeout(() => happen(tenant), 600);
+
+describe("tenant create", () => {
+  test("prevents: options that do not arrive", async () => {
+    const config = await cluster.write("overrides.yaml", "allow_guest_access: true\n");
+    const options = ["--server-name", "a.example:8448", "--synapse-version", "1.157.2", "--config", config];
+    expect(await cluster.cli(["tenant", "create", "clinic-a", ...options])).toMatchInlineSnapshot(`
+      {
+        "code": 0,
+        "stderr": "",
+        "stdout": "tenant clinic-a created; its URL is http://a.example:8448:8008
+      ",
+      }
+    `);
+    expect(specOf("clinic-a")).toEqual({
+      serverName: "a.example:8448",
+      synapseVersion: "1.157.2",
+      config: "allow_guest_access: true\n",
+      reclaimPolicy: "Retain",
+    });
+  });
+
+  test("prevents: --wait that returns before the tenant runs", async () => {
+    cluster.service.onCreate = later((tenant) => cluster.service.run(tenant, "1.163.2-0"));
+    expect(await cluster.cli(["tenant", "create", "clinic-a", "--wait"])).toMatchInlineSnapshot(`
+      {
+        "code": 0,
+        "stderr": "",
+        "stdout": "tenant clinic-a is running at http://clinic-a.localhost:8008
+      ",
+      }
+    `);
+    expect(cluster.service.tenants.get("clinic-a")?.status.phase).toBe("Running");
+  });
+
+  test("prevents: --wait that goes on for a tenant that failed, or hides why", async () => {
+    cluster.service.onCreate = later((tenant) => cluster.service.fail(tenant, "InvalidConfig", "line 1 is not YAML"));
+    expect(await cluster.cli(["tenant", "create", "clinic-a", "--wait"])).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: tenant clinic-a failed: line 1 is not YAML (InvalidConfig)
+      ",
+        "stdout": "",
+      }
+    `);
+  });
+
+  test("prevents: a full cluster taken for a failure, or waited for without an end", async () => {
+    cluster.service.onCreate = ({ status }) => {
+      Object.assign(status, { reason: "MaxShardsReached", message: "all 5 shards of 1.163.2 are full" });
+    };
+    expect(await cluster.cli(["tenant", "create", "clinic-a", "--wait", "--timeout", "1s"])).toMatchInlineSnapshot(`
+      {
+        "code": 4,
+        "stderr": "error: tenant clinic-a: not done within 1 s: clinic-a is Pending: all 5 shards of 1.163.2 are full (MaxShardsReached)
+      ",
+        "stdout": "",
+      }
+    `);
+  });
+
+  test("prevents: broken YAML kept from the tenant, or sent without a word; and its content in the warning", async () => {
+    const broken = await cluster.write("broken.yaml", "a: 1\npassword: [hunter2\nb: 2\n");
+    const list = await cluster.write("list.yaml", "# settings\n- a: 1\n");
+    expect(await cluster.cli(["tenant", "create", "clinic-a", "--config", broken])).toMatchInlineSnapshot(`
+      {
+        "code": 0,
+        "stderr": "warning: DATA/broken.yaml:3:1: not YAML: Flow sequence in block collection must be sufficiently indented and end with a ]; it is sent as it is, and the tenant cannot start with it
+      ",
+        "stdout": "tenant clinic-a created; its URL is http://clinic-a.localhost:8008
+      ",
+      }
+    `);
+    expect(await cluster.cli(["tenant", "create", "clinic-b", "--config", list])).toMatchInlineSnapshot(`
+      {
+        "code": 0,
+        "stderr": "warning: DATA/list.yaml:2:1: not a YAML mapping of settings to values; it is sent as it is, and the tenant cannot start with it
+      ",
+        "stdout": "tenant clinic-b created; its URL is http://clinic-b.localhost:8008
+      ",
+      }
+    `);
+    expect(specOf("clinic-a")?.config).toBe("a: 1\npassword: [hunter2\nb: 2\n");
+  });
+
+  test("prevents: a configuration on stdin ignored", async () => {
+    const { code } = await cluster.cli(["tenant", "create", "clinic-a", "--config", "-"], { stdin: "a: 1\n" });
+    expect([code, specOf("clinic-a")?.config]).toEqual([0, "a: 1\n"]);
+  });
+});
+
+describe("tenant update", () => {
+  test("prevents: a wait that takes the old state for the new one", async () => {
+    running("clinic-a");
+    cluster.service.onUpdate = later((tenant) => cluster.service.run(tenant, "1.163.2-1"));
+    const updated = await cluster.cli(["tenant", "update", "clinic-a", "--synapse-version", "1.157.2", "--wait"]);
+    expect(updated).toMatchInlineSnapshot(`
+      {
+        "code": 0,
+        "stderr": "",
+        "stdout": "tenant clinic-a runs as updated
+      ",
+      }
+    `);
+    expect(cluster.service.tenants.get("clinic-a")).toMatchObject({
+      spec: { synapseVersion: "1.157.2" },
+      status: { observedGeneration: 2 },
+    });
+  });
+
+  test("prevents: an earlier failure taken for a failure of the update", async () => {
+    const tenant = cluster.service.addTenant("clinic-a");
+    cluster.service.fail(tenant, "InvalidConfig", "broken");
+    cluster.service.onUpdate = later(() => cluster.service.run(tenant, "1.163.2-0"));
+    const mended = await cluster.cli(["tenant", "update", "clinic-a", "--config", "-", "--wait"], { stdin: "a: 1" });
+    expect([mended.code, mended.stderr]).toEqual([0, ""]);
+  });
+
+  test("prevents: waiting for a release that the database cannot go to", async () => {
+    running("clinic-a");
+    cluster.service.onUpdate = later(({ status }) => {
+      status.refusedVersion = { version: "1.100.0", reason: "SchemaTooNew", message: "its database has schema 94" };
+    });
+    expect(
+      await cluster.cli(["tenant", "update", "clinic-a", "--synapse-version", "1.100.0", "--wait"]),
+    ).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: tenant clinic-a stays on its present release: its database has schema 94 (SchemaTooNew)
+      ",
+        "stdout": "",
+      }
+    `);
+  });
+
+  test("prevents: an update of nothing", async () => {
+    expect(await cluster.cli(["tenant", "update", "clinic-a"])).toMatchInlineSnapshot(`
+      {
+        "code": 2,
+        "stderr": "error: nothing to change: give --synapse-version, --config, or both
+      ",
+        "stdout": "",
+      }
+    `);
+  });
+});
+
+describe("tenant delete", () => {
+  test("prevents: people not told what becomes of the data", async () => {
+    for (const name of ["a", "b", "c"]) running(name);
+    expect(await cluster.printed("tenant", "delete", "a", "--wait")).toMatchInlineSnapshot(`
+      "
+      deleted tenant a; its database and media are kept (use --purge to remove them)
+      "
+    `);
+    expect(await cluster.printed("tenant", "delete", "b", "--purge")).toMatchInlineSnapshot(`
+      "
+      deleted tenant b; its database and media were removed
+      "
+    `);
+    cluster.service.onDelete = () => {};
+    expect(await cluster.printed("tenant", "delete", "c", "--no-wait")).toMatchInlineSnapshot(`
+      "
+      deleting tenant c; its database and media are kept (use --purge to remove them)
+      "
+    `);
+  });
+
+  test("prevents: one wrong name keeping the others from being deleted", async () => {
+    running("a");
+    running("c");
+    expect(await cluster.cli(["tenant", "delete", "a", "nobody", "c"])).toMatchInlineSnapshot(`
+      {
+        "code": 3,
+        "stderr": "error: there is no tenant nobody
+      ",
+        "stdout": "deleted tenant a; its database and media are kept (use --purge to remove them)
+      deleted tenant c; its database and media are kept (use --purge to remove them)
+      ",
+      }
+    `);
+    expect([...cluster.service.tenants.keys()]).toEqual([]);
+  });
+
+  test("prevents: a deletion that hangs being waited for without an end", async () => {
+    running("a");
+    cluster.service.onDelete = () => {};
+    expect(await cluster.cli(["tenant", "delete", "a", "--timeout", "500ms"])).toMatchInlineSnapshot(`
+      {
+        "code": 4,
+        "stderr": "error: tenant a: not done within 1 s: still Deleting
+      ",
+        "stdout": "",
+      }
+    `);
+  });
+});
+
+describe("tenant move", () => {
+  test("prevents: fields of the JSON added, lost or renamed", async () => {
+    running("clinic-a");
+    const { service } = cluster;
+    service.onMove = (tenant, move) => void setTimeout(() => service.endMove(tenant, move, "Succeeded"), 600);
+    expect(JSON.parse(await cluster.printed("tenant", "move", "clinic-a", "-o", "json"))).toStrictEqual({
+      from: "1.163.2-0",
+      to: "1.163.2-1",
+      blackoutSeconds: 0.412,
+      parkedRequests: 3,
+      failedRequests: 0,
+    });
+    expect(await cluster.printed("tenant", "move", "clinic-a", "--to", "1.163.2-0")).toMatchInlineSnapshot(`
+      "
+      moved tenant clinic-a from 1.163.2-1 to 1.163.2-0: blackout 0.41 s, 3 requests parked, 0 failed
+      "
+    `);
+  });
+
+  test("prevents: a move that was rolled back or refused looking like one that succeeded", async () => {
+    running("clinic-a");
+    cluster.service.onMove = (tenant, move) =>
+      cluster.service.endMove(tenant, move, "RolledBack", "the new shard did not answer");
+    expect(await cluster.cli(["tenant", "move", "clinic-a", "-o", "json"])).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: the move of clinic-a from 1.163.2-0 to 1.163.2-1 was rolled back: the new shard did not answer
+      ",
+        "stdout": "",
+      }
+    `);
+    cluster.service.onMove = (tenant, move) =>
+      cluster.service.endMove(tenant, move, "Refused", "the schema is too new");
+    expect(await cluster.cli(["tenant", "move", "clinic-a"])).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: the move of clinic-a from 1.163.2-0 to 1.163.2-1 was refused: the schema is too new
+      ",
+        "stdout": "",
+      }
+    `);
+  });
+
+  test("prevents: the result of an earlier move given for this one", async () => {
+    running("clinic-a");
+    await cluster.service.moveTenant("clinic-a");
+    cluster.service.onMove = () => {};
+    expect(await cluster.cli(["tenant", "move", "clinic-a", "--timeout", "700ms"])).toMatchInlineSnapshot(`
+      {
+        "code": 4,
+        "stderr": "error: move of clinic-a from 1.163.2-1 to 1.163.2-0: not done within 1 s: Preparing
+      ",
+        "stdout": "",
+      }
+    `);
+  });
+});
+
+describe("tenant register-user", () => {
+  test("prevents: a generated password that nobody learns, or a given one that is printed", async () => {
+    running("clinic-a");
+    const register = ["tenant", "register-user", "clinic-a", "-o", "json", "-u"];
+    const made = JSON.parse(await cluster.printed(...register, "alice")) as { userId: string; password: string };
+    expect(made).toEqual({ userId: "@alice:clinic-a.localhost", password: expect.stringMatching(/^[\w-]{20}$/) });
+    const file = await cluster.write("password", "from file \nsecond line");
+    expect(JSON.parse(await cluster.printed(...register, "bob", "--password-file", file, "--admin"))).toEqual({
+      userId: "@bob:clinic-a.localhost",
+    });
+    const piped = await cluster.cli([...register, "carol", "--password-file", "-"], { stdin: "from stdin\n" });
+    expect(piped.stdout).not.toContain("from stdin");
+    await cluster.printed(...register, "dave", "-p", "argument");
+    expect(cluster.service.users.map(({ request }) => request)).toEqual([
+      { username: "alice", password: made.password, admin: false },
+      { username: "bob", password: "from file ", admin: true },
+      { username: "carol", password: "from stdin", admin: false },
+      { username: "dave", password: "argument", admin: false },
+    ]);
+  });
+
+  test("prevents: a user without a password, or with two", async () => {
+    running("clinic-a");
+    const register = ["tenant", "register-user", "clinic-a", "-u", "alice"];
+    expect(await cluster.cli([...register, "--password-file", "-"])).toMatchInlineSnapshot(`
+      {
+        "code": 2,
+        "stderr": "error: the password is empty
+      ",
+        "stdout": "",
+      }
+    `);
+    expect(await cluster.cli([...register, "--password-file", "-", "-p", "x"])).toMatchInlineSnapshot(`
+      {
+        "code": 2,
+        "stderr": "error: give --password or --password-file, not both
+      ",
+        "stdout": "",
+      }
+    `);
+    expect(cluster.service.users).toEqual([]);
+  });
+});
+
+test("prevents: a drain that is not asked for, or whose end is not awaited", async () => {
+  running("clinic-a");
+  setTimeout(() => void cluster.service.shards.delete("1.163.2-0"), 1500);
+  expect(await cluster.printed("shard", "drain", "1.163.2-0", "--wait")).toMatchInlineSnapshot(`
+    "
+    drained shard 1.163.2-0: 1 tenant moved, and it is stopped
+    "
+  `);
+  expect(await cluster.printed("shard", "drain", "1.163.2-1")).toMatchInlineSnapshot(`
+    "
+    draining shard 1.163.2-1: 0 tenants to move
+    "
+  `);
+  expect(cluster.service.shards.get("1.163.2-1")?.spec.drain).toBe("Requested");
+  await vi.waitFor(() => expect(cluster.service.shards.has("1.163.2-0")).toBe(false));
+});

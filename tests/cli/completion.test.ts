@@ -1,0 +1,75 @@
+import { execFile } from "node:child_process";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { reference, REFERENCE_FILE } from "../../src/cli/reference.ts";
+import { runCli } from "./cli-under-test.ts";
+
+const run = promisify(execFile);
+
+let directory: string;
+beforeEach(async () => void (directory = await mkdtemp(join(tmpdir(), "shards-completion-"))));
+afterEach(() => rm(directory, { recursive: true, force: true }));
+
+test("prevents: a completion that bash does not take, or that offers the wrong words", async () => {
+  const { code, stdout } = await runCli(["completion", "bash"]);
+  expect(code).toBe(0);
+  const script = join(directory, "completion.bash");
+  await writeFile(script, stdout);
+  // What bash does at TAB: it sets the words and calls the function registered for the command.
+  const ask = `source ${script}
+    for line in "$@"; do
+      read -ra COMP_WORDS <<< "\${line%|}"
+      [[ "$line" == *" |" ]] && COMP_WORDS+=("")
+      COMP_CWORD=$((\${#COMP_WORDS[@]} - 1))
+      function_of=$(complete -p synapse-shards | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+      "$function_of"
+      echo "$line → \${COMPREPLY[*]}"
+    done`;
+  const lines = [
+    "synapse-shards ten|",
+    "synapse-shards tenant |",
+    "synapse-shards tenant re|",
+    "synapse-shards -o json shard d|",
+    "synapse-shards --data /tmp tenants l|",
+    "synapse-shards tenant create clinic-a --sy|",
+    "synapse-shards tenant list -o |",
+    "synapse-shards tenant list --output y|",
+    "synapse-shards completion |",
+    "synapse-shards tenant get status --sh|",
+    "synapse-shards status |",
+  ];
+  const answer = await run("bash", ["--norc", "-uc", ask, "bash", ...lines]);
+  expect(answer.stderr).toBe("");
+  expect(answer.stdout).toMatchInlineSnapshot(`
+    "synapse-shards ten| → tenant tenants
+    synapse-shards tenant | → create update delete rm list ls get describe move logs register-user
+    synapse-shards tenant re| → register-user
+    synapse-shards -o json shard d| → drain
+    synapse-shards --data /tmp tenants l| → list ls logs
+    synapse-shards tenant create clinic-a --sy| → --synapse-version
+    synapse-shards tenant list -o | → table json yaml
+    synapse-shards tenant list --output y| → yaml
+    synapse-shards completion | → bash zsh fish
+    synapse-shards tenant get status --sh| → --show-config
+    synapse-shards status | → 
+    "
+  `);
+});
+
+test("prevents: completions for zsh and fish that lack commands or leave quotes open", async () => {
+  const zsh = (await runCli(["completion", "zsh"])).stdout;
+  expect(zsh).toMatch(/^autoload -U \+X bashcompinit && bashcompinit\n/);
+  const fish = (await runCli(["completion", "fish"])).stdout;
+  for (const line of fish.trim().split("\n")) {
+    expect([line, line.replaceAll("\\'", "").split("'").length % 2]).toEqual([line, 1]);
+  }
+  expect(fish).toContain(" -a register-user -d ");
+  expect(fish).toContain("-l synapse-version -r -F -d ");
+});
+
+test("prevents: a reference that is not that of the commands; `node src/cli/reference.ts` writes it anew", async () => {
+  expect(await readFile(REFERENCE_FILE, "utf8")).toBe(reference());
+});

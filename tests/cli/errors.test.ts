@@ -1,0 +1,293 @@
+import { once } from "node:events";
+import { rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { flatten, treeOf } from "../../src/cli/command-tree.ts";
+import { buildProgram } from "../../src/cli/program.ts";
+import { type ClusterUnderTest, runCli, startCli, startClusterUnderTest } from "./cli-under-test.ts";
+
+let cluster: ClusterUnderTest;
+beforeEach(async () => void (cluster = await startClusterUnderTest()));
+afterEach(() => cluster.close());
+
+const EVENT = { type: "Normal", reason: "Moved", object: "Tenant/clinic-a", message: "moved" } as const;
+
+describe("finding the cluster", () => {
+  test("prevents: a stack instead of what to do, where no cluster runs", async () => {
+    expect(await runCli(["tenant", "list", "--data", "/nowhere"])).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: no cluster runs with data directory /nowhere: start one with \`synapse-shards up\`
+      ",
+        "stdout": "",
+      }
+    `);
+    expect(await runCli(["tenant", "list"], { env: { SYNAPSE_SHARDS_DATA: "/nowhere/else" } })).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: no cluster runs with data directory /nowhere/else: start one with \`synapse-shards up\`
+      ",
+        "stdout": "",
+      }
+    `);
+  });
+
+  test("prevents: a cluster that has ended, or does not answer, told apart by nobody", async () => {
+    await cluster.api.close();
+    expect(await cluster.cli(["status"])).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: the controller does not answer at API (ECONNREFUSED); if this lasts, stop the cluster and start it again with \`synapse-shards up\`
+      ",
+        "stdout": "",
+      }
+    `);
+    // No process has a number as high as this.
+    const file = { apiUrl: cluster.api.url, tokenFile: "api-token", pid: 2 ** 30 };
+    await cluster.write("cluster.json", JSON.stringify(file));
+    expect(await cluster.cli(["status"])).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: the cluster with data directory DATA has ended: start it with \`synapse-shards up\`
+      ",
+        "stdout": "",
+      }
+    `);
+  });
+
+  test("prevents: damaged files read as something", async () => {
+    await cluster.write("cluster.json", '{"apiUrl": 7}');
+    expect(await cluster.cli(["status"])).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: DATA/cluster.json is damaged: stop the cluster and start it again with \`synapse-shards up\`
+      ",
+        "stdout": "",
+      }
+    `);
+    await cluster.write("cluster.json", JSON.stringify({ apiUrl: cluster.api.url, tokenFile: "api-token" }));
+    await rm(join(cluster.data, "api-token"));
+    expect(await cluster.cli(["status"])).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: cannot read the API token DATA/api-token: ENOENT: no such file or directory, open 'DATA/api-token'
+      ",
+        "stdout": "",
+      }
+    `);
+  });
+
+  test("prevents: --server and --token-file not working without a data directory", async () => {
+    cluster.service.addTenant("clinic-a");
+    const { url } = cluster.api;
+    const token = join(cluster.data, "api-token");
+    const listed = await runCli(["tenant", "list", "-o", "json", "--server", `${url}/`, "--token-file", token]);
+    expect(JSON.parse(listed.stdout)).toMatchObject([{ name: "clinic-a" }]);
+    expect(await runCli(["tenant", "list", "--server", url])).toMatchInlineSnapshot(`
+      {
+        "code": 2,
+        "stderr": "error: --server needs --token-file FILE too
+      ",
+        "stdout": "",
+      }
+    `);
+    expect(await runCli(["tenant", "list", "--server", "ftp://x", "--token-file", token])).toMatchInlineSnapshot(`
+      {
+        "code": 2,
+        "stderr": "error: --server must be a URL such as http://127.0.0.1:8010, but ftp://x was given
+      ",
+        "stdout": "",
+      }
+    `);
+    const wrong = await cluster.write("wrong", "not the token");
+    expect(await runCli(["tenant", "list", "--server", url, "--token-file", wrong])).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: the header \`Authorization: Bearer TOKEN\` is missing
+      ",
+        "stdout": "",
+      }
+    `);
+  });
+});
+
+describe("exit codes", () => {
+  test("prevents: scripts that cannot tell what went wrong", async () => {
+    const { service } = cluster;
+    service.addTenant("clinic-a");
+    const codeOf = async (...args: string[]) => (await cluster.cli(args)).code;
+    expect(await codeOf("tenant", "get", "clinic-a")).toBe(0);
+    expect(await codeOf("tenant", "create", "clinic-a")).toBe(1);
+    expect(await codeOf("tenant", "create", "clinic_a")).toBe(1);
+    expect(await codeOf("tenant", "get", "nobody")).toBe(3);
+    expect(await codeOf("shard", "drain", "nothing")).toBe(3);
+    for (const wrong of [
+      ["tenant", "bogus"],
+      ["tenant", "get"],
+      ["tenant", "get", "a", "b"],
+      ["tenant", "list", "--bogus"],
+      ["tenant", "list", "-o", "xml"],
+      ["tenant", "create", "x", "--timeout", "soon"],
+      ["tenant", "create", "x", "--config", "/nowhere.yaml"],
+      ["tenant", "logs", "x", "--tail", "-1"],
+      ["events", "--for", "clinic-a"],
+      ["completion", "tcsh"],
+    ]) {
+      expect([wrong, await codeOf(...wrong)]).toEqual([wrong, 2]);
+    }
+  });
+
+  test("prevents: a stack shown for a bug unasked, or not at all", async () => {
+    cluster.service.status = async () => ({ imageTags: "none" }) as never;
+    const { code, stderr } = await cluster.cli(["status"]);
+    expect([code, stderr.split("\n").length]).toEqual([1, 2]);
+    expect(stderr).toMatch(/^error: .*this is a bug; DEBUG=1 shows where/);
+    expect((await cluster.cli(["status"], { env: { DEBUG: "1" } })).stderr).toContain("status.ts");
+  });
+
+  test("prevents: Ctrl-C that leaves a following command running, or without its code", async () => {
+    const child = startCli(["events", "--follow", "-o", "json", "--data", cluster.data]);
+    cluster.service.addEvent(EVENT);
+    const [chunk] = (await once(child.stdout!, "data")) as [Buffer];
+    expect(JSON.parse(chunk.toString())).toMatchObject(EVENT);
+    child.kill("SIGINT");
+    expect(await once(child, "exit")).toEqual([130, null]);
+    await vi.waitFor(() => expect(cluster.service.openStreams).toBe(0), 10_000);
+  });
+});
+
+describe("following", () => {
+  test("prevents: a follower that hangs when the cluster ends", async () => {
+    cluster.service.addTenant("clinic-a");
+    const child = startCli(["tenant", "logs", "clinic-a", "-f", "--tail", "1", "--data", cluster.data]);
+    const [chunk] = (await once(child.stdout!, "data")) as [Buffer];
+    expect(chunk.toString()).toBe("third line\n");
+    await cluster.api.close();
+    expect(await once(child, "exit")).toEqual([0, null]);
+  });
+
+  test("prevents: a reader that has seen enough (… | head) causing an error", async () => {
+    cluster.service.addTenant("clinic-a");
+    cluster.service.tenantLog = async function* () {
+      for (let n = 0; n < 100_000; n += 1) yield `line ${n}`;
+    };
+    const child = startCli(["tenant", "logs", "clinic-a", "--data", cluster.data]);
+    let stderr = "";
+    child.stderr?.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+    await once(child.stdout!, "data");
+    child.stdout?.destroy();
+    expect(await once(child, "exit")).toEqual([0, null]);
+    expect(stderr).toBe("");
+  });
+
+  test("prevents: a wait that ends because the controller is replaced", async () => {
+    const tenant = cluster.service.addTenant("clinic-a", { phase: "Starting" });
+    cluster.service.onUpdate = () => {};
+    let polls = 0;
+    // In front of the API: cuts the first poll off, as a killed controller does, and hands on the rest.
+    const front = createServer(async (request, response) => {
+      if (request.method === "GET" && (polls += 1) === 1) return void request.socket.destroy();
+      if (polls === 3) cluster.service.run(tenant, "1.163.2-0");
+      const { method = "", url = "" } = request;
+      const body = method === "GET" ? {} : { body: await text(request) };
+      const answer = await cluster.api.request(url, { method, ...body });
+      response.writeHead(answer.status).end(await answer.text());
+    });
+    front.listen(0, "127.0.0.1");
+    await once(front, "listening");
+    const apiUrl = `http://127.0.0.1:${(front.address() as AddressInfo).port}`;
+    await cluster.write("cluster.json", JSON.stringify({ apiUrl, tokenFile: "api-token" }));
+    const { code, stderr } = await cluster.cli(["tenant", "update", "clinic-a", "--config", "-", "--wait"], {
+      stdin: "a: 1",
+    });
+    front.close();
+    expect([code, stderr, polls]).toEqual([0, "", 3]);
+  });
+});
+
+describe("help", () => {
+  test("prevents: a command without help, words or examples of its options", async () => {
+    const program = buildProgram();
+    const nodes = flatten(treeOf(program));
+    expect(nodes.map(({ paths }) => paths[0]?.join(" "))).toMatchInlineSnapshot(`
+      [
+        "",
+        "up",
+        "tenant",
+        "tenant create",
+        "tenant update",
+        "tenant delete",
+        "tenant list",
+        "tenant get",
+        "tenant describe",
+        "tenant move",
+        "tenant logs",
+        "tenant register-user",
+        "shard",
+        "shard list",
+        "shard get",
+        "shard drain",
+        "shard logs",
+        "status",
+        "events",
+        "completion",
+        "version",
+      ]
+    `);
+    for (const { command } of nodes) {
+      expect([command.name(), command.description()]).toEqual([command.name(), expect.stringMatching(/^[A-Za-z].{9}/)]);
+      for (const option of command.options)
+        expect([option.flags, option.description]).toEqual([option.flags, expect.stringMatching(/.{8}/)]);
+      for (const argument of command.registeredArguments) expect(argument.description).not.toBe("");
+      expect(command.helpInformation()).toContain("--output <format>");
+    }
+  });
+
+  test("prevents: help on stderr, or with an error's exit code", async () => {
+    const help = await runCli(["tenant", "create", "--help"]);
+    expect([help.code, help.stderr]).toEqual([0, ""]);
+    expect(help.stdout).toMatchInlineSnapshot(`
+      "Usage: synapse-shards tenant create [options] <name>
+
+      create a tenant
+
+      Arguments:
+        name                         name of the tenant: 1 to 63 of a-z, 0-9 and "-"
+
+      Options:
+        --server-name <name>         its Matrix server name, which can never be
+                                     changed (default: NAME.<baseDomain>)
+        --synapse-version <version>  its release of Synapse, e.g. 1.163.2 (default:
+                                     the cluster's)
+        --config <file>              settings of its own for homeserver.yaml, as YAML
+                                     (-: stdin)
+        --wait                       wait until it runs
+        --timeout <duration>         give up waiting after so long, e.g. 90s, 5m, 1h
+                                     (default: 5m)
+        -h, --help                   display help for command
+
+      Global Options:
+        --version                    print the version of this program
+        -o, --output <format>        how to print (choices: "table", "json", "yaml",
+                                     default: "table")
+        --data <dir>                 the cluster's data directory (default:
+                                     $SYNAPSE_SHARDS_DATA, else data in the checkout)
+        --server <url>               the controller's API, instead of looking it up in
+                                     the data directory
+        --token-file <file>          file with the API's token, for --server
+      "
+    `);
+    expect((await runCli(["--help"])).stdout).toContain("Exit codes:");
+    expect(await runCli(["--version"])).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) });
+  });
+
+  test("prevents: version failing where no cluster runs", async () => {
+    expect(JSON.parse((await runCli(["version", "-o", "json", "--data", "/nowhere"])).stdout)).toMatchObject({
+      server: null,
+    });
+    expect(JSON.parse(await cluster.printed("version", "-o", "json"))).toMatchObject({ server: "0.1.0" });
+  });
+});
