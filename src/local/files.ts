@@ -1,5 +1,17 @@
 import { randomBytes } from "node:crypto";
-import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, statSync, writeSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { dirname } from "node:path";
 
 /** A log is begun anew at a start once it is larger; the one before is kept as FILE.1. */
 const LOG_KEPT_BYTES = 5 * 1024 * 1024;
@@ -37,4 +49,12 @@ export function ensureSecret(file: string, bytes = 32): string {
   const secret = randomBytes(bytes).toString("base64url");
   writeAtomically(file, secret);
   return secret;
+}
+
+/** Makes a directory, and those above it that are missing, with this mode whatever the umask is. */
+export function makeDirectory(path: string, mode: number): void {
+  if (existsSync(path)) return;
+  makeDirectory(dirname(path), mode);
+  mkdirSync(path);
+  chmodSync(path, mode);
 }

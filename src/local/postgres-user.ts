@@ -1,16 +1,8 @@
 import { createHash } from "node:crypto";
-import {
-  chownSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readFileSync,
-  realpathSync,
-  statSync,
-  symlinkSync,
-} from "node:fs";
+import { chownSync, existsSync, lstatSync, readFileSync, realpathSync, statSync, symlinkSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { UserError } from "../model/errors.ts";
+import { makeDirectory } from "./files.ts";
 
 /** Where root's databases go when the cluster's own directory is one that PostgreSQL's user cannot reach. */
 const ROOT_FALLBACK = "/var/lib/synapse-shards";
@@ -49,12 +41,12 @@ export function chooseUser(
 export function placeForData(wished: string, user: RunAs | undefined, onProgress: (step: string) => void): string {
   const path = resolve(wished);
   if (lstatSync(path, { throwIfNoEntry: false })) return realpathSync(path);
-  mkdirSync(dirname(path), { recursive: true, mode: user ? 0o711 : 0o700 });
+  makeDirectory(dirname(path), user ? 0o711 : 0o700);
   const obstacle = user && firstClosed(dirname(path), user);
   if (!user || obstacle === undefined) return path;
   const other = join(ROOT_FALLBACK, createHash("sha256").update(path).digest("hex").slice(0, 12), "postgres");
-  mkdirSync(dirname(other), { recursive: true, mode: 0o711 });
-  mkdirSync(other, { mode: 0o700, recursive: true });
+  makeDirectory(dirname(other), 0o711);
+  makeDirectory(other, 0o700);
   chownSync(other, user.uid, user.gid);
   symlinkSync(other, path);
   onProgress(`the user ${user.name} cannot enter ${obstacle}: databases are kept in ${other}`);

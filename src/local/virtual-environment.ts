@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { messageOf, UserError } from "../model/errors.ts";
+import { makeDirectory } from "./files.ts";
 import { waitForLock } from "./lock.ts";
 import { explainPipFailure } from "./pip-failure.ts";
 import { findPython, pythonEnvironment, type Python } from "./python.ts";
@@ -47,12 +48,15 @@ export async function ensureVirtualEnvironment(
   const python = join(spec.directory, "bin/python");
   const done = await readStamp(spec);
   if (done) return { python, facts: done.facts };
-  await mkdir(dirname(spec.directory), { recursive: true, mode: 0o755 }).catch((error: unknown) => {
+  try {
+    makeDirectory(dirname(spec.directory), 0o755);
+  } catch (error) {
+    const where = dirname(spec.directory);
     throw new UserError(
       "Environment",
-      `cannot make the directory ${dirname(spec.directory)}: ${messageOf(error)}; name another one in SYNAPSE_SHARDS_CACHE`,
+      `cannot make the directory ${where}: ${messageOf(error)}; name another one in SYNAPSE_SHARDS_CACHE`,
     );
-  });
+  }
   const onWait = (pid?: number) =>
     progress.onProgress?.(`another process${pid ? ` (${pid})` : ""} installs ${spec.title}; waiting for it`);
   const lock = await waitForLock(`${spec.directory}.lock`, { signal: progress.signal, onWait });
@@ -85,7 +89,7 @@ async function install(spec: EnvironmentSpec, progress: Progress): Promise<unkno
     spec.stamp !== undefined || (existsSync(stampFile(spec)) && existsSync(join(spec.directory, "bin/python")));
   if (!keep) await rm(spec.directory, { recursive: true, force: true });
   if (!existsSync(join(spec.directory, "bin/python"))) {
-    await mkdir(spec.directory, { mode: 0o755 });
+    makeDirectory(spec.directory, 0o755);
     await writeFile(begunFile(spec), "");
     progress.onProgress?.(`making a virtual environment for ${spec.title}`);
     const more = base.pip === "own" ? ["--without-pip"] : [];

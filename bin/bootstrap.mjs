@@ -1,0 +1,174 @@
+import { spawn, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const MODULES = join(ROOT, "node_modules");
+const STAMP = join(MODULES, ".synapse-shards-lock-hash");
+const INSTALL_LOCK = join(ROOT, ".npm-install.lock");
+/** TypeScript is run as it is, which older ones cannot. */
+const NODE_MAJOR = 24;
+/** An installation takes a minute or two on a slow line; a lock older than this has lost its owner. */
+const LOCK_STALE_MS = 15 * 60_000;
+
+/** Installs the npm packages if package-lock.json is not the one they were installed from. Ends the process if that fails. */
+export function ensureDependencies() {
+  if (current()) return;
+  lockInstallation();
+  let problem;
+  try {
+    if (!current()) install();
+  } catch (error) {
+    problem = error.message;
+  } finally {
+    rmSync(INSTALL_LOCK, { recursive: true, force: true });
+  }
+  if (problem) fail(problem);
+}
+
+function current() {
+  try {
+    return readFileSync(STAMP, "utf8") === lockHash();
+  } catch {
+    return false;
+  }
+}
+
+function lockHash() {
+  const hash = createHash("sha256");
+  // The Node binary is a package too, and depends on the machine.
+  return hash
+    .update(readFileSync(join(ROOT, "package-lock.json")))
+    .update(`${process.platform}-${process.arch}`)
+    .digest("hex");
+}
+
+function install() {
+  process.stderr.write("Installing npm packages (once, about a minute) …\n");
+  const startedAt = Date.now();
+  const npm = npmCommand();
+  const { status, error, stdout, stderr } = spawnSync(
+    npm[0],
+    [...npm.slice(1), "ci", "--include=dev", "--no-audit", "--no-fund"],
+    {
+      cwd: ROOT,
+      encoding: "utf8",
+      maxBuffer: 64 * 1024 * 1024,
+      // Called by npm, we inherit settings that were meant for that call, such as --prefix or --global.
+      env: Object.fromEntries(
+        Object.entries(process.env).filter(
+          ([name]) => !/^npm_/i.test(name) || /registry|proxy|cafile|userconfig/i.test(name),
+        ),
+      ),
+    },
+  );
+  if (error || status !== 0) {
+    process.stderr.write(`${stdout ?? ""}${stderr ?? ""}`);
+    throw new Error(
+      `\`npm ci\` failed (${error ? error.message : `exit code ${status}`}); mend what it says above and start again`,
+    );
+  }
+  linkCommand();
+  writeFileSync(STAMP, lockHash());
+  process.stderr.write(`Installed npm packages (${Math.round((Date.now() - startedAt) / 1000)} s)\n`);
+}
+
+/** npm does not link a package's own command into its own node_modules; with the link, `npx synapse-shards` needs no detour. */
+function linkCommand() {
+  const link = join(MODULES, ".bin/synapse-shards");
+  rmSync(link, { force: true });
+  mkdirSync(dirname(link), { recursive: true });
+  symlinkSync("../../bin/synapse-shards.mjs", link);
+}
+
+/** The npm that called us, else the one on the path. */
+function npmCommand() {
+  const caller = process.env.npm_execpath;
+  return caller && /npm-cli\.js$/.test(caller) ? [process.execPath, caller] : ["npm"];
+}
+
+/** Two installations at once would delete each other's files. */
+function lockInstallation() {
+  const owner = join(INSTALL_LOCK, "pid");
+  for (let said = false; ;) {
+    try {
+      mkdirSync(INSTALL_LOCK);
+      writeFileSync(owner, String(process.pid));
+      return;
+    } catch (error) {
+      if (error.code !== "EEXIST") fail(`cannot install npm packages in ${ROOT}: ${error.message}`);
+    }
+    if (isStale(owner)) {
+      rmSync(INSTALL_LOCK, { recursive: true, force: true });
+      continue;
+    }
+    if (!said) process.stderr.write("Another process installs the npm packages; waiting for it …\n");
+    said = true;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+  }
+}
+
+function isStale(owner) {
+  let age;
+  try {
+    age = Date.now() - statSync(INSTALL_LOCK).mtimeMs;
+  } catch {
+    return false; // Gone meanwhile: the next try gets it.
+  }
+  let pid;
+  try {
+    pid = Number(readFileSync(owner, "utf8"));
+  } catch {
+    pid = 0;
+  }
+  // It has been made and its owner not been noted yet, or never will be.
+  if (!pid) return age > 5_000;
+  return age > LOCK_STALE_MS || !lives(pid);
+}
+
+function lives(pid) {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error.code === "EPERM";
+  }
+}
+
+/** This process's Node if it is new enough, else the one that came as an npm package. Ends the process if there is none. */
+export function node24() {
+  if (Number(process.versions.node.split(".")[0]) >= NODE_MAJOR) return process.execPath;
+  const binary = join(MODULES, `node-${process.platform}-${process.arch}`, "bin/node");
+  if (existsSync(binary)) return binary;
+  return fail(
+    `Node ${NODE_MAJOR} or newer is needed, this is ${process.version}, and there is no packaged one for ${process.platform}-${process.arch}: install Node ${NODE_MAJOR} and run this with it`,
+  );
+}
+
+/** Runs a program to its end with Node 24, in this process if it is one. Signals and the exit code are passed on. */
+export async function runWithNode24(program, args) {
+  const node = node24();
+  if (node === process.execPath) {
+    process.argv = [node, program, ...args];
+    await import(pathToFileURL(program).href);
+    return;
+  }
+  // The channel tells the program when this process has been killed.
+  const child = spawn(node, [program, ...args], { stdio: ["inherit", "inherit", "inherit", "ipc"] });
+  // The terminal sends Ctrl-C to both; the program counts signals in quick succession as one.
+  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(name, () => child.kill(name));
+  child.on("error", (error) => fail(`cannot run ${node}: ${error.message}`));
+  child.on("exit", (code, signal) => {
+    if (signal === null) process.exit(code);
+    // Ended by a signal: so do we, for whoever looks at how.
+    process.removeAllListeners(signal);
+    process.kill(process.pid, signal);
+  });
+}
+
+function fail(message) {
+  process.stderr.write(`error: ${message}\n`);
+  process.exit(1);
+}

@@ -1,0 +1,7 @@
+#!/usr/bin/env node
+// Runs on any Node from 18 on: brings the npm packages up to date, finds a Node that the project runs on, and hands over.
+import { ensureDependencies, ROOT, runWithNode24 } from "./bootstrap.mjs";
+import { join } from "node:path";
+
+ensureDependencies();
+await runWithNode24(join(ROOT, "src/cli/main.ts"), process.argv.slice(2));
