@@ -108,10 +108,12 @@ def _track_triggers(running: Running) -> None:
     """Synapse registers triggers for the end of the process and never removes some of them: a leak per start."""
     clock = running.hs.get_clock()
     original = clock.add_system_event_trigger
+    # Only the list: delayed calls outlive their tenant by minutes and hold its clock, which must not hold the tenant.
+    triggers = running.triggers
 
     def add(*args: Any, **kwargs: Any) -> Any:
         trigger = original(*args, **kwargs)
-        running.triggers.append(trigger)
+        triggers.append(trigger)
         return trigger
 
     clock.add_system_event_trigger = add

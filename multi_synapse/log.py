@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from twisted.internet.defer import CancelledError
+
 _FILE_BYTES = 10 * 1024 * 1024
 _FILES = 5
 
@@ -30,6 +32,12 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Background processes that end because their tenant stops say so as an error, one each."""
+    cancelled = record.exc_info is not None and isinstance(record.exc_info, tuple) and record.exc_info[0] is CancelledError
+    return not (cancelled and record.name == "synapse.metrics.background_process_metrics")
+
+
 def set_up_logging(level: str, file: Path | None) -> None:
     """Sends everything to a rotating file, or to stderr. Call it before any tenant exists."""
     from synapse.config.logger import one_time_logging_setup
@@ -43,12 +51,15 @@ def set_up_logging(level: str, file: Path | None) -> None:
         handler = RotatingFileHandler(file, maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8")
         file.chmod(0o600)
     handler.setFormatter(JsonLines())
+    handler.addFilter(_is_news)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     # At DEBUG these print SQL with its values, and so secrets.
     for name in ("synapse.storage.SQL", "synapse.storage.txn"):
         logging.getLogger(name).setLevel(logging.INFO)
+    # A greeting of many lines at WARNING for each tenant that starts.
+    logging.getLogger("synapse.config.logger").setLevel(logging.ERROR)
 
 
 def _known(value: object) -> str | None:
