@@ -26,7 +26,7 @@ export function tenantDatabaseName(tenant: string): string {
 
 /** The template database of a Synapse release. @throws UserError InvalidInput */
 export function templateDatabaseName(version: string): string {
-  if (!/^\d{1,4}(\.\d{1,4}){1,3}$/.test(version))
+  if (!/^\d{1,4}(\.\d{1,4}){1,3}(rc\d{1,3})?$/.test(version))
     throw new UserError("InvalidInput", `${JSON.stringify(version)} is not a Synapse release such as 1.163.2`);
   return `synapse_template_${version.replaceAll(".", "_")}`;
 }

@@ -1,55 +1,50 @@
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { withConnection } from "../../src/database/connection.ts";
 import { Preparer } from "../../src/database/preparer.ts";
 import { describeDatabase, provisionTenantDatabase } from "../../src/database/tenant-database.ts";
 import { ensureTemplate } from "../../src/database/template.ts";
-import { startPostgres, type TestServer } from "./postgres-server.ts";
+import { ensureSynapse } from "../../src/local/toolchain.ts";
+import { startTestServer, type TestServer } from "./postgres-server.ts";
 
 const VERSION = "1.163.2";
 const ROOT = join(import.meta.dirname, "../..");
-const CACHE = process.env.SYNAPSE_SHARDS_CACHE ?? "/var/cache/synapse-shards";
-const PYTHON = join(CACHE, `synapse-${VERSION}/bin/python`);
 
 let server: TestServer;
 beforeAll(async () => {
-  server = await startPostgres();
+  server = await startTestServer();
 }, 60_000);
 afterAll(() => server?.stop());
 
-test.skipIf(!existsSync(PYTHON))(
-  "prevents that a tenant made from a real release's template has an incomplete schema, or one that it does not own",
-  async () => {
-    const { admin } = server;
-    const preparer = await Preparer.start({ python: PYTHON, env: { PYTHONPATH: ROOT }, cwd: ROOT });
-    try {
-      expect(preparer.facts.synapseVersion).toBe(VERSION);
-      await ensureTemplate(admin, VERSION, async (database) => void (await preparer.template(database)));
-    } finally {
-      await preparer.close();
-    }
-    const password = "of-clinic-a";
-    await provisionTenantDatabase(admin, { name: "clinic-a", password, version: VERSION });
-    const login = { ...admin, user: "tenant_clinic_a", password, database: "tenant_clinic_a" };
-    expect(await describeDatabase(login)).toEqual({
-      exists: true,
-      schemaVersion: preparer.facts.schemaVersion,
-      schemaCompatVersion: preparer.facts.schemaCompatVersion,
-      epoch: 0,
-    });
-    await withConnection(login, login.database, async (client) => {
-      const { rows: foreign } = await client.query(
-        `SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+test("prevents that a tenant made from a real release's template has an incomplete schema, or one that it does not own", async () => {
+  const { admin } = server;
+  const { python } = await ensureSynapse(VERSION);
+  const preparer = await Preparer.start({ python, env: { PYTHONPATH: ROOT }, cwd: ROOT });
+  try {
+    expect(preparer.facts.synapseVersion).toBe(VERSION);
+    await ensureTemplate(admin, VERSION, async (database) => void (await preparer.template(database)));
+  } finally {
+    await preparer.close();
+  }
+  const password = "of-clinic-a";
+  await provisionTenantDatabase(admin, { name: "clinic-a", password, version: VERSION });
+  const login = { ...admin, user: "tenant_clinic_a", password, database: "tenant_clinic_a" };
+  expect(await describeDatabase(login)).toEqual({
+    exists: true,
+    schemaVersion: preparer.facts.schemaVersion,
+    schemaCompatVersion: preparer.facts.schemaCompatVersion,
+    epoch: 0,
+  });
+  await withConnection(login, login.database, async (client) => {
+    const { rows: foreign } = await client.query(
+      `SELECT relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
          WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema' AND relowner <> current_user::regrole`,
-      );
-      expect(foreign).toEqual([]);
-      const { rows } = await client.query(
-        "SELECT (SELECT count(*)::int FROM background_updates) AS updates, (SELECT count(*)::int FROM pg_tables WHERE schemaname = 'public') AS tables",
-      );
-      expect(rows[0].updates).toBe(0);
-      expect(rows[0].tables).toBeGreaterThan(100);
-    });
-  },
-  300_000,
-);
+    );
+    expect(foreign).toEqual([]);
+    const { rows } = await client.query(
+      "SELECT (SELECT count(*)::int FROM background_updates) AS updates, (SELECT count(*)::int FROM pg_tables WHERE schemaname = 'public') AS tables",
+    );
+    expect(rows[0].updates).toBe(0);
+    expect(rows[0].tables).toBeGreaterThan(100);
+  });
+}, 300_000);

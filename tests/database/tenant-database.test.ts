@@ -9,7 +9,8 @@ import {
   provisionTenantDatabase,
   terminateBackends,
 } from "../../src/database/tenant-database.ts";
-import { freePort, startPostgres, type TestServer } from "./postgres-server.ts";
+import { freePort } from "../../src/local/ports.ts";
+import { startTestServer, type TestServer } from "./postgres-server.ts";
 
 const VERSION = "1.163.2";
 const TEMPLATE = "synapse_template_1_163_2";
@@ -21,7 +22,7 @@ let server: TestServer;
 let admin: AdminLogin;
 
 beforeAll(async () => {
-  server = await startPostgres();
+  server = await startTestServer();
   admin = server.admin;
   await ensureTemplate(admin, VERSION, smallSchema);
 }, 60_000);
@@ -77,7 +78,7 @@ describe("the template", () => {
        FROM pg_database WHERE datname = '${TEMPLATE}'`,
     );
     expect(rows).toEqual([
-      { owner: "admin", datistemplate: true, datallowconn: false, datcollate: "C", encoding: "UTF8" },
+      { owner: admin.user, datistemplate: true, datallowconn: false, datcollate: "C", encoding: "UTF8" },
     ]);
     await expect(ask(admin, TEMPLATE, "SELECT 1")).rejects.toMatchObject({ name: "UserError" });
   });
@@ -223,7 +224,7 @@ describe("a tenant's database", () => {
 
 describe("a server that is not well", () => {
   test("prevents an error that says nothing, or too much: nobody listens", async () => {
-    const away = { ...admin, port: await freePort() };
+    const away = { ...admin, port: await freePort("127.0.0.1") };
     const failure = await provisionTenantDatabase(away, CLINIC).catch((error: unknown) => error);
     expect(failure).toMatchObject({ name: "UserError", code: "Unavailable" });
     expect((failure as Error).message).not.toContain(admin.password);
