@@ -12,6 +12,7 @@ export const RouteSchema = z.object({
   address: z
     .string()
     .regex(/^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$/, "host:port")
+    .refine((address) => URL.canParse(`http://${address}`), "host:port")
     .optional(),
   epoch: z.number(),
   reason: z.string().max(200).optional(),

@@ -1,6 +1,6 @@
 import { readFile, stat, writeFile } from "node:fs/promises";
 import { afterEach, describe, expect, it } from "vitest";
-import { ask, Bench, eventually, Origin, parked, serving } from "./harness.ts";
+import { ask, Bench, eventually, parked, serving } from "./harness.ts";
 
 let bench: Bench;
 afterEach(() => bench.stop());
@@ -111,12 +111,12 @@ describe("the route feed", () => {
 
   it("prevents that connections to addresses which tenants left stay open", async () => {
     bench = await Bench.start([]);
-    const old = await new Origin().listen();
+    const old = await bench.origin();
     await bench.controller.update([serving("a", old)]);
     await ask(bench, "a.example");
+    expect(old.open).toBe(1);
     await bench.controller.update([parked("a")]);
-    // A server closes by itself only when nobody is connected any more.
-    const closed = new Promise((resolve) => old.server.close(resolve));
-    await closed;
+    // By itself it would stay open for half a minute.
+    expect(await eventually("it is closed", () => old.open === 0)).toBe(true);
   });
 });

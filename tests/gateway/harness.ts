@@ -53,6 +53,11 @@ export class Origin {
     return `127.0.0.1:${this.port}`;
   }
 
+  /** Connections that are open now. */
+  get open(): number {
+    return this.#sockets.size;
+  }
+
   async listen(port = 0): Promise<this> {
     this.server.listen(port, "127.0.0.1");
     await once(this.server, "listening");

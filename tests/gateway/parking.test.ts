@@ -92,7 +92,7 @@ describe("requests of a parked tenant", () => {
     bench = await Bench.start([]);
     const [old, fresh] = [await bench.origin(), await bench.origin()];
     // The connection waits for its name to be resolved, until the test says so.
-    let resolveName = (): void => {};
+    let resolveName: (() => void) | undefined;
     const lookup = vi.spyOn(dns, "lookup").mockImplementation(((
       _name: string,
       options: { all?: boolean },
@@ -106,7 +106,7 @@ describe("requests of a parked tenant", () => {
       const answer = ask(bench, "a.example", { method: "PUT", body: "late" });
       await eventually("it is being connected", () => lookup.mock.calls.length > 0);
       await bench.controller.update([parked("a")]);
-      resolveName();
+      resolveName?.();
       await eventually("the connection was made", () => old.connections > 0);
       await eventually("the request waits", async () => (await bench.parkedNow("a")) === 1);
       expect(old.seen).toEqual([]);

@@ -46,7 +46,7 @@ async function spawnGateway(extra: Record<string, unknown> = {}): Promise<{ port
 describe("the gateway's process", () => {
   it("prevents that a stop breaks off what is in flight", async () => {
     bench = await Bench.start([]);
-    let finish = (): void => {};
+    let finish: (() => void) | undefined;
     const origin = await bench.origin((_request, response) => {
       finish = () => response.end("{}");
       polled = true;
@@ -64,7 +64,7 @@ describe("the gateway's process", () => {
         (error: NodeJS.ErrnoException) => error.code === "ECONNREFUSED",
       ),
     );
-    finish();
+    finish?.();
     const { status, headers } = await answer;
     expect([status, headers.connection]).toEqual([200, "close"]);
     const [code] = child!.exitCode === null ? ((await once(child!, "exit")) as [number]) : [child!.exitCode];
@@ -135,7 +135,7 @@ describe("stopping", () => {
     const [response] = await once(request, "response");
     response.resume();
     await once(response, "end");
-    await bench.gateway.stop(60_000);
+    await expect(bench.gateway.stop(60_000)).resolves.toBeUndefined();
     agent.destroy();
   });
 });

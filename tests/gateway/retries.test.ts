@@ -163,6 +163,6 @@ describe("a homeserver that does not answer", () => {
     await eventually("it polls", () => open === 1);
     gone.abort();
     await answer;
-    await eventually("the homeserver knows", () => closed === 1);
+    expect(await eventually("the homeserver knows", () => closed === 1)).toBe(true);
   });
 });
