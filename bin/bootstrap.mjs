@@ -51,7 +51,7 @@ function install() {
   const npm = npmCommand();
   const { status, error, stdout, stderr } = spawnSync(
     npm[0],
-    [...npm.slice(1), "ci", "--include=dev", "--no-audit", "--no-fund"],
+    [...npm.slice(1), "ci", "--include=dev", "--no-audit", "--no-fund", "--loglevel=error"],
     {
       cwd: ROOT,
       encoding: "utf8",
@@ -86,7 +86,7 @@ function linkCommand() {
 /** The npm that called us, else the one on the path. */
 function npmCommand() {
   const caller = process.env.npm_execpath;
-  return caller && /npm-cli\.js$/.test(caller) ? [process.execPath, caller] : ["npm"];
+  return caller && caller.endsWith("npm-cli.js") ? [process.execPath, caller] : ["npm"];
 }
 
 /** Two installations at once would delete each other's files. */
