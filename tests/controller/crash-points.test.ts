@@ -64,14 +64,13 @@ it("prevents a stuck or doubled tenant: a controller killed at any call of a mov
   let killedAt = 0;
   let interrupted = 0;
   let survived = false;
-  for (let call = 1; !survived; call += 3.5) {
+  for (let call = 1; !survived; call += 0.5) {
     const world = await twoTenants();
     const before = (await world.store.get("Tenant", "a"))!;
     const first = await run(world, { killAtCall: call });
     // The request itself may be what is killed: then it was never made, or made and not answered.
     await Promise.race([first.service.moveTenant("a").catch(() => {}), first.process.whenKilled]);
     survived = await moved(world, first.process);
-    if (survived) await first.controller.stop();
     first.process.kill();
     killedAt = call;
     if ((await world.store.get("Tenant", "a"))?.status.move) interrupted += 1;
