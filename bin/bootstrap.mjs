@@ -51,7 +51,17 @@ function install() {
   const npm = npmCommand();
   const { status, error, stdout, stderr } = spawnSync(
     npm[0],
-    [...npm.slice(1), "ci", "--include=dev", "--no-audit", "--no-fund", "--loglevel=error"],
+    // Not `npm ci`: it refuses where the registry lacks an optional package for some platform that nobody here has.
+    [
+      ...npm.slice(1),
+      "install",
+      "--no-save",
+      "--include=dev",
+      "--include=optional",
+      "--no-audit",
+      "--no-fund",
+      "--loglevel=error",
+    ],
     {
       cwd: ROOT,
       encoding: "utf8",
@@ -67,7 +77,7 @@ function install() {
   if (error || status !== 0) {
     process.stderr.write(`${stdout ?? ""}${stderr ?? ""}`);
     throw new Error(
-      `\`npm ci\` failed (${error ? error.message : `exit code ${status}`}); mend what it says above and start again`,
+      `\`npm install\` failed (${error ? error.message : `exit code ${status}`}); mend what it says above and start again`,
     );
   }
   linkCommand();
