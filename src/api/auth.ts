@@ -24,7 +24,8 @@ export function registerAuthentication(app: FastifyInstance, tokens: Tokens): vo
     const access = request.routeOptions.config.access ?? "user";
     if (access === "anybody") return;
     const given = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? "")?.[1];
-    if (given === undefined) throw new UserError("Unauthorized", "the header `Authorization: Bearer TOKEN` is missing");
+    if (given === undefined)
+      throw new UserError("Unauthorized", "the header `Authorization: Bearer TOKEN` is missing or malformed");
     // Digests have one length, so the time of the comparison tells nothing of the token, not even its length.
     if (!timingSafeEqual(digestOf(given), digests[access])) throw new UserError("Unauthorized", refusal(access));
   });

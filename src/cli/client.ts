@@ -170,6 +170,7 @@ function failureOf(status: number, answer: unknown, baseUrl: string): CliError {
   const error = (answer as Partial<ApiError> | undefined)?.error;
   if (!error)
     return new CliError(EXIT.failed, `${baseUrl} answers with status ${status}, but is no synapse-shards API`);
+  if (status === 401) return new CliError(EXIT.failed, `${baseUrl} does not take the token: ${error.message}`);
   if (status === 404) return new CliError(EXIT.notFound, error.message);
   if (status === 504) return new CliError(EXIT.timeout, error.message);
   return new CliError(EXIT.failed, error.message);

@@ -38,4 +38,6 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) =>
   process.exit(error.code === "EPIPE" ? EXIT.ok : EXIT.failed),
 );
 
-process.exitCode = await main(process.argv.slice(2));
+const exitCode = await main(process.argv.slice(2));
+// A command may have set a code of its own.
+if (exitCode !== EXIT.ok) process.exitCode = exitCode;

@@ -37,8 +37,7 @@ export async function waitFor<T>(what: string, timeoutMs: number, ask: () => Pro
       if ("failed" in progress) throw new CliError(EXIT.failed, progress.failed);
       const left = deadline - Date.now();
       if (left <= 0) {
-        const seconds = Math.round(timeoutMs / 1000);
-        throw new CliError(EXIT.timeout, `${what}: not done within ${seconds} s: ${progress.waiting}`);
+        throw new CliError(EXIT.timeout, `${what}: not done within ${timeoutMs / 1000} s: ${progress.waiting}`);
       }
       spinner.text = plain(`${what}: ${progress.waiting}`);
       await sleep(Math.min(POLL_MS, left));

@@ -102,11 +102,12 @@ describe("finding the cluster", () => {
         "stdout": "",
       }
     `);
-    const wrong = await cluster.write("wrong", "not the token");
-    expect(await runCli(["tenant", "list", "--server", url, "--token-file", wrong])).toMatchInlineSnapshot(`
+    const wrong = await cluster.write("wrong", "another-token");
+    const refused = await runCli(["tenant", "list", "--server", url, "--token-file", wrong]);
+    expect({ ...refused, stderr: refused.stderr.replace(url, "API") }).toMatchInlineSnapshot(`
       {
         "code": 1,
-        "stderr": "error: the header \`Authorization: Bearer TOKEN\` is missing
+        "stderr": "error: API does not take the token: the token is wrong
       ",
         "stdout": "",
       }

@@ -158,7 +158,7 @@ describe("one tenant", () => {
       time,
     );
     service.addEvent({ type: "Warning", reason: "Other", object: "Tenant/clinic-b", message: "not of it" }, time);
-    const text = (await cluster.printed("tenant", "describe", "clinic-a")).replaceAll(/\d+[hd] ago/g, "AGE ago");
+    const text = (await cluster.printed("tenant", "describe", "clinic-a")).replaceAll(/\d+[smhd] ago/g, "AGE ago");
     expect(text).toMatchInlineSnapshot(`
       "
       Name:               clinic-a
@@ -242,7 +242,7 @@ test("prevents: a status that hides problems, saturation or moves", async () => 
   cluster.service.onMove = () => {};
   await cluster.service.moveTenant("clinic-a", "1.163.2-0");
   cluster.service.problems = ["all 5 shards of 1.163.2 are full"];
-  const text = (await cluster.printed("status")).replaceAll(/\d+[hd]$/gm, "AGE");
+  const text = (await cluster.printed("status")).replaceAll(/\d+[smhd]$/gm, "AGE");
   expect(text).toMatchInlineSnapshot(`
     "
     Version:   0.1.0, up 62m, new tenants get Synapse 1.163.2
