@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .shard import Shard
+
+
+def test_only_health_is_open(shard: Shard) -> None:
+    # Prevents: anybody who reaches the port starts, stops or reads tenants.
+    assert shard.call("GET", "/healthz", token=None).json == {"ok": True}
+    for method, path in (
+        ("GET", "/v1/shard"),
+        ("PUT", "/v1/tenants/a"),
+        ("DELETE", "/v1/tenants/a"),
+        ("GET", "/v1/load"),
+        ("GET", "/v1/stats"),
+        ("GET", "/metrics"),
+        ("GET", "/nothing"),
+    ):
+        for token in (None, "", "wrong", "token-of-the-test-shard"):
+            answer = shard.call(method, path, token=token)
+            assert (answer.status, answer.code) == (401, "Unauthorized"), (method, path, token)
+
+
+def test_bad_requests_say_what_is_wrong(shard: Shard) -> None:
+    # Prevents: a wrong request crashes the shard or is answered with a stack trace.
+    expected = [
+        (shard.call("GET", "/nothing"), 404, "NotFound"),
+        (shard.call("POST", "/v1/shard"), 405, "MethodNotAllowed"),
+        (shard.call("PUT", "/v1/tenants/Bad_Name", {}), 400, "InvalidName"),
+        (shard.call("PUT", "/v1/tenants/..%2fx", {}), 400, "InvalidName"),
+        (shard.call("PUT", "/v1/tenants/a", raw=b"{"), 400, "InvalidJson"),
+        (shard.call("PUT", "/v1/tenants/a", raw=b"[" * 100000), 400, "InvalidJson"),
+        (shard.call("PUT", "/v1/tenants/a", {}), 422, "InvalidConfig"),
+        (shard.call("DELETE", "/v1/tenants/a?drainSeconds=soon"), 400, "InvalidArgument"),
+        (shard.call("DELETE", "/v1/tenants/a?drainSeconds=nan"), 400, "InvalidArgument"),
+        (shard.call("DELETE", "/v1/tenants/a?drainSeconds=-1"), 400, "InvalidArgument"),
+    ]
+    for answer, status, code in expected:
+        assert (answer.status, answer.code) == (status, code), answer.body
+    assert shard.tenants() == {}
+
+
+def test_bodies_are_bounded(shard: Shard) -> None:
+    # Prevents: a request without end fills the shard's memory.
+    host, port = shard.address.split(":")
+    for head, chunk in (
+        (b"Content-Length: 99999999\r\n\r\n", b"x"),
+        (b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b"x" * 65536 + b"\r\n"),
+    ):
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(b"PUT /v1/tenants/a HTTP/1.1\r\nHost: x\r\n" + head)
+            try:
+                for _ in range(64):
+                    connection.sendall(chunk)
+                answer = connection.recv(65536)
+            except ConnectionError:
+                answer = b"HTTP/1.1 413"
+        assert answer.startswith(b"HTTP/1.1 413") or answer == b""
+    assert shard.call("GET", "/healthz").status == 200
+
+
+def test_describes_itself(shard: Shard) -> None:
+    # Prevents: the controller takes one run of the process for another, or a release for another.
+    state = shard.call("GET", "/v1/shard").json
+    assert state["name"] == "test-0"
+    assert state["instance"] == shard.instance
+    assert shard.process is not None
+    assert state["pid"] == shard.process.pid
+    assert state["schemaVersion"] >= state["schemaCompatVersion"] > 0
+    assert state["tenants"] == []
+    assert shard.delete("nobody").json["absent"] is True
+
+
+def test_address_is_kept(shard: Shard) -> None:
+    # Prevents: after a restart nobody finds the shard; or a new run is taken for the old one.
+    address, instance = shard.address, shard.instance
+    shard.kill()
+    shard.start()
+    assert shard.address == address
+    assert shard.instance != instance
+
+
+@pytest.mark.smoke
+def test_tenant_lifecycle(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
+    # Prevents: a tenant is not what the contract says, from start to stop.
+    from .shard import Client
+
+    assignment = assign("clinic-a", epoch=5, overrides="enable_registration_captcha: false\nmax_upload_size: 7M\n")
+    state = shard.expect_started("clinic-a", assignment)
+    assert (state["serverName"], state["epoch"], state["error"]) == ("clinic-a.localhost", 5, None)
+    client = Client(state["address"]).register()
+    client.work()
+    assert client.ok("GET", "/_matrix/client/v1/media/config")["m.upload.size"] == 7 * 1024 * 1024
+    key = client.ok("GET", "/_matrix/key/v2/server")
+    assert key["server_name"] == "clinic-a.localhost"
+
+    again = shard.expect_started("clinic-a", assignment)
+    assert again["address"] == state["address"]
+    assert again["requests"] > 0
+    assert again["lastRequestAt"] is not None
+    stale, newer = shard.put("clinic-a", {**assignment, "epoch": 4}), shard.put("clinic-a", {**assignment, "epoch": 6})
+    assert [(stale.status, stale.code), (newer.status, newer.code)] == [(409, "StaleEpoch"), (409, "AlreadyRunning")]
+    twin = shard.put("clinic-b", assignment)
+    assert (twin.status, twin.code) == (409, "AlreadyRunning")
+
+    load = shard.call("GET", "/v1/load").json
+    assert load["tenants"]["clinic-a"]["requests"] >= 4
+    assert load["tenants"]["clinic-a"]["events"] >= 2
+    assert load["process"]["cpuSeconds"] > 0
+    text = shard.call("GET", "/metrics").body.decode()
+    assert 'synapse_storage_events_persisted_events_total{' in text
+    assert 'server_name="clinic-a.localhost"' in text
+
+    stopped = shard.delete("clinic-a", 5).json
+    assert (stopped["absent"], stopped["drained"]) == (False, True)
+    with pytest.raises(OSError):
+        Client(state["address"]).call("GET", "/_matrix/client/versions")
+    assert shard.tenants() == {}
+    assert "clinic-a" not in shard.call("GET", "/metrics").body.decode()
+    assert shard.call("GET", "/v1/load").json["tenants"] == {}
+
+    back = shard.expect_started("clinic-a", assignment)
+    client.address = back["address"]
+    client.work()
+
+
+def test_the_log_names_tenants_and_holds_no_secret(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
+    # Prevents: lines of different tenants cannot be told apart; keys and passwords end in the log.
+    from .shard import Client
+
+    assignments = {name: assign(name) for name in ("one", "two")}
+    for name, assignment in assignments.items():
+        Client(shard.expect_started(name, assignment)["address"]).register().work()
+    lines = [json.loads(line) for line in shard.log.read_text().splitlines()]
+    assert {"one.localhost", "two.localhost"} <= {line["serverName"] for line in lines}
+    assert set(lines[0]) == {"time", "level", "logger", "serverName", "request", "message"}
+    access = [line for line in lines if line["logger"].startswith("synapse.access")]
+    assert len([line for line in access if "createRoom" in line["message"] and "Processed request" in line["message"]]) == 2
+    text = shard.log.read_text()
+    for assignment in assignments.values():
+        base = assignment["base"]
+        for secret in (base["macaroon_secret_key"], base["form_secret"], base["database"]["args"]["password"], assignment["signingKey"].split()[2]):
+            assert secret not in text

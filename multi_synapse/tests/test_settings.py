@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from multi_synapse.settings import SettingsError, parse_settings
+
+from .shard import CHECKOUT
+
+VALID: dict[str, Any] = {"name": "1.0-0", "stateDir": "/s", "control": {"host": "127.0.0.1", "port": 0}, "tokenFile": "/t"}
+
+
+def test_defaults() -> None:
+    # Prevents: a launcher that leaves out what is optional gets other values than documented.
+    settings = parse_settings(VALID, "shard.json")
+    assert (settings.advertise_host, settings.listen_host, settings.database_idle_seconds) == ("127.0.0.1", "127.0.0.1", 10)
+    assert parse_settings({**VALID, "advertiseHost": "shard-0.shards"}, "").listen_host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"naem": "x"}, "unknown key 'naem'"),
+        ({"name": 5}, "name is a number, expected a string"),
+        ({"name": ""}, "name is empty"),
+        ({"control": {"host": "h", "port": "80"}}, "port is a string, expected a number"),
+        ({"control": {"host": "h", "port": True}}, "port is a boolean"),
+        ({"control": {"host": "h", "port": 70000}}, "control.port is 70000"),
+        ({"control": {"hots": "h"}}, "unknown key 'hots'"),
+        ({"control": []}, "control is a list"),
+        ({"logLevel": "LOUD"}, "logLevel is 'LOUD'"),
+        ({"databaseIdleSeconds": 0}, "databaseIdleSeconds is 0"),
+        ({"allowedModules": [1]}, "allowedModules is not a list of strings"),
+        ({"stateDir": None}, "stateDir is missing"),
+    ],
+)
+def test_mistakes_are_named(change: dict[str, Any], expected: str) -> None:
+    # Prevents: a typing mistake in the configuration is silently ignored.
+    with pytest.raises(SettingsError, match="shard.json") as caught:
+        parse_settings({**VALID, **change}, "shard.json")
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"name": "x"}'])
+def test_wrong_configuration_ends_with_2(folder: Path, content: str) -> None:
+    # Prevents: the launcher restarts for ever what can never start, or sees a stack trace instead of a reason.
+    config = folder / "shard.json"
+    config.write_text(content)
+    result = subprocess.run(
+        [sys.executable, "-m", "multi_synapse", "--config", config], capture_output=True, text=True, cwd=CHECKOUT, timeout=60, check=False
+    )
+    assert result.returncode == 2
+    assert str(config) in result.stderr
+    assert "Traceback" not in result.stderr
