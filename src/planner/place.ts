@@ -208,9 +208,11 @@ function createShard(ledger: Ledger, places: VersionPlaces): boolean {
   return true;
 }
 
-/** The name with the lowest index that no shard bears, in whichever phase; undefined at the maximum. */
+/** The name with the lowest index that no shard bears, in whichever phase, and no tenant remembers; undefined at the maximum. */
 export function nextShardName(ledger: Ledger, places: VersionPlaces): string | undefined {
   if (places.shards >= ledger.world.policy.maxShardsPerSynapseImageTag) return undefined;
-  while (places.usedIndexes.has(places.nextIndex)) places.nextIndex++;
-  return `${places.version}-${places.nextIndex}`;
+  const nameOf = (index: number) => `${places.version}-${index}`;
+  const { goneShards } = ledger.world;
+  while (places.usedIndexes.has(places.nextIndex) || goneShards.has(nameOf(places.nextIndex))) places.nextIndex++;
+  return nameOf(places.nextIndex);
 }

@@ -16,6 +16,8 @@ export interface World {
   /** Tenants assigned to each shard, by name. */
   tenantsOn: Map<string, TenantView[]>;
   movesUnderWay: number;
+  /** Shards that are gone and that tenants still name: one of that name would have those tenants at once. */
+  goneShards: Set<string>;
 }
 
 export function readWorld(snapshot: Snapshot, policy: Policy): World {
@@ -24,13 +26,15 @@ export function readWorld(snapshot: Snapshot, policy: Policy): World {
   const shardByName = new Map(shards.map((shard) => [shard.name, shard]));
   const occupied = new Map(shards.map((shard) => [shard.name, 0]));
   const tenantsOn = new Map<string, TenantView[]>(shards.map((shard) => [shard.name, []]));
+  const goneShards = new Set<string>();
   let movesUnderWay = 0;
   for (const tenant of tenants) {
     if (tenant.move) movesUnderWay++;
     if (tenant.shard !== undefined) tenantsOn.get(tenant.shard)?.push(tenant);
     for (const name of placesHeld(tenant)) {
       const count = occupied.get(name);
-      if (count !== undefined) occupied.set(name, count + 1);
+      if (count === undefined) goneShards.add(name);
+      else occupied.set(name, count + 1);
     }
   }
   return {
@@ -43,6 +47,7 @@ export function readWorld(snapshot: Snapshot, policy: Policy): World {
     occupied,
     tenantsOn,
     movesUnderWay,
+    goneShards,
   };
 }
 

@@ -68,8 +68,8 @@ describe("placing", () => {
     expect(planned(snapshot([], tenant("x", { deleting: true })))).toEqual([]);
   });
 
-  test("prevents that a tenant whose shard has vanished is forgotten", () => {
-    expect(planned(snapshot([], tenant("x", { shard: A })))).toEqual([`create ${A}`, `assign x ${A}`]);
+  test("prevents that a tenant whose shard has vanished is forgotten, or counted on a new one of that name", () => {
+    expect(planned(snapshot([], tenant("x", { shard: A })))).toEqual([`create ${B}`, `assign x ${B}`]);
   });
 
   test("prevents a loop when the maximum is lowered below what is there", () => {
