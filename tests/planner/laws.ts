@@ -34,6 +34,11 @@ class View {
   usable(version: string): ShardView[] {
     return [...this.shards.values()].filter((shard) => shard.version === version && isAlive(shard) && !shard.drain);
   }
+  /** A tenant that has been refused stays with the release it had, which the name of its shard tells. */
+  wanted(tenant: TenantView): string {
+    const refused = tenant.refusedVersion === tenant.version && tenant.shard !== undefined;
+    return refused ? (tenant.shard ?? "").replace(/-\d+$/, "") : tenant.version;
+  }
   mustLeave(tenant: TenantView): boolean {
     const shard = this.shards.get(tenant.shard ?? "");
     if (!shard || tenant.move || tenant.deleting) return false;
@@ -101,7 +106,9 @@ function expectTargetsFit(view: View, actions: Action[]): void {
   }
   for (const { tenant, shard: name } of ofType(actions, "Assign")) {
     const shard = view.shards.get(name);
-    expect(shard?.version ?? created.get(name)).toBe(view.tenants.get(tenant)?.version);
+    const assigned = view.tenants.get(tenant);
+    const wanted = assigned && view.wanted(assigned);
+    expect(shard?.version ?? created.get(name)).toBe(wanted);
     expect(["Lost", "Failed", "Stopping"]).not.toContain(shard?.phase);
     if (shard?.drain) expect(cancelled.has(name)).toBe(true);
   }
@@ -127,7 +134,7 @@ function expectShardsOnlyWhenFull(view: View, policy: Policy, actions: Action[])
     const seeking = [...view.tenants.values()].filter((tenant) => {
       if (tenant.deleting || tenant.move) return false;
       const shard = view.shards.get(tenant.shard ?? "");
-      if (!shard) return tenant.version === version;
+      if (!shard) return view.wanted(tenant) === version;
       return view.mustLeave(tenant) && (tenant.version === version || shard.version === version);
     }).length;
     const made = created.filter((action) => action.version === version).length;

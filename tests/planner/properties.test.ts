@@ -117,6 +117,45 @@ describe("whatever happens", () => {
     );
   }, 120_000);
 
+  // oxlint-disable-next-line vitest/expect-expect -- laws.ts expects
+  test("prevents that a state no history led to, such as half a consolidation, brings a bad plan or no rest", () => {
+    const phases = fc.constantFrom("Ready", "Ready", "Ready", "Pending", "Starting", "Lost", "Failed", "Stopping");
+    const drains = fc.constantFrom(undefined, undefined, "Consolidation", "Requested");
+    const shards = fc.array(fc.record({ version: fc.constantFrom(V1, V2), phase: phases, drain: drains }), {
+      maxLength: 8,
+    });
+    const wishes = {
+      version: fc.constantFrom(V1, V2),
+      deleting: fc.nat(9).map((n) => n === 0),
+      refusal: fc.nat(3),
+      on: fc.nat(12),
+      to: fc.nat(60),
+    };
+    fc.assert(
+      fc.property(policies, shards, fc.array(fc.record(wishes), { maxLength: 24 }), (policy, some, others) => {
+        const world = new Simulator(policy, VERSIONS);
+        for (const [index, { version, phase, drain }] of some.entries())
+          world.shards.push({ name: `${version}-${index}`, version, phase, drain, lastAssignmentChange: 0 });
+        for (const [index, wish] of others.entries()) {
+          const shard = world.shards[wish.on]?.name;
+          const to = world.shards[wish.to]?.name;
+          const refusedVersion = wish.refusal === 0 ? wish.version : undefined;
+          const move = shard === undefined || to === undefined ? undefined : { from: shard, to };
+          world.tenants.push({
+            name: `t${index}`,
+            version: wish.version,
+            deleting: wish.deleting,
+            refusedVersion,
+            shard,
+            move,
+          });
+        }
+        expectSettled(world, settle(world).last);
+      }),
+      { numRuns: 2 * RUNS },
+    );
+  }, 120_000);
+
   test("prevents that tidying up is undone: with a healthy world, each tenant moves at most once for it", () => {
     const placing = fc.oneof(
       {
