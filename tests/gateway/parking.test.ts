@@ -118,6 +118,36 @@ describe("requests of a parked tenant", () => {
     }
   });
 
+  it("prevents that a request is sent on whose client left while the connection was made", async () => {
+    bench = await Bench.start([]);
+    const origin = await bench.origin();
+    let resolveName: (() => void) | undefined;
+    const lookup = vi.spyOn(dns, "lookup").mockImplementation(((
+      _name: string,
+      options: { all?: boolean },
+      done: (...results: unknown[]) => void,
+    ) => {
+      resolveName = () =>
+        options.all ? done(null, [{ address: "127.0.0.1", family: 4 }]) : done(null, "127.0.0.1", 4);
+    }) as unknown as typeof dns.lookup);
+    try {
+      await bench.controller.update([{ ...serving("a", origin), address: `shard.test:${origin.port}` }]);
+      const gone = new AbortController();
+      const answer = ask(bench, "a.example", { signal: gone.signal }).catch(() => "gone");
+      await eventually("it is being connected", () => lookup.mock.calls.length > 0);
+      gone.abort();
+      expect(await answer).toBe("gone");
+      await eventually("the gateway knows", async () => (await bench.metric("requests_in_flight")) === 0);
+      resolveName?.();
+      await eventually("the connection was made", () => origin.connections > 0);
+    } finally {
+      lookup.mockRestore();
+    }
+    await bench.controller.update([serving("a", origin)]);
+    expect((await ask(bench, "a.example", { path: "/after" })).status).toBe(200);
+    expect(origin.seen.map((request) => request.url)).toEqual(["/after"]);
+  });
+
   it("prevents that a flood for a moving tenant fills the memory, or is reset", async () => {
     bench = await Bench.start([parked("a"), parked("b")], {
       parking: { maxRequests: 3, maxBytes: 1024 * 1024, maxSeconds: 20 },
