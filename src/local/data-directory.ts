@@ -20,8 +20,7 @@ export function pathsIn(dataDir: string) {
     postgres: at("postgres"),
     postgresPassword: at("postgres.password"),
     shards: at("shards"),
-    logs: at("logs"),
-    log: (name: string) => at("logs", `${name}.log`),
+    log: (name: string) => at(`${name}.log`),
   };
 }
 export type DataPaths = ReturnType<typeof pathsIn>;
@@ -44,7 +43,7 @@ export function prepareDataDirectory(dataDir: string): DataPaths {
     }
     const wanted = (mode & 0o700) | (root ? 0o011 : 0);
     if ((mode & 0o777) !== wanted) chmodSync(dataDir, wanted);
-    for (const directory of [paths.logs, paths.certificates]) mkdirSync(directory, { recursive: true, mode: 0o700 });
+    mkdirSync(paths.certificates, { recursive: true, mode: 0o700 });
   } catch (error) {
     if (error instanceof UserError) throw error;
     throw new UserError(

@@ -6,7 +6,6 @@ export interface SummaryFacts {
   httpUrl: string;
   httpsUrl: string;
   dataDir: string;
-  logsDir: string;
   shardsDir: string;
   caFile: string;
   synapseVersion: string;
@@ -38,7 +37,7 @@ export function summary(facts: SummaryFacts): string {
       ["Certificates", `made by ${facts.caFile}; trust it, or put your own into ${facts.dataDir}/certificates`],
       ["API", `${facts.apiUrl}, token in ${facts.dataDir}/api-token`],
       ["Data", facts.dataDir],
-      ["Logs", facts.logsDir],
+      ["Logs", `${facts.dataDir}/*.log, ${facts.shardsDir}/*/shard.log`],
     ]),
     "",
     `Press Ctrl-C to stop. Everything is there again at the next start.`,

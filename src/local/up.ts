@@ -74,7 +74,6 @@ async function welcome(
     httpUrl: cluster.gatewayUrls.http,
     httpsUrl: cluster.gatewayUrls.https,
     dataDir: shown(dataDir),
-    logsDir: shown(paths.logs),
     shardsDir: shown(paths.shards),
     caFile: shown(join(dataDir, "ca.crt")),
     synapseVersion: config.synapseVersion,

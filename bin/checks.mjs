@@ -1,0 +1,111 @@
+// All checks and tests, after all set-up. With patterns, `vitest run PATTERN…` alone; with --python, pytest alone.
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
+import { Steps } from "../src/local/steps.ts";
+import { DEFAULT_SYNAPSE, ensurePostgres, ensureSynapse, ensureTestTools } from "../src/local/toolchain.ts";
+import { ROOT } from "./bootstrap.mjs";
+
+/** The release that upgrades are tested from; an earlier one that can read the same databases. */
+const OLDER_SYNAPSE = "1.157.2";
+const RUNTIME = join(ROOT, "multi_synapse");
+
+const args = process.argv.slice(2);
+const pythonOnly = args[0] === "--python";
+const environment = {
+  ...process.env,
+  // Programs with `#!/usr/bin/env node` must meet this Node.
+  PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}`,
+};
+
+try {
+  const tools = await setUp();
+  const checks = pythonOnly ? [pytest(tools, args.slice(1))] : args.length > 0 ? [vitest(args)] : everything(tools);
+  process.exitCode = await run(checks);
+} catch (error) {
+  // A mistake or a state that can be mended has a message that says how; anything else is a bug.
+  process.stderr.write(`error: ${error.name === "UserError" ? error.message : error.stack}\n`);
+  process.exitCode = 1;
+}
+
+async function setUp() {
+  const steps = new Steps();
+  const newer = await steps.run(`Synapse ${DEFAULT_SYNAPSE}`, (onProgress) =>
+    ensureSynapse(DEFAULT_SYNAPSE, { onProgress }),
+  );
+  const older = await steps.run(`Synapse ${OLDER_SYNAPSE}`, (onProgress) =>
+    ensureSynapse(OLDER_SYNAPSE, { onProgress }),
+  );
+  const { binDir } = await steps.run("PostgreSQL's programs", (onProgress) => ensurePostgres({ onProgress }));
+  const { python } = await steps.run("Test tools", (onProgress) => ensureTestTools({ onProgress }));
+  // Where tests that start a server of their own look for its programs.
+  Object.assign(environment, { SYNAPSE_SHARDS_PG_BIN: binDir, POSTGRES_BIN: binDir });
+  return { python, pythons: [newer.python, older.python] };
+}
+
+function everything({ python, pythons }) {
+  return [
+    { title: "types (tsc)", command: npm("typescript", "tsc") },
+    { title: "lint (oxlint)", command: npm("oxlint", "oxlint") },
+    { title: "format (oxfmt)", command: [...npm("oxfmt", "oxfmt"), "--check"] },
+    { title: "Python lint (ruff)", command: [python, "-m", "ruff", "check", "."], cwd: RUNTIME },
+    { title: "Python types (mypy)", command: [python, "-m", "mypy", "-p", "multi_synapse"], cwd: RUNTIME },
+    pytest({ python, pythons }, []),
+    vitest([]),
+  ];
+}
+
+function pytest({ python, pythons }, more) {
+  return {
+    title: "Python tests (pytest)",
+    command: [python, "-m", "pytest", ...more],
+    cwd: RUNTIME,
+    env: { MULTI_SYNAPSE_PYTHON: pythons.join(":") },
+  };
+}
+
+function vitest(more) {
+  return { title: "tests (vitest)", command: [...npm("vitest", "vitest"), "run", ...more] };
+}
+
+/** The program of an npm package, run with this Node. */
+function npm(name, program) {
+  const directory = join(ROOT, "node_modules", name);
+  const { bin } = JSON.parse(readFileSync(join(directory, "package.json"), "utf8"));
+  return [process.execPath, join(directory, typeof bin === "string" ? bin : bin[program])];
+}
+
+/** All of them, whatever the outcome of one; a summary at the end. @returns the exit code */
+async function run(checks) {
+  const results = [];
+  for (const { title, command, cwd = ROOT, env } of checks) {
+    process.stderr.write(`\n── ${title}\n`);
+    const startedAt = Date.now();
+    const ok = (await exitCodeOf(command, { cwd, env: { ...environment, ...env } })) === 0;
+    results.push({ title, ok, seconds: (Date.now() - startedAt) / 1000 });
+  }
+  process.stderr.write("\n");
+  for (const { title, ok, seconds } of results) {
+    process.stderr.write(`${ok ? "✓" : "✗"} ${title} (${seconds.toFixed(1)} s)\n`);
+  }
+  const failed = results.filter(({ ok }) => !ok).length;
+  if (failed > 0) process.stderr.write(`${failed} of ${results.length} failed\n`);
+  return failed > 0 ? 1 : 0;
+}
+
+/** A signal is passed on, and ends the rest too. */
+function exitCodeOf([program, ...programArgs], options) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, programArgs, { ...options, stdio: "inherit" });
+    const forward = (signal) => {
+      child.kill(signal);
+      child.once("exit", () => process.exit(130));
+    };
+    for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, forward);
+    child.once("error", reject);
+    child.once("exit", (code) => {
+      for (const signal of ["SIGINT", "SIGTERM"]) process.off(signal, forward);
+      resolve(code ?? 1);
+    });
+  });
+}
