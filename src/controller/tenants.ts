@@ -127,12 +127,14 @@ export class TenantReconciler {
       });
     }
     if (status.observedGeneration === tenant.metadata.generation) return;
+    const here = await store.get("Shard", shard);
+    const wanted = tenant.spec.synapseVersion;
+    // Another release is the planner's to move it to; the configuration is taken up on the way.
+    if (here?.spec.synapseVersion !== wanted && status.refusedVersion?.version !== wanted) return;
     if (status.configHash === configHash(tenant)) {
       await modify(store, "Tenant", name, (t) => void (t.status.observedGeneration = tenant.metadata.generation));
       return;
     }
-    const here = await store.get("Shard", shard);
-    if (here?.spec.synapseVersion !== tenant.spec.synapseVersion) return;
     await modify(store, "Tenant", name, (t) => {
       if (t.status.move) return false;
       t.status.phase = "Moving";

@@ -26,7 +26,7 @@ export function runNio(port: number, host: string, user: string, cluster: Cluste
 
 async function start(port: number, host: string, user: string, cluster: Cluster) {
   const { nioPython } = await ensureTestTools({ onProgress: () => {} });
-  const { code, stderr } = await cluster.cli("tenant", "register-user", host.split(".")[0]!, "--username", user, "--password", PASSWORD);
+  const { code, stderr } = await cluster.cli("tenant", "register-user", host.split(".")[0]!, "--user", user, "--password", PASSWORD);
   if (code !== 0) throw new Error(`cannot register ${user}: ${stderr}`);
   const child = spawn(nioPython, [join(import.meta.dirname, "nio_client.py"), String(port), host, user], { stdio: ["pipe", "pipe", "inherit"] });
   child.stdin.write(`${PASSWORD}\n`);
