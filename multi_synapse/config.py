@@ -221,19 +221,19 @@ def effective_base(assignment: Assignment, overrides: dict[str, Any], directory:
     }
 
 
-def load_homeserver_config(directory: Path, has_overrides: bool) -> HomeServerConfig:
+def load_homeserver_config(directory: Path, overrides: dict[str, Any]) -> HomeServerConfig:
     """Parses the files as Synapse does; takes 15 to 90 ms of CPU, so call it off the reactor.
 
     @raises TenantError, synapse.config.ConfigError
     """
     arguments = ["-c", str(directory / "base.yaml")]
     # An empty file is "ignored" by Synapse with a line on stdout.
-    if has_overrides:
+    if overrides:
         arguments += ["-c", str(directory / "overrides.yaml")]
     try:
         config = HomeServerConfig.load_config("multi_synapse", arguments)
     except BaseException as error:
-        raise config_problem(error) from error
+        raise config_problem(error, overrides) from None
     check_databases(config)
     return config
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import traceback
 from collections.abc import Iterable
 from types import TracebackType
+from typing import Any
 
 import psycopg2
 from twisted.internet.error import CannotListenError
@@ -26,6 +28,7 @@ ALREADY_RUNNING = "AlreadyRunning"
 
 _STATUS = {FENCED: 409, STALE_EPOCH: 409, ALREADY_RUNNING: 409}
 _LONGEST_MESSAGE = 600
+_MOST_CAUSES = 4
 
 
 class TenantError(Exception):
@@ -76,7 +79,6 @@ def describe(error: BaseException, secrets: Iterable[str] = (), modules: Iterabl
 def _classify(error: BaseException, modules: set[str]) -> TenantError:
     from synapse.app._base import ListenerException
     from synapse.config import ConfigError
-    from synapse.config._base import format_config_error
     from synapse.storage.engines import IncorrectDatabaseSetup
     from synapse.storage.prepare_database import PrepareDatabaseException
 
@@ -103,18 +105,18 @@ def _classify(error: BaseException, modules: set[str]) -> TenantError:
     if isinstance(error, ListenerException | CannotListenError):
         return TenantError(PORT_IN_USE, f"a port cannot be listened on: {error.__cause__ or error}")
     if isinstance(error, ConfigError):
-        text = "".join(format_config_error(error))
-        return TenantError(INVALID_CONFIG, text[0].lower() + text[1:])
+        return TenantError(INVALID_CONFIG, _config_error_text(error))
     if isinstance(error, SystemExit):
         code = MODULE_FAILED if modules else START_FAILED
         return TenantError(code, f"something in the start wanted to end the process (exit code {error.code})")
     return TenantError(START_FAILED, f"the start failed: {_name_and_text(error)}")
 
 
-def config_problem(error: BaseException) -> BaseException:
+def config_problem(error: BaseException, options: Iterable[str] = ()) -> BaseException:
     """An exception of Synapse's config parser, as an InvalidConfig unless it is something better known.
 
-    The parser raises KeyError, TypeError and the like for values of a wrong shape.
+    The parser raises KeyError, TypeError and the like for values of a wrong shape, without saying which; the line of the
+    parser that fell over usually names it among `options`, the tenant's own.
     """
     from synapse.config import ConfigError
 
@@ -122,7 +124,30 @@ def config_problem(error: BaseException) -> BaseException:
         return error
     if _in_load_module(error.__traceback__):
         return TenantError(MODULE_FAILED, f"a module of the tenant cannot be loaded: {_name_and_text(error)}")
-    return TenantError(INVALID_CONFIG, f"the configuration cannot be read: {_name_and_text(error)}")
+    suspect = _option_in_trace(error.__traceback__, options)
+    where = f" at {suspect}" if suspect else ""
+    return TenantError(INVALID_CONFIG, f"the configuration cannot be read{where}: {_name_and_text(error)}")
+
+
+def _option_in_trace(trace: TracebackType | None, options: Iterable[str]) -> str | None:
+    lines = [frame.line or "" for frame in traceback.extract_tb(trace) if f"{os.sep}synapse{os.sep}config{os.sep}" in frame.filename]
+    for line in reversed(lines):
+        words = set(re.findall(r"\w+", line))
+        found = [option for option in options if option in words]
+        if found:
+            return found[0]
+    return None
+
+
+def _config_error_text(error: Any) -> str:
+    """Where and what, with its causes; bounded, as causes may form a ring."""
+    where = f" at {'.'.join(error.path)}" if error.path else ""
+    parts = [str(error.msg)]
+    cause = error.__cause__
+    while cause is not None and len(parts) < _MOST_CAUSES:
+        parts.append(_plain(cause))
+        cause = cause.__cause__
+    return f"the configuration is not valid{where}: {': '.join(parts)}"
 
 
 def _raised_in_module(trace: TracebackType | None, modules: set[str]) -> bool:

@@ -11,7 +11,6 @@ from synapse.app import homeserver as synapse_app
 from synapse.config.homeserver import HomeServerConfig
 from synapse.logging.context import LoggingContext, PreserveLoggingContext
 from twisted.internet import defer, tcp, task
-from twisted.internet.interfaces import IReactorCore
 
 from . import metrics
 from .memory import Memory
@@ -22,7 +21,7 @@ from .waiting import Limit, current_fiber, run_in_fiber
 
 logger = logging.getLogger(__name__)
 
-_ASYNC_HANDLERS_SECONDS = 10.0
+_ASYNC_HANDLERS_SECONDS = 5.0
 #: Statements that still run when a tenant stops are given so long, then they are ended.
 _STATEMENT_SECONDS = 5.0
 _POLL_SECONDS = 0.01
@@ -88,16 +87,14 @@ async def close_homeserver(running: Running, reactor: Any, gracefully: bool) -> 
                 with PreserveLoggingContext():
                     await defer.maybeDeferred(port.stopListening)
         with PreserveLoggingContext():
-            await _run_async_handlers(hs, reactor, gracefully)
+            # If these hang, so will what else runs in the database.
+            gracefully = gracefully and await _run_async_handlers(hs, reactor)
         try:
             await hs.shutdown()
         except Exception:
             logger.exception("shutting %s down", server_name)
     for trigger in running.triggers:
-        try:
-            reactor.removeSystemEventTrigger(trigger)
-        except (KeyError, ValueError, TypeError):
-            pass
+        _remove_trigger(reactor, trigger)
     running.triggers.clear()
     await _wait_for_database(server_name, reactor, gracefully)
     caches_of_tenants.remove_tenant(server_name)
@@ -119,22 +116,45 @@ def _track_triggers(running: Running) -> None:
     clock.add_system_event_trigger = add
 
 
-async def _run_async_handlers(hs: Any, reactor: IReactorCore, run: bool) -> None:
-    """shutdown() calls these only after it has made background processes impossible, which they are: all of them would fail."""
+async def _run_async_handlers(hs: Any, reactor: Any) -> bool:
+    """shutdown() calls these only after it has made background processes impossible, which they are: all of them would fail.
+
+    Returns whether all ended in time.
+    """
     handlers = list(hs._async_shutdown_handlers)
     hs._async_shutdown_handlers.clear()
     waiting = []
     for handler in handlers:
-        try:
-            reactor.removeSystemEventTrigger(handler.trigger_id)
-        except (KeyError, ValueError, TypeError):
-            pass
-        if run:
-            waiting.append(defer.maybeDeferred(handler.func, **handler.kwargs))
-    if waiting:
-        done = defer.DeferredList(waiting, consumeErrors=True)
-        done.addTimeout(_ASYNC_HANDLERS_SECONDS, reactor, onTimeoutCancel=lambda *_: None)  # type: ignore[arg-type]
-        await done
+        _remove_trigger(reactor, handler.trigger_id)
+        waiting.append(defer.maybeDeferred(handler.func, **handler.kwargs))
+    return await _at_most(_ASYNC_HANDLERS_SECONDS, defer.DeferredList(waiting, consumeErrors=True), reactor)
+
+
+def _at_most(seconds: float, work: defer.Deferred[Any], reactor: Any) -> defer.Deferred[bool]:
+    """Fires when the work is done or the time over; unlike a timeout it does not need the work to let itself be cancelled."""
+    over: defer.Deferred[bool] = defer.Deferred()
+
+    def fire(in_time: bool) -> None:
+        if not over.called:
+            over.callback(in_time)
+
+    timer = reactor.callLater(seconds, fire, False)
+    work.addBoth(lambda _: fire(True))
+
+    def stop_timer(in_time: bool) -> bool:
+        if timer.active():
+            timer.cancel()
+        return in_time
+
+    return over.addCallback(stop_timer)
+
+
+def _remove_trigger(reactor: Any, trigger: Any) -> None:
+    try:
+        reactor.removeSystemEventTrigger(trigger)
+    except (KeyError, ValueError, TypeError):
+        # Removed already, as Synapse does with some.
+        pass
 
 
 async def _wait_for_database(server_name: str, reactor: Any, patiently: bool) -> None:

@@ -57,7 +57,7 @@ def migrate(assignment: Assignment, name: str, shard: str, instance: str, direct
     tenant_config.check_signing_key(assignment.signing_key, overrides)
     base = tenant_config.effective_base(assignment, overrides, directory / "tenants" / name, "127.0.0.1", 0)
     files = StateDirectory(directory).write_tenant_files(name, base, assignment.overrides, assignment.signing_key)
-    config = tenant_config.load_homeserver_config(files, bool(overrides))
+    config = tenant_config.load_homeserver_config(files, overrides)
     claim = Claim(assignment.epoch, shard, instance)
     arguments = tenant_config.database_arguments(config)
     claim_database(arguments, claim, Limit(_CLAIM_SECONDS))
@@ -115,7 +115,7 @@ async def make_template(database: dict[str, Any], directory: Path, reactor: Any)
     files = state.write_tenant_files(
         "template", tenant_config.effective_base(assignment, {}, state.tenant_directory("template"), "127.0.0.1", 0), "", key
     )
-    config = tenant_config.load_homeserver_config(files, has_overrides=False)
+    config = tenant_config.load_homeserver_config(files, {})
     claims_of_shard.skip(_TEMPLATE_SERVER_NAME)
     limit = Limit(_TEMPLATE_SECONDS)
     running = await start_homeserver(config, limit, reactor, Memory(reactor))

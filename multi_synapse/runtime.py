@@ -245,7 +245,7 @@ class Shard:
         directory: Path = self._state.tenant_directory(tenant.name)
         base = tenant_config.effective_base(assignment, overrides, directory, host, free_port(host, wanted_port))
         self._state.write_tenant_files(tenant.name, base, assignment.overrides, assignment.signing_key)
-        return tenant_config.load_homeserver_config(directory, bool(overrides))
+        return tenant_config.load_homeserver_config(directory, overrides)
 
     def _check_epoch(self, tenant: Tenant, assignment: Assignment) -> None:
         ours, asked = tenant.assignment.epoch, assignment.epoch

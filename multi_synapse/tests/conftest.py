@@ -127,7 +127,7 @@ def databases(databases_of: Callable[[Path], Databases], python: Path) -> Databa
 def folder() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="multi-synapse-"))
     yield path
-    shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(path, ignore_errors=True) if not os.environ.get("KEEP") else print(path)
 
 
 @pytest.fixture
@@ -171,6 +171,7 @@ def assign(databases: Databases, folder: Path) -> Callable[..., dict[str, Any]]:
             "trusted_key_servers": [],
             "federation_ip_range_blacklist": [],
             "suppress_key_server_warning": True,
+            **{name: {"per_second": 1000, "burst_count": 1000} for name in ("rc_message", "rc_room_creation", "rc_media_create")},
         }
         return {"serverName": f"{name}.localhost", "epoch": epoch, "base": base, "overrides": overrides, "signingKey": signing_key()}
 

@@ -82,13 +82,13 @@ class Shard:
         self.address = ""
         self.instance = ""
 
-    def start(self) -> Shard:
+    def start(self, extra_path: Path | None = None) -> Shard:
         self.ready.unlink(missing_ok=True)
         with (self.folder / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(
                 [self.python, "-m", "multi_synapse", "--config", self.config],
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(str(path) for path in (CHECKOUT, extra_path) if path)},
                 stdout=stderr,
                 stderr=stderr,
             )

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .postgres import Postgres
+from .shard import Client, Shard
+
+Assign = Callable[..., dict[str, Any]]
+
+
+def test_nobody_in_flight_is_cut_off(shard: Shard, assign: Assign, postgres: Postgres) -> None:
+    # Prevents: a move resets connections, loses an acknowledged message, or lets a long poll run into the stop.
+    assignment = assign("busy")
+    address = shard.expect_started("busy", assignment)["address"]
+    client = Client(address).register()
+    client.create_room()
+    # Another user's, whom the messages below do not wake.
+    waiting = Client(address).register()
+    since = waiting.sync()["next_batch"]
+    polls: list[Any] = []
+    sent: list[str] = []
+    failed: list[BaseException] = []
+
+    def poll(index: int) -> None:
+        # Distinct requests: equal ones share one wait.
+        wanted = json.dumps({"room": {"timeline": {"limit": index + 1}}}, separators=(",", ":"))
+        polls.append(waiting.call("GET", f"/_matrix/client/v3/sync?timeout=30000&since={since}&filter={wanted}"))
+
+    def send() -> None:
+        while True:
+            try:
+                sent.append(client.send("under way"))
+            except ConnectionRefusedError:
+                return
+            except BaseException as error:
+                failed.append(error)
+                return
+
+    upload = http.client.HTTPConnection(address, timeout=30)
+    upload.putrequest("POST", "/_matrix/media/v3/upload?filename=x")
+    for key, value in (("authorization", f"Bearer {client.token}"), ("content-type", "text/plain"), ("content-length", "2000")):
+        upload.putheader(key, value)
+    upload.endheaders()
+    upload.send(b"x" * 1000)
+
+    pollers = [threading.Thread(target=poll, args=(index,)) for index in range(4)]
+    for thread in pollers:
+        thread.start()
+    time.sleep(0.5)
+    assert not polls
+    senders = [threading.Thread(target=send) for _ in range(4)]
+    for thread in senders:
+        thread.start()
+    while len(sent) < 5:
+        time.sleep(0.01)
+    result: list[Any] = []
+    stop = threading.Thread(target=lambda: result.append(shard.delete("busy", 15).json))
+    stop.start()
+    time.sleep(1)
+    # The stop waits for the upload.
+    assert stop.is_alive()
+    assert shard.tenants()["busy"]["phase"] == "draining"
+    upload.send(b"y" * 1000)
+    response = upload.getresponse()
+    assert response.status == 200
+    assert b"mxc://" in response.read()
+    for thread in (*pollers, *senders, stop):
+        thread.join(20)
+    assert not failed
+    assert [answer.status for answer in polls] == [200] * 4
+    assert all(answer.json["next_batch"] for answer in polls)
+    assert result[0]["drained"] is True
+    assert result[0]["requestsLeft"] == 0
+    assert result[0]["longPolls"] == 4
+    database = assignment["base"]["database"]["args"]["dbname"]
+    assert postgres.connections_to(database) == 0
+    stored = {row[0] for row in postgres.query("SELECT event_id FROM events", database=database)}
+    assert set(sent) <= stored
+
+
+def test_a_drain_ends_at_its_deadline(shard: Shard, assign: Assign) -> None:
+    # Prevents: one slow client holds up a move for ever.
+    address = shard.expect_started("slow", assign("slow"))["address"]
+    client = Client(address).register()
+    upload = http.client.HTTPConnection(address, timeout=30)
+    upload.putrequest("POST", "/_matrix/media/v3/upload")
+    upload.putheader("authorization", f"Bearer {client.token}")
+    upload.putheader("content-length", "2000")
+    upload.endheaders()
+    upload.send(b"x")
+    time.sleep(0.2)
+    result = shard.delete("slow", 1).json
+    assert (result["drained"], result["requestsLeft"]) == (False, 1)
+    assert 1 <= result["seconds"] < 10
+    upload.close()
+
+
+def test_a_running_statement_does_not_stall_the_others(shard: Shard, assign: Assign, postgres: Postgres) -> None:
+    # Prevents: stopping a tenant joins its database threads on the reactor, or returns while it still uses its database.
+    client = Client(shard.expect_started("neighbour", assign("neighbour"))["address"]).register()
+    assignment = assign("locked")
+    locked = Client(shard.expect_started("locked", assignment)["address"]).register()
+    locked.create_room()
+    database = assignment["base"]["database"]["args"]["dbname"]
+    blocker = postgres.connect(database)
+    blocker.autocommit = False
+    blocker.cursor().execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+    request = threading.Thread(target=lambda: locked.call("GET", f"/_matrix/client/v3/rooms/{locked.room}/messages?dir=b"), daemon=True)
+    request.start()
+    time.sleep(0.5)
+    shard.stats()
+    result: list[Any] = []
+    stop = threading.Thread(target=lambda: result.append(shard.delete("locked", 1)))
+    stop.start()
+    while stop.is_alive():
+        client.work()
+    assert result[0].status == 200
+    assert shard.stats(collect=False)["reactorLag"]["maxSeconds"] < 0.1
+    assert postgres.connections_to(database) == 1
+    blocker.close()
