@@ -26,6 +26,7 @@ test("the gateway can mint from it", async () => {
     directory: await temporaryDirectory(),
     authority,
     isRouted: () => true,
+    onProblem: (...problem: unknown[]) => expect.unreachable(String(problem)),
   });
   expect(await certificates.contextFor("clinic-a.localhost")).toBeDefined();
 });

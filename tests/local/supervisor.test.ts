@@ -16,6 +16,14 @@ function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
+async function until(holds: () => boolean): Promise<void> {
+  for (let turns = 0; !holds(); turns++) {
+    if (turns > 1000) throw new Error("it did not come to that");
+    await turn();
+  }
+  await turn();
+}
+
 function build() {
   const fakes: Fake[] = [];
   const lines: string[] = [];
@@ -36,15 +44,8 @@ function build() {
       await turn();
     },
   });
-  const until = async (holds: () => boolean): Promise<void> => {
-    for (let turns = 0; !holds(); turns++) {
-      if (turns > 1000) throw new Error("it did not come to that");
-      await turn();
-    }
-    await turn();
-  };
   const launched = (count: number) => until(() => fakes.length >= count);
-  return { supervisor, fakes, lines, delays, state, launched, until };
+  return { supervisor, fakes, lines, delays, state, launched };
 }
 
 test("what ends is started again, later each time, and soon again once it was healthy", async () => {
@@ -66,7 +67,7 @@ test("what ends is started again, later each time, and soon again once it was he
 
 test("a start that fails is tried again", async () => {
   // Prevents: giving up for ever because a port was still in use for a moment.
-  const { supervisor, fakes, lines, delays, state, launched, until } = build();
+  const { supervisor, fakes, lines, delays, state, launched } = build();
   await supervisor.start();
   state.broken = true;
   fakes[0]!.end("SIGKILL");
