@@ -81,6 +81,8 @@ def _classify(error: BaseException, modules: set[str]) -> TenantError:
     from synapse.config import ConfigError
     from synapse.storage.engines import IncorrectDatabaseSetup
     from synapse.storage.prepare_database import PrepareDatabaseException
+    from synapse.storage.schema import SCHEMA_VERSION
+    from synapse.util import SYNAPSE_VERSION
 
     if isinstance(error, TenantError):
         return error
@@ -100,8 +102,9 @@ def _classify(error: BaseException, modules: set[str]) -> TenantError:
         return TenantError(DATABASE_UNSUITABLE, f"the database cannot be used: {error}")
     if isinstance(error, IncorrectDatabaseSetup | PrepareDatabaseException):
         return TenantError(DATABASE_UNSUITABLE, f"the database cannot be used: {_plain(error)}")
-    if isinstance(error, ValueError) and "database schema" in str(error).lower():
-        return TenantError(DATABASE_UNSUITABLE, f"the database cannot be used: {error}")
+    if isinstance(error, ValueError) and "too new" in str(error):
+        text = f"the schema of the database is too new for Synapse {SYNAPSE_VERSION}, which knows schemas up to {SCHEMA_VERSION}"
+        return TenantError(DATABASE_UNSUITABLE, text)
     if isinstance(error, ListenerException | CannotListenError):
         return TenantError(PORT_IN_USE, f"a port cannot be listened on: {error.__cause__ or error}")
     if isinstance(error, ConfigError):

@@ -196,4 +196,3 @@ def count_requests(running: Running, on_request: Any) -> None:
             return find(request)
 
         site.getResourceFor = counted
-

@@ -75,12 +75,6 @@ def drop_series(server_name: str) -> int:
     return dropped
 
 
-def count_series(server_name: str) -> int:
-    return sum(
-        1 for family in _families() for labels in list(family._metrics) if labels[family._labelnames.index(_SERVER_NAME)] == server_name
-    )
-
-
 def render() -> bytes:
     """Prometheus text of the exported families."""
     _count_running_work()

@@ -252,7 +252,9 @@ class Shard:
         if asked < ours:
             raise errors.TenantError(errors.STALE_EPOCH, f"tenant {tenant.name} runs here with epoch {ours}, which is above {asked}")
         if asked > ours:
-            raise errors.TenantError(errors.ALREADY_RUNNING, f"tenant {tenant.name} runs here with epoch {ours}; stop it before epoch {asked}")
+            raise errors.TenantError(
+                errors.ALREADY_RUNNING, f"tenant {tenant.name} runs here with epoch {ours}; stop it before epoch {asked}"
+            )
 
     def _check_server_name(self, name: str, server_name: str) -> None:
         for other in self._tenants.values():

@@ -29,18 +29,42 @@ _TESTED = ("1.157.2", "1.163.2")
 
 PATCHES: tuple[Patch, ...] = (
     Patch("logging", "each tenant adds a root handler, or reconfigures logging of the whole process", _TESTED, process.own_logging),
-    Patch("systemd", "each tenant tells systemd that the process is ready, and leaves a trigger behind", _TESTED, process.no_systemd_notices),
+    Patch(
+        "systemd", "each tenant tells systemd that the process is ready, and leaves a trigger behind", _TESTED, process.no_systemd_notices
+    ),
     Patch("resolver", "each tenant makes a resolver pool of 5 threads and never ends it", _TESTED, process.share_resolver),
     Patch("localhost", "names under .localhost are loopback (RFC 6761), which DNS need not know", _TESTED, process.answer_localhost_srv),
-    Patch("threads", "each tenant has its own database threads and joins them on the reactor when it stops", _TESTED, database.share_database_threads),
+    Patch(
+        "threads",
+        "each tenant has its own database threads and joins them on the reactor when it stops",
+        _TESTED,
+        database.share_database_threads,
+    ),
     Patch("fence", "each new database connection must prove that this process owns the database", _TESTED, database.check_fence_on_connect),
-    Patch("connect", "set-up connects on the reactor: a database that never answers stalls every tenant", _TESTED, database.connect_off_the_reactor),
-    Patch("caches", "cache factors are kept once per process: the last tenant's would apply to all", _TESTED, tenants.size_caches_per_tenant),
-    Patch("passwords", "bcrypt shares a pool with JSON encoding: logins at one tenant hold up all others", _TESTED, tenants.limit_password_hashing),
+    Patch(
+        "connect",
+        "set-up connects on the reactor: a database that never answers stalls every tenant",
+        _TESTED,
+        database.connect_off_the_reactor,
+    ),
+    Patch(
+        "caches", "cache factors are kept once per process: the last tenant's would apply to all", _TESTED, tenants.size_caches_per_tenant
+    ),
+    Patch(
+        "passwords",
+        "bcrypt shares a pool with JSON encoding: logins at one tenant hold up all others",
+        _TESTED,
+        tenants.limit_password_hashing,
+    ),
     Patch("templates", "each tenant compiles the same 19 templates again, about 40 ms", _TESTED, start.share_compiled_templates),
     Patch("schemas", "each tenant checks the same constant schemas against the meta-schema again", _TESTED, start.share_validators),
     Patch("yaml", "YAML is read by the slow pure-Python parser", _TESTED, start.use_fast_yaml),
-    Patch("long-polls", "a draining tenant must answer waiting requests now, and not wait in later ones", _TESTED, http.make_long_polls_drainable),
+    Patch(
+        "long-polls",
+        "a draining tenant must answer waiting requests now, and not wait in later ones",
+        _TESTED,
+        http.make_long_polls_drainable,
+    ),
 )
 
 

@@ -60,7 +60,19 @@ class Postgres:
         if self._ids:
             os.chown(secret, *self._ids)
         self._run(
-            "initdb", "-D", str(self._data), "-U", "postgres", "--pwfile", str(secret), "-A", "scram-sha-256", "-E", "UTF8", "--no-locale", "-N"
+            "initdb",
+            "-D",
+            str(self._data),
+            "-U",
+            "postgres",
+            "--pwfile",
+            str(secret),
+            "-A",
+            "scram-sha-256",
+            "-E",
+            "UTF8",
+            "--no-locale",
+            "-N",
         )
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -38,7 +39,13 @@ class Answer:
 
 
 def request(
-    address: str, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 60, raw: bytes | None = None
+    address: str,
+    method: str,
+    path: str,
+    body: Any = None,
+    headers: dict[str, str] | None = None,
+    timeout: float = 60,
+    raw: bytes | None = None,
 ) -> Answer:
     """One HTTP request on a connection of its own. `address` is host:port."""
     connection = http.client.HTTPConnection(address, timeout=timeout)
@@ -102,7 +109,9 @@ class Shard:
         self.instance = ready["instance"]
         return self
 
-    def call(self, method: str, path: str, body: Any = None, timeout: float = 60, token: str | None = TOKEN, raw: bytes | None = None) -> Answer:
+    def call(
+        self, method: str, path: str, body: Any = None, timeout: float = 60, token: str | None = TOKEN, raw: bytes | None = None
+    ) -> Answer:
         headers = {"authorization": f"Bearer {token}"} if token is not None else {}
         return request(self.address, method, path, body, headers, timeout, raw)
 
@@ -151,6 +160,35 @@ class Shard:
             self.process.kill()
             self.process.wait()
         self.process = None
+
+
+class Noise:
+    """How long this machine keeps a thread from running that wants to: what a stall on it may be without anybody's fault."""
+
+    def __init__(self) -> None:
+        self._longest = 0.0
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            begun = time.monotonic()
+            time.sleep(0.005)
+            self._longest = max(self._longest, time.monotonic() - begun - 0.005)
+
+    def take(self) -> float:
+        longest, self._longest = self._longest, 0.0
+        return longest
+
+
+NOISE = Noise()
+#: The issue's bound.
+LONGEST_STALL_SECONDS = 0.1
+
+
+def expect_no_stall(shard: Shard) -> None:
+    """The reactor stood still for no more than the bound since the last asking."""
+    stall = shard.stats(collect=False)["reactorLag"]["maxSeconds"]
+    assert stall < LONGEST_STALL_SECONDS + NOISE.take()
 
 
 class Client:

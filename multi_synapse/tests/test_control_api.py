@@ -114,7 +114,7 @@ def test_tenant_lifecycle(shard: Shard, assign: Callable[..., dict[str, Any]]) -
     assert load["tenants"]["clinic-a"]["events"] >= 2
     assert load["process"]["cpuSeconds"] > 0
     text = shard.call("GET", "/metrics").body.decode()
-    assert 'synapse_storage_events_persisted_events_total{' in text
+    assert "synapse_storage_events_persisted_events_total{" in text
     assert 'server_name="clinic-a.localhost"' in text
 
     stopped = shard.delete("clinic-a", 5).json
@@ -145,5 +145,10 @@ def test_the_log_names_tenants_and_holds_no_secret(shard: Shard, assign: Callabl
     text = shard.log.read_text()
     for assignment in assignments.values():
         base = assignment["base"]
-        for secret in (base["macaroon_secret_key"], base["form_secret"], base["database"]["args"]["password"], assignment["signingKey"].split()[2]):
+        for secret in (
+            base["macaroon_secret_key"],
+            base["form_secret"],
+            base["database"]["args"]["password"],
+            assignment["signingKey"].split()[2],
+        ):
             assert secret not in text

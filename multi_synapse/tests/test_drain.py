@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .postgres import Postgres
-from .shard import Client, Shard
+from .shard import Client, Shard, expect_no_stall
 
 Assign = Callable[..., dict[str, Any]]
 
@@ -120,6 +120,6 @@ def test_a_running_statement_does_not_stall_the_others(shard: Shard, assign: Ass
     while stop.is_alive():
         client.work()
     assert result[0].status == 200
-    assert shard.stats(collect=False)["reactorLag"]["maxSeconds"] < 0.1
+    expect_no_stall(shard)
     assert postgres.connections_to(database) == 1
     blocker.close()

@@ -13,12 +13,9 @@ import pytest
 
 from .conftest import Databases
 from .postgres import Postgres
-from .shard import Client, Shard
+from .shard import Client, Shard, expect_no_stall
 
 Assign = Callable[..., dict[str, Any]]
-
-#: The issue's bound.
-LONGEST_STALL_SECONDS = 0.1
 
 
 @pytest.fixture
@@ -48,11 +45,6 @@ def expect_refused(shard: Shard, name: str, assignment: dict[str, Any], code: st
     assert "\n" not in answer.message
     assert name not in shard.tenants()
     return answer.message
-
-
-def expect_no_stall(shard: Shard) -> None:
-    stall = shard.stats(collect=False)["reactorLag"]["maxSeconds"]
-    assert stall < LONGEST_STALL_SECONDS
 
 
 def test_failing_starts_are_explained_and_leave_nothing(
@@ -269,9 +261,10 @@ def test_modules(python: Path, assign: Assign, folder: Path) -> None:
             ("no_such_module.X", "no_such_module"),
         ):
             expect_refused(shard, "bad", assign("bad", overrides=f"modules: [{{module: {name}}}]"), "ModuleFailed", words)
-        expect_refused(shard, "bad", assign("bad", overrides="modules: [{module: bad_module.BadConfig}]"), "InvalidConfig", "bad_module.BadConfig")
+        expect_refused(
+            shard, "bad", assign("bad", overrides="modules: [{module: bad_module.BadConfig}]"), "InvalidConfig", "bad_module.BadConfig"
+        )
         expect_refused(shard, "bad", assign("bad", overrides="modules: [{module: other.Module}]"), "OptionNotAllowed", "other.Module")
         shard.expect_started("good", assign("good", overrides="modules: [{module: bad_module.Good}]"))
     finally:
         shard.kill()
-

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from synapse.util.caches.lrucache import LruCache
+from synapse.util.clock import Clock
+from twisted.internet.testing import MemoryReactorClock
+
+from multi_synapse.patches.tenants import caches_of_tenants, size_caches_per_tenant
+
+from .postgres import Postgres
+from .shard import Client, Shard, expect_no_stall
+
+CYCLES = 200
+
+
+def test_starting_and_stopping_leaves_nothing(shard: Shard, assign: Callable[..., dict[str, Any]], postgres: Postgres) -> None:
+    # Prevents: a shard that moves tenants about grows until it dies.
+    neighbours = [Client(shard.expect_started(name, assign(name))["address"]).register() for name in ("x", "y")]
+    assignment = assign("cycled")
+    database = assignment["base"]["database"]["args"]["dbname"]
+    client: Client | None = None
+    before: dict[str, Any] = {}
+    pss: dict[int, int] = {}
+    for cycle in range(CYCLES + 1):
+        address = shard.expect_started("cycled", assignment)["address"]
+        if client is None:
+            client = Client(address).register()
+        client.address = address
+        if cycle % 10 == 0:
+            client.work()
+            for neighbour in neighbours:
+                neighbour.work()
+        assert shard.delete("cycled", 2).status == 200
+        if cycle == 0:
+            before = shard.stats()
+        if cycle in (CYCLES // 2, CYCLES):
+            pss[cycle] = shard.stats()["pssBytes"]
+    after = shard.stats()
+    assert after["liveHomeServers"] == before["liveHomeServers"] == 2
+    assert after["triggers"] == before["triggers"]
+    assert after["threads"] <= before["threads"]
+    assert after["fileDescriptors"] - after["databaseConnections"] <= before["fileDescriptors"] - before["databaseConnections"]
+    assert postgres.connections_to(database) == 0
+    # Level, but for what allocation leaves in between.
+    assert pss[CYCLES] - pss[CYCLES // 2] < 8 * 1024 * 1024, pss
+    expect_no_stall(shard)
+
+
+def test_idle_tenants_give_their_connections_back(new_shard: Callable[..., Shard], assign: Callable[..., dict[str, Any]]) -> None:
+    # Prevents: each idle tenant keeps five connections, of which PostgreSQL pays more than the tenant does.
+    import time
+
+    shard = new_shard(databaseIdleSeconds=1)
+    for name in ("a", "b", "c"):
+        Client(shard.expect_started(name, assign(name))["address"]).register().work()
+    fewest = 99
+    end = time.monotonic() + 30
+    while fewest > 3 and time.monotonic() < end:
+        fewest = min(fewest, shard.stats(collect=False)["databaseConnections"])
+        time.sleep(0.05)
+    assert fewest <= 3
+
+
+def test_cache_sizes_do_not_mix() -> None:
+    # Prevents: the cache settings of the tenant that started last apply to all.
+    size_caches_per_tenant()
+    clocks = {name: Clock(MemoryReactorClock(), name) for name in ("small", "large", "gone")}
+
+    def config(factor: float, **per_cache: float) -> Any:
+        return SimpleNamespace(global_factor=factor, cache_factors={"somecache": per_cache["some_cache"]} if per_cache else {})
+
+    def cache(server_name: str) -> Any:
+        return LruCache(max_size=1000, server_name=server_name, cache_name="*some_cache*", clock=clocks[server_name])
+
+    caches_of_tenants.add_tenant("small", config(0.5))
+    caches_of_tenants.add_tenant("large", config(10))
+    sizes = {name: cache(name) for name in ("small", "large")}
+    assert {name: made.max_size for name, made in sizes.items()} == {"small": 500, "large": 10000}
+    caches_of_tenants.add_tenant("small", config(1, some_cache=2))
+    caches_of_tenants.resize_tenant("small")
+    assert {name: made.max_size for name, made in sizes.items()} == {"small": 500, "large": 10000} | {"small": 2000}
+    caches_of_tenants.remove_tenant("small")
+    caches_of_tenants.remove_tenant("large")

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .postgres import Postgres
+from .shard import Client, Shard
+
+Assign = Callable[..., dict[str, Any]]
+NewShard = Callable[..., Shard]
+
+
+def test_after_kill_everything_comes_back(new_shard: NewShard, assign: Assign) -> None:
+    # Prevents: after a crash tenants stay away until the controller acts, lose data, or are found at another address.
+    shard = new_shard()
+    clients = {name: Client(shard.expect_started(name, assign(name))["address"]).register() for name in ("a", "b", "c", "d", "e")}
+    sent = {name: (client.create_room(), client.send("kept"))[1] for name, client in clients.items()}
+    before = {name: state["address"] for name, state in shard.tenants().items()}
+    shard.kill()
+    shard.start()
+    for name, client in clients.items():
+        state = shard.expect_phase(name, "running")
+        assert state["address"] == before[name]
+        assert client.ok("GET", f"/_matrix/client/v3/rooms/{client.room}/event/{sent[name]}")["content"]["body"] == "kept"
+        client.work()
+
+
+def test_a_taken_port_is_no_obstacle(new_shard: NewShard, assign: Assign) -> None:
+    # Prevents: a tenant stays away because somebody else got its port meanwhile.
+    import socket
+
+    shard = new_shard()
+    address = shard.expect_started("a", assign("a"))["address"]
+    shard.kill()
+    host, port = address.split(":")
+    with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        squatter.bind((host, int(port)))
+        squatter.listen()
+        shard.start()
+        state = shard.expect_phase("a", "running")
+        assert state["address"] != address
+        Client(state["address"]).register().work()
+
+
+def test_sigterm_drains_and_keeps_the_assignments(new_shard: NewShard, assign: Assign, postgres: Postgres) -> None:
+    # Prevents: a node that is emptied cuts requests off, or its tenants are forgotten.
+    import threading
+
+    shard = new_shard()
+    assignment = assign("a")
+    client = Client(shard.expect_started("a", assignment)["address"]).register()
+    shard.expect_started("b", assign("b"))
+    since = client.sync()["next_batch"]
+    answers: list[Any] = []
+    poll = threading.Thread(target=lambda: answers.append(client.sync(since, 30000)))
+    poll.start()
+    time.sleep(0.3)
+    shard.signal(signal.SIGTERM)
+    assert shard.wait() == 0
+    poll.join(5)
+    assert answers[0]["next_batch"]
+    assert postgres.connections_to(assignment["base"]["database"]["args"]["dbname"]) == 0
+    shard.start()
+    shard.expect_phase("a", "running")
+    shard.expect_phase("b", "running")
+
+
+def test_restoring_what_another_shard_took(new_shard: NewShard, assign: Assign) -> None:
+    # Prevents: a shard that comes up again takes tenants back from where they were moved meanwhile.
+    old, new = new_shard("old"), new_shard("new")
+    assignment = assign("moved")
+    old.expect_started("moved", assignment)
+    old.kill()
+    address = new.expect_started("moved", {**assignment, "epoch": 2})["address"]
+    old.start()
+    state = old.expect_phase("moved", "fenced")
+    assert state["error"]["code"] == "Fenced"
+    Client(address).register().work()
+    old.kill()
+    old.start()
+    assert old.tenants() == {}
+
+
+def test_a_failed_restore_is_shown_and_tried_again(new_shard: NewShard, assign: Assign, postgres: Postgres) -> None:
+    # Prevents: shard and database come up together, the shard is first, and its tenants stay away for ever.
+    shard = new_shard()
+    shard.expect_started("a", assign("a"))
+    shard.expect_started("b", assign("b"))
+    shard.kill()
+    postgres.stop()
+    try:
+        shard.start()
+        state = shard.expect_phase("a", "failed")
+        assert state["error"]["code"] == "DatabaseUnreachable"
+        assert state["address"] is None
+    finally:
+        postgres.start()
+    shard.expect_phase("a", "running")
+    shard.expect_phase("b", "running")
+
+
+def test_deleting_while_it_waits_to_be_tried_again(new_shard: NewShard, assign: Assign, postgres: Postgres) -> None:
+    # Prevents: a tenant that was taken away comes back with its next attempt.
+    shard = new_shard()
+    shard.expect_started("a", assign("a"))
+    shard.kill()
+    postgres.stop()
+    try:
+        shard.start()
+        shard.expect_phase("a", "failed")
+        assert shard.delete("a").json["absent"] is False
+    finally:
+        postgres.start()
+    time.sleep(3)
+    assert shard.tenants() == {}
