@@ -41,7 +41,7 @@ def _run(settings: Settings, token: str) -> int:
     from twisted.internet import error as net_error
     from twisted.internet import reactor as imported_reactor
 
-    from . import log, patches, warmup, waiting
+    from . import log, patches, waiting, warmup
     from .control import ControlResource, ControlSite
     from .memory import Memory
     from .pools import threads_of_shard

@@ -84,7 +84,7 @@ _NOT_SECRET = ("path", "file", "interval", "server", "lifetime", "_enabled")
 def parse_overrides(text: str) -> dict[str, Any]:
     """The user's part as a mapping. @raises TenantError InvalidConfig with the line"""
     try:
-        value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     except yaml.MarkedYAMLError as error:
         # Not str(error): that quotes the lines around it, and a secret may be in them.
         mark = error.problem_mark or error.context_mark
@@ -95,7 +95,7 @@ def parse_overrides(text: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        kind = {list: "a list", str: "a string"}.get(type(value), "a single value")
+        kind = "a list" if isinstance(value, list) else "a string" if isinstance(value, str) else "a single value"
         raise TenantError(INVALID_CONFIG, f"the configuration is {kind} (line 1), expected a mapping of options to values")
     for key in value:
         if not isinstance(key, str):

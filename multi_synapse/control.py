@@ -54,8 +54,14 @@ class ControlRequest(server.Request):
         if channel is None:
             return
         body = _error_body("BodyTooLarge", f"the request's body is larger than {_LARGEST_BODY} bytes")
-        head = f"HTTP/1.1 413 Request Entity Too Large\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        channel.transport.write(head.encode() + body)
+        head = b"HTTP/1.1 413 Request Entity Too Large
+Content-Type: application/json
+Connection: close
+"
+        head += b"Content-Length: %d
+
+" % len(body)
+        channel.transport.write(head + body)
         channel.loseConnection()
 
 
@@ -155,8 +161,8 @@ class ControlResource(resource.Resource):
         # Before the collection, which is a stall of its own.
         lag = self._probe.take_longest_lag()
         if collect:
+            await self._memory.collect()
             threads_of_shard.trim(self._reactor)
-            self._memory.collect()
             self._probe.take_longest_lag()
         rss, pss = probe.memory()
         return {

@@ -10,7 +10,7 @@ from typing import Any
 from synapse.app import homeserver as synapse_app
 from synapse.config.homeserver import HomeServerConfig
 from synapse.logging.context import LoggingContext, PreserveLoggingContext
-from twisted.internet import defer, tcp, task
+from twisted.internet import defer, task, tcp
 
 from . import metrics
 from .memory import Memory
@@ -127,7 +127,8 @@ async def _run_async_handlers(hs: Any, reactor: Any) -> bool:
     for handler in handlers:
         _remove_trigger(reactor, handler.trigger_id)
         waiting.append(defer.maybeDeferred(handler.func, **handler.kwargs))
-    return await _at_most(_ASYNC_HANDLERS_SECONDS, defer.DeferredList(waiting, consumeErrors=True), reactor)
+    ended: bool = await _at_most(_ASYNC_HANDLERS_SECONDS, defer.DeferredList(waiting, consumeErrors=True), reactor)
+    return ended
 
 
 def _at_most(seconds: float, work: defer.Deferred[Any], reactor: Any) -> defer.Deferred[bool]:

@@ -13,7 +13,7 @@ import weakref
 from typing import Any
 
 from synapse.metrics import install_gc_manager
-from twisted.internet import threads
+from twisted.internet import defer, threads
 
 from .pools import threads_of_shard
 
@@ -44,14 +44,15 @@ class Memory:
         if self._timer is None:
             self._timer = self._reactor.callLater(_COLLECT_AFTER_SECONDS, self._collect_and_trim)
 
-    def collect(self) -> None:
+    def collect(self) -> defer.Deferred[None]:
+        """Collects all garbage, a stall of its own; fires when freed memory is back with the system."""
         gc.collect()
+        # Freed memory is scattered over malloc's arenas; without this it never goes back.
+        return threads.deferToThreadPool(self._reactor, threads_of_shard.start, _malloc_trim)
 
     def _collect_and_trim(self) -> None:
         self._timer = None
         self.collect()
-        # Freed memory is scattered over malloc's arenas; without this it never goes back to the system.
-        threads.deferToThreadPool(self._reactor, threads_of_shard.start, _malloc_trim)
 
 
 def _malloc_trim() -> None:

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import synapse.http.request_metrics as request_metrics
 import synapse.metrics.background_process_metrics as background_metrics
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
+from synapse.http import request_metrics
 
 _SERVER_NAME = "server_name"
 

@@ -174,8 +174,8 @@ class TenantJobs:
             for slot in slots:
                 self.working.discard(slot)
                 heapq.heappush(self._free, slot)
-            slot = self._take_slot()
-        self._run_soon(slot)
+            next_slot = self._take_slot()
+        self._run_soon(next_slot)
 
     def stop(self) -> list[int]:
         """No new jobs, queued ones fail, running ones end by themselves. Returns the slots that were idle."""

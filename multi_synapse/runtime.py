@@ -369,7 +369,8 @@ class Shard:
         return threads.deferToThreadPool(self._reactor, threads_of_shard.start, function)
 
     async def _bounded(self, limit: Limit, function: Callable[[], T]) -> T:
-        return await self._bounded_deferred(limit, function)
+        result: T = await self._bounded_deferred(limit, function)
+        return result
 
     def _bounded_deferred(self, limit: Limit, function: Callable[[], T]) -> defer.Deferred[T]:
         """Runs a function in a thread and stops waiting for it when the limit is over."""

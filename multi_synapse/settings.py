@@ -87,7 +87,7 @@ def _default_listen_host(advertise_host: str) -> str:
     try:
         ipaddress.ip_address(advertise_host)
     except ValueError:
-        return "0.0.0.0"
+        return "0.0.0.0"  # noqa: S104
     return advertise_host
 
 

@@ -25,7 +25,7 @@ from .errors import DatabaseAborted, DatabaseTimeout
 
 T = TypeVar("T")
 
-#: A statement that the server has not answered after so long is given up; above PostgreSQL's statement_timeout as Synapse sets it (10 minutes).
+#: A statement that the server has not answered after so long is given up; above the statement_timeout that Synapse sets (10 minutes).
 LONGEST_STATEMENT_SECONDS = 660.0
 #: To connect, from the first packet to the first statement.
 CONNECT_SECONDS = 10.0

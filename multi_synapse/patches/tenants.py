@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import synapse.config.cache as cache_config
-import synapse.util.caches as caches
 from synapse.handlers.auth import AuthHandler
 from synapse.logging.context import make_deferred_yieldable
+from synapse.util import caches
 from twisted.internet import defer
 
 from .process import replace

@@ -204,7 +204,7 @@ def test_a_database_that_stops_answering_in_the_middle_of_a_start(
         freezer.passed, freezer.freeze_after = 0, packets
         freezer.flowing.set()
         answers: list[Any] = []
-        start = threading.Thread(target=lambda: answers.append(shard.put("bad", assign("bad", port=freezer.port))))  # noqa: B023
+        start = threading.Thread(target=lambda: answers.append(shard.put("bad", assign("bad", port=freezer.port))))
         start.start()
         while start.is_alive():
             client.work()

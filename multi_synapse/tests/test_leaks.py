@@ -70,7 +70,7 @@ def test_cache_sizes_do_not_mix() -> None:
     clocks = {name: Clock(MemoryReactorClock(), name) for name in ("small", "large", "gone")}
 
     def config(factor: float, **per_cache: float) -> Any:
-        return SimpleNamespace(global_factor=factor, cache_factors={"somecache": per_cache["some_cache"]} if per_cache else {})
+        return SimpleNamespace(global_factor=factor, cache_factors={"some_cache": per_cache["some_cache"]} if per_cache else {})
 
     def cache(server_name: str) -> Any:
         return LruCache(max_size=1000, server_name=server_name, cache_name="*some_cache*", clock=clocks[server_name])

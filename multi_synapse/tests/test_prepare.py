@@ -59,7 +59,7 @@ def test_errors_are_events(python: Path, databases: Databases, assign: Assign, p
     too_new = databases.create()
     postgres.query("UPDATE schema_compat_version SET compat_version = 9999", database=too_new)
     preparer = Preparer(python)
-    cases = [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"command": "nonsense"}, "InvalidConfig"),
         ({"command": "template"}, "InvalidConfig"),
         ({"command": "template", "database": databases.arguments("nowhere")}, "DatabaseMissing"),

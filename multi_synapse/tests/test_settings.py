@@ -40,7 +40,7 @@ def test_defaults() -> None:
 )
 def test_mistakes_are_named(change: dict[str, Any], expected: str) -> None:
     # Prevents: a typing mistake in the configuration is silently ignored.
-    with pytest.raises(SettingsError, match="shard.json") as caught:
+    with pytest.raises(SettingsError, match=r"shard\.json") as caught:
         parse_settings({**VALID, **change}, "shard.json")
     assert expected in str(caught.value)
 
