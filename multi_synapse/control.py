@@ -54,13 +54,8 @@ class ControlRequest(server.Request):
         if channel is None:
             return
         body = _error_body("BodyTooLarge", f"the request's body is larger than {_LARGEST_BODY} bytes")
-        head = b"HTTP/1.1 413 Request Entity Too Large
-Content-Type: application/json
-Connection: close
-"
-        head += b"Content-Length: %d
-
-" % len(body)
+        head = b"HTTP/1.1 413 Request Entity Too Large\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        head += b"Content-Length: %d\r\n\r\n" % len(body)
         channel.transport.write(head + body)
         channel.loseConnection()
 
