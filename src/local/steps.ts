@@ -3,6 +3,7 @@ import pc from "picocolors";
 
 /** In a log file, one line in so many milliseconds of a long step is enough. */
 const PLAIN_EVERY_MS = 5_000;
+const NARROWEST = 20;
 
 /** Progress for people: a spinner on a terminal, plain lines elsewhere, always on stderr. */
 export class Steps {
@@ -16,9 +17,9 @@ export class Steps {
   /** Runs one step, showing what it reports and at the end how long it took. */
   async run<T>(title: string, work: (onProgress: (step: string) => void) => Promise<T>): Promise<T> {
     const startedAt = Date.now();
-    const spinner = this.#stream.isTTY
-      ? ora({ text: title, stream: this.#stream, discardStdin: false }).start()
-      : undefined;
+    // A pseudo-terminal may have no width; the spinner would then draw for ever.
+    const terminal = this.#stream.isTTY && this.#stream.columns >= NARROWEST;
+    const spinner = terminal ? ora({ text: title, stream: this.#stream, discardStdin: false }).start() : undefined;
     this.#current = { title, spinner };
     let lastPlain = 0;
     const onProgress = (step: string) => {
