@@ -43,7 +43,7 @@ export class TenantDeletion {
       await modify(store, "Shard", shard, (s) => void (s.status.lastAssignmentChange = new Date().toISOString()));
       await this.#shards.refresh(shard);
     }
-    const what = !provisioned ? "it had no database yet" : purge ? "its database and media were removed" : "its database and media are kept";
+    const what = describeFate(provisioned, managed, purge);
     await recordEvent(this.#context, { type: "Normal", reason: "Deleted", object: `Tenant/${name}`, message: `${name} was deleted; ${what}` });
   }
 
@@ -59,4 +59,10 @@ export class TenantDeletion {
       return false;
     }
   }
+}
+
+function describeFate(provisioned: boolean, managed: boolean, purge: boolean): string {
+  if (!provisioned) return "it had no database yet";
+  if (!purge) return "its database and media are kept";
+  return managed ? "its database and media were removed" : "its media were removed; the database it brought along is its owner's, and was left alone";
 }

@@ -7,7 +7,7 @@ import { messagesOf, newUser } from "./support/matrix.ts";
 const OLD = "1.157.2";
 const NEW = "1.163.2";
 /** Knows schema 83 at the most, which cannot read what both of the others write. */
-const ANCIENT = "1.98.0";
+const ANCIENT = "1.99.0";
 
 let cluster: Cluster;
 beforeAll(async () => {
