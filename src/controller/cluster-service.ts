@@ -62,19 +62,26 @@ export class LocalClusterService implements ClusterService {
       reclaimPolicy: "Retain",
     };
     const others = await store.list("Tenant");
-    if (others.some((other) => other.metadata.name === name)) throw new UserError("AlreadyExists", `there is a tenant named ${name} already`);
+    if (others.some((other) => other.metadata.name === name))
+      throw new UserError("AlreadyExists", `there is a tenant named ${name} already`);
     this.#refuseClash(name, spec, others);
     await this.#release(spec.synapseVersion);
     await this.#refuseForeignKeptData(name, spec);
     const tenant = await store.create("Tenant", name, spec, { ...NEW_TENANT });
-    await recordEvent(this.#context, { type: "Normal", reason: "Created", object: `Tenant/${name}`, message: `${name} was created for ${serverName}` });
+    await recordEvent(this.#context, {
+      type: "Normal",
+      reason: "Created",
+      object: `Tenant/${name}`,
+      message: `${name} was created for ${serverName}`,
+    });
     return tenant;
   }
 
   async updateTenant(name: string, request: UpdateTenantRequest): Promise<Tenant> {
     const { store, databases } = this.#context;
     const present = await this.getTenant(name);
-    if (present.metadata.deletionTimestamp !== undefined) throw new UserError("Conflict", `tenant ${name} is being deleted`);
+    if (present.metadata.deletionTimestamp !== undefined)
+      throw new UserError("Conflict", `tenant ${name} is being deleted`);
     const { synapseVersion, config } = request;
     if (config !== undefined) this.#refuseClash(name, { ...present.spec, config }, await store.list("Tenant"));
     if (synapseVersion !== undefined && synapseVersion !== present.spec.synapseVersion && present.status.provisioned) {
@@ -121,22 +128,36 @@ export class LocalClusterService implements ClusterService {
     const { store, policy } = this.#context;
     const tenant = await this.getTenant(name);
     const { status } = tenant;
-    if (status.move) throw new UserError("Conflict", `tenant ${name} is being moved already, from ${status.move.from} to ${status.move.to}`);
+    if (status.move)
+      throw new UserError(
+        "Conflict",
+        `tenant ${name} is being moved already, from ${status.move.from} to ${status.move.to}`,
+      );
     if (status.phase !== "Running" || status.shard === undefined) {
       throw new UserError("Conflict", `tenant ${name} is ${status.phase}; only a running tenant can be moved`);
     }
     const choice = chooseTarget(await snapshotOf(store), policy, name, to);
-    if ("refused" in choice) throw new UserError(choice.refused === "ShardNotFound" ? "NotFound" : "NoPlace", choice.message);
+    if ("refused" in choice)
+      throw new UserError(choice.refused === "ShardNotFound" ? "NotFound" : "NoPlace", choice.message);
     const target = "create" in choice ? choice.create : choice.shard;
-    if ("create" in choice) await createShard(this.#context, target, tenant.spec.synapseVersion, `for the move of ${name}`);
-    const move: Move = { id: randomUUID(), from: status.shard, to: target, reason: "Requested", step: "Preparing", requestedAt: new Date().toISOString() };
+    if ("create" in choice)
+      await createShard(this.#context, target, tenant.spec.synapseVersion, `for the move of ${name}`);
+    const move: Move = {
+      id: randomUUID(),
+      from: status.shard,
+      to: target,
+      reason: "Requested",
+      step: "Preparing",
+      requestedAt: new Date().toISOString(),
+    };
     const written = await modify(store, "Tenant", name, (t) => {
       if (t.status.move || t.metadata.deletionTimestamp !== undefined || t.status.shard !== move.from) return false;
       t.status.move = move;
       t.status.phase = "Moving";
       return true;
     });
-    if (written?.status.move?.id !== move.id) throw new UserError("Conflict", `tenant ${name} changed meanwhile; try again`);
+    if (written?.status.move?.id !== move.id)
+      throw new UserError("Conflict", `tenant ${name} changed meanwhile; try again`);
     await modify(store, "Shard", target, (shard) => void (shard.status.lastAssignmentChange = move.requestedAt));
     return move;
   }
@@ -167,7 +188,8 @@ export class LocalClusterService implements ClusterService {
     }
     yield* last;
     if (!follow) return;
-    for await (const line of this.#context.launcher.log(shard, { tail: 0, follow: true, signal })) if (mine(line)) yield line;
+    for await (const line of this.#context.launcher.log(shard, { tail: 0, follow: true, signal }))
+      if (mine(line)) yield line;
   }
 
   async listShards(): Promise<ShardOverview[]> {
@@ -193,13 +215,22 @@ export class LocalClusterService implements ClusterService {
     const answer = canDrain(await snapshotOf(store), policy, name);
     if (!answer.fits) throw new UserError("NoPlace", answer.message);
     const drained = await modify(store, "Shard", name, ({ spec }) => void (spec.drain = "Requested"));
-    await recordEvent(this.#context, { type: "Normal", reason: "DrainRequested", object: `Shard/${name}`, message: `shard ${name} is drained as requested` });
+    await recordEvent(this.#context, {
+      type: "Normal",
+      reason: "DrainRequested",
+      object: `Shard/${name}`,
+      message: `shard ${name} is drained as requested`,
+    });
     return drained ?? shard;
   }
 
   async *shardLog(name: string, options: LogOptions): AsyncIterable<string> {
     await this.getShard(name);
-    yield* this.#context.launcher.log(name, { tail: options.tail ?? 100, follow: options.follow, signal: options.signal });
+    yield* this.#context.launcher.log(name, {
+      tail: options.tail ?? 100,
+      follow: options.follow,
+      signal: options.signal,
+    });
   }
 
   async status(): Promise<ClusterStatus> {
@@ -214,10 +245,20 @@ export class LocalClusterService implements ClusterService {
       const held = tenants.filter((t) => t.status.shard !== undefined && names.has(t.status.shard)).length;
       const capacity = policy.maxShardsPerSynapseImageTag * policy.maxTenantsPerShard;
       const full = held >= own.length * policy.maxTenantsPerShard;
-      return { version, shards: own.length, tenants: held, capacity, saturated: full && own.length >= policy.maxShardsPerSynapseImageTag };
+      return {
+        version,
+        shards: own.length,
+        tenants: held,
+        capacity,
+        saturated: full && own.length >= policy.maxShardsPerSynapseImageTag,
+      };
     };
-    const tags = [...new Set([...shards.map((s) => s.spec.synapseVersion), ...tenants.map((t) => t.spec.synapseVersion)])].toSorted();
-    const recent = tenants.flatMap((t) => (t.status.lastMove ? [{ tenant: t.metadata.name, result: t.status.lastMove }] : []));
+    const tags = [
+      ...new Set([...shards.map((s) => s.spec.synapseVersion), ...tenants.map((t) => t.spec.synapseVersion)]),
+    ].toSorted();
+    const recent = tenants.flatMap((t) =>
+      t.status.lastMove ? [{ tenant: t.metadata.name, result: t.status.lastMove }] : [],
+    );
     return {
       version: this.#settings.version,
       startedAt: this.#startedAt,
@@ -225,14 +266,21 @@ export class LocalClusterService implements ClusterService {
       synapseVersion: this.#settings.synapseVersion,
       tenants: { total: tenants.length, byPhase },
       imageTags: tags.map(ofTag),
-      movesInProgress: tenants.flatMap((t) => (t.status.move ? [{ tenant: t.metadata.name, move: t.status.move }] : [])),
+      movesInProgress: tenants.flatMap((t) =>
+        t.status.move ? [{ tenant: t.metadata.name, move: t.status.move }] : [],
+      ),
       recentMoves: recent.toSorted((a, b) => b.result.finishedAt.localeCompare(a.result.finishedAt)).slice(0, 10),
       gateways: feed.gateways(),
       problems: problemsOf(tenants, shards, feed.gateways().length),
     };
   }
 
-  events(options: { after?: number; object?: string; follow?: boolean; signal?: AbortSignal }): AsyncIterable<ClusterEvent> {
+  events(options: {
+    after?: number;
+    object?: string;
+    follow?: boolean;
+    signal?: AbortSignal;
+  }): AsyncIterable<ClusterEvent> {
     return followEvents(this.#context.store, options);
   }
 
@@ -258,13 +306,22 @@ export class LocalClusterService implements ClusterService {
     for (const other of tenants) {
       if (other.metadata.name === name) continue;
       if (hostOf(other.spec.serverName) === hostOf(spec.serverName)) {
-        throw new UserError("AlreadyExists", `server name ${spec.serverName} belongs to tenant ${other.metadata.name} already`);
+        throw new UserError(
+          "AlreadyExists",
+          `server name ${spec.serverName} belongs to tenant ${other.metadata.name} already`,
+        );
       }
       const shared = hostsOf(other).find((host) => hosts.has(host));
-      if (shared !== undefined) throw new UserError("AlreadyExists", `host ${shared} belongs to tenant ${other.metadata.name} already`);
-      const theirs = databaseKey(ownDatabase(other.spec.config) ?? this.#context.databases.address(other.metadata.name));
+      if (shared !== undefined)
+        throw new UserError("AlreadyExists", `host ${shared} belongs to tenant ${other.metadata.name} already`);
+      const theirs = databaseKey(
+        ownDatabase(other.spec.config) ?? this.#context.databases.address(other.metadata.name),
+      );
       if (database !== undefined && database === theirs) {
-        throw new UserError("AlreadyExists", `the database named in the configuration belongs to tenant ${other.metadata.name} already`);
+        throw new UserError(
+          "AlreadyExists",
+          `the database named in the configuration belongs to tenant ${other.metadata.name} already`,
+        );
       }
     }
   }
@@ -289,7 +346,9 @@ function databaseKey(database: { host: string; port: number; name: string } | un
 
 function problemsOf(tenants: Tenant[], shards: Shard[], gateways: number): string[] {
   return [
-    ...tenants.filter((t) => t.status.message !== "").map((t) => `tenant ${t.metadata.name} is ${t.status.phase} (${t.status.reason}): ${t.status.message}`),
+    ...tenants
+      .filter((t) => t.status.message !== "")
+      .map((t) => `tenant ${t.metadata.name} is ${t.status.phase} (${t.status.reason}): ${t.status.message}`),
     ...shards
       .filter((s) => s.status.phase === "Failed" || s.status.phase === "Lost")
       .map((s) => `shard ${s.metadata.name} is ${s.status.phase} (${s.status.reason}): ${s.status.message}`),

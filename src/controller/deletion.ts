@@ -44,7 +44,12 @@ export class TenantDeletion {
       await this.#shards.refresh(shard);
     }
     const what = describeFate(provisioned, managed, purge);
-    await recordEvent(this.#context, { type: "Normal", reason: "Deleted", object: `Tenant/${name}`, message: `${name} was deleted; ${what}` });
+    await recordEvent(this.#context, {
+      type: "Normal",
+      reason: "Deleted",
+      object: `Tenant/${name}`,
+      message: `${name} was deleted; ${what}`,
+    });
   }
 
   /** @returns whether it is certain that the shard no longer runs it */
@@ -55,7 +60,10 @@ export class TenantDeletion {
       await observation.client.stopTenant(name, this.#context.timing.drain);
       return true;
     } catch (error) {
-      this.#context.log.warn({ tenant: name, shard, err: error }, "the shard does not confirm the stop; the fence will shut it out");
+      this.#context.log.warn(
+        { tenant: name, shard, err: error },
+        "the shard does not confirm the stop; the fence will shut it out",
+      );
       return false;
     }
   }
@@ -64,5 +72,7 @@ export class TenantDeletion {
 function describeFate(provisioned: boolean, managed: boolean, purge: boolean): string {
   if (!provisioned) return "it had no database yet";
   if (!purge) return "its database and media are kept";
-  return managed ? "its database and media were removed" : "its media were removed; the database it brought along is its owner's, and was left alone";
+  return managed
+    ? "its database and media were removed"
+    : "its media were removed; the database it brought along is its owner's, and was left alone";
 }

@@ -5,12 +5,17 @@ export async function updateGauges({ store, metrics, policy, feed }: ControllerC
   const tenants = await store.list("Tenant");
   const shards = await store.list("Shard");
   const { maxShardsPerSynapseImageTag, maxTenantsPerShard } = policy;
-  for (const gauge of [metrics.tenants, metrics.shards, metrics.shardTenants, metrics.capacity, metrics.saturated]) gauge.reset();
-  for (const { spec, status } of tenants) metrics.tenants.inc({ image_tag: spec.synapseVersion, phase: status.phase, reason: status.reason });
+  for (const gauge of [metrics.tenants, metrics.shards, metrics.shardTenants, metrics.capacity, metrics.saturated])
+    gauge.reset();
+  for (const { spec, status } of tenants)
+    metrics.tenants.inc({ image_tag: spec.synapseVersion, phase: status.phase, reason: status.reason });
   const held = Map.groupBy(tenants, ({ status }) => status.shard ?? "");
   for (const { metadata, spec, status } of shards) {
     metrics.shards.inc({ image_tag: spec.synapseVersion, phase: status.phase });
-    metrics.shardTenants.set({ shard: metadata.name, image_tag: spec.synapseVersion }, held.get(metadata.name)?.length ?? 0);
+    metrics.shardTenants.set(
+      { shard: metadata.name, image_tag: spec.synapseVersion },
+      held.get(metadata.name)?.length ?? 0,
+    );
   }
   for (const [tag, own] of Map.groupBy(shards, ({ spec }) => spec.synapseVersion)) {
     const full = own.every(({ metadata }) => (held.get(metadata.name)?.length ?? 0) >= maxTenantsPerShard);

@@ -76,11 +76,21 @@ export class Mover {
     const { name } = tenant.metadata;
     const target = await store.get("Shard", move.to);
     const leaving = tenant.metadata.deletionTimestamp !== undefined;
-    if (leaving || !target || target.metadata.deletionTimestamp !== undefined || (target.spec.drain && move.from !== move.to)) {
-      return this.#abandon(tenant, move, leaving ? "the tenant is deleted" : `shard ${move.to} is no longer there to take it`);
+    if (
+      leaving ||
+      !target ||
+      target.metadata.deletionTimestamp !== undefined ||
+      (target.spec.drain && move.from !== move.to)
+    ) {
+      return this.#abandon(
+        tenant,
+        move,
+        leaving ? "the tenant is deleted" : `shard ${move.to} is no longer there to take it`,
+      );
     }
     if (!this.#shards.observation(move.to)) {
-      if (["Lost", "Failed"].includes(target.status.phase)) return this.#abandon(tenant, move, `shard ${move.to} is ${target.status.phase}`);
+      if (["Lost", "Failed"].includes(target.status.phase))
+        return this.#abandon(tenant, move, `shard ${move.to} is ${target.status.phase}`);
       return 250;
     }
     const version = target.spec.synapseVersion;
@@ -97,7 +107,11 @@ export class Mover {
   async #park(tenant: Tenant, move: Move): Promise<Tenant | undefined> {
     const { feed, log } = this.#context;
     const version = feed.publish(routeOf(tenant));
-    if (!(await feed.settled(version))) log.warn({ tenant: tenant.metadata.name }, "a gateway did not say in time that it parks; it will meet refused connections and hold requests itself");
+    if (!(await feed.settled(version)))
+      log.warn(
+        { tenant: tenant.metadata.name },
+        "a gateway did not say in time that it parks; it will meet refused connections and hold requests itself",
+      );
     return this.#advance(tenant, move, "Draining", (t) => void (t.parkedAt = new Date().toISOString()));
   }
 
@@ -108,7 +122,10 @@ export class Mover {
       try {
         await source.client.stopTenant(tenant.metadata.name, timing.drain);
       } catch (error) {
-        log.warn({ tenant: tenant.metadata.name, shard: move.from, err: error }, "the old shard does not confirm the stop; the fence will shut it out");
+        log.warn(
+          { tenant: tenant.metadata.name, shard: move.from, err: error },
+          "the old shard does not confirm the stop; the fence will shut it out",
+        );
       }
     }
     return this.#advance(tenant, move, "Starting");
@@ -130,7 +147,12 @@ export class Mover {
     try {
       const migration = this.#migrations.get(name);
       this.#migrations.delete(name);
-      const state = await startOn(this.#context, claimed, { shard: move.to, version: target.spec.synapseVersion, client: observation.client, migration });
+      const state = await startOn(this.#context, claimed, {
+        shard: move.to,
+        version: target.spec.synapseVersion,
+        client: observation.client,
+        migration,
+      });
       return await this.#started(claimed, move, state);
     } catch (error) {
       if (error instanceof ShardUnreachable) return this.#targetSilent(claimed, move);
@@ -171,10 +193,18 @@ export class Mover {
     log.warn({ tenant: name, move, reason: failure.reason, why: failure.message }, "move failed, going back");
     const source = move.from === move.to ? undefined : await store.get("Shard", move.from);
     const observation = source && this.#shards.observation(move.from);
-    if (source && observation && (await this.#refusal(tenant, source.spec.synapseVersion).catch(messageOf)) === undefined) {
+    if (
+      source &&
+      observation &&
+      (await this.#refusal(tenant, source.spec.synapseVersion).catch(messageOf)) === undefined
+    ) {
       const claimed = await nextEpoch(this.#context, name);
       try {
-        const state = await startOn(this.#context, claimed, { shard: move.from, version: source.spec.synapseVersion, client: observation.client });
+        const state = await startOn(this.#context, claimed, {
+          shard: move.from,
+          version: source.spec.synapseVersion,
+          client: observation.client,
+        });
         const back = await modify(store, "Tenant", name, (t) => {
           running(t.status, t, move.from, state);
           t.status.phase = "Moving";
@@ -222,20 +252,30 @@ export class Mover {
   }
 
   async #refuse(tenant: Tenant, move: Move, version: string, message: string): Promise<Tenant | undefined> {
-    return this.#finish(tenant, move, { outcome: "Refused", message, blackoutSeconds: 0, parkedRequests: 0, failedRequests: 0 }, (t) => {
-      t.status.phase = "Running";
-      t.status.reason = "UpgradeRefused";
-      t.status.message = message;
-      t.status.observedGeneration = t.metadata.generation;
-      t.status.refusedVersion = { version, reason: "SchemaTooNew", message };
-    });
+    return this.#finish(
+      tenant,
+      move,
+      { outcome: "Refused", message, blackoutSeconds: 0, parkedRequests: 0, failedRequests: 0 },
+      (t) => {
+        t.status.phase = "Running";
+        t.status.reason = "UpgradeRefused";
+        t.status.message = message;
+        t.status.observedGeneration = t.metadata.generation;
+        t.status.refusedVersion = { version, reason: "SchemaTooNew", message };
+      },
+    );
   }
 
   /** Nothing was done yet, so nothing is to be undone. */
   async #abandon(tenant: Tenant, move: Move, message: string): Promise<Tenant | undefined> {
-    return this.#finish(tenant, move, { outcome: "Refused", message, blackoutSeconds: 0, parkedRequests: 0, failedRequests: 0 }, (t) => {
-      t.status.phase = t.status.address === undefined ? "Starting" : "Running";
-    });
+    return this.#finish(
+      tenant,
+      move,
+      { outcome: "Refused", message, blackoutSeconds: 0, parkedRequests: 0, failedRequests: 0 },
+      (t) => {
+        t.status.phase = t.status.address === undefined ? "Starting" : "Running";
+      },
+    );
   }
 
   async #finish(
@@ -264,18 +304,27 @@ export class Mover {
     }
     metrics.moves.inc({ reason, outcome: result.outcome });
     if (result.outcome === "Succeeded") metrics.blackout.observe(result.blackoutSeconds);
-    const what = from === to ? `${name} was restarted on ${to} with its new configuration` : `${name} moved from ${from} to ${to}`;
+    const what =
+      from === to ? `${name} was restarted on ${to} with its new configuration` : `${name} moved from ${from} to ${to}`;
     const counts = `blackout ${blackoutSeconds} s, ${result.parkedRequests} requests waited, ${result.failedRequests} failed`;
     await recordEvent(this.#context, {
       type: result.outcome === "Succeeded" ? "Normal" : "Warning",
       reason: result.outcome === "Succeeded" ? (from === to ? "Restarted" : "Moved") : `Move${result.outcome}`,
       object: `Tenant/${name}`,
-      message: result.outcome === "Succeeded" ? `${what} (${reason}): ${counts}` : `${name} did not move from ${from} to ${to}: ${result.message}`,
+      message:
+        result.outcome === "Succeeded"
+          ? `${what} (${reason}): ${counts}`
+          : `${name} did not move from ${from} to ${to}: ${result.message}`,
     });
     return written;
   }
 
-  async #advance(tenant: Tenant, move: Move, step: MoveStep, change: (move: Move) => void = () => {}): Promise<Tenant | undefined> {
+  async #advance(
+    tenant: Tenant,
+    move: Move,
+    step: MoveStep,
+    change: (move: Move) => void = () => {},
+  ): Promise<Tenant | undefined> {
     return modify(this.#context.store, "Tenant", tenant.metadata.name, (t) => {
       if (t.status.move?.id !== move.id) return false;
       t.status.move.step = step;

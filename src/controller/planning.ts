@@ -84,7 +84,12 @@ export class Planning {
       case "MarkWaiting":
         return this.#explain(action.tenant, action.reason, action.message, false);
       case "DrainShard":
-        return this.#changeShard(action.shard, "Draining", action.message, (shard) => (shard.spec.drain = "Consolidation"));
+        return this.#changeShard(
+          action.shard,
+          "Draining",
+          action.message,
+          (shard) => (shard.spec.drain = "Consolidation"),
+        );
       case "CancelDrain":
         return this.#changeShard(action.shard, "DrainCancelled", action.message, (shard) => delete shard.spec.drain);
       case "StopShard":
@@ -149,7 +154,9 @@ export class Planning {
   /** "Waits for a place" is taken back once it no longer does. */
   async #clearStaleReasons(actions: Action[]): Promise<void> {
     const { store } = this.#context;
-    const waiting = new Set(actions.flatMap((a) => (a.type === "SetPending" || a.type === "MarkWaiting" ? [a.tenant] : [])));
+    const waiting = new Set(
+      actions.flatMap((a) => (a.type === "SetPending" || a.type === "MarkWaiting" ? [a.tenant] : [])),
+    );
     for (const tenant of await store.list("Tenant")) {
       if (tenant.status.reason !== "MaxShardsReached" || waiting.has(tenant.metadata.name)) continue;
       await modify(store, "Tenant", tenant.metadata.name, ({ status }) => {
@@ -182,7 +189,22 @@ export class Planning {
   }
 }
 
-export async function createShard(context: ControllerContext, name: string, version: string, why: string): Promise<void> {
-  await context.store.create("Shard", name, { synapseVersion: version }, { phase: "Pending", reason: "", message: "", failures: 0 });
-  await recordEvent(context, { type: "Normal", reason: "ShardCreated", object: `Shard/${name}`, message: `shard ${name} is made: ${why}` });
+export async function createShard(
+  context: ControllerContext,
+  name: string,
+  version: string,
+  why: string,
+): Promise<void> {
+  await context.store.create(
+    "Shard",
+    name,
+    { synapseVersion: version },
+    { phase: "Pending", reason: "", message: "", failures: 0 },
+  );
+  await recordEvent(context, {
+    type: "Normal",
+    reason: "ShardCreated",
+    object: `Shard/${name}`,
+    message: `shard ${name} is made: ${why}`,
+  });
 }

@@ -2,7 +2,12 @@ import { randomUUID } from "node:crypto";
 import type { AdminLogin, Bounds } from "../database/connection.ts";
 import { tenantDatabaseName } from "../database/names.ts";
 import { Preparer } from "../database/preparer.ts";
-import { describeDatabase, dropTenantDatabase, fenceOff, provisionTenantDatabase } from "../database/tenant-database.ts";
+import {
+  describeDatabase,
+  dropTenantDatabase,
+  fenceOff,
+  provisionTenantDatabase,
+} from "../database/tenant-database.ts";
 import { ensureTemplate } from "../database/template.ts";
 import type { ImageFacts } from "../launcher/launcher.ts";
 import { UserError } from "../model/errors.ts";
@@ -80,12 +85,23 @@ export class PostgresTenantDatabases implements TenantDatabases {
     const login = this.#login(tenant, secrets);
     try {
       const found = await describeDatabase(login, DESCRIBE_BOUNDS);
-      if (!found.exists) throw new StartFailure("DatabaseMissing", `PostgreSQL at ${login.host}:${login.port} has no database ${login.database}`);
+      if (!found.exists)
+        throw new StartFailure(
+          "DatabaseMissing",
+          `PostgreSQL at ${login.host}:${login.port} has no database ${login.database}`,
+        );
       const { schemaVersion, schemaCompatVersion } = found;
-      return schemaVersion === undefined ? undefined : { schemaVersion, schemaCompatVersion: schemaCompatVersion ?? schemaVersion };
+      return schemaVersion === undefined
+        ? undefined
+        : { schemaVersion, schemaCompatVersion: schemaCompatVersion ?? schemaVersion };
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
-      const reason = error.code === "Unauthorized" ? "DatabaseAuthenticationFailed" : error.code === "NotFound" ? "DatabaseMissing" : "DatabaseUnreachable";
+      const reason =
+        error.code === "Unauthorized"
+          ? "DatabaseAuthenticationFailed"
+          : error.code === "NotFound"
+            ? "DatabaseMissing"
+            : "DatabaseUnreachable";
       throw new StartFailure(reason, error.message, { cause: error });
     }
   }

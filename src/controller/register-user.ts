@@ -8,7 +8,12 @@ const PATH = "/_synapse/admin/v1/register";
 const TIMEOUT_MS = 30_000;
 
 /** Registers a user through Synapse's shared-secret registration, on the tenant's own listener. */
-export async function registerUser(address: string, serverName: string, sharedSecret: string, user: RegisterUserRequest): Promise<{ userId: string }> {
+export async function registerUser(
+  address: string,
+  serverName: string,
+  sharedSecret: string,
+  user: RegisterUserRequest,
+): Promise<{ userId: string }> {
   const { nonce } = z.object({ nonce: z.string() }).parse(await call(address, serverName, "GET"));
   const { username, password, admin } = user;
   const mac = createHmac("sha1", sharedSecret);
@@ -36,5 +41,8 @@ async function call(address: string, serverName: string, method: "GET" | "POST",
   if (status === 200) return answer;
   const problem = z.object({ errcode: z.string(), error: z.string() }).safeParse(answer);
   const words = problem.success ? `${problem.data.error} (${problem.data.errcode})` : `status ${status}`;
-  throw new UserError(problem.data?.errcode === "M_USER_IN_USE" ? "AlreadyExists" : "InvalidInput", `${serverName} refuses the user: ${words}`);
+  throw new UserError(
+    problem.data?.errcode === "M_USER_IN_USE" ? "AlreadyExists" : "InvalidInput",
+    `${serverName} refuses the user: ${words}`,
+  );
 }

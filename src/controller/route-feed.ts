@@ -50,7 +50,11 @@ export class RouteFeed {
   }
 
   gateways(): { id: string; routesVersion: number; connectedAt: string }[] {
-    return [...this.#subscribers].map((s) => ({ id: s.gateway, routesVersion: s.acked, connectedAt: s.connectedAt.toISOString() }));
+    return [...this.#subscribers].map((s) => ({
+      id: s.gateway,
+      routesVersion: s.acked,
+      connectedAt: s.connectedAt.toISOString(),
+    }));
   }
 
   /**

@@ -8,7 +8,8 @@ export function routeOf(tenant: Tenant): Route {
   const route = { tenant: tenant.metadata.name, hosts: hostsOf(tenant), epoch };
   const serving = (at: string): Route => ({ ...route, state: "serving", address: at });
   const parked = (): Route => ({ ...route, state: "parked", reason: phase });
-  if (tenant.metadata.deletionTimestamp !== undefined || phase === "Deleting") return { ...route, state: "unavailable", reason: "Deleting" };
+  if (tenant.metadata.deletionTimestamp !== undefined || phase === "Deleting")
+    return { ...route, state: "unavailable", reason: "Deleting" };
   switch (phase) {
     case "Running":
       return address === undefined ? parked() : serving(address);

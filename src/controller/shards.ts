@@ -68,7 +68,11 @@ export class ShardReconciler {
     if (seen.state === "starting") {
       if (performance.now() - watched.startedAt > timing.shardStartWithin * 1000) {
         await this.#context.launcher.kill(name);
-        return this.#failed(shard, "NotStarted", `its process did not announce itself within ${timing.shardStartWithin} s`);
+        return this.#failed(
+          shard,
+          "NotStarted",
+          `its process did not announce itself within ${timing.shardStartWithin} s`,
+        );
       }
       await this.#setPhase(name, "Starting", "", "");
       return 100;
@@ -84,7 +88,10 @@ export class ShardReconciler {
     const { launcher, databases } = this.#context;
     const { name } = shard.metadata;
     try {
-      const facts = await launcher.prepareImage(shard.spec.synapseVersion, (step) => void this.#setPhase(name, "Pending", "InstallingImage", step));
+      const facts = await launcher.prepareImage(
+        shard.spec.synapseVersion,
+        (step) => void this.#setPhase(name, "Pending", "InstallingImage", step),
+      );
       databases.learn(facts);
       return true;
     } catch (error) {
@@ -108,7 +115,11 @@ export class ShardReconciler {
         message: `the process of shard ${name} ended without being asked to, after ${Math.round(ranFor / 1000)} s; it is started again`,
       });
       if (ranFor < HEALTHY_AFTER_MS) {
-        return this.#failed(shard, "Crashed", `its process ended ${Math.round(ranFor / 1000)} s after its start; its log says why`);
+        return this.#failed(
+          shard,
+          "Crashed",
+          `its process ended ${Math.round(ranFor / 1000)} s after its start; its log says why`,
+        );
       }
     }
     await this.#setPhase(name, "Starting", "", "");
@@ -157,7 +168,12 @@ export class ShardReconciler {
     if (shard.status.phase !== "Lost") {
       const message = `it has not answered for ${Math.round(silentFor)} s; its tenants are started elsewhere`;
       await this.#setPhase(name, "Lost", "NoAnswer", message);
-      await recordEvent(this.#context, { type: "Warning", reason: "ShardLost", object: `Shard/${name}`, message: `shard ${name}: ${message}` });
+      await recordEvent(this.#context, {
+        type: "Warning",
+        reason: "ShardLost",
+        object: `Shard/${name}`,
+        message: `shard ${name}: ${message}`,
+      });
     }
     return timing.shardPoll * 1000;
   }
@@ -215,7 +231,12 @@ export class ShardReconciler {
     await launcher.remove(name);
     await store.remove("Shard", name);
     await this.#forget(name);
-    await recordEvent(this.#context, { type: "Normal", reason: "ShardStopped", object: `Shard/${name}`, message: `shard ${name} was stopped` });
+    await recordEvent(this.#context, {
+      type: "Normal",
+      reason: "ShardStopped",
+      object: `Shard/${name}`,
+      message: `shard ${name} was stopped`,
+    });
   }
 
   async #failed(shard: Shard, reason: string, message: string): Promise<number> {
@@ -228,13 +249,24 @@ export class ShardReconciler {
     });
     if (fresh) {
       const object = `Shard/${shard.metadata.name}`;
-      await recordEvent(this.#context, { type: "Warning", reason: `Shard${reason}`, object, message: `shard ${shard.metadata.name}: ${message}` });
+      await recordEvent(this.#context, {
+        type: "Warning",
+        reason: `Shard${reason}`,
+        object,
+        message: `shard ${shard.metadata.name}: ${message}`,
+      });
     }
     for (const tenant of await this.#tenantsOf(shard.metadata.name)) this.#onTenantSeen(tenant.metadata.name);
     return delay;
   }
 
-  async #setPhase(name: string, phase: ShardPhase, reason: string, message: string, more: (status: Shard["status"]) => void = () => {}): Promise<void> {
+  async #setPhase(
+    name: string,
+    phase: ShardPhase,
+    reason: string,
+    message: string,
+    more: (status: Shard["status"]) => void = () => {},
+  ): Promise<void> {
     const address = this.#watched.get(name)?.observation?.address;
     const instance = this.#watched.get(name)?.observation?.state.instance;
     let became = false;
@@ -248,7 +280,12 @@ export class ShardReconciler {
       return JSON.stringify(shard.status) !== before;
     });
     if (!became) return;
-    await recordEvent(this.#context, { type: "Normal", reason: "ShardReady", object: `Shard/${name}`, message: `shard ${name} takes tenants` });
+    await recordEvent(this.#context, {
+      type: "Normal",
+      reason: "ShardReady",
+      object: `Shard/${name}`,
+      message: `shard ${name} takes tenants`,
+    });
     for (const tenant of await this.#tenantsOf(name)) this.#onTenantSeen(tenant.metadata.name);
   }
 

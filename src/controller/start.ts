@@ -1,7 +1,13 @@
 import { createHash } from "node:crypto";
 import { messageOf, UserError } from "../model/errors.ts";
 import type { Tenant, TenantSecretData, TenantStatus } from "../model/resources.ts";
-import { ShardRefusal, ShardUnreachable, type Assignment, type ShardControl, type TenantState } from "../shard/control-client.ts";
+import {
+  ShardRefusal,
+  ShardUnreachable,
+  type Assignment,
+  type ShardControl,
+  type TenantState,
+} from "../shard/control-client.ts";
 import { modify } from "../store/store.ts";
 import { baseHomeserverConfig } from "../tenant/homeserver-config.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
@@ -42,7 +48,8 @@ export async function startOn(context: ControllerContext, tenant: Tenant, target
   const stopTimer = context.metrics.tenantStartSeconds.startTimer();
   try {
     const secrets = await context.store.readSecret(name);
-    if (!secrets) throw new StartFailure("SecretMissing", `the secret of tenant ${name} is missing; restore it from a backup`);
+    if (!secrets)
+      throw new StartFailure("SecretMissing", `the secret of tenant ${name} is missing; restore it from a backup`);
     const assignment = assignmentOf(context, tenant, secrets);
     if (tenant.status.schemaSynapseVersion !== target.version) {
       // Said by the database itself at little cost, what is wrong with it needs no Python to be found out.
@@ -71,14 +78,24 @@ export function assignmentOf(context: ControllerContext, tenant: Tenant, secrets
   };
 }
 
-async function migrate(context: ControllerContext, tenant: Tenant, target: StartTarget, assignment: Assignment): Promise<void> {
+async function migrate(
+  context: ControllerContext,
+  tenant: Tenant,
+  target: StartTarget,
+  assignment: Assignment,
+): Promise<void> {
   const migration = target.migration ?? (await context.databases.migration(target.version));
   try {
     await migration.run(tenant.metadata.name, target.shard, assignment);
   } finally {
     await migration.close();
   }
-  await modify(context.store, "Tenant", tenant.metadata.name, ({ status }) => void (status.schemaSynapseVersion = target.version));
+  await modify(
+    context.store,
+    "Tenant",
+    tenant.metadata.name,
+    ({ status }) => void (status.schemaSynapseVersion = target.version),
+  );
 }
 
 function asStartFailure(error: unknown): StartFailure {
@@ -103,7 +120,12 @@ export function running(status: TenantStatus, tenant: Tenant, shard: string, sta
 }
 
 /** Writes down that it could not be started, and when it is tried again. @returns milliseconds until then */
-export async function recordFailure(context: ControllerContext, name: string, shard: string, failure: StartFailure): Promise<number> {
+export async function recordFailure(
+  context: ControllerContext,
+  name: string,
+  shard: string,
+  failure: StartFailure,
+): Promise<number> {
   const delayOf = exponential(context.timing.retryFirst * 1000, context.timing.retryMost * 1000);
   let delay = 0;
   let fresh = false;
@@ -120,9 +142,17 @@ export async function recordFailure(context: ControllerContext, name: string, sh
     status.retryAt = new Date(Date.now() + delay).toISOString();
     delete status.address;
   });
-  context.log.warn({ tenant: name, shard, reason: failure.reason, message: failure.message, delay }, "tenant failed to start");
+  context.log.warn(
+    { tenant: name, shard, reason: failure.reason, message: failure.message, delay },
+    "tenant failed to start",
+  );
   if (fresh) {
-    await recordEvent(context, { type: "Warning", reason: failure.reason, object: `Tenant/${name}`, message: `${name} cannot be started: ${failure.message}` });
+    await recordEvent(context, {
+      type: "Warning",
+      reason: failure.reason,
+      object: `Tenant/${name}`,
+      message: `${name} cannot be started: ${failure.message}`,
+    });
   }
   return delay;
 }

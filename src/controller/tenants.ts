@@ -72,7 +72,8 @@ export class TenantReconciler {
     }
     // A tenant that waits for another release is not started on this one first, unless that release cannot have it.
     const wanted = tenant.spec.synapseVersion;
-    if (status.epoch === 0 && shard.spec.synapseVersion !== wanted && status.refusedVersion?.version !== wanted) return undefined;
+    if (status.epoch === 0 && shard.spec.synapseVersion !== wanted && status.refusedVersion?.version !== wanted)
+      return undefined;
     return this.#start(tenant, shardName, shard.spec.synapseVersion);
   }
 
@@ -138,13 +139,21 @@ export class TenantReconciler {
     await modify(store, "Tenant", name, (t) => {
       if (t.status.move) return false;
       t.status.phase = "Moving";
-      t.status.move = { id: randomUUID(), from: shard, to: shard, reason: "ConfigChanged", step: "Preparing", requestedAt: new Date().toISOString() };
+      t.status.move = {
+        id: randomUUID(),
+        from: shard,
+        to: shard,
+        reason: "ConfigChanged",
+        step: "Preparing",
+        requestedAt: new Date().toISOString(),
+      };
       return true;
     });
   }
 
   async #awaitShard(tenant: Tenant, shard: string, why: string): Promise<void> {
-    if (tenant.status.phase === "Failed" || tenant.status.phase === "Pending") return this.#setPhase(tenant.metadata.name, "Starting");
+    if (tenant.status.phase === "Failed" || tenant.status.phase === "Pending")
+      return this.#setPhase(tenant.metadata.name, "Starting");
     await modify(this.#context.store, "Tenant", tenant.metadata.name, ({ status }) => {
       if (status.move || (status.phase === "Starting" && status.reason === "ShardNotReady")) return false;
       status.phase = "Starting";
@@ -173,10 +182,18 @@ export class TenantReconciler {
         status.epoch = Math.max(status.epoch, found.epoch);
         if (!found.kept) status.schemaSynapseVersion = tenant.spec.synapseVersion;
       });
-      if (found.kept) await this.#say(tenant, "Normal", "DatabaseKept", `${name} continues with the database that was kept from before`);
+      if (found.kept)
+        await this.#say(
+          tenant,
+          "Normal",
+          "DatabaseKept",
+          `${name} continues with the database that was kept from before`,
+        );
     } catch (error) {
       const reason = error instanceof UserError ? error.code : "ProvisioningFailed";
-      throw new StartFailure(reason === "Unavailable" ? "DatabaseUnreachable" : reason, messageOf(error), { cause: error });
+      throw new StartFailure(reason === "Unavailable" ? "DatabaseUnreachable" : reason, messageOf(error), {
+        cause: error,
+      });
     }
   }
 

@@ -1,4 +1,3 @@
-
 export interface WorkQueueOptions {
   /** Handlers running at once. */
   concurrency: number;
@@ -88,7 +87,10 @@ export class WorkQueue {
 }
 
 /** Doubles from `first` to `most` milliseconds, spread by up to a fifth so that many do not retry in step. */
-export function exponential(first: number, most: number, random: () => number = Math.random): (attempt: number) => number {
+export function exponential(
+  first: number,
+  most: number,
+  random: () => number = Math.random,
+): (attempt: number) => number {
   return (attempt) => Math.min(most, first * 2 ** Math.min(attempt - 1, 30)) * (0.8 + 0.2 * random());
 }
-

@@ -64,7 +64,8 @@ export class LocalLauncher implements Launcher {
         env: { ...process.env, PYTHONPATH: this.#options.runtimePath, PYTHONUNBUFFERED: "1" },
       });
       child.on("error", () => {}); // seen as a process that is absent
-      if (child.pid === undefined) throw new UserError("Environment", `cannot start a process for shard ${shard} with ${python}`);
+      if (child.pid === undefined)
+        throw new UserError("Environment", `cannot start a process for shard ${shard} with ${python}`);
       await writeAtomically(path("pid"), String(child.pid));
       child.unref();
     } finally {
@@ -130,7 +131,10 @@ export class LocalLauncher implements Launcher {
   /** A pid alone would not do: another process may have it by now. */
   async #isShard(pid: number, shard: string): Promise<boolean> {
     try {
-      const [arguments_, stat] = await Promise.all([readFile(`/proc/${pid}/cmdline`, "utf8"), readFile(`/proc/${pid}/stat`, "utf8")]);
+      const [arguments_, stat] = await Promise.all([
+        readFile(`/proc/${pid}/cmdline`, "utf8"),
+        readFile(`/proc/${pid}/stat`, "utf8"),
+      ]);
       const zombie = stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z");
       return !zombie && arguments_.split("\0").includes(this.#path(shard, "shard.json"));
     } catch {

@@ -7,7 +7,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 const POLL_MS = 300;
 
 /** The last `count` lines of a log that rotates to `FILE.1`, `FILE.2`, …; all that there are if no count is given. */
-export async function* lastLines(file: string, count = Number.POSITIVE_INFINITY): AsyncGenerator<string, void, undefined> {
+export async function* lastLines(
+  file: string,
+  count = Number.POSITIVE_INFINITY,
+): AsyncGenerator<string, void, undefined> {
   const last: string[] = [];
   for (const part of [`${file}.1`, file]) {
     if (!(await sizeOf(part))) continue;

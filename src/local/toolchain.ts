@@ -21,6 +21,12 @@ export const DEFAULT_SYNAPSE = ClusterConfigSchema.parse({}).synapseVersion;
 const RUNTIME_PACKAGES = ["psycopg2-binary", "greenlet", "boto3<2", "humanize<5", "tqdm<5"];
 const WITHOUT_DEPENDENCIES = ["--no-deps", "synapse-s3-storage-provider"];
 
+/** What older releases need and do not say: their metrics cannot be imported with a prometheus-client of 0.24 or newer. */
+function boundsFor(version: string): string[] {
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  return major === 1 && minor < 150 ? ["prometheus-client<0.24"] : [];
+}
+
 const SYNAPSE_CHECK = `
 import json
 import greenlet, psycopg2, psycopg2.extensions, s3_storage_provider, synapse.app.homeserver
@@ -56,7 +62,7 @@ export async function ensureSynapse(
       title: `Synapse ${version}`,
       release: { name: "matrix-synapse", version },
       installs: [
-        ["--only-binary", "psycopg2-binary", `matrix-synapse==${version}`, ...RUNTIME_PACKAGES],
+        ["--only-binary", "psycopg2-binary", `matrix-synapse==${version}`, ...RUNTIME_PACKAGES, ...boundsFor(version)],
         WITHOUT_DEPENDENCIES,
       ],
       check: SYNAPSE_CHECK,

@@ -90,7 +90,12 @@ export class ControlClient implements ShardControl {
   }
 
   async stopTenant(name: string, drainSeconds: number): Promise<{ absent: boolean }> {
-    const answer = await this.#call("DELETE", `/v1/tenants/${name}?drainSeconds=${drainSeconds}`, undefined, (drainSeconds + 20) * 1000);
+    const answer = await this.#call(
+      "DELETE",
+      `/v1/tenants/${name}?drainSeconds=${drainSeconds}`,
+      undefined,
+      (drainSeconds + 20) * 1000,
+    );
     return StopResultSchema.parse(answer);
   }
 
@@ -127,7 +132,11 @@ export class ControlClient implements ShardControl {
     if (status === 200) return answer;
     const problem = z.object({ error: z.object({ code: z.string(), message: z.string() }) }).safeParse(answer);
     if (problem.success) throw new ShardRefusal(status, problem.data.error.code, problem.data.error.message);
-    throw new ShardRefusal(status, "Unexpected", `shard ${this.#shard} answered ${method} ${path} with status ${status}`);
+    throw new ShardRefusal(
+      status,
+      "Unexpected",
+      `shard ${this.#shard} answered ${method} ${path} with status ${status}`,
+    );
   }
 }
 

@@ -37,13 +37,18 @@ export class LocalStore implements Store {
     this.#db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;");
     const { user_version: found } = this.#db.prepare("PRAGMA user_version").get() as { user_version: number };
     if (found > FORMAT) {
-      throw new UserError("Environment", `${file} was written by a newer synapse-shards (format ${found}, this one knows ${FORMAT})`);
+      throw new UserError(
+        "Environment",
+        `${file} was written by a newer synapse-shards (format ${found}, this one knows ${FORMAT})`,
+      );
     }
     this.#db.exec(`${SCHEMA} PRAGMA user_version = ${FORMAT};`);
   }
 
   async list<K extends Kind>(kind: K): Promise<Kinds[K][]> {
-    const rows = this.#db.prepare("SELECT body FROM resources WHERE kind = ? ORDER BY name").all(kind) as unknown as Row[];
+    const rows = this.#db
+      .prepare("SELECT body FROM resources WHERE kind = ? ORDER BY name")
+      .all(kind) as unknown as Row[];
     return rows.map((row) => JSON.parse(row.body) as Kinds[K]);
   }
 
@@ -52,7 +57,12 @@ export class LocalStore implements Store {
     return row && (JSON.parse(row.body) as Kinds[K]);
   }
 
-  async create<K extends Kind>(kind: K, name: string, spec: Kinds[K]["spec"], status: Kinds[K]["status"]): Promise<Kinds[K]> {
+  async create<K extends Kind>(
+    kind: K,
+    name: string,
+    spec: Kinds[K]["spec"],
+    status: Kinds[K]["status"],
+  ): Promise<Kinds[K]> {
     const metadata = { name, resourceVersion: 1, generation: 1, creationTimestamp: this.#now().toISOString() };
     const resource = { kind, metadata, spec, status } as unknown as Kinds[K];
     const { changes } = this.#db
@@ -102,7 +112,9 @@ export class LocalStore implements Store {
 
   async writeSecret(tenant: string, data: TenantSecretData): Promise<void> {
     this.#db
-      .prepare("INSERT INTO secrets (tenant, body) VALUES (?, ?) ON CONFLICT (tenant) DO UPDATE SET body = excluded.body")
+      .prepare(
+        "INSERT INTO secrets (tenant, body) VALUES (?, ?) ON CONFLICT (tenant) DO UPDATE SET body = excluded.body",
+      )
       .run(tenant, JSON.stringify(data));
   }
 
@@ -126,7 +138,9 @@ export class LocalStore implements Store {
     const rows = this.#db
       .prepare("SELECT id, body FROM events WHERE id > ? AND (? IS NULL OR object = ?) ORDER BY id DESC LIMIT ?")
       .all(options.after ?? 0, options.object ?? null, options.object ?? null, options.limit);
-    return rows.map((row) => ({ id: Number(row["id"]), ...JSON.parse(String(row["body"])) }) as ClusterEvent).toReversed();
+    return rows
+      .map((row) => ({ id: Number(row["id"]), ...JSON.parse(String(row["body"])) }) as ClusterEvent)
+      .toReversed();
   }
 
   watchEvents(listener: (event: ClusterEvent) => void): () => void {

@@ -16,7 +16,11 @@ export interface TenantSurroundings {
 }
 
 /** Our part of homeserver.yaml. The user's part comes after it, and wins key by key; the shard adds what is its own (listeners, paths). */
-export function baseHomeserverConfig(tenant: Tenant, secrets: TenantSecretData, where: TenantSurroundings): Record<string, unknown> {
+export function baseHomeserverConfig(
+  tenant: Tenant,
+  secrets: TenantSecretData,
+  where: TenantSurroundings,
+): Record<string, unknown> {
   return {
     server_name: tenant.spec.serverName,
     public_baseurl: where.publicBaseUrl,
@@ -57,7 +61,9 @@ export function parseOverrides(text: string): Record<string, unknown> | undefine
 }
 
 /** A database of the user's own, if the overrides name one. */
-export function ownDatabase(text: string): { host: string; port: number; name: string; user: string; password: string } | undefined {
+export function ownDatabase(
+  text: string,
+): { host: string; port: number; name: string; user: string; password: string } | undefined {
   const database = parseOverrides(text)?.["database"];
   if (typeof database !== "object" || database === null) return undefined;
   const args = (database as Record<string, unknown>)["args"];

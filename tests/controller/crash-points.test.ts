@@ -27,8 +27,10 @@ async function settled(world: FakeWorld, names: string[], what = ""): Promise<Te
   for (;;) {
     const tenants = await world.store.list("Tenant");
     const mine = tenants.filter((tenant) => names.includes(tenant.metadata.name));
-    if (mine.length === names.length && mine.every(({ status }) => status.phase === "Running" && !status.move)) return mine;
-    if (Date.now() > deadline) throw new Error(`${what} not settled: ${JSON.stringify(mine.map((t) => t.status))} ${world.log.join(", ")}`);
+    if (mine.length === names.length && mine.every(({ status }) => status.phase === "Running" && !status.move))
+      return mine;
+    if (Date.now() > deadline)
+      throw new Error(`${what} not settled: ${JSON.stringify(mine.map((t) => t.status))} ${world.log.join(", ")}`);
     await sleep(5);
   }
 }
@@ -80,7 +82,9 @@ it("prevents a stuck or doubled tenant: a controller killed at any call of a mov
     const after = tenants.find((t) => t.metadata.name === "a")!;
     expectOneOwner(world, after);
     expect(after.status.epoch).toBeGreaterThanOrEqual(before.status.epoch);
-    await expect.poll(() => second.process.context.feed.get("a")).toMatchObject({ state: "serving", address: after.status.address });
+    await expect
+      .poll(() => second.process.context.feed.get("a"))
+      .toMatchObject({ state: "serving", address: after.status.address });
     await second.controller.stop();
     second.process.kill();
   }
@@ -94,10 +98,20 @@ it("prevents a half-made tenant: a controller killed at any call of a creation i
   for (let call = 3; !survived; call += 1) {
     const world = new FakeWorld();
     const first = await run(world, { killAtCall: call });
-    const created = first.service.createTenant({ name: "a" }).then(() => true, () => false);
+    const created = first.service.createTenant({ name: "a" }).then(
+      () => true,
+      () => false,
+    );
     await Promise.race([created, first.process.whenKilled]);
     const exists = (await world.store.get("Tenant", "a")) !== undefined;
-    if (exists) survived = await Promise.race([first.process.whenKilled.then(() => false), settled(world, ["a"]).then(() => true, () => false)]);
+    if (exists)
+      survived = await Promise.race([
+        first.process.whenKilled.then(() => false),
+        settled(world, ["a"]).then(
+          () => true,
+          () => false,
+        ),
+      ]);
     first.process.kill();
     const second = await run(world);
     if (!exists) await second.service.createTenant({ name: "a" });
@@ -117,7 +131,10 @@ it("prevents an outage by a bad target: a tenant that the new shard cannot start
   world.failingStarts.set(other, { code: "DatabaseUnreachable", message: "the new shard cannot reach the database" });
   await service.moveTenant("a", other);
   const [tenant] = await settled(world, ["a"]);
-  expect(tenant!.status).toMatchObject({ shard, lastMove: { outcome: "RolledBack", message: expect.stringContaining("cannot reach the database") } });
+  expect(tenant!.status).toMatchObject({
+    shard,
+    lastMove: { outcome: "RolledBack", message: expect.stringContaining("cannot reach the database") },
+  });
   expect(tenant!.status.moveNotBefore).toBeDefined();
   expectOneOwner(world, tenant!);
   await controller.stop();
@@ -129,23 +146,31 @@ it("prevents two owners when a shard falls silent: its tenants start elsewhere w
   const before = (await world.store.get("Tenant", "a"))!;
   const old = world.shards.get(before.status.shard!)!;
   old.paused = true;
-  await expect.poll(async () => (await world.store.get("Tenant", "a"))!.status.shard, { timeout: 5_000 }).not.toBe(old.name);
+  await expect
+    .poll(async () => (await world.store.get("Tenant", "a"))!.status.shard, { timeout: 5_000 })
+    .not.toBe(old.name);
   const [after] = await settled(world, ["a"]);
   expect(after!.status.epoch).toBeGreaterThan(before.status.epoch);
   expectOneOwner(world, after!);
   old.paused = false;
   await expect.poll(() => old.tenants.has("a"), { timeout: 5_000 }).toBe(false);
-  await expect.poll(async () => (await world.store.get("Shard", old.name))?.status.phase ?? "gone", { timeout: 5_000 }).toMatch(/Ready|gone|Stopping/);
+  await expect
+    .poll(async () => (await world.store.get("Shard", old.name))?.status.phase ?? "gone", { timeout: 5_000 })
+    .toMatch(/Ready|gone|Stopping/);
   await controller.stop();
 });
 
 it("prevents lost deletions: a tenant is stopped, its place is free, and one that waited gets it", async () => {
   const world = new FakeWorld();
-  const { controller, service } = await run(world, { policy: { maxTenantsPerShard: 1, maxShardsPerSynapseImageTag: 1 } });
+  const { controller, service } = await run(world, {
+    policy: { maxTenantsPerShard: 1, maxShardsPerSynapseImageTag: 1 },
+  });
   await service.createTenant({ name: "a" });
   await settled(world, ["a"]);
   await service.createTenant({ name: "b" });
-  await expect.poll(async () => (await world.store.get("Tenant", "b"))?.status).toMatchObject({ phase: "Pending", reason: "MaxShardsReached" });
+  await expect
+    .poll(async () => (await world.store.get("Tenant", "b"))?.status)
+    .toMatchObject({ phase: "Pending", reason: "MaxShardsReached" });
   await service.deleteTenant("a", { purge: false });
   const [b] = await settled(world, ["b"]);
   expect(b!.status).toMatchObject({ shard: "1.163.2-0", reason: "", message: "" });

@@ -2,7 +2,13 @@ import { expect, it } from "vitest";
 import { RouteFeed } from "../../src/controller/route-feed.ts";
 import type { Route, RouteFeedLine } from "../../src/model/routes.ts";
 
-const route = (tenant: string, state: Route["state"], address?: string): Route => ({ tenant, hosts: [`${tenant}.example`], state, address, epoch: 1 });
+const route = (tenant: string, state: Route["state"], address?: string): Route => ({
+  tenant,
+  hosts: [`${tenant}.example`],
+  state,
+  address,
+  epoch: 1,
+});
 
 async function read(lines: AsyncIterator<RouteFeedLine>): Promise<RouteFeedLine> {
   return (await lines.next()).value as RouteFeedLine;
@@ -43,7 +49,11 @@ it("prevents a move from draining while a gateway still sends: settled waits for
 it("prevents miscounted moves: parked and failed requests of all gateways add up once", () => {
   const feed = new RouteFeed();
   feed.publish(route("a", "parked"));
-  feed.acknowledge({ gateway: "g1", version: 1, parks: { a: { parked: 3, failed: 0 }, unknown: { parked: 9, failed: 9 } } });
+  feed.acknowledge({
+    gateway: "g1",
+    version: 1,
+    parks: { a: { parked: 3, failed: 0 }, unknown: { parked: 9, failed: 9 } },
+  });
   feed.acknowledge({ gateway: "g2", version: 1, parks: { a: { parked: 2, failed: 1 } } });
   expect(feed.takeParkCount("a")).toEqual({ parked: 5, failed: 1 });
   expect(feed.takeParkCount("a")).toEqual({ parked: 0, failed: 0 });

@@ -24,7 +24,13 @@ function sender(prefix: string): { stop(): Promise<string[]> } {
   const loop = (async () => {
     for (let n = 0; going; n++) {
       try {
-        await user.client.sendEvent(room, null, "m.room.message" as never, { msgtype: "m.text", body: `${prefix} ${n}` } as never, `${prefix}-${n}`);
+        await user.client.sendEvent(
+          room,
+          null,
+          "m.room.message" as never,
+          { msgtype: "m.text", body: `${prefix} ${n}` } as never,
+          `${prefix}-${n}`,
+        );
         acknowledged.push(`${prefix} ${n}`);
       } catch {
         // Not acknowledged, so nothing was promised.
@@ -45,7 +51,11 @@ function sender(prefix: string): { stop(): Promise<string[]> } {
 async function expectWhole(acknowledged: string[]): Promise<void> {
   await until("both tenants run", async () => (await cluster.tenants()).every((row) => row.phase === "Running"));
   const stored = await until("the tenant answers", () => messagesOf(user, room));
-  for (const body of acknowledged) expect(stored.filter((b) => b === body), body).toHaveLength(1);
+  for (const body of acknowledged)
+    expect(
+      stored.filter((b) => b === body),
+      body,
+    ).toHaveLength(1);
   const runningOn: string[] = [];
   for (const shard of await cluster.shards()) {
     const { tenants } = (await cluster.shardState(shard.name)) as { tenants: { name: string; phase: string }[] };
@@ -89,8 +99,15 @@ it("prevents a move that hangs: a controller killed at any point of one is follo
     process.kill(pid, "SIGKILL");
     await until(`the move killed after ${delay} ms is ended`, async () => {
       const { body } = await cluster.api("GET", "/v1/tenants/clinic-a");
-      const { status } = body as { status: { phase: string; move?: unknown; lastMove?: { id: string; outcome: string } } };
-      return status.phase === "Running" && status.move === undefined && status.lastMove?.id === id && status.lastMove.outcome === "Succeeded";
+      const { status } = body as {
+        status: { phase: string; move?: unknown; lastMove?: { id: string; outcome: string } };
+      };
+      return (
+        status.phase === "Running" &&
+        status.move === undefined &&
+        status.lastMove?.id === id &&
+        status.lastMove.outcome === "Succeeded"
+      );
     });
   }
   await expectWhole(await sending.stop());

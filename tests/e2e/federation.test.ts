@@ -7,7 +7,11 @@ import { messagesOf, newUser } from "./support/matrix.ts";
 let cluster: Cluster;
 let tlsPort: number;
 beforeAll(async () => {
-  cluster = await Cluster.start({ maxTenantsPerShard: 1, maxShardsPerSynapseImageTag: 3, avgShardsLoadRedistributionThreshold: 0 });
+  cluster = await Cluster.start({
+    maxTenantsPerShard: 1,
+    maxShardsPerSynapseImageTag: 3,
+    avgShardsLoadRedistributionThreshold: 0,
+  });
   tlsPort = await cluster.gatewayPort("https");
   const config = await withConfig(cluster);
   await cluster.createTenant("clinic-a", "--server-name", `clinic-a.localhost:${tlsPort}`, ...config);
@@ -49,7 +53,8 @@ it("prevents islands: two tenants on different shards invite, join and talk over
   await sender;
   // Each hears all of the other, once and in order; and both servers have the same in the end.
   const from = (who: string) => [`from ${who}`, ...Array.from({ length: rounds }, (_, n) => `${who} ${n}`)];
-  const of = (who: string, bodies: string[]) => bodies.filter((body) => body === `from ${who}` || body.startsWith(`${who} `));
+  const of = (who: string, bodies: string[]) =>
+    bodies.filter((body) => body === `from ${who}` || body.startsWith(`${who} `));
   await expect.poll(() => of("b", aliceHears), { timeout: 90_000, interval: 500 }).toEqual(from("b"));
   await expect.poll(() => of("a", bobHears), { timeout: 90_000, interval: 500 }).toEqual(from("a"));
   const [onA, onB] = [await messagesOf(alice, room), await messagesOf(bob, room)];

@@ -6,7 +6,11 @@ import { messagesOf, newUser } from "./support/matrix.ts";
 
 let cluster: Cluster;
 beforeAll(async () => {
-  cluster = await Cluster.start({ maxTenantsPerShard: 2, avgShardsLoadRedistributionThreshold: 0, shardLostAfterSeconds: 3 });
+  cluster = await Cluster.start({
+    maxTenantsPerShard: 2,
+    avgShardsLoadRedistributionThreshold: 0,
+    shardLostAfterSeconds: 3,
+  });
   const config = await withConfig(cluster);
   for (const name of ["t1", "t2", "t3"]) await cluster.createTenant(name, ...config);
   await cluster.cli("tenant", "delete", "t2", "--wait");
@@ -17,17 +21,21 @@ it("prevents two owners of one database: a shard that was stopped by SIGSTOP, lo
   const user = await newUser(cluster, "t1", "alice");
   const room = (await user.client.createRoom({})).room_id;
   const { shard: old } = await cluster.tenant("t1");
-  const oldAddress = ((await cluster.api("GET", "/v1/tenants/t1")).body as { status: { address: string } }).status.address;
+  const oldAddress = ((await cluster.api("GET", "/v1/tenants/t1")).body as { status: { address: string } }).status
+    .address;
   const acknowledged: string[] = [];
   let sending = true;
   // Straight at the old shard's listener, past the gateway: what a client of a partitioned process would do.
   const direct = async (n: number) => {
-    const response = await fetch(`http://${oldAddress}/_matrix/client/v3/rooms/${encodeURIComponent(room)}/send/m.room.message/direct-${n}`, {
-      method: "PUT",
-      headers: { authorization: `Bearer ${user.client.getAccessToken()}`, "content-type": "application/json" },
-      body: JSON.stringify({ msgtype: "m.text", body: `direct ${n}` }),
-      signal: AbortSignal.timeout(60_000),
-    });
+    const response = await fetch(
+      `http://${oldAddress}/_matrix/client/v3/rooms/${encodeURIComponent(room)}/send/m.room.message/direct-${n}`,
+      {
+        method: "PUT",
+        headers: { authorization: `Bearer ${user.client.getAccessToken()}`, "content-type": "application/json" },
+        body: JSON.stringify({ msgtype: "m.text", body: `direct ${n}` }),
+        signal: AbortSignal.timeout(60_000),
+      },
+    );
     if (response.status === 200) acknowledged.push(`direct ${n}`);
   };
   let n = 0;
@@ -56,12 +64,19 @@ it("prevents two owners of one database: a shard that was stopped by SIGSTOP, lo
   await Promise.all(senders);
   const after = await messagesOf(user, room);
   expect(after).toEqual(atTakeover);
-  for (const body of acknowledged) expect(after.filter((b) => b === body), body).toHaveLength(1);
+  for (const body of acknowledged)
+    expect(
+      after.filter((b) => b === body),
+      body,
+    ).toHaveLength(1);
   expect((await cluster.shards()).find((shard) => shard.name === newShard)).toMatchObject({ phase: "Ready" });
   await until("the old shard has dropped it", async () => {
     const { tenants } = (await cluster.shardState(old!)) as { tenants: { name: string; phase: string }[] };
     return !tenants.some((t) => t.name === "t1" && t.phase !== "fenced");
   });
-  await until("the old shard takes tenants again", async () => (await cluster.shards()).find((shard) => shard.name === old)?.phase === "Ready");
+  await until(
+    "the old shard takes tenants again",
+    async () => (await cluster.shards()).find((shard) => shard.name === old)?.phase === "Ready",
+  );
   expect((await cluster.tenant("t3")).phase).toBe("Running");
 });

@@ -23,7 +23,12 @@ afterAll(async () => {
   await cluster?.destroy();
 });
 
-const psycopg2 = (args: Record<string, unknown>) => ({ database: { name: "psycopg2", args: { user: "tenant", password: "top-secret-1", dbname: "d", host: "127.0.0.1", ...args } } });
+const psycopg2 = (args: Record<string, unknown>) => ({
+  database: {
+    name: "psycopg2",
+    args: { user: "tenant", password: "top-secret-1", dbname: "d", host: "127.0.0.1", ...args },
+  },
+});
 
 interface Case {
   name: string;
@@ -34,19 +39,56 @@ interface Case {
 const cases: Case[] = [
   { name: "broken-yaml", config: () => "rc_message: [1\nb: 2", reason: /^InvalidConfig$/, message: /line \d/ },
   { name: "not-a-mapping", config: () => "- just\n- a list", reason: /^InvalidConfig$/, message: /mapping/ },
-  { name: "wrong-type", config: () => ({ media_retention: { local_media_lifetime: "soon" } }), reason: /^InvalidConfig$/, message: /soon|media_retention/ },
-  { name: "no-signing-key", config: () => ({ signing_key_path: "/nowhere/signing.key" }), reason: /^SigningKeyInvalid$/, message: /nowhere/ },
-  { name: "wrong-password", config: async () => psycopg2(await realDatabase()), reason: /^DatabaseAuthenticationFailed$/, message: /password|login/i },
+  {
+    name: "wrong-type",
+    config: () => ({ media_retention: { local_media_lifetime: "soon" } }),
+    reason: /^InvalidConfig$/,
+    message: /soon|media_retention/,
+  },
+  {
+    name: "no-signing-key",
+    config: () => ({ signing_key_path: "/nowhere/signing.key" }),
+    reason: /^SigningKeyInvalid$/,
+    message: /nowhere/,
+  },
+  {
+    name: "wrong-password",
+    config: async () => psycopg2(await realDatabase()),
+    reason: /^DatabaseAuthenticationFailed$/,
+    message: /password|login/i,
+  },
   { name: "database-down", config: () => psycopg2({ port: 1 }), reason: /^DatabaseUnreachable$/, message: /./ },
-  { name: "database-silent", config: () => psycopg2({ port: (hole.address() as { port: number }).port }), reason: /^DatabaseUnreachable$/, message: /./ },
-  { name: "port-taken", config: () => ({ listeners: [{ port: (hole.address() as { port: number }).port, type: "http", resources: [] }] }), reason: /^OptionNotAllowed$/, message: /listeners/ },
-  { name: "process-wide", config: () => ({ use_frozen_dicts: true }), reason: /^OptionNotAllowed$/, message: /use_frozen_dicts/ },
-  { name: "bad-module", config: () => ({ modules: [{ module: "no.such.Module" }] }), reason: /^(OptionNotAllowed|ModuleFailed)$/, message: /no\.such/ },
+  {
+    name: "database-silent",
+    config: () => psycopg2({ port: (hole.address() as { port: number }).port }),
+    reason: /^DatabaseUnreachable$/,
+    message: /./,
+  },
+  {
+    name: "port-taken",
+    config: () => ({ listeners: [{ port: (hole.address() as { port: number }).port, type: "http", resources: [] }] }),
+    reason: /^OptionNotAllowed$/,
+    message: /listeners/,
+  },
+  {
+    name: "process-wide",
+    config: () => ({ use_frozen_dicts: true }),
+    reason: /^OptionNotAllowed$/,
+    message: /use_frozen_dicts/,
+  },
+  {
+    name: "bad-module",
+    config: () => ({ modules: [{ module: "no.such.Module" }] }),
+    reason: /^(OptionNotAllowed|ModuleFailed)$/,
+    message: /no\.such/,
+  },
 ];
 
 /** The embedded server, with a user who has another password. */
 async function realDatabase(): Promise<Record<string, unknown>> {
-  const { postgres } = JSON.parse(await readFile(`${cluster.dataDir}/controller.json`, "utf8")) as { postgres: { port: number } };
+  const { postgres } = JSON.parse(await readFile(`${cluster.dataDir}/controller.json`, "utf8")) as {
+    postgres: { port: number };
+  };
   return { port: postgres.port, user: "tenant_neighbour", dbname: "some_other_database" };
 }
 
@@ -61,15 +103,24 @@ it("prevents one tenant's mistake from becoming its neighbours': each mistake sh
     }
   })();
   for (const { name, config } of cases) {
-    const { code, stderr } = await cluster.cli("tenant", "create", name, ...(await withConfig(cluster, await config())));
+    const { code, stderr } = await cluster.cli(
+      "tenant",
+      "create",
+      name,
+      ...(await withConfig(cluster, await config())),
+    );
     expect(code, `${name}: ${stderr}`).toBe(0);
   }
   for (const { name, reason, message } of cases) {
-    const failed = await until(`${name} is Failed`, async () => {
-      const { body } = await cluster.api("GET", `/v1/tenants/${name}`);
-      const { status } = body as { status: { phase: string; reason: string; message: string } };
-      return status.phase === "Failed" && status;
-    }, 90);
+    const failed = await until(
+      `${name} is Failed`,
+      async () => {
+        const { body } = await cluster.api("GET", `/v1/tenants/${name}`);
+        const { status } = body as { status: { phase: string; reason: string; message: string } };
+        return status.phase === "Failed" && status;
+      },
+      90,
+    );
     expect(failed.reason, name).toMatch(reason);
     expect(failed.message, name).toMatch(message);
     expect(failed.message, name).not.toMatch(/Traceback|top-secret-1|\n/);
@@ -77,20 +128,33 @@ it("prevents one tenant's mistake from becoming its neighbours': each mistake sh
   for (const { name } of cases) {
     const before = (await cluster.api("GET", `/v1/tenants/${name}`)).body as { status: { failures: number } };
     if (name !== "broken-yaml") continue;
-    await until("it is tried again", async () => ((await cluster.api("GET", `/v1/tenants/${name}`)).body as { status: { failures: number } }).status.failures > before.status.failures);
+    await until(
+      "it is tried again",
+      async () =>
+        ((await cluster.api("GET", `/v1/tenants/${name}`)).body as { status: { failures: number } }).status.failures >
+        before.status.failures,
+    );
   }
   asking = false;
   await asker;
   expect(neighbour.failures).toEqual([]);
   const { reactorLag } = await cluster.shardStats(shard);
-  console.log(`longest stall of the shard while ${cases.length} tenants failed: ${Math.round(reactorLag.maxSeconds * 1000)} ms`);
+  console.log(
+    `longest stall of the shard while ${cases.length} tenants failed: ${Math.round(reactorLag.maxSeconds * 1000)} ms`,
+  );
   expect(reactorLag.maxSeconds).toBeLessThan(STALL_SECONDS);
   const events = await cluster.cli("events", "-o", "json");
   expect(events.stdout).not.toContain("top-secret-1");
 });
 
 it("prevents a mistake that stays after it is mended: a corrected tenant runs at once", async () => {
-  const { code, stderr } = await cluster.cli("tenant", "update", "broken-yaml", ...(await withConfig(cluster)), "--wait");
+  const { code, stderr } = await cluster.cli(
+    "tenant",
+    "update",
+    "broken-yaml",
+    ...(await withConfig(cluster)),
+    "--wait",
+  );
   expect(code, stderr).toBe(0);
   expect(await cluster.tenant("broken-yaml")).toMatchObject({ phase: "Running", reason: null });
 });

@@ -44,7 +44,8 @@ it("prevents a move that clients notice: none of two real clients sees a failed 
   sending = false;
   await sender;
 
-  for (const move of moves) expect(move).toMatchObject({ from: expect.any(String), to: expect.any(String), failedRequests: 0 });
+  for (const move of moves)
+    expect(move).toMatchObject({ from: expect.any(String), to: expect.any(String), failedRequests: 0 });
   expect(moves.filter((move) => move.from === move.to)).toEqual([]);
   expect([...user.failures, ...watcher.failures]).toEqual([]);
   expect(sent.length).toBeGreaterThan(MOVES);
@@ -95,5 +96,9 @@ it("prevents a configuration that needs a restart by hand: a changed one is take
   await asker;
   expect(user.failures).toEqual([]);
   await expect(user.client.setDisplayName("Carol")).rejects.toThrow(/Changing display name is disabled/);
-  expect(await cluster.tenant("clinic-b")).toMatchObject({ shard: before.shard, epoch: before.epoch + 1, phase: "Running" });
+  expect(await cluster.tenant("clinic-b")).toMatchObject({
+    shard: before.shard,
+    epoch: before.epoch + 1,
+    phase: "Running",
+  });
 });

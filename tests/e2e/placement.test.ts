@@ -36,10 +36,14 @@ it("prevents silence at saturation: a tenant without a place is Pending with the
   await until("t5 is Pending", async () => (await cluster.tenant("t5")).reason === "MaxShardsReached");
   expect(await cluster.tenant("t5")).toMatchObject({ phase: "Pending", reason: "MaxShardsReached", shard: null });
   const { body } = await cluster.api("GET", "/v1/tenants/t5");
-  expect(body).toMatchObject({ status: { phase: "Pending", reason: "MaxShardsReached", message: expect.stringMatching(/2 /) } });
+  expect(body).toMatchObject({
+    status: { phase: "Pending", reason: "MaxShardsReached", message: expect.stringMatching(/2 /) },
+  });
   const metrics = String((await cluster.api("GET", "/metrics")).body);
   expect(metrics).toMatch(/synapse_shards_controller_saturated\{image_tag="1\.163\.2"\} 1/);
-  expect(metrics).toMatch(/synapse_shards_controller_tenants\{image_tag="1\.163\.2",phase="Pending",reason="MaxShardsReached"\} 1/);
+  expect(metrics).toMatch(
+    /synapse_shards_controller_tenants\{image_tag="1\.163\.2",phase="Pending",reason="MaxShardsReached"\} 1/,
+  );
   const events = await cluster.cli("events", "--for", "tenant/t5");
   expect(events.stdout).toContain("MaxShardsReached");
 
@@ -50,7 +54,10 @@ it("prevents silence at saturation: a tenant without a place is Pending with the
   expect((await cluster.cli("tenant", "delete", "t4", "--wait")).code).toBe(0);
   await until("t5 runs", async () => (await cluster.tenant("t5")).phase === "Running");
   expect(await cluster.tenant("t5")).toMatchObject({ reason: null, shard: "1.163.2-1" });
-  await until("the metric falls", async () => !/reason="MaxShardsReached"\} [1-9]/.test(String((await cluster.api("GET", "/metrics")).body)));
+  await until(
+    "the metric falls",
+    async () => !/reason="MaxShardsReached"\} [1-9]/.test(String((await cluster.api("GET", "/metrics")).body)),
+  );
 });
 
 it("prevents data from vanishing with a deletion: it is kept and said to be kept, found again, and removed only by --purge", async () => {
@@ -91,7 +98,12 @@ it("prevents doubles and bad names: each is refused with what is wrong and what 
   expect(await refused("Not_A_Label")).toMatch(/DNS label/);
   expect(await refused("t9", "--server-name", "not a name")).toMatch(/server name/);
   expect(await refused("t9", "--synapse-version", "0.0.1")).toMatch(/0\.0\.1/);
-  const own = { database: { name: "psycopg2", args: { host: "127.0.0.1", port: 5432, dbname: "theirs", user: "x", password: "very-secret" } } };
+  const own = {
+    database: {
+      name: "psycopg2",
+      args: { host: "127.0.0.1", port: 5432, dbname: "theirs", user: "x", password: "very-secret" },
+    },
+  };
   const config = await withConfig(cluster, own);
   await cluster.cli("tenant", "create", "own-1", ...config);
   const second = await refused("own-2", ...config);
@@ -104,9 +116,16 @@ it("prevents shards that are half empty for ever, and ping-pong: below the thres
   await cluster.cli("tenant", "delete", "t5", "--purge", "--wait");
   await cluster.cli("tenant", "delete", "t1", "--wait");
   // One tenant is left on each shard: 1 on average, below 2, and both fit on one.
-  await until("one shard is left", async () => Object.keys(await loads()).filter((name) => name.startsWith("1.163.2")).length === 1, 90);
+  await until(
+    "one shard is left",
+    async () => Object.keys(await loads()).filter((name) => name.startsWith("1.163.2")).length === 1,
+    90,
+  );
   const settled = await cluster.tenants();
-  expect(settled.filter((row) => row.synapseVersion === "1.163.2").map((row) => row.phase)).toEqual(["Running", "Running"]);
+  expect(settled.filter((row) => row.synapseVersion === "1.163.2").map((row) => row.phase)).toEqual([
+    "Running",
+    "Running",
+  ]);
   await sleep(10_000);
   const placement = (rows: typeof settled) => rows.map(({ name, shard, epoch }) => ({ name, shard, epoch }));
   expect(placement(await cluster.tenants())).toEqual(placement(settled));

@@ -1,5 +1,9 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { withConnection } from "../../src/database/connection.ts";
+import { tenantDatabaseName } from "../../src/database/names.ts";
 import { Cluster, until } from "./support/cluster.ts";
 import { withConfig } from "./support/fixtures.ts";
 import { messagesOf, newUser } from "./support/matrix.ts";
@@ -9,9 +13,16 @@ const NEW = "1.163.2";
 /** Knows schema 83 at the most, which cannot read what both of the others write. */
 const ANCIENT = "1.99.0";
 
+/** Its schema is an older one, so that an upgrade from it is a migration. */
+const OLD_SCHEMA = "1.150.0";
+
 let cluster: Cluster;
 beforeAll(async () => {
-  cluster = await Cluster.start({ synapseVersion: OLD, consolidateAfterSeconds: 2, avgShardsLoadRedistributionThreshold: 1 });
+  cluster = await Cluster.start({
+    synapseVersion: OLD,
+    consolidateAfterSeconds: 2,
+    avgShardsLoadRedistributionThreshold: 1,
+  });
   const config = await withConfig(cluster);
   await cluster.createTenant("clinic-a", ...config);
   await cluster.createTenant("clinic-b", ...config);
@@ -19,9 +30,23 @@ beforeAll(async () => {
 afterAll(() => cluster?.destroy());
 
 async function serverVersion(name: string): Promise<string> {
-  const { address } = ((await cluster.api("GET", `/v1/tenants/${name}`)).body as { status: { address: string } }).status;
-  const answer = (await (await fetch(`http://${address}/_matrix/federation/v1/version`)).json()) as { server: { version: string } };
+  const { address } = ((await cluster.api("GET", `/v1/tenants/${name}`)).body as { status: { address: string } })
+    .status;
+  const answer = (await (await fetch(`http://${address}/_matrix/federation/v1/version`)).json()) as {
+    server: { version: string };
+  };
   return answer.server.version;
+}
+
+async function schemaOf(name: string): Promise<number> {
+  const { postgres } = JSON.parse(await readFile(join(cluster.dataDir, "controller.json"), "utf8")) as {
+    postgres: { host: string; port: number; user: string; passwordFile: string };
+  };
+  const { host, port, user, passwordFile } = postgres;
+  const login = { host, port, user, password: (await readFile(passwordFile, "utf8")).trim() };
+  return withConnection(login, tenantDatabaseName(name), async (client) =>
+    Number((await client.query("SELECT version FROM schema_version")).rows[0].version),
+  );
 }
 
 it("prevents an upgrade that users notice: a changed version moves the tenant to a shard of it, schema and all, while a client goes on", async () => {
@@ -53,8 +78,25 @@ it("prevents an upgrade that users notice: a changed version moves the tenant to
 
 it("prevents shards of releases that nobody uses: the last tenant's upgrade stops them", async () => {
   await cluster.cli("tenant", "update", "clinic-b", "--synapse-version", NEW, "--wait");
-  await until("the old release's shard is gone", async () => (await cluster.shards()).every((shard) => shard.synapseVersion === NEW));
+  await until("the old release's shard is gone", async () =>
+    (await cluster.shards()).every((shard) => shard.synapseVersion === NEW),
+  );
   expect((await cluster.shards()).map((shard) => shard.name)).toEqual([`${NEW}-0`]);
+});
+
+it("prevents schemas left behind: a tenant of a release with an older schema is migrated on its way, and keeps what it had", async () => {
+  await cluster.createTenant("clinic-c", "--synapse-version", OLD_SCHEMA, ...(await withConfig(cluster)));
+  const user = await newUser(cluster, "clinic-c", "carol");
+  const room = (await user.client.createRoom({})).room_id;
+  await user.client.sendTextMessage(room, "written under the old schema");
+  const older = await schemaOf("clinic-c");
+  const { code, stderr } = await cluster.cli("tenant", "update", "clinic-c", "--synapse-version", NEW, "--wait");
+  expect(code, stderr).toBe(0);
+  expect(await schemaOf("clinic-c")).toBeGreaterThan(older);
+  expect(await schemaOf("clinic-c")).toBe(await schemaOf("clinic-a"));
+  expect(await serverVersion("clinic-c")).toBe(NEW);
+  await user.client.sendTextMessage(room, "written under the new schema");
+  expect(await messagesOf(user, room)).toEqual(["written under the old schema", "written under the new schema"]);
 });
 
 it("prevents a forbidden way back only: a release that can read the schema is moved back to", async () => {

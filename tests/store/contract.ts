@@ -3,11 +3,30 @@ import type { TenantStatus } from "../../src/model/resources.ts";
 import { ConflictError, modify, type Change, type Store } from "../../src/store/store.ts";
 
 const SPEC = { serverName: "a.example", synapseVersion: "1.163.2", config: "", reclaimPolicy: "Retain" as const };
-const STATUS: TenantStatus = { phase: "Pending", reason: "", message: "", epoch: 0, observedGeneration: 0, provisioned: false, failures: 0 };
-const SECRET = { serverName: "a.example", signingKey: "k", macaroonSecretKey: "m", formSecret: "f", registrationSharedSecret: "r", databasePassword: "p" };
+const STATUS: TenantStatus = {
+  phase: "Pending",
+  reason: "",
+  message: "",
+  epoch: 0,
+  observedGeneration: 0,
+  provisioned: false,
+  failures: 0,
+};
+const SECRET = {
+  serverName: "a.example",
+  signingKey: "k",
+  macaroonSecretKey: "m",
+  formSecret: "f",
+  registrationSharedSecret: "r",
+  databasePassword: "p",
+};
 
 /** What every store does (the comment of `Store`). `reopen` closes and opens it again, as a new controller would. */
-export function describeStoreContract(name: string, open: () => Promise<Store>, reopen: (store: Store) => Promise<Store>): void {
+export function describeStoreContract(
+  name: string,
+  open: () => Promise<Store>,
+  reopen: (store: Store) => Promise<Store>,
+): void {
   describe(`store contract: ${name}`, () => {
     let store: Store;
     beforeEach(async () => void (store = await open()));
@@ -25,7 +44,9 @@ export function describeStoreContract(name: string, open: () => Promise<Store>, 
 
     it("prevents an epoch handed out twice: concurrent modifications all take effect", async () => {
       await store.create("Tenant", "a", SPEC, STATUS);
-      const results = await Promise.all(Array.from({ length: 20 }, () => modify(store, "Tenant", "a", (t) => void (t.status.epoch += 1))));
+      const results = await Promise.all(
+        Array.from({ length: 20 }, () => modify(store, "Tenant", "a", (t) => void (t.status.epoch += 1))),
+      );
       expect(new Set(results.map((t) => t?.status.epoch)).size).toBe(20);
       expect((await store.get("Tenant", "a"))?.status.epoch).toBe(20);
     });
@@ -65,7 +86,12 @@ export function describeStoreContract(name: string, open: () => Promise<Store>, 
       const unwatch = store.watch((change: Change) => {
         heard.push([change.type, change.resource.metadata.resourceVersion]);
         void store.get("Tenant", "a").then((now) => {
-          if (change.type !== "Deleted" && now && now.metadata.resourceVersion < change.resource.metadata.resourceVersion) stale.push(change.type);
+          if (
+            change.type !== "Deleted" &&
+            now &&
+            now.metadata.resourceVersion < change.resource.metadata.resourceVersion
+          )
+            stale.push(change.type);
         });
       });
       await store.create("Tenant", "a", SPEC, STATUS);
@@ -96,10 +122,20 @@ export function describeStoreContract(name: string, open: () => Promise<Store>, 
     });
 
     it("prevents gaps in events: ids rise, `after` and `object` select, the newest are kept", async () => {
-      for (let n = 0; n < 5; n++) await store.appendEvent({ type: "Normal", reason: `R${n}`, object: n % 2 ? "Tenant/a" : "Tenant/b", message: "" });
+      for (let n = 0; n < 5; n++)
+        await store.appendEvent({
+          type: "Normal",
+          reason: `R${n}`,
+          object: n % 2 ? "Tenant/a" : "Tenant/b",
+          message: "",
+        });
       const all = await store.listEvents({ limit: 100 });
       expect(all.map((e) => e.reason)).toEqual(["R0", "R1", "R2", "R3", "R4"]);
-      expect((await store.listEvents({ after: all[1]!.id, limit: 100 })).map((e) => e.reason)).toEqual(["R2", "R3", "R4"]);
+      expect((await store.listEvents({ after: all[1]!.id, limit: 100 })).map((e) => e.reason)).toEqual([
+        "R2",
+        "R3",
+        "R4",
+      ]);
       expect((await store.listEvents({ object: "Tenant/a", limit: 100 })).map((e) => e.reason)).toEqual(["R1", "R3"]);
       expect((await store.listEvents({ limit: 2 })).map((e) => e.reason)).toEqual(["R3", "R4"]);
     });

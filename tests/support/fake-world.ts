@@ -7,7 +7,13 @@ import type { TenantDatabases } from "../../src/controller/tenant-databases.ts";
 import type { Launcher, ProcessState } from "../../src/launcher/launcher.ts";
 import { DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
 import type { Tenant } from "../../src/model/resources.ts";
-import { ShardRefusal, ShardUnreachable, type Assignment, type ShardControl, type TenantState } from "../../src/shard/control-client.ts";
+import {
+  ShardRefusal,
+  ShardUnreachable,
+  type Assignment,
+  type ShardControl,
+  type TenantState,
+} from "../../src/shard/control-client.ts";
 import { LocalStore } from "../../src/store/local-store.ts";
 import type { Store } from "../../src/store/store.ts";
 
@@ -63,7 +69,10 @@ export class FakeProcess {
     this.#callsLeft = options.killAtCall ?? Number.POSITIVE_INFINITY;
     this.context = {
       store: this.#guarded(world.store as Store, ["watch", "watchEvents"]),
-      launcher: this.#guarded(fakeLauncher(world, (client) => this.#guarded(client, [])), ["log"]),
+      launcher: this.#guarded(
+        fakeLauncher(world, (client) => this.#guarded(client, [])),
+        ["log"],
+      ),
       databases: this.#guarded(fakeDatabases(world), ["learn", "facts", "address"]),
       feed: new RouteFeed(),
       policy: { ...DEFAULT_POLICY, avgShardsLoadRedistributionThreshold: 0, ...options.policy },
@@ -94,7 +103,11 @@ export class FakeProcess {
         if (typeof value !== "function") return value;
         if (synchronous.includes(String(key))) {
           return (...args: unknown[]) => {
-            if (key === "watch") return value.call(object, (...heard: unknown[]) => this.killed || (args[0] as (...a: unknown[]) => void)(...heard));
+            if (key === "watch")
+              return value.call(
+                object,
+                (...heard: unknown[]) => this.killed || (args[0] as (...a: unknown[]) => void)(...heard),
+              );
             return value.apply(object, args);
           };
         }
@@ -124,7 +137,9 @@ function fakeLauncher(world: FakeWorld, guard: (client: ShardControl) => ShardCo
     },
     observe: async (name): Promise<ProcessState> => {
       const shard = world.shards.get(name);
-      return shard?.alive ? { state: "running", pid: 1, instance: name, address: `http://${name}` } : { state: "absent" };
+      return shard?.alive
+        ? { state: "running", pid: 1, instance: name, address: `http://${name}` }
+        : { state: "absent" };
     },
     stop: async (name) => void world.shards.delete(name),
     kill: async (name) => void world.shards.delete(name),
@@ -142,21 +157,34 @@ function fakeClient(world: FakeWorld, name: string): ShardControl {
     return found;
   };
   return {
-    state: async () => ({ name, synapseVersion: shard().version, instance: name, tenants: [...shard().tenants.values()] }),
+    state: async () => ({
+      name,
+      synapseVersion: shard().version,
+      instance: name,
+      tenants: [...shard().tenants.values()],
+    }),
     startTenant: async (tenant, assignment: Assignment) => {
       const here = shard();
       const running = here.tenants.get(tenant);
       if (running?.phase === "running" && running.epoch === assignment.epoch) return running;
       const failure = world.failingStarts.get(name) ?? world.failingStarts.get("*");
       if (failure) throw new ShardRefusal(422, failure.code, failure.message);
-      if (running && running.epoch < assignment.epoch) throw new ShardRefusal(409, "AlreadyRunning", `${tenant} runs here already`);
+      if (running && running.epoch < assignment.epoch)
+        throw new ShardRefusal(409, "AlreadyRunning", `${tenant} runs here already`);
       const fence = world.fences.get(tenant);
       if (fence && (fence.epoch > assignment.epoch || (fence.epoch === assignment.epoch && fence.shard !== name))) {
         throw new ShardRefusal(409, "Fenced", `the database of ${tenant} belongs to ${fence.shard}`);
       }
       world.fences.set(tenant, { epoch: assignment.epoch, shard: name });
       world.log.push(`start ${tenant} ${name} ${assignment.epoch}`);
-      const state: TenantState = { name: tenant, serverName: assignment.serverName, phase: "running", epoch: assignment.epoch, address: `${name}:${assignment.epoch}`, error: null };
+      const state: TenantState = {
+        name: tenant,
+        serverName: assignment.serverName,
+        phase: "running",
+        epoch: assignment.epoch,
+        address: `${name}:${assignment.epoch}`,
+        error: null,
+      };
       here.tenants.set(tenant, state);
       return state;
     },

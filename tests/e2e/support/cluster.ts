@@ -97,7 +97,9 @@ export class Cluster {
   }
 
   async cli(...args: string[]): Promise<CliResult> {
-    const child = spawn(process.execPath, [join(ROOT, "src/cli/main.ts"), ...args, "--data", this.dataDir], { stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(process.execPath, [join(ROOT, "src/cli/main.ts"), ...args, "--data", this.dataDir], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     let stdout = "";
     let stderr = "";
     child.stdout.on("data", (chunk) => (stdout += chunk));
@@ -119,7 +121,10 @@ export class Cluster {
     const token = (await readFile(join(this.dataDir, "api-token"), "utf8")).trim();
     const response = await fetch(`${apiUrl}${path}`, {
       method,
-      headers: { authorization: `Bearer ${token}`, ...(body === undefined ? {} : { "content-type": "application/json" }) },
+      headers: {
+        authorization: `Bearer ${token}`,
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+      },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     const text = await response.text();
@@ -170,7 +175,9 @@ export class Cluster {
   }
 
   async #askShard(shard: string, path: string): Promise<unknown> {
-    const { address } = JSON.parse(await readFile(join(this.dataDir, "shards", shard, "ready.json"), "utf8")) as { address: string };
+    const { address } = JSON.parse(await readFile(join(this.dataDir, "shards", shard, "ready.json"), "utf8")) as {
+      address: string;
+    };
     const token = (await readFile(join(this.dataDir, "shards", shard, "token"), "utf8")).trim();
     const response = await fetch(`${address}${path}`, { headers: { authorization: `Bearer ${token}` } });
     return response.json();
@@ -201,7 +208,9 @@ export class Cluster {
 }
 
 function launch(configFile: string, dataDir: string): ChildProcess {
-  return spawn(process.execPath, [join(ROOT, "src/cli/main.ts"), "up", "--config", configFile, "--data", dataDir], { stdio: ["ignore", "pipe", "pipe"] });
+  return spawn(process.execPath, [join(ROOT, "src/cli/main.ts"), "up", "--config", configFile, "--data", dataDir], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
 }
 
 /** Waits until `check` gives something; the last thing it said is in the error. */

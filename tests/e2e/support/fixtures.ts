@@ -15,7 +15,10 @@ export const UNLIMITED = {
 };
 
 /** Writes a tenant's overrides and returns the arguments that give them to `tenant create` or `update`. */
-export async function withConfig(cluster: Cluster, config: Record<string, unknown> | string = UNLIMITED): Promise<string[]> {
+export async function withConfig(
+  cluster: Cluster,
+  config: Record<string, unknown> | string = UNLIMITED,
+): Promise<string[]> {
   const file = join(cluster.dataDir, `overrides-${Math.random().toString(36).slice(2)}.yaml`);
   await writeFile(file, typeof config === "string" ? config : stringify(config));
   return ["--config", file];

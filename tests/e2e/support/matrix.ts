@@ -1,4 +1,12 @@
-import { ClientEvent, createClient, MatrixError, type MatrixClient, type MatrixEvent, RoomEvent, SyncState } from "matrix-js-sdk";
+import {
+  ClientEvent,
+  createClient,
+  MatrixError,
+  type MatrixClient,
+  type MatrixEvent,
+  RoomEvent,
+  SyncState,
+} from "matrix-js-sdk";
 import { type Logger, logger } from "matrix-js-sdk/lib/logger.js";
 import { Agent, fetch as undiciFetch } from "undici";
 import type { Cluster } from "./cluster.ts";
@@ -22,7 +30,10 @@ const agent = new Agent({
   connections: 64,
   headersTimeout: 0,
   bodyTimeout: 0,
-  connect: { lookup: (_host, options, done) => (options.all ? done(null, [{ address: "127.0.0.1", family: 4 }]) : done(null, "127.0.0.1", 4)) },
+  connect: {
+    lookup: (_host, options, done) =>
+      options.all ? done(null, [{ address: "127.0.0.1", family: 4 }]) : done(null, "127.0.0.1", 4),
+  },
 });
 
 export class TestUser {
@@ -32,7 +43,13 @@ export class TestUser {
   succeeded = 0;
 
   constructor(baseUrl: string, login?: { accessToken: string; userId: string; deviceId: string }) {
-    this.client = createClient({ baseUrl, logger: SILENT, ...login, fetchFn: (input: string | URL | Request, init?: RequestInit) => this.#fetch(input, init), localTimeoutMs: 120_000 });
+    this.client = createClient({
+      baseUrl,
+      logger: SILENT,
+      ...login,
+      fetchFn: (input: string | URL | Request, init?: RequestInit) => this.#fetch(input, init),
+      localTimeoutMs: 120_000,
+    });
   }
 
   async #fetch(input: string | URL | Request, init?: RequestInit): Promise<Response> {
@@ -66,7 +83,8 @@ export class TestUser {
   listen(roomId: string): string[] {
     const bodies: string[] = [];
     const seen = (event: MatrixEvent) => {
-      if (event.getRoomId() === roomId && event.getType() === "m.room.message" && !event.status) bodies.push(String(event.getContent()["body"]));
+      if (event.getRoomId() === roomId && event.getType() === "m.room.message" && !event.status)
+        bodies.push(String(event.getContent()["body"]));
     };
     this.client.on(RoomEvent.Timeline, seen);
     return bodies;
@@ -89,8 +107,16 @@ export async function logIn(cluster: Cluster, tenant: string, name: string): Pro
   const anonymous = new TestUser(url);
   for (let attempt = 1; ; attempt++) {
     try {
-      const answer = await anonymous.client.loginRequest({ type: "m.login.password", identifier: { type: "m.id.user", user: name }, password: PASSWORD });
-      return new TestUser(url, { accessToken: answer.access_token, userId: answer.user_id, deviceId: answer.device_id });
+      const answer = await anonymous.client.loginRequest({
+        type: "m.login.password",
+        identifier: { type: "m.id.user", user: name },
+        password: PASSWORD,
+      });
+      return new TestUser(url, {
+        accessToken: answer.access_token,
+        userId: answer.user_id,
+        deviceId: answer.device_id,
+      });
     } catch (error) {
       if (!(error instanceof MatrixError) || error.errcode !== "M_LIMIT_EXCEEDED" || attempt === 5) throw error;
       await new Promise((resolve) => setTimeout(resolve, 3_000));
@@ -113,7 +139,10 @@ export async function messagesOf(user: TestUser, roomId: string): Promise<string
 /** Downloads a media file as a client does, with its access token. */
 export async function downloadMedia(user: TestUser, mxc: string): Promise<string> {
   const url = user.client.mxcUrlToHttp(mxc, undefined, undefined, undefined, undefined, undefined, true);
-  const response = await undiciFetch(url!, { dispatcher: agent, headers: { authorization: `Bearer ${user.client.getAccessToken()}` } });
+  const response = await undiciFetch(url!, {
+    dispatcher: agent,
+    headers: { authorization: `Bearer ${user.client.getAccessToken()}` },
+  });
   if (response.status !== 200) throw new Error(`media ${mxc}: status ${response.status}`);
   return response.text();
 }

@@ -12,7 +12,12 @@ export interface NioReport {
 }
 
 /** Runs a client made with matrix-nio in a process of its own: it sends and syncs until `stop`. */
-export function runNio(port: number, host: string, user: string, cluster: Cluster): { ready: Promise<void>; stop(): Promise<NioReport> } {
+export function runNio(
+  port: number,
+  host: string,
+  user: string,
+  cluster: Cluster,
+): { ready: Promise<void>; stop(): Promise<NioReport> } {
   const started = start(port, host, user, cluster);
   return {
     ready: started.then(() => {}),
@@ -26,9 +31,19 @@ export function runNio(port: number, host: string, user: string, cluster: Cluste
 
 async function start(port: number, host: string, user: string, cluster: Cluster) {
   const { nioPython } = await ensureTestTools({ onProgress: () => {} });
-  const { code, stderr } = await cluster.cli("tenant", "register-user", host.split(".")[0]!, "--user", user, "--password", PASSWORD);
+  const { code, stderr } = await cluster.cli(
+    "tenant",
+    "register-user",
+    host.split(".")[0]!,
+    "--user",
+    user,
+    "--password",
+    PASSWORD,
+  );
   if (code !== 0) throw new Error(`cannot register ${user}: ${stderr}`);
-  const child = spawn(nioPython, [join(import.meta.dirname, "nio_client.py"), String(port), host, user], { stdio: ["pipe", "pipe", "inherit"] });
+  const child = spawn(nioPython, [join(import.meta.dirname, "nio_client.py"), String(port), host, user], {
+    stdio: ["pipe", "pipe", "inherit"],
+  });
   child.stdin.write(`${PASSWORD}\n`);
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const first = (await lines.next()).value as string | undefined;
