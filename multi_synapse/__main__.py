@@ -14,20 +14,23 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .release import UnsupportedRelease, check_release
 from .settings import Settings, SettingsError, load_settings
 
 #: After a clean stop of all tenants, threads that hang in a dead database must not keep the process.
 _EXIT_SECONDS = 3.0
 _SHUTDOWN_SECONDS = 30.0
+_REACTOR_THREADS = 20
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="multi_synapse", description="Runs many Synapse homeservers in one process.")
     parser.add_argument("--config", required=True, type=Path, help="the shard's configuration, a JSON file")
     try:
+        check_release()
         settings = load_settings(parser.parse_args().config)
         token = _read_token(settings.token_file)
-    except SettingsError as error:
+    except (SettingsError, UnsupportedRelease) as error:
         print(f"multi_synapse: {error}", file=sys.stderr)
         return 2
     # Tenants must not tell systemd that this process is ready or gone.
@@ -74,6 +77,8 @@ def _run(settings: Settings, token: str) -> int:
         state.remember_control_port(port)
         threads_of_shard.start_all(reactor)
         memory.start()
+        # Passwords and JSON of all tenants.
+        reactor.suggestThreadPoolSize(_REACTOR_THREADS)
         probe.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: reactor.callFromThread(down))

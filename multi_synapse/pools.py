@@ -55,12 +55,14 @@ class SharedThreads:
             pool.start()
             reactor.addSystemEventTrigger("during", "shutdown", pool.stop)
 
-    def trim(self, reactor: Any) -> None:
-        """Ends threads that have nothing to do: Twisted's pools only ever grow."""
+    def trim(self, reactor: Any, keep: int = 0) -> None:
+        """Ends threads that have nothing to do, but for `keep` in each pool: Twisted's pools only ever grow."""
         for pool in (*self.all(), reactor.getThreadPool()):
             team = getattr(pool, "_team", None)
             if team is not None and pool.started:
-                team.shrink(None)
+                idle = team.statistics().idleWorkerCount
+                if idle > keep:
+                    team.shrink(idle - keep)
 
 
 threads_of_shard = SharedThreads()

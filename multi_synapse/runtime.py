@@ -36,6 +36,8 @@ _RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 _OWNER_CHECK_SECONDS = 10.0
 _OWNER_CHECKS = 12
 _SHUTDOWN_DRAIN_SECONDS = 10.0
+#: Kept in each pool, as work comes in bursts.
+_IDLE_THREADS = 4
 
 STARTING, RUNNING, DRAINING, STOPPING, FAILED, FENCED = "starting", "running", "draining", "stopping", "failed", "fenced"
 
@@ -221,6 +223,7 @@ class Shard:
             count_requests(tenant.running, tenant.note_request)
             await self._in_thread(lambda: self._state.assign(tenant.name, assignment, tenant.port))
             tenant.phase = RUNNING
+            self._memory.tenant_started(self.phases().count(RUNNING))
             logger.info("tenant %s (%s) runs with epoch %d on port %d", tenant.name, tenant.server_name, assignment.epoch, tenant.port)
         except BaseException as error:
             problem = errors.describe(error, known_secrets, modules)
@@ -298,7 +301,7 @@ class Shard:
         await close_homeserver(running, self._reactor, gracefully)
         tenant.running = None
         claims_of_shard.remove(tenant.server_name)
-        self._memory.collect_soon()
+        self._memory.tenant_stopped()
         logger.info("tenant %s (%s) has stopped", tenant.name, tenant.server_name)
         return drained
 
@@ -360,7 +363,7 @@ class Shard:
     def _close_idle_connections(self) -> None:
         for pool in list(TenantPool.alive):
             pool.close_idle(self.settings.database_idle_seconds)
-        threads_of_shard.trim(self._reactor)
+        threads_of_shard.trim(self._reactor, _IDLE_THREADS)
 
     def _lock(self, name: str) -> defer.DeferredLock:
         return self._locks.setdefault(name, defer.DeferredLock())
