@@ -20,6 +20,8 @@ from .settings import Settings, SettingsError, load_settings
 #: After a clean stop of all tenants, threads that hang in a dead database must not keep the process.
 _EXIT_SECONDS = 3.0
 _SHUTDOWN_SECONDS = 30.0
+#: For the process before this one to end.
+_LOCK_SECONDS = 10.0
 _REACTOR_THREADS = 20
 
 
@@ -50,12 +52,17 @@ def _run(settings: Settings, token: str) -> int:
     from .pools import threads_of_shard
     from .probe import Probe
     from .runtime import Shard
-    from .state import StateDirectory, write_atomically
+    from .state import StateDirectory, StateInUse, write_atomically
 
     reactor: Any = imported_reactor
     log.set_up_logging(settings.log_level, settings.log_file)
     logger = logging.getLogger("multi_synapse")
     state = StateDirectory(settings.state_dir)
+    try:
+        state.lock(_LOCK_SECONDS)
+    except StateInUse as error:
+        print(f"multi_synapse: {error}", file=sys.stderr)
+        return 2
     waiting.install()
     patches.apply_all()
     warmup.warm_up(settings.state_dir)

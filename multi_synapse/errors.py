@@ -115,6 +115,11 @@ def _classify(error: BaseException, modules: set[str]) -> TenantError:
     return TenantError(START_FAILED, f"the start failed: {_name_and_text(error)}")
 
 
+def trace_of(error: BaseException, secrets: Iterable[str]) -> str:
+    """An exception with its trace, for the log."""
+    return _redact("".join(traceback.format_exception(error)), secrets)
+
+
 def config_problem(error: BaseException, options: Iterable[str] = ()) -> BaseException:
     """An exception of Synapse's config parser, as an InvalidConfig unless it is something better known.
 

@@ -197,7 +197,7 @@ async def run_command(line: bytes, reactor: Any) -> dict[str, Any]:
 def _error_event(error: BaseException, secrets: set[str]) -> dict[str, Any]:
     problem = errors.describe(error, secrets)
     if problem.code == errors.START_FAILED:
-        logger.exception("the command failed")
+        logger.error("the command failed: %s", errors.trace_of(error, secrets))
     return {"event": "error", "code": problem.code, "message": problem.message}
 
 

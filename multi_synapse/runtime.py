@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -208,17 +209,14 @@ class Shard:
             overrides = await self._bounded(limit, lambda: self._check_overrides(assignment))
             known_secrets |= tenant_config.secret_values(overrides)
             modules = {module for _, module in tenant_config.module_names(overrides)}
-            config = await self._parsing.run(lambda: self._bounded_deferred(limit, lambda: self._load(tenant, overrides, wanted_port)))
+            async with _turn(self._parsing, limit):
+                config = await self._bounded(limit, lambda: self._load(tenant, overrides, wanted_port))
             claim = Claim(assignment.epoch, self.settings.name, self.instance)
             arguments = tenant_config.database_arguments(config)
             await self._bounded(limit, lambda: claim_database(arguments, claim, limit))
             claims_of_shard.add(assignment.server_name, claim)
-            await self._starting.acquire()
-            try:
-                limit.check()
+            async with _turn(self._starting, limit):
                 tenant.running = await start_homeserver(config, limit, self._reactor, self._memory)
-            finally:
-                self._starting.release()
             tenant.port = tenant.running.port
             count_requests(tenant.running, tenant.note_request)
             await self._in_thread(lambda: self._state.assign(tenant.name, assignment, tenant.port))
@@ -227,8 +225,9 @@ class Shard:
             logger.info("tenant %s (%s) runs with epoch %d on port %d", tenant.name, tenant.server_name, assignment.epoch, tenant.port)
         except BaseException as error:
             problem = errors.describe(error, known_secrets, modules)
-            log = logger.exception if problem.code == errors.START_FAILED else logger.warning
-            log("tenant %s cannot be started: %s: %s", tenant.name, problem.code, problem.message)
+            logger.warning("tenant %s cannot be started: %s: %s", tenant.name, problem.code, problem.message)
+            if problem.code == errors.START_FAILED:
+                logger.error("tenant %s: %s", tenant.name, errors.trace_of(error, known_secrets))
             if tenant.running is not None:
                 await self._stop(tenant, 0, gracefully=False)
             claims_of_shard.remove(assignment.server_name)
@@ -372,18 +371,30 @@ class Shard:
         return threads.deferToThreadPool(self._reactor, threads_of_shard.start, function)
 
     async def _bounded(self, limit: Limit, function: Callable[[], T]) -> T:
-        result: T = await self._bounded_deferred(limit, function)
-        return result
-
-    def _bounded_deferred(self, limit: Limit, function: Callable[[], T]) -> defer.Deferred[T]:
         """Runs a function in a thread and stops waiting for it when the limit is over."""
         limit.check()
-        result = self._in_thread(function)
+        work = self._in_thread(function)
 
-        def timed_out(_result: Any, seconds: float) -> Any:
-            raise errors.DatabaseTimeout(f"no answer within {seconds:.0f} s")
+        def timed_out(_result: Any, _seconds: float) -> Any:
+            limit.check()
+            raise errors.DatabaseTimeout("no answer in time")
 
-        return result.addTimeout(limit.remaining() + 1, self._reactor, onTimeoutCancel=timed_out)
+        # A little later than the limit, which the work itself keeps to where it can.
+        result: T = await work.addTimeout(limit.remaining() + 1, self._reactor, onTimeoutCancel=timed_out)
+        return result
+
+
+@asynccontextmanager
+async def _turn(semaphore: defer.DeferredSemaphore, limit: Limit) -> AsyncIterator[None]:
+    """Waits for a turn; the wait does not count against the limit, an abort during it does."""
+    begun = time.monotonic()
+    await semaphore.acquire()
+    try:
+        limit.extend(time.monotonic() - begun)
+        limit.check()
+        yield
+    finally:
+        semaphore.release()
 
 
 def _in_background(work: Any, what: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import re
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LARGEST_OVERRIDES = 256 * 1024
+_LOCK_POLL_SECONDS = 0.05
 
 
 def is_tenant_name(name: str) -> bool:
@@ -61,8 +64,12 @@ class Assignment:
         return Assignment(raw["serverName"], epoch, raw["base"], raw["overrides"], raw["signingKey"])
 
 
+class StateInUse(Exception):
+    """Another process uses the state directory."""
+
+
 class StateDirectory:
-    """The state directory; one process at a time may use it."""
+    """The state directory of a shard."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -70,6 +77,22 @@ class StateDirectory:
         path.chmod(0o700)
         self._tenants = path / "tenants"
         self._tenants.mkdir(mode=0o700, exist_ok=True)
+
+    def lock(self, seconds: float) -> None:
+        """Makes it this process's alone until it ends; waits so long for one that is ending. @raises StateInUse
+
+        Two processes would take each other's tenants by the fence, and the loser would remove the winner's assignments.
+        """
+        self._lock = (self.path / "lock").open("w")
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                if time.monotonic() > end:
+                    raise StateInUse(f"{self.path} is used by another process; end that one first") from None
+            time.sleep(_LOCK_POLL_SECONDS)
 
     def tenant_directory(self, name: str) -> Path:
         assert is_tenant_name(name)

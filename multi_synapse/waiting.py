@@ -48,6 +48,10 @@ class Limit:
     def remaining(self) -> float:
         return self._end - time.monotonic()
 
+    def extend(self, seconds: float) -> None:
+        """For time spent in a queue of our own, which is not the database's fault."""
+        self._end += seconds
+
     def check(self) -> None:
         """@raises DatabaseAborted, DatabaseTimeout"""
         if self.aborted.is_set():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from multi_synapse.config import (
     secret_values,
 )
 from multi_synapse.errors import TenantError, describe
-from multi_synapse.patches.process import is_localhost
+from multi_synapse.patches.process import _getaddrinfo, is_localhost
 from multi_synapse.state import Assignment, StateDirectory, is_tenant_name
 
 from .conftest import signing_key
@@ -154,6 +155,12 @@ def test_state_is_private_and_survives(folder: Path) -> None:
     assert (folder / "state").stat().st_mode & 0o777 == 0o700
     state.forget("a")
     assert state.assignments() == []
+
+
+def test_names_below_localhost_are_loopback() -> None:
+    # Prevents: a neighbour's name leads nowhere on machines whose resolver does not know `.localhost`.
+    assert [item[4] for item in _getaddrinfo("clinic-a.localhost", 8448)] == [("127.0.0.1", 8448)]
+    assert [item[4][:2] for item in _getaddrinfo(b"x.localhost", 1, socket.AF_INET6)] == [("::1", 1)]
 
 
 def test_names_of_this_machine() -> None:

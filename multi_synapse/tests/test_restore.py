@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
 
 from .postgres import Postgres
-from .shard import Client, Shard
+from .shard import CHECKOUT, Client, Shard
 
 Assign = Callable[..., dict[str, Any]]
 NewShard = Callable[..., Shard]
@@ -116,3 +118,20 @@ def test_deleting_while_it_waits_to_be_tried_again(new_shard: NewShard, assign: 
         postgres.start()
     time.sleep(3)
     assert shard.tenants() == {}
+
+
+def test_one_process_per_state_directory(new_shard: NewShard, assign: Assign) -> None:
+    # Prevents: two processes on one state directory remove each other's assignments.
+    shard = new_shard()
+    shard.expect_started("a", assign("a"))
+    process = subprocess.run(
+        [shard.python, "-m", "multi_synapse", "--config", shard.config],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert process.returncode == 2
+    assert "used by another process" in process.stderr
+    assert shard.tenants()["a"]["phase"] == "running"

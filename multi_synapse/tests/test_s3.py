@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .shard import Client, Shard, expect_no_stall
+
+pytest.importorskip("s3_storage_provider")
+
+
+def test_the_s3_provider_does_not_leak(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
+    # Prevents: each start of a tenant with media in S3 leaves five threads and a trigger; its first upload stalls everybody.
+    overrides = """
+media_storage_providers:
+  - module: s3_storage_provider.S3StorageProviderBackend
+    store_local: true
+    store_synchronous: false
+    config: {bucket: media, endpoint_url: "http://127.0.0.1:9", region_name: r, access_key_id: k, secret_access_key: s}
+"""
+    assignment = assign("media", overrides=overrides)
+    client: Client | None = None
+    before: dict[str, Any] = {}
+    for cycle in range(6):
+        address = shard.expect_started("media", assignment)["address"]
+        client = client or Client(address).register()
+        client.address = address
+        shard.stats(collect=False)
+        assert "content_uri" in client.ok("POST", "/_matrix/media/v3/upload?filename=x", {"some": "bytes"})
+        expect_no_stall(shard)
+        shard.delete("media")
+        if cycle == 2:
+            before = shard.stats()
+    after = shard.stats()
+    end = time.monotonic() + 30
+    # The last upload is still being tried, in a thread.
+    while after["liveHomeServers"] and time.monotonic() < end:
+        time.sleep(0.5)
+        after = shard.stats()
+    assert after["threads"] <= before["threads"] + 1
+    assert after["triggers"] == before["triggers"]
+    assert after["liveHomeServers"] == 0
