@@ -24,7 +24,7 @@ from .pools import threads_of_shard
 _COLLECT_AFTER_SECONDS = 1.0
 #: From so many tenants on they are frozen: collecting them takes 40 to 80 ms.
 _LARGE_SHARD = 9
-_FREEZE_AFTER_SECONDS = 5.0
+_FREEZE_AFTER_SECONDS = 0.5
 #: On a large shard, so many stopped tenants (3 MiB each) or so long may wait for a full collection.
 _MOST_STOPPED = 10
 _FULL_EVERY_SECONDS = 300.0
