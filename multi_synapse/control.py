@@ -124,6 +124,11 @@ class ControlResource(resource.Resource):
                 if not is_tenant_name(name):
                     raise Refused(400, "InvalidName", "the tenant's name is not a DNS label (1 to 63 of a-z, 0-9 and -)")
                 return await self._put(name, request) if method == "PUT" else await self._delete(name, request)
+            case ["v1", "tenants", name, "check"]:
+                _allow(method, "POST")
+                if not is_tenant_name(name):
+                    raise Refused(400, "InvalidName", "the tenant's name is not a DNS label (1 to 63 of a-z, 0-9 and -)")
+                return await self._shard.check(name, _assignment_in(request))
         raise Refused(404, "NotFound", "there is nothing at this path")
 
     def _check_token(self, request: server.Request) -> None:
@@ -135,12 +140,7 @@ class ControlResource(resource.Resource):
     def _put(self, name: str, request: server.Request) -> Awaitable[Any]:
         if self._shard.shutting_down:
             raise Refused(503, "ShuttingDown", "the shard is shutting down")
-        assert request.content is not None
-        try:
-            raw = json.loads(request.content.read())
-        except (ValueError, RecursionError):
-            raise Refused(400, "InvalidJson", "the request's body is not JSON") from None
-        return self._shard.start(name, Assignment.parse(raw))
+        return self._shard.start(name, _assignment_in(request))
 
     def _delete(self, name: str, request: server.Request) -> Awaitable[Any]:
         text = _argument(request, "drainSeconds") or "0"
@@ -190,6 +190,15 @@ class ControlSite(server.Site):
 def _allow(method: str, *allowed: str) -> None:
     if method not in allowed:
         raise Refused(405, "MethodNotAllowed", f"{method} is not possible here, only {' and '.join(allowed)}")
+
+
+def _assignment_in(request: server.Request) -> Assignment:
+    assert request.content is not None
+    try:
+        raw = json.loads(request.content.read())
+    except (ValueError, RecursionError):
+        raise Refused(400, "InvalidJson", "the request's body is not JSON") from None
+    return Assignment.parse(raw)
 
 
 def _argument(request: server.Request, name: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from synapse.app import homeserver as synapse_app
 from synapse.config.homeserver import HomeServerConfig
 from synapse.logging.context import LoggingContext, PreserveLoggingContext
 from twisted.internet import defer, task, tcp
+from twisted.web import resource, server
 
 from . import metrics
 from .memory import Memory
@@ -186,14 +188,29 @@ def free_port(host: str, wanted: int) -> int:
     return wanted
 
 
-def count_requests(running: Running, on_request: Any) -> None:
-    """Calls `on_request()` at each request that reaches the tenant."""
+class _Misdirected(resource.Resource):
+    """What a request gets that was meant for another tenant: a gateway with an old route found a port that changed hands."""
+
+    isLeaf = True
+
+    def render(self, request: server.Request) -> bytes:
+        request.setResponseCode(421)
+        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"x-synapse-shards", b"misdirected")
+        return b'{"errcode":"M_UNKNOWN","error":"This homeserver is not here"}'
+
+
+def watch_requests(running: Running, name: str, on_request: Callable[[], None]) -> None:
+    """Calls `on_request` at each request that reaches the tenant, and turns away those that name another one."""
     for port in running.hs._listening_services:
         site = getattr(port.factory, "wrappedFactory", port.factory)
         find = site.getResourceFor
 
-        def counted(request: Any, find: Any = find) -> Any:
+        def watched(request: Any, find: Any = find) -> Any:
+            meant = request.getHeader(b"x-synapse-shards-tenant")
+            if meant is not None and meant != name.encode():
+                return _Misdirected()
             on_request()
             return find(request)
 
-        site.getResourceFor = counted
+        site.getResourceFor = watched

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,12 +21,12 @@ from . import config as tenant_config
 from . import errors, metrics
 from .drain import Drained, drain
 from .fence import Claim, claim_database, claims_of_shard, read_owner
-from .homeserver import Running, close_homeserver, count_requests, free_port, start_homeserver
+from .homeserver import Running, close_homeserver, free_port, start_homeserver, watch_requests
 from .memory import Memory
 from .patches import s3
 from .pools import TenantPool, threads_of_shard
 from .settings import Settings
-from .state import Assignment, StateDirectory
+from .state import Assignment, StateDirectory, write_config_files
 from .waiting import Limit
 
 logger = logging.getLogger(__name__)
@@ -154,6 +155,23 @@ class Shard:
         finally:
             lock.release()
 
+    async def check(self, name: str, assignment: Assignment) -> dict[str, Any]:
+        """Whether the configuration could be started here. Starts nothing, asks no database. @raises errors.TenantError"""
+        limit = Limit(self.settings.start_seconds)
+        known_secrets = tenant_config.secret_values(assignment.base) | set(assignment.signing_key.split()[2:])
+        modules: set[str] = set()
+        try:
+            overrides = await self._bounded(limit, lambda: self._check_overrides(assignment))
+            known_secrets |= tenant_config.secret_values(overrides)
+            modules = {module for _, module in tenant_config.module_names(overrides)}
+            # Not the tenant's own directory: what runs there may be read again.
+            with tempfile.TemporaryDirectory(prefix=f"{name}.check-", dir=self.settings.state_dir) as directory:
+                async with _turn(self._parsing, limit):
+                    await self._bounded(limit, lambda: self._try_config(Path(directory), assignment, overrides))
+        except BaseException as error:
+            raise errors.describe(error, known_secrets, modules) from None
+        return {"ok": True}
+
     async def stop(self, name: str, drain_seconds: float) -> dict[str, Any]:
         """Drains and stops a tenant and forgets its assignment. A start that is under way is given up."""
         begun = time.monotonic()
@@ -218,7 +236,7 @@ class Shard:
             async with _turn(self._starting, limit):
                 tenant.running = await start_homeserver(config, limit, self._reactor, self._memory)
             tenant.port = tenant.running.port
-            count_requests(tenant.running, tenant.note_request)
+            watch_requests(tenant.running, tenant.name, tenant.note_request)
             await self._in_thread(lambda: self._state.assign(tenant.name, assignment, tenant.port))
             tenant.phase = RUNNING
             self._memory.tenant_started(self.phases().count(RUNNING))
@@ -248,6 +266,11 @@ class Shard:
         base = tenant_config.effective_base(assignment, overrides, directory, host, free_port(host, wanted_port))
         self._state.write_tenant_files(tenant.name, base, assignment.overrides, assignment.signing_key)
         return tenant_config.load_homeserver_config(directory, overrides)
+
+    def _try_config(self, directory: Path, assignment: Assignment, overrides: dict[str, Any]) -> None:
+        base = tenant_config.effective_base(assignment, overrides, directory, self.settings.listen_host, 0)
+        write_config_files(directory, base, assignment.overrides, assignment.signing_key)
+        tenant_config.load_homeserver_config(directory, overrides)
 
     def _check_epoch(self, tenant: Tenant, assignment: Assignment) -> None:
         ours, asked = tenant.assignment.epoch, assignment.epoch

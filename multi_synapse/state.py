@@ -102,9 +102,7 @@ class StateDirectory:
         """Writes the configuration of a tenant; it is not an assignment until `assign`."""
         directory = self.tenant_directory(name)
         directory.mkdir(mode=0o700, exist_ok=True)
-        write_atomically(directory / "base.yaml", yaml.dump(base, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)))
-        write_atomically(directory / "overrides.yaml", overrides)
-        write_atomically(directory / "signing.key", signing_key)
+        write_config_files(directory, base, overrides, signing_key)
         return directory
 
     def assign(self, name: str, assignment: Assignment, port: int) -> None:
@@ -139,6 +137,13 @@ class StateDirectory:
 
     def remember_control_port(self, port: int) -> None:
         write_atomically(self.path / "control.json", json.dumps({"port": port}))
+
+
+def write_config_files(directory: Path, base: dict[str, Any], overrides: str, signing_key: str) -> None:
+    """Writes what `load_homeserver_config` reads."""
+    write_atomically(directory / "base.yaml", yaml.dump(base, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)))
+    write_atomically(directory / "overrides.yaml", overrides)
+    write_atomically(directory / "signing.key", signing_key)
 
 
 def _read_assignment(directory: Path) -> tuple[str, Assignment, int]:

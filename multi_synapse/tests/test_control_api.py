@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .shard import Shard
+from .shard import Shard, request
 
 
 def test_only_health_is_open(shard: Shard) -> None:
@@ -152,3 +152,27 @@ def test_the_log_names_tenants_and_holds_no_secret(shard: Shard, assign: Callabl
             assignment["signingKey"].split()[2],
         ):
             assert secret not in text
+
+
+def test_checks_a_configuration_without_starting_it(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
+    # Prevents: a tenant is stopped for a configuration that cannot be started.
+    running = shard.expect_started("a", assign("a"))
+    check = "/v1/tenants/a/check"
+    assert shard.call("POST", check, assign("a", epoch=2)).json == {"ok": True}
+    bad = shard.call("POST", check, assign("a", epoch=2, overrides="media_retention: {local_media_lifetime: soon}"))
+    assert (bad.status, bad.code) == (422, "InvalidConfig")
+    refused = shard.call("POST", check, assign("a", epoch=2, overrides="use_frozen_dicts: true"))
+    assert (refused.status, refused.code) == (422, "OptionNotAllowed")
+    assert shard.tenants()["a"] == running
+    assert shard.call("GET", check).status == 405
+
+
+def test_turns_away_what_is_meant_for_another_tenant(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
+    # Prevents: a gateway with an old route logs a client out by asking another homeserver that has the port now.
+    address = shard.expect_started("a", assign("a"))["address"]
+    path = "/_matrix/client/versions"
+    assert request(address, "GET", path).status == 200
+    assert request(address, "GET", path, headers={"X-Synapse-Shards-Tenant": "a"}).status == 200
+    other = request(address, "GET", path, headers={"X-Synapse-Shards-Tenant": "b"})
+    assert other.status == 421
+    assert other.json["errcode"] == "M_UNKNOWN"

@@ -56,7 +56,7 @@ export function settlement({ metadata, spec, status }: TenantView): Progress<voi
   if (refused?.version === spec.synapseVersion) {
     return { failed: `tenant ${name} stays on its present release: ${because(refused.reason, refused.message)}` };
   }
-  if (status.phase === "Running" && seen) return { done: undefined };
+  if (status.phase === "Running" && seen) return why ? { failed: `tenant ${name}: ${why}` } : { done: undefined };
   // A failure of an earlier spec says nothing of the present one; the first has none before it.
   if (status.phase === "Failed" && (seen || generation === 1)) return { failed: `tenant ${name} failed: ${why}` };
   return {

@@ -14,12 +14,12 @@
  */
 import { messageOf } from "../model/errors.ts";
 import type { Move, MoveResult, MoveStep, Tenant } from "../model/resources.ts";
-import { ShardUnreachable, type TenantState } from "../shard/control-client.ts";
+import { ShardRefusal, ShardUnreachable, type TenantState } from "../shard/control-client.ts";
 import { modify } from "../store/store.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
 import { routeOf } from "./routes.ts";
 import type { ShardReconciler } from "./shards.ts";
-import { nextEpoch, recordFailure, running, StartFailure, startOn } from "./start.ts";
+import { assignmentOf, nextEpoch, recordFailure, running, StartFailure, startOn } from "./start.ts";
 import type { Migration } from "./tenant-databases.ts";
 import { exponential } from "./work-queue.ts";
 
@@ -94,9 +94,11 @@ export class Mover {
       return 250;
     }
     const version = target.spec.synapseVersion;
+    const problem = await this.#checkConfig(tenant, move);
+    if (problem) return this.#refuse(tenant, move, version, problem.reason, problem.message);
     if (tenant.status.schemaSynapseVersion !== version) {
       const refusal = await this.#refusal(tenant, version);
-      if (refusal !== undefined) return this.#refuse(tenant, move, version, refusal);
+      if (refusal !== undefined) return this.#refuse(tenant, move, version, "SchemaTooNew", refusal);
       // Importing Synapse takes seconds: done now, while the old shard still serves.
       if (!this.#migrations.has(name)) this.#migrations.set(name, await databases.migration(version));
     }
@@ -251,19 +253,39 @@ export class Mover {
     );
   }
 
-  async #refuse(tenant: Tenant, move: Move, version: string, message: string): Promise<Tenant | undefined> {
-    return this.#finish(
-      tenant,
-      move,
-      { outcome: "Refused", message, blackoutSeconds: 0, parkedRequests: 0, failedRequests: 0 },
-      (t) => {
-        t.status.phase = "Running";
-        t.status.reason = "UpgradeRefused";
-        t.status.message = message;
-        t.status.observedGeneration = t.metadata.generation;
-        t.status.refusedVersion = { version, reason: "SchemaTooNew", message };
-      },
-    );
+  /** Nothing is stopped for a configuration that cannot be started. */
+  async #checkConfig(tenant: Tenant, move: Move): Promise<StartFailure | undefined> {
+    const client = this.#shards.observation(move.to)?.client;
+    const secrets = await this.#context.store.readSecret(tenant.metadata.name);
+    // A lost tenant has nothing to lose: it is started, or shown as Failed.
+    if (!client || !secrets || move.reason === "ShardLost") return undefined;
+    try {
+      await client.checkTenant(tenant.metadata.name, assignmentOf(this.#context, tenant, secrets));
+      return undefined;
+    } catch (error) {
+      if (error instanceof ShardRefusal) return new StartFailure(error.code, error.message);
+      if (error instanceof ShardUnreachable) return undefined; // found out again when it is started
+      throw error;
+    }
+  }
+
+  async #refuse(tenant: Tenant, move: Move, version: string, reason: string, why: string): Promise<Tenant | undefined> {
+    const message = `the change is not made, and it runs on as before: ${why}`;
+    const result = {
+      outcome: "Refused",
+      message: why,
+      blackoutSeconds: 0,
+      parkedRequests: 0,
+      failedRequests: 0,
+    } as const;
+    return this.#finish(tenant, move, result, (t) => {
+      t.status.phase = t.status.address === undefined ? "Starting" : "Running";
+      t.status.reason = reason;
+      t.status.message = message;
+      t.status.observedGeneration = t.metadata.generation;
+      if (move.reason === "Upgrade") t.status.refusedVersion = { version, reason, message: why };
+      else t.status.moveNotBefore = new Date(Date.now() + againAfter(1)).toISOString();
+    });
   }
 
   /** Nothing was done yet, so nothing is to be undone. */

@@ -112,18 +112,15 @@ export class TenantReconciler {
     const { status } = tenant;
     const there = this.#shards.observation(shard)?.tenants.get(name);
     if (!there) return;
-    const known = status.phase === "Running" && status.address === there.address && status.reason === "";
-    if (!known) {
+    if (status.phase !== "Running" || status.address !== there.address) {
       await modify(store, "Tenant", name, (t) => {
         if (t.status.move || t.status.epoch !== there.epoch) return false;
         t.status.phase = "Running";
+        t.status.reason = "";
+        t.status.message = "";
         t.status.address = there.address ?? undefined;
         t.status.failures = 0;
         delete t.status.retryAt;
-        if (t.status.reason !== "MaxShardsReached" && t.status.reason !== "UpgradeRefused") {
-          t.status.reason = "";
-          t.status.message = "";
-        }
         return true;
       });
     }

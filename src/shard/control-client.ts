@@ -63,6 +63,8 @@ export interface ShardControl {
   state(): Promise<ShardState>;
   /** Starts a tenant and waits until it serves. @throws ShardRefusal, ShardUnreachable */
   startTenant(name: string, assignment: Assignment): Promise<TenantState>;
+  /** Whether the configuration could be started here; starts nothing. @throws ShardRefusal with the reason, ShardUnreachable */
+  checkTenant(name: string, assignment: Assignment): Promise<void>;
   /** Drains and stops a tenant; fine if it is not there. @throws ShardRefusal, ShardUnreachable */
   stopTenant(name: string, drainSeconds: number): Promise<{ absent: boolean }>;
   load(): Promise<ShardLoad>;
@@ -89,6 +91,10 @@ export class ControlClient implements ShardControl {
     return TenantStateSchema.parse(await this.#call("PUT", `/v1/tenants/${name}`, assignment, timeoutMs));
   }
 
+  async checkTenant(name: string, assignment: Assignment): Promise<void> {
+    await this.#call("POST", `/v1/tenants/${name}/check`, assignment, 30_000);
+  }
+
   async stopTenant(name: string, drainSeconds: number): Promise<{ absent: boolean }> {
     const answer = await this.#call(
       "DELETE",
@@ -107,7 +113,12 @@ export class ControlClient implements ShardControl {
     await this.#pool.destroy();
   }
 
-  async #call(method: "GET" | "PUT" | "DELETE", path: string, body: unknown, timeoutMs: number): Promise<unknown> {
+  async #call(
+    method: "GET" | "PUT" | "POST" | "DELETE",
+    path: string,
+    body: unknown,
+    timeoutMs: number,
+  ): Promise<unknown> {
     let status: number;
     let text: string;
     try {

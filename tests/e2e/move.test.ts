@@ -102,3 +102,18 @@ it("prevents a configuration that needs a restart by hand: a changed one is take
     phase: "Running",
   });
 });
+
+it("prevents an outage by a mistake in a new configuration: it is refused with the reason, and the tenant runs on with the former one", async () => {
+  const user = await newUser(cluster, "clinic-b", "dora");
+  const before = await cluster.tenant("clinic-b");
+  const bad = await withConfig(cluster, { media_retention: { local_media_lifetime: "soon" } });
+  const { code, stderr } = await cluster.cli("tenant", "update", "clinic-b", ...bad, "--wait");
+  expect(code).not.toBe(0);
+  expect(stderr).toMatch(/soon/);
+  await user.client.whoami();
+  expect(await cluster.tenant("clinic-b")).toMatchObject({ phase: "Running", reason: "InvalidConfig", epoch: before.epoch });
+  const mended = await cluster.cli("tenant", "update", "clinic-b", ...(await withConfig(cluster)), "--wait");
+  expect(mended.code, mended.stderr).toBe(0);
+  expect(await cluster.tenant("clinic-b")).toMatchObject({ phase: "Running", reason: null });
+  expect(user.failures).toEqual([]);
+});

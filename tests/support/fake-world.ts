@@ -188,6 +188,7 @@ function fakeClient(world: FakeWorld, name: string): ShardControl {
       here.tenants.set(tenant, state);
       return state;
     },
+    checkTenant: async () => void shard(),
     stopTenant: async (tenant) => {
       const absent = !shard().tenants.delete(tenant);
       if (!absent) world.log.push(`stop ${tenant} ${name}`);
