@@ -1,0 +1,201 @@
+import { Random } from "./random.ts";
+
+export const VERSIONS = ["1.157.2", "1.163.2"] as const;
+
+/** What is done to the cluster. Shards are named by a tenant that they have: their own names depend on timing. */
+export type Action =
+  | { type: "create"; tenant: string; version: string; uploadMegabytes: number }
+  | { type: "delete"; tenant: string; purge: boolean }
+  | { type: "move"; tenant: string }
+  | { type: "drain"; shardOf: string }
+  | { type: "upgrade"; tenant: string; version: string }
+  | { type: "configure"; tenant: string; uploadMegabytes: number }
+  | { type: "killShard"; shardOf: string }
+  | { type: "pauseShard"; shardOf: string; seconds: number }
+  | { type: "kill"; part: "controller" | "gateway" | "up" | "postgres" }
+  | { type: "restart" };
+
+/** What a tenant shall be when all is done; `kept` is deleted without its data. */
+export interface Wish {
+  state: "absent" | "present" | "kept";
+  version: string;
+  /** A setting that can be seen from outside: the largest upload. */
+  uploadMegabytes: number;
+}
+export type Wishes = Readonly<Record<string, Wish>>;
+
+export interface Step {
+  number: number;
+  /** Each is begun so many milliseconds after the one before was. */
+  actions: { afterMs: number; action: Action }[];
+  /** After the step. */
+  wishes: Wishes;
+  /** Nothing in it excuses a failed request. */
+  graceful: boolean;
+}
+
+export interface GeneratorOptions {
+  seed: number;
+  /** Size of the pool of tenants' names. */
+  tenants: number;
+}
+
+type Weights = Record<Action["type"], number>;
+
+const WEIGHTS: Weights = {
+  create: 16,
+  delete: 9,
+  move: 22,
+  drain: 8,
+  upgrade: 14,
+  configure: 10,
+  killShard: 10,
+  pauseShard: 6,
+  kill: 12,
+  restart: 1,
+};
+/** What makes a step rough; a part of the steps is without any of these, and must then be without a failed request. */
+const ROUGH = ["killShard", "pauseShard", "kill", "restart"] as const;
+const GENTLE_SHARE = 0.45;
+const MOST_ACTIONS = 4;
+/** Two things at once meet in every stage of a move: they last some hundred milliseconds. */
+const DELAYS_MS = [0, 20, 80, 150, 300, 600, 1200, 2500];
+
+/** The steps of a run; they depend on the options alone, and on nothing that happens. */
+export function* steps(options: GeneratorOptions): Generator<Step, never, undefined> {
+  const random = new Random(options.seed);
+  let wishes: Wishes = Object.fromEntries(
+    Array.from({ length: options.tenants }, (_, n) => [
+      `t-${n}`,
+      { state: "absent", version: VERSIONS[1], uploadMegabytes: 1 } satisfies Wish,
+    ]),
+  );
+  for (let number = 1; ; number++) {
+    const gentle = random.next() < GENTLE_SHARE;
+    const touched = new Set<string>();
+    const actions: Step["actions"] = [];
+    const wanted = number === 1 ? Math.ceil(options.tenants / 2) : random.whole(1, MOST_ACTIONS);
+    for (let n = 0; n < wanted; n++) {
+      const action = choose(random, wishes, touched, { gentle, first: number === 1 });
+      if (!action) continue;
+      wishes = after(wishes, action);
+      actions.push({ afterMs: random.pick(DELAYS_MS), action });
+    }
+    if (actions.length === 0) continue;
+    yield { number, actions, wishes, graceful: actions.every(({ action }) => isGraceful(action)) };
+  }
+}
+
+/** What is wished for once the action is done. */
+export function after(wishes: Wishes, action: Action): Wishes {
+  const change = (tenant: string, changes: Partial<Wish>): Wishes => {
+    const wish = wishes[tenant];
+    if (!wish) throw new Error(`there is no tenant ${tenant} in the pool`);
+    return { ...wishes, [tenant]: { ...wish, ...changes } };
+  };
+  switch (action.type) {
+    case "create":
+      return change(action.tenant, {
+        state: "present",
+        version: action.version,
+        uploadMegabytes: action.uploadMegabytes,
+      });
+    case "delete":
+      return change(action.tenant, { state: action.purge ? "absent" : "kept" });
+    case "upgrade":
+      return change(action.tenant, { version: action.version });
+    case "configure":
+      return change(action.tenant, { uploadMegabytes: action.uploadMegabytes });
+    default:
+      return wishes;
+  }
+}
+
+export function isGraceful(action: Action): boolean {
+  return !(ROUGH as readonly string[]).includes(action.type);
+}
+
+function choose(
+  random: Random,
+  wishes: Wishes,
+  touched: Set<string>,
+  { gentle, first }: { gentle: boolean; first: boolean },
+): Action | undefined {
+  const names = Object.keys(wishes).filter((name) => !touched.has(name));
+  const present = names.filter((name) => wishes[name]?.state === "present");
+  const missing = names.filter((name) => wishes[name]?.state !== "present");
+  const standing = Object.values(wishes).filter((wish) => wish.state === "present").length;
+  const weights = { ...WEIGHTS };
+  if (gentle) for (const type of ROUGH) weights[type] = 0;
+  if (missing.length === 0) weights.create = 0;
+  // Few tenants make few collisions.
+  if (standing * 2 < Object.keys(wishes).length) weights.create *= 3;
+  if (standing < 3) weights.delete = 0;
+  const ofTenants = ["delete", "move", "upgrade", "configure", "drain", "killShard", "pauseShard"] as const;
+  if (present.length === 0) for (const type of ofTenants) weights[type] = 0;
+  const type = first ? "create" : weightedOrNone(random, weights);
+  if (type === undefined) return undefined;
+  const one = (from: string[]) => {
+    const name = random.pick(from);
+    touched.add(name);
+    return name;
+  };
+  switch (type) {
+    case "create":
+      return { type, tenant: one(missing), version: random.pick(VERSIONS), uploadMegabytes: random.whole(1, 99) };
+    case "delete":
+      return { type, tenant: one(present), purge: random.next() < 0.5 };
+    case "move":
+      return { type, tenant: one(present) };
+    case "upgrade": {
+      const tenant = one(present);
+      const version = VERSIONS.find((other) => other !== wishes[tenant]?.version) ?? VERSIONS[0];
+      return { type, tenant, version };
+    }
+    case "configure":
+      return { type, tenant: one(present), uploadMegabytes: random.whole(1, 99) };
+    // These may well meet a tenant that is on its way: that is the point.
+    case "drain":
+    case "killShard":
+      return { type, shardOf: random.pick(present) };
+    case "pauseShard":
+      return { type, shardOf: random.pick(present), seconds: random.pick([1, 3, 8, 12]) };
+    case "kill":
+      return {
+        type,
+        part: random.weighted({ controller: 6, gateway: 3, up: 2, postgres: 1 }),
+      };
+    case "restart":
+      return { type };
+  }
+}
+
+function weightedOrNone(random: Random, weights: Weights): Action["type"] | undefined {
+  return Object.values(weights).some((weight) => weight > 0) ? random.weighted(weights) : undefined;
+}
+
+/** One action in a few words. */
+export function describe(action: Action): string {
+  switch (action.type) {
+    case "create":
+      return `create ${action.tenant} ${action.version}`;
+    case "delete":
+      return `delete ${action.tenant}${action.purge ? " --purge" : ""}`;
+    case "move":
+      return `move ${action.tenant}`;
+    case "drain":
+      return `drain the shard of ${action.shardOf}`;
+    case "upgrade":
+      return `update ${action.tenant} to ${action.version}`;
+    case "configure":
+      return `configure ${action.tenant} (uploads of ${action.uploadMegabytes} MB)`;
+    case "killShard":
+      return `kill -9 the shard of ${action.shardOf}`;
+    case "pauseShard":
+      return `stop the shard of ${action.shardOf} for ${action.seconds} s`;
+    case "kill":
+      return `kill -9 ${action.part}`;
+    case "restart":
+      return "restart with Ctrl-C";
+  }
+}

@@ -1,0 +1,173 @@
+import { readdir, readFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { Client as PostgresClient } from "pg";
+import type { ShardView, TenantView } from "../src/api/views.ts";
+import { tenantDatabaseName } from "../src/database/names.ts";
+import type { ShardState } from "../src/shard/control-client.ts";
+import type { Wishes } from "./actions.ts";
+import { type Client, statusOf } from "./clients.ts";
+import { readJson, type SoakCluster } from "./cluster.ts";
+import type { Facts, FenceFacts, ProcessFacts, ShardFacts, TenantFacts } from "./oracle.ts";
+import { type LogSweep, type Secret, secretsIn, secretsOf } from "./secrets.ts";
+
+const CONNECT_MS = 10_000;
+
+/** What the controller says of its tenants and shards. */
+export async function controllerFacts(cluster: SoakCluster): Promise<{ tenants: TenantFacts[]; shards: ShardFacts[] }> {
+  const tenants = itemsOf<TenantView>((await cluster.api("GET", "/v1/tenants")).body, "tenants");
+  const shards = itemsOf<ShardView>((await cluster.api("GET", "/v1/shards")).body, "shards");
+  return {
+    tenants: tenants.map(({ metadata, spec, status }) => ({
+      name: metadata.name,
+      version: spec.synapseVersion,
+      phase: status.phase,
+      reason: status.reason,
+      message: status.message,
+      shard: status.shard,
+      epoch: status.epoch,
+      moving: status.move !== undefined,
+      deleting: metadata.deletionTimestamp !== undefined,
+      observed: status.observedGeneration === metadata.generation,
+    })),
+    shards: shards.map(({ metadata, spec, status, tenants }) => ({
+      name: metadata.name,
+      version: spec.synapseVersion,
+      phase: status.phase,
+      message: status.message,
+      tenants,
+    })),
+  };
+}
+
+/** Everything that the oracle judges by, asked of those whom it concerns: shards, PostgreSQL, the gateway, the disk. */
+export async function gatherFacts(
+  cluster: SoakCluster,
+  wishes: Wishes,
+  clients: ReadonlyMap<string, Client>,
+  sweep: LogSweep,
+  secretsSeen: Map<string, Secret>,
+): Promise<Facts> {
+  const { tenants, shards } = await controllerFacts(cluster);
+  const names = Object.keys(wishes);
+  const processes = await cluster.processes();
+  const running = processes.filter(({ args }) => args.includes("multi_synapse"));
+  const port = await cluster.gatewayPort();
+  const present = names.filter((name) => wishes[name]?.state === "present");
+  const looks = present.map(async (name) => [name, await clients.get(name)?.look()] as const);
+  const absent = names
+    .filter((name) => !present.includes(name))
+    .map(async (name) => [name, await statusOf(name, port)] as const);
+  return {
+    tenants,
+    shards,
+    processes: await Promise.all(running.map(({ pid, args }) => processFacts(cluster, pid, args))),
+    parts: {
+      controller: processes.filter(({ args }) => args.some((arg) => arg.endsWith("controller-main.ts"))).length,
+      gateway: processes.filter(({ args }) => args.some((arg) => arg.endsWith("src/gateway/main.ts"))).length,
+    },
+    ...(await databaseFacts(cluster, names)),
+    media: await readdir(join(cluster.dataDir, "media")).catch(() => []),
+    clients: Object.fromEntries(
+      (await Promise.all(looks)).flatMap(([name, look]) => (look ? [[name, look] as const] : [])),
+    ),
+    absent: Object.fromEntries(await Promise.all(absent)),
+    leaks: await leaks(cluster, processes, clients, sweep, secretsSeen),
+  };
+}
+
+async function processFacts(cluster: SoakCluster, pid: number, args: string[]): Promise<ProcessFacts> {
+  const configFile = args.find((arg) => arg.endsWith("shard.json")) ?? "";
+  const shard = basename(dirname(configFile));
+  const state = (await cluster.askShard(shard)) as (ShardState & { pid: number }) | undefined;
+  // Another process of the same shard must not answer for this one.
+  if (state?.pid !== pid) return { pid, shard, version: "", tenants: [] };
+  const tenants = state.tenants.map(({ name, phase, epoch }) => ({ name, phase, epoch }));
+  return { pid, shard, version: state.synapseVersion, tenants };
+}
+
+interface PostgresAddress {
+  host: string;
+  port: number;
+  user: string;
+  passwordFile: string;
+}
+
+async function databaseFacts(
+  cluster: SoakCluster,
+  names: string[],
+): Promise<Pick<Facts, "databases" | "roles" | "strangeDatabases" | "fences">> {
+  const config = await readJson<{ postgres: PostgresAddress }>(join(cluster.dataDir, "controller.json"));
+  if (!config) throw new Error("there is no controller.json");
+  const { host, port, user, passwordFile } = config.postgres;
+  const password = (await readFile(passwordFile, "utf8")).trim();
+  const query = async (database: string, text: string): Promise<Record<string, string>[]> => {
+    const client = new PostgresClient({
+      host,
+      port,
+      user,
+      password,
+      database,
+      connectionTimeoutMillis: CONNECT_MS,
+      query_timeout: CONNECT_MS,
+    });
+    client.on("error", () => {});
+    await client.connect();
+    try {
+      return (await client.query(text)).rows as Record<string, string>[];
+    } finally {
+      await client.end();
+    }
+  };
+  const found = await query("postgres", "SELECT datname AS name, pg_get_userbyid(datdba) AS owner FROM pg_database");
+  const all = found.map((row) => row["name"] ?? "");
+  const roles = (await query("postgres", "SELECT rolname AS name FROM pg_roles")).map((row) => row["name"]);
+  const own = new Map(names.map((name) => [tenantDatabaseName(name), name]));
+  // A tenant's database is its role's; every other is the administrator's.
+  const strange = found.filter(({ name = "", owner }) => {
+    const shared = ["postgres", "template0", "template1"].includes(name) || /^synapse_template_[0-9_]+$/.test(name);
+    return own.has(name) ? owner !== name : !shared || owner !== user;
+  });
+  const fences: Record<string, FenceFacts> = {};
+  for (const [database, name] of own) {
+    if (!all.includes(database)) continue;
+    const [row] = await query(database, "SELECT shard, epoch FROM synapse_shards.fence").catch(() => []);
+    if (row) fences[name] = { shard: row["shard"] ?? "", epoch: Number(row["epoch"]) };
+  }
+  return {
+    databases: all.flatMap((name) => own.get(name) ?? []),
+    roles: [...own].filter(([role]) => roles.includes(role)).map(([, name]) => name),
+    strangeDatabases: strange.map(({ name, owner }) => `${name} of ${owner}`),
+    fences,
+  };
+}
+
+/** Secrets are remembered: what was purged since may have leaked before. */
+async function leaks(
+  cluster: SoakCluster,
+  processes: { pid: number; args: string[] }[],
+  clients: ReadonlyMap<string, Client>,
+  sweep: LogSweep,
+  seen: Map<string, Secret>,
+): Promise<string[]> {
+  for (const secret of await secretsOf(cluster.dataDir)) seen.set(secret.value, secret);
+  for (const { tenant, token, password } of clients.values()) {
+    if (token) seen.set(token, { what: `an access token of ${tenant}`, value: token });
+    seen.set(password, { what: `a password of ${tenant}`, value: password });
+  }
+  const secrets = [...seen.values()];
+  const events = String((await cluster.api("GET", "/v1/events")).body);
+  return [
+    ...(await sweep.leaks(secrets)),
+    ...secretsIn(events, secrets).map((what) => `the events: ${what}`),
+    ...processes.flatMap(({ pid, args }) =>
+      secretsIn(args.join(" "), secrets).map((what) => `the arguments of process ${pid}: ${what}`),
+    ),
+  ];
+}
+
+function itemsOf<T>(body: unknown, what: string): T[] {
+  const items = (body as { items?: T[] } | null)?.items;
+  if (!Array.isArray(items))
+    throw new Error(`the controller gave no list of ${what}: ${JSON.stringify(body).slice(0, 300)}`);
+  return items;
+}

@@ -1,0 +1,255 @@
+import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { stringify } from "yaml";
+import { describe, VERSIONS, type Action, type Step, type Wishes } from "./actions.ts";
+import { Client } from "./clients.ts";
+import { signal, type SoakCluster } from "./cluster.ts";
+import { controllerFacts, gatherFacts } from "./facts.ts";
+import { exceeded, judge, unsettled, type Limits, type ShardFacts, type TenantFacts } from "./oracle.ts";
+import { LogSweep, type Secret } from "./secrets.ts";
+
+/** Rolled back moves are tried again after half a minute, then after one; a machine that is busy doubles that. */
+const SETTLE_MS = 240_000;
+const POLL_MS = 250;
+/** After the last action of a step, so that load meets what it left. */
+const LOAD_AFTER_MS = 700;
+/** Things may change by themselves between two looks (consolidation); then it is looked again. */
+const LOOKS = 20;
+const often = { per_second: 10_000, burst_count: 10_000 };
+const UNLIMITED = {
+  rc_message: often,
+  rc_login: { address: often, account: often, failed_attempts: often },
+  rc_room_creation: often,
+};
+
+/** What was found wrong; the run ends with it. */
+export class Violation extends Error {
+  readonly findings: string[];
+  constructor(findings: string[]) {
+    super(findings.join("\n"));
+    this.name = "Violation";
+    this.findings = findings;
+  }
+}
+
+/** Carries out steps on a cluster and has the oracle judge what came of each. */
+export class Run {
+  readonly #cluster: SoakCluster;
+  readonly #limits: Limits;
+  readonly #clients = new Map<string, Client>();
+  readonly #sweep: LogSweep;
+  readonly #secrets = new Map<string, Secret>();
+  readonly #paused = new Set<Promise<void>>();
+  /** Limits are looked at all the time, not only at rest. */
+  readonly #exceeded = new Set<string>();
+  readonly #note: (line: string) => void;
+
+  constructor(cluster: SoakCluster, limits: Limits, note: (line: string) => void) {
+    this.#cluster = cluster;
+    this.#limits = limits;
+    this.#sweep = new LogSweep(cluster.dataDir);
+    this.#note = note;
+  }
+
+  /** @returns a line about it; @throws Violation */
+  async step(step: Step): Promise<string> {
+    for (const client of this.#clients.values()) client.failures.length = 0;
+    for (const { afterMs, action } of step.actions) {
+      await sleep(afterMs);
+      this.#note(`step ${step.number}: ${describe(action)}: ${await this.#do(action)}`);
+    }
+    await sleep(LOAD_AFTER_MS);
+    await Promise.all(this.#paused);
+    const acted = Date.now();
+    await this.#settle(step.wishes);
+    const settled = Date.now();
+    await this.#enterNewcomers(step.wishes);
+    const findings = await this.#findings(step.wishes);
+    const failures = [...this.#clients.values()].flatMap((client) => client.failures);
+    if (step.graceful)
+      findings.push(
+        ...failures
+          .slice(0, 10)
+          .map(({ at, what }) => `a client saw a failure in a step without any: ${new Date(at).toISOString()} ${what}`),
+      );
+    if (findings.length > 0) throw new Violation(findings);
+    const sent = [...this.#clients.values()].reduce((sum, client) => sum + client.acknowledged.length, 0);
+    const seconds = (from: number, to: number): string => ((to - from) / 1000).toFixed(1);
+    return `settled in ${seconds(acted, settled)} s, checked in ${seconds(settled, Date.now())} s; ${this.#clients.size} tenants, ${sent} messages, ${failures.length} failed requests`;
+  }
+
+  /** A first tenant of a release waits for its template; made here, that is out of the way of what comes. */
+  async makeTemplates(): Promise<void> {
+    for (const version of VERSIONS) {
+      const tenant = "first";
+      await this.#create({ type: "create", tenant, version, uploadMegabytes: 1 });
+      await this.#settle({ [tenant]: { state: "present", version, uploadMegabytes: 1 } });
+      await this.#delete(tenant, true);
+      await this.#settle({});
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#paused);
+    await Promise.all([...this.#clients.values()].map((client) => client.close()));
+  }
+
+  /** @returns what came of it, in a word or two */
+  async #do(action: Action): Promise<string> {
+    switch (action.type) {
+      case "create":
+        return this.#create(action);
+      case "delete":
+        return this.#delete(action.tenant, action.purge);
+      case "move":
+        // A tenant that is on its way, or has no place to go, is refused.
+        return this.#ask("POST", `/v1/tenants/${action.tenant}/move`, {}, [202, 409]);
+      case "upgrade":
+        return this.#ask("PATCH", `/v1/tenants/${action.tenant}`, { synapseVersion: action.version }, [200]);
+      case "configure":
+        return this.#ask(
+          "PATCH",
+          `/v1/tenants/${action.tenant}`,
+          { config: this.#config(action.tenant, action.uploadMegabytes) },
+          [200],
+        );
+      case "drain": {
+        const shard = await this.#shardOf(action.shardOf);
+        return shard === undefined
+          ? "has none"
+          : `${shard} ${await this.#ask("POST", `/v1/shards/${shard}/drain`, undefined, [202, 404, 409])}`;
+      }
+      case "killShard": {
+        const shard = await this.#shardOf(action.shardOf);
+        const pid = shard && (await this.#cluster.shardPid(shard));
+        if (pid) signal(pid, "SIGKILL");
+        return `${shard} ${pid}`;
+      }
+      case "pauseShard":
+        return this.#pause(action.shardOf, action.seconds);
+      case "kill":
+        return this.#kill(action.part);
+      case "restart":
+        await this.#cluster.restart("SIGINT");
+        return "done";
+    }
+  }
+
+  async #create({ tenant, version, uploadMegabytes }: Extract<Action, { type: "create" }>): Promise<string> {
+    const config = this.#config(tenant, uploadMegabytes);
+    return this.#ask("POST", "/v1/tenants", { name: tenant, synapseVersion: version, config }, [201], [409]);
+  }
+
+  async #delete(tenant: string, purge: boolean): Promise<string> {
+    const client = this.#clients.get(tenant);
+    await client?.stop();
+    const answer = await this.#ask("DELETE", `/v1/tenants/${tenant}?purge=${purge}`, undefined, [202], [404]);
+    if (purge) {
+      await client?.close();
+      this.#clients.delete(tenant);
+    }
+    return answer;
+  }
+
+  async #pause(tenant: string, seconds: number): Promise<string> {
+    const shard = await this.#shardOf(tenant);
+    const pid = shard && (await this.#cluster.shardPid(shard));
+    if (!pid) return `${shard} has no process`;
+    signal(pid, "SIGSTOP");
+    const paused = sleep(seconds * 1000).then(() => {
+      signal(pid, "SIGCONT");
+      this.#paused.delete(paused);
+    });
+    this.#paused.add(paused);
+    return `${shard} ${pid}`;
+  }
+
+  async #kill(part: Extract<Action, { type: "kill" }>["part"]): Promise<string> {
+    if (part === "up") {
+      await this.#cluster.restart("SIGKILL");
+      return "and up again";
+    }
+    const pid = part === "postgres" ? await this.#cluster.postgresPid() : await this.#cluster.partPid(part);
+    signal(pid, "SIGKILL");
+    return String(pid);
+  }
+
+  /** @param alsoAfterRetry answers that are good when an earlier attempt may have had its effect */
+  async #ask(
+    method: "POST" | "PATCH" | "DELETE",
+    path: string,
+    body: unknown,
+    good: number[],
+    alsoAfterRetry: number[] = [],
+  ): Promise<string> {
+    const answer = await this.#cluster.api(method, path, body);
+    const accepted = answer.attempts > 1 ? [...good, ...alsoAfterRetry] : good;
+    const message = (answer.body as { error?: { message?: string } } | null)?.error?.message ?? "";
+    if (!accepted.includes(answer.status))
+      throw new Violation([`${method} ${path} was answered with ${answer.status}: ${message}`]);
+    return `${answer.status}${message && ` ${message}`}`;
+  }
+
+  async #shardOf(tenant: string): Promise<string | undefined> {
+    return (await controllerFacts(this.#cluster)).tenants.find(({ name }) => name === tenant)?.shard;
+  }
+
+  /** With a secret of the user's own, which must not turn up anywhere either. */
+  #config(tenant: string, uploadMegabytes: number): string {
+    const secret = `turn-secret-of-${tenant}-${randomBytes(9).toString("hex")}`;
+    this.#secrets.set(secret, { what: `the configuration of ${tenant}`, value: secret });
+    return stringify({ ...UNLIMITED, max_upload_size: `${uploadMegabytes}M`, turn_shared_secret: secret });
+  }
+
+  async #settle(wishes: Wishes): Promise<{ tenants: TenantFacts[]; shards: ShardFacts[] }> {
+    const deadline = Date.now() + SETTLE_MS;
+    for (;;) {
+      const facts = await controllerFacts(this.#cluster);
+      for (const finding of exceeded(facts.shards, this.#limits)) this.#exceeded.add(finding);
+      const left = unsettled(wishes, facts.tenants, facts.shards);
+      if (left.length === 0) return facts;
+      if (Date.now() > deadline)
+        throw new Violation(left.map((what) => `not settled after ${SETTLE_MS / 1000} s: ${what}`));
+      await sleep(POLL_MS);
+    }
+  }
+
+  /** A tenant that was created gets its user; one whose data were kept has it still. */
+  async #enterNewcomers(wishes: Wishes): Promise<void> {
+    const port = await this.#cluster.gatewayPort();
+    for (const [name, wish] of Object.entries(wishes)) {
+      if (wish.state !== "present") continue;
+      let client = this.#clients.get(name);
+      if (!client) {
+        client = new Client(name, port, `password-${randomBytes(9).toString("hex")}`);
+        const user = { username: "alice", password: client.password, admin: false };
+        await this.#ask("POST", `/v1/tenants/${name}/users`, user, [201]);
+        await client.enter().catch((error: unknown) => {
+          throw new Violation([`the user of the new tenant ${name} cannot enter: ${String(error)}`]);
+        });
+        this.#clients.set(name, client);
+      }
+      client.start();
+    }
+  }
+
+  /** What is wrong. Facts are gathered one after the other; they count only if nothing was placed anew meanwhile. */
+  async #findings(wishes: Wishes): Promise<string[]> {
+    for (let look = 1; ; look++) {
+      const before = placing(await this.#settle(wishes));
+      const facts = await gatherFacts(this.#cluster, wishes, this.#clients, this.#sweep, this.#secrets);
+      const findings = [...this.#exceeded, ...judge(wishes, facts, this.#limits)];
+      const stable = placing(await this.#settle(wishes)) === before;
+      if (findings.length === 0 || (stable && look > 1) || look === LOOKS || facts.leaks.length > 0) return findings;
+      // A process that a shard just removed has left may take a moment to be gone.
+      await sleep(1_000);
+    }
+  }
+}
+
+function placing({ tenants, shards }: { tenants: TenantFacts[]; shards: ShardFacts[] }): string {
+  return JSON.stringify([
+    tenants.map(({ name, shard, epoch }) => [name, shard, epoch]),
+    shards.map(({ name }) => name),
+  ]);
+}
