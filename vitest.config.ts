@@ -8,5 +8,7 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 120_000,
     teardownTimeout: 60_000,
+    // Clients' own chatter is of use only where something failed.
+    silent: "passed-only",
   },
 });

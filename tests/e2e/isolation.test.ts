@@ -139,7 +139,7 @@ it("prevents one tenant's mistake from becoming its neighbours': each mistake sh
   await asker;
   expect(neighbour.failures).toEqual([]);
   const { reactorLag } = await cluster.shardStats(shard);
-  console.log(
+  console.info(
     `longest stall of the shard while ${cases.length} tenants failed: ${Math.round(reactorLag.maxSeconds * 1000)} ms`,
   );
   expect(reactorLag.maxSeconds).toBeLessThan(STALL_SECONDS);

@@ -63,7 +63,7 @@ it("prevents a move that clients notice: none of two real clients sees a failed 
   expect(other.heard).toEqual(other.sent);
   expect(moves.reduce((sum, move) => sum + move.parkedRequests, 0)).toBeGreaterThan(0);
   const blackouts = moves.map((move) => move.blackoutSeconds).toSorted((a, b) => a - b);
-  console.log(`blackout of ${MOVES} moves: median ${blackouts[MOVES / 2]} s, longest ${blackouts.at(-1)} s`);
+  console.info(`blackout of ${MOVES} moves: median ${blackouts[MOVES / 2]} s, longest ${blackouts.at(-1)} s`);
 });
 
 it("prevents a move into nowhere: unknown, same and full targets are refused with the reason, and nothing moves", async () => {
