@@ -1,9 +1,9 @@
-import fc from "fast-check";
+import { assert, integer, property } from "fast-check";
 import { expect, test } from "vitest";
 import { after, describe, isGraceful, steps, type Step } from "../../soak/actions.ts";
 import { Random } from "../../soak/random.ts";
 
-const seeds = fc.integer({ min: 0, max: 2 ** 32 - 1 });
+const seeds = integer({ min: 0, max: 2 ** 32 - 1 });
 
 function first(count: number, options: { seed: number; tenants: number }): Step[] {
   const found: Step[] = [];
@@ -67,10 +67,10 @@ function mistakesIn(found: Step[]): string[] {
 }
 
 test("prevents requests that are wrong by themselves: only what is there is changed or deleted, only what is missing is created", () => {
-  const property = fc.property(seeds, fc.integer({ min: 2, max: 9 }), (seed, tenants) => {
+  const law = property(seeds, integer({ min: 2, max: 9 }), (seed, tenants) => {
     expect(mistakesIn(first(50, { seed, tenants }))).toEqual([]);
   });
-  fc.assert(property, { numRuns: 50 });
+  assert(law, { numRuns: 50 });
 });
 
 test("prevents a wish that is forgotten: each action changes what it is about, and nothing else", () => {
@@ -90,12 +90,12 @@ test("prevents a wish that is forgotten: each action changes what it is about, a
 });
 
 test("prevents a choice that is none: numbers stay in their range, and weights of 0 are never taken", () => {
-  const property = fc.property(seeds, (seed) => {
+  const law = property(seeds, (seed) => {
     const random = new Random(seed);
     const numbers = Array.from({ length: 50 }, () => random.whole(3, 5));
     expect(numbers.filter((number) => ![3, 4, 5].includes(number))).toEqual([]);
     const keys = Array.from({ length: 50 }, () => random.weighted({ never: 0, seldom: 1, often: 9 }));
     expect(keys).not.toContain("never");
   });
-  fc.assert(property);
+  assert(law);
 });
