@@ -1,0 +1,54 @@
+import { readdir, readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+
+/** What Linux counts of a process. Bytes; seconds. */
+export interface ProcessMemory {
+  /** Proportional set size: pages that several processes map are shared out among them. */
+  pss: number;
+  /** The part of it that no neighbour's coming or going changes. */
+  private: number;
+}
+
+export async function memoryOf(pid: number): Promise<ProcessMemory> {
+  const text = await readFile(`/proc/${pid}/smaps_rollup`, "utf8");
+  const bytes = (key: string) => Number(new RegExp(`^${key}:\\s+(\\d+) kB`, "m").exec(text)?.[1] ?? Number.NaN) * 1024;
+  return { pss: bytes("Pss"), private: bytes("Private_Clean") + bytes("Private_Dirty") };
+}
+
+export async function threadsOf(pid: number): Promise<number> {
+  return (await readdir(`/proc/${pid}/task`)).length;
+}
+
+/** Ticks of /proc/PID/stat per second: fixed at 100 for user space on every Linux architecture that Node runs on. */
+const TICKS_PER_SECOND = 100;
+
+/** Seconds of processor time, of all its threads, those that ended included. */
+export async function cpuSecondsOf(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8");
+  // The name, in brackets, may hold blanks; the fields after it are numbered from 3.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[14 - 3]) + Number(fields[15 - 3])) / TICKS_PER_SECOND;
+}
+
+export async function isAlive(pid: number): Promise<boolean> {
+  try {
+    const stat = await readFile(`/proc/${pid}/stat`, "utf8");
+    return !stat.slice(stat.lastIndexOf(")") + 2).startsWith("Z");
+  } catch {
+    return false;
+  }
+}
+
+/** Ends a process that we started: politely, and by force after a while. */
+export async function endProcess(pid: number, graceMs = 20_000): Promise<void> {
+  for (const [signal, limit] of [["SIGTERM", graceMs] as const, ["SIGKILL", 5_000] as const]) {
+    try {
+      process.kill(pid, signal);
+    } catch {
+      return;
+    }
+    for (const deadline = Date.now() + limit; Date.now() < deadline; await sleep(50)) {
+      if (!(await isAlive(pid))) return;
+    }
+  }
+}

@@ -1,0 +1,46 @@
+import type { AdminLogin } from "../../src/database/connection.ts";
+import { tenantDatabaseName } from "../../src/database/names.ts";
+import type { Tenant, TenantSecretData } from "../../src/model/resources.ts";
+import type { Assignment } from "../../src/shard/control-client.ts";
+import { baseHomeserverConfig } from "../../src/tenant/homeserver-config.ts";
+import { newTenantSecrets } from "../../src/tenant/secrets.ts";
+
+/** A tenant as the controller would hand it to a shard. */
+export class BenchTenant {
+  readonly name: string;
+  readonly serverName: string;
+  readonly secrets: TenantSecretData;
+  readonly database: { host: string; port: number; name: string; user: string };
+  readonly mediaPath: string;
+  /** YAML of its own; none. */
+  overrides = "";
+  #epoch = 0;
+
+  constructor(name: string, server: AdminLogin, mediaPath: string) {
+    this.name = name;
+    this.serverName = `${name}.example`;
+    this.secrets = newTenantSecrets(this.serverName);
+    const database = tenantDatabaseName(name);
+    this.database = { host: server.host, port: server.port, name: database, user: database };
+    this.mediaPath = mediaPath;
+  }
+
+  /** With a higher epoch at each call, as each start has one. */
+  assignment(): Assignment {
+    this.#epoch += 1;
+    const base = baseHomeserverConfig({ spec: { serverName: this.serverName } } as Tenant, this.secrets, {
+      publicBaseUrl: `http://${this.serverName}/`,
+      database: this.database,
+      mediaPath: this.mediaPath,
+      federationCaFiles: [],
+      allowLocalFederation: false,
+    });
+    return {
+      serverName: this.serverName,
+      epoch: this.#epoch,
+      base,
+      overrides: this.overrides,
+      signingKey: this.secrets.signingKey,
+    };
+  }
+}
