@@ -28,7 +28,9 @@ export async function waitFor<T>(what: string, timeoutMs: number, ask: () => Pro
       throw error;
     }
   };
-  const spinner = ora({ stream: process.stderr, discardStdin: false, isSilent: process.stderr.isTTY !== true });
+  // A terminal of width 0 (some containers have one) would have the spinner clear lines without an end.
+  const forPeople = process.stderr.isTTY === true && process.stderr.columns > 0;
+  const spinner = ora({ stream: process.stderr, discardStdin: false, isSilent: !forPeople });
   spinner.start(what);
   try {
     for (;;) {

@@ -9,6 +9,9 @@ import { flatten, treeOf } from "../../src/cli/command-tree.ts";
 import { buildProgram } from "../../src/cli/program.ts";
 import { type ClusterUnderTest, runCli, startCli, startClusterUnderTest } from "./cli-under-test.ts";
 
+// Each test starts several processes, which takes its time on a machine that is busy.
+vi.setConfig({ testTimeout: 180_000 });
+
 let cluster: ClusterUnderTest;
 beforeEach(async () => void (cluster = await startClusterUnderTest()));
 afterEach(() => cluster.close());

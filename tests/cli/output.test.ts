@@ -1,6 +1,9 @@
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { parse } from "yaml";
 import { type ClusterUnderTest, startClusterUnderTest } from "./cli-under-test.ts";
+
+// Each test starts several processes, which takes its time on a machine that is busy.
+vi.setConfig({ testTimeout: 180_000 });
 
 let cluster: ClusterUnderTest;
 beforeEach(async () => void (cluster = await startClusterUnderTest()));

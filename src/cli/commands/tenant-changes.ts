@@ -90,13 +90,20 @@ function untilRunning(client: Client, tenant: TenantView, { timeout }: WaitOptio
 
 /** Deletes what can be deleted; what cannot does not keep the others from it. */
 async function deleteAll(client: Client, names: string[], options: DeleteOptions, output: Format): Promise<void> {
-  const results = await Promise.allSettled(
-    names.map(async (name) => {
-      await client.call("DELETE", tenantPath(name), { query: { purge: options.purge } });
+  const asked = await Promise.allSettled(
+    names.map((name) => client.call("DELETE", tenantPath(name), { query: { purge: options.purge } })),
+  );
+  const results: PromiseSettledResult<{ name: string; purged: boolean }>[] = [];
+  // All are under way; they are awaited one by one because a terminal shows one progress at a time.
+  for (const [index, name] of names.entries()) {
+    const finish = async () => {
+      const answer = asked[index];
+      if (answer?.status === "rejected") throw answer.reason;
       if (options.wait) await waitUntilGone(client, "tenant", name, options.timeout);
       return { name, purged: options.purge === true };
-    }),
-  );
+    };
+    results.push(...(await Promise.allSettled([finish()])));
+  }
   const deleted = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
   if (output !== "table") show(output, deleted, () => "");
   else for (const { name } of deleted) print(deletionWords(name, options));
@@ -119,10 +126,17 @@ function deletionWords(name: string, { purge, wait }: DeleteOptions): string {
 async function confirmPurge(names: string[]): Promise<void> {
   if (process.stdin.isTTY !== true || process.stderr.isTTY !== true) return;
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  const interrupt = new AbortController();
+  // At a terminal in raw mode Ctrl-C is a key, not a signal.
+  terminal.once("SIGINT", () => interrupt.abort());
+  terminal.once("close", () => interrupt.abort());
   try {
-    const answer = await terminal.question(
-      `Remove ${names.join(", ")} with all messages, users and media, for good? [y/N] `,
-    );
+    const words = `Remove ${names.join(", ")} with all messages, users and media, for good? [y/N] `;
+    const answer = await terminal.question(words, { signal: interrupt.signal }).catch((error: unknown) => {
+      if (!interrupt.signal.aborted) throw error;
+      process.stderr.write("\n");
+      throw new CliError(EXIT.interrupted, "nothing was deleted");
+    });
     if (!/^y(es)?$/i.test(answer.trim())) throw new CliError(EXIT.failed, "nothing was deleted");
   } finally {
     terminal.close();
