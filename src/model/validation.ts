@@ -9,7 +9,8 @@ export function describeIssues(error: z.ZodError): string[] {
       return `${keys.join(", ")}: no such setting`;
     }
     const given = "input" in issue ? `, but ${shown(issue.input)} was given` : "";
-    return `${path || "the document"}: ${issue.message}${given}`;
+    const allowed = issue.message.replace(/^Invalid input: /, "").replace(/, received .*$/, "");
+    return `${path || "the document"}: ${allowed}${given}`;
   });
 }
 

@@ -36,12 +36,12 @@ describe("wrong requests", () => {
       `);
     expect(await problemsOf("POST", "/v1/tenants", {})).toMatchInlineSnapshot(`
       [
-        "name: Invalid input: expected string, received undefined",
+        "name: expected string",
       ]
     `);
     expect(await problemsOf("POST", "/v1/tenants")).toMatchInlineSnapshot(`
       [
-        "Invalid input: expected object, received undefined",
+        "expected object",
       ]
     `);
     expect(await problemsOf("PATCH", "/v1/tenants/a", {})).toMatchInlineSnapshot(`
@@ -57,7 +57,7 @@ describe("wrong requests", () => {
     `);
     expect(await problemsOf("POST", "/v1/tenants/a/move", { to: 7 })).toMatchInlineSnapshot(`
       [
-        "to: Invalid input: expected string, received number, but 7 was given",
+        "to: expected string, but 7 was given",
       ]
     `);
     expect(await problemsOf("GET", "/v1/tenants/a/logs?tail=-1&follow=maybe")).toMatchInlineSnapshot(`
@@ -81,7 +81,7 @@ describe("wrong requests", () => {
         [
           "username: the part before the colon of a user id: a-z, 0-9 and ._=/+-, not beginning with "_", but "_Bob" was given",
           "password: a password of at least one character",
-          "admin: Invalid input: expected boolean, received string, but "yes" was given",
+          "admin: expected boolean, but "yes" was given",
         ]
       `);
   });
