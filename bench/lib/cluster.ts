@@ -1,0 +1,107 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Agent } from "undici";
+import { stringify } from "yaml";
+import { onEnd } from "./cleanup.ts";
+
+const ROOT = resolve(import.meta.dirname, "../..");
+const UP_MS = 300_000;
+const ANSWER_MS = 60_000;
+/** How often a new tenant is asked whether it serves; half of it is added to what is measured, on the average. */
+const ASK_EVERY_MS = 10;
+
+/** A whole cluster as a user has it: `synapse-shards up`, worked through its command line and its gateway. */
+export class BenchCluster {
+  readonly dataDir: string;
+  readonly #gateway: string;
+  readonly #agent = new Agent({ connections: 16 });
+  readonly #close: () => Promise<void>;
+
+  private constructor(dataDir: string, gateway: string, close: () => Promise<void>) {
+    this.dataDir = dataDir;
+    this.#gateway = gateway;
+    this.#close = close;
+  }
+
+  /** @param config what differs from the defaults; ports are any free ones */
+  static async up(config: Record<string, unknown> = {}): Promise<BenchCluster> {
+    const dataDir = await mkdtemp(join(tmpdir(), "shards-bench-"));
+    const configFile = join(dataDir, "cluster.yaml");
+    await writeFile(configFile, stringify({ api: { port: 0 }, gateway: { port: 0, tlsPort: 0 }, ...config }));
+    const child = spawn(
+      process.execPath,
+      [join(ROOT, "src/cli/main.ts"), "up", "--config", configFile, "--data", dataDir],
+      {
+        stdio: ["ignore", "pipe", "pipe"],
+      },
+    );
+    const close = onEnd(async () => {
+      await ended(child, "SIGINT");
+      await rm(dataDir, { recursive: true, force: true });
+    });
+    await untilUp(child);
+    const { gateway } = JSON.parse(await readFile(join(dataDir, "cluster.json"), "utf8")) as {
+      gateway: { http: string };
+    };
+    return new BenchCluster(dataDir, gateway.http, close);
+  }
+
+  async close(): Promise<void> {
+    await this.#agent.destroy();
+    await this.#close();
+  }
+
+  /** Runs the command line; it must succeed. @returns its output */
+  async cli(...args: string[]): Promise<string> {
+    const child = spawn(process.execPath, [join(ROOT, "src/cli/main.ts"), ...args, "--data", this.dataDir], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let [stdout, stderr] = ["", ""];
+    child.stdout.on("data", (chunk) => (stdout += chunk));
+    child.stderr.on("data", (chunk) => (stderr += chunk));
+    const code = await new Promise<number | null>((done) => child.once("close", done));
+    if (code !== 0) throw new Error(`synapse-shards ${args.join(" ")} ended with ${code}: ${stderr}`);
+    return stdout;
+  }
+
+  /** Asks a tenant through the gateway until it answers a client's question. */
+  async untilAnswered(host: string): Promise<void> {
+    let last: unknown = "nothing";
+    for (const deadline = Date.now() + ANSWER_MS; Date.now() < deadline; await sleep(ASK_EVERY_MS)) {
+      try {
+        const { statusCode, body } = await this.#agent.request({
+          origin: this.#gateway.replace("localhost", "127.0.0.1"),
+          path: "/_matrix/client/versions",
+          method: "GET",
+          headers: { host },
+          signal: AbortSignal.timeout(ANSWER_MS),
+        });
+        await body.dump();
+        if (statusCode === 200) return;
+        last = statusCode;
+      } catch (error) {
+        last = error;
+      }
+    }
+    throw new Error(`${host} did not answer within ${ANSWER_MS / 1000} s; the last thing was ${String(last)}`);
+  }
+}
+
+async function untilUp(child: ChildProcess): Promise<void> {
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk) => (output += chunk));
+  for (const deadline = Date.now() + UP_MS; !output.includes("Press Ctrl-C"); await sleep(50)) {
+    if (child.exitCode !== null) throw new Error(`up ended with ${child.exitCode}:\n${output}`);
+    if (Date.now() > deadline) throw new Error(`up did not come up:\n${output}`);
+  }
+}
+
+async function ended(child: ChildProcess, signal: "SIGINT"): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exit = new Promise<void>((done) => child.once("exit", () => done()));
+  child.kill(signal);
+  await exit;
+}
