@@ -18,8 +18,11 @@ from .patches.http import end_long_polls
 from .pools import pools_of
 
 _STEP_SECONDS = 0.02
-#: Requests that were already on their way on a kept-alive connection are still answered for so long.
-_GRACE_SECONDS = 0.2
+#: Requests that were on their way when the drain began are still answered. Gateways send nothing more by then, so what
+#: comes is in this machine's or network's buffers: it needs a moment, and a few turns of the reactor to be read, however
+#: long these take on a busy machine.
+_GRACE_SECONDS = 0.05
+_GRACE_STEPS = 3
 
 
 @dataclass
@@ -39,6 +42,8 @@ class Listeners:
 
     async def stop_accepting(self) -> None:
         for port in self._ports:
+            # Connections that wait to be accepted would be reset with the port, and their requests with them.
+            port.doRead()
             # Stopping a port stops its factory, which cuts every connection; another start of the factory holds that off.
             port.factory.doStart()
             await defer.maybeDeferred(port.stopListening)
@@ -68,7 +73,9 @@ async def drain(hs: Any, seconds: float, reactor: Any) -> Drained:
         result.long_polls += end_long_polls(hs)
         end = begun + seconds
         grace = min(end, begun + _GRACE_SECONDS)
-        while (now := time.monotonic()) < end and (now < grace or listeners.open_requests() or _database_works(hs)):
+        steps = 0
+        while (now := time.monotonic()) < end and (now < grace or steps < _GRACE_STEPS or listeners.open_requests() or _database_works(hs)):
+            steps += 1
             await task.deferLater(reactor, _STEP_SECONDS)
             # A request that came late may just have begun to wait.
             result.long_polls += end_long_polls(hs)
