@@ -49,14 +49,14 @@ const WEIGHTS: Weights = {
   drain: 8,
   upgrade: 14,
   configure: 10,
-  killShard: 10,
-  pauseShard: 6,
-  kill: 12,
-  restart: 1,
+  killShard: 16,
+  pauseShard: 10,
+  kill: 24,
+  restart: 2,
 };
 /** What makes a step rough; a part of the steps is without any of these, and must then be without a failed request. */
 const ROUGH = ["killShard", "pauseShard", "kill", "restart"] as const;
-const GENTLE_SHARE = 0.45;
+const GENTLE_SHARE = 0.3;
 const MOST_ACTIONS = 4;
 /** Two things at once meet in every stage of a move: they last some hundred milliseconds. */
 const DELAYS_MS = [0, 20, 80, 150, 300, 600, 1200, 2500];

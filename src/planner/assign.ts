@@ -4,7 +4,7 @@ import { wantedVersion } from "./world.ts";
 /** Gives a shard to each tenant that has none, or whose shard is gone; says so where there is no place. */
 export function assignTenants(ledger: Ledger): void {
   const { world, actions } = ledger;
-  for (const tenant of world.tenants) {
+  for (const tenant of world.restless) {
     if (tenant.deleting || tenant.move) continue;
     const gone = tenant.shard !== undefined && !world.shardByName.has(tenant.shard);
     if (tenant.shard !== undefined && !gone) continue;

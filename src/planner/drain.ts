@@ -19,7 +19,7 @@ export function shardsToEmpty(world: World): ShardView[] {
 export function evacuate(ledger: Ledger, shards: ShardView[], reason: "ShardLost" | "Drain"): void {
   const why = reason === "ShardLost" ? "does not answer" : "is being drained";
   for (const shard of shards) {
-    for (const tenant of ledger.world.tenantsOn.get(shard.name) ?? []) {
+    for (const tenant of ledger.world.tenantsOn(shard.name)) {
       if (!isMovable(tenant)) continue;
       const place = takePlaceAway(ledger, tenant);
       if (place) {
@@ -57,7 +57,7 @@ export function continueConsolidation(ledger: Ledger): void {
   for (const [version, shards] of world.shardsOfVersion) {
     const draining = shards
       .filter((shard) => shard.drain === "Consolidation" && isAlive(shard) && !ledger.cancelled.has(shard.name))
-      .map((shard) => ({ shard, leaving: (world.tenantsOn.get(shard.name) ?? []).filter(isMovable) }))
+      .map((shard) => ({ shard, leaving: world.tenantsOn(shard.name).filter(isMovable) }))
       .map((item) => ({ ...item, leaving: withoutUpgrading(ledger, item.leaving) }))
       .toSorted((a, b) => a.leaving.length - b.leaving.length);
     let needed = draining.reduce((sum, item) => sum + item.leaving.length, 0);

@@ -54,7 +54,7 @@ export interface Ledger {
 
 export function openLedger(world: World): Ledger {
   const busy = new Set<string>();
-  for (const tenant of world.tenants) {
+  for (const tenant of world.restless) {
     if (!tenant.move && !tenant.deleting) continue;
     for (const name of [tenant.shard, tenant.move?.from, tenant.move?.to]) {
       const version = name === undefined ? undefined : world.shardByName.get(name)?.version;

@@ -7,14 +7,23 @@ import { openLedger } from "./place.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { stopShards } from "./stop.ts";
 import { upgradeTenants } from "./upgrade.ts";
-import { readWorld } from "./world.ts";
+import { readWorld, type ClusterIndex } from "./cluster-index.ts";
+import { worldOf, type World } from "./world.ts";
 
 /**
  * What to do next, in order. Pure: the same snapshot, in whichever order its arrays are, gives the same plan. Earlier steps
  * take places before later ones: tenants that are down come first, tidying up comes last.
  */
 export function plan(snapshot: Snapshot, policy: Policy): Action[] {
-  const world = readWorld(snapshot, policy);
+  return planFor(readWorld(snapshot, policy));
+}
+
+/** The same for a caller that keeps an index current: no more work than there is something to do. */
+export function planFromIndex(index: ClusterIndex, now: number, policy: Policy): Action[] {
+  return planFor(worldOf(index, now, policy));
+}
+
+function planFor(world: World): Action[] {
   const ledger = openLedger(world);
   evacuate(ledger, lostShards(world), "ShardLost");
   assignTenants(ledger);

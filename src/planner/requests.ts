@@ -1,9 +1,10 @@
 import type { Policy } from "../model/policy.ts";
 import { assignTenants } from "./assign.ts";
+import { readWorld } from "./cluster-index.ts";
 import { evacuate, lostShards, shardsToEmpty, takePlaceAway } from "./drain.ts";
 import { freePlaces, growthPlaces, nextShardName, noPlaceMessage, openLedger, placesOf } from "./place.ts";
 import type { ShardView, Snapshot, TenantView } from "./snapshot.ts";
-import { isUsable, presentVersion, readWorld, wantedVersion, type World } from "./world.ts";
+import { isUsable, presentVersion, wantedVersion, type World } from "./world.ts";
 
 export interface DrainAdmission {
   fits: boolean;
@@ -38,7 +39,7 @@ export function canDrain(snapshot: Snapshot, policy: Policy, name: string): Drai
   assignTenants(ledger);
   evacuate(ledger, shardsToEmpty(world).filter(others), "Drain");
 
-  const leaving = world.tenants.filter((tenant) => mustLeave(tenant, name));
+  const leaving = mustLeave(world, name);
   const versions = new Set(leaving.flatMap((tenant) => [wantedVersion(world, tenant), shard.version]));
   const free = [...versions].reduce(
     (sum, version) => sum + freePlaces(ledger, version) + growthPlaces(ledger, version),
@@ -53,9 +54,10 @@ export function canDrain(snapshot: Snapshot, policy: Policy, name: string): Drai
 }
 
 /** Those on the shard, or on their way to it, that are not leaving it anyway. */
-function mustLeave(tenant: TenantView, shard: string): boolean {
-  if (tenant.deleting) return false;
-  return tenant.move ? tenant.move.to === shard : tenant.shard === shard;
+function mustLeave(world: World, shard: string): TenantView[] {
+  const staying = world.tenantsOn(shard).filter((tenant) => !tenant.move && !tenant.deleting);
+  const coming = world.restless.filter((tenant) => tenant.move?.to === shard && !tenant.deleting);
+  return [...staying, ...coming].toSorted((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 export type RefusalReason =

@@ -1,6 +1,6 @@
 import type { Ledger } from "./place.ts";
 import type { ShardView } from "./snapshot.ts";
-import { isUsable, wantedVersion, type World } from "./world.ts";
+import { isUsable, type World } from "./world.ts";
 
 /** Stops shards that have been drained, and those that have been empty and unwanted for long enough. Returns their names. */
 export function stopShards(ledger: Ledger): Set<string> {
@@ -46,8 +46,6 @@ function isEmpty(ledger: Ledger, shard: ShardView): boolean {
 
 /** Versions that some tenant has or wants. */
 function versionsInUse(world: World): Set<string> {
-  const versions = new Set<string>();
-  for (const shard of world.shards) if (world.occupied.get(shard.name)) versions.add(shard.version);
-  for (const tenant of world.tenants) if (!tenant.deleting) versions.add(wantedVersion(world, tenant));
-  return versions;
+  const held = world.shards.filter((shard) => world.occupied.get(shard.name)).map((shard) => shard.version);
+  return new Set([...held, ...world.versionsWanted]);
 }

@@ -5,7 +5,7 @@ import { presentVersion, wantedVersion } from "./world.ts";
 /** Moves tenants whose shard runs another release than they want; those without a place stay and are marked. */
 export function upgradeTenants(ledger: Ledger): void {
   const { world, actions } = ledger;
-  for (const tenant of world.tenants) {
+  for (const tenant of world.restless) {
     if (!isMovable(tenant) || ledger.placed.has(tenant.name)) continue;
     const shard = tenant.shard === undefined ? undefined : world.shardByName.get(tenant.shard);
     // Tenants of these are evacuated, which tries the wanted release first.

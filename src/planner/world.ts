@@ -1,72 +1,61 @@
 import type { Policy } from "../model/policy.ts";
-import type { ShardView, Snapshot, TenantView } from "./snapshot.ts";
+import type { ClusterIndex } from "./cluster-index.ts";
+import type { ShardView, TenantView } from "./snapshot.ts";
 
-/** The snapshot in the planner's own order, indexed, and so independent of the order it was given in. */
+/** The world in the planner's own order, and so independent of the order it was given in. */
 export interface World {
   now: number;
   policy: Policy;
-  /** By name. */
-  tenants: TenantView[];
+  /** Tenants that are not simply where they shall be: without a shard, leaving, moving, or of the wrong release. By name. */
+  restless: TenantView[];
   /** By version, then index. */
   shards: ShardView[];
-  shardByName: Map<string, ShardView>;
+  shardByName: ReadonlyMap<string, ShardView>;
   shardsOfVersion: Map<string, ShardView[]>;
   /** Places taken on each shard: see `placesHeld`. */
-  occupied: Map<string, number>;
-  /** Tenants assigned to each shard, by name. */
-  tenantsOn: Map<string, TenantView[]>;
+  occupied: ReadonlyMap<string, number>;
+  /** Tenants assigned to a shard, by name. */
+  tenantsOn(shard: string): TenantView[];
+  /** Versions that some tenant wants. */
+  versionsWanted: string[];
   movesUnderWay: number;
   /** Shards that are gone and that tenants still name: one of that name would have those tenants at once. */
   goneShards: Set<string>;
 }
 
-export function readWorld(snapshot: Snapshot, policy: Policy): World {
-  const tenants = snapshot.tenants.toSorted((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
-  const shards = snapshot.shards.toSorted(byVersionAndIndex);
-  const shardByName = new Map(shards.map((shard) => [shard.name, shard]));
-  const occupied = new Map(shards.map((shard) => [shard.name, 0]));
-  const tenantsOn = new Map<string, TenantView[]>(shards.map((shard) => [shard.name, []]));
-  const goneShards = new Set<string>();
-  let movesUnderWay = 0;
-  for (const tenant of tenants) {
-    if (tenant.move) movesUnderWay++;
-    if (tenant.shard !== undefined) tenantsOn.get(tenant.shard)?.push(tenant);
-    for (const name of placesHeld(tenant)) {
-      const count = occupied.get(name);
-      if (count === undefined) goneShards.add(name);
-      else occupied.set(name, count + 1);
-    }
-  }
+/** The world as an index has it now; good until the index changes. */
+export function worldOf(index: ClusterIndex, now: number, policy: Policy): World {
+  const shards = index.shards();
   return {
-    now: snapshot.now,
+    now,
     policy,
-    tenants,
+    restless: index.restless(),
     shards,
-    shardByName,
+    shardByName: index.shardByName,
     shardsOfVersion: Map.groupBy(shards, (shard) => shard.version),
-    occupied,
-    tenantsOn,
-    movesUnderWay,
-    goneShards,
+    occupied: index.occupied,
+    tenantsOn: (shard) => index.tenantsOn(shard),
+    versionsWanted: index.versionsWanted(),
+    movesUnderWay: index.movesUnderWay,
+    goneShards: index.goneShards(),
   };
 }
 
 /** A moving tenant holds a place on both shards: it may arrive, and it may be rolled back. */
-export function placesHeld(tenant: TenantView): Set<string> {
-  const names = new Set<string>();
-  if (tenant.shard !== undefined) names.add(tenant.shard);
-  if (tenant.move) names.add(tenant.move.from).add(tenant.move.to);
-  return names;
+export function placesHeld({ shard, move }: TenantView): Iterable<string> {
+  if (!move) return shard === undefined ? [] : [shard];
+  const names = new Set([move.from, move.to]);
+  return shard === undefined ? names : names.add(shard);
 }
 
 /** The release of the shard that has the tenant; of a shard that is gone, its name tells. */
-export function presentVersion(world: World, tenant: TenantView): string | undefined {
+export function presentVersion(world: Pick<World, "shardByName">, tenant: TenantView): string | undefined {
   if (tenant.shard === undefined) return undefined;
   return world.shardByName.get(tenant.shard)?.version ?? tenant.shard.replace(/-\d+$/, "");
 }
 
 /** The release the tenant shall run next: the one it wants, unless that has been refused. */
-export function wantedVersion(world: World, tenant: TenantView): string {
+export function wantedVersion(world: Pick<World, "shardByName">, tenant: TenantView): string {
   const present = presentVersion(world, tenant);
   return tenant.refusedVersion === tenant.version && present !== undefined ? present : tenant.version;
 }
@@ -87,7 +76,7 @@ export function shardIndex(name: string): number {
   return digits === undefined ? -1 : Number(digits);
 }
 
-function byVersionAndIndex(a: ShardView, b: ShardView): number {
+export function byVersionAndIndex(a: ShardView, b: ShardView): number {
   if (a.version !== b.version) return compareVersions(a.version, b.version);
   return shardIndex(a.name) - shardIndex(b.name) || (a.name < b.name ? -1 : 1);
 }

@@ -1,0 +1,79 @@
+import * as fc from "fast-check";
+import { expect, test } from "vitest";
+import type { ShardPhase } from "../../src/model/resources.ts";
+import { ClusterIndex } from "../../src/planner/cluster-index.ts";
+import { plan, planFromIndex } from "../../src/planner/plan.ts";
+import type { ShardView, TenantView } from "../../src/planner/snapshot.ts";
+import { NOW, shard, SMALL, tenant, V1, V2 } from "./builders.ts";
+
+const shardNames = [V1, V2].flatMap((version) => [0, 1, 2].map((index) => `${version}-${index}`));
+const shardName = fc.constantFrom(...shardNames);
+const version = fc.constantFrom(V1, V2);
+const someTenant = fc.record({
+  name: fc.constantFrom("a", "b", "c", "d", "e", "f", "g"),
+  version,
+  shard: fc.option(shardName, { nil: undefined, freq: 5 }),
+  move: fc.option(fc.record({ from: shardName, to: shardName }), { nil: undefined, freq: 1 }),
+  deleting: fc.boolean(),
+  refusedVersion: fc.option(version, { nil: undefined }),
+});
+const someShard = fc.record({
+  name: shardName,
+  phase: fc.constantFrom<ShardPhase>("Pending", "Starting", "Ready", "Draining", "Lost", "Failed", "Stopping"),
+  drain: fc.option(fc.constantFrom("Consolidation" as const, "Requested" as const), { nil: undefined, freq: 2 }),
+});
+const change = fc.oneof(
+  fc.record({ type: fc.constant("tenant" as const), view: someTenant }),
+  fc.record({ type: fc.constant("noTenant" as const), name: someTenant.map(({ name }) => name) }),
+  fc.record({ type: fc.constant("shard" as const), view: someShard }),
+  fc.record({ type: fc.constant("noShard" as const), name: shardName }),
+);
+
+test("prevents plans that rest on a stale index: after any changes it plans what the whole snapshot would", () => {
+  const law = fc.property(fc.array(change, { maxLength: 40 }), (changes) => {
+    const index = new ClusterIndex();
+    const tenants = new Map<string, TenantView>();
+    const shards = new Map<string, ShardView>();
+    for (const each of changes) {
+      if (each.type === "tenant") {
+        const view = tenant(each.view.name, each.view);
+        tenants.set(view.name, view);
+        index.setTenant(view);
+      } else if (each.type === "noTenant") {
+        tenants.delete(each.name);
+        index.removeTenant(each.name);
+      } else if (each.type === "shard") {
+        const view = shard(each.view.name, each.view);
+        shards.set(view.name, view);
+        index.setShard(view);
+      } else {
+        shards.delete(each.name);
+        index.removeShard(each.name);
+      }
+      const whole = { now: NOW, tenants: [...tenants.values()], shards: [...shards.values()] };
+      expect(planFromIndex(index, NOW, SMALL)).toEqual(plan(whole, SMALL));
+    }
+  });
+  fc.assert(law, { numRuns: 300 });
+});
+
+test("prevents work that grows with tenants at rest: a plan looks only at those that are not where they shall be", () => {
+  const index = ClusterIndex.of({
+    now: NOW,
+    shards: [shard(`${V2}-0`), shard(`${V1}-0`)],
+    tenants: [
+      tenant("rests", { shard: `${V2}-0` }),
+      tenant("new"),
+      tenant("upgrades", { shard: `${V1}-0` }),
+      tenant("was refused", { shard: `${V1}-0`, refusedVersion: V2 }),
+      tenant("leaves", { shard: `${V2}-0`, deleting: true }),
+      tenant("lost its shard", { shard: `${V2}-7` }),
+    ],
+  });
+  const names = () => index.restless().map(({ name }) => name);
+  expect(names()).toEqual(["leaves", "lost its shard", "new", "upgrades"]);
+  index.setShard(shard(`${V2}-7`));
+  expect(names()).toEqual(["leaves", "new", "upgrades"]);
+  index.removeShard(`${V2}-0`);
+  expect(names()).toEqual(["leaves", "new", "rests", "upgrades"]);
+});
