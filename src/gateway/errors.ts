@@ -83,6 +83,12 @@ export const errors = {
     message: `The homeserver is not available at present${reason ? ` (${reason})` : ""}`,
     retryAfterSeconds: RETRY_LATER_SECONDS,
   }),
+  justMoved: (): GatewayError => ({
+    status: 503,
+    errcode: "M_LIMIT_EXCEEDED",
+    message: "The homeserver has just moved and did not get the request",
+    retryAfterSeconds: RETRY_SOON_SECONDS,
+  }),
   stopping: (): GatewayError => ({
     status: 503,
     errcode: "M_LIMIT_EXCEEDED",

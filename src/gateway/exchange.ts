@@ -3,7 +3,7 @@ import type { Logger } from "pino";
 import type { Dispatcher } from "undici";
 import type { Route } from "../model/routes.ts";
 import { errors, sendError, sendPreflight, type GatewayError } from "./errors.ts";
-import { headBytes, requestHeaders, responseHeaders } from "./headers.ts";
+import { headBytes, isMisdirected, requestHeaders, responseHeaders } from "./headers.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import type { Parking, ParkingTicket } from "./parking.ts";
 import { RequestBody, UpstreamBody } from "./request-body.ts";
@@ -19,6 +19,8 @@ const MAX_CUTS = 3;
 const DOWNLOAD_STALL_MS = 120_000;
 /** How long the rest of an unread body may take after the answer, before the connection is closed. */
 const DISCARD_MS = 30_000;
+/** Ends an attempt whose end has been dealt with. */
+const MISDIRECTED = new Error("the homeserver is not at this address");
 
 export interface ExchangeContext {
   table: RouteTable;
@@ -60,6 +62,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #stream: UpstreamBody | undefined;
   #sending = false;
   #cuts = 0;
+  /** When somebody else was first met at the tenant's address; waiting from then on is bounded as a whole. */
+  #misdirectedAt: number | undefined;
   #done = false;
   #stall: NodeJS.Timeout | undefined;
 
@@ -113,6 +117,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#ticket = this.#context.parking.enter({
       tenant: this.#tenant,
       bytes: headBytes(this.#request) + this.#body.bytesInMemory,
+      since: this.#misdirectedAt,
       resume: () => this.#advance(),
       expire: () => {
         this.#ticket = undefined;
@@ -130,7 +135,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   #dispatch(address: string): void {
     const { body, contentLength } = this.#body.attempt();
-    const headers = requestHeaders(this.#request, this.#protocol);
+    const headers = requestHeaders(this.#request, this.#protocol, this.#tenant);
     if (contentLength !== undefined) headers.push("Content-Length", String(contentLength));
     this.#stream = body instanceof UpstreamBody ? body : undefined;
     this.#address = address;
@@ -159,6 +164,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
   ): void {
     // Interim answers (103 and the like) are of this connection's making; the client did not ask for any.
     if (status < 200) return;
+    if (isMisdirected(status, headers)) {
+      this.#misdirected(controller);
+      return;
+    }
     const out = responseHeaders((controller.rawHeaders ?? []) as Buffer[], headers.connection);
     if (this.#context.stopping()) out.push("Connection", "close");
     this.#response.writeHead(status, text ?? "", out);
@@ -176,7 +185,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    if (this.#done) return;
+    if (this.#done || error === MISDIRECTED) return;
     const wasSending = this.#sending;
     this.#controller = undefined;
     this.#sending = false;
@@ -209,6 +218,20 @@ export class Exchange implements Dispatcher.DispatchHandler {
   /** Nothing listens there: the tenant restarts, or moved and its new route is on its way. */
   #refused(): void {
     this.#context.metrics.retries.inc({ tenant: this.#tenant, reason: "refused" });
+    this.#hold();
+    if (this.#ticket) this.#context.parking.retryLater(this.#tenant);
+  }
+
+  /** The port is another tenant's by now. Nobody acted on the request, so even a `POST` is sent again. */
+  #misdirected(controller: Dispatcher.DispatchController): void {
+    this.#misdirectedAt ??= performance.now();
+    this.#controller = undefined;
+    this.#sending = false;
+    controller.abort(MISDIRECTED);
+    if (!this.#body.repeatable) return this.#fail(errors.justMoved());
+    this.#context.metrics.retries.inc({ tenant: this.#tenant, reason: "misdirected" });
+    const route = this.#context.table.tenant(this.#tenant);
+    if (route?.state !== "serving" || route.address !== this.#address) return this.#advance();
     this.#hold();
     if (this.#ticket) this.#context.parking.retryLater(this.#tenant);
   }

@@ -1,4 +1,4 @@
-import type { IncomingMessage } from "node:http";
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 
 /** Of one connection, not of the message (RFC 9110, 7.6.1); `expect` is answered here. */
 const HOP_BY_HOP = new Set([
@@ -14,8 +14,12 @@ const HOP_BY_HOP = new Set([
   "expect",
 ]);
 
+/** Names the tenant that a request is meant for (docs/control-api.md): a shard that has its port no longer turns it away. */
+const TENANT_HEADER = "X-Synapse-Shards-Tenant";
+
 /** What only a proxy may say; a client that says it would be believed by Synapse (rate limits, login by address). */
 const FORWARDING = new Set([
+  TENANT_HEADER.toLowerCase(),
   "forwarded",
   "x-forwarded-for",
   "x-forwarded-proto",
@@ -28,7 +32,7 @@ const FORWARDING = new Set([
 const NOT_BY_CONNECTION = new Set(["host", "content-length", "content-type", "authorization"]);
 
 /** Flat name, value, … for the homeserver. The length is left out: it is set by how the body is sent. */
-export function requestHeaders(request: IncomingMessage, protocol: "http" | "https"): string[] {
+export function requestHeaders(request: IncomingMessage, protocol: "http" | "https", tenant: string): string[] {
   const dropped = namedByConnection(request.headers.connection);
   const { rawHeaders } = request;
   const headers: string[] = [];
@@ -44,6 +48,8 @@ export function requestHeaders(request: IncomingMessage, protocol: "http" | "htt
     protocol,
     "X-Forwarded-Host",
     request.headers.host ?? "",
+    TENANT_HEADER,
+    tenant,
   );
   return headers;
 }
@@ -62,6 +68,11 @@ export function responseHeaders(
     headers.push(name, text(raw[i + 1]!));
   }
   return headers;
+}
+
+/** Whether the answer is no homeserver's but a shard's: the tenant that was asked for does not live at this port. */
+export function isMisdirected(status: number, headers: IncomingHttpHeaders): boolean {
+  return status === 421 && headers["x-synapse-shards"] === "misdirected";
 }
 
 /** Header bytes are kept as they are: Node writes them as latin1 too. */

@@ -40,7 +40,7 @@ export class GatewayMetrics {
   });
   readonly retries = new Counter({
     name: `${PREFIX}upstream_retries_total`,
-    help: "Attempts that failed and were repeated. refused: no connection; cut: the connection broke before the answer",
+    help: "Attempts that failed and were repeated. refused: no connection; cut: the connection broke before the answer; misdirected: another tenant has the port",
     labelNames: ["tenant", "reason"],
     registers: this.#registers,
   });
@@ -94,6 +94,6 @@ export class GatewayMetrics {
   forget(tenant: string): void {
     for (const code of ["1xx", "2xx", "3xx", "4xx", "5xx", "aborted"]) this.requests.remove({ tenant, code });
     for (const bound of ["requests", "bytes", "seconds"]) this.parkRejected.remove({ tenant, bound });
-    for (const reason of ["refused", "cut"]) this.retries.remove({ tenant, reason });
+    for (const reason of ["refused", "cut", "misdirected"]) this.retries.remove({ tenant, reason });
   }
 }

@@ -9,6 +9,8 @@ export interface ParkedRequest {
   tenant: string;
   /** Memory it takes while it waits. */
   bytes: number;
+  /** When its time began to run (`performance.now()`), if it has waited before. */
+  since?: number;
   /** Its turn: look at the route again and try. */
   resume: () => void;
   /** It has waited as long as it may, and has left the queue. */
@@ -25,13 +27,14 @@ class Ticket implements ParkTicket {
   bytes: number;
   waiting = true;
   readonly request: ParkedRequest;
-  readonly since = performance.now();
+  readonly since: number;
   timer: NodeJS.Timeout | undefined;
 
   constructor(request: ParkedRequest) {
     this.request = request;
     this.tenant = request.tenant;
     this.bytes = request.bytes;
+    this.since = request.since ?? performance.now();
   }
 }
 
@@ -58,11 +61,14 @@ export class Parking {
       this.#observer.refused(request.tenant, refusal);
       return undefined;
     }
-    ticket.timer = setTimeout(() => {
-      this.#observer.refused(ticket.tenant, "seconds");
-      this.leave(ticket, { failed: true });
-      request.expire();
-    }, this.#maxMs);
+    ticket.timer = setTimeout(
+      () => {
+        this.#observer.refused(ticket.tenant, "seconds");
+        this.leave(ticket, { failed: true });
+        request.expire();
+      },
+      this.#maxMs - (performance.now() - ticket.since),
+    );
     return ticket;
   }
 
