@@ -1,0 +1,161 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Controller } from "../src/controller/controller.ts";
+import type { Shard, Tenant } from "../src/model/resources.ts";
+import { LocalStore } from "../src/store/local-store.ts";
+import { FakeProcess, FakeShard, FakeWorld } from "../tests/support/fake-world.ts";
+import type { Bench, BenchOptions, BenchResult } from "./lib/result.ts";
+
+const PER_SHARD = 25;
+const VERSION = "1.163.2";
+const AT_REST_SECONDS = 20;
+const EPOCH = 3;
+/** A restart that takes longer has failed, and is reported as that long. */
+const RESTART_WITHIN_SECONDS = 300;
+
+/**
+ * The controller with its real store, a file, and shards that are objects in this process: what it costs by itself. Their
+ * answers are made here too and count against it.
+ */
+export const bench: Bench = {
+  name: "controller",
+  title: "The controller with very many tenants",
+  async run(options: BenchOptions): Promise<BenchResult> {
+    const tenants = options.quick ? 1_000 : 100_000;
+    const shards = tenants / PER_SHARD;
+    const directory = await mkdtemp(join(tmpdir(), "synapse-shards-bench-"));
+    try {
+      const world = seeded(join(directory, "store.db"), tenants);
+      const process = new FakeProcess(world, { policy: { maxShardsPerSynapseImageTag: shards } });
+      // As often as in earnest; tests are more impatient.
+      process.context.timing.shardPoll = 1;
+      const controller = new Controller(process.context);
+      const restartSeconds = await restart(controller, process, tenants);
+      options.log(`back after ${restartSeconds.toFixed(1)} s`);
+      const share = await cpuShare(AT_REST_SECONDS);
+      options.log(`at rest: ${(share * 100).toFixed(1)} % of a core`);
+      const events = await world.store.listEvents({ limit: 1 });
+      process.kill();
+      await world.store.close();
+      const what = `${tenants} tenants on ${shards} shards`;
+      return {
+        name: this.name,
+        title: this.title,
+        figures: [
+          {
+            what: `restart, ${what}: until all routes are out and all shards are known`,
+            value: restartSeconds,
+            unit: "s",
+            target: { at: "most", value: 30 },
+          },
+          {
+            what: `processor time at rest, ${what}`,
+            value: share * 100,
+            unit: "% of a core",
+            target: { at: "most", value: 5 },
+            note: `over ${AT_REST_SECONDS} s, with simulated shards in the same process`,
+          },
+        ],
+        plots: [],
+        raw: { tenants, shards, restartSeconds, share, changedAnything: events.length > 0 },
+      };
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  },
+};
+
+async function restart(controller: Controller, { context }: FakeProcess, tenants: number): Promise<number> {
+  const begin = performance.now();
+  const seconds = (): number => (performance.now() - begin) / 1000;
+  await controller.start();
+  for (;;) {
+    // Every shard was asked once: only then does the controller see what runs.
+    const known = await context.store.list("Shard");
+    const asked = known.every(({ status }) => status.instance !== undefined);
+    if (asked && context.feed.get(`t-${tenants - 1}`)?.state === "serving") return seconds();
+    if (seconds() > RESTART_WITHIN_SECONDS) return seconds();
+    await sleep(250);
+  }
+}
+
+async function cpuShare(forSeconds: number): Promise<number> {
+  const begin = performance.now();
+  const before = process.cpuUsage();
+  await sleep(forSeconds * 1000);
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / 1000 / (performance.now() - begin);
+}
+
+/** A world that has been at rest for long: written at once, since creating so many one by one would be a bench of the disk. */
+function seeded(file: string, count: number): FakeWorld {
+  new LocalStore(file).close().catch(() => {});
+  const db = new DatabaseSync(file);
+  const insert = db.prepare("INSERT INTO resources (kind, name, version, body) VALUES (?, ?, 1, ?)");
+  const world = new FakeWorld();
+  db.exec("BEGIN");
+  for (let s = 0; s < count / PER_SHARD; s++) {
+    const shard = shardResource(`${VERSION}-${s}`);
+    insert.run("Shard", shard.metadata.name, JSON.stringify(shard));
+    world.shards.set(shard.metadata.name, new FakeShard(shard.metadata.name, VERSION));
+  }
+  for (let t = 0; t < count; t++) {
+    const tenant = tenantResource(`t-${t}`, `${VERSION}-${Math.floor(t / PER_SHARD)}`);
+    const { name } = tenant.metadata;
+    const { shard = "", address = "" } = tenant.status;
+    insert.run("Tenant", name, JSON.stringify(tenant));
+    world.fences.set(name, { epoch: EPOCH, shard });
+    world.shards
+      .get(shard)
+      ?.tenants.set(name, {
+        name,
+        serverName: tenant.spec.serverName,
+        phase: "running",
+        epoch: EPOCH,
+        address,
+        error: null,
+      });
+  }
+  db.exec("COMMIT");
+  db.close();
+  Object.assign(world, { store: new LocalStore(file) });
+  return world;
+}
+
+const longAgo = new Date(Date.now() - 3_600_000).toISOString();
+const metadataOf = (name: string) => ({ name, resourceVersion: 1, generation: 1, creationTimestamp: longAgo });
+
+function shardResource(name: string): Shard {
+  return {
+    kind: "Shard",
+    metadata: metadataOf(name),
+    spec: { synapseVersion: VERSION },
+    status: { phase: "Pending", reason: "", message: "", failures: 0, lastAssignmentChange: longAgo },
+  };
+}
+
+function tenantResource(name: string, shard: string): Tenant {
+  return {
+    kind: "Tenant",
+    metadata: metadataOf(name),
+    spec: { serverName: `${name}.localhost`, synapseVersion: VERSION, config: "", reclaimPolicy: "Retain" },
+    // The hash of an empty configuration, so that none looks changed.
+    status: {
+      phase: "Running",
+      reason: "",
+      message: "",
+      shard,
+      epoch: EPOCH,
+      address: `${shard}:${EPOCH}`,
+      schemaSynapseVersion: VERSION,
+      observedGeneration: 1,
+      configHash: "e3b0c44298fc1c14",
+      provisioned: true,
+      assignedAt: longAgo,
+      failures: 0,
+    },
+  };
+}
