@@ -1,5 +1,6 @@
 import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Client as PostgresClient } from "pg";
 import type { ShardView, TenantView } from "../src/api/views.ts";
 import { tenantDatabaseName } from "../src/database/names.ts";
@@ -11,6 +12,8 @@ import type { Facts, FenceFacts, ProcessFacts, ShardFacts, TenantFacts } from ".
 import { type LogSweep, type Secret, secretsIn, secretsOf } from "./secrets.ts";
 
 const CONNECT_MS = 10_000;
+/** PostgreSQL recovers within seconds of its end; beyond this it is not coming back. */
+const BACK_MS = 60_000;
 
 /** What the controller says of its tenants and shards. */
 export async function controllerFacts(cluster: SoakCluster): Promise<{ tenants: TenantFacts[]; shards: ShardFacts[] }> {
@@ -100,6 +103,7 @@ async function databaseFacts(
   if (!config) throw new Error("there is no controller.json");
   const { host, port, user, passwordFile } = config.postgres;
   const password = (await readFile(passwordFile, "utf8")).trim();
+  const deadline = Date.now() + BACK_MS;
   const query = async (database: string, text: string): Promise<Record<string, string>[]> => {
     const client = new PostgresClient({
       host,
@@ -111,7 +115,14 @@ async function databaseFacts(
       query_timeout: CONNECT_MS,
     });
     client.on("error", () => {});
-    await client.connect();
+    try {
+      await client.connect();
+    } catch (error) {
+      // It may have been killed a moment ago.
+      if (Date.now() > deadline) throw error;
+      await sleep(500);
+      return query(database, text);
+    }
     try {
       return (await client.query(text)).rows as Record<string, string>[];
     } finally {

@@ -15,6 +15,8 @@ const POLL_MS = 250;
 const LOAD_AFTER_MS = 700;
 /** Things may change by themselves between two looks (consolidation); then it is looked again. */
 const LOOKS = 20;
+/** What is still wrong at so many looks, a second apart, is no recovery that is under way. */
+const PERSISTS = 6;
 const often = { per_second: 10_000, burst_count: 10_000 };
 const UNLIMITED = {
   rc_message: often,
@@ -240,7 +242,8 @@ export class Run {
       const facts = await gatherFacts(this.#cluster, wishes, this.#clients, this.#sweep, this.#secrets);
       const findings = [...this.#exceeded, ...judge(wishes, facts, this.#limits)];
       const stable = placing(await this.#settle(wishes)) === before;
-      if (findings.length === 0 || (stable && look > 1) || look === LOOKS || facts.leaks.length > 0) return findings;
+      if (findings.length === 0 || (stable && look >= PERSISTS) || look === LOOKS || facts.leaks.length > 0)
+        return findings;
       // A process that a shard just removed has left may take a moment to be gone.
       await sleep(1_000);
     }
