@@ -2,6 +2,7 @@
 import { mkdirSync, readFileSync } from "node:fs";
 import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import { startApi } from "../api/server.ts";
@@ -22,6 +23,8 @@ import { ensureSynapse } from "./toolchain.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
 const STOP_SECONDS = 20;
+/** What the loops are at may hang on a shard that does not answer; being killed there does no harm, so they are not waited for longer. */
+const LOOPS_STOP_SECONDS = 5;
 
 async function main(): Promise<void> {
   const configFile = process.argv[process.argv.indexOf("--config") + 1];
@@ -83,7 +86,7 @@ async function main(): Promise<void> {
   /** Loops first, so that nobody starts again what is being stopped. */
   async function shutDown(stopShards: boolean): Promise<void> {
     log.info({ stopShards }, "controller stops");
-    await controller.stop();
+    await Promise.race([controller.stop(), sleep(LOOPS_STOP_SECONDS * 1000)]);
     if (stopShards) {
       const shards = await store.list("Shard");
       await Promise.all(shards.map((shard) => launcher.stop(shard.metadata.name, STOP_SECONDS)));
