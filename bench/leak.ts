@@ -2,7 +2,7 @@ import { MatrixUser } from "./lib/matrix.ts";
 import { memoryOf } from "./lib/processes.ts";
 import type { Bench, BenchOptions, BenchResult, Figure } from "./lib/result.ts";
 import type { RunningShard, ShardStats } from "./lib/shard.ts";
-import { fitLine } from "./lib/statistics.ts";
+import { median, slopeOf } from "./lib/statistics.ts";
 import type { BenchTenant } from "./lib/tenant.ts";
 import { World } from "./lib/world.ts";
 
@@ -20,6 +20,8 @@ const QUICK: Size = { cycles: 30, every: 4 };
 const AT_ONCE = 4;
 /** A thousand cycles then add a megabyte: what is left of a single tenant would be a thousand times three. */
 const MOST_GROWTH_KIB = 1;
+/** Looks whose median stands for a moment. */
+const FEW = 5;
 
 interface Subject {
   tenant: BenchTenant;
@@ -92,7 +94,7 @@ async function cycle(shard: RunningShard, subject: Subject): Promise<void> {
 function report(looks: Look[]): BenchResult {
   const [first, last] = [looks[0]!, looks.at(-1)!];
   const half = looks.filter(({ cycles }) => cycles >= last.cycles / 2);
-  const line = fitLine(
+  const line = slopeOf(
     half.map(({ cycles }) => cycles),
     half.map(({ memory }) => memory / KIB),
   );
@@ -106,7 +108,8 @@ function report(looks: Look[]): BenchResult {
       note: `${of(first.stats)} before the first start, ${of(last.stats)} after the last stop; most in between ${Math.max(...later)}`,
     };
   };
-  const settled = looks.find(({ cycles }) => cycles >= last.cycles / 2)!;
+  const typical = (some: Look[]) => median(some.map(({ memory }) => memory));
+  const [settled, final] = [typical(half.slice(0, FEW)), typical(half.slice(-FEW))];
   const figures: Figure[] = [
     more("threads", (stats) => stats.threads),
     more("database connections", (stats) => stats.databaseConnections),
@@ -118,13 +121,13 @@ function report(looks: Look[]): BenchResult {
       value: line.slope,
       unit: "KiB",
       target: { at: "most", value: MOST_GROWTH_KIB },
-      note: `line through ${half.length} looks, standard error ${line.slopeError.toFixed(2)}; 0 is within reach if it is below twice that`,
+      note: `median of the slopes between any two of ${half.length} looks; half of them lie between ${line.low.toFixed(1)} and ${line.high.toFixed(1)}`,
     },
     {
       what: "memory growth in the second half",
-      value: (last.memory - settled.memory) / MIB,
+      value: (final - settled) / MIB,
       unit: "MiB",
-      note: `from ${(settled.memory / MIB).toFixed(1)} to ${(last.memory / MIB).toFixed(1)} MiB of its own; ${(first.memory / MIB).toFixed(1)} before the first start`,
+      note: `from ${(settled / MIB).toFixed(1)} to ${(final / MIB).toFixed(1)} MiB of its own; ${(first.memory / MIB).toFixed(1)} before the first start`,
     },
     {
       what: "starts and stops per second",

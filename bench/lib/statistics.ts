@@ -12,19 +12,14 @@ export function median(values: number[]): number {
   return quantile(values, 0.5);
 }
 
-export interface Line {
-  slope: number;
-  intercept: number;
-  /** Standard error of the slope: it lies within twice that of the true one, 19 times in 20. */
-  slopeError: number;
-}
-
-/** The straight line through points by least squares. Needs at least three of them. */
-export function fitLine(x: number[], y: number[]): Line {
-  const [meanX, meanY] = [mean(x), mean(y)];
-  const spread = sum(x.map((value) => (value - meanX) ** 2));
-  const slope = sum(x.map((value, index) => (value - meanX) * (y[index]! - meanY))) / spread;
-  const intercept = meanY - slope * meanX;
-  const residue = sum(x.map((value, index) => (y[index]! - intercept - slope * value) ** 2));
-  return { slope, intercept, slopeError: Math.sqrt(residue / (x.length - 2) / spread) };
+/**
+ * Slope of the line through points: the median of the slopes between any two (Theil and Sen). A look that happened upon a
+ * passing state does not bend it, as it would bend least squares.
+ * @returns also the quartiles of those slopes
+ */
+export function slopeOf(x: number[], y: number[]): { slope: number; low: number; high: number } {
+  const slopes: number[] = [];
+  for (let a = 0; a < x.length; a++)
+    for (let b = a + 1; b < x.length; b++) slopes.push((y[b]! - y[a]!) / (x[b]! - x[a]!));
+  return { slope: median(slopes), low: quantile(slopes, 0.25), high: quantile(slopes, 0.75) };
 }
