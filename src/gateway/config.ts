@@ -3,6 +3,9 @@ import { z } from "zod";
 import { UserError } from "../model/errors.ts";
 import { describeIssues } from "../model/validation.ts";
 
+/** Measured (`bench/latency.ts`): a homeserver of its own gains nothing by more, and its neighbours lose by each one more. */
+const DEFAULT_IN_FLIGHT = 4;
+
 const host = z.string().min(1);
 const port = z.int().min(0).max(65535);
 const file = z.string().min(1);
@@ -36,6 +39,8 @@ export const GatewayConfigSchema = z.strictObject({
     maxBytes: z.int().min(1024),
     maxSeconds: z.number().min(0.1).max(600),
   }),
+  /** Requests of one tenant at its homeserver at once; 0: any number. */
+  maxInFlightPerTenant: z.int().min(0).default(DEFAULT_IN_FLIGHT),
   logFile: file.optional(),
   logLevel: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
 });

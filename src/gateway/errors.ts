@@ -77,6 +77,18 @@ export const errors = {
     message: "The homeserver is being moved or started, which takes longer than expected",
     retryAfterSeconds: RETRY_SOON_SECONDS,
   }),
+  shareFull: (): GatewayError => ({
+    status: 429,
+    errcode: "M_LIMIT_EXCEEDED",
+    message: "Too many requests for this homeserver wait already",
+    retryAfterSeconds: RETRY_SOON_SECONDS,
+  }),
+  shareTimeout: (): GatewayError => ({
+    status: 429,
+    errcode: "M_LIMIT_EXCEEDED",
+    message: "The homeserver has more to do than it can within the time that a request may wait",
+    retryAfterSeconds: RETRY_SOON_SECONDS,
+  }),
   unavailable: (reason: string | undefined): GatewayError => ({
     status: 503,
     errcode: "M_UNKNOWN",

@@ -3,6 +3,7 @@ import type { Logger } from "pino";
 import type { Dispatcher } from "undici";
 import type { Route } from "../model/routes.ts";
 import { errors, sendError, sendPreflight, type GatewayError } from "./errors.ts";
+import { countsForShare, type FairShare, type SharePlace } from "./fair-share.ts";
 import { headBytes, isMisdirected, requestHeaders, responseHeaders } from "./headers.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import type { Parking, ParkingTicket } from "./parking.ts";
@@ -25,6 +26,7 @@ const MISDIRECTED = new Error("the homeserver is not at this address");
 export interface ExchangeContext {
   table: RouteTable;
   parking: Parking;
+  share: FairShare;
   upstreams: Upstreams;
   metrics: GatewayMetrics;
   log: Logger;
@@ -57,6 +59,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly #startedAt = performance.now();
   readonly #onDone: () => void;
   #ticket: ParkingTicket | undefined;
+  /** In the tenant's share; undefined as well for requests that do not count. */
+  #place: SharePlace | undefined;
   #controller: Dispatcher.DispatchController | undefined;
   #address = "";
   #stream: UpstreamBody | undefined;
@@ -102,13 +106,43 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const route = this.#context.table.tenant(this.#tenant);
     if (!route) return this.#fail(errors.unknownHost());
     if (route.state === "unavailable") return this.#fail(errors.unavailable(route.reason));
-    if (route.state === "parked" || route.address === undefined) return this.#hold();
+    if (route.state === "parked" || route.address === undefined) {
+      // What waits for the tenant takes nothing of its time.
+      this.#leaveShare();
+      return this.#hold();
+    }
     if (!this.#body.ready) {
       // Reading takes time: the route is looked at again afterwards. A place among the waiting is for who waits for the tenant.
       this.#leavePark(false);
       return this.#body.prepare(() => this.#advance());
     }
-    this.#dispatch(route.address);
+    if (this.#mayGo()) this.#dispatch(route.address);
+  }
+
+  /** Whether it is its turn in the tenant's share. If not, it waits there, or has been answered. */
+  #mayGo(): boolean {
+    const { share } = this.#context;
+    if (!share.enabled || this.#place?.state === "counted") return true;
+    const { method = "GET", url = "/" } = this.#request;
+    if (!countsForShare(method, url)) return true;
+    this.#place = share.enter({
+      tenant: this.#tenant,
+      bytes: headBytes(this.#request) + this.#body.bytesInMemory,
+      resume: () => this.#advance(),
+      expire: () => this.#fail(errors.shareTimeout()),
+    });
+    if (this.#place?.state === "counted") return true;
+    // It waits for its turn now, no longer for the tenant.
+    if (this.#place) this.#leavePark(false);
+    else this.#fail(errors.shareFull());
+    return false;
+  }
+
+  #leaveShare(): void {
+    if (!this.#place) return;
+    const place = this.#place;
+    this.#place = undefined;
+    this.#context.share.leave(place);
   }
 
   #hold(): void {
@@ -186,6 +220,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
     if (this.#done || error === MISDIRECTED) return;
+    this.#leaveShare();
     const wasSending = this.#sending;
     this.#controller = undefined;
     this.#sending = false;
@@ -228,6 +263,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#controller = undefined;
     this.#sending = false;
     controller.abort(MISDIRECTED);
+    this.#leaveShare();
     if (!this.#body.repeatable) return this.#fail(errors.justMoved());
     this.#context.metrics.retries.inc({ tenant: this.#tenant, reason: "misdirected" });
     const route = this.#context.table.tenant(this.#tenant);
@@ -263,6 +299,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   /** The answer is known to its end, or there will be none; `send` puts the end of it on the wire. */
   #finish(send: () => void): void {
     this.#done = true;
+    this.#leaveShare();
     this.#body.abandon();
     if (this.#sending) this.#controller?.abort(new Error("the exchange is over"));
     if (this.#response.destroyed) return;

@@ -7,6 +7,7 @@ import { admit } from "./admission.ts";
 import type { GatewayConfig } from "./config.ts";
 import { errors, sendError, sendPreflight, type GatewayError } from "./errors.ts";
 import { discardRest, Exchange, type ExchangeContext } from "./exchange.ts";
+import { FairShare } from "./fair-share.ts";
 import { RouteFeedClient } from "./feed.ts";
 import { GatewayMetrics } from "./metrics.ts";
 import { Parking } from "./parking.ts";
@@ -37,6 +38,7 @@ export class Gateway {
   readonly #exchanges = new Set<Exchange>();
   readonly #metrics: GatewayMetrics;
   readonly #parking: Parking;
+  readonly #share: FairShare;
   readonly #context: ExchangeContext;
   readonly #feed: RouteFeedClient;
   readonly #writer: RoutesWriter;
@@ -52,6 +54,7 @@ export class Gateway {
     this.id = `${config.id}-${randomBytes(4).toString("hex")}`;
     this.#metrics = new GatewayMetrics({
       parked: () => this.#parking.sizes(),
+      queued: () => this.#share.sizes(),
       inFlight: () => this.#exchanges.size,
       routes: () => this.#table.size,
     });
@@ -59,9 +62,16 @@ export class Gateway {
       refused: (tenant, bound) => this.#metrics.parkRejected.inc({ tenant, bound }),
       waited: (seconds) => this.#metrics.parkSeconds.observe(seconds),
     });
+    // Who was parked must find room afterwards: the bounds are the same.
+    const limits = { maxInFlight: config.maxInFlightPerTenant, ...config.parking };
+    this.#share = new FairShare(limits, {
+      refused: (tenant, bound) => this.#metrics.shareRejected.inc({ tenant, bound }),
+      waited: (seconds) => this.#metrics.shareSeconds.observe(seconds),
+    });
     this.#context = {
       table: this.#table,
       parking: this.#parking,
+      share: this.#share,
       upstreams: this.#upstreams,
       metrics: this.#metrics,
       log,

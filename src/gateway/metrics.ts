@@ -5,6 +5,7 @@ const PREFIX = "synapse_shards_gateway_";
 /** What metrics are read from when they are asked for. */
 export interface MetricSources {
   parked(): Iterable<[tenant: string, size: number]>;
+  queued(): Iterable<[tenant: string, size: number]>;
   inFlight(): number;
   routes(): number;
 }
@@ -38,6 +39,18 @@ export class GatewayMetrics {
     labelNames: ["tenant", "bound"],
     registers: this.#registers,
   });
+  readonly shareSeconds = new Histogram({
+    name: `${PREFIX}share_seconds`,
+    help: "How long requests waited for their turn because of maxInFlightPerTenant; those that did not are not in it",
+    buckets: [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30],
+    registers: this.#registers,
+  });
+  readonly shareRejected = new Counter({
+    name: `${PREFIX}share_rejected_total`,
+    help: "Requests that could not wait for their turn (any longer), by the bound that was reached: requests, bytes, seconds",
+    labelNames: ["tenant", "bound"],
+    registers: this.#registers,
+  });
   readonly retries = new Counter({
     name: `${PREFIX}upstream_retries_total`,
     help: "Attempts that failed and were repeated. refused: no connection; cut: the connection broke before the answer; misdirected: another tenant has the port",
@@ -68,6 +81,16 @@ export class GatewayMetrics {
         for (const [tenant, size] of sources.parked()) this.set({ tenant }, size);
       },
     });
+    const queued = new Gauge({
+      name: `${PREFIX}share_waiting_requests`,
+      help: "Requests that wait for their turn now, because their tenant has maxInFlightPerTenant in flight",
+      labelNames: ["tenant"],
+      registers: [],
+      collect() {
+        this.reset();
+        for (const [tenant, size] of sources.queued()) this.set({ tenant }, size);
+      },
+    });
     const inFlight = new Gauge({
       name: `${PREFIX}requests_in_flight`,
       help: "Requests of tenants that are not answered yet, parked ones and long polls included",
@@ -85,6 +108,7 @@ export class GatewayMetrics {
       },
     });
     this.registry.registerMetric(parked);
+    this.registry.registerMetric(queued);
     this.registry.registerMetric(inFlight);
     this.registry.registerMetric(routes);
     collectDefaultMetrics({ register: this.registry, prefix: PREFIX });
@@ -93,7 +117,10 @@ export class GatewayMetrics {
   /** Drops the series of a tenant that is gone. */
   forget(tenant: string): void {
     for (const code of ["1xx", "2xx", "3xx", "4xx", "5xx", "aborted"]) this.requests.remove({ tenant, code });
-    for (const bound of ["requests", "bytes", "seconds"]) this.parkRejected.remove({ tenant, bound });
+    for (const bound of ["requests", "bytes", "seconds"]) {
+      this.parkRejected.remove({ tenant, bound });
+      this.shareRejected.remove({ tenant, bound });
+    }
     for (const reason of ["refused", "cut", "misdirected"]) this.retries.remove({ tenant, reason });
   }
 }

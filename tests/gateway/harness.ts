@@ -225,6 +225,7 @@ export class Bench {
       adminApi: false,
       maxBodyBytes: 1024 * 1024 * 1024,
       parking: { maxRequests: 1000, maxBytes: 8 * 1024 * 1024, maxSeconds: 20 },
+      maxInFlightPerTenant: 0,
       logLevel: "trace",
     };
   }

@@ -1,0 +1,208 @@
+/** A request that takes its tenant's homeserver's time counts at most so long: who takes longer waits for another server, and costs nothing. */
+export const COUNTED_MS = 2_000;
+
+export interface ShareLimits {
+  /** Of one tenant, at its homeserver at once; 0: any number. */
+  maxInFlight: number;
+  /** Of one tenant, waiting. */
+  maxRequests: number;
+  maxBytes: number;
+  maxSeconds: number;
+}
+
+export interface ShareRequest {
+  tenant: string;
+  /** Memory it takes while it waits. */
+  bytes: number;
+  /** Its turn. The place is held until `leave`. */
+  resume: () => void;
+  /** It has waited as long as it may, and has left. */
+  expire: () => void;
+}
+
+export type ShareBound = "requests" | "bytes" | "seconds";
+
+export interface ShareObserver {
+  refused(tenant: string, bound: ShareBound): void;
+  waited(seconds: number): void;
+}
+
+/** A request's place: among the waiting first, if it has to wait. */
+export interface SharePlace {
+  readonly request: ShareRequest;
+  state: "waiting" | "counted" | "left";
+  /** `performance.now()` at which it came into its state. */
+  since: number;
+}
+
+interface TenantShare {
+  /** Both in the order in which they came. */
+  counted: Set<SharePlace>;
+  waiting: Set<SharePlace>;
+  bytes: number;
+  /** Of the first deadline, while somebody waits. */
+  timer: NodeJS.Timeout | undefined;
+  granting: boolean;
+}
+
+/**
+ * At most so many requests of a tenant at its homeserver at once; the others wait, first come first served. A shard is one
+ * process with one thread for Python, where nothing keeps a tenant from taking all the time there is: what it is not
+ * given at once, its neighbours get. Tenants without requests take no memory; who need not wait starts no timer.
+ */
+export class FairShare {
+  readonly #limits: ShareLimits;
+  readonly #observer: ShareObserver;
+  readonly #countedMs: number;
+  readonly #shares = new Map<string, TenantShare>();
+
+  constructor(limits: ShareLimits, observer: ShareObserver, countedMs = COUNTED_MS) {
+    this.#limits = limits;
+    this.#observer = observer;
+    this.#countedMs = countedMs;
+  }
+
+  get enabled(): boolean {
+    return this.#limits.maxInFlight > 0;
+  }
+
+  /** @returns its place, `counted` if it may go on at once; undefined if too many wait */
+  enter(request: ShareRequest): SharePlace | undefined {
+    const share = this.#share(request.tenant);
+    const place: SharePlace = { request, state: "counted", since: performance.now() };
+    this.#dropOverdue(share, place.since);
+    if (share.counted.size < this.#limits.maxInFlight && share.waiting.size === 0) {
+      share.counted.add(place);
+      return place;
+    }
+    const bound =
+      share.waiting.size >= this.#limits.maxRequests
+        ? "requests"
+        : share.bytes + request.bytes > this.#limits.maxBytes
+          ? "bytes"
+          : undefined;
+    if (bound) {
+      this.#observer.refused(request.tenant, bound);
+      return undefined;
+    }
+    place.state = "waiting";
+    share.waiting.add(place);
+    share.bytes += request.bytes;
+    this.#watch(request.tenant, share);
+    return place;
+  }
+
+  /** Frees the place, wherever it is; the next takes it. Once is enough, more does no harm. */
+  leave(place: SharePlace): void {
+    const { tenant } = place.request;
+    const share = this.#shares.get(tenant);
+    if (place.state === "left" || !share) return;
+    if (place.state === "waiting") this.#stopWaiting(share, place);
+    else share.counted.delete(place);
+    place.state = "left";
+    this.#grant(tenant, share);
+  }
+
+  /** Tenants with waiting requests, and how many. */
+  *sizes(): Generator<[tenant: string, size: number]> {
+    for (const [tenant, { waiting }] of this.#shares) if (waiting.size > 0) yield [tenant, waiting.size];
+  }
+
+  #share(tenant: string): TenantShare {
+    let share = this.#shares.get(tenant);
+    if (!share) {
+      share = { counted: new Set(), waiting: new Set(), bytes: 0, timer: undefined, granting: false };
+      this.#shares.set(tenant, share);
+    }
+    return share;
+  }
+
+  #stopWaiting(share: TenantShare, place: SharePlace): void {
+    share.waiting.delete(place);
+    share.bytes -= place.request.bytes;
+    this.#observer.waited((performance.now() - place.since) / 1000);
+  }
+
+  #dropOverdue(share: TenantShare, now: number): void {
+    for (const place of share.counted) {
+      if (now - place.since < this.#countedMs) return;
+      share.counted.delete(place);
+    }
+  }
+
+  #grant(tenant: string, share: TenantShare): void {
+    // Whose turn it is may leave at once, because the route changed: no deeper than this.
+    if (share.granting) return;
+    share.granting = true;
+    for (const place of share.waiting) {
+      if (share.counted.size >= this.#limits.maxInFlight) break;
+      this.#stopWaiting(share, place);
+      place.state = "counted";
+      place.since = performance.now();
+      share.counted.add(place);
+      place.request.resume();
+    }
+    share.granting = false;
+    if (share.counted.size === 0 && share.waiting.size === 0) this.#shares.delete(tenant);
+    this.#watch(tenant, share);
+  }
+
+  /** Sets the timer for what comes first: a place that no longer counts, or the longest waiting one's deadline. */
+  #watch(tenant: string, share: TenantShare): void {
+    const [first] = share.waiting;
+    if (!first) {
+      clearTimeout(share.timer);
+      share.timer = undefined;
+      return;
+    }
+    if (share.timer) return;
+    const [oldest] = share.counted;
+    const due = Math.min(
+      first.since + this.#limits.maxSeconds * 1000,
+      oldest ? oldest.since + this.#countedMs : Number.POSITIVE_INFINITY,
+    );
+    share.timer = setTimeout(
+      () => {
+        share.timer = undefined;
+        this.#passDeadlines(tenant, share);
+      },
+      Math.max(1, Math.ceil(due - performance.now())),
+    );
+  }
+
+  #passDeadlines(tenant: string, share: TenantShare): void {
+    const now = performance.now();
+    this.#dropOverdue(share, now);
+    for (const place of share.waiting) {
+      if (now - place.since < this.#limits.maxSeconds * 1000) break;
+      this.#stopWaiting(share, place);
+      place.state = "left";
+      this.#observer.refused(tenant, "seconds");
+      place.request.expire();
+    }
+    this.#grant(tenant, share);
+  }
+}
+
+/** Below these, bytes are moved at the speed of the client's line, in threads of their own. */
+const MEDIA = /^\/_matrix\/(?:media|client\/[^/]+\/media|federation\/[^/]+\/media)\//;
+const SYNC = /^\/_matrix\/client\/(?:[^/]+\/){1,2}sync$/;
+const EVENTS = /^\/_matrix\/client\/[^/]+\/events$/;
+
+/**
+ * Whether a request counts against its tenant's share: whether it takes the homeserver's time rather than waits there. Not:
+ * - long polls, which wait for something to happen: `/sync` from where the last one ended (`since`; sliding sync: `pos`) with a `timeout`,
+ *   and `/events`. An initial `/sync` is answered at once whatever its `timeout`, and is the dearest request there is: it counts.
+ * - media, up and down, which take as long as the client's line.
+ * - `OPTIONS`: browsers' preflights cost nothing, and a refused one hides the answer.
+ * What else waits for long (joins through other servers, `/keys/query`, …) counts for `COUNTED_MS` at most.
+ */
+export function countsForShare(method: string, target: string): boolean {
+  if (method === "OPTIONS") return false;
+  const mark = target.indexOf("?");
+  const path = mark === -1 ? target : target.slice(0, mark);
+  if (MEDIA.test(path) || EVENTS.test(path)) return false;
+  if (mark === -1 || !SYNC.test(path)) return true;
+  const query = new URLSearchParams(target.slice(mark + 1));
+  return !(Number(query.get("timeout")) > 0 && (query.has("since") || query.has("pos")));
+}
