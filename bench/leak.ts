@@ -1,5 +1,6 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { MatrixUser } from "./lib/matrix.ts";
-import { memoryOf } from "./lib/processes.ts";
+import { memoryOf, threadsOf } from "./lib/processes.ts";
 import type { Bench, BenchOptions, BenchResult, Figure } from "./lib/result.ts";
 import type { RunningShard, ShardStats } from "./lib/shard.ts";
 import { median, slopeOf } from "./lib/statistics.ts";
@@ -22,6 +23,8 @@ const AT_ONCE = 4;
 const MOST_GROWTH_KIB = 1;
 /** Looks whose median stands for a moment. */
 const FEW = 5;
+/** Threads that were told to end are still there for a moment. */
+const SETTLE_MS = 300;
 
 interface Subject {
   tenant: BenchTenant;
@@ -55,7 +58,9 @@ async function measure(world: World, size: Size, log: (line: string) => void): P
   const shard = await world.shard("shard");
   const begun = performance.now();
   const look = async (cycles: number): Promise<Look> => {
-    const stats = await shard.stats(true);
+    const collected = await shard.stats(true);
+    await sleep(SETTLE_MS);
+    const stats = { ...collected, threads: await threadsOf(shard.pid) };
     return { cycles, seconds: (performance.now() - begun) / 1000, stats, memory: (await memoryOf(shard.pid)).private };
   };
   // Before the first tenant: everything above it later has been left by one.
