@@ -144,6 +144,12 @@ class Shard:
         stats: dict[str, Any] = self.call("GET", f"/v1/stats?collect={int(collect)}").json
         return stats
 
+    def own_memory(self) -> int:
+        """Bytes of memory that is the process's alone. Not PSS: that falls and rises with other shards that share its libraries."""
+        assert self.process is not None
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+
     def signal(self, number: int) -> None:
         assert self.process is not None
         self.process.send_signal(number)
@@ -188,7 +194,9 @@ LONGEST_STALL_SECONDS = 0.1
 def expect_no_stall(shard: Shard) -> None:
     """The reactor stood still for no more than the bound since the last asking."""
     stall = shard.stats(collect=False)["reactorLag"]["maxSeconds"]
-    assert stall < LONGEST_STALL_SECONDS + NOISE.take()
+    # On a machine with more work than cores the same computing takes so many times longer.
+    crowding = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert stall < LONGEST_STALL_SECONDS * crowding + NOISE.take()
 
 
 class Client:
