@@ -271,6 +271,8 @@ export class ShardReconciler {
     const instance = this.#watched.get(name)?.observation?.state.instance;
     let became = false;
     await modify(this.#context.store, "Shard", name, (shard) => {
+      // Since this was found out it may have been decided to stop it.
+      if (shard.metadata.deletionTimestamp !== undefined) return false;
       const before = JSON.stringify(shard.status);
       became = phase === "Ready" && shard.status.phase !== "Ready";
       if (became) shard.status.lastSeen = new Date().toISOString();

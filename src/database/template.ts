@@ -35,7 +35,7 @@ export async function ensureTemplate(
   const work = async (client: pg.Client) => {
     if (await isComplete(client, name)) return name;
     const make = async () => {
-      if (!(await isComplete(client, name))) await makeTemplate(client, admin, name, makeSchema);
+      if (!(await isComplete(client, name))) await makeTemplate(client, admin, name, makeSchema, bounds);
     };
     await withLock(client, name, LOCK_WAIT_MS, make, options.signal);
     return name;
@@ -53,21 +53,26 @@ async function makeTemplate(
   admin: AdminLogin,
   name: string,
   makeSchema: (database: PreparerDatabase) => Promise<void>,
+  bounds: Bounds,
 ): Promise<void> {
   const unfinished = `${name}_unfinished`;
   // Templates of several releases are made at once, and share the role.
   await withLock(client, TEMPLATE_ROLE, LOCK_WAIT_MS, () => ensureRole(client, TEMPLATE_ROLE));
   await client.query(`DROP DATABASE IF EXISTS ${identifier(unfinished)} WITH (FORCE)`);
+  // The administrator's, not the template role's: `REASSIGN OWNED`, which hands objects over to a tenant that is provisioned
+  // meanwhile, gives away the databases of that role too, wherever it is run.
   // Synapse insists on UTF8 and on the C locale, by which its indexes sort.
   await client.query(
-    `CREATE DATABASE ${identifier(unfinished)} OWNER ${identifier(TEMPLATE_ROLE)}
-     TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'`,
+    `CREATE DATABASE ${identifier(unfinished)} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'`,
   );
   await client.query(`REVOKE CONNECT, TEMPORARY ON DATABASE ${identifier(unfinished)} FROM PUBLIC`);
+  await client.query(`GRANT CREATE, TEMPORARY ON DATABASE ${identifier(unfinished)} TO ${identifier(TEMPLATE_ROLE)}`);
+  const inside = (statement: string) => withConnection(admin, unfinished, (c) => c.query(statement), bounds);
+  await inside(`GRANT CREATE ON SCHEMA public TO ${identifier(TEMPLATE_ROLE)}`);
   const { host, port, user, password } = admin;
   await makeSchema({ host, port, user, password, dbname: unfinished, options: `-c role=${TEMPLATE_ROLE}` });
-  // A database is no object of the template's role, or `REASSIGN OWNED` would give the template itself to a tenant.
-  await client.query(`ALTER DATABASE ${identifier(unfinished)} OWNER TO CURRENT_USER`);
+  // Not for the copies.
+  await inside(`REVOKE CREATE ON SCHEMA public FROM ${identifier(TEMPLATE_ROLE)}`);
   await client.query(`ALTER DATABASE ${identifier(unfinished)} WITH IS_TEMPLATE true ALLOW_CONNECTIONS false`);
   await endConnections(client, unfinished);
   await client.query(`ALTER DATABASE ${identifier(unfinished)} RENAME TO ${identifier(name)}`);

@@ -97,6 +97,21 @@ describe("the template", () => {
     await expectUsable();
   });
 
+  test("prevents that a tenant provisioned meanwhile is given the template of another release, whose making then fails", async () => {
+    const other = "1.150.0";
+    await ensureTemplate(admin, other, async (database) => {
+      await provisionTenantDatabase(admin, CLINIC);
+      await smallSchema(database);
+    });
+    await expectUsable();
+    await provisionTenantDatabase(admin, { name: "clinic-b", password: PASSWORD, version: other });
+    expect(await ask(as("clinic-b"), "tenant_clinic_b", "SELECT version FROM schema_version")).toEqual([
+      { version: 93 },
+    ]);
+    const privileges = "SELECT has_schema_privilege('synapse_template', 'public', 'CREATE') AS may";
+    expect(await ask(admin, "tenant_clinic_b", privileges)).toEqual([{ may: false }]);
+  });
+
   test("prevents that two controllers make one template at once", async () => {
     let made = 0;
     const slow = async (database: PreparerDatabase) => {
