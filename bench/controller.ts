@@ -108,16 +108,14 @@ function seeded(file: string, count: number): FakeWorld {
     const { shard = "", address = "" } = tenant.status;
     insert.run("Tenant", name, JSON.stringify(tenant));
     world.fences.set(name, { epoch: EPOCH, shard });
-    world.shards
-      .get(shard)
-      ?.tenants.set(name, {
-        name,
-        serverName: tenant.spec.serverName,
-        phase: "running",
-        epoch: EPOCH,
-        address,
-        error: null,
-      });
+    world.shards.get(shard)?.tenants.set(name, {
+      name,
+      serverName: tenant.spec.serverName,
+      phase: "running",
+      epoch: EPOCH,
+      address,
+      error: null,
+    });
   }
   db.exec("COMMIT");
   db.close();

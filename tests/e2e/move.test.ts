@@ -111,7 +111,11 @@ it("prevents an outage by a mistake in a new configuration: it is refused with t
   expect(code).not.toBe(0);
   expect(stderr).toMatch(/soon/);
   await user.client.whoami();
-  expect(await cluster.tenant("clinic-b")).toMatchObject({ phase: "Running", reason: "InvalidConfig", epoch: before.epoch });
+  expect(await cluster.tenant("clinic-b")).toMatchObject({
+    phase: "Running",
+    reason: "InvalidConfig",
+    epoch: before.epoch,
+  });
   const mended = await cluster.cli("tenant", "update", "clinic-b", ...(await withConfig(cluster)), "--wait");
   expect(mended.code, mended.stderr).toBe(0);
   expect(await cluster.tenant("clinic-b")).toMatchObject({ phase: "Running", reason: null });
