@@ -8,6 +8,8 @@ import { ROOT } from "./bootstrap.mjs";
 
 /** The release that upgrades are tested from; an earlier one that can read the same databases. */
 const OLDER_SYNAPSE = "1.157.2";
+/** One with an older schema, which is migrated; and one that cannot read the schema of the others, which is refused. */
+const OTHER_SYNAPSES = ["1.150.0", "1.99.0"];
 const RUNTIME = join(ROOT, "multi_synapse");
 
 const args = process.argv.slice(2);
@@ -36,6 +38,9 @@ async function setUp() {
   const older = await steps.run(`Synapse ${OLDER_SYNAPSE}`, (onProgress) =>
     ensureSynapse(OLDER_SYNAPSE, { onProgress }),
   );
+  for (const version of OTHER_SYNAPSES) {
+    await steps.run(`Synapse ${version}`, (onProgress) => ensureSynapse(version, { onProgress }));
+  }
   const { binDir } = await steps.run("PostgreSQL's programs", (onProgress) => ensurePostgres({ onProgress }));
   const { python } = await steps.run("Test tools", (onProgress) => ensureTestTools({ onProgress }));
   // Where tests that start a server of their own look for its programs.
@@ -89,7 +94,7 @@ async function run(checks) {
     process.stderr.write(`${ok ? "✓" : "✗"} ${title} (${seconds.toFixed(1)} s)\n`);
   }
   const failed = results.filter(({ ok }) => !ok).length;
-  if (failed > 0) process.stderr.write(`${failed} of ${results.length} failed\n`);
+  process.stdout.write(`checks: ${results.length - failed} passed, ${failed} failed\n`);
   return failed > 0 ? 1 : 0;
 }
 

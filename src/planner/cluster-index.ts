@@ -122,7 +122,7 @@ export class ClusterIndex {
   /** Whether a tenant is at rest, and what it wants, depends on its shard. */
   #countAgain(shard: string): void {
     // A copy: counting again takes each out of the map and puts it back at its end.
-    for (const view of [...(this.#on.get(shard)?.values() ?? [])]) this.setTenant(view);
+    for (const view of Array.from(this.#on.get(shard)?.values() ?? [])) this.setTenant(view);
   }
 }
 

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import { assert, domain, integer, pre, property } from "fast-check";
 import { expect, it } from "vitest";
 import { hostOf, serverNameProblem, tenantNameProblem } from "../../src/model/names.ts";
 
@@ -38,10 +38,10 @@ it.each([
 });
 
 it("prevents two spellings of one host: what is accepted is its own host in lower case, whatever the port", () => {
-  fc.assert(
-    fc.property(fc.domain(), fc.integer({ min: 1, max: 65535 }), (domain, port) => {
-      const host = domain.toLowerCase();
-      fc.pre(serverNameProblem(host) === undefined);
+  assert(
+    property(domain(), integer({ min: 1, max: 65535 }), (name, port) => {
+      const host = name.toLowerCase();
+      pre(serverNameProblem(host) === undefined);
       expect(serverNameProblem(`${host}:${port}`)).toBeUndefined();
       expect(hostOf(`${host}:${port}`)).toBe(host);
     }),
