@@ -94,15 +94,23 @@ def _count_running_work() -> None:
         process.update_metrics()
 
 
-def _families() -> Iterator[Any]:
-    """Every metric with a server_name label, also those that Synapse keeps outside the registry."""
-    seen: set[int] = set()
-    for holder in _holders():
-        for value in list(vars(holder).values()):
-            if isinstance(value, MetricWrapperBase) and id(value) not in seen:
-                seen.add(id(value))
-                if _SERVER_NAME in value._labelnames:
-                    yield value
+_known_families: list[Any] = []
+_known_for = (0, 0)
+
+
+def _families() -> list[Any]:
+    """Every metric with a server_name label, also those that Synapse keeps outside the registry.
+
+    Looked for anew only when there are more modules or collectors than before: the search takes milliseconds of the reactor's
+    time, and a shard that shuts down would pay them for each of its tenants.
+    """
+    global _known_for
+    present = (len(sys.modules), len(REGISTRY._collector_to_names))
+    if present != _known_for:
+        found = {id(value): value for holder in _holders() for value in list(vars(holder).values()) if isinstance(value, MetricWrapperBase)}
+        _known_families[:] = [value for value in found.values() if _SERVER_NAME in value._labelnames]
+        _known_for = present
+    return _known_families
 
 
 def _holders() -> Iterator[Any]:
