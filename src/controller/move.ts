@@ -257,8 +257,9 @@ export class Mover {
   async #checkConfig(tenant: Tenant, move: Move): Promise<StartFailure | undefined> {
     const client = this.#shards.observation(move.to)?.client;
     const secrets = await this.#context.store.readSecret(tenant.metadata.name);
-    // A lost tenant has nothing to lose: it is started, or shown as Failed.
-    if (!client || !secrets || move.reason === "ShardLost") return undefined;
+    // A tenant that does not run has nothing to lose: it is started, or shown as Failed.
+    const runs = move.reason !== "ShardLost" && tenant.status.address !== undefined;
+    if (!client || !secrets || !runs) return undefined;
     try {
       await client.checkTenant(tenant.metadata.name, assignmentOf(this.#context, tenant, secrets));
       return undefined;

@@ -26,6 +26,8 @@ export interface PostgresTenantDatabasesOptions {
 
 /** Each preparer is a Python that imports Synapse: more of them at once only take each other's time. */
 const PREPARERS_AT_ONCE = 4;
+/** An empty schema takes seconds, on a very busy machine a minute; a migration of a large database may take longer than this. */
+const TEMPLATE_MS = 180_000;
 /** A tenant's own database may be anywhere, or nowhere: asked before a process is started for it. */
 const DESCRIBE_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 5_000 };
 
@@ -60,7 +62,7 @@ export class PostgresTenantDatabases implements TenantDatabases {
     const { name } = tenant.metadata;
     const version = tenant.spec.synapseVersion;
     await ensureTemplate(server, version, async (database) => {
-      const { preparer, release } = await this.#prepare(version);
+      const { preparer, release } = await this.#prepare(version, TEMPLATE_MS);
       try {
         await preparer.template(database);
       } finally {
@@ -127,7 +129,7 @@ export class PostgresTenantDatabases implements TenantDatabases {
     return { host, port, user, password: secrets.databasePassword, database: name };
   }
 
-  async #prepare(version: string): Promise<{ preparer: Preparer; release(): Promise<void> }> {
+  async #prepare(version: string, commandMs?: number): Promise<{ preparer: Preparer; release(): Promise<void> }> {
     if (this.#running >= PREPARERS_AT_ONCE) await new Promise<void>((go) => this.#queue.push(go));
     else this.#running += 1;
     const next = () => {
@@ -137,7 +139,7 @@ export class PostgresTenantDatabases implements TenantDatabases {
     };
     try {
       const { python } = await this.#options.installSynapse(version);
-      const preparer = await Preparer.start({ python, env: { PYTHONPATH: this.#options.runtimePath } });
+      const preparer = await Preparer.start({ python, env: { PYTHONPATH: this.#options.runtimePath }, commandMs });
       this.#preparers.add(preparer);
       const release = async () => {
         if (!this.#preparers.delete(preparer)) return;

@@ -177,3 +177,22 @@ it("prevents lost deletions: a tenant is stopped, its place is free, and one tha
   expect(await world.store.get("Tenant", "a")).toBeUndefined();
   await controller.stop();
 });
+
+it("prevents a drain that a failed tenant holds up for ever: it moves as it is, and is Failed there", async () => {
+  const world = await twoTenants();
+  world.failingStarts.set("*", { code: "InvalidConfig", message: "a mistake in its configuration" });
+  const before = (await world.store.get("Tenant", "a"))!.status.shard!;
+  world.shards.get(before)!.tenants.delete("a");
+  const { controller, service } = await run(world);
+  await expect
+    .poll(async () => (await world.store.get("Tenant", "a"))!.status.phase, { timeout: 5_000 })
+    .toBe("Failed");
+  await service.drainShard(before);
+  await expect.poll(async () => (await world.store.get("Shard", before)) === undefined, { timeout: 10_000 }).toBe(true);
+  const after = (await world.store.get("Tenant", "a"))!;
+  expect(after.status.shard).not.toBe(before);
+  await expect
+    .poll(async () => (await world.store.get("Tenant", "a"))!.status)
+    .toMatchObject({ phase: "Failed", reason: "InvalidConfig" });
+  await controller.stop();
+});
