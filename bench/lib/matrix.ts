@@ -2,7 +2,7 @@ import { createHmac } from "node:crypto";
 import { Agent } from "undici";
 import type { BenchTenant } from "./tenant.ts";
 
-const PASSWORD = "correct horse battery staple";
+export const PASSWORD = "correct horse battery staple";
 const REQUEST_MS = 60_000;
 
 /** A user of a homeserver with an access token; speaks to the homeserver's own listener. */
