@@ -1,7 +1,7 @@
 /** The proxies that are compared: each one process with one thread for requests, on a port of its own, before the same origin. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
@@ -46,14 +46,24 @@ export async function startOrigin(): Promise<{ port: number; pid: number }> {
   return { port: Number(line), pid: child.pid! };
 }
 
-/** The gateway as it is, with its own defaults; its routes are those of a last run, for there is no controller here. */
-export async function startGateway(directory: string, hosts: string[], origin: number): Promise<Proxy> {
+/**
+ * The gateway as it is; its routes are those of a last run, for there is no controller here.
+ *
+ * @param origins port of each host
+ * @param more what differs from its defaults
+ */
+export async function startGateway(
+  directory: string,
+  origins: Record<string, number>,
+  more: { maxInFlightPerTenant?: number } = {},
+): Promise<Proxy> {
+  await mkdir(directory, { recursive: true });
   const file = (name: string) => join(directory, name);
-  const routes = hosts.map((host) => ({
+  const routes = Object.entries(origins).map(([host, port]) => ({
     tenant: host.split(".")[0]!,
     hosts: [host],
     state: "serving",
-    address: `${HOST}:${origin}`,
+    address: `${HOST}:${port}`,
     epoch: 1,
   }));
   await writeFile(file("routes.json"), JSON.stringify({ format: 1, routes }));
@@ -69,6 +79,7 @@ export async function startGateway(directory: string, hosts: string[], origin: n
     maxBodyBytes: 104_857_600,
     parking: { maxRequests: 200, maxBytes: 8_388_608, maxSeconds: 30 },
     logFile: file("gateway.log"),
+    ...more,
   };
   await writeFile(file("gateway.json"), JSON.stringify(config));
   const child = begin(process.execPath, [join(ROOT, "src/gateway/main.ts"), "--config", file("gateway.json")]);

@@ -20,6 +20,10 @@ export class MatrixUser {
     this.#token = login.access_token;
   }
 
+  get accessToken(): string {
+    return this.#token;
+  }
+
   /** Registers a user with the homeserver's shared secret. */
   static async register(url: string, tenant: BenchTenant, name: string): Promise<MatrixUser> {
     const agent = new Agent({ connections: 4 });
