@@ -162,7 +162,7 @@ export class LocalCluster {
 
   async #startGateway(signal: AbortSignal): Promise<void> {
     const paths = this.#paths;
-    const { host, maxBodyBytes, adminApi, parking } = this.#config.gateway;
+    const { host, maxBodyBytes, adminApi, maxInFlightPerTenant, parking } = this.#config.gateway;
     const config = {
       http: { host, port: this.#ports!.http },
       https: { host, port: this.#ports!.https, certificates: paths.certificates, ca: this.#authority! },
@@ -172,6 +172,7 @@ export class LocalCluster {
       metrics: { host: LOOPBACK, port: this.#ports!.metrics },
       adminApi,
       maxBodyBytes,
+      maxInFlightPerTenant,
       parking,
       logFile: paths.log("gateway"),
     };
