@@ -17,10 +17,10 @@ const TENANT = "clinic-a";
 const POLLS = 20;
 const POLL_MS = 30_000;
 /** Per second; together 50. What a shard of the machine's one core bears beside everything else. */
-const RATES = { send: 10, sync: 20, whoami: 20 };
+const RATES = { send: 5, sync: 20, whoami: 25 };
 /** Between two moves: the polls are waiting again, and what waited is answered; else the next move would measure the queue of the last one. */
-const PAUSE_MS = 250;
-const SETTLED = 5;
+const PAUSE_MS = 150;
+const SETTLED = 10;
 const SETTLE_MS = 20_000;
 /** What a client sees before and after the move itself still belongs to it. */
 const AROUND_MS = 100;

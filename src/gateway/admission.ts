@@ -4,6 +4,7 @@ import { errors, type GatewayError } from "./errors.ts";
 /** More than any client sends; fewer than it takes to make header handling a burden. */
 const MAX_HEADER_LINES = 100;
 const HOST = /^(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::\d{0,5})?$/;
+const ADMIN = /admin/i;
 /** Nobody nests percent-encodings honestly; each round costs a pass over the path. */
 const MAX_DECODING_ROUNDS = 8;
 
@@ -22,7 +23,9 @@ export function admit(
 ): Admitted | GatewayError {
   const { rawHeaders, url = "" } = request;
   if (rawHeaders.length / 2 > MAX_HEADER_LINES) return errors.headersTooLarge();
-  const hosts = rawHeaders.filter((_, index) => index % 2 === 0 && rawHeaders[index]!.toLowerCase() === "host").length;
+  let hosts = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2)
+    if (rawHeaders[i]!.length === 4 && rawHeaders[i]!.toLowerCase() === "host") hosts += 1;
   if (hosts !== 1)
     return errors.badRequest(hosts === 0 ? "The Host header is missing" : "There is more than one Host header");
   if (!url.startsWith("/")) return errors.badRequest("The request target has to be a path");
@@ -42,7 +45,10 @@ export function admit(
  * resolves dots, joins slashes or takes backslashes for slashes.
  */
 export function isAdminPath(target: string): boolean {
-  let path = target.split("?", 1)[0]!;
+  const mark = target.indexOf("?");
+  let path = mark === -1 ? target : target.slice(0, mark);
+  // Nothing to decode, and not the word: nearly all requests are done here.
+  if (!path.includes("%") && !ADMIN.test(path)) return false;
   for (let round = 0; round < MAX_DECODING_ROUNDS; round += 1) {
     if (entersAdmin(path)) return true;
     const decoded = path.replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));

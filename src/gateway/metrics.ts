@@ -15,12 +15,8 @@ export class GatewayMetrics {
   readonly registry = new Registry();
   readonly #registers = [this.registry];
 
-  readonly requests = new Counter({
-    name: `${PREFIX}requests_total`,
-    help: "Requests of tenants that were answered, by status class; aborted: the client went away or the connection broke",
-    labelNames: ["tenant", "code"],
-    registers: this.#registers,
-  });
+  /** By tenant and code. Counted at each request, which is why it does not go through the library's labels. */
+  readonly #requests = new Map<string, Map<string, number>>();
   readonly refused = new Counter({
     name: `${PREFIX}refused_total`,
     help: "Requests that were answered without a tenant, by status",
@@ -107,6 +103,17 @@ export class GatewayMetrics {
         this.set(sources.routes());
       },
     });
+    const requests = this.#requests;
+    new Counter({
+      name: `${PREFIX}requests_total`,
+      help: "Requests of tenants that were answered, by status class; aborted: the client went away or the connection broke",
+      labelNames: ["tenant", "code"],
+      registers: this.#registers,
+      collect() {
+        this.reset();
+        for (const [tenant, codes] of requests) for (const [code, count] of codes) this.inc({ tenant, code }, count);
+      },
+    });
     this.registry.registerMetric(parked);
     this.registry.registerMetric(queued);
     this.registry.registerMetric(inFlight);
@@ -114,9 +121,16 @@ export class GatewayMetrics {
     collectDefaultMetrics({ register: this.registry, prefix: PREFIX });
   }
 
+  /** @param code status class, or `aborted` */
+  answered(tenant: string, code: string): void {
+    let codes = this.#requests.get(tenant);
+    if (!codes) this.#requests.set(tenant, (codes = new Map()));
+    codes.set(code, (codes.get(code) ?? 0) + 1);
+  }
+
   /** Drops the series of a tenant that is gone. */
   forget(tenant: string): void {
-    for (const code of ["1xx", "2xx", "3xx", "4xx", "5xx", "aborted"]) this.requests.remove({ tenant, code });
+    this.#requests.delete(tenant);
     for (const bound of ["requests", "bytes", "seconds"]) {
       this.parkRejected.remove({ tenant, bound });
       this.shareRejected.remove({ tenant, bound });
