@@ -18,7 +18,7 @@ interface Size {
 }
 /** A cap of 0 is none. */
 const FULL: Size = { neighbours: 24, rounds: 3, seconds: 10, caps: [0, 4, 3, 2, 1] };
-const QUICK: Size = { neighbours: 4, rounds: 1, seconds: 4, caps: [0, 4, 2, 1] };
+const QUICK: Size = { neighbours: 4, rounds: 1, seconds: 4, caps: [0, 4, 3, 2, 1] };
 
 /** Of a send and a sync after it, in each second. */
 const RATE = 8;

@@ -104,16 +104,17 @@ export class GatewayMetrics {
       },
     });
     const requests = this.#requests;
-    new Counter({
+    const answered = new Counter({
       name: `${PREFIX}requests_total`,
       help: "Requests of tenants that were answered, by status class; aborted: the client went away or the connection broke",
       labelNames: ["tenant", "code"],
-      registers: this.#registers,
+      registers: [],
       collect() {
         this.reset();
         for (const [tenant, codes] of requests) for (const [code, count] of codes) this.inc({ tenant, code }, count);
       },
     });
+    this.registry.registerMetric(answered);
     this.registry.registerMetric(parked);
     this.registry.registerMetric(queued);
     this.registry.registerMetric(inFlight);
