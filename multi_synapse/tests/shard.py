@@ -144,6 +144,15 @@ class Shard:
         stats: dict[str, Any] = self.call("GET", f"/v1/stats?collect={int(collect)}").json
         return stats
 
+    def fewest_threads(self, seconds: float = 3) -> int:
+        """The least number of threads seen within a while: those that are at work for somebody come and go, leaked ones stay."""
+        end = time.monotonic() + seconds
+        fewest = self.stats()["threads"]
+        while time.monotonic() < end:
+            time.sleep(0.1)
+            fewest = min(fewest, self.stats()["threads"])
+        return int(fewest)
+
     def own_memory(self) -> int:
         """Bytes of memory that is the process's alone. Not PSS: that falls and rises with other shards that share its libraries."""
         assert self.process is not None
