@@ -42,7 +42,7 @@ export const ClusterConfigSchema = z.strictObject({
         .min(1024)
         .default(100 * 1024 * 1024),
       /** Requests of one tenant at its homeserver at once, so that a busy one leaves its neighbours their time; 0: any number. */
-      maxInFlightPerTenant: z.int().min(0).default(4),
+      maxInFlightPerTenant: z.int().min(0).default(3),
       parking: z
         .strictObject({
           /** Per tenant. */
