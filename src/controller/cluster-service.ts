@@ -39,7 +39,7 @@ const NEW_TENANT: TenantStatus = {
 };
 
 /** The controller's offer to people: checks what they ask for and writes it down; the reconcilers do the rest. */
-export class LocalClusterService implements ClusterService {
+export class StoreClusterService implements ClusterService {
   readonly #context: ControllerContext;
   readonly #settings: ServiceSettings;
   readonly #startedAt = new Date().toISOString();

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import { startApi } from "../api/server.ts";
-import { LocalClusterService } from "../controller/cluster-service.ts";
+import { StoreClusterService } from "../controller/cluster-service.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../controller/context.ts";
 import { Controller } from "../controller/controller.ts";
 import { createControllerMetrics } from "../controller/metrics.ts";
@@ -60,7 +60,7 @@ async function main(): Promise<void> {
   const controller = new Controller(context);
   await controller.start();
   const { version } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8")) as { version: string };
-  const service = new LocalClusterService(context, {
+  const service = new StoreClusterService(context, {
     version,
     synapseVersion: config.cluster.synapseVersion,
     baseDomain: config.cluster.baseDomain,

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, it } from "vitest";
-import { LocalClusterService } from "../../src/controller/cluster-service.ts";
+import { StoreClusterService } from "../../src/controller/cluster-service.ts";
 import { Controller } from "../../src/controller/controller.ts";
 import type { Policy } from "../../src/model/policy.ts";
 import type { Tenant } from "../../src/model/resources.ts";
@@ -12,14 +12,14 @@ const POLICY: Partial<Policy> = { maxTenantsPerShard: 2, consolidateAfterSeconds
 interface Run {
   process: FakeProcess;
   controller: Controller;
-  service: LocalClusterService;
+  service: StoreClusterService;
 }
 
 async function run(world: FakeWorld, options: { killAtCall?: number; policy?: Partial<Policy> } = {}): Promise<Run> {
   const process = new FakeProcess(world, { policy: POLICY, ...options });
   const controller = new Controller(process.context);
   void controller.start();
-  return { process, controller, service: new LocalClusterService(process.context, SETTINGS) };
+  return { process, controller, service: new StoreClusterService(process.context, SETTINGS) };
 }
 
 async function settled(world: FakeWorld, names: string[], what = ""): Promise<Tenant[]> {
