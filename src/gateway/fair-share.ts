@@ -37,7 +37,7 @@ export interface SharePlace {
 
 interface TenantShare {
   /** Both in the order in which they came. */
-  counted: Set<SharePlace>;
+  counted: SharePlace[];
   waiting: Set<SharePlace>;
   bytes: number;
   /** Of the first deadline, while somebody waits. */
@@ -48,7 +48,8 @@ interface TenantShare {
 /**
  * At most so many requests of a tenant at its homeserver at once; the others wait, first come first served. A shard is one
  * process with one thread for Python, where nothing keeps a tenant from taking all the time there is: what it is not
- * given at once, its neighbours get. Tenants without requests take no memory; who need not wait starts no timer.
+ * given at once, its neighbours get. Who need not wait starts no timer. A tenant's share is kept until it is forgotten: made anew at each
+ * request, it would be a burden for the garbage collector.
  */
 export class FairShare {
   readonly #limits: ShareLimits;
@@ -71,8 +72,8 @@ export class FairShare {
     const share = this.#share(request.tenant);
     const place: SharePlace = { request, state: "counted", since: performance.now() };
     this.#dropOverdue(share, place.since);
-    if (share.counted.size < this.#limits.maxInFlight && share.waiting.size === 0) {
-      share.counted.add(place);
+    if (share.counted.length < this.#limits.maxInFlight && share.waiting.size === 0) {
+      share.counted.push(place);
       return place;
     }
     const bound =
@@ -98,9 +99,14 @@ export class FairShare {
     const share = this.#shares.get(tenant);
     if (place.state === "left" || !share) return;
     if (place.state === "waiting") this.#stopWaiting(share, place);
-    else share.counted.delete(place);
+    else remove(share.counted, place);
     place.state = "left";
     this.#grant(tenant, share);
+  }
+
+  /** The tenant is gone; who still waits there is told so when it is their turn. */
+  forget(tenant: string): void {
+    if (this.#shares.get(tenant)?.waiting.size === 0) this.#shares.delete(tenant);
   }
 
   /** Tenants with waiting requests, and how many. */
@@ -111,7 +117,7 @@ export class FairShare {
   #share(tenant: string): TenantShare {
     let share = this.#shares.get(tenant);
     if (!share) {
-      share = { counted: new Set(), waiting: new Set(), bytes: 0, timer: undefined, granting: false };
+      share = { counted: [], waiting: new Set(), bytes: 0, timer: undefined, granting: false };
       this.#shares.set(tenant, share);
     }
     return share;
@@ -124,26 +130,22 @@ export class FairShare {
   }
 
   #dropOverdue(share: TenantShare, now: number): void {
-    for (const place of share.counted) {
-      if (now - place.since < this.#countedMs) return;
-      share.counted.delete(place);
-    }
+    while (share.counted[0] && now - share.counted[0].since >= this.#countedMs) share.counted.shift();
   }
 
   #grant(tenant: string, share: TenantShare): void {
     // Whose turn it is may leave at once, because the route changed: no deeper than this.
-    if (share.granting) return;
+    if (share.granting || share.waiting.size === 0) return;
     share.granting = true;
     for (const place of share.waiting) {
-      if (share.counted.size >= this.#limits.maxInFlight) break;
+      if (share.counted.length >= this.#limits.maxInFlight) break;
       this.#stopWaiting(share, place);
       place.state = "counted";
       place.since = performance.now();
-      share.counted.add(place);
+      share.counted.push(place);
       place.request.resume();
     }
     share.granting = false;
-    if (share.counted.size === 0 && share.waiting.size === 0) this.#shares.delete(tenant);
     this.#watch(tenant, share);
   }
 
@@ -156,7 +158,7 @@ export class FairShare {
       return;
     }
     if (share.timer) return;
-    const [oldest] = share.counted;
+    const oldest = share.counted[0];
     const due = Math.min(
       first.since + this.#limits.maxSeconds * 1000,
       oldest ? oldest.since + this.#countedMs : Number.POSITIVE_INFINITY,
@@ -182,6 +184,11 @@ export class FairShare {
     }
     this.#grant(tenant, share);
   }
+}
+
+function remove(places: SharePlace[], place: SharePlace): void {
+  const index = places.indexOf(place);
+  if (index !== -1) places.splice(index, 1);
 }
 
 /** Below these, bytes are moved at the speed of the client's line, in threads of their own. */
