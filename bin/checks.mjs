@@ -39,7 +39,9 @@ async function setUp() {
     ensureSynapse(OLDER_SYNAPSE, { onProgress }),
   );
   for (const version of OTHER_SYNAPSES) {
-    await steps.run(`Synapse ${version}`, (onProgress) => ensureSynapse(version, { onProgress }));
+    const { python } = await steps.run(`Synapse ${version}`, (onProgress) => ensureSynapse(version, { onProgress }));
+    // Of them the first is the one that databases are migrated from.
+    environment.MULTI_SYNAPSE_OLD_PYTHON ??= python;
   }
   const { binDir } = await steps.run("PostgreSQL's programs", (onProgress) => ensurePostgres({ onProgress }));
   const { python } = await steps.run("Test tools", (onProgress) => ensureTestTools({ onProgress }));

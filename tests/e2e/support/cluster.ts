@@ -209,7 +209,8 @@ export class Cluster {
 
 function launch(configFile: string, dataDir: string): ChildProcess {
   return spawn(process.execPath, [join(ROOT, "src/cli/main.ts"), "up", "--config", configFile, "--data", dataDir], {
-    stdio: ["ignore", "pipe", "pipe"],
+    // By the channel it notices if the test's process is killed, and ends in order.
+    stdio: ["ignore", "pipe", "pipe", "ipc"],
   });
 }
 
