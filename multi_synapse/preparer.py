@@ -43,6 +43,8 @@ _MIGRATION_SECONDS = 6 * 3600.0
 _POLL_SECONDS = 0.2
 #: Background updates may queue more of them: the table must stay empty for so long.
 _QUIET_SECONDS = 1.0
+#: What is still being done so long after the end of input is given up.
+_ABANDONED_SECONDS = 5.0
 _LONGEST_LINE = 2 * 1024 * 1024
 
 
@@ -237,6 +239,8 @@ class _Commands(LineReceiver):
 
     def connectionLost(self, reason: object = None) -> None:
         self._last.addBoth(lambda _: self._reactor.stop())
+        # Nobody is there to hear of the work under way, and whoever comes next begins it anew: it must not go on for ever.
+        self._reactor.callLater(_ABANDONED_SECONDS, os._exit, 1)
 
 
 def main() -> int:

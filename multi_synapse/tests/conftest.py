@@ -69,10 +69,13 @@ class Preparer:
         assert line, "the preparer ended"
         return json.loads(line)
 
-    def send(self, command: dict[str, Any]) -> Any:
+    def begin(self, command: dict[str, Any]) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(command).encode() + b"\n")
         self._process.stdin.flush()
+
+    def send(self, command: dict[str, Any]) -> Any:
+        self.begin(command)
         return self.read()
 
     def close(self) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,15 @@ def test_errors_are_events(python: Path, databases: Databases, assign: Assign, p
         assert (answer["event"], answer["code"]) == ("error", code), answer
         assert "wrong-password" not in answer["message"]
     assert preparer.close() == 0
+
+
+def test_work_for_nobody_is_given_up(python: Path, databases: Databases) -> None:
+    # Prevents: a preparer whose controller was killed goes on for ever at a database that does not answer.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        preparer = Preparer(python)
+        database = {**databases.arguments("nowhere"), "host": "127.0.0.1", "port": silent.getsockname()[1]}
+        preparer.begin({"command": "template", "database": database})
+        assert preparer.close() == 1
 
 
 @pytest.mark.skipif("MULTI_SYNAPSE_OLD_PYTHON" not in os.environ, reason="MULTI_SYNAPSE_OLD_PYTHON names no release with an older schema")
