@@ -1,10 +1,9 @@
 import { spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
-import { mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, open, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
+import { ensureSecret, writeAtomically } from "../local/files.ts";
 import { UserError } from "../model/errors.ts";
 import { ControlClient, type ShardControl } from "../shard/control-client.ts";
 import type { ImageFacts, Launcher, ProcessState } from "./launcher.ts";
@@ -42,7 +41,7 @@ export class LocalLauncher implements Launcher {
     const { python } = await this.#options.installSynapse(version, () => {});
     const path = (file: string) => this.#path(shard, file);
     await mkdir(path("state"), { recursive: true, mode: 0o700 });
-    if (!existsSync(path("token"))) await writeAtomically(path("token"), randomBytes(32).toString("base64url"));
+    ensureSecret(path("token"));
     await rm(path("ready.json"), { force: true });
     const config = {
       name: shard,
@@ -54,7 +53,7 @@ export class LocalLauncher implements Launcher {
       logFile: path("shard.log"),
       logLevel: this.#options.logLevel ?? "INFO",
     };
-    await writeAtomically(path("shard.json"), JSON.stringify(config, null, 2));
+    writeAtomically(path("shard.json"), JSON.stringify(config, null, 2));
     const output = await open(path("output.log"), "w", 0o600);
     try {
       const child = spawn(python, ["-m", "multi_synapse", "--config", path("shard.json")], {
@@ -66,7 +65,7 @@ export class LocalLauncher implements Launcher {
       child.on("error", () => {}); // seen as a process that is absent
       if (child.pid === undefined)
         throw new UserError("Environment", `cannot start a process for shard ${shard} with ${python}`);
-      await writeAtomically(path("pid"), String(child.pid));
+      writeAtomically(path("pid"), String(child.pid));
       child.unref();
     } finally {
       await output.close();
@@ -153,11 +152,6 @@ function signal(pid: number, name: "SIGTERM" | "SIGKILL"): void {
   } catch {
     // It ended meanwhile.
   }
-}
-
-async function writeAtomically(file: string, text: string): Promise<void> {
-  await writeFile(`${file}.new`, text, { mode: 0o600 });
-  await rename(`${file}.new`, file);
 }
 
 async function readJson(file: string): Promise<unknown> {

@@ -1,6 +1,6 @@
 /** The controller's process on one machine: the composition root of store, launcher, databases, loops and API. */
 import { mkdirSync, readFileSync } from "node:fs";
-import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
@@ -18,6 +18,7 @@ import type { Tenant } from "../model/resources.ts";
 import { LocalStore } from "../store/local-store.ts";
 import { parseOverrides } from "../tenant/homeserver-config.ts";
 import { type ControllerConfig, ControllerConfigSchema } from "./controller-config.ts";
+import { writeAtomically } from "./files.ts";
 import { exitWithParent } from "./parent.ts";
 import { ensureSynapse } from "./toolchain.ts";
 
@@ -79,8 +80,7 @@ async function main(): Promise<void> {
     logger: log,
     onShutdown: () => end(true),
   });
-  await writeFile(`${config.readyFile}.new`, JSON.stringify({ pid: process.pid, apiUrl: api.url }), { mode: 0o600 });
-  await rename(`${config.readyFile}.new`, config.readyFile);
+  writeAtomically(config.readyFile, JSON.stringify({ pid: process.pid, apiUrl: api.url }));
   log.info({ url: api.url }, "controller is up");
 
   /** Loops first, so that nobody starts again what is being stopped. */
