@@ -124,7 +124,7 @@ function seeded(file: string, count: number): FakeWorld {
 }
 
 const longAgo = new Date(Date.now() - 3_600_000).toISOString();
-const metadataOf = (name: string) => ({ name, resourceVersion: 1, generation: 1, creationTimestamp: longAgo });
+const metadataOf = (name: string) => ({ name, resourceVersion: "1", generation: 1, creationTimestamp: longAgo });
 
 function shardResource(name: string): Shard {
   return {

@@ -125,7 +125,7 @@ export class World {
       const control = (await this.#launcher.client(name, state.address)) as ControlClient;
       return new RunningShard({
         name,
-        pid: state.pid,
+        pid: Number(await readFile(join(this.directory, "shards", name, "pid"), "utf8")),
         address: state.address,
         token,
         control,

@@ -111,7 +111,7 @@ const Time = z.string().describe("ISO 8601, UTC.");
 const MetadataSchema = z
   .object({
     name: z.string(),
-    resourceVersion: z.number(),
+    resourceVersion: z.string(),
     generation: z.number().describe("Counts the changes of spec."),
     creationTimestamp: Time,
     deletionTimestamp: Time.optional(),
@@ -156,6 +156,8 @@ export const TenantSchema = z
       synapseVersion: z.string(),
       config: Config.optional().describe("The user's YAML; only with includeConfig=true, because it may hold secrets."),
       reclaimPolicy: z.enum(["Retain", "Delete"]),
+      revision: z.number().optional(),
+      dedicated: z.object({ address: z.string() }).optional().describe("Where a Synapse of its own serves it."),
     }),
     status: z.object({
       phase: keysOf<TenantPhase>(TENANT_PHASES).describe(definitions(TENANT_PHASES)),
@@ -168,6 +170,7 @@ export const TenantSchema = z
       observedGeneration: z.number(),
       configHash: z.string().optional(),
       provisioned: z.boolean(),
+      fleetVersion: z.string().optional().describe("What the fleet's rollout has for it."),
       assignedAt: Time.optional(),
       move: MoveSchema.optional(),
       lastMove: MoveResultSchema.optional(),

@@ -88,7 +88,7 @@ export class StoreClusterService implements ClusterService {
       const facts = await this.#release(synapseVersion);
       const secrets = await store.readSecret(name);
       const stored = secrets && (await databases.describe(present, secrets));
-      if (stored && stored.schemaCompatVersion > facts.schemaVersion) {
+      if (facts && stored && stored.schemaCompatVersion > facts.schemaVersion) {
         throw new UserError(
           "SchemaTooNew",
           `${name} cannot go to Synapse ${synapseVersion}: that release knows database schemas up to ${facts.schemaVersion}, and this ` +
@@ -288,13 +288,16 @@ export class StoreClusterService implements ClusterService {
     return this.#settings.urlOf(tenant);
   }
 
-  /** Makes sure that there is such a release before anything is promised; may take a minute to install it. @throws UserError UnknownVersion */
-  async #release(version: string): Promise<ImageFacts> {
+  /**
+   * Makes sure that there is such a release before anything is promised; may take a minute to install it.
+   * @returns what it says of itself, where that can be known beforehand @throws UserError UnknownVersion
+   */
+  async #release(version: string): Promise<ImageFacts | undefined> {
     const { databases, launcher } = this.#context;
     const known = databases.facts(version);
     if (known) return known;
     const facts = await launcher.prepareImage(version, () => {});
-    databases.learn(facts);
+    if (facts) databases.learn(facts);
     return facts;
   }
 

@@ -66,7 +66,7 @@ export class Controller {
 
   #changed(change: Change): void {
     if (change.kind === "Shard") this.#shardQueue.add(change.resource.metadata.name);
-    else this.#tenantQueue.add(change.resource.metadata.name);
+    if (change.kind === "Tenant") this.#tenantQueue.add(change.resource.metadata.name);
     this.#planQueue.addAfter("plan", PLAN_DELAY_MS);
   }
 

@@ -92,7 +92,7 @@ export class ShardReconciler {
         shard.spec.synapseVersion,
         (step) => void this.#setPhase(name, "Pending", "InstallingImage", step),
       );
-      databases.learn(facts);
+      if (facts) databases.learn(facts);
       return true;
     } catch (error) {
       const reason = error instanceof UserError ? error.code : "ImageFailed";

@@ -12,9 +12,9 @@ export interface ImageFacts {
 export type ProcessState =
   /** There is no process. */
   | { state: "absent" }
-  /** There is a process, and it has not announced its address yet. */
-  | { state: "starting"; pid: number }
-  | { state: "running"; pid: number; instance: string; address: string };
+  /** There is a process, or soon will be, and it has no address yet; the message says what it waits for, if that is known. */
+  | { state: "starting"; message?: string }
+  | { state: "running"; address: string };
 
 /**
  * Runs shards. The contract, which every adapter passes (tests/launcher/contract.ts):
@@ -23,8 +23,12 @@ export type ProcessState =
  * - A process that ended is not started again by the launcher of its own accord unless the platform does so (Kubernetes).
  */
 export interface Launcher {
-  /** Makes a release ready to run; installs it if need be. Idempotent, may take a minute. @throws UserError UnknownVersion, Environment */
-  prepareImage(version: string, onProgress: (step: string) => void): Promise<ImageFacts>;
+  /**
+   * Makes a release ready to run; installs it if need be. Idempotent, may take a minute.
+   * @returns what the release says of itself; undefined where only a running shard can say it (`ShardState.facts`)
+   * @throws UserError UnknownVersion, Environment
+   */
+  prepareImage(version: string, onProgress: (step: string) => void): Promise<ImageFacts | undefined>;
   start(shard: string, version: string): Promise<void>;
   observe(shard: string): Promise<ProcessState>;
   /** Asks it to drain and stop its tenants and to end; kills it after `graceSeconds`. It forgets nothing. */

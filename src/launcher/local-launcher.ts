@@ -76,8 +76,8 @@ export class LocalLauncher implements Launcher {
     const pid = await this.#livePid(shard);
     if (pid === undefined) return { state: "absent" };
     const ready = ReadySchema.safeParse(await readJson(this.#path(shard, "ready.json")));
-    if (!ready.success || ready.data.pid !== pid) return { state: "starting", pid };
-    return { state: "running", ...ready.data };
+    if (!ready.success || ready.data.pid !== pid) return { state: "starting" };
+    return { state: "running", address: ready.data.address };
   }
 
   async stop(shard: string, graceSeconds: number): Promise<void> {

@@ -5,10 +5,10 @@
  */
 
 export interface Metadata {
-  /** Unique within the kind. A tenant's is a DNS label, a shard's is `<version>-<index>`. */
+  /** Unique within the kind. A tenant's is a DNS label, a shard's is `<version>-<index>`, the fleet's is `fleet`. */
   name: string;
-  /** Changes with every write; an update that names an older one is refused (optimistic concurrency). */
-  resourceVersion: number;
+  /** Opaque. Changes with every write; an update that names an older one is refused (optimistic concurrency). */
+  resourceVersion: string;
   /** Counts the changes of `spec`. */
   generation: number;
   creationTimestamp: string;
@@ -37,12 +37,16 @@ export type TenantPhase = keyof typeof TENANT_PHASES;
 export interface TenantSpec {
   /** The Matrix server name: what comes after the colon in its user ids. Never changes. */
   serverName: string;
-  /** The Synapse release that shall run it (the image tag). */
+  /** The Synapse release that shall run it (the image tag). Empty: the fleet's, see `wantedVersion`. */
   synapseVersion: string;
   /** The user's part of homeserver.yaml, as given: YAML text, checked when the tenant starts. Empty: none. */
   config: string;
   /** What deletion does with the database and media. */
   reclaimPolicy: "Retain" | "Delete";
+  /** Counts up with each change of where its owner wants it to run; orders claims of the fence (docs/kubernetes-design.md). Default 0. */
+  revision?: number;
+  /** Set where a Synapse of its own serves it, outside shards: gateways route to its `host:port`. */
+  dedicated?: { address: string };
 }
 
 /** The steps of a move, in order; each is written to the store before it is carried out. */
@@ -104,6 +108,8 @@ export interface TenantStatus {
   /** Hash of the user's configuration that runs. */
   configHash?: string;
   provisioned: boolean;
+  /** The release that the fleet's rollout has for it; counts where the spec names none. */
+  fleetVersion?: string;
   /** When it got its present shard. */
   assignedAt?: string;
   move?: Move;
@@ -119,6 +125,11 @@ export interface TenantStatus {
 }
 
 export type Tenant = Resource<"Tenant", TenantSpec, TenantStatus>;
+
+/** The release a tenant shall run: its own choice, else the fleet's; empty while the rollout has not come to it. */
+export function wantedVersion({ spec, status }: Pick<Tenant, "spec" | "status">): string {
+  return spec.synapseVersion === "" ? (status.fleetVersion ?? "") : spec.synapseVersion;
+}
 
 export const SHARD_PHASES = {
   Pending: "its Synapse release is being installed",
@@ -156,6 +167,76 @@ export interface ShardStatus {
 }
 
 export type Shard = Resource<"Shard", ShardSpec, ShardStatus>;
+
+/** A time in which moves of a rollout may begin. */
+export interface MaintenanceWindow {
+  /** When it opens: a cron expression of five fields. */
+  schedule: string;
+  durationMinutes: number;
+  /** IANA name such as `Europe/Berlin`. */
+  timezone: string;
+}
+
+/** How a new release is brought to the tenants that follow the fleet. */
+export interface RolloutPolicy {
+  /** The first wave: these tenants, and so many more. */
+  canaries: { count: number; names: string[] };
+  /** Tenants in each wave after the first. */
+  waveSize: number;
+  /** Moves of the rollout under way at once. */
+  maxConcurrentMoves: number;
+  /** A wave must have been well for so long before the next begins. */
+  soakSeconds: number;
+  /** None: at any time. */
+  windows: MaintenanceWindow[];
+  /** So many tenants of the rollout that failed, or were moved back, end it. */
+  maxFailures: number;
+  onFailure: "Halt" | "RollBack";
+  paused: boolean;
+}
+
+export interface FleetSpec {
+  /** The release of tenants that name none. */
+  synapseVersion: string;
+  rollout: RolloutPolicy;
+}
+
+export const FLEET_PHASES = {
+  Idle: "every tenant that follows the fleet has its release",
+  Canary: "the first wave is being moved, or watched",
+  Progressing: "a later wave is being moved, or watched",
+  WaitingForWindow: "the next maintenance window has not opened yet",
+  Paused: "paused by its owner",
+  Halted: "too many tenants failed; nothing more is moved until the spec changes",
+  RollingBack: "too many tenants failed; those that were moved go back",
+  RolledBack: "the tenants that were moved are back; nothing more is moved until the spec changes",
+} as const;
+export type FleetPhase = keyof typeof FLEET_PHASES;
+
+export interface FleetStatus {
+  phase: FleetPhase;
+  reason: string;
+  message: string;
+  observedGeneration: number;
+  /** The release that the rollout brings, and the one before. */
+  synapseVersion: string;
+  previousSynapseVersion?: string;
+  /** The wave under way, from 0 (canaries), of so many. */
+  wave: number;
+  waves: number;
+  /** When the last tenant of the wave had arrived. */
+  waveDoneAt?: string;
+  /** Tenants that have the release, of those that follow the fleet. */
+  updated: number;
+  total: number;
+  /** Tenants that failed under the new release, or could not be moved to it. */
+  failed: string[];
+  /** When the next window opens. */
+  nextWindow?: string;
+}
+
+/** How the tenants that name no release get one; there is at most one, named `fleet`. */
+export type Fleet = Resource<"Fleet", FleetSpec, FleetStatus>;
 
 /** What must not be seen: one per tenant, same name. Never logged, never in an event, never in an API answer. */
 export interface TenantSecretData {

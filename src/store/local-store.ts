@@ -63,7 +63,7 @@ export class LocalStore implements Store {
     spec: Kinds[K]["spec"],
     status: Kinds[K]["status"],
   ): Promise<Kinds[K]> {
-    const metadata = { name, resourceVersion: 1, generation: 1, creationTimestamp: this.#now().toISOString() };
+    const metadata = { name, resourceVersion: "1", generation: 1, creationTimestamp: this.#now().toISOString() };
     const resource = { kind, metadata, spec, status } as unknown as Kinds[K];
     const { changes } = this.#db
       .prepare("INSERT INTO resources (kind, name, version, body) VALUES (?, ?, 1, ?) ON CONFLICT DO NOTHING")
@@ -75,14 +75,14 @@ export class LocalStore implements Store {
   async update<K extends Kind>(resource: Kinds[K]): Promise<Kinds[K]> {
     const { kind, metadata } = resource;
     const row = this.#row(kind, metadata.name);
-    if (!row || row.version !== metadata.resourceVersion) throw new ConflictError(kind, metadata.name);
+    if (!row || String(row.version) !== metadata.resourceVersion) throw new ConflictError(kind, metadata.name);
     const old = JSON.parse(row.body) as Kinds[K];
     const specChanged = !isDeepStrictEqual(normal(old.spec), normal(resource.spec));
     const next = {
       ...resource,
       metadata: {
         ...metadata,
-        resourceVersion: row.version + 1,
+        resourceVersion: String(row.version + 1),
         generation: old.metadata.generation + (specChanged ? 1 : 0),
         creationTimestamp: old.metadata.creationTimestamp,
       },

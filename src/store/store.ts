@@ -1,15 +1,17 @@
-import type { ClusterEvent, Shard, Tenant, TenantSecretData } from "../model/resources.ts";
+import type { ClusterEvent, Fleet, Shard, Tenant, TenantSecretData } from "../model/resources.ts";
 
 export interface Kinds {
   Tenant: Tenant;
   Shard: Shard;
+  Fleet: Fleet;
 }
 export type Kind = keyof Kinds;
 export type AnyResource = Kinds[Kind];
 
 export type Change =
   | { type: "Added" | "Modified" | "Deleted"; kind: "Tenant"; resource: Tenant }
-  | { type: "Added" | "Modified" | "Deleted"; kind: "Shard"; resource: Shard };
+  | { type: "Added" | "Modified" | "Deleted"; kind: "Shard"; resource: Shard }
+  | { type: "Added" | "Modified" | "Deleted"; kind: "Fleet"; resource: Fleet };
 
 /** The object changed since it was read. Not an error of anybody's: read again and decide again. */
 export class ConflictError extends Error {

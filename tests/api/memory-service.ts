@@ -36,7 +36,7 @@ export class MemoryService implements ClusterService {
   addShard(name: string, status: Partial<Shard["status"]> = {}): Shard {
     const shard: Shard = {
       kind: "Shard",
-      metadata: { name, resourceVersion: 1, generation: 1, creationTimestamp: CREATED },
+      metadata: { name, resourceVersion: "1", generation: 1, creationTimestamp: CREATED },
       spec: { synapseVersion: name.split("-", 1)[0] ?? "" },
       status: {
         phase: "Ready",
@@ -55,7 +55,7 @@ export class MemoryService implements ClusterService {
   addTenant(name: string, status: Partial<TenantStatus> = {}, config = ""): Tenant {
     const tenant: Tenant = {
       kind: "Tenant",
-      metadata: { name, resourceVersion: 1, generation: 1, creationTimestamp: CREATED },
+      metadata: { name, resourceVersion: "1", generation: 1, creationTimestamp: CREATED },
       spec: { serverName: `${name}.localhost`, synapseVersion: "1.163.2", config, reclaimPolicy: "Retain" },
       status: {
         phase: "Pending",

@@ -137,9 +137,7 @@ function fakeLauncher(world: FakeWorld, guard: (client: ShardControl) => ShardCo
     },
     observe: async (name): Promise<ProcessState> => {
       const shard = world.shards.get(name);
-      return shard?.alive
-        ? { state: "running", pid: 1, instance: name, address: `http://${name}` }
-        : { state: "absent" };
+      return shard?.alive ? { state: "running", address: `http://${name}` } : { state: "absent" };
     },
     stop: async (name) => void world.shards.delete(name),
     kill: async (name) => void world.shards.delete(name),
