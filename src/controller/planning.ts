@@ -1,11 +1,14 @@
 import { randomUUID } from "node:crypto";
 import { messageOf, UserError } from "../model/errors.ts";
 import type { Shard, Tenant } from "../model/resources.ts";
-import type { Action } from "../planner/actions.ts";
+import type { Action, NoPlaceReason } from "../planner/actions.ts";
 import { plan } from "../planner/plan.ts";
 import type { ShardView, Snapshot, TenantView } from "../planner/snapshot.ts";
 import { ConflictError, modify, type Store } from "../store/store.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
+
+/** Reasons that only the planner gives, and takes back: `NoPlaceReason`. */
+const NO_PLACE: ReadonlySet<string> = new Set<NoPlaceReason>(["MaxShardsReached", "ShardFailed"]);
 
 /** What the planner needs of the store. */
 export async function snapshotOf(store: Store): Promise<Snapshot> {
@@ -140,7 +143,7 @@ export class Planning {
     await modify(this.#context.store, "Tenant", name, ({ status }) => {
       const known = status.reason === reason && status.message === message && (!pending || status.phase === "Pending");
       // A failure of its own says more than that it also waits for a place.
-      done = !known && (pending || status.reason === "" || status.reason === reason);
+      done = !known && (pending || status.reason === "" || NO_PLACE.has(status.reason));
       if (!done) return false;
       if (pending) status.phase = "Pending";
       status.reason = reason;
@@ -158,9 +161,9 @@ export class Planning {
       actions.flatMap((a) => (a.type === "SetPending" || a.type === "MarkWaiting" ? [a.tenant] : [])),
     );
     for (const tenant of await store.list("Tenant")) {
-      if (tenant.status.reason !== "MaxShardsReached" || waiting.has(tenant.metadata.name)) continue;
+      if (!NO_PLACE.has(tenant.status.reason) || waiting.has(tenant.metadata.name)) continue;
       await modify(store, "Tenant", tenant.metadata.name, ({ status }) => {
-        if (status.reason !== "MaxShardsReached") return false;
+        if (!NO_PLACE.has(status.reason)) return false;
         status.reason = "";
         status.message = "";
         return true;

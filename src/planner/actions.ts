@@ -17,11 +17,17 @@ export type Action =
   | SetPending
   | MarkWaiting;
 
+/**
+ * Why there is no place: as many shards as allowed exist and are full, or the release's shards do not come up, and another
+ * one would fare no better.
+ */
+export type NoPlaceReason = "MaxShardsReached" | "ShardFailed";
+
 /** No shard has a place for a tenant that has none yet. */
 export interface SetPending {
   type: "SetPending";
   tenant: string;
-  reason: "MaxShardsReached";
+  reason: NoPlaceReason;
   message: string;
 }
 
@@ -30,7 +36,7 @@ export interface MarkWaiting {
   type: "MarkWaiting";
   tenant: string;
   wants: PlannedMoveReason;
-  reason: "MaxShardsReached";
+  reason: NoPlaceReason;
   message: string;
 }
 

@@ -1,4 +1,4 @@
-import { noPlaceMessage, takePlace, type Ledger } from "./place.ts";
+import { noPlace, takePlace, type Ledger } from "./place.ts";
 import { wantedVersion } from "./world.ts";
 
 /** Gives a shard to each tenant that has none, or whose shard is gone; says so where there is no place. */
@@ -11,8 +11,7 @@ export function assignTenants(ledger: Ledger): void {
     const version = wantedVersion(world, tenant);
     const place = takePlace(ledger, version, { preferReady: false, mayGrow: true });
     if (!place) {
-      const message = noPlaceMessage(ledger, version);
-      actions.push({ type: "SetPending", tenant: tenant.name, reason: "MaxShardsReached", message });
+      actions.push({ type: "SetPending", tenant: tenant.name, ...noPlace(ledger, version) });
       continue;
     }
     actions.push({

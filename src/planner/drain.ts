@@ -1,5 +1,5 @@
 import { beginMove, isMovable } from "./move.ts";
-import { cancelDrain, freePlaces, noPlaceMessage, takePlace, type Ledger, type Place } from "./place.ts";
+import { cancelDrain, freePlaces, noPlace, takePlace, type Ledger, type Place } from "./place.ts";
 import type { ShardView, TenantView } from "./snapshot.ts";
 import { isAlive, presentVersion, wantedVersion, type World } from "./world.ts";
 
@@ -26,12 +26,13 @@ export function evacuate(ledger: Ledger, shards: ShardView[], reason: "ShardLost
         beginMove(ledger, tenant, place, reason, `its shard ${shard.name} ${why}`);
         continue;
       }
-      const message = `its shard ${shard.name} ${why}, but ${noPlaceMessage(ledger, wantedVersion(ledger.world, tenant))}`;
+      const no = noPlace(ledger, wantedVersion(ledger.world, tenant));
+      const message = `its shard ${shard.name} ${why}, but ${no.message}`;
       ledger.actions.push({
         type: "MarkWaiting",
         tenant: tenant.name,
         wants: reason,
-        reason: "MaxShardsReached",
+        reason: no.reason,
         message,
       });
     }

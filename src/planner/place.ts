@@ -1,4 +1,4 @@
-import type { Action } from "./actions.ts";
+import type { Action, NoPlaceReason } from "./actions.ts";
 import type { ShardView } from "./snapshot.ts";
 import { isAlive, isUsable, shardIndex, type World } from "./world.ts";
 
@@ -32,6 +32,8 @@ export interface VersionPlaces {
   drained: Queue;
   /** Shards that exist, in any phase, and those made by this plan. */
   shards: number;
+  /** Shards that cannot be started, where none has shown that the release runs at all: no more are made then. */
+  failed: string[];
   usedIndexes: Set<number>;
   nextIndex: number;
 }
@@ -99,18 +101,24 @@ export function freePlaces(ledger: Ledger, version: string): number {
 export function growthPlaces(ledger: Ledger, version: string): number {
   const { maxShardsPerSynapseImageTag, maxTenantsPerShard } = ledger.world.policy;
   const places = placesOf(ledger, version);
-  const more = Math.max(0, maxShardsPerSynapseImageTag - places.shards) * maxTenantsPerShard;
-  return roomIn(ledger, places.drained) + more;
+  const more = places.failed.length > 0 ? 0 : Math.max(0, maxShardsPerSynapseImageTag - places.shards);
+  return roomIn(ledger, places.drained) + more * maxTenantsPerShard;
 }
 
-/** Why there is no place, in words. */
-export function noPlaceMessage(ledger: Ledger, version: string): string {
+/** Why there is no place. */
+export function noPlace(ledger: Ledger, version: string): { reason: NoPlaceReason; message: string } {
   const { maxShardsPerSynapseImageTag, maxTenantsPerShard } = ledger.world.policy;
-  const exist = placesOf(ledger, version).shards;
-  return (
+  const { shards, failed } = placesOf(ledger, version);
+  if (failed.length > 0 && shards < maxShardsPerSynapseImageTag) {
+    const message =
+      `shard ${failed.join(" and ")} of Synapse ${version} cannot be started (its status says why), and no other shard ` +
+      `of this release is made before one of them is Ready`;
+    return { reason: "ShardFailed", message };
+  }
+  const message =
     `no shard of Synapse ${version} has a free place (at most ${maxTenantsPerShard} tenants each), and ` +
-    `${exist} of at most ${maxShardsPerSynapseImageTag} shards exist`
-  );
+    `${shards} of at most ${maxShardsPerSynapseImageTag} shards exist`;
+  return { reason: "MaxShardsReached", message };
 }
 
 export function placesOf(ledger: Ledger, version: string): VersionPlaces {
@@ -124,6 +132,7 @@ export function placesOf(ledger: Ledger, version: string): VersionPlaces {
 
 function readPlaces(world: World, version: string): VersionPlaces {
   const shards = world.shardsOfVersion.get(version) ?? [];
+  const proven = shards.some((shard) => shard.phase === "Ready" || shard.phase === "Draining");
   const queueOf = (wanted: (shard: ShardView) => boolean): Queue => ({
     items: shards
       .filter(wanted)
@@ -139,6 +148,7 @@ function readPlaces(world: World, version: string): VersionPlaces {
     coming: queueOf((shard) => isUsable(shard) && shard.phase !== "Ready"),
     drained: queueOf((shard) => shard.drain === "Consolidation" && isAlive(shard)),
     shards: shards.length,
+    failed: proven ? [] : shards.filter((shard) => shard.phase === "Failed").map((shard) => shard.name),
     usedIndexes: new Set(shards.map((shard) => shardIndex(shard.name))),
     nextIndex: 0,
   };
@@ -208,9 +218,12 @@ function createShard(ledger: Ledger, places: VersionPlaces): boolean {
   return true;
 }
 
-/** The name with the lowest index that no shard bears, in whichever phase, and no tenant remembers; undefined at the maximum. */
+/**
+ * The name with the lowest index that no shard bears, in whichever phase, and no tenant remembers; undefined where no shard
+ * may be made: at the maximum, and while the release's shards only fail.
+ */
 export function nextShardName(ledger: Ledger, places: VersionPlaces): string | undefined {
-  if (places.shards >= ledger.world.policy.maxShardsPerSynapseImageTag) return undefined;
+  if (places.failed.length > 0 || places.shards >= ledger.world.policy.maxShardsPerSynapseImageTag) return undefined;
   const nameOf = (index: number) => `${places.version}-${index}`;
   const { goneShards } = ledger.world;
   while (places.usedIndexes.has(places.nextIndex) || goneShards.has(nameOf(places.nextIndex))) places.nextIndex++;

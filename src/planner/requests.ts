@@ -1,8 +1,9 @@
 import type { Policy } from "../model/policy.ts";
+import type { NoPlaceReason } from "./actions.ts";
 import { assignTenants } from "./assign.ts";
 import { readWorld } from "./cluster-index.ts";
 import { evacuate, lostShards, shardsToEmpty, takePlaceAway } from "./drain.ts";
-import { freePlaces, growthPlaces, nextShardName, noPlaceMessage, openLedger, placesOf } from "./place.ts";
+import { freePlaces, growthPlaces, nextShardName, noPlace, openLedger, placesOf } from "./place.ts";
 import type { ShardView, Snapshot, TenantView } from "./snapshot.ts";
 import { isUsable, presentVersion, wantedVersion, type World } from "./world.ts";
 
@@ -12,8 +13,8 @@ export interface DrainAdmission {
   needed: number;
   /** Places elsewhere for them, those of shards that could still be made included. */
   free: number;
-  /** `""` when it fits, else `NotFound`, `Stopping` or `MaxShardsReached`. */
-  reason: "" | "NotFound" | "Stopping" | "MaxShardsReached";
+  /** `""` when it fits. */
+  reason: "" | "NotFound" | "Stopping" | NoPlaceReason;
   message: string;
 }
 
@@ -48,9 +49,9 @@ export function canDrain(snapshot: Snapshot, policy: Policy, name: string): Drai
   const stuck = leaving.find((tenant) => !takePlaceAway(ledger, tenant));
   const needed = leaving.length;
   if (!stuck) return { fits: true, needed, free, reason: "", message: "" };
-  const why = noPlaceMessage(ledger, wantedVersion(world, stuck));
-  const message = `the ${needed} tenants of shard ${name} do not fit elsewhere: ${why}`;
-  return { fits: false, needed, free, reason: "MaxShardsReached", message };
+  const why = noPlace(ledger, wantedVersion(world, stuck));
+  const message = `the ${needed} tenants of shard ${name} do not fit elsewhere: ${why.message}`;
+  return { fits: false, needed, free, reason: why.reason, message };
 }
 
 /** Those on the shard, or on their way to it, that are not leaving it anyway. */
@@ -71,7 +72,7 @@ export type RefusalReason =
   | "Draining"
   | "NotReady"
   | "ShardFull"
-  | "MaxShardsReached";
+  | NoPlaceReason;
 
 export type Target = { shard: string } | { create: string } | { refused: RefusalReason; message: string };
 
@@ -114,8 +115,11 @@ function chooseBest(world: World, tenant: TenantView): Target {
     .toSorted((a, b) => Number(b.phase === "Ready") - Number(a.phase === "Ready") || load(b) - load(a));
   if (best) return { shard: best.name };
   const ledger = openLedger(world);
-  const create = nextShardName(ledger, placesOf(ledger, version));
+  const places = placesOf(ledger, version);
+  const create = nextShardName(ledger, places);
   if (create !== undefined) return { create };
+  const no = noPlace(ledger, version);
+  if (no.reason === "ShardFailed") return refused(no.reason, no.message);
   const other = presentVersion(world, tenant) === version ? "other " : "";
   const { maxShardsPerSynapseImageTag } = world.policy;
   return refused(

@@ -1,5 +1,5 @@
 import { beginMove, isMovable } from "./move.ts";
-import { noPlaceMessage, takePlace, type Ledger } from "./place.ts";
+import { noPlace, takePlace, type Ledger } from "./place.ts";
 import { presentVersion, wantedVersion } from "./world.ts";
 
 /** Moves tenants whose shard runs another release than they want; those without a place stay and are marked. */
@@ -18,7 +18,8 @@ export function upgradeTenants(ledger: Ledger): void {
       beginMove(ledger, tenant, place, "Upgrade", `it runs Synapse ${present} and wants ${wanted}`);
       continue;
     }
-    const message = `it stays on Synapse ${present}: ${noPlaceMessage(ledger, wanted)}`;
-    actions.push({ type: "MarkWaiting", tenant: tenant.name, wants: "Upgrade", reason: "MaxShardsReached", message });
+    const no = noPlace(ledger, wanted);
+    const message = `it stays on Synapse ${present}: ${no.message}`;
+    actions.push({ type: "MarkWaiting", tenant: tenant.name, wants: "Upgrade", reason: no.reason, message });
   }
 }

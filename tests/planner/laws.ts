@@ -15,6 +15,7 @@ export function expectLawful(before: Snapshot, policy: Policy, actions: Action[]
   expectTargetsFit(view, actions);
   expectEveryTenantAccountedFor(view, actions);
   expectShardsOnlyWhenFull(view, policy, actions);
+  expectNoShardsAfterFailed(view, actions);
   expectWholeDrains(view, policy, actions);
   expectEmptyStops(view, actions);
 }
@@ -148,6 +149,24 @@ function expectShardsOnlyWhenFull(view: View, policy: Policy, actions: Action[])
     const cancelled = new Set(ofType(actions, "CancelDrain").map((action) => action.shard));
     for (const shard of recoverable)
       if (room(shard) > 0) expect(cancelled.has(shard.name), `${shard.name} is kept`).toBe(true);
+  }
+}
+
+/** A release whose shards cannot be started gets no more of them until one has come up; whoever waits is told which one fails. */
+function expectNoShardsAfterFailed(view: View, actions: Action[]): void {
+  const failing = (version: string) => {
+    const shards = [...view.shards.values()].filter((shard) => shard.version === version);
+    const proven = shards.some((shard) => shard.phase === "Ready" || shard.phase === "Draining");
+    return proven ? [] : shards.filter((shard) => shard.phase === "Failed");
+  };
+  for (const { name, version } of ofType(actions, "CreateShard"))
+    expect(failing(version), `failed shards beside the new ${name}`).toEqual([]);
+  for (const action of [...ofType(actions, "SetPending"), ...ofType(actions, "MarkWaiting")]) {
+    if (action.reason !== "ShardFailed") continue;
+    const tenant = view.tenants.get(action.tenant);
+    const failed = failing(tenant ? view.wanted(tenant) : "").map((shard) => shard.name);
+    expect(failed).not.toEqual([]);
+    for (const name of failed) expect(action.message).toContain(name);
   }
 }
 

@@ -33,15 +33,30 @@ describe("placing", () => {
     expect(planned(given)).toEqual([`assign x ${A}`]);
   });
 
-  test.each(["Failed", "Lost", "Stopping"] as const)(
-    "prevents placing on a shard that is %s, and taking its name",
-    (phase) => {
-      expect(planned(snapshot([shard(A, { phase, ...justNow })], tenant("x")))).toEqual([
-        `create ${B}`,
-        `assign x ${B}`,
-      ]);
-    },
-  );
+  test.each(["Lost", "Stopping"] as const)("prevents placing on a shard that is %s, and taking its name", (phase) => {
+    expect(planned(snapshot([shard(A, { phase, ...justNow })], tenant("x")))).toEqual([`create ${B}`, `assign x ${B}`]);
+  });
+
+  test("prevents that a release that cannot run (a wrong tag, say) is given one shard after another", () => {
+    const failed = snapshot([shard(A, { phase: "Failed" })], tenantsOn(A, 1), tenant("x"));
+    expect(planned(failed)).toEqual(["pending x ShardFailed"]);
+    expect(plan(failed, SMALL)[0]?.message).toContain(`shard ${A} of Synapse ${V2} cannot be started`);
+    const shards = [shard(A, { phase: "Failed", ...justNow }), shard(B, { phase: "Starting" })];
+    const beside = snapshot(shards, tenantsOn(B, 3), tenant("x"));
+    expect(planned(beside), "one that comes up and is full proves nothing yet").toEqual(["pending x ShardFailed"]);
+  });
+
+  test("prevents that one failed shard holds up a release of which others run", () => {
+    const given = snapshot([shard(A, { phase: "Failed", ...justNow }), shard(B)], tenantsOn(B, 3), tenant("x"));
+    expect(planned(given)).toEqual([`create ${C}`, `assign x ${C}`]);
+  });
+
+  test("prevents a second failing shard for an upgrade or an evacuation", () => {
+    const upgrade = snapshot([shard(OLD), shard(A, { phase: "Failed" })], tenantsOn(OLD, 1, { version: V2 }));
+    expect(planned(upgrade)).toEqual([`waiting ${OLD}-t0 Upgrade ShardFailed`]);
+    const lost = snapshot([shard(A, { phase: "Failed" }), shard(B, { phase: "Lost" })], tenantsOn(B, 1));
+    expect(planned(lost)).toEqual([`waiting ${B}-t0 ShardLost ShardFailed`]);
+  });
 
   test("prevents that a free index is left for ever", () => {
     const given = snapshot([shard(A), shard(C)], tenantsOn(A, 3), tenantsOn(C, 3), tenant("x"));

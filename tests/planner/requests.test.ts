@@ -76,6 +76,17 @@ describe("chooseTarget", () => {
     });
   });
 
+  test("prevents a further shard of a release that does not come up", () => {
+    const given = snapshot([shard(OLD), shard(A, { phase: "Failed" })], tenant("x", { shard: OLD }));
+    expect(chooseTarget(given, SMALL, "x")).toMatchObject({
+      refused: "ShardFailed",
+      message: expect.stringContaining(A),
+    });
+    expect(canDrain(given, SMALL, OLD), "nor for a drain, which finds places on the release it has").toMatchObject({
+      fits: true,
+    });
+  });
+
   test.each([
     ["ShardNotFound", `${V2}-9`, []],
     ["SameShard", A, []],
