@@ -63,6 +63,9 @@ def _run(settings: Settings, token: str) -> int:
     except StateInUse as error:
         print(f"multi_synapse: {error}", file=sys.stderr)
         return 2
+    if settings.assignments_dir is not None:
+        for name in state.seed(settings.assignments_dir):
+            logger.info("tenant %s is taken over from this shard's former state directory", name)
     waiting.install()
     patches.apply_all()
     warmup.warm_up(settings.state_dir)

@@ -146,7 +146,7 @@ class Shard:
                 self._cancel_retry(former)
             tenant = self._tenants[name] = Tenant(name, assignment)
             try:
-                await self._start(tenant)
+                await self._start(tenant, assignment.port)
             except errors.TenantError:
                 del self._tenants[name]
                 await self._in_thread(lambda: self._state.forget(name))

@@ -24,6 +24,8 @@ class Settings:
     advertise_host: str = "127.0.0.1"
     #: Address the tenants listen on.
     listen_host: str = "127.0.0.1"
+    #: What a former state directory of this shard held, kept elsewhere; for a state directory that is new.
+    assignments_dir: Path | None = None
     ready_file: Path | None = None
     log_file: Path | None = None
     log_level: str = "INFO"
@@ -67,6 +69,7 @@ def parse_settings(raw: Any, where: str) -> Settings:
         token_file=Path(reader.take("tokenFile", str)).absolute(),
         advertise_host=advertise_host,
         listen_host=reader.take("listenHost", str, _default_listen_host(advertise_host)),
+        assignments_dir=reader.path("assignmentsDir"),
         ready_file=reader.path("readyFile"),
         log_file=reader.path("logFile"),
         log_level=level,

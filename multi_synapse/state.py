@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _LARGEST_OVERRIDES = 256 * 1024
 _LOCK_POLL_SECONDS = 0.05
+_COPY_SUFFIX = ".json.gz"
 
 
 def is_tenant_name(name: str) -> bool:
@@ -38,6 +40,8 @@ class Assignment:
     base: dict[str, Any]
     overrides: str
     signing_key: str
+    #: To listen on if it is free; 0: any.
+    port: int = 0
 
     @staticmethod
     def parse(raw: Any) -> Assignment:
@@ -48,7 +52,7 @@ class Assignment:
 
         if not isinstance(raw, dict):
             raise wrong("it is not an object")
-        unknown = set(raw) - {"serverName", "epoch", "base", "overrides", "signingKey"}
+        unknown = set(raw) - {"serverName", "epoch", "base", "overrides", "signingKey", "port"}
         if unknown:
             raise wrong(f"unknown key {sorted(unknown)[0]!r}")
         for key, kind in (("serverName", str), ("base", dict), ("overrides", str), ("signingKey", str)):
@@ -61,7 +65,10 @@ class Assignment:
             raise wrong("serverName is empty or longer than 255 characters")
         if len(raw["overrides"]) > _LARGEST_OVERRIDES:
             raise wrong(f"overrides are longer than {_LARGEST_OVERRIDES} characters")
-        return Assignment(raw["serverName"], epoch, raw["base"], raw["overrides"], raw["signingKey"])
+        port = raw.get("port", 0)
+        if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
+            raise wrong("port is not a number from 0 to 65535")
+        return Assignment(raw["serverName"], epoch, raw["base"], raw["overrides"], raw["signingKey"], port)
 
 
 class StateInUse(Exception):
@@ -93,6 +100,33 @@ class StateDirectory:
                 if time.monotonic() > end:
                     raise StateInUse(f"{self.path} is used by another process; end that one first") from None
             time.sleep(_LOCK_POLL_SECONDS)
+
+    def seed(self, source: Path) -> list[str]:
+        """Takes over the assignments in `source` (NAME.json.gz), if this directory has never been used. Returns the names.
+
+        Once used, it knows better: what it holds is what ran here, while the copy may be a minute old (Kubernetes is slow to
+        bring mounted Secrets up to date), and would bring back what was stopped and lose what was started since. In a new
+        one the copy is all there is; whatever in it is out of date is refused by the fence.
+        """
+        marker = self.path / "seeded"
+        if marker.exists():
+            return []
+        taken = []
+        for file in sorted(source.glob(f"*{_COPY_SUFFIX}")):
+            name = file.name.removesuffix(_COPY_SUFFIX)
+            try:
+                if not is_tenant_name(name):
+                    raise ValueError("not the name of a tenant")
+                assignment = Assignment.parse(json.loads(gzip.decompress(file.read_bytes())))
+            except (OSError, EOFError, ValueError, TenantError) as error:
+                logger.error("the assignment in %s cannot be read, and is left out: %s", file, type(error).__name__)
+                continue
+            self.write_tenant_files(name, assignment.base, assignment.overrides, assignment.signing_key)
+            self.assign(name, assignment, assignment.port)
+            taken.append(name)
+        # Last: a seeding that was interrupted is done again.
+        write_atomically(marker, "")
+        return taken
 
     def tenant_directory(self, name: str) -> Path:
         assert is_tenant_name(name)

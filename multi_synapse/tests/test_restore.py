@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from .postgres import Postgres
@@ -135,3 +138,47 @@ def test_one_process_per_state_directory(new_shard: NewShard, assign: Assign) ->
     assert process.returncode == 2
     assert "used by another process" in process.stderr
     assert shard.tenants()["a"]["phase"] == "running"
+
+
+def keep_copy(directory: Path, name: str, assignment: dict[str, Any], port: int = 0) -> None:
+    """What the launcher keeps in the shard's Secret on Kubernetes."""
+    directory.mkdir(exist_ok=True)
+    (directory / f"{name}.json.gz").write_bytes(gzip.compress(json.dumps({**assignment, "port": port}).encode()))
+
+
+def test_a_new_state_directory_is_seeded_once(new_shard: NewShard, assign: Assign, folder: Path) -> None:
+    # Prevents: a pod made anew starts nothing, or elsewhere than gateways look; and a container that merely restarts brings back
+    # what was stopped, from a copy that is a minute old.
+    copies = folder / "copies"
+    first = new_shard("same", folder_name="first-pod")
+    asked = assign("a")
+    state = first.expect_started("a", {**asked, "port": 21007})
+    assert state["address"] == "127.0.0.1:21007"
+    client = Client(state["address"]).register()
+    client.create_room()
+    event = client.send("kept")
+    first.kill()
+    keep_copy(copies, "a", asked, 21007)
+    keep_copy(copies, "b", assign("b"), 21008)
+    (copies / "broken.json.gz").write_bytes(b"not gzip")
+    second = new_shard("same", folder_name="second-pod", assignmentsDir=str(copies))
+    assert second.expect_phase("a", "running")["address"] == "127.0.0.1:21007"
+    assert client.ok("GET", f"/_matrix/client/v3/rooms/{client.room}/event/{event}")["content"]["body"] == "kept"
+    assert second.expect_phase("b", "running")["address"] == "127.0.0.1:21008"
+    second.delete("b")
+    second.expect_started("c", assign("c"))
+    second.kill()
+    second.start()
+    second.expect_phase("a", "running")
+    second.expect_phase("c", "running")
+    assert set(second.tenants()) == {"a", "c"}
+
+
+def test_an_old_copy_is_refused_by_the_fence(new_shard: NewShard, assign: Assign, folder: Path) -> None:
+    # Prevents: a pod made anew takes a tenant back that was moved away after its copy was written.
+    assignment = assign("moved")
+    keep_copy(folder / "copies", "moved", assignment)
+    address = new_shard("new").expect_started("moved", {**assignment, "epoch": 2})["address"]
+    old = new_shard("old", assignmentsDir=str(folder / "copies"))
+    assert old.expect_phase("moved", "fenced")["error"]["code"] == "Fenced"
+    Client(address).register().work()
