@@ -9,11 +9,21 @@ export interface ImageFacts {
   schemaCompatVersion: number;
 }
 
+/** What keeps a process from coming up, in one sentence. */
+export interface StartProblem {
+  /** `Crashed`: the process itself ends; the others are about getting it to run at all. */
+  reason: "Crashed" | "ImageUnavailable" | "Unschedulable" | "ContainerFailed" | "PodRefused";
+  message: string;
+}
+
 export type ProcessState =
   /** There is no process. */
   | { state: "absent" }
-  /** There is a process, or soon will be, and it has no address yet; the message says what it waits for, if that is known. */
-  | { state: "starting"; message?: string }
+  /**
+   * There is a process, or soon will be, and it has no address yet; the message says what it waits for, if that is known.
+   * With a `problem`, waiting alone will not help, though the platform goes on trying.
+   */
+  | { state: "starting"; message?: string; problem?: StartProblem }
   | { state: "running"; address: string };
 
 /**
@@ -33,7 +43,7 @@ export interface Launcher {
   observe(shard: string): Promise<ProcessState>;
   /** Asks it to drain and stop its tenants and to end; kills it after `graceSeconds`. It forgets nothing. */
   stop(shard: string, graceSeconds: number): Promise<void>;
-  /** Ends it now. */
+  /** Ends it now. Where the platform starts processes again (Kubernetes), another one follows; one that is not there yet is left alone. */
   kill(shard: string): Promise<void>;
   /** Removes everything of a stopped shard. */
   remove(shard: string): Promise<void>;

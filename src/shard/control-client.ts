@@ -16,6 +16,8 @@ const ShardStateSchema = z.object({
   name: z.string(),
   synapseVersion: z.string(),
   instance: z.string(),
+  schemaVersion: z.number(),
+  schemaCompatVersion: z.number(),
   tenants: z.array(TenantStateSchema),
 });
 export type ShardState = z.infer<typeof ShardStateSchema>;
@@ -36,6 +38,26 @@ export interface Assignment {
   /** The user's part, as YAML text. */
   overrides: string;
   signingKey: string;
+  /** To listen on if it is free. */
+  port?: number;
+}
+
+const PreparerStateSchema = z.object({
+  state: z.enum(["starting", "ready", "working", "ended"]),
+  /** What it said last, as it would on its output: docs/control-api.md, *The preparer*. */
+  event: z.record(z.string(), z.unknown()).nullable(),
+});
+export type PreparerState = z.infer<typeof PreparerStateSchema>;
+
+/** Preparers inside a shard's machine or pod. One that nobody asks about for half a minute is ended. */
+export interface PreparerCalls {
+  /** @throws ShardRefusal TooManyPreparers, ShardUnreachable */
+  create(): Promise<string>;
+  /** How it is; waits so long for another state than `not`. @throws ShardRefusal NotFound, ShardUnreachable */
+  state(id: string, not: PreparerState["state"], waitSeconds: number): Promise<PreparerState>;
+  /** Gives a ready one its command. @throws ShardRefusal NotFound, NotReady, ShardUnreachable */
+  command(id: string, command: object): Promise<void>;
+  end(id: string): Promise<void>;
 }
 
 /** The shard answered, and it was a no. `code` is one of docs/control-api.md. */
@@ -68,6 +90,7 @@ export interface ShardControl {
   /** Drains and stops a tenant; fine if it is not there. @throws ShardRefusal, ShardUnreachable */
   stopTenant(name: string, drainSeconds: number): Promise<{ absent: boolean }>;
   load(): Promise<ShardLoad>;
+  readonly preparers: PreparerCalls;
   close(): Promise<void>;
 }
 
@@ -108,6 +131,16 @@ export class ControlClient implements ShardControl {
   async load(timeoutMs = 3_000): Promise<ShardLoad> {
     return LoadSchema.parse(await this.#call("GET", "/v1/load", undefined, timeoutMs));
   }
+
+  readonly preparers: PreparerCalls = {
+    create: async () => z.object({ id: z.string() }).parse(await this.#call("POST", "/v1/preparers", {}, 10_000)).id,
+    state: async (id, not, waitSeconds) => {
+      const path = `/v1/preparers/${id}?not=${not}&waitSeconds=${waitSeconds}`;
+      return PreparerStateSchema.parse(await this.#call("GET", path, undefined, (waitSeconds + 10) * 1000));
+    },
+    command: async (id, command) => void (await this.#call("POST", `/v1/preparers/${id}`, command, 10_000)),
+    end: async (id) => void (await this.#call("DELETE", `/v1/preparers/${id}`, undefined, 10_000)),
+  };
 
   async close(): Promise<void> {
     await this.#pool.destroy();

@@ -159,6 +159,8 @@ function fakeClient(world: FakeWorld, name: string): ShardControl {
       name,
       synapseVersion: shard().version,
       instance: name,
+      schemaVersion: 94,
+      schemaCompatVersion: 84,
       tenants: [...shard().tenants.values()],
     }),
     startTenant: async (tenant, assignment: Assignment) => {
@@ -193,6 +195,9 @@ function fakeClient(world: FakeWorld, name: string): ShardControl {
       return { absent };
     },
     load: async () => ({ tenants: {}, process: { cpuSeconds: 0, uptimeSeconds: 1 } }),
+    get preparers(): never {
+      throw new Error("preparers are behind the databases, which are fakes here");
+    },
     close: async () => {},
   };
 }

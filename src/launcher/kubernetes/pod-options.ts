@@ -1,0 +1,43 @@
+import { z } from "zod";
+
+const texts = z.record(z.string(), z.string());
+/** Parts of a pod that are Kubernetes' own, and are checked by the API server. */
+const kubernetesObject = z.record(z.string(), z.unknown());
+
+/** What an administrator may say about the shards' pods; the chart's `shard` values. Every key is optional. */
+export const ShardPodOptionsSchema = z.strictObject({
+  image: z
+    .strictObject({
+      /** Empty: the container runtime's default. */
+      registry: z.string().default(""),
+      /** The tag is the tenants' choice. */
+      repository: z.string().min(1).default("synapse-shards/shard"),
+      pullPolicy: z.enum(["Always", "IfNotPresent", "Never"]).default("IfNotPresent"),
+      pullSecrets: z.array(z.strictObject({ name: z.string() })).default([]),
+    })
+    .prefault({}),
+  resources: kubernetesObject.default({}),
+  nodeSelector: texts.default({}),
+  tolerations: z.array(kubernetesObject).default([]),
+  affinity: kubernetesObject.default({}),
+  /** One without a labelSelector is about the shards of this cluster. */
+  topologySpreadConstraints: z.array(kubernetesObject).default([]),
+  extraEnv: z.array(kubernetesObject).default([]),
+  annotations: texts.default({}),
+  labels: texts.default({}),
+  /** Of the namespace's; its token is never mounted. */
+  serviceAccountName: z.string().default("default"),
+  priorityClassName: z.string().default(""),
+  /** Added to ours, and stronger, for platforms that choose users themselves. */
+  podSecurityContext: kubernetesObject.default({}),
+  containersSecurityContext: kubernetesObject.default({}),
+  clusterDomain: z
+    .string()
+    .regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, "a domain name such as cluster.local")
+    .default("cluster.local"),
+  /** Address that control API and tenants listen on; `::` where pods have IPv6 addresses only. */
+  listenHost: z.string().default("0.0.0.0"),
+  logLevel: z.enum(["DEBUG", "INFO", "WARNING", "ERROR"]).default("INFO"),
+});
+
+export type ShardPodOptions = z.infer<typeof ShardPodOptionsSchema>;
