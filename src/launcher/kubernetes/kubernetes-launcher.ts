@@ -13,7 +13,7 @@ import {
 import { UserError } from "../../model/errors.ts";
 import { ControlClient, ShardRefusal, type ShardControl } from "../../shard/control-client.ts";
 import type { Launcher, ProcessState } from "../launcher.ts";
-import { apiFailure, attempt, attemptIfThere, isStatus, wordsOf } from "./api-error.ts";
+import { apiFailure, attempt, attemptIfThere, isStatus, wordsOf } from "../../kubernetes/api-error.ts";
 import { CopyingControl, type AssignmentCopies } from "./assignment-secret.ts";
 import {
   selectorOf,
@@ -263,7 +263,7 @@ export class KubernetesLauncher implements Launcher {
   /** A quota, a policy, an admission webhook: the StatefulSet's controller tells it in an event, and nowhere else. */
   async #refusalOf({ metadata }: V1StatefulSet): Promise<string | undefined> {
     const name = metadata?.name ?? "";
-    const since = Date.now() - (metadata?.creationTimestamp?.getTime() ?? 0);
+    const since = Date.now() - timeOf(metadata?.creationTimestamp);
     if (since < NO_POD_MS) return undefined;
     const known = this.#refusals.get(name);
     if (known && Date.now() - known.askedAt < REFUSAL_AGE_MS) return known.message;
@@ -309,6 +309,7 @@ function isTooLarge(error: unknown): boolean {
   );
 }
 
-function timeOf(time: Date | undefined): number {
-  return time?.getTime() ?? 0;
+/** What a watch tells is not converted: there it is text. */
+function timeOf(time: Date | string | undefined): number {
+  return time === undefined ? 0 : new Date(time).getTime();
 }

@@ -87,7 +87,8 @@ export function shardSecret(identity: ShardIdentity, options: ShardPodOptions, t
 export function shardSettings(identity: ShardIdentity, options: ShardPodOptions): string {
   const settings = {
     name: identity.shard,
-    stateDir: STATE_PATH,
+    // Below the volume, whose own directory is not the user's.
+    stateDir: `${STATE_PATH}/state`,
     assignmentsDir: SECRET_PATH,
     control: { host: options.listenHost, port: CONTROL_PORT },
     tokenFile: `${SECRET_PATH}/token`,
@@ -147,6 +148,7 @@ export function shardStatefulSet(identity: ShardIdentity, options: ShardPodOptio
               args: ["--config", `${SECRET_PATH}/shard.json`],
               env: options.extraEnv as unknown as V1EnvVar[],
               resources: options.resources,
+              terminationMessagePolicy: "FallbackToLogsOnError",
               ports: [{ name: "control", containerPort: CONTROL_PORT, protocol: "TCP" }],
               securityContext: {
                 allowPrivilegeEscalation: false,

@@ -61,6 +61,9 @@ async function* linesOf(
   const name = pod()?.metadata?.name;
   if (name === undefined || signal?.aborted) return;
   const stream = new PassThrough();
+  // The client pipes its response into ours without looking after the response's errors: a connection that breaks, or is
+  // aborted, would end this process.
+  stream.once("pipe", (response) => response.once("error", () => stream.end()));
   let request: AbortController;
   try {
     request = await new Log(config).log(namespace, name, CONTAINER, stream, options);

@@ -51,10 +51,14 @@ function pullDetail(message: string): string {
   return (inner ? (inner[1] ?? "it will be tried again") : message).slice(0, 400) || "no reason is given";
 }
 
-function howItEnded({ reason, exitCode, signal }: V1ContainerStateTerminated): string {
+/** What multi_synapse says where it cannot run as it is configured; nothing else of its output is repeated here. */
+const LAST_WORDS = /^multi_synapse: (.{1,300})/m;
+
+function howItEnded({ reason, exitCode, signal, message }: V1ContainerStateTerminated): string {
   if (reason === "OOMKilled") return "its process was killed as it needed more memory than its limit (OOMKilled)";
   const how = signal ? `by signal ${signal}` : exitCode === 137 ? "by SIGKILL (137)" : `with exit code ${exitCode}`;
-  return `its process ended ${how}`;
+  const words = LAST_WORDS.exec(message ?? "")?.[1];
+  return `its process ended ${how}${words === undefined ? "" : ` (${words})`}`;
 }
 
 function detail(reason: string | undefined, message: string | undefined): string {

@@ -9,7 +9,7 @@ import {
   type V1Pod,
   type V1StatefulSet,
 } from "@kubernetes/client-node";
-import { attempt, wordsOf } from "./api-error.ts";
+import { attempt, wordsOf } from "../../kubernetes/api-error.ts";
 import { podNameOf } from "./names.ts";
 
 /** Between attempts to watch again, where the API server does not let us. */

@@ -1,0 +1,82 @@
+import { randomBytes } from "node:crypto";
+import { readdir, readFile } from "node:fs/promises";
+import { CoreV1Api, KubeConfig } from "@kubernetes/client-node";
+import { KubernetesLauncher } from "../../src/launcher/kubernetes/kubernetes-launcher.ts";
+import { podNameOf, shardObjectName } from "../../src/launcher/kubernetes/names.ts";
+import { ShardPodOptionsSchema, type ShardPodOptions } from "../../src/launcher/kubernetes/pod-options.ts";
+
+/** The cluster to test on; undefined without one. */
+export const KUBECONFIG = process.env["KUBECONFIG"];
+/** An image of a shard that the cluster has, `REPOSITORY:RELEASE`. */
+export const SHARD_IMAGE = process.env["SHARD_IMAGE"] ?? "docker.io/library/synapse-shards-shard:1.163.2";
+export const VERSION = SHARD_IMAGE.slice(SHARD_IMAGE.lastIndexOf(":") + 1);
+export const CLUSTER_ID = "under-test";
+
+/** A namespace of its own, and launchers that work in it. */
+export class KubernetesUnderTest {
+  readonly config = new KubeConfig();
+  readonly core: CoreV1Api;
+  readonly namespace = `launcher-${randomBytes(3).toString("hex")}`;
+  readonly errors: string[] = [];
+  readonly #launchers: KubernetesLauncher[] = [];
+
+  private constructor() {
+    this.config.loadFromFile(KUBECONFIG ?? "");
+    this.core = this.config.makeApiClient(CoreV1Api);
+  }
+
+  static async open(): Promise<KubernetesUnderTest> {
+    const made = new KubernetesUnderTest();
+    await made.core.createNamespace({
+      body: {
+        metadata: {
+          name: made.namespace,
+          // The strictest of Kubernetes' own policies: whatever in our pods it does not let through fails here.
+          labels: { "pod-security.kubernetes.io/enforce": "restricted" },
+        },
+      },
+    });
+    return made;
+  }
+
+  async launcher(pods: Record<string, unknown> = {}): Promise<KubernetesLauncher> {
+    const launcher = await KubernetesLauncher.open({
+      config: this.config,
+      clusterId: CLUSTER_ID,
+      namespace: this.namespace,
+      pods: podOptions(pods),
+      managerVersion: "0.0.0-test",
+      onError: (what) => void this.errors.push(what),
+    });
+    this.#launchers.push(launcher);
+    return launcher;
+  }
+
+  podOf(shard: string): string {
+    return podNameOf(shardObjectName(CLUSTER_ID, shard));
+  }
+
+  /** `kill -9` of a shard's process, from its node, which must be this machine: within a pod nobody can kill its first process. */
+  async killProcess(shard: string): Promise<void> {
+    const pod = await this.core.readNamespacedPod({ name: this.podOf(shard), namespace: this.namespace });
+    const uid = (pod.metadata?.uid ?? "").replaceAll("-", "[-_]");
+    for (const pid of (await readdir("/proc")).filter((entry) => /^\d+$/.test(entry))) {
+      const read = (file: string) => readFile(`/proc/${pid}/${file}`, "utf8").catch(() => "");
+      if (!new RegExp(uid).test(await read("cgroup"))) continue;
+      if (!/\0multi_synapse\0/.test(await read("cmdline"))) continue;
+      process.kill(Number(pid), "SIGKILL");
+      return;
+    }
+    throw new Error(`the process of pod ${pod.metadata?.name} is not on this machine`);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#launchers.map((launcher) => launcher.close()));
+    await this.core.deleteNamespace({ name: this.namespace });
+  }
+}
+
+export function podOptions(over: Record<string, unknown> = {}): ShardPodOptions {
+  const [, registry, repository] = /^([^/]+)\/(.+):/.exec(SHARD_IMAGE) ?? [];
+  return ShardPodOptionsSchema.parse({ image: { registry, repository }, ...over });
+}
