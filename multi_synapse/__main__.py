@@ -50,6 +50,7 @@ def _run(settings: Settings, token: str) -> int:
     from .control import ControlResource, ControlSite
     from .memory import Memory
     from .pools import threads_of_shard
+    from .preparers import Preparers
     from .probe import Probe
     from .runtime import Shard
     from .state import StateDirectory, StateInUse, write_atomically
@@ -72,7 +73,8 @@ def _run(settings: Settings, token: str) -> int:
     memory = Memory(reactor)
     shard = Shard(settings, state, reactor, memory)
     probe = Probe(reactor, shard.check_owners)
-    site = ControlSite(ControlResource(shard, token, probe, memory, reactor))
+    preparers = Preparers(reactor, settings.preparer_lease_seconds)
+    site = ControlSite(ControlResource(shard, preparers, token, probe, memory, reactor))
     exit_code = 0
 
     def up() -> None:
@@ -105,6 +107,7 @@ def _run(settings: Settings, token: str) -> int:
         from twisted.internet import defer
 
         logger.info("shard %s stops its tenants and ends", settings.name)
+        preparers.close()
         stopping = defer.ensureDeferred(shard.shut_down())
         stopping.addTimeout(_SHUTDOWN_SECONDS, reactor)
         stopping.addErrback(lambda failure: logger.error("not every tenant stopped: %s", failure.getErrorMessage()))

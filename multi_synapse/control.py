@@ -15,6 +15,7 @@ from twisted.web import http, resource, server
 from . import errors, metrics, probe
 from .memory import Memory
 from .pools import open_connections, threads_of_shard
+from .preparers import MOST_PREPARERS, READY, STATES, Preparer, Preparers
 from .probe import Probe
 from .runtime import Shard
 from .state import Assignment, is_tenant_name
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 _LARGEST_BODY = 1024 * 1024
 _LONGEST_DRAIN_SECONDS = 600.0
+#: Below the lease of a preparer, which every question renews.
+_LONGEST_WAIT_SECONDS = 10.0
 _JSON = b"application/json"
 
 
@@ -63,8 +66,9 @@ class ControlRequest(server.Request):
 class ControlResource(resource.Resource):
     isLeaf = True
 
-    def __init__(self, shard: Shard, token: str, probe_of_process: Probe, memory: Memory, reactor: Any) -> None:
+    def __init__(self, shard: Shard, preparers: Preparers, token: str, probe_of_process: Probe, memory: Memory, reactor: Any) -> None:
         super().__init__()
+        self._preparers = preparers
         self._shard = shard
         self._token = token.encode()
         self._probe = probe_of_process
@@ -129,6 +133,12 @@ class ControlResource(resource.Resource):
                 if not is_tenant_name(name):
                     raise Refused(400, "InvalidName", "the tenant's name is not a DNS label (1 to 63 of a-z, 0-9 and -)")
                 return await self._shard.check(name, _assignment_in(request))
+            case ["v1", "preparers"]:
+                _allow(method, "POST")
+                return self._create_preparer()
+            case ["v1", "preparers", name]:
+                _allow(method, "GET", "POST", "DELETE")
+                return await self._preparer(method, name, request)
         raise Refused(404, "NotFound", "there is nothing at this path")
 
     def _check_token(self, request: server.Request) -> None:
@@ -138,8 +148,7 @@ class ControlResource(resource.Resource):
             raise Refused(401, "Unauthorized", "the Authorization header does not hold the shard's bearer token")
 
     def _put(self, name: str, request: server.Request) -> Awaitable[Any]:
-        if self._shard.shutting_down:
-            raise Refused(503, "ShuttingDown", "the shard is shutting down")
+        self._refuse_when_shutting_down()
         return self._shard.start(name, _assignment_in(request))
 
     def _delete(self, name: str, request: server.Request) -> Awaitable[Any]:
@@ -151,6 +160,34 @@ class ControlResource(resource.Resource):
         if not 0 <= seconds <= _LONGEST_DRAIN_SECONDS:
             raise Refused(400, "InvalidArgument", f"drainSeconds is not a number from 0 to {_LONGEST_DRAIN_SECONDS:g}")
         return self._shard.stop(name, seconds)
+
+    def _create_preparer(self) -> dict[str, str]:
+        self._refuse_when_shutting_down()
+        if self._preparers.is_full():
+            raise Refused(429, "TooManyPreparers", f"{MOST_PREPARERS} preparers are at work here already")
+        return {"id": self._preparers.create()}
+
+    async def _preparer(self, method: str, name: str, request: server.Request) -> dict[str, Any]:
+        if method == "DELETE":
+            self._preparers.remove(name)
+            return {"ok": True}
+        preparer = self._preparers.get(name)
+        if preparer is None:
+            raise Refused(404, "NotFound", "there is no such preparer here (any more)")
+        if method == "POST":
+            command = _json_in(request)
+            if not isinstance(command, dict):
+                raise Refused(400, "InvalidJson", "the request's body is not an object")
+            if preparer.state != READY:
+                raise Refused(409, "NotReady", f"the preparer is {preparer.state}, not {READY}")
+            preparer.command(command)
+        else:
+            await _wait_for(preparer, request)
+        return {"state": preparer.state, "event": preparer.event}
+
+    def _refuse_when_shutting_down(self) -> None:
+        if self._shard.shutting_down:
+            raise Refused(503, "ShuttingDown", "the shard is shutting down")
 
     async def _stats(self, collect: bool) -> dict[str, Any]:
         # Before the collection, which is a stall of its own.
@@ -192,13 +229,29 @@ def _allow(method: str, *allowed: str) -> None:
         raise Refused(405, "MethodNotAllowed", f"{method} is not possible here, only {' and '.join(allowed)}")
 
 
+async def _wait_for(preparer: Preparer, request: server.Request) -> None:
+    not_state = _argument(request, "not") or ""
+    try:
+        seconds = float(_argument(request, "waitSeconds") or "0")
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= _LONGEST_WAIT_SECONDS:
+        raise Refused(400, "InvalidArgument", f"waitSeconds is not a number from 0 to {_LONGEST_WAIT_SECONDS:g}")
+    if not_state and not_state not in STATES:
+        raise Refused(400, "InvalidArgument", f"not is no state of a preparer, allowed are {', '.join(sorted(STATES))}")
+    await preparer.changed(not_state, seconds)
+
+
 def _assignment_in(request: server.Request) -> Assignment:
+    return Assignment.parse(_json_in(request))
+
+
+def _json_in(request: server.Request) -> Any:
     assert request.content is not None
     try:
-        raw = json.loads(request.content.read())
+        return json.loads(request.content.read())
     except (ValueError, RecursionError):
         raise Refused(400, "InvalidJson", "the request's body is not JSON") from None
-    return Assignment.parse(raw)
 
 
 def _argument(request: server.Request, name: str) -> str | None:

@@ -33,6 +33,8 @@ class Settings:
     database_idle_seconds: float = 10.0
     #: A tenant's start is given up after so long.
     start_seconds: float = 30.0
+    #: A preparer that the controller has not asked about for so long is ended. The controller asks every ten seconds.
+    preparer_lease_seconds: float = 30.0
     #: Python modules (dotted, with the class) that tenants may name in their configuration, beside Synapse's own and S3's.
     allowed_modules: frozenset[str] = field(default_factory=frozenset)
 
@@ -75,12 +77,18 @@ def parse_settings(raw: Any, where: str) -> Settings:
         log_level=level,
         database_idle_seconds=float(reader.take("databaseIdleSeconds", (int, float), 10)),
         start_seconds=float(reader.take("startSeconds", (int, float), 30)),
+        preparer_lease_seconds=float(reader.take("preparerLeaseSeconds", (int, float), 30)),
         allowed_modules=frozenset(reader.strings("allowedModules")),
     )
     reader.finish()
     if not settings.name:
         raise SettingsError(f"{where}: name is empty")
-    for key, value in (("databaseIdleSeconds", settings.database_idle_seconds), ("startSeconds", settings.start_seconds)):
+    seconds = {
+        "databaseIdleSeconds": settings.database_idle_seconds,
+        "startSeconds": settings.start_seconds,
+        "preparerLeaseSeconds": settings.preparer_lease_seconds,
+    }
+    for key, value in seconds.items():
         if not 0.1 <= value <= 3600:
             raise SettingsError(f"{where}: {key} is {value}, allowed is 0.1 to 3600")
     return settings

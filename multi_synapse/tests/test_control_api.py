@@ -18,6 +18,7 @@ def test_only_health_is_open(shard: Shard) -> None:
         ("PUT", "/v1/tenants/a"),
         ("DELETE", "/v1/tenants/a"),
         ("GET", "/v1/load"),
+        ("POST", "/v1/preparers"),
         ("GET", "/v1/stats"),
         ("GET", "/metrics"),
         ("GET", "/nothing"),

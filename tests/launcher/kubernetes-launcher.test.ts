@@ -1,12 +1,8 @@
-import { describe, test } from "vitest";
+import { describe } from "vitest";
 import { describeLauncherContract } from "./contract.ts";
 import { KUBECONFIG, KubernetesUnderTest, VERSION } from "./kubernetes-platform.ts";
 
-if (KUBECONFIG === undefined) {
-  describe("launcher contract: StatefulSets", () => {
-    test.skip("skipped: KUBECONFIG names no cluster to test on", () => {});
-  });
-} else {
+describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG", () => {
   describeLauncherContract("StatefulSets", async () => {
     const kubernetes = await KubernetesUnderTest.open();
     return {
@@ -18,4 +14,4 @@ if (KUBECONFIG === undefined) {
       close: () => kubernetes.close(),
     };
   });
-}
+});

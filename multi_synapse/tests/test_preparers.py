@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Databases
+from .postgres import Postgres
+from .shard import Client, Shard
+
+Assign = Callable[..., dict[str, Any]]
+
+
+def create(shard: Shard) -> str:
+    answer = shard.call("POST", "/v1/preparers", {})
+    assert answer.status == 200, answer.body
+    return str(answer.json["id"])
+
+
+def wait(shard: Shard, name: str, not_state: str, seconds: float = 60) -> dict[str, Any]:
+    """As the controller does: asks, and is answered when it is in another state."""
+    end = time.monotonic() + seconds
+    while True:
+        state: dict[str, Any] = shard.call("GET", f"/v1/preparers/{name}?not={not_state}&waitSeconds=10").json
+        if state["state"] != not_state:
+            return state
+        assert time.monotonic() < end, state
+
+
+def migrate(assignment: dict[str, Any], name: str, shard: str) -> dict[str, Any]:
+    return {"command": "migrate", "assignment": assignment, "name": name, "shard": shard, "instance": "prep"}
+
+
+def children(shard: Shard) -> list[int]:
+    assert shard.process is not None
+    pid = shard.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def until_gone(pids: list[int], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not all(gone(pid) for pid in pids):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_database_is_prepared_for_a_shard(shard: Shard, databases: Databases, assign: Assign, postgres: Postgres) -> None:
+    # Prevents: on Kubernetes, where the controller runs no Python, no tenant's database gets a schema.
+    empty = databases.create_empty("prepared_through_the_api")
+    assignment = assign("a", epoch=3, database=empty)
+    name = create(shard)
+    ready = wait(shard, name, "starting")
+    assert (ready["state"], ready["event"]["event"]) == ("ready", "ready")
+    assert shard.call("POST", f"/v1/preparers/{name}", migrate(assignment, "a", "test-0")).status == 200
+    done = wait(shard, name, "working")
+    assert (done["state"], done["event"]["event"]) == ("ready", "done"), done
+    assert postgres.query("SELECT epoch, shard FROM synapse_shards.fence", database=empty) == [(3, "test-0")]
+    Client(shard.expect_started("a", assignment)["address"]).register().work()
+    wrong = shard.call("POST", f"/v1/preparers/{name}", migrate({**assignment, "epoch": 2}, "a", "other"))
+    assert wrong.status == 200
+    assert wait(shard, name, "working")["event"]["code"] == "Fenced"
+    pids = children(shard)
+    assert len(pids) == 1
+    assert shard.call("DELETE", f"/v1/preparers/{name}").status == 200
+    until_gone(pids, 10)
+    assert shard.call("GET", f"/v1/preparers/{name}").code == "NotFound"
+
+
+def test_they_are_bounded_and_say_why_not(shard: Shard) -> None:
+    # Prevents: a burst of upgrades takes the memory of the pod that serves everybody; or a command is lost in a busy preparer.
+    first, _second = create(shard), create(shard)
+    third = shard.call("POST", "/v1/preparers", {})
+    assert (third.status, third.code) == (429, "TooManyPreparers")
+    early = shard.call("POST", f"/v1/preparers/{first}", {"command": "template"})
+    assert (early.status, early.code) == (409, "NotReady")
+    assert shard.call("POST", f"/v1/preparers/{first}", []).code == "InvalidJson"
+    assert shard.call("GET", f"/v1/preparers/{first}?waitSeconds=99").code == "InvalidArgument"
+    assert shard.call("GET", f"/v1/preparers/{first}?not=nonsense").code == "InvalidArgument"
+    assert shard.call("GET", "/v1/preparers/unknown").code == "NotFound"
+    shard.call("DELETE", f"/v1/preparers/{first}")
+    create(shard)
+
+
+def test_one_that_dies_says_so(shard: Shard) -> None:
+    # Prevents: a controller waits for a preparer that the kernel killed, or the shard never has room for another.
+    name, other = create(shard), create(shard)
+    wait(shard, name, "starting")
+    wait(shard, other, "starting")
+    for pid in children(shard):
+        os.kill(pid, signal.SIGKILL)
+    ended = wait(shard, name, "ready")
+    assert (ended["state"], ended["event"]["code"]) == ("ended", "PreparerEnded")
+    wait(shard, other, "ready")
+    create(shard)
+    create(shard)
+
+
+def test_none_outlives_its_controller(new_shard: Callable[..., Shard]) -> None:
+    # Prevents: preparers of a controller that was killed stay for ever, and with them the claim on a tenant's database.
+    shard = new_shard(preparerLeaseSeconds=1)
+    wait(shard, create(shard), "starting")
+    pids = children(shard)
+    until_gone(pids, 15)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_none_outlives_its_shard(shard: Shard, number: signal.Signals) -> None:
+    # Prevents: a process that nobody knows of works on a tenant's database.
+    wait(shard, create(shard), "starting")
+    pids = children(shard)
+    shard.signal(number)
+    shard.wait()
+    until_gone(pids, 15)
