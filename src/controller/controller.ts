@@ -7,7 +7,7 @@ import { Planning } from "./planning.ts";
 import { routeOf } from "./routes.ts";
 import { ShardReconciler } from "./shards.ts";
 import { TenantReconciler } from "./tenants.ts";
-import { updateGauges } from "./gauges.ts";
+import { Gauges } from "./gauges.ts";
 import { exponential, WorkQueue } from "./work-queue.ts";
 
 /** The planner also runs without cause: time alone makes shards due for consolidation, and waiting tenants for retry. */
@@ -41,23 +41,28 @@ export class Controller {
     this.#tenantQueue = this.#queue("Tenant", TENANTS_AT_ONCE, (name) => tenants.reconcile(name));
     this.#planQueue = this.#queue("Plan", 1, async () => {
       const changes = await planning.pass();
-      await updateGauges(context);
       return changes > 0 ? PLAN_DELAY_MS : PLAN_EVERY_MS;
     });
   }
 
   /** Publishes the routes as they were left, so that a gateway that asks gets them all, then starts the loops. */
   async start(): Promise<void> {
-    const { store, feed } = this.#context;
+    const { store, feed, metrics } = this.#context;
     for (const tenant of await store.list("Tenant")) feed.publish(routeOf(tenant));
     this.#unwatch = store.watch((change) => this.#changed(change));
     for (const shard of await store.list("Shard")) this.#shardQueue.add(shard.metadata.name);
     for (const tenant of await store.list("Tenant")) this.#tenantQueue.add(tenant.metadata.name);
     this.#planQueue.add("plan");
+    const gauges = new Gauges(this.#context);
+    metrics.scrape.begin(() => gauges.update());
+    metrics.leader.set(1);
   }
 
   /** Ends the loops after what they are at; shards and tenants stay as they are. */
   async stop(): Promise<void> {
+    const { metrics } = this.#context;
+    metrics.leader.set(0);
+    metrics.scrape.end();
     this.#unwatch();
     await Promise.all([this.#planQueue.close(), this.#tenantQueue.close(), this.#shardQueue.close()]);
     await this.#mover.close();

@@ -1,27 +1,120 @@
+import { FLEET_PHASES, wantedVersion, type Fleet, type Shard, type Tenant } from "../model/resources.ts";
 import type { ControllerContext } from "./context.ts";
 
-/** Brings the gauges up to date with the store. */
-export async function updateGauges({ store, metrics, policy, feed }: ControllerContext): Promise<void> {
-  const tenants = await store.list("Tenant");
-  const shards = await store.list("Shard");
-  const { maxShardsPerSynapseImageTag, maxTenantsPerShard } = policy;
-  for (const gauge of [metrics.tenants, metrics.shards, metrics.shardTenants, metrics.capacity, metrics.saturated])
-    gauge.reset();
-  for (const { spec, status } of tenants)
-    metrics.tenants.inc({ image_tag: spec.synapseVersion, phase: status.phase, reason: status.reason });
-  const held = Map.groupBy(tenants, ({ status }) => status.shard ?? "");
-  for (const { metadata, spec, status } of shards) {
-    metrics.shards.inc({ image_tag: spec.synapseVersion, phase: status.phase });
-    metrics.shardTenants.set(
-      { shard: metadata.name, image_tag: spec.synapseVersion },
-      held.get(metadata.name)?.length ?? 0,
-    );
+/** Since when something has been as it is, as far as it has been seen: nothing in the store says so for every phase. */
+class Since {
+  #known = new Map<string, { state: string; at: number }>();
+  #next = new Map<string, { state: string; at: number }>();
+
+  /** @param earliest where the store knows when it began, in ms @returns seconds of Unix time */
+  of(name: string, state: string, now: number, earliest?: number): number {
+    const known = this.#known.get(name);
+    const at = earliest ?? (known?.state === state ? known.at : now);
+    this.#next.set(name, { state, at });
+    return Math.round(at / 1000);
   }
-  for (const [tag, own] of Map.groupBy(shards, ({ spec }) => spec.synapseVersion)) {
-    const full = own.every(({ metadata }) => (held.get(metadata.name)?.length ?? 0) >= maxTenantsPerShard);
-    metrics.capacity.set({ image_tag: tag }, maxShardsPerSynapseImageTag * maxTenantsPerShard);
-    metrics.saturated.set({ image_tag: tag }, full && own.length >= maxShardsPerSynapseImageTag ? 1 : 0);
+
+  /** Forgets what was not asked for since the last call. */
+  turn(): void {
+    this.#known = this.#next;
+    this.#next = new Map();
   }
-  metrics.movesInProgress.set(tenants.filter(({ status }) => status.move).length);
-  metrics.gateways.set(feed.gateways().length);
+}
+
+/** Brings the gauges up to date with the store, whenever they are asked for. */
+export class Gauges {
+  readonly #context: ControllerContext;
+  readonly #tenantsSince = new Since();
+  readonly #shardsSince = new Since();
+  #shardNames = new Set<string>();
+
+  constructor(context: ControllerContext) {
+    this.#context = context;
+  }
+
+  async update(): Promise<void> {
+    const { store, metrics, feed } = this.#context;
+    const [tenants, shards, fleets] = [
+      await store.list("Tenant"),
+      await store.list("Shard"),
+      await store.list("Fleet"),
+    ];
+    const now = Date.now();
+    metrics.scrape.clear();
+    this.#tenants(tenants, now);
+    this.#shards(shards, tenants, now);
+    this.#rollout(fleets[0]);
+    metrics.movesInProgress.set(tenants.filter(({ status }) => status.move).length);
+    metrics.gateways.set(feed.gateways().length);
+  }
+
+  #tenants(tenants: Tenant[], now: number): void {
+    const { metrics } = this.#context;
+    for (const tenant of tenants) {
+      const { metadata, spec, status } = tenant;
+      const { phase, reason } = status;
+      const { name } = metadata;
+      const hosting = spec.dedicated ? "dedicated" : "shard";
+      metrics.tenants.inc({ image_tag: wantedVersion(tenant), phase, reason, hosting });
+      if (status.moveFailures) metrics.tenantMoveFailures.set({ tenant: name }, status.moveFailures);
+      if (phase === "Running") continue;
+      const since = this.#tenantsSince.of(name, phase, now, beginningOf(tenant));
+      metrics.tenantNotReadySince.set({ tenant: name, phase, reason }, since);
+    }
+    this.#tenantsSince.turn();
+  }
+
+  #shards(shards: Shard[], tenants: Tenant[], now: number): void {
+    const { metrics, policy } = this.#context;
+    const { maxShardsPerSynapseImageTag, maxTenantsPerShard } = policy;
+    const held = Map.groupBy(tenants, ({ status }) => status.shard ?? "");
+    const heldBy = (shard: Shard) => held.get(shard.metadata.name)?.length ?? 0;
+    for (const shard of shards) {
+      const { phase, reason, load } = shard.status;
+      const image_tag = shard.spec.synapseVersion;
+      const { name } = shard.metadata;
+      metrics.shards.inc({ image_tag, phase });
+      metrics.shardTenants.set({ shard: name, image_tag }, heldBy(shard));
+      if (load !== undefined) metrics.shardLoad.set({ shard: name, image_tag }, load);
+      metrics.shardRestarts.inc({ shard: name }, 0);
+      if (phase === "Ready") continue;
+      const since = this.#shardsSince.of(name, phase, now);
+      metrics.shardNotReadySince.set({ shard: name, image_tag, phase, reason }, since);
+    }
+    this.#shardsSince.turn();
+    for (const [image_tag, own] of Map.groupBy(shards, ({ spec }) => spec.synapseVersion)) {
+      const full = own.every((shard) => heldBy(shard) >= maxTenantsPerShard);
+      metrics.capacity.set({ image_tag }, maxShardsPerSynapseImageTag * maxTenantsPerShard);
+      metrics.saturated.set({ image_tag }, full && own.length >= maxShardsPerSynapseImageTag ? 1 : 0);
+    }
+    this.#forgetShards(new Set(shards.map(({ metadata }) => metadata.name)));
+  }
+
+  /** Image tags come and go, and with them shards' names: their counters must not stay for ever. */
+  #forgetShards(present: Set<string>): void {
+    for (const shard of this.#shardNames)
+      if (!present.has(shard)) this.#context.metrics.shardRestarts.remove({ shard });
+    this.#shardNames = present;
+  }
+
+  #rollout(fleet: Fleet | undefined): void {
+    if (!fleet) return;
+    const { metrics } = this.#context;
+    const { phase, synapseVersion, previousSynapseVersion, wave, waves, total, updated, failed } = fleet.status;
+    for (const known of Object.keys(FLEET_PHASES)) metrics.rolloutPhase.set({ phase: known }, known === phase ? 1 : 0);
+    metrics.rolloutInfo.set({ image_tag: synapseVersion, previous_image_tag: previousSynapseVersion ?? "" }, 1);
+    metrics.rolloutWave.set(wave);
+    metrics.rolloutWaves.set(waves);
+    metrics.rolloutTenants.set(total);
+    metrics.rolloutTenantsUpdated.set(updated);
+    metrics.rolloutTenantsFailed.set(failed.length);
+  }
+}
+
+/** When it came into its phase, in ms, where the store says so: then another leader knows it as well. */
+function beginningOf({ metadata, status }: Tenant): number | undefined {
+  if (metadata.deletionTimestamp !== undefined) return Date.parse(metadata.deletionTimestamp);
+  if (status.move) return Date.parse(status.move.requestedAt);
+  // It never ran: it has been waiting since it was made.
+  return status.epoch === 0 && status.phase !== "Failed" ? Date.parse(metadata.creationTimestamp) : undefined;
 }

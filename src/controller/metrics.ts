@@ -1,53 +1,91 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import { Scrape } from "./scrape.ts";
 
-/** Every metric of the controller, in one place. The prefix is the product's. */
+export const CONTROLLER_PREFIX = "synapse_shards_controller_";
+
+/** Reasons and outcomes of `moves_total`: each has its series from the start, as Prometheus sees no increase in a series' first value. */
+const MOVE_REASONS = ["Requested", "Drain", "Consolidation", "Upgrade", "ConfigChanged", "ShardLost"];
+const MOVE_OUTCOMES = ["Succeeded", "RolledBack", "Refused"];
+
+/** Every metric of the controller, in one place; docs/metrics.md is made from it. The prefix is the product's. */
 export function createControllerMetrics(registry: Registry) {
-  const name = (rest: string) => `synapse_shards_controller_${rest}`;
+  const name = (rest: string) => `${CONTROLLER_PREFIX}${rest}`;
   const registers = [registry];
+  const scrape = new Scrape();
+  /** A gauge of the store's content: read when it is asked for, and at no other time. */
+  const stored = <T extends string = never>(rest: string, help: string, labelNames: T[] = []) => {
+    const gauge = new Gauge<T>({ name: name(rest), help, labelNames, registers, collect: () => scrape.refresh() });
+    scrape.own(gauge as Gauge, labelNames);
+    return gauge;
+  };
   return {
-    tenants: new Gauge({
-      name: name("tenants"),
-      help: "Tenants by image tag, phase and reason",
-      labelNames: ["image_tag", "phase", "reason"],
+    scrape,
+    leader: new Gauge({
+      name: name("leader"),
+      help: "1 on the replica that leads, 0 on one that stands by",
       registers,
     }),
-    shards: new Gauge({
-      name: name("shards"),
-      help: "Shards by image tag and phase",
-      labelNames: ["image_tag", "phase"],
-      registers,
-    }),
-    shardTenants: new Gauge({
-      name: name("shard_tenants"),
-      help: "Tenants assigned to a shard",
-      labelNames: ["shard", "image_tag"],
-      registers,
-    }),
-    capacity: new Gauge({
-      name: name("capacity"),
-      help: "Tenants that the shards of an image tag can hold at the most, with maxShardsPerSynapseImageTag of them",
-      labelNames: ["image_tag"],
-      registers,
-    }),
-    saturated: new Gauge({
-      name: name("saturated"),
-      help: "1 when every shard of the image tag is full and no more may be made",
-      labelNames: ["image_tag"],
-      registers,
-    }),
-    moves: new Counter({
-      name: name("moves_total"),
-      help: "Moves ended, by reason and outcome",
-      labelNames: ["reason", "outcome"],
-      registers,
-    }),
+    tenants: stored("tenants", "Tenants by image tag, phase, reason, and where they run: on a shard, or dedicated", [
+      "image_tag",
+      "phase",
+      "reason",
+      "hosting",
+    ]),
+    tenantNotReadySince: stored(
+      "tenant_not_ready_since_timestamp_seconds",
+      "Since when a tenant that is not Running has been in its phase, in seconds of Unix time, as far as this leader knows; tenants that run have no series",
+      ["tenant", "phase", "reason"],
+    ),
+    tenantMoveFailures: stored(
+      "tenant_move_failures",
+      "Moves of a tenant rolled back in a row; tenants whose last move went well have no series",
+      ["tenant"],
+    ),
+    shards: stored("shards", "Shards by image tag and phase", ["image_tag", "phase"]),
+    shardNotReadySince: stored(
+      "shard_not_ready_since_timestamp_seconds",
+      "Since when a shard that is not Ready has been in its phase, in seconds of Unix time, as far as this leader knows; shards that are ready have no series",
+      ["shard", "image_tag", "phase", "reason"],
+    ),
+    shardTenants: stored("shard_tenants", "Tenants assigned to a shard", ["shard", "image_tag"]),
+    shardLoad: stored(
+      "shard_load_ratio",
+      "Share of one core that a shard used of late; it cannot use more than about 1",
+      ["shard", "image_tag"],
+    ),
+    capacity: stored(
+      "capacity",
+      "Tenants that the shards of an image tag can hold at the most, with maxShardsPerSynapseImageTag of them",
+      ["image_tag"],
+    ),
+    saturated: stored("saturated", "1 when every shard of the image tag is full and no more may be made", [
+      "image_tag",
+    ]),
+    moves: startedAtZero(
+      new Counter({
+        name: name("moves_total"),
+        help: "Moves ended, by reason and outcome: Succeeded, RolledBack (the target could not start it), Refused (nothing was stopped)",
+        labelNames: ["reason", "outcome"],
+        registers,
+      }),
+      MOVE_REASONS.flatMap((reason) => MOVE_OUTCOMES.map((outcome) => ({ reason, outcome }))),
+    ),
+    migrations: startedAtZero(
+      new Counter({
+        name: name("migrations_total"),
+        help: "Tenants that went over between shards and a Synapse of their own, by where they went: shard, dedicated",
+        labelNames: ["to"],
+        registers,
+      }),
+      [{ to: "shard" }, { to: "dedicated" }],
+    ),
     blackout: new Histogram({
       name: name("move_blackout_seconds"),
       help: "Time of a move in which neither shard served the tenant",
       buckets: [0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30],
       registers,
     }),
-    movesInProgress: new Gauge({ name: name("moves_in_progress"), help: "Moves under way", registers }),
+    movesInProgress: stored("moves_in_progress", "Moves under way"),
     tenantStarts: new Counter({
       name: name("tenant_starts_total"),
       help: "Attempts to start a tenant, by result (ok, or the reason of the failure)",
@@ -62,9 +100,11 @@ export function createControllerMetrics(registry: Registry) {
     }),
     shardRestarts: new Counter({
       name: name("shard_restarts_total"),
-      help: "Ends of a shard's process that were not asked for",
+      help: "Ends of a shard's process that were not asked for, as far as this leader saw them",
       labelNames: ["shard"],
       registers,
+      // The gauges' pass gives each shard its series, and takes it away.
+      collect: () => scrape.refresh(),
     }),
     planSeconds: new Histogram({
       name: name("plan_seconds"),
@@ -78,13 +118,36 @@ export function createControllerMetrics(registry: Registry) {
       labelNames: ["action"],
       registers,
     }),
-    reconcileErrors: new Counter({
-      name: name("reconcile_errors_total"),
-      help: "Reconciliations that ended in an unexpected error and are tried again",
-      labelNames: ["kind"],
-      registers,
-    }),
-    gateways: new Gauge({ name: name("gateways"), help: "Gateways connected to the route feed", registers }),
+    reconcileErrors: startedAtZero(
+      new Counter({
+        name: name("reconcile_errors_total"),
+        help: "Reconciliations that ended in an unexpected error and are tried again",
+        labelNames: ["kind"],
+        registers,
+      }),
+      [{ kind: "Tenant" }, { kind: "Shard" }, { kind: "Plan" }],
+    ),
+    gateways: stored("gateways", "Gateways connected to the route feed"),
+    rolloutPhase: stored("rollout_phase", "1 for the phase in which the fleet's rollout is, 0 for the others", [
+      "phase",
+    ]),
+    rolloutInfo: stored("rollout_info", "1; the labels are the image tag that the rollout brings, and the one before", [
+      "image_tag",
+      "previous_image_tag",
+    ]),
+    rolloutWave: stored("rollout_wave", "The wave under way, from 0 (canaries)"),
+    rolloutWaves: stored("rollout_waves", "Waves of the rollout"),
+    rolloutTenants: stored("rollout_tenants", "Tenants that follow the fleet"),
+    rolloutTenantsUpdated: stored("rollout_tenants_updated", "Tenants that follow the fleet and have its image tag"),
+    rolloutTenantsFailed: stored(
+      "rollout_tenants_failed",
+      "Tenants that failed under the new image tag, or could not be moved to it",
+    ),
   };
 }
 export type ControllerMetrics = ReturnType<typeof createControllerMetrics>;
+
+function startedAtZero<T extends string>(counter: Counter<T>, series: Partial<Record<T, string>>[]): Counter<T> {
+  for (const labels of series) counter.inc(labels, 0);
+  return counter;
+}

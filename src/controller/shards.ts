@@ -22,6 +22,8 @@ interface Watched {
   observation?: Observation;
   /** When its present process was first seen, and when it last answered; milliseconds of the monotonic clock. */
   startedAt?: number;
+  /** Which run of its process last answered. */
+  instance?: string;
   answeredAt?: number;
   polledAt?: number;
   load?: { at: number; cpuSeconds: number };
@@ -108,6 +110,7 @@ export class ShardReconciler {
     if (ranFor !== undefined) {
       this.#context.metrics.shardRestarts.inc({ shard: name });
       watched.startedAt = undefined;
+      watched.instance = undefined;
       await recordEvent(this.#context, {
         type: "Warning",
         reason: "ShardCrashed",
@@ -184,6 +187,10 @@ export class ShardReconciler {
     const before = watched.observation;
     if (before && before.client !== client) await before.client.close();
     const tenants = new Map(state.tenants.map((tenant) => [tenant.name, tenant]));
+    // Where the platform starts processes again by itself, another instance is all that is seen of it.
+    if (watched.instance !== undefined && watched.instance !== state.instance)
+      this.#context.metrics.shardRestarts.inc({ shard: name });
+    watched.instance = state.instance;
     watched.observation = { client, address, state, tenants };
     if (before?.state.instance !== state.instance) {
       for (const tenant of await this.#tenantsOf(name)) this.#onTenantSeen(tenant.metadata.name);

@@ -1,0 +1,150 @@
+import { expect, onTestFinished, test } from "vitest";
+import { Registry } from "prom-client";
+import { Gauges } from "../../src/controller/gauges.ts";
+import { createControllerMetrics } from "../../src/controller/metrics.ts";
+import type { ControllerContext } from "../../src/controller/context.ts";
+import { RouteFeed } from "../../src/controller/route-feed.ts";
+import { DEFAULT_POLICY } from "../../src/model/policy.ts";
+import type { TenantStatus } from "../../src/model/resources.ts";
+import { LocalStore } from "../../src/store/local-store.ts";
+import { modify } from "../../src/store/store.ts";
+
+const NEW: TenantStatus = {
+  phase: "Pending",
+  reason: "",
+  message: "",
+  epoch: 0,
+  observedGeneration: 0,
+  provisioned: false,
+  failures: 0,
+};
+const SPEC = { serverName: "a.example", synapseVersion: "1.163.2", config: "", reclaimPolicy: "Retain" } as const;
+
+function controller(policy = {}) {
+  const registry = new Registry();
+  const store = new LocalStore(":memory:");
+  const metrics = createControllerMetrics(registry);
+  const feed = new RouteFeed();
+  const context = { store, metrics, feed, policy: { ...DEFAULT_POLICY, ...policy } } as unknown as ControllerContext;
+  const gauges = new Gauges(context);
+  onTestFinished(() => store.close());
+  return { registry, store, metrics, lead: () => metrics.scrape.begin(() => gauges.update()) };
+}
+
+/** Samples without the prefix. */
+async function samples(registry: Registry): Promise<Record<string, number>> {
+  const lines = (await registry.metrics()).split("\n").filter((line) => line !== "" && !line.startsWith("#"));
+  return Object.fromEntries(
+    lines.map((line) => {
+      const at = line.lastIndexOf(" ");
+      return [line.slice("synapse_shards_controller_".length, at), Number(line.slice(at + 1))];
+    }),
+  );
+}
+
+test("prevents: a replica that stands by tells numbers of its own, or old ones", async () => {
+  const { registry, store, metrics, lead } = controller();
+  await store.create("Tenant", "a", SPEC, { ...NEW });
+  expect(Object.keys(await samples(registry)).filter((name) => name.startsWith("tenants"))).toEqual([]);
+  expect(await samples(registry)).not.toHaveProperty("moves_in_progress");
+  expect(await samples(registry)).not.toHaveProperty("gateways");
+  lead();
+  expect(await samples(registry)).toMatchObject({
+    'tenants{image_tag="1.163.2",phase="Pending",reason="",hosting="shard"}': 1,
+    moves_in_progress: 0,
+    gateways: 0,
+  });
+  metrics.scrape.end();
+  const after = await samples(registry);
+  expect(
+    Object.keys(after).filter((name) => /^(tenants|tenant_not|shard|rollout|gateways|moves_in)/.test(name)),
+  ).toEqual([]);
+});
+
+test("prevents: a scrape reads the store once for each gauge", async () => {
+  const { registry, store, lead } = controller();
+  let lists = 0;
+  const list = store.list.bind(store);
+  store.list = async (kind) => {
+    lists += 1;
+    return list(kind);
+  };
+  lead();
+  await samples(registry);
+  expect(lists).toBe(3);
+});
+
+test("prevents: a tenant that has waited for hours looks new after each change of the leader", async () => {
+  const { registry, store, lead } = controller();
+  const { metadata } = await store.create("Tenant", "a", SPEC, { ...NEW, reason: "MaxShardsReached" });
+  await new Promise((done) => setTimeout(done, 1100));
+  lead();
+  const since = (await samples(registry))[
+    'tenant_not_ready_since_timestamp_seconds{tenant="a",phase="Pending",reason="MaxShardsReached"}'
+  ];
+  expect(since).toBe(Math.round(Date.parse(metadata.creationTimestamp) / 1000));
+});
+
+test("prevents: the clock of a failed tenant starts anew with each scrape, or goes on after it ran", async () => {
+  const { registry, store, lead } = controller();
+  lead();
+  const name = 'tenant_not_ready_since_timestamp_seconds{tenant="a",phase="Failed",reason="InvalidConfig"}';
+  const fail = () =>
+    modify(
+      store,
+      "Tenant",
+      "a",
+      ({ status }) => void Object.assign(status, { phase: "Failed", reason: "InvalidConfig" }),
+    );
+  await store.create("Tenant", "a", SPEC, { ...NEW, epoch: 1 });
+  await fail();
+  const first = (await samples(registry))[name]!;
+  await new Promise((done) => setTimeout(done, 1600));
+  expect((await samples(registry))[name]).toBe(first);
+  await modify(store, "Tenant", "a", ({ status }) => void Object.assign(status, { phase: "Running", reason: "" }));
+  expect(Object.keys(await samples(registry)).some((key) => key.startsWith("tenant_not_ready"))).toBe(false);
+  await fail();
+  expect((await samples(registry))[name]).toBeGreaterThan(first);
+});
+
+test("prevents: series of shards that are gone stay for ever", async () => {
+  const { registry, store, metrics, lead } = controller();
+  lead();
+  await store.create(
+    "Shard",
+    "1.163.2-0",
+    { synapseVersion: "1.163.2" },
+    { phase: "Ready", reason: "", message: "", failures: 0 },
+  );
+  expect(await samples(registry)).toMatchObject({ 'shard_restarts_total{shard="1.163.2-0"}': 0 });
+  metrics.shardRestarts.inc({ shard: "1.163.2-0" });
+  expect(await samples(registry)).toMatchObject({ 'shard_restarts_total{shard="1.163.2-0"}': 1 });
+  await store.remove("Shard", "1.163.2-0");
+  await samples(registry);
+  expect(Object.keys(await samples(registry)).filter((key) => key.includes("1.163.2-0"))).toEqual([]);
+});
+
+test("prevents: saturation that is told too early, or not at all", async () => {
+  const { registry, store, lead } = controller({ maxShardsPerSynapseImageTag: 2, maxTenantsPerShard: 1 });
+  lead();
+  const ready = { phase: "Ready", reason: "", message: "", failures: 0 } as const;
+  const saturated = async () => (await samples(registry))['saturated{image_tag="1.163.2"}'];
+  await store.create("Shard", "1.163.2-0", { synapseVersion: "1.163.2" }, { ...ready });
+  await store.create("Tenant", "a", SPEC, { ...NEW, shard: "1.163.2-0" });
+  expect(await saturated()).toBe(0);
+  await store.create("Shard", "1.163.2-1", { synapseVersion: "1.163.2" }, { ...ready });
+  expect(await saturated()).toBe(0);
+  await store.create("Tenant", "b", SPEC, { ...NEW, shard: "1.163.2-1" });
+  expect(await saturated()).toBe(1);
+  expect((await samples(registry))['capacity{image_tag="1.163.2"}']).toBe(2);
+});
+
+test("prevents: an increase of a counter's first event is not seen, as its series begins with it", async () => {
+  const { registry } = controller();
+  expect(await samples(registry)).toMatchObject({
+    'moves_total{reason="Upgrade",outcome="RolledBack"}': 0,
+    'migrations_total{to="dedicated"}': 0,
+    'reconcile_errors_total{kind="Tenant"}': 0,
+    leader: 0,
+  });
+});
