@@ -2,8 +2,13 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { TenantStatus } from "../../src/model/resources.ts";
 import { ConflictError, modify, type Change, type Store } from "../../src/store/store.ts";
 
-const SPEC = { serverName: "a.example", synapseVersion: "1.163.2", config: "", reclaimPolicy: "Retain" as const };
-const STATUS: TenantStatus = {
+export const SPEC = {
+  serverName: "a.example",
+  synapseVersion: "1.163.2",
+  config: "",
+  reclaimPolicy: "Retain" as const,
+};
+export const STATUS: TenantStatus = {
   phase: "Pending",
   reason: "",
   message: "",
