@@ -118,7 +118,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     }
     if (!this.#body.ready) {
       // Reading takes time: the route is looked at again afterwards. A place among the waiting is for who waits for the tenant.
-      this.#leavePark(false);
+      this.#leavePark("sent");
       return this.#body.prepare(() => this.#advance());
     }
     if (this.#mayGo()) this.#dispatch(route.address);
@@ -138,7 +138,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     });
     if (this.#place?.state === "counted") return true;
     // It waits for its turn now, no longer for the tenant.
-    if (this.#place) this.#leavePark(false);
+    if (this.#place) this.#leavePark("sent");
     else this.#fail(errors.shareFull());
     return false;
   }
@@ -166,9 +166,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (!this.#ticket) this.#fail(errors.parkFull());
   }
 
-  #leavePark(failed: boolean): void {
+  #leavePark(outcome: "sent" | "failed" | "left"): void {
     if (!this.#ticket) return;
-    this.#context.parking.leave(this.#ticket, { failed });
+    this.#context.parking.leave(this.#ticket, outcome);
     this.#ticket = undefined;
   }
 
@@ -191,7 +191,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     }
     this.#controller = controller;
     this.#sending = true;
-    this.#leavePark(false);
+    this.#leavePark("sent");
     this.#stream?.start();
   }
 
@@ -238,6 +238,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#sending = false;
     if (this.#response.headersSent) {
       // The client must see that this is not the whole: a broken connection is the only sign left.
+      this.#context.metrics.upstreamErrors.inc({ tenant: this.#tenant, reason: "half" });
       this.#response.destroy();
       return;
     }
@@ -245,6 +246,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (!wasSending && (route?.state !== "serving" || route.address !== this.#address)) return this.#advance();
     switch (faultOf(error)) {
       case "timeout":
+        this.#context.metrics.upstreamErrors.inc({ tenant: this.#tenant, reason: "timeout" });
         return this.#fail(errors.upstreamTimeout());
       case "request":
         return this.#fail(errors.badRequest("The request cannot be passed on to the homeserver"));
@@ -285,6 +287,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   #broke(error: Error): void {
+    this.#context.metrics.upstreamErrors.inc({ tenant: this.#tenant, reason: "cut" });
     this.#context.log.warn(
       { tenant: this.#tenant, address: this.#address, code: (error as NodeJS.ErrnoException).code },
       "homeserver broke off",
@@ -300,7 +303,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   #fail(error: GatewayError): void {
     if (this.#done) return;
-    this.#leavePark(true);
+    this.#leavePark("failed");
     this.#finish(() => {
       if (this.#response.headersSent) this.#response.destroy();
       else if (this.#isPreflight() && error.status >= 404) sendPreflight(this.#response);
@@ -325,13 +328,14 @@ export class Exchange implements Dispatcher.DispatchHandler {
     clearTimeout(this.#stall);
     const complete = this.#response.writableFinished;
     if (!this.#done) {
-      this.#leavePark(false);
+      this.#leavePark("left");
       this.#finish(() => {});
     }
     const { statusCode } = this.#response;
     const code = complete ? `${Math.floor(statusCode / 100)}xx` : "aborted";
     this.#context.metrics.answered(this.#tenant, code);
-    const { method, url = "" } = this.#request;
+    const { method = "GET", url = "" } = this.#request;
+    if (complete) this.#context.metrics.took(countsForShare(method, url), (performance.now() - this.#startedAt) / 1000);
     if (this.#context.log.isLevelEnabled("debug")) {
       // The query may hold an access token.
       const path = url.split("?", 1)[0];

@@ -58,13 +58,15 @@ export class Gateway {
     this.id = `${config.id}-${randomBytes(4).toString("hex")}`;
     this.#metrics = new GatewayMetrics({
       parked: () => this.#parking.sizes(),
+      parkedSeconds: () => this.#parking.durations(),
+      oldestParkSeconds: () => this.#parking.oldestSeconds(),
       queued: () => this.#share.sizes(),
       inFlight: () => this.#exchanges.length,
       routes: () => this.#table.size,
     });
     this.#parking = new Parking(config.parking, {
       refused: (tenant, bound) => this.#metrics.parkRejected.inc({ tenant, bound }),
-      waited: (seconds) => this.#metrics.parkSeconds.observe(seconds),
+      waited: (seconds, outcome) => this.#metrics.parked(outcome, seconds),
     });
     // Who was parked must find room afterwards: the bounds are the same.
     const limits = { maxInFlight: config.maxInFlightPerTenant, ...config.parking };

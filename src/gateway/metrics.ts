@@ -1,16 +1,20 @@
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
+import { PARK_OUTCOMES, type ParkOutcome } from "./parking.ts";
 
-const PREFIX = "synapse_shards_gateway_";
+export const GATEWAY_PREFIX = "synapse_shards_gateway_";
+const PREFIX = GATEWAY_PREFIX;
 
 /** What metrics are read from when they are asked for. */
 export interface MetricSources {
   parked(): Iterable<[tenant: string, size: number]>;
+  parkedSeconds(): Iterable<[tenant: string, seconds: number]>;
+  oldestParkSeconds(): number;
   queued(): Iterable<[tenant: string, size: number]>;
   inFlight(): number;
   routes(): number;
 }
 
-/** Every metric of the gateway; docs/gateway.md has the table. Only tenants that have a route become labels. */
+/** Every metric of the gateway; docs/metrics.md is made from it. Only tenants that have a route become labels. */
 export class GatewayMetrics {
   readonly registry = new Registry();
   readonly #registers = [this.registry];
@@ -29,6 +33,22 @@ export class GatewayMetrics {
     buckets: [0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60],
     registers: this.#registers,
   });
+  readonly #parks = new Counter({
+    name: `${PREFIX}parks_total`,
+    help: "Requests that waited for their tenant, or would have, by how it ended: sent, timeout, full (no room to wait), failed (the tenant became unavailable), left (the client went away)",
+    labelNames: ["outcome"],
+    registers: this.#registers,
+  });
+  readonly #requestSeconds = new Histogram({
+    name: `${PREFIX}request_seconds`,
+    help: "From a request's arrival to the end of its answer, parked time included. kind: computing; waiting for what does not count for the fair share (long polls, media)",
+    labelNames: ["kind"],
+    buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+    registers: this.#registers,
+  });
+  // Made once: finding them by their labels at each request costs time.
+  readonly #computing = this.#requestSeconds.labels("computing");
+  readonly #waiting = this.#requestSeconds.labels("waiting");
   readonly parkRejected = new Counter({
     name: `${PREFIX}park_rejected_total`,
     help: "Requests that could not wait (any longer), by the bound that was reached: requests, bytes, seconds",
@@ -53,6 +73,12 @@ export class GatewayMetrics {
     labelNames: ["tenant", "reason"],
     registers: this.#registers,
   });
+  readonly upstreamErrors = new Counter({
+    name: `${PREFIX}upstream_errors_total`,
+    help: "Requests that the homeserver did not answer to the end. timeout: answered with 504; cut: the connection broke, answered with 502; half: it broke within the answer",
+    labelNames: ["tenant", "reason"],
+    registers: this.#registers,
+  });
   readonly routesVersion = new Gauge({
     name: `${PREFIX}routes_version`,
     help: "Version of the routes in use, as the controller counts; -1: only those from disk",
@@ -67,6 +93,8 @@ export class GatewayMetrics {
   constructor(sources: MetricSources) {
     this.routesVersion.set(-1);
     this.feedConnected.set(0);
+    for (const outcome of Object.keys(PARK_OUTCOMES)) this.#parks.inc({ outcome }, 0);
+    for (const kind of ["computing", "waiting"]) this.#requestSeconds.zero({ kind });
     const parked = new Gauge({
       name: `${PREFIX}parked_requests`,
       help: "Requests that wait now",
@@ -75,6 +103,24 @@ export class GatewayMetrics {
       collect() {
         this.reset();
         for (const [tenant, size] of sources.parked()) this.set({ tenant }, size);
+      },
+    });
+    const parkedSeconds = new Gauge({
+      name: `${PREFIX}tenant_parked_seconds`,
+      help: "For how long a tenant has had waiting requests without interruption; tenants without waiting requests have no series",
+      labelNames: ["tenant"],
+      registers: [],
+      collect() {
+        this.reset();
+        for (const [tenant, seconds] of sources.parkedSeconds()) this.set({ tenant }, seconds);
+      },
+    });
+    const oldestPark = new Gauge({
+      name: `${PREFIX}oldest_park_seconds`,
+      help: "How long the request that waits longest for its tenant has waited, 0 if none waits",
+      registers: [],
+      collect() {
+        this.set(sources.oldestParkSeconds());
       },
     });
     const queued = new Gauge({
@@ -114,11 +160,8 @@ export class GatewayMetrics {
         for (const [tenant, codes] of requests) for (const [code, count] of codes) this.inc({ tenant, code }, count);
       },
     });
-    this.registry.registerMetric(answered);
-    this.registry.registerMetric(parked);
-    this.registry.registerMetric(queued);
-    this.registry.registerMetric(inFlight);
-    this.registry.registerMetric(routes);
+    for (const metric of [answered, parked, parkedSeconds, oldestPark, queued, inFlight, routes])
+      this.registry.registerMetric(metric);
     collectDefaultMetrics({ register: this.registry, prefix: PREFIX });
   }
 
@@ -129,6 +172,16 @@ export class GatewayMetrics {
     codes.set(code, (codes.get(code) ?? 0) + 1);
   }
 
+  parked(outcome: ParkOutcome, seconds: number): void {
+    this.#parks.inc({ outcome });
+    if (outcome !== "full") this.parkSeconds.observe(seconds);
+  }
+
+  /** @param computing what counts for the fair share */
+  took(computing: boolean, seconds: number): void {
+    (computing ? this.#computing : this.#waiting).observe(seconds);
+  }
+
   /** Drops the series of a tenant that is gone. */
   forget(tenant: string): void {
     this.#requests.delete(tenant);
@@ -137,5 +190,6 @@ export class GatewayMetrics {
       this.shareRejected.remove({ tenant, bound });
     }
     for (const reason of ["refused", "cut", "misdirected"]) this.retries.remove({ tenant, reason });
+    for (const reason of ["timeout", "cut", "half"]) this.upstreamErrors.remove({ tenant, reason });
   }
 }

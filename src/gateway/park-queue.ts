@@ -99,4 +99,12 @@ export class ParkQueue<T extends ParkTicket> {
   *sizes(): Generator<[tenant: string, size: number]> {
     for (const [tenant, queue] of this.#queues) yield [tenant, queue.tickets.size];
   }
+
+  /** Of each tenant with waiting requests, the one that came first. */
+  *first(): Generator<T> {
+    for (const { tickets } of this.#queues.values()) {
+      const [first] = tickets;
+      if (first) yield first;
+    }
+  }
 }

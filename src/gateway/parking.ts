@@ -17,9 +17,20 @@ export interface ParkedRequest {
   expire: () => void;
 }
 
+/** How waiting ended. */
+export const PARK_OUTCOMES = {
+  sent: "the tenant is there, and the request goes on to it",
+  timeout: "it had waited as long as it may",
+  full: "there was no room for it to wait",
+  failed: "the tenant became unavailable or was removed, or the gateway stops",
+  left: "the client went away",
+} as const;
+export type ParkOutcome = keyof typeof PARK_OUTCOMES;
+
 export interface ParkingObserver {
   refused(tenant: string, bound: ParkRefusal | "seconds"): void;
-  waited(seconds: number): void;
+  /** Also called, with 0, for those that found no room. */
+  waited(seconds: number, outcome: ParkOutcome): void;
 }
 
 class Ticket implements ParkTicket {
@@ -45,6 +56,8 @@ export class Parking {
   readonly #queue: ParkQueue<Ticket>;
   readonly #maxMs: number;
   readonly #observer: ParkingObserver;
+  /** Since when each tenant has had waiting requests without interruption (`performance.now()`). */
+  readonly #since = new Map<string, number>();
   readonly #retries = new Map<string, { timer: NodeJS.Timeout | undefined; delayMs: number }>();
 
   constructor(limits: ParkingLimits, observer: ParkingObserver) {
@@ -59,12 +72,14 @@ export class Parking {
     const refusal = this.#queue.enter(ticket);
     if (refusal) {
       this.#observer.refused(request.tenant, refusal);
+      this.#observer.waited(0, "full");
       return undefined;
     }
+    if (!this.#since.has(ticket.tenant)) this.#since.set(ticket.tenant, performance.now());
     ticket.timer = setTimeout(
       () => {
         this.#observer.refused(ticket.tenant, "seconds");
-        this.leave(ticket, { failed: true });
+        this.leave(ticket, "timeout");
         request.expire();
       },
       this.#maxMs - (performance.now() - ticket.since),
@@ -77,11 +92,13 @@ export class Parking {
     ticket.waiting = true;
   }
 
-  leave(ticket: Ticket, { failed }: { failed: boolean }): void {
+  leave(ticket: Ticket, outcome: Exclude<ParkOutcome, "full">): void {
     clearTimeout(ticket.timer);
-    this.#queue.leave(ticket, failed);
-    this.#observer.waited((performance.now() - ticket.since) / 1000);
-    if (this.#queue.size(ticket.tenant) === 0) this.#stopRetries(ticket.tenant);
+    this.#queue.leave(ticket, outcome === "timeout" || outcome === "failed");
+    this.#observer.waited((performance.now() - ticket.since) / 1000, outcome);
+    if (this.#queue.size(ticket.tenant) > 0) return;
+    this.#since.delete(ticket.tenant);
+    this.#stopRetries(ticket.tenant);
   }
 
   /** A new route came: all who wait look at it, first come first served. */
@@ -113,6 +130,20 @@ export class Parking {
 
   sizes(): Iterable<[tenant: string, size: number]> {
     return this.#queue.sizes();
+  }
+
+  /** For how long each tenant has had waiting requests without interruption, in seconds. */
+  *durations(): Generator<[tenant: string, seconds: number]> {
+    const now = performance.now();
+    for (const [tenant, since] of this.#since) yield [tenant, (now - since) / 1000];
+  }
+
+  /** How long the request that waits longest has waited, in seconds; 0 if none waits. */
+  oldestSeconds(): number {
+    const now = performance.now();
+    let oldest = 0;
+    for (const { since } of this.#queue.first()) oldest = Math.max(oldest, (now - since) / 1000);
+    return oldest;
   }
 
   #stopRetries(tenant: string): void {
