@@ -108,6 +108,10 @@ class ControlResource(resource.Resource):
         if parts == ["healthz"]:
             _allow(method, "GET")
             return {"ok": True}
+        if parts == ["metrics"]:
+            # Names and numbers, nothing secret; and who collects them cannot have each shard's token.
+            _allow(method, "GET")
+            return self._own_metrics() + metrics.render()
         self._check_token(request)
         match parts:
             case ["v1", "shard"]:
@@ -120,9 +124,6 @@ class ControlResource(resource.Resource):
             case ["v1", "stats"]:
                 _allow(method, "GET")
                 return await self._stats(_argument(request, "collect") == "1")
-            case ["metrics"]:
-                _allow(method, "GET")
-                return self._own_metrics() + metrics.render()
             case ["v1", "tenants", name]:
                 _allow(method, "PUT", "DELETE")
                 if not is_tenant_name(name):

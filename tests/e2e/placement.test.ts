@@ -42,7 +42,7 @@ it("prevents silence at saturation: a tenant without a place is Pending with the
   const metrics = String((await cluster.api("GET", "/metrics")).body);
   expect(metrics).toMatch(/synapse_shards_controller_saturated\{image_tag="1\.163\.2"\} 1/);
   expect(metrics).toMatch(
-    /synapse_shards_controller_tenants\{image_tag="1\.163\.2",phase="Pending",reason="MaxShardsReached"\} 1/,
+    /synapse_shards_controller_tenants\{image_tag="1\.163\.2",phase="Pending",reason="MaxShardsReached",hosting="shard"\} 1/,
   );
   const events = await cluster.cli("events", "--for", "tenant/t5");
   expect(events.stdout).toContain("MaxShardsReached");
@@ -56,7 +56,7 @@ it("prevents silence at saturation: a tenant without a place is Pending with the
   expect(await cluster.tenant("t5")).toMatchObject({ reason: null, shard: "1.163.2-1" });
   await until(
     "the metric falls",
-    async () => !/reason="MaxShardsReached"\} [1-9]/.test(String((await cluster.api("GET", "/metrics")).body)),
+    async () => !/_tenants\{.*reason="MaxShardsReached".*\} [1-9]/.test(String((await cluster.api("GET", "/metrics")).body)),
   );
 });
 
