@@ -10,7 +10,7 @@ async function* asJson(items: AsyncIterable<unknown>): AsyncGenerator<string> {
 }
 
 /** The cluster as a whole: how it is, what happened, how to stop it. */
-export function clusterRoutes(app: Api, { service, sendLines }: RouteContext, onShutdown: () => void): void {
+export function clusterRoutes(app: Api, { service, sendLines }: RouteContext, onShutdown?: () => void): void {
   app.get(
     "/v1/status",
     {
@@ -51,6 +51,7 @@ export function clusterRoutes(app: Api, { service, sendLines }: RouteContext, on
     },
   );
 
+  if (!onShutdown) return;
   app.post(
     "/v1/shutdown",
     {

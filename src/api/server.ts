@@ -24,8 +24,8 @@ export interface ApiOptions extends Tokens {
   port: number;
   metrics: Registry;
   logger: Logger;
-  /** Called once the request to stop the cluster has been answered. */
-  onShutdown: () => void;
+  /** Called once the request to stop the cluster has been answered. Without it there is no such call. */
+  onShutdown?: () => void;
 }
 
 const BODY_LIMIT = 1024 * 1024;

@@ -1,0 +1,68 @@
+{{- /* The cluster's id is the name of the release. */ -}}
+{{- define "synapse-shards.clusterId" -}}
+{{- if gt (len .Release.Name) 40 }}{{ fail (printf "the release name %q is longer than 40 characters, and names of shards are made from it; choose a shorter one" .Release.Name) }}{{ end -}}
+{{- .Release.Name -}}
+{{- end }}
+
+{{- /* Call with (dict "root" $ "component" "gateway"). */ -}}
+{{- define "synapse-shards.selectorLabels" -}}
+app.kubernetes.io/name: synapse-shards
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "synapse-shards.labels" -}}
+{{- with .root.Values.labels }}{{ toYaml . }}
+{{ end -}}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/part-of: synapse-shards
+synapse-shards.io/cluster: {{ .root.Release.Name }}
+{{ include "synapse-shards.selectorLabels" . }}
+{{- end }}
+
+{{- define "synapse-shards.image" -}}
+{{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
+{{- with .Values.image.registry }}{{ . }}/{{ end }}{{ .Values.image.repository }}
+{{- if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ $tag }}{{ end -}}
+{{- end }}
+
+{{- /* Call with (dict "root" $ "component" "gateway"). */ -}}
+{{- define "synapse-shards.serviceAccountName" -}}
+{{- $values := index .root.Values .component -}}
+{{- if $values.serviceAccount.create }}{{ $values.serviceAccount.name | default (printf "%s-%s" .root.Release.Name .component) }}{{ else }}{{ $values.serviceAccount.name | default "default" }}{{ end -}}
+{{- end }}
+
+{{- /* What the pods of controller and gateway have in common. */ -}}
+{{- define "synapse-shards.podSpec" -}}
+{{- $values := index .root.Values .component -}}
+serviceAccountName: {{ include "synapse-shards.serviceAccountName" . }}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+securityContext: {{ toYaml $values.podSecurityContext | nindent 2 }}
+{{- with $values.nodeSelector }}
+nodeSelector: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.affinity }}
+affinity: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.topologySpreadConstraints }}
+topologySpreadConstraints:
+{{- range . }}
+  - {{ toYaml (mergeOverwrite (dict "labelSelector" (dict "matchLabels" (include "synapse-shards.selectorLabels" $ | fromYaml))) .) | nindent 4 | trim }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "synapse-shards.probe" -}}
+httpGet: {{ toYaml .get | nindent 2 }}
+{{ toYaml .values }}
+{{- end }}

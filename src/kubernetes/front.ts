@@ -1,0 +1,66 @@
+import httpProxy from "@fastify/http-proxy";
+import fastify from "fastify";
+import type { Logger } from "pino";
+import type { Registry } from "prom-client";
+
+/** Set on what is passed to the leader: it must not travel on from there. */
+const FORWARDED = "x-synapse-shards-forwarded";
+const RETRY_AFTER_SECONDS = 1;
+
+export interface FrontOptions {
+  host: string;
+  port: number;
+  metrics: Registry;
+  logger: Logger;
+  /** Base URL of the API: this process's own while it leads, the leader's while another does. */
+  upstream: () => { url: string; own: boolean } | undefined;
+}
+
+/**
+ * What every replica of the controller shows to the world: its own health and metrics; the API is passed on to the leader, which alone knows
+ * and decides. So a Service may send a gateway, or a person, to any replica.
+ */
+export async function startFront(options: FrontOptions): Promise<{ port: number; close(): Promise<void> }> {
+  const { host, port, metrics, logger, upstream } = options;
+  const app = fastify({ logger: false, forceCloseConnections: true });
+  app.get("/healthz", () => ({ ok: true }));
+  // Ready without a leader too: else a Service would have no endpoints, and nobody would be told to come again.
+  app.get("/readyz", () => ({ ok: true, leader: upstream()?.own ?? false }));
+  app.get("/metrics", async (_request, reply) => reply.type(metrics.contentType).send(await metrics.metrics()));
+  await app.register(httpProxy, {
+    upstream: "",
+    prefix: "/v1",
+    rewritePrefix: "/v1",
+    undici: { connections: 512, pipelining: 1, bodyTimeout: 0, headersTimeout: 300_000 },
+    preHandler: (request, reply, done) => {
+      const target = upstream();
+      // The lease changes hands: whoever forwarded this believed it was still ours.
+      if (target && (target.own || request.headers[FORWARDED] === undefined)) return done();
+      reply
+        .code(503)
+        .header("retry-after", RETRY_AFTER_SECONDS)
+        .send({
+          error: { code: "Unavailable", message: "no controller leads at the moment; try again in a few seconds" },
+        });
+    },
+    replyOptions: {
+      getUpstream: () => upstream()?.url ?? "",
+      rewriteRequestHeaders: (_request, headers) => ({ ...headers, [FORWARDED]: "1" }),
+      onError: (reply, { error }) => {
+        logger.warn({ err: error }, "the leader's API does not answer");
+        reply
+          .code(503)
+          .header("retry-after", RETRY_AFTER_SECONDS)
+          .send({
+            error: {
+              code: "Unavailable",
+              message: "the controller that leads does not answer; try again in a few seconds",
+            },
+          });
+      },
+    },
+  });
+  await app.listen({ host, port });
+  const address = app.server.address();
+  return { port: typeof address === "object" && address ? address.port : port, close: () => app.close() };
+}
