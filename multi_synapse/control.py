@@ -160,7 +160,10 @@ class ControlResource(resource.Resource):
             seconds = -1
         if not 0 <= seconds <= _LONGEST_DRAIN_SECONDS:
             raise Refused(400, "InvalidArgument", f"drainSeconds is not a number from 0 to {_LONGEST_DRAIN_SECONDS:g}")
-        return self._shard.stop(name, seconds)
+        release = _argument(request, "release") or "false"
+        if release not in ("true", "false"):
+            raise Refused(400, "InvalidArgument", "release is neither true nor false")
+        return self._shard.stop(name, seconds, release == "true")
 
     def _create_preparer(self) -> dict[str, str]:
         self._refuse_when_shutting_down()

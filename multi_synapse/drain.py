@@ -36,7 +36,8 @@ class Listeners:
     """A tenant's listening ports while they are being closed by hand."""
 
     def __init__(self, hs: Any) -> None:
-        self._ports = list(hs._listening_services)
+        # Others, as a manhole's, have no requests.
+        self._ports = [port for port in hs._listening_services if hasattr(_site(port), "connections")]
         # Closed here, not by shutdown().
         hs._listening_services.clear()
 
@@ -54,11 +55,14 @@ class Listeners:
 
     def channels(self) -> Iterator[HTTPChannel]:
         for port in self._ports:
-            site = getattr(port.factory, "wrappedFactory", port.factory)
-            yield from list(site.connections)
+            yield from list(_site(port).connections)
 
     def open_requests(self) -> int:
         return sum(1 for channel in self.channels() if channel.requests)
+
+
+def _site(port: Any) -> Any:
+    return getattr(port.factory, "wrappedFactory", port.factory)
 
 
 async def drain(hs: Any, seconds: float, reactor: Any) -> Drained:

@@ -36,6 +36,7 @@ _CLAIM = """
     WHERE epoch < %(epoch)s OR (epoch = %(epoch)s AND shard = %(shard)s)
 """
 _READ = "SELECT epoch, shard, instance FROM synapse_shards.fence"
+_RELEASE = "UPDATE synapse_shards.fence SET shard = '', instance = '' WHERE epoch = %(epoch)s AND instance = %(instance)s"
 # usesysid is null for the server's own processes, such as autovacuum.
 _OTHERS = """
     SELECT a.pid, a.usename, r.rolsuper, pg_has_role(current_user, a.usesysid, 'MEMBER')
@@ -62,7 +63,7 @@ def claim_database(arguments: dict[str, Any], claim: Claim, limit: Limit) -> Non
     with limit:
         connection = psycopg2.connect(**arguments)
         try:
-            _ensure_table(connection)
+            ensure_fence(connection)
             with connection, connection.cursor() as cursor:
                 cursor.execute(_CLAIM, claim.__dict__)
                 if cursor.rowcount != 1:
@@ -72,6 +73,31 @@ def claim_database(arguments: dict[str, Any], claim: Claim, limit: Limit) -> Non
             _clear_stale_locks(connection)
         finally:
             connection.close()
+
+
+def release_database(arguments: dict[str, Any], claim: Claim, limit: Limit) -> bool:
+    """Says in the fence that its owner has let go; only after the owner's last connection was closed. Blocks.
+
+    The epoch stays, and is spent: a claim needs a higher one, or the same and the name of the owner, which is gone. So an
+    order that was delayed cannot bring the tenant back. Returns whether it was still ours. @raises psycopg2.Error
+    """
+    with limit:
+        connection = psycopg2.connect(**arguments)
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(_RELEASE, claim.__dict__)
+                return bool(cursor.rowcount == 1)
+        finally:
+            connection.close()
+
+
+def read_fence(connection: Any) -> tuple[int, str, str]:
+    """Epoch, shard and instance in the row, which is made if there is none. Blocks. @raises psycopg2.Error"""
+    ensure_fence(connection)
+    with connection, connection.cursor() as cursor:
+        cursor.execute(_READ)
+        row: tuple[int, str, str] = cursor.fetchone()
+        return row
 
 
 def read_owner(arguments: dict[str, Any], limit: Limit) -> tuple[int, str] | None:
@@ -87,7 +113,8 @@ def read_owner(arguments: dict[str, Any], limit: Limit) -> tuple[int, str] | Non
             connection.close()
 
 
-def _ensure_table(connection: Any) -> None:
+def ensure_fence(connection: Any) -> None:
+    """Makes schema, table and row where they are missing. Blocks. @raises psycopg2.Error"""
     for attempt in (1, 2):
         try:
             with connection, connection.cursor() as cursor:

@@ -20,7 +20,7 @@ from twisted.internet import defer, task, threads
 from . import config as tenant_config
 from . import errors, metrics
 from .drain import Drained, drain
-from .fence import Claim, claim_database, claims_of_shard, read_owner
+from .fence import Claim, claim_database, claims_of_shard, read_owner, release_database
 from .homeserver import Running, close_homeserver, free_port, start_homeserver, watch_requests
 from .memory import Memory
 from .patches import s3
@@ -38,6 +38,7 @@ _RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 _OWNER_CHECK_SECONDS = 10.0
 _OWNER_CHECKS = 12
 _SHUTDOWN_DRAIN_SECONDS = 10.0
+_RELEASE_SECONDS = 5.0
 #: Kept in each pool, as work comes in bursts.
 _IDLE_THREADS = 4
 
@@ -172,11 +173,14 @@ class Shard:
             raise errors.describe(error, known_secrets, modules) from None
         return {"ok": True}
 
-    async def stop(self, name: str, drain_seconds: float) -> dict[str, Any]:
-        """Drains and stops a tenant and forgets its assignment. A start that is under way is given up."""
+    async def stop(self, name: str, drain_seconds: float, release: bool = False) -> dict[str, Any]:
+        """Drains and stops a tenant and forgets its assignment. A start that is under way is given up.
+
+        `release`: no shard shall have it next, so the fence says that nobody has it.
+        """
         begun = time.monotonic()
         if name not in self._tenants:
-            return {"absent": True, "drained": True, "longPolls": 0, "requestsLeft": 0, "seconds": 0.0}
+            return {"absent": True, "drained": True, "released": False, "longPolls": 0, "requestsLeft": 0, "seconds": 0.0}
         tenant = self._tenants[name]
         if tenant.phase == STARTING:
             tenant.limit.aborted.set()
@@ -185,15 +189,20 @@ class Shard:
         try:
             current = self._tenants.get(name)
             drained = Drained()
+            released = False
             if current is not None:
                 # First, so that a shard that dies here does not bring the tenant back.
                 await self._in_thread(lambda: self._state.forget(name))
                 self._cancel_retry(current)
+                running = current.running
                 drained = await self._stop(current, drain_seconds, gracefully=True)
                 del self._tenants[name]
+                if release and running is not None:
+                    released = await self._release(current, tenant_config.database_arguments(running.hs.config))
             return {
                 "absent": current is None,
                 "drained": drained.requests_left == 0,
+                "released": released,
                 "longPolls": drained.long_polls,
                 "requestsLeft": drained.requests_left,
                 "seconds": round(time.monotonic() - begun, 3),
@@ -326,6 +335,15 @@ class Shard:
         self._memory.tenant_stopped()
         logger.info("tenant %s (%s) has stopped", tenant.name, tenant.server_name)
         return drained
+
+    async def _release(self, tenant: Tenant, arguments: dict[str, Any]) -> bool:
+        claim, limit = Claim(tenant.assignment.epoch, self.settings.name, self.instance), Limit(_RELEASE_SECONDS)
+        try:
+            return await self._bounded(limit, lambda: release_database(arguments, claim, limit))
+        except Exception as error:
+            # Whoever comes next waits a while, and claims it then.
+            logger.warning("tenant %s: its database could not be released: %s", tenant.name, type(error).__name__)
+            return False
 
     async def _shut_down_tenant(self, tenant: Tenant) -> None:
         self._cancel_retry(tenant)

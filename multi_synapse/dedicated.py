@@ -1,0 +1,303 @@
+"""`python -m multi_synapse.dedicated --config homeserver.yaml …`: Synapse's own homeserver for one tenant, behind the tenant's fence.
+
+Everything is upstream's `synapse.app.homeserver` with all its options; added are the claim of the database before anything
+touches it, the proof that each of its connections asks for, an orderly end, and the release of the database then. So a tenant can
+go over between a shard and a Synapse of its own, and never run in both (docs/control-api.md, *The fence*).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import secrets
+import select
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psycopg2
+
+from .release import UnsupportedRelease, check_release
+
+logger = logging.getLogger("multi_synapse.dedicated")
+
+#: Exit codes, so that a pod shows what happened. 1 is Synapse's own.
+WRONG_CONFIGURATION = 2
+NEWER_REVISION = 3
+FENCED = 4
+
+#: An epoch is a revision of the deployment, and a count within it.
+REVISION_BITS = 32
+_LARGEST_REVISION = 2**30
+#: How a process that waits for the database is known to the controller: by the name of its connection, which ends with it.
+WAITING_NAME = "synapse-shards waiting"
+_POLL_SECONDS = 0.1
+_CLAIM_SECONDS = 60.0
+_RELEASE_SECONDS = 5.0
+_CONNECT_SECONDS = 10
+#: The fence is also read so often, for a process that opens no connection.
+_WATCH_SECONDS = 5.0
+_RECONNECT_SECONDS = 1.0
+
+
+class CannotOwn(Exception):
+    """The database is not to be ours; the sentence says why."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    owner: str
+    revision: int
+    handover_seconds: float
+    drain_seconds: float
+
+
+def parse_arguments(arguments: list[str]) -> tuple[Settings, list[str]]:
+    """Our settings, and what is left for Synapse."""
+    parser = argparse.ArgumentParser(prog="multi_synapse.dedicated", allow_abbrev=False, add_help=False)
+    parser.add_argument("--fence-owner", default="dedicated", metavar="NAME")
+    revision = parser.add_mutually_exclusive_group()
+    revision.add_argument("--fence-revision", type=_revision, default=0, metavar="N")
+    revision.add_argument("--fence-revision-file", type=Path, metavar="FILE")
+    parser.add_argument("--handover-seconds", type=_seconds, default=120.0, metavar="S")
+    parser.add_argument("--drain-seconds", type=_seconds, default=10.0, metavar="S")
+    ours, rest = parser.parse_known_args(arguments)
+    if not ours.fence_owner:
+        parser.error("--fence-owner is empty; it names this deployment in the fence")
+    number = ours.fence_revision
+    if ours.fence_revision_file is not None:
+        try:
+            number = _revision(ours.fence_revision_file.read_text("utf-8"))
+        except (OSError, ValueError, argparse.ArgumentTypeError) as error:
+            parser.error(f"--fence-revision-file {ours.fence_revision_file}: {error}")
+    return Settings(ours.fence_owner, number, ours.handover_seconds, ours.drain_seconds), rest
+
+
+def acquire(arguments: dict[str, Any], settings: Settings, instance: str) -> Any:
+    """Claims the database, after whoever has it has let go or the handover's time is over. Blocks.
+
+    @raises CannotOwn where a newer revision had it, TenantError, psycopg2.Error
+    """
+    from .errors import Fenced
+    from .fence import Claim, claim_database
+    from .waiting import Limit
+
+    end = time.monotonic() + settings.handover_seconds
+    with _Waiting(arguments, settings.revision) as waiting:
+        said = ""
+        while True:
+            epoch, shard, _ = waiting.read()
+            if epoch >> REVISION_BITS > settings.revision:
+                raise CannotOwn(
+                    f"the database belongs to revision {epoch >> REVISION_BITS} of its deployment (epoch {epoch}, "
+                    f"{shard or 'released'}), and this is revision {settings.revision}: this pod is out of date, and does not start"
+                )
+            if shard not in ("", settings.owner) and time.monotonic() < end:
+                if shard != said:
+                    _say(f"the database belongs to {shard} with epoch {epoch}; waiting until it is released")
+                    said = shard
+                time.sleep(_POLL_SECONDS)
+                continue
+            if shard not in ("", settings.owner):
+                _say(f"{shard} has not released the database within {settings.handover_seconds:g} s; it is claimed all the same")
+            claim = Claim(max(epoch + 1, (settings.revision << REVISION_BITS) + 1), settings.owner, instance)
+            waiting.close()
+            try:
+                claim_database(arguments, claim, Limit(_CLAIM_SECONDS))
+            except Fenced:
+                # Somebody was quicker; whether that one outranks us is read again.
+                continue
+            return claim
+
+
+class _Waiting:
+    """The connection of a process that waits; it may be ended by the claim of another, and is made again then."""
+
+    def __init__(self, arguments: dict[str, Any], revision: int) -> None:
+        self._arguments = {**arguments, "application_name": f"{WAITING_NAME} {revision}"}
+        self._connection: Any = None
+
+    def __enter__(self) -> _Waiting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self) -> tuple[int, str, str]:
+        from .fence import read_fence
+
+        for attempt in (1, 2):
+            try:
+                if self._connection is None:
+                    self._connection = psycopg2.connect(**self._arguments)
+                return read_fence(self._connection)
+            except (psycopg2.OperationalError, psycopg2.InterfaceError):
+                fresh = self._connection is None
+                self.close()
+                if fresh or attempt == 2:
+                    raise
+        raise AssertionError
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+class Dedicated:
+    """One run of Synapse's `main` with the fence around it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._instance = secrets.token_hex(8)
+        self._arguments: dict[str, Any] = {}
+        self._claim: Any = None
+        self._hs: Any = None
+        self._stopping = False
+
+    def run(self, arguments: list[str]) -> int:
+        from synapse.app import homeserver as synapse_app
+
+        from .fence import claims_of_shard
+        from .patches import database, http
+        from .patches.process import replace
+
+        database.check_fence_on_connect()
+        http.make_long_polls_drainable()
+        claims_of_shard.on_fenced = lambda _server_name: _end(FENCED, "another owner has taken the tenant's database")
+        create = synapse_app.create_homeserver
+
+        def create_homeserver(config: Any, *args: Any, **kwargs: Any) -> Any:
+            self._own(config)
+            self._hs = create(config, *args, **kwargs)
+            return self._hs
+
+        replace(synapse_app, "create_homeserver", create_homeserver)
+        # The first process of a container gets no signal that it does not ask for. Ends what is under way, by an exception.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        sys.argv[1:] = arguments
+        try:
+            synapse_app.main()
+        finally:
+            self._release()
+        return 0
+
+    def _own(self, config: Any) -> None:
+        from twisted.internet import reactor
+
+        from .config import check_databases, database_arguments
+        from .errors import TenantError
+        from .fence import claims_of_shard
+
+        try:
+            check_databases(config)
+            # A server that does not answer must not be waited for without end.
+            self._arguments = {"connect_timeout": _CONNECT_SECONDS, **database_arguments(config)}
+            self._claim = acquire(self._arguments, self._settings, self._instance)
+        except CannotOwn as error:
+            _end(NEWER_REVISION, str(error))
+        except TenantError as error:
+            _end(WRONG_CONFIGURATION, error.message)
+        except psycopg2.Error as error:
+            _end(1, f"the database cannot be claimed: {' '.join(str(error).split())}")
+        _say(f"this is the owner of the database now, with epoch {self._claim.epoch}")
+        claims_of_shard.add(config.server.server_name, self._claim)
+        # Not before: Synapse may go into the background first, and threads do not go along.
+        reactor.callWhenRunning(self._up)  # type: ignore[attr-defined]
+
+    def _up(self) -> None:
+        from twisted.internet import reactor
+
+        signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(self._down))  # type: ignore[attr-defined]
+        threading.Thread(target=self._watch, name="fence", daemon=True).start()
+
+    def _down(self) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        from twisted.internet import defer, reactor
+
+        from .drain import drain
+
+        logger.info("Synapse finishes what is in flight, and ends")
+        draining = defer.ensureDeferred(drain(self._hs, self._settings.drain_seconds, reactor))
+        draining.addErrback(lambda failure: logger.error("draining: %s", failure.getTraceback()))
+        draining.addBoth(lambda _: reactor.stop())  # type: ignore[attr-defined]
+
+    def _watch(self) -> None:
+        """Ends the process when the database has another owner: its claim ends this connection, too."""
+        from .fence import read_fence
+
+        while not self._stopping:
+            try:
+                connection = psycopg2.connect(**self._arguments)
+                try:
+                    poll = select.poll()
+                    poll.register(connection.fileno(), select.POLLIN)
+                    while not self._stopping:
+                        epoch, shard, instance = read_fence(connection)
+                        if (epoch, instance) != (self._claim.epoch, self._instance) and not self._stopping:
+                            _end(FENCED, f"the database belongs to {shard or 'nobody'} with epoch {epoch} by now")
+                        poll.poll(_WATCH_SECONDS * 1000)
+                finally:
+                    connection.close()
+            except psycopg2.Error:
+                time.sleep(_RECONNECT_SECONDS)
+
+    def _release(self) -> None:
+        from .fence import release_database
+        from .waiting import Limit
+
+        claim, self._claim = self._claim, None
+        if claim is None:
+            return
+        self._stopping = True
+        try:
+            release_database(self._arguments, claim, Limit(_RELEASE_SECONDS))
+        except psycopg2.Error as error:
+            # Whoever comes next waits for the handover's time, and claims it then.
+            _say(f"the database could not be released: {' '.join(str(error).split())}")
+
+
+def _say(sentence: str) -> None:
+    # Past Synapse's logging, which may hold lines back, or write them elsewhere.
+    os.write(2, f"multi_synapse.dedicated: {sentence}\n".encode())
+
+
+def _end(code: int, sentence: str) -> NoReturn:
+    """Ends the process at once, in any thread: nothing more may be answered or written."""
+    _say(sentence)
+    os._exit(code)
+
+
+def _revision(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= _LARGEST_REVISION:
+        raise argparse.ArgumentTypeError(f"the revision is {number}, allowed is 0 to {_LARGEST_REVISION}")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 3600:
+        raise argparse.ArgumentTypeError(f"{number:g} seconds, allowed is 0 to 3600")
+    return number
+
+
+def main() -> int:
+    settings, rest = parse_arguments(sys.argv[1:])
+    try:
+        check_release()
+    except UnsupportedRelease as error:
+        _say(str(error))
+        return WRONG_CONFIGURATION
+    return Dedicated(settings).run(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

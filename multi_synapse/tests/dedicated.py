@@ -1,0 +1,94 @@
+"""A dedicated Synapse under test: the process, its configuration, and what it says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .shard import CHECKOUT, request
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Dedicated:
+    """Runs the tenant of an assignment in a Synapse of its own."""
+
+    def __init__(self, python: Path, folder: Path, assignment: dict[str, Any], *options: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.python, self.folder, self.options = python, folder, options
+        self.port = _free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        (folder / "signing.key").write_text(assignment["signingKey"])
+        listener = {
+            "port": self.port,
+            "type": "http",
+            "bind_addresses": ["127.0.0.1"],
+            "x_forwarded": True,
+            "resources": [{"names": ["client", "federation"]}],
+        }
+        (folder / "base.yaml").write_text(yaml.safe_dump(assignment["base"]))
+        own = {"signing_key_path": str(folder / "signing.key"), "listeners": [listener], "pid_file": str(folder / "pid")}
+        (folder / "own.yaml").write_text(yaml.safe_dump(own))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Dedicated:
+        configs = [part for name in ("base.yaml", "own.yaml") for part in ("--config-path", str(self.folder / name))]
+        with (self.folder / "stderr").open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [self.python, "-m", "multi_synapse.dedicated", *self.options, *configs],
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+                stdout=stderr,
+                stderr=stderr,
+            )
+        return self
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "stderr").read_text()
+
+    def is_healthy(self) -> bool:
+        try:
+            return request(self.address, "GET", "/health", timeout=2).status == 200
+        except OSError:
+            return False
+
+    def expect_healthy(self, seconds: float = 60) -> Dedicated:
+        end = time.monotonic() + seconds
+        while not self.is_healthy():
+            assert self.process is not None
+            assert self.process.poll() is None, self.said[-3000:]
+            assert time.monotonic() < end, self.said[-3000:]
+            time.sleep(0.05)
+        return self
+
+    def expect_said(self, text: str, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while text not in self.said:
+            assert time.monotonic() < end, self.said[-3000:]
+            time.sleep(0.05)
+
+    def expect_end(self, code: int, seconds: float = 30) -> None:
+        assert self.process is not None
+        assert self.process.wait(seconds) == code, self.said[-3000:]
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
