@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { UserError } from "../model/errors.ts";
 import { describeIssues } from "../model/validation.ts";
+import { proxyProblem } from "./trusted-proxies.ts";
 
 /**
  * Measured (`bench/latency.ts`): with 3, a tenant that is hammered gets done what it gets done without a limit, within a few percent, and its
@@ -44,6 +45,23 @@ export const GatewayConfigSchema = z.strictObject({
   }),
   /** Requests of one tenant at its homeserver at once; 0: any number. */
   maxInFlightPerTenant: z.int().min(0).default(DEFAULT_IN_FLIGHT),
+  /** Proxies before the gateway, whose word about the client is believed. */
+  trustedProxies: z
+    .array(
+      z.string().superRefine((entry, context) => {
+        const allowed = proxyProblem(entry);
+        if (allowed !== undefined) context.addIssue({ code: "custom", message: `expected ${allowed}` });
+      }),
+    )
+    .default([]),
+  shutdown: z
+    .strictObject({
+      /** Goes on as before for so long after SIGTERM, but says that it is not ready: until nobody sends it anything new. */
+      delaySeconds: z.number().min(0).max(600).default(0),
+      /** Then what is in flight has so long. */
+      graceSeconds: z.number().min(0).max(600).default(10),
+    })
+    .prefault({}),
   logFile: file.optional(),
   logLevel: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
 });

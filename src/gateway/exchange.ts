@@ -1,3 +1,4 @@
+import type { TrustedProxies } from "./trusted-proxies.ts";
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import type { Logger } from "pino";
 import type { Dispatcher } from "undici";
@@ -32,6 +33,7 @@ export interface ExchangeContext {
   upstreams: Upstreams;
   metrics: GatewayMetrics;
   log: Logger;
+  trusted: TrustedProxies;
   maxBodyBytes: number;
   bodyStallMs?: number;
   /** Answers then end their connection. */
@@ -174,7 +176,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   #dispatch(address: string): void {
     const { body, contentLength } = this.#body.attempt();
-    const headers = requestHeaders(this.#request, this.#protocol, this.#tenant);
+    const headers = requestHeaders(
+      this.#request,
+      this.#context.trusted.clientOf(this.#request, this.#protocol),
+      this.#tenant,
+    );
     if (contentLength !== undefined) headers.push("Content-Length", String(contentLength));
     this.#stream = body instanceof UpstreamBody ? body : undefined;
     this.#address = address;

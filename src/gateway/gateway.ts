@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { createServer as createPlainServer, type Server } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { messageOf } from "../model/errors.ts";
 import type { RouteAck, RouteFeedLine } from "../model/routes.ts";
@@ -15,10 +16,8 @@ import { readRoutesFile, RoutesWriter, writeFileAtomically } from "./routes-file
 import { RouteTable, type RouteChange } from "./route-table.ts";
 import { createServer, listen, type RequestHandler, type Timeouts } from "./server.ts";
 import { Certificates } from "./tls.ts";
+import { TrustedProxies } from "./trusted-proxies.ts";
 import { Upstreams } from "./upstreams.ts";
-
-/** Requests that go on when the gateway is told to stop have so long; long polls seldom make it, and are asked to come again. */
-const STOP_GRACE_MS = 10_000;
 
 export interface GatewayReady {
   pid: number;
@@ -49,7 +48,10 @@ export class Gateway {
   readonly #servers: Server[] = [];
   readonly #timeouts: Timeouts;
   #synced = false;
+  /** Heard from the controller, or from the last run. */
+  #hasRoutes = false;
   #stopping = false;
+  #retiring = false;
 
   constructor(config: GatewayConfig, log: Logger, timeouts: Timeouts = {}) {
     this.#config = config;
@@ -81,6 +83,7 @@ export class Gateway {
       upstreams: this.#upstreams,
       metrics: this.#metrics,
       log,
+      trusted: new TrustedProxies(config.trustedProxies),
       maxBodyBytes: config.maxBodyBytes,
       bodyStallMs: timeouts.bodyStallMs,
       stopping: () => this.#stopping,
@@ -129,8 +132,18 @@ export class Gateway {
     return ready;
   }
 
-  /** Accepts no more, lets what is in flight end within `graceMs`, cuts the rest off with an answer. */
-  async stop(graceMs = STOP_GRACE_MS): Promise<void> {
+  /** Goes on as before, but says that it is not ready, so that load balancers send nothing new; then stops. */
+  async retire(): Promise<void> {
+    this.#retiring = true;
+    await sleep(this.#config.shutdown.delaySeconds * 1000);
+    await this.stop();
+  }
+
+  /**
+   * Accepts no more, lets what is in flight end within `graceMs`, cuts the rest off with an answer: long polls seldom make it, and are asked to
+   * come again.
+   */
+  async stop(graceMs = this.#config.shutdown.graceSeconds * 1000): Promise<void> {
     if (this.#stopping) return;
     this.#stopping = true;
     this.#log.info({ inFlight: this.#exchanges.length }, "gateway stops");
@@ -186,6 +199,7 @@ export class Gateway {
     const changes =
       line.type === "snapshot" ? this.#table.replace(line.routes) : this.#table.update(line.routes, line.removed);
     this.#synced = true;
+    this.#hasRoutes = true;
     this.#metrics.routesVersion.set(line.version);
     this.#writer.schedule();
     return this.#follow(changes);
@@ -212,7 +226,9 @@ export class Gateway {
   async #loadRoutes(): Promise<void> {
     try {
       const routes = await readRoutesFile(this.#config.routesFile);
-      if (routes) this.#follow(this.#table.replace(routes));
+      if (!routes) return;
+      this.#follow(this.#table.replace(routes));
+      this.#hasRoutes = true;
     } catch (error) {
       // The controller will send them again; not to start would be worse.
       this.#log.error({ problem: messageOf(error) }, "starting without the last routes");
@@ -231,6 +247,10 @@ export class Gateway {
   #metricsServer(): Server {
     return createPlainServer((request, response) => {
       if (request.url === "/healthz") return void response.end("ok\n");
+      if (request.url === "/readyz") {
+        const why = this.#retiring ? "it stops" : this.#hasRoutes ? undefined : "it has heard no routes yet";
+        return void response.writeHead(why === undefined ? 200 : 503).end(`${why ?? "ok"}\n`);
+      }
       if (request.url !== "/metrics") return void response.writeHead(404).end();
       this.#metrics.registry.metrics().then(
         (text) => response.writeHead(200, { "Content-Type": this.#metrics.registry.contentType }).end(text),

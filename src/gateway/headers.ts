@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
+import type { Client } from "./trusted-proxies.ts";
 
 /** Of one connection, not of the message (RFC 9110, 7.6.1); `expect` is answered here. */
 const HOP_BY_HOP = new Set([
@@ -32,7 +33,7 @@ const FORWARDING = new Set([
 const NOT_BY_CONNECTION = new Set(["host", "content-length", "content-type", "authorization"]);
 
 /** Flat name, value, … for the homeserver. The length is left out: it is set by how the body is sent. */
-export function requestHeaders(request: IncomingMessage, protocol: "http" | "https", tenant: string): string[] {
+export function requestHeaders(request: IncomingMessage, client: Client, tenant: string): string[] {
   const dropped = namedByConnection(request.headers.connection);
   const { rawHeaders } = request;
   const headers: string[] = [];
@@ -43,9 +44,9 @@ export function requestHeaders(request: IncomingMessage, protocol: "http" | "htt
   }
   headers.push(
     "X-Forwarded-For",
-    (request.socket.remoteAddress ?? "unknown").replace(/^::ffff:(?=\d+\.)/, ""),
+    client.address,
     "X-Forwarded-Proto",
-    protocol,
+    client.protocol,
     "X-Forwarded-Host",
     request.headers.host ?? "",
     TENANT_HEADER,

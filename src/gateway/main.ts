@@ -19,7 +19,7 @@ async function main(): Promise<void> {
     if (stopping) process.exit(1);
     stopping = true;
     log.info({ signal }, "signal");
-    gateway.stop().then(
+    gateway.retire().then(
       () => process.exit(0),
       (error) => {
         log.error({ problem: messageOf(error) }, "the stop failed");
