@@ -1,13 +1,14 @@
 import { randomUUID } from "node:crypto";
 import type { AdminLogin, Bounds } from "../database/connection.ts";
 import { tenantDatabaseName } from "../database/names.ts";
-import { Preparer } from "../database/preparer.ts";
+import type { Preparers, WarmPreparer } from "../database/preparers.ts";
 import {
   describeDatabase,
   dropTenantDatabase,
   fenceOff,
   provisionTenantDatabase,
 } from "../database/tenant-database.ts";
+import { readFence, releaseFence, type FenceState } from "../database/fence.ts";
 import { ensureTemplate } from "../database/template.ts";
 import type { ImageFacts } from "../launcher/launcher.ts";
 import { UserError } from "../model/errors.ts";
@@ -18,10 +19,9 @@ import { StartFailure } from "./start.ts";
 import type { Migration, StoredSchema, TenantDatabases } from "./tenant-databases.ts";
 
 export interface PostgresTenantDatabasesOptions {
-  server: AdminLogin;
-  /** The directory that has the package `multi_synapse`. */
-  runtimePath: string;
-  installSynapse(version: string): Promise<{ python: string; facts: ImageFacts }>;
+  /** The server that is ours; absent where each tenant brings its own database. */
+  server?: AdminLogin;
+  preparers: Preparers;
 }
 
 /** Each preparer is a Python that imports Synapse: more of them at once only take each other's time. */
@@ -35,7 +35,7 @@ const DESCRIBE_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 5_000 };
 export class PostgresTenantDatabases implements TenantDatabases {
   readonly #options: PostgresTenantDatabasesOptions;
   readonly #facts = new Map<string, ImageFacts>();
-  readonly #preparers = new Set<Preparer>();
+  readonly #preparers = new Set<WarmPreparer>();
   readonly #queue: (() => void)[] = [];
   #running = 0;
 
@@ -52,14 +52,19 @@ export class PostgresTenantDatabases implements TenantDatabases {
   }
 
   address(tenant: string): { host: string; port: number; name: string; user: string } {
-    const { host, port } = this.#options.server;
     const name = tenantDatabaseName(tenant);
+    const { host = "", port = 5432 } = this.#options.server ?? {};
     return { host, port, name, user: name };
   }
 
   async provision(tenant: Tenant, secrets: TenantSecretData): Promise<{ epoch: number; kept: boolean }> {
-    const { server } = this.#options;
     const { name } = tenant.metadata;
+    const { server } = this.#options;
+    if (!server)
+      throw new StartFailure(
+        "DatabaseMissing",
+        `its homeserver.yaml names no database, and this cluster has none to give; set \`database\` (in the chart matrix-stack: synapse.postgres)`,
+      );
     const version = tenant.spec.synapseVersion;
     await ensureTemplate(server, version, async (database) => {
       const { preparer, release } = await this.#prepare(version, TEMPLATE_MS);
@@ -76,36 +81,36 @@ export class PostgresTenantDatabases implements TenantDatabases {
   }
 
   async drop(tenant: string): Promise<void> {
-    await dropTenantDatabase(this.#options.server, tenant);
+    if (this.#options.server) await dropTenantDatabase(this.#options.server, tenant);
   }
 
   async fenceOff(tenant: Tenant): Promise<void> {
-    if (!ownDatabase(tenant.spec.config)) await fenceOff(this.#options.server, tenant.metadata.name);
+    const { server } = this.#options;
+    if (server && !ownDatabase(tenant.spec.config)) await fenceOff(server, tenant.metadata.name);
   }
 
-  async describe(tenant: Tenant, secrets: TenantSecretData): Promise<StoredSchema | undefined> {
+  fence(tenant: Tenant, secrets: TenantSecretData): Promise<FenceState | undefined> {
+    return explained(() => readFence(this.#login(tenant, secrets), DESCRIBE_BOUNDS));
+  }
+
+  release(tenant: Tenant, secrets: TenantSecretData, owner: string): Promise<boolean> {
+    return explained(() => releaseFence(this.#login(tenant, secrets), owner, tenant.status.epoch, DESCRIBE_BOUNDS));
+  }
+
+  describe(tenant: Tenant, secrets: TenantSecretData): Promise<StoredSchema | undefined> {
     const login = this.#login(tenant, secrets);
-    try {
+    return explained(async () => {
       const found = await describeDatabase(login, DESCRIBE_BOUNDS);
       if (!found.exists)
         throw new StartFailure(
           "DatabaseMissing",
           `PostgreSQL at ${login.host}:${login.port} has no database ${login.database}`,
         );
-      const { schemaVersion, schemaCompatVersion } = found;
+      const { schemaVersion, schemaCompatVersion, epoch } = found;
       return schemaVersion === undefined
         ? undefined
-        : { schemaVersion, schemaCompatVersion: schemaCompatVersion ?? schemaVersion };
-    } catch (error) {
-      if (!(error instanceof UserError)) throw error;
-      const reason =
-        error.code === "Unauthorized"
-          ? "DatabaseAuthenticationFailed"
-          : error.code === "NotFound"
-            ? "DatabaseMissing"
-            : "DatabaseUnreachable";
-      throw new StartFailure(reason, error.message, { cause: error });
-    }
+        : { schemaVersion, schemaCompatVersion: schemaCompatVersion ?? schemaVersion, epoch };
+    });
   }
 
   async migration(version: string): Promise<Migration> {
@@ -129,7 +134,7 @@ export class PostgresTenantDatabases implements TenantDatabases {
     return { host, port, user, password: secrets.databasePassword, database: name };
   }
 
-  async #prepare(version: string, commandMs?: number): Promise<{ preparer: Preparer; release(): Promise<void> }> {
+  async #prepare(version: string, commandMs?: number): Promise<{ preparer: WarmPreparer; release(): Promise<void> }> {
     if (this.#running >= PREPARERS_AT_ONCE) await new Promise<void>((go) => this.#queue.push(go));
     else this.#running += 1;
     const next = () => {
@@ -138,8 +143,7 @@ export class PostgresTenantDatabases implements TenantDatabases {
       else this.#running -= 1;
     };
     try {
-      const { python } = await this.#options.installSynapse(version);
-      const preparer = await Preparer.start({ python, env: { PYTHONPATH: this.#options.runtimePath }, commandMs });
+      const preparer = await this.#options.preparers.start(version, commandMs);
       this.#preparers.add(preparer);
       const release = async () => {
         if (!this.#preparers.delete(preparer)) return;
@@ -151,5 +155,21 @@ export class PostgresTenantDatabases implements TenantDatabases {
       next();
       throw error;
     }
+  }
+}
+
+/** @throws StartFailure for what a tenant's owner can mend */
+async function explained<T>(ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    const reason =
+      error.code === "Unauthorized"
+        ? "DatabaseAuthenticationFailed"
+        : error.code === "NotFound"
+          ? "DatabaseMissing"
+          : "DatabaseUnreachable";
+    throw new StartFailure(reason, error.message, { cause: error });
   }
 }

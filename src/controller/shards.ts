@@ -76,8 +76,9 @@ export class ShardReconciler {
           `its process did not announce itself within ${timing.shardStartWithin} s`,
         );
       }
-      await this.#setPhase(name, "Starting", "", "");
-      return 100;
+      const { message = "" } = seen;
+      await this.#setPhase(name, "Starting", message === "" ? "" : "NotRunning", message);
+      return message === "" ? 100 : 1000;
     }
     return this.#poll(shard, watched, seen.address);
   }
@@ -186,6 +187,7 @@ export class ShardReconciler {
     watched.answeredAt = performance.now();
     const before = watched.observation;
     if (before && before.client !== client) await before.client.close();
+    if (before?.state.instance !== state.instance) await this.#learn(name, state);
     const tenants = new Map(state.tenants.map((tenant) => [tenant.name, tenant]));
     // Where the platform starts processes again by itself, another instance is all that is seen of it.
     if (watched.instance !== undefined && watched.instance !== state.instance)
@@ -198,6 +200,14 @@ export class ShardReconciler {
     for (const key of new Set([...tenants.keys(), ...(before?.tenants.keys() ?? [])])) {
       if (JSON.stringify(tenants.get(key)) !== JSON.stringify(before?.tenants.get(key))) this.#onTenantSeen(key);
     }
+  }
+
+  /** An image that cannot be looked into beforehand says itself what it is. It is known by its tag, which is what tenants name. */
+  async #learn(name: string, { schemaVersion, schemaCompatVersion }: ShardState): Promise<void> {
+    const shard = await this.#context.store.get("Shard", name);
+    if (!shard) return;
+    const { synapseVersion } = shard.spec;
+    this.#context.databases.learn({ synapseVersion, schemaVersion, schemaCompatVersion });
   }
 
   /** Stops tenants that run here and belong elsewhere: the fence keeps them from writing, this ends them. */

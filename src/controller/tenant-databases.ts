@@ -1,3 +1,4 @@
+import type { FenceState } from "../database/fence.ts";
 import type { ImageFacts } from "../launcher/launcher.ts";
 import type { Tenant, TenantSecretData } from "../model/resources.ts";
 import type { Assignment } from "../shard/control-client.ts";
@@ -14,6 +15,8 @@ export interface StoredSchema {
   schemaVersion: number;
   /** Releases whose schemaVersion is below this cannot read it. */
   schemaCompatVersion: number;
+  /** The last epoch in its fence; 0 where nobody has claimed it yet. */
+  epoch: number;
 }
 
 /** The databases of tenants, as the controller uses them. */
@@ -34,6 +37,10 @@ export interface TenantDatabases {
    * @throws UserError DatabaseUnreachable, DatabaseAuthenticationFailed, DatabaseMissing
    */
   describe(tenant: Tenant, secrets: TenantSecretData): Promise<StoredSchema | undefined>;
+  /** Who has the tenant's database, read with its own login; undefined where nobody ever claimed it. @throws as `describe` */
+  fence(tenant: Tenant, secrets: TenantSecretData): Promise<FenceState | undefined>;
+  /** Shuts out the shard that has it and does not answer, with the tenant's epoch; nothing if another has it. @throws as `describe` */
+  release(tenant: Tenant, secrets: TenantSecretData, owner: string): Promise<boolean>;
   /** What a release says of its schema, if it is known by now. */
   facts(version: string): ImageFacts | undefined;
   migration(version: string): Promise<Migration>;

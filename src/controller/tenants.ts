@@ -165,11 +165,19 @@ export class TenantReconciler {
     const { name } = tenant.metadata;
     await this.#setPhase(name, "Provisioning");
     // The secret first: a database whose password nobody knows could only be thrown away.
-    const kept = await store.readSecret(name);
+    const kept = await store.readSecret(name).catch((error: unknown) => {
+      if (error instanceof UserError) throw new StartFailure("SecretInvalid", error.message, { cause: error });
+      throw error;
+    });
     const secrets = kept ?? newTenantSecrets(tenant.spec.serverName);
     if (!kept) await store.writeSecret(name, secrets);
     if (ownDatabase(tenant.spec.config)) {
-      await modify(store, "Tenant", name, ({ status }) => void (status.provisioned = true));
+      // It may have run elsewhere before: the next claim must be higher than the last.
+      const found = await databases.describe(tenant, secrets);
+      await modify(store, "Tenant", name, ({ status }) => {
+        status.provisioned = true;
+        status.epoch = Math.max(status.epoch, found?.epoch ?? 0);
+      });
       return;
     }
     try {
@@ -187,6 +195,7 @@ export class TenantReconciler {
           `${name} continues with the database that was kept from before`,
         );
     } catch (error) {
+      if (error instanceof StartFailure) throw error;
       const reason = error instanceof UserError ? error.code : "ProvisioningFailed";
       throw new StartFailure(reason === "Unavailable" ? "DatabaseUnreachable" : reason, messageOf(error), {
         cause: error,

@@ -55,7 +55,8 @@ const COMMAND_MS = 600_000;
 /** How long it may take to end by itself before it is killed. */
 const END_MS = 3000;
 
-const EventSchema = z.discriminatedUnion("event", [
+/** What a preparer says, a line each; docs/control-api.md. */
+export const EventSchema = z.discriminatedUnion("event", [
   z.object({
     event: z.literal("ready"),
     synapseVersion: z.string(),

@@ -12,6 +12,7 @@ import { Controller } from "../controller/controller.ts";
 import { createControllerMetrics } from "../controller/metrics.ts";
 import { PostgresTenantDatabases } from "../controller/postgres-tenant-databases.ts";
 import { RouteFeed } from "../controller/route-feed.ts";
+import { LocalPreparers } from "../database/preparers.ts";
 import { LocalLauncher } from "../launcher/local-launcher.ts";
 import { policyOf } from "../model/cluster-config.ts";
 import type { Tenant } from "../model/resources.ts";
@@ -42,8 +43,9 @@ async function main(): Promise<void> {
   });
   const databases = new PostgresTenantDatabases({
     server: { ...config.postgres, password: secretIn(config.postgres.passwordFile) },
-    runtimePath: ROOT,
-    installSynapse: (version) => ensureSynapse(version, { cacheDir: config.cacheDir, onProgress: () => {} }),
+    preparers: new LocalPreparers(ROOT, (version) =>
+      ensureSynapse(version, { cacheDir: config.cacheDir, onProgress: () => {} }),
+    ),
   });
   const context: ControllerContext = {
     store,

@@ -212,7 +212,7 @@ function fakeDatabases(world: FakeWorld): TenantDatabases {
       const fence = world.fences.get(tenant.metadata.name);
       if (fence) world.fences.set(tenant.metadata.name, { epoch: fence.epoch + 1, shard: "-" });
     },
-    describe: async () => ({ schemaVersion: 94, schemaCompatVersion: 84 }),
+    describe: async () => ({ schemaVersion: 94, schemaCompatVersion: 84, epoch: 0 }),
     migration: async () => ({ run: async () => {}, close: async () => {} }),
     address: (tenant) => ({ host: "127.0.0.1", port: 1, name: tenant, user: tenant }),
   };
