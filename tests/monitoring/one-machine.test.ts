@@ -1,0 +1,134 @@
+import { spawn } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ownMetrics, type Described } from "../../src/monitoring/reference.ts";
+import { SHARD_METRICS } from "../../src/monitoring/shard-metrics.ts";
+import { Cluster } from "../e2e/support/cluster.ts";
+import { newUser } from "../e2e/support/matrix.ts";
+import { ask } from "../gateway/harness.ts";
+import { askPanels } from "./support/panels.ts";
+import { Prometheus } from "./support/prometheus.ts";
+import { prometheusTool, skipped } from "./support/tools.ts";
+
+const [program, promtool] = [await prometheusTool("prometheus"), await prometheusTool("promtool")];
+const why = program === undefined || promtool === undefined ? skipped : "";
+/** Of a homeserver with a user who does a few things: what a tenant costs Prometheus, at its shard. */
+const MOST_SERIES_OF_A_TENANT = 100;
+
+describe.skipIf(why !== "")(`a cluster on one machine, scraped by a real Prometheus ${why}`, () => {
+  let cluster: Cluster;
+  let prometheus: Prometheus;
+  let texts: Record<"controller" | "gateway" | "shard", string>;
+
+  beforeAll(async () => {
+    cluster = await Cluster.start();
+    await cluster.createTenant("clinic-a");
+    await cluster.json("tenant", "move", "clinic-a");
+    const alice = await newUser(cluster, "clinic-a", "alice");
+    const { room_id: room } = await alice.client.createRoom({ name: "Ward" });
+    const port = await cluster.gatewayPort();
+    await ask({ port }, "nobody.localhost");
+    const [shard] = (await cluster.shards()).filter(({ tenants }) => tenants === 1);
+    const urls = {
+      controller: await urlIn(cluster, "controller.ready.json", "apiUrl"),
+      gateway: await urlIn(cluster, "gateway.ready.json", "metrics"),
+      shard: new URL(shard!.address!),
+    };
+    const labels = (component: string) => (component === "shard" ? { shard: shard!.name, image_tag: "1.163.2" } : {});
+    prometheus = await Prometheus.start(
+      program!,
+      Object.entries(urls).map(([component, { host }]) => ({
+        job_name: component,
+        static_configs: [
+          { targets: [host], labels: { namespace: "here", cluster_id: "local", component, ...labels(component) } },
+        ],
+      })),
+    );
+    // Rates need samples.
+    for (let i = 0; i < 40; i += 1) {
+      if (i % 5 === 0) await alice.client.sendTextMessage(room, `message ${i}`);
+      await ask({ port }, "clinic-a.localhost");
+      await sleep(200);
+    }
+    const textOf = async (url: URL) => (await fetch(new URL("/metrics", url))).text();
+    texts = {
+      controller: await textOf(urls.controller),
+      gateway: await textOf(urls.gateway),
+      shard: await textOf(urls.shard),
+    };
+  });
+  afterAll(async () => {
+    await prometheus?.stop();
+    await cluster?.destroy();
+  });
+
+  test("prevents: metrics that Prometheus cannot read, or that are named against its rules", async () => {
+    for (const [component, text] of Object.entries(texts)) {
+      const { code, output } = await checkMetrics(text);
+      // 3: complaints about style. Those about metrics of libraries and of Synapse are theirs.
+      expect([0, 3], `${component}: ${output}`).toContain(code);
+      const theirs = /^(synapse_(?!shards_)|python_|process_)|_(nodejs|process)_/;
+      expect(
+        output.split("\n").filter((line) => line !== "" && !theirs.test(line)),
+        component,
+      ).toEqual([]);
+    }
+  });
+
+  test("prevents: a reference whose types, labels or names are not what is served", () => {
+    const own = ownMetrics();
+    expectAsDescribed(texts.controller, own.controller);
+    expectAsDescribed(texts.gateway, own.gateway);
+    expectAsDescribed(texts.shard, SHARD_METRICS);
+  });
+
+  test("prevents: tenants that cost Prometheus more than it can bear", () => {
+    const ofTenant = texts.shard.split("\n").filter((line) => line.includes('server_name="clinic-a.localhost"'));
+    expect(ofTenant.length).toBeGreaterThan(5);
+    expect(ofTenant.length).toBeLessThan(MOST_SERIES_OF_A_TENANT);
+    const byTenant = (text: string) => text.split("\n").filter((line) => line.includes('tenant="clinic-a"'));
+    expect(byTenant(texts.controller)).toEqual([]);
+    expect(byTenant(texts.gateway).length).toBeLessThan(20);
+  });
+
+  test("prevents: panels with expressions that Prometheus refuses, or that never have data", async () => {
+    expect((await prometheus.targets()).map(({ health, lastError }) => health + lastError)).toEqual(["up", "up", "up"]);
+    // One machine has no rollouts.
+    const answers = await askPanels(prometheus, { namespace: "here", clusterId: "local", without: ["rollout_"] });
+    expect(answers.filter(({ series, mayBeEmpty }) => series === 0 && !mayBeEmpty)).toEqual([]);
+    expect(answers.filter(({ series }) => series > 0).length).toBeGreaterThan(40);
+  });
+});
+
+async function urlIn(cluster: Cluster, file: string, key: string): Promise<URL> {
+  const ready = JSON.parse(await readFile(join(cluster.dataDir, file), "utf8")) as Record<string, string>;
+  return new URL(ready[key]!);
+}
+
+function checkMetrics(text: string): Promise<{ code: number | null; output: string }> {
+  return new Promise((done, reject) => {
+    const child = spawn(promtool!, ["check", "metrics"]);
+    let output = "";
+    child.stderr.on("data", (chunk) => (output += chunk));
+    child.stdout.on("data", (chunk) => (output += chunk));
+    child.on("error", reject);
+    child.on("close", (code) => done({ code, output }));
+    child.stdin.end(text);
+  });
+}
+
+/** What is served is described, with its type; labels are those described. What has no series at present may be missing. */
+function expectAsDescribed(text: string, described: Pick<Described, "name" | "type" | "labels">[]): void {
+  const types = new Map([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => [name!, type!]));
+  const served = [...types].filter(([name]) => !/_(nodejs|process)_|_created$/.test(name));
+  const known = new Map(described.map((metric) => [metric.name, metric]));
+  expect(served.map(([name]) => name).filter((name) => !known.has(name))).toEqual([]);
+  for (const [name, type] of served) expect([name, known.get(name)!.type]).toEqual([name, type]);
+  for (const [, name = "", labels = ""] of text.matchAll(/^([a-z_]+)\{([^}]*)\} /gm)) {
+    const metric = known.get(name) ?? known.get(name.replace(/_(bucket|sum|count)$/, ""));
+    const names = [...labels.matchAll(/([a-z_]+)="/g)].map(([, label]) => label!).filter((label) => label !== "le");
+    if (metric) expect([...metric.labels].toSorted(), name).toEqual(names.toSorted());
+  }
+}
