@@ -2,10 +2,13 @@ import { z } from "zod";
 import type { ClusterStatus } from "../controller/service.ts";
 import { serverNameProblem, tenantNameProblem } from "../model/names.ts";
 import {
+  HANDOVER_STEPS,
   MOVE_STEPS,
   SHARD_PHASES,
   TENANT_PHASES,
   type ClusterEvent,
+  type Handover,
+  type HandoverStep,
   type Move,
   type MoveResult,
   type MoveStep,
@@ -118,7 +121,15 @@ const MetadataSchema = z
   })
   .meta({ id: "Metadata" });
 
-const MoveReasonSchema = z.enum(["Requested", "Drain", "Consolidation", "Upgrade", "ConfigChanged", "ShardLost"]);
+const MoveReasonSchema = z.enum([
+  "Requested",
+  "Drain",
+  "Consolidation",
+  "Upgrade",
+  "ConfigChanged",
+  "ShardLost",
+  "Migration",
+]);
 
 export const MoveSchema = z
   .object({
@@ -147,6 +158,17 @@ export const MoveResultSchema = z
   })
   .meta({ id: "MoveResult" }) satisfies z.ZodType<MoveResult>;
 
+export const HandoverSchema = z
+  .object({
+    id: z.string(),
+    to: z.enum(["shard", "dedicated"]),
+    from: z.string(),
+    step: keysOf<HandoverStep>(HANDOVER_STEPS).describe(definitions(HANDOVER_STEPS)),
+    requestedAt: Time,
+    parkedAt: Time.optional(),
+  })
+  .meta({ id: "Handover" }) satisfies z.ZodType<Handover>;
+
 export const TenantSchema = z
   .object({
     kind: z.literal("Tenant"),
@@ -169,9 +191,12 @@ export const TenantSchema = z
       schemaSynapseVersion: z.string().optional(),
       observedGeneration: z.number(),
       configHash: z.string().optional(),
+      refusedConfigHash: z.string().optional(),
       provisioned: z.boolean(),
       fleetVersion: z.string().optional().describe("What the fleet's rollout has for it."),
       assignedAt: Time.optional(),
+      dedicated: z.object({ address: z.string() }).optional().describe("The Synapse of its own that has it."),
+      handover: HandoverSchema.optional(),
       move: MoveSchema.optional(),
       lastMove: MoveResultSchema.optional(),
       failures: z.number(),

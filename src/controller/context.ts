@@ -20,6 +20,8 @@ export interface ControllerContext {
   log: Logger;
   /** What the platform gives a tenant: database address, media directory, URL. */
   surroundings(tenant: Tenant): TenantSurroundings;
+  /** Whether a Synapse of its own answers at `host:port`. */
+  answers(address: string): Promise<boolean>;
   /** Removes the media of a tenant that is deleted with `reclaimPolicy: Delete`. */
   removeMedia(tenant: string): Promise<void>;
 }

@@ -1,8 +1,10 @@
+import { messageOf } from "../model/errors.ts";
 import type { Tenant } from "../model/resources.ts";
 import { modify } from "../store/store.ts";
 import { ownDatabase } from "../tenant/homeserver-config.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
 import { routeOf } from "./routes.ts";
+import { nextEpoch } from "./start.ts";
 import type { ShardReconciler } from "./shards.ts";
 
 /** Stops a tenant, and removes what its owner wants removed. Each part can be repeated; the object goes last. */
@@ -29,10 +31,12 @@ export class TenantDeletion {
     if (!marked) return;
     await feed.settled(feed.publish(routeOf(marked)));
     const stopped = shard === undefined || (await this.#stop(name, shard));
+    // A Synapse of its own goes on without us: it has, or is about to have, the database and the media.
+    const lives = tenant.spec.dedicated !== undefined || tenant.status.dedicated !== undefined;
     const managed = provisioned && !ownDatabase(tenant.spec.config);
-    const purge = tenant.spec.reclaimPolicy === "Delete";
+    const purge = tenant.spec.reclaimPolicy === "Delete" && !lives;
     if (managed && purge) await databases.drop(name);
-    else if (!stopped && tenant.status.epoch > 0) await databases.fenceOff(tenant);
+    else if (!stopped && tenant.status.epoch > 0) await this.#shutOut(tenant, managed);
     if (purge) {
       await this.#context.removeMedia(name);
       await store.removeSecret(name);
@@ -43,7 +47,7 @@ export class TenantDeletion {
       await modify(store, "Shard", shard, (s) => void (s.status.lastAssignmentChange = new Date().toISOString()));
       await this.#shards.refresh(shard);
     }
-    const what = describeFate(provisioned, managed, purge);
+    const what = lives ? DEDICATED_LIVES : describeFate(provisioned, managed, purge);
     await recordEvent(this.#context, {
       type: "Normal",
       reason: "Deleted",
@@ -52,12 +56,28 @@ export class TenantDeletion {
     });
   }
 
+  async #shutOut(tenant: Tenant, managed: boolean): Promise<void> {
+    const { databases, store, log } = this.#context;
+    const { name } = tenant.metadata;
+    if (managed) return void (await databases.fenceOff(tenant));
+    try {
+      const secrets = await store.readSecret(name);
+      const owner = secrets && (await databases.fence(tenant, secrets))?.owner;
+      if (secrets && owner !== undefined && owner === tenant.status.shard)
+        await databases.release(await nextEpoch(this.#context, name), secrets, owner);
+    } catch (error) {
+      // It is its owner's, who may have removed it already.
+      log.warn({ tenant: name, why: messageOf(error) }, "the shard cannot be shut out of the tenant's database");
+    }
+  }
+
   /** @returns whether it is certain that the shard no longer runs it */
   async #stop(name: string, shard: string): Promise<boolean> {
     const observation = this.#shards.observation(shard);
     if (!observation) return (await this.#context.launcher.observe(shard)).state === "absent";
     try {
-      await observation.client.stopTenant(name, this.#context.timing.drain);
+      // Whatever has the database next need not wait for us.
+      await observation.client.stopTenant(name, this.#context.timing.drain, { release: true });
       return true;
     } catch (error) {
       this.#context.log.warn(
@@ -68,6 +88,8 @@ export class TenantDeletion {
     }
   }
 }
+
+const DEDICATED_LIVES = "the Synapse of its own that serves it goes on, without the gateway";
 
 function describeFate(provisioned: boolean, managed: boolean, purge: boolean): string {
   if (!provisioned) return "it had no database yet";

@@ -19,7 +19,7 @@ import { modify } from "../store/store.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
 import { routeOf } from "./routes.ts";
 import type { ShardReconciler } from "./shards.ts";
-import { assignmentOf, nextEpoch, recordFailure, running, StartFailure, startOn } from "./start.ts";
+import { assignmentOf, configHash, recordFailure, running, schemaRefusal, StartFailure, startOn } from "./start.ts";
 import type { Migration } from "./tenant-databases.ts";
 import { exponential } from "./work-queue.ts";
 
@@ -145,20 +145,19 @@ export class Mover {
     this.#silentSince.delete(name);
     const target = await store.get("Shard", move.to);
     if (!target) return this.#rollBack(tenant, move, new StartFailure("ShardGone", `shard ${move.to} is gone`));
-    const claimed = await nextEpoch(this.#context, name);
     try {
       const migration = this.#migrations.get(name);
       this.#migrations.delete(name);
-      const state = await startOn(this.#context, claimed, {
+      const started = await startOn(this.#context, name, {
         shard: move.to,
         version: target.spec.synapseVersion,
         client: observation.client,
         migration,
       });
-      return await this.#started(claimed, move, state);
+      return await this.#started(started.tenant, move, started.state);
     } catch (error) {
-      if (error instanceof ShardUnreachable) return this.#targetSilent(claimed, move);
-      if (error instanceof StartFailure) return this.#rollBack(claimed, move, error);
+      if (error instanceof ShardUnreachable) return this.#targetSilent(tenant, move);
+      if (error instanceof StartFailure) return this.#rollBack(tenant, move, error);
       throw error;
     }
   }
@@ -166,7 +165,7 @@ export class Mover {
   async #started(tenant: Tenant, move: Move, state: TenantState): Promise<Tenant | undefined> {
     return modify(this.#context.store, "Tenant", tenant.metadata.name, (t) => {
       if (t.status.move?.id !== move.id) return false;
-      running(t.status, tenant, move.to, state);
+      running(t.status, move.to, state);
       t.status.phase = "Moving";
       t.status.move.step = "Releasing";
       if (move.from !== move.to) t.status.assignedAt = new Date().toISOString();
@@ -200,15 +199,14 @@ export class Mover {
       observation &&
       (await this.#refusal(tenant, source.spec.synapseVersion).catch(messageOf)) === undefined
     ) {
-      const claimed = await nextEpoch(this.#context, name);
       try {
-        const state = await startOn(this.#context, claimed, {
+        const { state } = await startOn(this.#context, name, {
           shard: move.from,
           version: source.spec.synapseVersion,
           client: observation.client,
         });
         const back = await modify(store, "Tenant", name, (t) => {
-          running(t.status, t, move.from, state);
+          running(t.status, move.from, state);
           t.status.phase = "Moving";
         });
         if (!back) return undefined;
@@ -245,12 +243,7 @@ export class Mover {
     const facts = databases.facts(version);
     const secrets = await store.readSecret(tenant.metadata.name);
     if (!facts || !secrets) return undefined;
-    const stored = await databases.describe(tenant, secrets);
-    if (!stored || stored.schemaCompatVersion <= facts.schemaVersion) return undefined;
-    return (
-      `Synapse ${version} knows database schemas up to ${facts.schemaVersion}, and this database can only be read from schema ` +
-      `${stored.schemaCompatVersion} on; choose a newer release, or restore a backup made with ${version}`
-    );
+    return schemaRefusal(await databases.describe(tenant, secrets), version, facts);
   }
 
   /** Nothing is stopped for a configuration that cannot be started. */
@@ -279,12 +272,14 @@ export class Mover {
       parkedRequests: 0,
       failedRequests: 0,
     } as const;
+    const secrets = await this.#context.store.readSecret(tenant.metadata.name).catch(() => undefined);
     return this.#finish(tenant, move, result, (t) => {
       t.status.phase = t.status.address === undefined ? "Starting" : "Running";
       t.status.reason = reason;
       t.status.message = message;
       t.status.observedGeneration = t.metadata.generation;
       if (move.reason === "Upgrade") t.status.refusedVersion = { version, reason, message: why };
+      else if (move.reason === "ConfigChanged" && secrets) t.status.refusedConfigHash = configHash(tenant, secrets);
       else t.status.moveNotBefore = new Date(Date.now() + againAfter(1)).toISOString();
     });
   }

@@ -22,7 +22,8 @@ function tenantView({ metadata, spec, status }: Tenant): TenantView {
     version: spec.synapseVersion,
     shard: status.shard,
     move: status.move && { from: status.move.from, to: status.move.to },
-    deleting: metadata.deletionTimestamp !== undefined,
+    // One that is to run in a Synapse of its own is none of the planner's, as one that is to be deleted.
+    deleting: metadata.deletionTimestamp !== undefined || spec.dedicated !== undefined,
     refusedVersion: status.refusedVersion?.version,
     moveNotBefore: status.moveNotBefore === undefined ? undefined : Date.parse(status.moveNotBefore),
   };

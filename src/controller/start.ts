@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import type { ImageFacts } from "../launcher/launcher.ts";
 import { messageOf, UserError } from "../model/errors.ts";
 import type { Tenant, TenantSecretData, TenantStatus } from "../model/resources.ts";
 import {
@@ -11,7 +12,7 @@ import {
 import { modify } from "../store/store.ts";
 import { baseHomeserverConfig } from "../tenant/homeserver-config.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
-import type { Migration } from "./tenant-databases.ts";
+import type { Migration, StoredSchema } from "./tenant-databases.ts";
 import { exponential } from "./work-queue.ts";
 
 /** A tenant could not be started, for a reason that its owner or operator can read and mend. */
@@ -32,34 +33,59 @@ export interface StartTarget {
   migration?: Migration;
 }
 
+/** Epochs of one revision of a tenant's deployment (docs/control-api.md, *The fence*). */
+const EPOCHS_PER_REVISION = 2 ** 32;
+
 /** Hands out the next epoch: written down before anybody uses it, so that no epoch is ever used twice. */
-export async function nextEpoch(context: ControllerContext, name: string): Promise<Tenant> {
-  const tenant = await modify(context.store, "Tenant", name, ({ status }) => void (status.epoch += 1));
+export async function nextEpoch(
+  context: ControllerContext,
+  name: string,
+  more: (tenant: Tenant) => void = () => {},
+): Promise<Tenant> {
+  const tenant = await modify(context.store, "Tenant", name, (t) => {
+    t.status.epoch = Math.max(t.status.epoch + 1, (t.spec.revision ?? 0) * EPOCHS_PER_REVISION + 1);
+    more(t);
+  });
   if (!tenant) throw new UserError("NotFound", `there is no tenant ${name}`);
   return tenant;
 }
 
+export interface Started {
+  /** As it was when it was started, with the epoch and the configuration that the shard has. */
+  tenant: Tenant;
+  state: TenantState;
+}
+
 /**
- * Starts a tenant on a shard with the epoch it has now: schema first, outside the shard, then the homeserver.
+ * Starts a tenant on a shard with a new epoch: schema first, outside the shard, then the homeserver.
  * @throws StartFailure, ShardUnreachable (what came of it is not known then)
  */
-export async function startOn(context: ControllerContext, tenant: Tenant, target: StartTarget): Promise<TenantState> {
-  const { name } = tenant.metadata;
+export async function startOn(context: ControllerContext, name: string, target: StartTarget): Promise<Started> {
   const stopTimer = context.metrics.tenantStartSeconds.startTimer();
   try {
     const secrets = await context.store.readSecret(name);
     if (!secrets)
       throw new StartFailure("SecretMissing", `the secret of tenant ${name} is missing; restore it from a backup`);
+    // With the epoch goes what it stands for: who finds it running knows by that which configuration runs.
+    const tenant = await nextEpoch(context, name, (t) => {
+      const hash = configHash(t, secrets);
+      if (hash !== t.status.configHash || t.status.observedGeneration !== t.metadata.generation) t.status.failures = 0;
+      t.status.configHash = hash;
+      t.status.observedGeneration = t.metadata.generation;
+      delete t.status.refusedConfigHash;
+    });
     const assignment = assignmentOf(context, tenant, secrets);
     if (tenant.status.schemaSynapseVersion !== target.version) {
       // Said by the database itself at little cost, what is wrong with it needs no Python to be found out.
-      await context.databases.describe(tenant, secrets);
+      const stored = await context.databases.describe(tenant, secrets);
+      const refusal = schemaRefusal(stored, target.version, context.databases.facts(target.version));
+      if (refusal !== undefined) throw new StartFailure("SchemaTooNew", refusal);
       await migrate(context, tenant, target, assignment);
     }
     const state = await target.client.startTenant(name, assignment);
     context.metrics.tenantStarts.inc({ result: "ok" });
     stopTimer();
-    return state;
+    return { tenant, state };
   } catch (error) {
     if (error instanceof ShardUnreachable) throw error;
     const failure = asStartFailure(error);
@@ -106,8 +132,21 @@ function asStartFailure(error: unknown): StartFailure {
   return new StartFailure(/^[A-Z][A-Za-z]+$/.test(code) ? code : "StartFailed", messageOf(error), { cause: error });
 }
 
+/** Why a release cannot take a database, or undefined. */
+export function schemaRefusal(
+  stored: StoredSchema | undefined,
+  version: string,
+  facts: ImageFacts | undefined,
+): string | undefined {
+  if (!facts || !stored || stored.schemaCompatVersion <= facts.schemaVersion) return undefined;
+  return (
+    `Synapse ${version} knows database schemas up to ${facts.schemaVersion}, and this database can only be read from schema ` +
+    `${stored.schemaCompatVersion} on; choose a newer release, or restore a backup made with ${version}`
+  );
+}
+
 /** Writes down that the tenant runs. */
-export function running(status: TenantStatus, tenant: Tenant, shard: string, state: TenantState): void {
+export function running(status: TenantStatus, shard: string, state: TenantState): void {
   status.phase = "Running";
   status.reason = "";
   status.message = "";
@@ -115,8 +154,6 @@ export function running(status: TenantStatus, tenant: Tenant, shard: string, sta
   status.address = state.address ?? undefined;
   status.failures = 0;
   delete status.retryAt;
-  status.observedGeneration = tenant.metadata.generation;
-  status.configHash = configHash(tenant);
 }
 
 /** Writes down that it could not be started, and when it is tried again. @returns milliseconds until then */
@@ -157,7 +194,12 @@ export async function recordFailure(
   return delay;
 }
 
-/** Tells whether a tenant must be started again for a changed spec to take effect. */
-export function configHash(tenant: Tenant): string {
-  return createHash("sha256").update(tenant.spec.config).digest("hex").slice(0, 16);
+/** Tells whether a tenant must be started again: its configuration and its keys may change without its generation. */
+export function configHash(tenant: Pick<Tenant, "spec">, secrets: TenantSecretData): string {
+  const { signingKey, macaroonSecretKey, formSecret, registrationSharedSecret, databasePassword } = secrets;
+  const keys = [signingKey, macaroonSecretKey, formSecret, registrationSharedSecret, databasePassword];
+  return createHash("sha256")
+    .update(JSON.stringify([tenant.spec.config, ...keys]))
+    .digest("hex")
+    .slice(0, 16);
 }

@@ -1,16 +1,20 @@
 import { randomUUID } from "node:crypto";
 import { messageOf, UserError } from "../model/errors.ts";
-import type { Tenant } from "../model/resources.ts";
+import { wantedVersion, type Tenant } from "../model/resources.ts";
 import { ShardUnreachable } from "../shard/control-client.ts";
 import { modify } from "../store/store.ts";
 import { ownDatabase } from "../tenant/homeserver-config.ts";
 import { newTenantSecrets } from "../tenant/secrets.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
+import { Handovers } from "./dedicated.ts";
 import type { TenantDeletion } from "./deletion.ts";
 import type { Mover } from "./move.ts";
 import { routeOf } from "./routes.ts";
 import type { ShardReconciler } from "./shards.ts";
-import { configHash, nextEpoch, recordFailure, running, StartFailure, startOn } from "./start.ts";
+import { configHash, recordFailure, running, StartFailure, startOn } from "./start.ts";
+
+/** How often it is asked whether a Synapse of its own is ready to take a tenant over from its shard. */
+const PREPARING_MS = 500;
 
 /** Brings each tenant from where it stands to where it shall be, on the shard that the planner gave it. */
 export class TenantReconciler {
@@ -18,12 +22,14 @@ export class TenantReconciler {
   readonly #shards: ShardReconciler;
   readonly #mover: Mover;
   readonly #deletion: TenantDeletion;
+  readonly #handovers: Handovers;
 
   constructor(context: ControllerContext, shards: ShardReconciler, mover: Mover, deletion: TenantDeletion) {
     this.#context = context;
     this.#shards = shards;
     this.#mover = mover;
     this.#deletion = deletion;
+    this.#handovers = new Handovers(context, shards);
   }
 
   async reconcile(name: string): Promise<number | void> {
@@ -36,8 +42,13 @@ export class TenantReconciler {
     // A move that has begun is brought to an end first: only then is it clear where the tenant is to be stopped.
     if (tenant.status.move) return this.#mover.run(tenant);
     if (tenant.metadata.deletionTimestamp !== undefined) return this.#deletion.run(tenant);
-    if (tenant.status.shard === undefined) return undefined;
-    return this.#keepRunning(tenant, tenant.status.shard);
+    const verdict = await this.#handovers.run(tenant);
+    if (typeof verdict !== "object") return verdict;
+    const { shard, handover } = verdict.status;
+    if (shard === undefined) return undefined;
+    const delay = await this.#keepRunning(verdict, shard);
+    // While the shard has it only until another is ready, both are looked after.
+    return handover?.step === "Preparing" ? Math.min(delay ?? PREPARING_MS, PREPARING_MS) : delay;
   }
 
   async #keepRunning(tenant: Tenant, shardName: string): Promise<number | void> {
@@ -55,9 +66,8 @@ export class TenantReconciler {
       });
       return undefined;
     }
-    const specChanged = status.observedGeneration !== tenant.metadata.generation;
-    const due = status.retryAt !== undefined && !specChanged ? Date.parse(status.retryAt) - Date.now() : 0;
-    if (due > 0) return due;
+    const due = status.retryAt === undefined ? 0 : Date.parse(status.retryAt) - Date.now();
+    if (due > 0 && !(await this.#isChanged(tenant))) return due;
 
     // The database is made while the shard's process comes up; not before its release is installed, which may take long.
     const installed = shard.status.phase !== "Pending" && shard.status.phase !== "Failed";
@@ -71,7 +81,7 @@ export class TenantReconciler {
       return 250;
     }
     // A tenant that waits for another release is not started on this one first, unless that release cannot have it.
-    const wanted = tenant.spec.synapseVersion;
+    const wanted = wantedVersion(tenant);
     if (status.epoch === 0 && shard.spec.synapseVersion !== wanted && status.refusedVersion?.version !== wanted)
       return undefined;
     return this.#start(tenant, shardName, shard.spec.synapseVersion);
@@ -88,9 +98,8 @@ export class TenantReconciler {
       const client = this.#shards.observation(shard)?.client;
       if (!client) return 250;
       await this.#setPhase(name, "Starting");
-      const claimed = await nextEpoch(this.#context, name);
-      const state = await startOn(this.#context, claimed, { shard, version, client });
-      const started = await modify(store, "Tenant", name, ({ status }) => running(status, claimed, shard, state));
+      const { state } = await startOn(this.#context, name, { shard, version, client });
+      const started = await modify(store, "Tenant", name, ({ status }) => running(status, shard, state));
       if (started) feed.publish(routeOf(started));
       await this.#shards.refresh(shard);
       await this.#say(tenant, "Normal", "Started", `${name} runs on shard ${shard}`);
@@ -124,12 +133,17 @@ export class TenantReconciler {
         return true;
       });
     }
-    if (status.observedGeneration === tenant.metadata.generation) return;
+    const secrets = await store.readSecret(name).catch(() => undefined);
+    // Without its keys it could not be started again: better it runs on as it is. And one that leaves is not restarted on the way out.
+    if (!secrets || tenant.spec.dedicated) return;
+    const hash = configHash(tenant, secrets);
+    const isSame = hash === status.configHash || hash === status.refusedConfigHash;
+    if (isSame && status.observedGeneration === tenant.metadata.generation) return;
     const here = await store.get("Shard", shard);
-    const wanted = tenant.spec.synapseVersion;
+    const wanted = wantedVersion(tenant);
     // Another release is the planner's to move it to; the configuration is taken up on the way.
-    if (here?.spec.synapseVersion !== wanted && status.refusedVersion?.version !== wanted) return;
-    if (status.configHash === configHash(tenant)) {
+    if (wanted !== "" && here?.spec.synapseVersion !== wanted && status.refusedVersion?.version !== wanted) return;
+    if (isSame) {
       await modify(store, "Tenant", name, (t) => void (t.status.observedGeneration = tenant.metadata.generation));
       return;
     }
@@ -146,6 +160,13 @@ export class TenantReconciler {
       };
       return true;
     });
+  }
+
+  async #isChanged({ metadata, spec, status }: Tenant): Promise<boolean> {
+    if (status.observedGeneration !== metadata.generation) return true;
+    const secrets = await this.#context.store.readSecret(metadata.name).catch(() => undefined);
+    const started = status.configHash;
+    return secrets !== undefined && started !== undefined && configHash({ spec }, secrets) !== started;
   }
 
   async #awaitShard(tenant: Tenant, shard: string, why: string): Promise<void> {
@@ -185,7 +206,7 @@ export class TenantReconciler {
       await modify(store, "Tenant", name, ({ status }) => {
         status.provisioned = true;
         status.epoch = Math.max(status.epoch, found.epoch);
-        if (!found.kept) status.schemaSynapseVersion = tenant.spec.synapseVersion;
+        if (!found.kept) status.schemaSynapseVersion = wantedVersion(tenant);
       });
       if (found.kept)
         await this.#say(

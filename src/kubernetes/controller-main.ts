@@ -11,6 +11,7 @@ import { startApi } from "../api/server.ts";
 import { StoreClusterService } from "../controller/cluster-service.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../controller/context.ts";
 import { Controller } from "../controller/controller.ts";
+import { answersHealth } from "../controller/dedicated.ts";
 import { createControllerMetrics } from "../controller/metrics.ts";
 import { PostgresTenantDatabases } from "../controller/postgres-tenant-databases.ts";
 import { RouteFeed } from "../controller/route-feed.ts";
@@ -144,6 +145,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     metrics,
     log,
     surroundings: (tenant) => surroundingsOf(config, databases, tenant),
+    answers: answersHealth,
     // A tenant's bucket is its owner's; what is in a shard's cache goes with the shard.
     removeMedia: async () => {},
   };

@@ -9,6 +9,7 @@ import { startApi } from "../api/server.ts";
 import { StoreClusterService } from "../controller/cluster-service.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../controller/context.ts";
 import { Controller } from "../controller/controller.ts";
+import { answersHealth } from "../controller/dedicated.ts";
 import { createControllerMetrics } from "../controller/metrics.ts";
 import { PostgresTenantDatabases } from "../controller/postgres-tenant-databases.ts";
 import { RouteFeed } from "../controller/route-feed.ts";
@@ -57,6 +58,7 @@ async function main(): Promise<void> {
     metrics: createControllerMetrics(registry),
     log,
     surroundings: (tenant) => surroundingsOf(config, databases, tenant),
+    answers: answersHealth,
     removeMedia: (tenant) => rm(mediaPath(config, tenant), { recursive: true, force: true }),
   };
   mkdirSync(join(config.dataDir, "media"), { recursive: true, mode: 0o700 });

@@ -59,7 +59,15 @@ export const MOVE_STEPS = {
 } as const;
 export type MoveStep = keyof typeof MOVE_STEPS;
 
-export type MoveReason = "Requested" | "Drain" | "Consolidation" | "Upgrade" | "ConfigChanged" | "ShardLost";
+/** `Migration`: between a shard and a Synapse of its own, which is a handover, and stands among the moves that are over. */
+export type MoveReason =
+  | "Requested"
+  | "Drain"
+  | "Consolidation"
+  | "Upgrade"
+  | "ConfigChanged"
+  | "ShardLost"
+  | "Migration";
 
 export interface Move {
   id: string;
@@ -68,6 +76,26 @@ export interface Move {
   to: string;
   reason: MoveReason;
   step: MoveStep;
+  requestedAt: string;
+  /** When the gateways had parked; the blackout counts from here. */
+  parkedAt?: string;
+}
+
+/** The steps of a tenant's way between a shard and a Synapse of its own; each is written to the store before it is carried out. */
+export const HANDOVER_STEPS = {
+  Preparing: "the shard serves it until the Synapse of its own has everything ready",
+  Parking: "gateways are told to hold the tenant's requests",
+  Draining: "who has it finishes what is in flight, and releases the database",
+  Starting: "its new owner claims the database, and starts",
+} as const;
+export type HandoverStep = keyof typeof HANDOVER_STEPS;
+
+export interface Handover {
+  id: string;
+  to: "shard" | "dedicated";
+  /** The shard, or the address, that had it before; empty where none had. */
+  from: string;
+  step: HandoverStep;
   requestedAt: string;
   /** When the gateways had parked; the blackout counts from here. */
   parkedAt?: string;
@@ -105,13 +133,18 @@ export interface TenantStatus {
   schemaSynapseVersion?: string;
   /** The generation of the spec that was last acted upon. */
   observedGeneration: number;
-  /** Hash of the user's configuration that runs. */
+  /** Hash of the configuration and the secrets that were last started. */
   configHash?: string;
+  /** Hash of a configuration that was found wrong before anything was stopped for it. */
+  refusedConfigHash?: string;
   provisioned: boolean;
   /** The release that the fleet's rollout has for it; counts where the spec names none. */
   fleetVersion?: string;
   /** When it got its present shard. */
   assignedAt?: string;
+  /** The Synapse of its own that has it, while it is on no shard. */
+  dedicated?: { address: string };
+  handover?: Handover;
   move?: Move;
   lastMove?: MoveResult;
   /** Failures in a row, and when the next attempt is due. */

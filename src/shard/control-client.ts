@@ -22,7 +22,11 @@ const ShardStateSchema = z.object({
 });
 export type ShardState = z.infer<typeof ShardStateSchema>;
 
-const StopResultSchema = z.object({ absent: z.boolean() });
+const StopResultSchema = z.object({ absent: z.boolean(), released: z.boolean().default(false) });
+export type StopResult = z.infer<typeof StopResultSchema>;
+export interface StopOptions {
+  release: boolean;
+}
 
 const LoadSchema = z.object({
   tenants: z.record(z.string(), z.object({ cpuSeconds: z.number(), requests: z.number() })),
@@ -87,8 +91,11 @@ export interface ShardControl {
   startTenant(name: string, assignment: Assignment): Promise<TenantState>;
   /** Whether the configuration could be started here; starts nothing. @throws ShardRefusal with the reason, ShardUnreachable */
   checkTenant(name: string, assignment: Assignment): Promise<void>;
-  /** Drains and stops a tenant; fine if it is not there. @throws ShardRefusal, ShardUnreachable */
-  stopTenant(name: string, drainSeconds: number): Promise<{ absent: boolean }>;
+  /**
+   * Drains and stops a tenant; fine if it is not there. `release`: no shard shall have it next, so its database is released.
+   * @throws ShardRefusal, ShardUnreachable
+   */
+  stopTenant(name: string, drainSeconds: number, options?: StopOptions): Promise<StopResult>;
   load(): Promise<ShardLoad>;
   readonly preparers: PreparerCalls;
   close(): Promise<void>;
@@ -118,10 +125,10 @@ export class ControlClient implements ShardControl {
     await this.#call("POST", `/v1/tenants/${name}/check`, assignment, 30_000);
   }
 
-  async stopTenant(name: string, drainSeconds: number): Promise<{ absent: boolean }> {
+  async stopTenant(name: string, drainSeconds: number, options?: StopOptions): Promise<StopResult> {
     const answer = await this.#call(
       "DELETE",
-      `/v1/tenants/${name}?drainSeconds=${drainSeconds}`,
+      `/v1/tenants/${name}?drainSeconds=${drainSeconds}${options?.release ? "&release=true" : ""}`,
       undefined,
       (drainSeconds + 20) * 1000,
     );

@@ -29,12 +29,16 @@ export class FakeWorld {
   /** Starts of a tenant that are to fail, by shard; "*" for all. */
   readonly failingStarts = new Map<string, { code: string; message: string }>();
   readonly log: string[] = [];
+  /** Synapses of tenants' own, by address. */
+  readonly dedicated = new Map<string, FakeDedicated>();
 
   /** Tenants that run and own their database: what clients could reach. */
   ownersOf(tenant: string): string[] {
-    return [...this.shards.values()]
+    const shards = [...this.shards.values()]
       .filter((shard) => shard.alive && shard.tenants.get(tenant)?.phase === "running" && this.owns(tenant, shard))
       .map((shard) => shard.name);
+    const own = [...this.dedicated.values()].filter((one) => one.tenant === tenant && one.serves());
+    return [...shards, ...own.map((one) => one.address)];
   }
 
   owns(tenant: string, shard: FakeShard): boolean {
@@ -53,6 +57,52 @@ export class FakeShard {
   constructor(name: string, version: string) {
     this.name = name;
     this.version = version;
+  }
+}
+
+/** A Synapse of a tenant's own: takes the database as soon as it is released, and looks at the fence as the real one does. */
+export class FakeDedicated {
+  readonly #world: FakeWorld;
+  readonly tenant: string;
+  readonly address: string;
+  readonly revision: number;
+  /** Where it is: not there yet, warmed up, or with the database; `gone` releases it. */
+  state: "absent" | "waiting" | "running" | "refused" = "absent";
+  #epoch = 0;
+  constructor(world: FakeWorld, tenant: string, address: string, revision: number) {
+    this.#world = world;
+    this.tenant = tenant;
+    this.address = address;
+    this.revision = revision;
+    world.dedicated.set(address, this);
+  }
+
+  arrive(): void {
+    this.state = "waiting";
+    this.look();
+  }
+
+  look(): void {
+    const fence = this.#world.fences.get(this.tenant) ?? { epoch: 0, shard: "" };
+    if (this.state === "running" && !this.serves()) this.state = "refused";
+    if (this.state !== "waiting") return;
+    if (Math.floor(fence.epoch / 2 ** 32) > this.revision) this.state = "refused";
+    else if (fence.shard === "") {
+      this.#epoch = Math.max(fence.epoch + 1, this.revision * 2 ** 32 + 1);
+      this.#world.fences.set(this.tenant, { epoch: this.#epoch, shard: "dedicated" });
+      this.#world.log.push(`dedicated ${this.tenant} ${this.#epoch}`);
+      this.state = "running";
+    }
+  }
+
+  serves(): boolean {
+    return this.state === "running" && this.#world.fences.get(this.tenant)?.epoch === this.#epoch;
+  }
+
+  /** SIGTERM, or a death without a word. */
+  leave(released = true): void {
+    if (this.serves() && released) this.#world.fences.set(this.tenant, { epoch: this.#epoch, shard: "" });
+    this.state = "absent";
   }
 }
 
@@ -86,6 +136,10 @@ export class FakeProcess {
         federationCaFiles: [],
         allowLocalFederation: false,
       }),
+      answers: async (address) => {
+        world.dedicated.get(address)?.look();
+        return world.dedicated.get(address)?.serves() ?? false;
+      },
       removeMedia: async () => {},
     };
   }
@@ -189,10 +243,15 @@ function fakeClient(world: FakeWorld, name: string): ShardControl {
       return state;
     },
     checkTenant: async () => void shard(),
-    stopTenant: async (tenant) => {
-      const absent = !shard().tenants.delete(tenant);
+    stopTenant: async (tenant, _drain, options) => {
+      const here = shard();
+      const owned = here.tenants.get(tenant)?.phase === "running" && world.owns(tenant, here);
+      const absent = !here.tenants.delete(tenant);
       if (!absent) world.log.push(`stop ${tenant} ${name}`);
-      return { absent };
+      const released = owned && options?.release === true;
+      const fence = world.fences.get(tenant);
+      if (released && fence) world.fences.set(tenant, { ...fence, shard: "" });
+      return { absent, released };
     },
     load: async () => ({ tenants: {}, process: { cpuSeconds: 0, uptimeSeconds: 1 } }),
     get preparers(): never {
@@ -211,6 +270,19 @@ function fakeDatabases(world: FakeWorld): TenantDatabases {
     fenceOff: async (tenant: Tenant) => {
       const fence = world.fences.get(tenant.metadata.name);
       if (fence) world.fences.set(tenant.metadata.name, { epoch: fence.epoch + 1, shard: "-" });
+    },
+    fence: async ({ metadata: { name } }) => {
+      const fence = world.fences.get(name);
+      const own = [...world.dedicated.values()].filter((one) => one.tenant === name);
+      const waiting = own.some((one) => one.state === "waiting");
+      if (!fence) return undefined;
+      return { epoch: fence.epoch, owner: fence.shard, waiting, connected: world.ownersOf(name).length > 0 };
+    },
+    release: async ({ metadata: { name }, status }, _secrets, owner) => {
+      const fence = world.fences.get(name);
+      if (fence?.shard !== owner || fence.epoch >= status.epoch) return false;
+      world.fences.set(name, { epoch: status.epoch, shard: "" });
+      return true;
     },
     describe: async () => ({ schemaVersion: 94, schemaCompatVersion: 84, epoch: 0 }),
     migration: async () => ({ run: async () => {}, close: async () => {} }),

@@ -7,6 +7,8 @@ import {
   type ShardControl,
   type ShardLoad,
   type ShardState,
+  type StopOptions,
+  type StopResult,
   type TenantState,
 } from "../../shard/control-client.ts";
 
@@ -56,8 +58,8 @@ export class CopyingControl implements ShardControl {
     return state;
   }
 
-  async stopTenant(name: string, drainSeconds: number): Promise<{ absent: boolean }> {
-    const stopped = await this.#inner.stopTenant(name, drainSeconds);
+  async stopTenant(name: string, drainSeconds: number, options?: StopOptions): Promise<StopResult> {
+    const stopped = await this.#inner.stopTenant(name, drainSeconds, options);
     await this.#copies.remove(name);
     return stopped;
   }

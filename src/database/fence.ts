@@ -1,0 +1,73 @@
+import type pg from "pg";
+import { withConnection, type Bounds, type Login } from "./connection.ts";
+
+/** Who a tenant's database belongs to (docs/control-api.md, *The fence*). */
+export interface FenceState {
+  epoch: number;
+  /** The name of a shard, `dedicated…` for a Synapse of its own, or empty where nobody has it. */
+  owner: string;
+  /** Whether a Synapse of its own has everything ready, and waits for the database to be released. */
+  waiting: boolean;
+  /** Whether anybody but those that wait, and ourselves, is connected. */
+  connected: boolean;
+}
+
+/** So the connections of processes that wait for the database are named; `multi_synapse/dedicated.py` has the same. */
+const WAITING = "synapse-shards waiting%";
+const OTHERS = `
+  FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user
+  AND pid <> pg_backend_pid() AND coalesce(backend_type, 'client backend') = 'client backend'`;
+
+type TenantLogin = Login & { database: string };
+
+/** @returns undefined where no one ever claimed it @throws UserError as `withConnection` */
+export function readFence(login: TenantLogin, bounds: Bounds): Promise<FenceState | undefined> {
+  return withConnection(
+    login,
+    login.database,
+    async (client) => {
+      const row = await fenceRow(client);
+      const { rows } = await client.query<{ waiting: boolean; connected: boolean }>(
+        `SELECT coalesce(bool_or(application_name LIKE $1), false) AS waiting,
+                coalesce(bool_or(application_name NOT LIKE $1), false) AS connected ${OTHERS}`,
+        [WAITING],
+      );
+      const found = rows[0] ?? { waiting: false, connected: false };
+      if (!row) return found.waiting ? { epoch: 0, owner: "", ...found } : undefined;
+      return { ...row, ...found };
+    },
+    bounds,
+  );
+}
+
+/**
+ * Releases the database on behalf of an owner that does not answer: raises the epoch, and ends its connections, so that it is shut out.
+ * Nothing happens if another has it by now. @returns whether it was released
+ */
+export function releaseFence(login: TenantLogin, owner: string, epoch: number, bounds: Bounds): Promise<boolean> {
+  return withConnection(
+    login,
+    login.database,
+    async (client) => {
+      const { rowCount } = await client.query(
+        "UPDATE synapse_shards.fence SET epoch = $1, shard = '', instance = '' WHERE shard = $2 AND epoch < $1",
+        [epoch, owner],
+      );
+      if (rowCount !== 1) return false;
+      await client.query(`SELECT pg_terminate_backend(pid) ${OTHERS} AND application_name NOT LIKE $1`, [WAITING]);
+      return true;
+    },
+    bounds,
+  );
+}
+
+async function fenceRow(client: pg.Client): Promise<{ epoch: number; owner: string } | undefined> {
+  const { rows: found } = await client.query<{ there: boolean }>(
+    "SELECT to_regclass('synapse_shards.fence') IS NOT NULL AS there",
+  );
+  if (!found[0]?.there) return undefined;
+  const { rows } = await client.query<{ epoch: string; owner: string }>(
+    "SELECT epoch::text, shard AS owner FROM synapse_shards.fence",
+  );
+  return rows[0] && { epoch: Number(rows[0].epoch), owner: rows[0].owner };
+}
