@@ -2,7 +2,15 @@ import { randomUUID } from "node:crypto";
 import { UserError } from "../model/errors.ts";
 import { hostOf, serverNameProblem, tenantNameProblem } from "../model/names.ts";
 import type { ImageFacts } from "../launcher/launcher.ts";
-import type { ClusterEvent, Move, Shard, Tenant, TenantSpec, TenantStatus } from "../model/resources.ts";
+import {
+  wantedVersion,
+  type ClusterEvent,
+  type Move,
+  type Shard,
+  type Tenant,
+  type TenantSpec,
+  type TenantStatus,
+} from "../model/resources.ts";
 import { canDrain, chooseTarget } from "../planner/requests.ts";
 import { modify } from "../store/store.ts";
 import { hostsOf, ownDatabase } from "../tenant/homeserver-config.ts";
@@ -65,7 +73,8 @@ export class StoreClusterService implements ClusterService {
     if (others.some((other) => other.metadata.name === name))
       throw new UserError("AlreadyExists", `there is a tenant named ${name} already`);
     this.#refuseClash(name, spec, others);
-    await this.#release(spec.synapseVersion);
+    // Empty: the fleet's, which is there or is to come.
+    if (spec.synapseVersion !== "") await this.#release(spec.synapseVersion);
     await this.#refuseForeignKeptData(name, spec);
     const tenant = await store.create("Tenant", name, spec, { ...NEW_TENANT });
     await recordEvent(this.#context, {
@@ -140,8 +149,7 @@ export class StoreClusterService implements ClusterService {
     if ("refused" in choice)
       throw new UserError(choice.refused === "ShardNotFound" ? "NotFound" : "NoPlace", choice.message);
     const target = "create" in choice ? choice.create : choice.shard;
-    if ("create" in choice)
-      await createShard(this.#context, target, tenant.spec.synapseVersion, `for the move of ${name}`);
+    if ("create" in choice) await createShard(this.#context, target, wantedVersion(tenant), `for the move of ${name}`);
     const move: Move = {
       id: randomUUID(),
       from: status.shard,
@@ -253,9 +261,9 @@ export class StoreClusterService implements ClusterService {
         saturated: full && own.length >= policy.maxShardsPerSynapseImageTag,
       };
     };
-    const tags = [
-      ...new Set([...shards.map((s) => s.spec.synapseVersion), ...tenants.map((t) => t.spec.synapseVersion)]),
-    ].toSorted();
+    const tags = [...new Set([...shards.map((s) => s.spec.synapseVersion), ...tenants.map(wantedVersion)])]
+      .filter((tag) => tag !== "")
+      .toSorted();
     const recent = tenants.flatMap((t) =>
       t.status.lastMove ? [{ tenant: t.metadata.name, result: t.status.lastMove }] : [],
     );

@@ -2,6 +2,7 @@ import { messageOf } from "../model/errors.ts";
 import type { Change } from "../store/store.ts";
 import type { ControllerContext } from "./context.ts";
 import { TenantDeletion } from "./deletion.ts";
+import { FleetRollout } from "./fleet.ts";
 import { Mover } from "./move.ts";
 import { Planning } from "./planning.ts";
 import { routeOf } from "./routes.ts";
@@ -36,12 +37,14 @@ export class Controller {
     this.#shards = new ShardReconciler(context, (tenant) => this.#tenantQueue.add(tenant));
     this.#mover = new Mover(context, this.#shards);
     const tenants = new TenantReconciler(context, this.#shards, this.#mover, new TenantDeletion(context, this.#shards));
+    const fleet = new FleetRollout(context);
     const planning = new Planning(context);
     this.#shardQueue = this.#queue("Shard", SHARDS_AT_ONCE, (name) => this.#shards.reconcile(name));
     this.#tenantQueue = this.#queue("Tenant", TENANTS_AT_ONCE, (name) => tenants.reconcile(name));
     this.#planQueue = this.#queue("Plan", 1, async () => {
+      const rolledOut = await fleet.pass();
       const changes = await planning.pass();
-      return changes > 0 ? PLAN_DELAY_MS : PLAN_EVERY_MS;
+      return rolledOut || changes > 0 ? PLAN_DELAY_MS : PLAN_EVERY_MS;
     });
   }
 

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { messageOf, UserError } from "../model/errors.ts";
-import type { Shard, Tenant } from "../model/resources.ts";
+import { wantedVersion, type Shard, type Tenant } from "../model/resources.ts";
 import type { Action, NoPlaceReason } from "../planner/actions.ts";
 import { plan } from "../planner/plan.ts";
 import type { ShardView, Snapshot, TenantView } from "../planner/snapshot.ts";
@@ -13,13 +13,19 @@ const NO_PLACE: ReadonlySet<string> = new Set<NoPlaceReason>(["MaxShardsReached"
 /** What the planner needs of the store. */
 export async function snapshotOf(store: Store): Promise<Snapshot> {
   const [tenants, shards] = [await store.list("Tenant"), await store.list("Shard")];
-  return { now: Date.now(), tenants: tenants.map(tenantView), shards: shards.map(shardView) };
+  const releases = new Map(shards.map(({ metadata, spec }) => [metadata.name, spec.synapseVersion]));
+  const views = tenants.map((tenant) => tenantView(tenant, releases)).filter((view) => view !== undefined);
+  return { now: Date.now(), tenants: views, shards: shards.map(shardView) };
 }
 
-function tenantView({ metadata, spec, status }: Tenant): TenantView {
+/** Undefined for a tenant that nobody has given a release yet: there is nothing to be planned for it. */
+function tenantView(tenant: Tenant, releases: ReadonlyMap<string, string>): TenantView | undefined {
+  const { metadata, spec, status } = tenant;
+  const version = wantedVersion(tenant) || releases.get(status.shard ?? "");
+  if (version === undefined) return undefined;
   return {
     name: metadata.name,
-    version: spec.synapseVersion,
+    version,
     shard: status.shard,
     move: status.move && { from: status.move.from, to: status.move.to },
     // One that is to run in a Synapse of its own is none of the planner's, as one that is to be deleted.

@@ -12,7 +12,7 @@ import { readFence, releaseFence, type FenceState } from "../database/fence.ts";
 import { ensureTemplate } from "../database/template.ts";
 import type { ImageFacts } from "../launcher/launcher.ts";
 import { UserError } from "../model/errors.ts";
-import type { Tenant, TenantSecretData } from "../model/resources.ts";
+import { wantedVersion, type Tenant, type TenantSecretData } from "../model/resources.ts";
 import type { Assignment } from "../shard/control-client.ts";
 import { ownDatabase } from "../tenant/homeserver-config.ts";
 import { StartFailure } from "./start.ts";
@@ -65,7 +65,7 @@ export class PostgresTenantDatabases implements TenantDatabases {
         "DatabaseMissing",
         `its homeserver.yaml names no database, and this cluster has none to give; set \`database\` (in the chart matrix-stack: synapse.postgres)`,
       );
-    const version = tenant.spec.synapseVersion;
+    const version = wantedVersion(tenant);
     await ensureTemplate(server, version, async (database) => {
       const { preparer, release } = await this.#prepare(version, TEMPLATE_MS);
       try {

@@ -257,8 +257,6 @@ export interface FleetStatus {
   /** The wave under way, from 0 (canaries), of so many. */
   wave: number;
   waves: number;
-  /** When the last tenant of the wave had arrived. */
-  waveDoneAt?: string;
   /** Tenants that have the release, of those that follow the fleet. */
   updated: number;
   total: number;

@@ -1,0 +1,135 @@
+import { wantedVersion, type Fleet, type Shard, type Tenant } from "../model/resources.ts";
+import { planRollout, type Follower } from "../rollout/rollout.ts";
+import { windowProblem } from "../rollout/windows.ts";
+import { modify } from "../store/store.ts";
+import { recordEvent, type ControllerContext } from "./context.ts";
+
+/** Brings the fleet's release to the tenants that name none. What is decided in `src/rollout/` is written down here; the planner moves. */
+export class FleetRollout {
+  readonly #context: ControllerContext;
+
+  constructor(context: ControllerContext) {
+    this.#context = context;
+  }
+
+  /** @returns whether anything changed */
+  async pass(): Promise<boolean> {
+    const { store } = this.#context;
+    const [fleet] = await store.list("Fleet");
+    if (!fleet) return this.#withoutFleet();
+    const wrong = fleet.spec.rollout.windows.map(windowProblem).find((problem) => problem !== undefined);
+    if (wrong !== undefined) {
+      return this.#write(fleet, {
+        ...fleet.status,
+        phase: "Paused",
+        reason: "InvalidWindow",
+        message: `spec.rollout.windows: ${wrong}`,
+      });
+    }
+    const shards = new Map((await store.list("Shard")).map((shard) => [shard.metadata.name, shard]));
+    const tenants = (await store.list("Tenant")).filter(followsFleet);
+    const followers = tenants.map((tenant) => followerOf(tenant, shards));
+    const { give, status } = planRollout(fleet, followers, Date.now());
+    let changed = false;
+    for (const [name, version] of give) changed = (await this.#give(name, version)) || changed;
+    return (await this.#write(fleet, status)) || changed;
+  }
+
+  async #give(name: string, version: string): Promise<boolean> {
+    let given = false;
+    await modify(this.#context.store, "Tenant", name, ({ spec, status }) => {
+      given = spec.synapseVersion === "" && status.fleetVersion !== version;
+      if (!given) return false;
+      status.fleetVersion = version;
+      // What was found out about another release says nothing of this one.
+      delete status.refusedVersion;
+      delete status.moveNotBefore;
+      status.moveFailures = 0;
+      return true;
+    });
+    return given;
+  }
+
+  async #write(fleet: Fleet, status: Fleet["status"]): Promise<boolean> {
+    const before = fleet.status;
+    let changed = false;
+    await modify(this.#context.store, "Fleet", fleet.metadata.name, (present) => {
+      // Of an older spec.
+      if (present.metadata.generation !== fleet.metadata.generation) return false;
+      changed = JSON.stringify(sorted(present.status)) !== JSON.stringify(sorted(status));
+      present.status = status;
+      return changed;
+    });
+    if (
+      changed &&
+      (before.phase !== status.phase || before.synapseVersion !== status.synapseVersion || before.wave !== status.wave)
+    )
+      await this.#say(fleet, status, before);
+    return changed;
+  }
+
+  async #say(fleet: Fleet, status: Fleet["status"], before: Fleet["status"]): Promise<void> {
+    const { phase, synapseVersion, message } = status;
+    const failed = phase === "Halted" || phase === "RollingBack" || phase === "RolledBack";
+    const began = before.synapseVersion !== synapseVersion && status.previousSynapseVersion !== undefined;
+    const reason = began
+      ? "RolloutStarted"
+      : phase === "Idle"
+        ? "RolloutDone"
+        : failed || phase === "Paused" || phase === "WaitingForWindow"
+          ? `Rollout${phase}`
+          : "RolloutWave";
+    const what = began ? `${status.previousSynapseVersion} → ${synapseVersion}` : `${synapseVersion} is rolled out`;
+    await recordEvent(this.#context, {
+      type: failed ? "Warning" : "Normal",
+      reason,
+      object: `Fleet/${fleet.metadata.name}`,
+      message:
+        phase === "Idle" && message === ""
+          ? `${synapseVersion} is what all ${status.total} tenants of the fleet have`
+          : `${what}: ${message}`,
+    });
+  }
+
+  /** Nobody says which release they are to run. */
+  async #withoutFleet(): Promise<boolean> {
+    const { store } = this.#context;
+    let changed = false;
+    for (const tenant of await store.list("Tenant")) {
+      if (!followsFleet(tenant) || wantedVersion(tenant) !== "" || tenant.status.reason === "NoRelease") continue;
+      await modify(store, "Tenant", tenant.metadata.name, ({ status }) => {
+        status.reason = "NoRelease";
+        status.message = "it names no image tag, and there is no fleet to follow; set its image tag, or the fleet's";
+      });
+      changed = true;
+    }
+    return changed;
+  }
+}
+
+function followsFleet({ spec, metadata }: Tenant): boolean {
+  return spec.synapseVersion === "" && spec.dedicated === undefined && metadata.deletionTimestamp === undefined;
+}
+
+function followerOf({ metadata, status }: Tenant, shards: ReadonlyMap<string, Shard>): Follower {
+  const shard = status.shard === undefined ? undefined : shards.get(status.shard);
+  return {
+    name: metadata.name,
+    createdAt: Date.parse(metadata.creationTimestamp),
+    given: status.fleetVersion,
+    release: shard?.spec.synapseVersion,
+    well: status.phase === "Running" && status.move === undefined,
+    broken: status.phase === "Failed",
+    moveFailed:
+      (status.moveFailures ?? 0) > 0 ||
+      (status.refusedVersion !== undefined && status.refusedVersion.version === status.fleetVersion),
+    arrivedAt: status.assignedAt === undefined ? undefined : Date.parse(status.assignedAt),
+  };
+}
+
+/** With its keys in order and without those that are undefined. */
+function sorted(status: Fleet["status"]): unknown {
+  return JSON.parse(
+    JSON.stringify(Object.fromEntries(Object.entries(status).toSorted(([a], [b]) => (a < b ? -1 : 1)))),
+  );
+}

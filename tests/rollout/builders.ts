@@ -1,0 +1,118 @@
+import type { Fleet, FleetStatus, RolloutPolicy } from "../../src/model/resources.ts";
+import type { Follower } from "../../src/rollout/rollout.ts";
+import { planRollout } from "../../src/rollout/rollout.ts";
+
+export const POLICY: RolloutPolicy = {
+  canaries: { count: 1, names: [] },
+  waveSize: 2,
+  maxConcurrentMoves: 2,
+  soakSeconds: 60,
+  windows: [],
+  maxFailures: 1,
+  onFailure: "Halt",
+  paused: false,
+};
+export const FRESH: FleetStatus = {
+  phase: "Idle",
+  reason: "",
+  message: "",
+  observedGeneration: 0,
+  synapseVersion: "",
+  wave: 0,
+  waves: 0,
+  updated: 0,
+  total: 0,
+  failed: [],
+};
+
+/** A fleet and its tenants, with a clock of their own; `settle` is what the planner and the shards would do. */
+export class SimulatedFleet {
+  now = Date.UTC(2026, 0, 5, 12, 0, 0);
+  readonly followers: Follower[] = [];
+  readonly fleet: Fleet;
+  /** Tenants that break with a release. */
+  readonly breaksWith = new Map<string, string>();
+  /** Tenants whose move to a release is rolled back. */
+  readonly refuses = new Map<string, string>();
+
+  constructor(version = "1", policy: Partial<RolloutPolicy> = {}) {
+    this.fleet = {
+      kind: "Fleet",
+      metadata: { name: "fleet", resourceVersion: "1", generation: 1, creationTimestamp: new Date(0).toISOString() },
+      spec: { synapseVersion: version, rollout: { ...POLICY, ...policy } },
+      status: { ...FRESH },
+    };
+  }
+
+  add(...names: string[]): this {
+    for (const name of names)
+      this.followers.push({
+        name,
+        createdAt: this.now + this.followers.length,
+        well: false,
+        broken: false,
+        moveFailed: false,
+      });
+    return this;
+  }
+
+  set(change: (spec: Fleet["spec"]) => void): this {
+    change(this.fleet.spec);
+    this.fleet.metadata.generation += 1;
+    return this;
+  }
+
+  /** One pass. @returns the names that were given a release */
+  pass(): string[] {
+    const { give, status } = planRollout(this.fleet, structuredClone(this.followers), this.now);
+    this.fleet.status = status;
+    for (const [name, version] of give) {
+      const follower = this.of(name);
+      if (follower.given === version) continue;
+      follower.given = version;
+      follower.moveFailed = false;
+    }
+    return [...give.keys()].toSorted();
+  }
+
+  /** Everybody who was given another release than they run goes there. */
+  settle(only: (name: string) => boolean = () => true): void {
+    for (const follower of this.followers) {
+      if (follower.given === undefined || follower.given === follower.release || !only(follower.name)) continue;
+      if (this.refuses.get(follower.name) === follower.given) {
+        follower.moveFailed = true;
+        continue;
+      }
+      follower.release = follower.given;
+      follower.arrivedAt = this.now;
+      follower.broken = this.breaksWith.get(follower.name) === follower.given;
+      follower.well = !follower.broken;
+    }
+  }
+
+  wait(seconds: number): this {
+    this.now += seconds * 1000;
+    return this;
+  }
+
+  /** Passes, moves and time until nothing changes any more. */
+  run(passes = 200, seconds = 30): this {
+    for (let i = 0; i < passes; i++) {
+      this.pass();
+      this.settle();
+      this.wait(seconds);
+    }
+    this.pass();
+    return this;
+  }
+
+  of(name: string): Follower {
+    const found = this.followers.find((follower) => follower.name === name);
+    if (!found) throw new Error(`no tenant ${name}`);
+    return found;
+  }
+
+  releases(): string {
+    return this.followers.map(({ release }) => release ?? "-").join("");
+  }
+}
