@@ -75,7 +75,7 @@ REFUSED_CACHE_OPTIONS: dict[str, str] = {
 }
 
 #: Code a tenant may name. Anything else runs in the process of all tenants, and is let in by the shard's `allowedModules` only.
-_KNOWN_MODULES = frozenset({"file_system", "s3_storage_provider.S3StorageProviderBackend"})
+_KNOWN_MODULES = frozenset({"file_system", "s3_storage_provider.S3StorageProviderBackend", "multi_synapse.well_known.WellKnown"})
 
 _SECRET_WORDS = ("secret", "password", "passwd", "token", "key", "dsn", "credential")
 _NOT_SECRET = ("path", "file", "interval", "server", "lifetime", "_enabled")

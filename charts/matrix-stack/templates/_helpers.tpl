@@ -1,0 +1,125 @@
+{{- /* tenant: on a shard. handover: a Synapse of its own behind the cluster's gateway. dedicated: a Synapse of its own. */ -}}
+{{- define "matrix-stack.mode" -}}
+{{- $hook := .Values.synapse.asTenantHook -}}
+{{- $named := and $hook.clusterId $hook.namespace -}}
+{{- if $hook.enabled -}}
+{{- if not $named }}{{ fail "synapse.asTenantHook.enabled needs synapse.asTenantHook.clusterId (the release of the chart synapse-shards) and synapse.asTenantHook.namespace (its namespace)" }}{{ end -}}
+tenant
+{{- else if $named -}}handover
+{{- else if or $hook.clusterId $hook.namespace -}}
+{{ fail "synapse.asTenantHook.clusterId and synapse.asTenantHook.namespace belong together: set both, or neither" }}
+{{- else -}}dedicated{{ end -}}
+{{- end }}
+
+{{- /* Refuses what would not work, all at once and in words. */ -}}
+{{- define "matrix-stack.validate" -}}
+{{- $synapse := .Values.synapse -}}
+{{- $problems := list -}}
+{{- if not .Values.serverName }}{{ $problems = append $problems "serverName is required: what comes after the colon in user ids, e.g. example.org" }}{{ end -}}
+{{- if not $synapse.ingress.host }}{{ $problems = append $problems "synapse.ingress.host is required: where clients reach the homeserver, e.g. matrix.example.org" }}{{ end -}}
+{{- $config := include "matrix-stack.additional" . | fromYaml -}}
+{{- if not (hasKey $config "database") -}}
+{{- range list "host" "user" "database" -}}
+{{- if not (get $synapse.postgres .) }}{{ $problems = append $problems (printf "synapse.postgres.%s is required" .) }}{{ end -}}
+{{- end -}}
+{{- if not $synapse.postgres.password }}{{ $problems = append $problems "synapse.postgres.password is required: {value: …} or {secret: NAME, secretKey: KEY}" }}{{ end -}}
+{{- end -}}
+{{- if $synapse.media.s3.bucket -}}
+{{- range list "accessKeyId" "secretAccessKey" -}}
+{{- if not (get $synapse.media.s3 .) }}{{ $problems = append $problems (printf "synapse.media.s3.%s is required with a bucket: {value: …} or {secret: NAME, secretKey: KEY}" .) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- if eq (include "matrix-stack.mode" .) "tenant" -}}
+{{- $stored := or $synapse.media.s3.bucket (hasKey $config "media_storage_providers") (eq (get $config "enable_media_repo" | toString) "false") -}}
+{{- if not $stored }}{{ $problems = append $problems "synapse.media.s3.bucket is required as a tenant, which moves between shards and takes no local media along; or set enable_media_repo: false in synapse.additional" }}{{ end -}}
+{{- if $synapse.image.digest }}{{ $problems = append $problems "synapse.image.digest is not for tenants: shards are made by tag; use synapse.image.tag" }}{{ end -}}
+{{- if gt (len .Release.Name) 53 }}{{ $problems = append $problems "the release's name is longer than 53 characters" }}{{ end -}}
+{{- end -}}
+{{- with $problems }}{{ fail (printf "\n  - %s" (join "\n  - " .)) }}{{ end -}}
+{{- end }}
+
+{{- /* Call with (dict "root" $ "component" "synapse"). */ -}}
+{{- define "matrix-stack.selectorLabels" -}}
+app.kubernetes.io/name: {{ .component }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}-{{ .component }}
+{{- end }}
+
+{{- define "matrix-stack.labels" -}}
+{{- with .root.Values.labels }}{{ toYaml . }}
+{{ end -}}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/part-of: matrix-stack
+{{ include "matrix-stack.selectorLabels" . }}
+{{- end }}
+
+{{- define "matrix-stack.imageTag" -}}
+{{- $hook := .Values.synapse.asTenantHook -}}
+{{- $fleet := dict -}}
+{{- if and $hook.clusterId $hook.namespace (.Capabilities.APIVersions.Has "synapse-shards.io/v1alpha1/SynapseFleet") -}}
+{{- $fleet = lookup "synapse-shards.io/v1alpha1" "SynapseFleet" $hook.namespace $hook.clusterId -}}
+{{- end -}}
+{{- .Values.synapse.image.tag | default (dig "spec" "imageTag" "" $fleet) | default (index .Chart.Annotations "synapse-shards.io/default-image-tag") -}}
+{{- end }}
+
+{{- define "matrix-stack.image" -}}
+{{- with .Values.synapse.image.registry }}{{ . }}/{{ end }}{{ .Values.synapse.image.repository }}
+{{- if .Values.synapse.image.digest }}@{{ .Values.synapse.image.digest }}{{ else }}:{{ include "matrix-stack.imageTag" . }}{{ end -}}
+{{- end }}
+
+{{- define "matrix-stack.serviceAccountName" -}}
+{{- $account := .Values.synapse.serviceAccount -}}
+{{- if $account.create }}{{ $account.name | default (printf "%s-synapse" .Release.Name) }}{{ else }}{{ $account.name | default "default" }}{{ end -}}
+{{- end }}
+
+{{- /* Where the ingresses lead: one name in all modes, so that a switch changes nothing but what is behind it. */ -}}
+{{- define "matrix-stack.backend" -}}
+{{ .Release.Name }}-{{ if eq (include "matrix-stack.mode" .) "dedicated" }}synapse{{ else }}gateway{{ end }}
+{{- end }}
+
+{{- define "matrix-stack.serverHost" -}}
+{{ regexReplaceAll ":[0-9]+$" .Values.serverName "" }}
+{{- end }}
+
+{{- define "matrix-stack.tls" -}}
+{{- $own := .ingress.tlsEnabled -}}
+{{- if kindIs "invalid" $own }}{{ .root.Values.ingress.tlsEnabled }}{{ else }}{{ $own }}{{ end -}}
+{{- end }}
+
+{{- /* Call with (dict "root" $ "ingress" VALUES "name" NAME "host" HOST "paths" PATHS). */ -}}
+{{- define "matrix-stack.ingress" -}}
+{{- $root := .root -}}
+{{- $tls := eq (include "matrix-stack.tls" .) "true" -}}
+{{- $issuer := $root.Values.certManager -}}
+{{- $annotations := merge (dict) .ingress.annotations $root.Values.ingress.annotations -}}
+{{- if and $tls $issuer.clusterIssuer }}{{ $_ := set $annotations "cert-manager.io/cluster-issuer" $issuer.clusterIssuer }}{{ end -}}
+{{- if and $tls $issuer.issuer }}{{ $_ := set $annotations "cert-manager.io/issuer" $issuer.issuer }}{{ end -}}
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: {{ .name }}
+  labels: {{ include "matrix-stack.labels" (dict "root" $root "component" "synapse") | nindent 4 }}
+  {{- with $annotations }}
+  annotations: {{ toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  {{- with .ingress.className | default $root.Values.ingress.className }}
+  ingressClassName: {{ . }}
+  {{- end }}
+  {{- if $tls }}
+  tls:
+    - hosts: [{{ .host | quote }}]
+      {{- with .ingress.tlsSecret | default $root.Values.ingress.tlsSecret | default (ternary (printf "%s-tls" .name) "" (not (empty $issuer))) }}
+      secretName: {{ . }}
+      {{- end }}
+  {{- end }}
+  rules:
+    - host: {{ .host | quote }}
+      http:
+        paths:
+          {{- range .paths }}
+          - path: {{ . }}
+            pathType: Prefix
+            backend: {service: {name: {{ include "matrix-stack.backend" $root }}, port: {name: http}}}
+          {{- end }}
+{{- end }}
