@@ -1,5 +1,6 @@
 import { CoordinationV1Api, V1MicroTime, type KubeConfig, type V1Lease } from "@kubernetes/client-node";
 import { isStatus, wordsOf } from "./api-error.ts";
+import { apiClient } from "./client.ts";
 
 /** Where a standby finds the leader's API. */
 const ADDRESS_ANNOTATION = "synapse-shards.io/leader-address";
@@ -46,6 +47,8 @@ export class LeaderElection {
   #seen: Seen | undefined;
   #leading = false;
   #ended = false;
+  /** Whether it ever tried to take the lease. */
+  #asked = false;
   #leader: string | undefined;
   #wake: () => void = () => {};
   #loop: Promise<void> | undefined;
@@ -54,7 +57,8 @@ export class LeaderElection {
   constructor(options: LeaderElectionOptions) {
     this.#options = options;
     this.#timing = { ...DEFAULT_TIMING, ...options.timing };
-    this.#api = options.config.makeApiClient(CoordinationV1Api);
+    // A request that hangs must not outlast what it is for: a standby would wait for ever, and a leader could not renew by the next.
+    this.#api = apiClient(options.config, CoordinationV1Api, { timeoutMs: this.#timing.renewWithinMs / 2 });
   }
 
   get leading(): boolean {
@@ -69,12 +73,12 @@ export class LeaderElection {
   async stop(): Promise<void> {
     if (this.#ended) return this.#loop;
     this.#ended = true;
-    const led = this.#leading;
     this.#leading = false;
     clearTimeout(this.#deadline);
     this.#wake();
     await this.#loop;
-    if (led)
+    // Also where a request that was under way has just made it ours.
+    if (this.#asked)
       await this.#release().catch((error: unknown) =>
         this.#options.onError?.(`cannot release the lease: ${wordsOf(error)}`),
       );
@@ -141,6 +145,7 @@ export class LeaderElection {
 
   /** @returns false where somebody else was quicker */
   async #write(call: () => Promise<V1Lease>): Promise<boolean> {
+    this.#asked = true;
     try {
       await call();
       return true;

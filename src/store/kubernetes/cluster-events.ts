@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { EventsV1Api, V1MicroTime, type EventsV1Event, type KubeConfig } from "@kubernetes/client-node";
-import { API_GROUP, API_VERSION } from "../../kubernetes/client.ts";
-import { attempt } from "../../kubernetes/api-error.ts";
+import { API_GROUP, API_VERSION, apiClient } from "../../kubernetes/client.ts";
+import { attempt, retrying } from "../../kubernetes/api-error.ts";
 import type { ClusterEvent } from "../../model/resources.ts";
 import type { Kind } from "../store.ts";
 import { ResourceCache } from "./resource-cache.ts";
@@ -36,7 +36,7 @@ export class ClusterEvents {
     const { config, namespace, clusterId, onError } = options;
     const labelSelector = `${CLUSTER_LABEL}=${clusterId}`;
     this.#options = options;
-    this.#api = config.makeApiClient(EventsV1Api);
+    this.#api = apiClient(config, EventsV1Api);
     this.#cache = new ResourceCache<EventsV1Event>({
       config,
       path: `/apis/events.k8s.io/v1/namespaces/${namespace}/events`,
@@ -79,7 +79,9 @@ export class ClusterEvents {
       note: event.message.slice(0, LONGEST_NOTE),
       regarding: { apiVersion: `${API_GROUP}/${API_VERSION}`, kind: CUSTOM_KINDS[kind], namespace, ...reference },
     };
-    const written = await attempt("record an event", () => this.#api.createNamespacedEvent({ namespace, body }));
+    const written = await attempt("record an event", () =>
+      retrying(() => this.#api.createNamespacedEvent({ namespace, body })),
+    );
     this.#cache.put(written);
     return eventOf(written);
   }

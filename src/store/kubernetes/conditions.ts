@@ -33,9 +33,9 @@ function ready({ status }: Tenant): Finding {
   return finding("Ready", isReady, status.reason || status.phase, status.message);
 }
 
-function placed({ spec, status }: Tenant): Finding {
-  if (spec.dedicated && status.shard === undefined)
-    return finding("Placed", true, "Dedicated", `served by ${spec.dedicated.address}`);
+function placed({ status }: Tenant): Finding {
+  if (status.dedicated && status.shard === undefined)
+    return finding("Placed", true, "Dedicated", `served by ${status.dedicated.address}`);
   if (status.shard === undefined) return finding("Placed", false, status.reason || "Pending", status.message);
   return finding("Placed", true, "OnShard", `on shard ${status.shard}`);
 }
@@ -53,7 +53,17 @@ function upToDate(tenant: Tenant): Finding {
       status.reason || "Pending",
       status.message || "the last change of its spec has not taken effect yet",
     );
+  if (status.refusedConfigHash !== undefined)
+    return finding("UpToDate", false, "ConfigRefused", status.lastMove?.message ?? "its configuration was refused");
+  const release = status.shard === undefined ? wanted : releaseOf(status.shard);
+  if (wanted !== "" && release !== wanted)
+    return finding("UpToDate", false, "UpgradePending", `it runs ${release}, and is to run ${wanted}`);
   return finding("UpToDate", true, "AsSpecified", "");
+}
+
+/** A shard is named RELEASE-INDEX. */
+function releaseOf(shard: string): string {
+  return shard.replace(/-\d+$/, "");
 }
 
 function shardReady({ status }: Shard): Finding {

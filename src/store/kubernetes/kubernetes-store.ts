@@ -1,7 +1,7 @@
 import { CustomObjectsApi, type KubeConfig } from "@kubernetes/client-node";
 import { isDeepStrictEqual } from "node:util";
-import { API_GROUP, API_VERSION } from "../../kubernetes/client.ts";
-import { attempt, attemptIfThere, isStatus } from "../../kubernetes/api-error.ts";
+import { API_GROUP, API_VERSION, apiClient } from "../../kubernetes/client.ts";
+import { attempt, attemptIfThere, isStatus, retrying } from "../../kubernetes/api-error.ts";
 import { UserError } from "../../model/errors.ts";
 import type { ClusterEvent, TenantSecretData } from "../../model/resources.ts";
 import { ConflictError, type Change, type Kind, type Kinds, type Store } from "../store.ts";
@@ -17,6 +17,7 @@ import {
   type SynapseShard,
   type SynapseTenant,
 } from "./resources.ts";
+import { ShardOccupancy } from "./shard-occupancy.ts";
 import { TenantSecrets } from "./tenant-secrets.ts";
 
 export interface KubernetesStoreOptions {
@@ -46,12 +47,14 @@ export class KubernetesStore implements Store {
   readonly #caches: { [K in Kind]: ResourceCache<CustomKinds[K]> };
   readonly #secrets: TenantSecrets;
   readonly #events: ClusterEvents;
+  readonly #occupancy: ShardOccupancy;
   readonly #listeners = new Set<(change: Change) => void>();
+  #closed = false;
 
   private constructor(options: KubernetesStoreOptions) {
     const { config, namespace, clusterId, instance, onError = () => {} } = options;
     this.#options = options;
-    this.#api = config.makeApiClient(CustomObjectsApi);
+    this.#api = apiClient(config, CustomObjectsApi);
     this.#caches = { Tenant: this.#cacheOf("Tenant"), Shard: this.#cacheOf("Shard"), Fleet: this.#cacheOf("Fleet") };
     this.#secrets = new TenantSecrets({ config, namespace, onChange: (name) => this.#secretChanged(name), onError });
     const refer = (kind: Kind, name: string) => {
@@ -59,6 +62,11 @@ export class KubernetesStore implements Store {
       return { name: object, uid: this.#caches[kind].get(object)?.metadata?.uid };
     };
     this.#events = new ClusterEvents({ config, namespace, clusterId, instance, refer, onError });
+    this.#occupancy = new ShardOccupancy({
+      tenants: () => this.#ours("Tenant"),
+      shards: () => this.#ours("Shard"),
+      write: (shard) => this.#writeStatus("Shard", shard, shard.spec.name),
+    });
   }
 
   /** Resolves when everything has been read once. @throws UserError Unauthorized, Unavailable */
@@ -76,10 +84,7 @@ export class KubernetesStore implements Store {
   }
 
   async list<K extends Kind>(kind: K): Promise<Kinds[K][]> {
-    const found: Kinds[K][] = [];
-    for (const object of this.#caches[kind].values()) {
-      if (this.#isOurs(object)) found.push(this.#resourceOf(kind, object as CustomKinds[K]));
-    }
+    const found = [...this.#ours(kind)].map((object) => this.#resourceOf(kind, object));
     return found.toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
   }
 
@@ -122,13 +127,13 @@ export class KubernetesStore implements Store {
     const known = this.#object(kind, name);
     if (!known || known.metadata?.resourceVersion !== resourceVersion) throw new ConflictError(kind, name);
     const before = this.#resourceOf(kind, known);
+    const secretConfig = this.#secretConfigOf(known);
+    if (secretConfig !== undefined) this.#refuseForeignConfig(before, resource);
     let object = known;
     // The status first: were it lost, nobody would notice; a spec or a deletion that is written begins something.
     if (!same(before.status, resource.status)) object = await this.#replaceStatus(kind, object, resource);
-    if (!same(before.spec, resource.spec)) {
-      this.#refuseForeignConfig(known, before, resource);
-      object = await this.#replace(kind, withSpec(object, resource), name);
-    }
+    if (!same(before.spec, resource.spec))
+      object = await this.#replace(kind, withSpec(object, resource, secretConfig), name);
     if (deletionTimestamp !== undefined && before.metadata.deletionTimestamp === undefined)
       object = await this.#delete(kind, object, name);
     return this.#resourceOf(kind, object);
@@ -137,7 +142,10 @@ export class KubernetesStore implements Store {
   async remove(kind: Kind, name: string): Promise<void> {
     const cache = this.#cache(kind);
     await cache.holding(objectName(kind, name, this.#options.clusterId), async () => {
+      const asked = this.#object(kind, name)?.metadata?.uid;
       for (let object = this.#object(kind, name); object; object = await this.#fresh(kind, name)) {
+        // Somebody made another of the same name meanwhile, who did not mean this removal.
+        if (object.metadata?.uid !== asked) return;
         try {
           const { finalizers = [] } = object.metadata ?? {};
           const others = finalizers.filter((finalizer) => finalizer !== FINALIZER);
@@ -173,12 +181,12 @@ export class KubernetesStore implements Store {
   /** @throws UserError InvalidConfig where the Secret that is named is missing, or lacks a key */
   async readSecret(tenant: string): Promise<TenantSecretData | undefined> {
     const object = this.#object("Tenant", tenant);
-    const secretName = secretNameOf(object ?? { metadata: { name: tenant }, spec: {} as SynapseTenant["spec"] });
-    const found = this.#secrets.read(secretName, object?.spec.serverName ?? "");
+    const secretName = this.#secretName(tenant);
+    const found = await this.#secrets.read(secretName, object?.spec.serverName ?? "");
     if (!found && object?.spec.secretName !== undefined) {
       throw new UserError(
         "InvalidConfig",
-        `there is no Secret ${this.#options.namespace}/${secretName} with the label synapse-shards.io/tenant, which the SynapseTenant ${tenant} names`,
+        `there is no Secret ${this.#options.namespace}/${secretName}, which the SynapseTenant ${tenant} names`,
       );
     }
     return found;
@@ -205,7 +213,9 @@ export class KubernetesStore implements Store {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     this.#listeners.clear();
+    this.#occupancy.close();
     await Promise.all([
       ...KINDS.map((kind) => this.#caches[kind].close()),
       this.#secrets.close(),
@@ -234,22 +244,32 @@ export class KubernetesStore implements Store {
     return { group: API_GROUP, version: API_VERSION, namespace, plural: PLURALS[kind] };
   }
 
-  #isOurs(object: CustomKinds[Kind]): boolean {
-    return object.spec.clusterId === this.#options.clusterId;
+  /** The API server refuses fleets of other names; those that were there before it did are not the cluster's. */
+  #isOurs(kind: Kind, { metadata, spec }: CustomKinds[Kind]): boolean {
+    const { clusterId } = this.#options;
+    return spec.clusterId === clusterId && (kind !== "Fleet" || metadata?.name === clusterId);
+  }
+
+  *#ours<K extends Kind>(kind: K): Generator<CustomKinds[K]> {
+    for (const object of this.#cache(kind).values()) if (this.#isOurs(kind, object)) yield object;
   }
 
   #object<K extends Kind>(kind: K, name: string): CustomKinds[K] | undefined {
     const object = this.#cache(kind).get(objectName(kind, name, this.#options.clusterId));
-    return object && this.#isOurs(object) ? object : undefined;
+    return object && this.#isOurs(kind, object) ? object : undefined;
   }
 
   #resourceOf<K extends Kind>(kind: K, object: CustomKinds[K]): Kinds[K] {
     const mapped = {
-      Tenant: () => tenantOf(object as SynapseTenant, this.#secrets.configIn(secretNameOf(object as SynapseTenant))),
+      Tenant: () => tenantOf(object as SynapseTenant, this.#secretConfigOf(object)),
       Shard: () => shardOf(object as SynapseShard),
       Fleet: () => fleetOf(object as SynapseFleet),
     };
     return mapped[kind]() as Kinds[K];
+  }
+
+  #secretConfigOf(object: CustomKinds[Kind]): string | undefined {
+    return "serverName" in object.spec ? this.#secrets.configIn(secretNameOf(object as SynapseTenant)) : undefined;
   }
 
   #secretName(tenant: string): string {
@@ -259,7 +279,8 @@ export class KubernetesStore implements Store {
   }
 
   #changed<K extends Kind>(kind: K, { type, object }: CacheChange<CustomKinds[K]>): void {
-    if (!this.#isOurs(object)) return;
+    if (this.#closed || !this.#isOurs(kind, object)) return;
+    if (kind === "Tenant") this.#occupancy.touch();
     if (kind === "Tenant" && type !== "Deleted") void this.#ensureFinalizer(object as SynapseTenant);
     const resource = this.#resourceOf(kind, object);
     queueMicrotask(() => {
@@ -283,20 +304,23 @@ export class KubernetesStore implements Store {
     }
   }
 
-  #refuseForeignConfig(object: CustomKinds[Kind], before: Kinds[Kind], after: Kinds[Kind]): void {
+  #refuseForeignConfig(before: Kinds[Kind], after: Kinds[Kind]): void {
     if (before.kind !== "Tenant" || after.kind !== "Tenant" || before.spec.config === after.spec.config) return;
-    const secretName = secretNameOf(object as SynapseTenant);
-    if (this.#secrets.configIn(secretName) === undefined) return;
+    const { name } = after.metadata;
     throw new UserError(
       "Conflict",
-      `the configuration of ${after.metadata.name} is in the Secret ${this.#options.namespace}/${secretName}; change it where that is made, e.g. in the values of its Helm release`,
+      `the configuration of ${name} is in the Secret ${this.#options.namespace}/${this.#secretName(name)}; change it where that is made, e.g. in the values of its Helm release`,
     );
   }
 
   #replaceStatus<K extends Kind>(kind: K, object: CustomKinds[K], resource: Kinds[K]): Promise<CustomKinds[K]> {
     const now = (this.#options.now?.() ?? new Date()).toISOString();
-    return this.#write(kind, resource.metadata.name, () =>
-      this.#call(kind, "replaceStatus", { name: object.metadata?.name, body: withStatus(object, resource, now) }),
+    return this.#writeStatus(kind, withStatus(object, resource, now), resource.metadata.name);
+  }
+
+  #writeStatus<K extends Kind>(kind: K, object: CustomKinds[K], name: string): Promise<CustomKinds[K]> {
+    return this.#write(kind, name, () =>
+      this.#call(kind, "replaceStatus", { name: object.metadata?.name, body: object }),
     );
   }
 
@@ -338,7 +362,7 @@ export class KubernetesStore implements Store {
   async #fresh<K extends Kind>(kind: K, name: string): Promise<CustomKinds[K] | undefined> {
     const object = objectName(kind, name, this.#options.clusterId);
     const found = await attemptIfThere(`read ${PLURALS[kind]}/${object}`, () =>
-      this.#api.getNamespacedCustomObject({ ...this.#place(kind), name: object }),
+      retrying(() => this.#api.getNamespacedCustomObject({ ...this.#place(kind), name: object })),
     );
     const known = this.#cache(kind).get(object);
     if (found) this.#cache(kind).put(found as CustomKinds[K]);
@@ -359,7 +383,7 @@ export class KubernetesStore implements Store {
       replaceStatus: () => this.#api.replaceNamespacedCustomObjectStatus({ ...place, name, body: input.body }),
       delete: () => this.#api.deleteNamespacedCustomObject({ ...place, name, body: input.body as never }),
     };
-    return attempt(`${verb} ${PLURALS[kind]}/${name}`, calls[verb]) as Promise<CustomKinds[K]>;
+    return attempt(`${verb} ${PLURALS[kind]}/${name}`, () => retrying(calls[verb])) as Promise<CustomKinds[K]>;
   }
 }
 

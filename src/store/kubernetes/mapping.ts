@@ -1,12 +1,13 @@
-import type {
-  Fleet,
-  FleetStatus,
-  Metadata,
-  RolloutPolicy,
-  Shard,
-  ShardStatus,
-  Tenant,
-  TenantStatus,
+import {
+  wantedVersion,
+  type Fleet,
+  type FleetStatus,
+  type Metadata,
+  type RolloutPolicy,
+  type Shard,
+  type ShardStatus,
+  type Tenant,
+  type TenantStatus,
 } from "../../model/resources.ts";
 import { API_GROUP, API_VERSION } from "../../kubernetes/client.ts";
 import type { Kind, Kinds } from "../store.ts";
@@ -15,6 +16,7 @@ import {
   CUSTOM_KINDS,
   FINALIZER,
   type CustomKinds,
+  type Shown,
   type SynapseFleet,
   type SynapseShard,
   type SynapseTenant,
@@ -95,7 +97,7 @@ export function fleetOf(custom: SynapseFleet): Fleet {
   return {
     kind: "Fleet",
     metadata: metadataOf(custom, FLEET),
-    spec: { synapseVersion: imageTag, rollout: structuredClone({ ...NO_ROLLOUT, ...rollout }) },
+    spec: { synapseVersion: imageTag, rollout: copyOf({ ...NO_ROLLOUT, ...rollout }) },
     status: statusOf(custom, fresh),
   };
 }
@@ -127,15 +129,23 @@ export function newObject<K extends Kind>(
   return withSpec(object, { kind, metadata: { name }, spec } as unknown as Kinds[K]);
 }
 
-/** The object with the model's spec; what the model does not know of stays. */
-export function withSpec<K extends Kind>(object: CustomKinds[K], resource: Kinds[K]): CustomKinds[K] {
+/**
+ * The object with the model's spec; what the model does not know of stays.
+ * @param secretConfig the homeserver.yaml of a tenant's Secret: the model takes it for its configuration, and it must not get out of there
+ */
+export function withSpec<K extends Kind>(
+  object: CustomKinds[K],
+  resource: Kinds[K],
+  secretConfig?: string,
+): CustomKinds[K] {
   return { ...object, spec: { ...object.spec, ...specOf(resource) } } as CustomKinds[K];
 
   function specOf(of: Tenant | Shard | Fleet): object {
     if (of.kind === "Tenant") {
-      const { serverName, synapseVersion, config, reclaimPolicy, revision, dedicated } = of.spec;
+      const { serverName, synapseVersion, reclaimPolicy, revision, dedicated } = of.spec;
       const image = synapseVersion === "" ? undefined : { tag: synapseVersion };
-      return { serverName, image, config, reclaimPolicy, revision, dedicated };
+      const config = secretConfig === undefined ? { config: of.spec.config } : {};
+      return { serverName, image, ...config, reclaimPolicy, revision, dedicated };
     }
     if (of.kind === "Shard")
       return { name: of.metadata.name, image: { tag: of.spec.synapseVersion }, drain: of.spec.drain };
@@ -143,10 +153,15 @@ export function withSpec<K extends Kind>(object: CustomKinds[K], resource: Kinds
   }
 }
 
-/** The object with the model's status, and the conditions that follow from it. */
+/** The object with the model's status, and what is shown besides it. */
 export function withStatus<K extends Kind>(object: CustomKinds[K], resource: Kinds[K], now: string): CustomKinds[K] {
   const conditions = conditionsOf(resource, object.status?.conditions ?? [], now);
-  return { ...object, status: { ...resource.status, conditions } } as CustomKinds[K];
+  return { ...object, status: { ...resource.status, ...shownOf(resource), conditions } } as CustomKinds[K];
+
+  function shownOf(of: Tenant | Shard | Fleet): Shown {
+    if (of.kind === "Tenant") return { imageTag: wantedVersion(of) };
+    return of.kind === "Shard" ? { tenants: object.status?.tenants ?? 0 } : {};
+  }
 }
 
 function metadataOf({ metadata = {} }: SynapseTenant | SynapseShard | SynapseFleet, name: string): Metadata {
@@ -167,6 +182,22 @@ function isoTime(time: Date | string | undefined): string {
 
 /** Fields that a controller has not written yet are as in a new object. */
 function statusOf<S extends object>(custom: { status?: object }, fresh: S): S {
-  const { conditions: _, ...status } = (custom.status ?? {}) as { conditions?: unknown };
-  return structuredClone({ ...fresh, ...status });
+  const {
+    conditions: _,
+    imageTag: __,
+    tenants: ___,
+    ...status
+  } = (custom.status ?? {}) as Shown & {
+    conditions?: unknown;
+  };
+  return copyOf({ ...fresh, ...status }) as S;
+}
+
+/** A copy of plain data; several times as fast as `structuredClone`, and there is one of each tenant in every list. */
+function copyOf<T>(value: T): T {
+  if (Array.isArray(value)) return value.map(copyOf) as T;
+  if (typeof value !== "object" || value === null) return value;
+  const copy: Record<string, unknown> = {};
+  for (const [key, part] of Object.entries(value)) copy[key] = copyOf(part);
+  return copy as T;
 }

@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import {
-  ApiException,
   makeInformer,
   type Informer,
   type KubeConfig,
@@ -8,7 +7,7 @@ import {
   type KubernetesObject,
   type ObjectCache,
 } from "@kubernetes/client-node";
-import { attempt, wordsOf } from "../../kubernetes/api-error.ts";
+import { apiFailure, mayPass, wordsOf } from "../../kubernetes/api-error.ts";
 
 /** Between attempts to watch again, where the API server does not let us. */
 const AGAIN_MS = 1_000;
@@ -58,15 +57,14 @@ export class ResourceCache<T extends KubernetesObject> {
 
   /** Resolves when all that there is has been read once; an API server that is busy or away is waited for. @throws UserError */
   async open(): Promise<void> {
-    await attempt(`watch ${this.#options.what}`, async () => {
-      for (let tries = 1; ; tries++) {
-        this.#failure = undefined;
-        await this.#informer.start();
-        if (this.#failure === undefined) break;
-        if (tries === OPEN_TRIES || this.#closed || !mayPass(this.#failure)) throw this.#failure;
-        await sleep(AGAIN_MS);
-      }
-    });
+    for (let tries = 1; ; tries++) {
+      this.#failure = undefined;
+      await this.#informer.start();
+      if (this.#failure === undefined) break;
+      if (tries === OPEN_TRIES || this.#closed || !mayPass(this.#failure))
+        throw apiFailure(`watch ${this.#options.what}`, this.#failure);
+      await sleep(AGAIN_MS);
+    }
     this.#opened = true;
   }
 
@@ -83,7 +81,7 @@ export class ResourceCache<T extends KubernetesObject> {
     const { name = "", uid = "" } = object.metadata ?? {};
     if (this.#removed.has(uid)) return;
     const known = this.#objects.get(name);
-    if (known?.metadata?.uid === uid && versionOf(object) <= versionOf(known)) return;
+    if (known && versionOf(object) <= versionOf(known)) return;
     this.#objects.set(name, object);
     this.#options.onChange({ type: known ? "Modified" : "Added", object });
   }
@@ -128,10 +126,13 @@ export class ResourceCache<T extends KubernetesObject> {
   }
 
   #hear(object: T): void {
+    // The library's watch may tell of one thing more after it was stopped.
+    if (this.#closed) return;
     if (!this.#held.has(object.metadata?.name ?? "")) this.put(object);
   }
 
   #hearRemoval(object: T): void {
+    if (this.#closed) return;
     const { name = "" } = object.metadata ?? {};
     if (this.#held.has(name)) this.#removedWhileHeld.set(name, object);
     else this.drop(object);
@@ -153,11 +154,6 @@ export class ResourceCache<T extends KubernetesObject> {
       if (!this.#closed) void this.#informer.start();
     }, AGAIN_MS);
   }
-}
-
-/** No answer, too busy, or not ready: all but a refusal. */
-function mayPass(error: unknown): boolean {
-  return !(error instanceof ApiException) || error.code === 429 || error.code >= 500;
 }
 
 /** Of one kind, resource versions rise (Kubernetes says so since 1.35, and etcd always did). */

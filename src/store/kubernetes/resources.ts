@@ -20,9 +20,17 @@ export interface Condition {
   observedGeneration?: number;
 }
 
+/** What is in a status for people, and follows from the rest. */
+export interface Shown {
+  /** Of a tenant: the release it shall run, by its own choice or the fleet's. */
+  imageTag?: string;
+  /** Of a shard: how many tenants it has, or shall have. */
+  tenants?: number;
+}
+
 interface Custom<Spec, Status> extends KubernetesObject {
   spec: Spec;
-  status?: Partial<Status> & { conditions?: Condition[] };
+  status?: Partial<Status> & Shown & { conditions?: Condition[] };
 }
 
 export type SynapseTenant = Custom<

@@ -1,5 +1,6 @@
 import { CoreV1Api, type KubeConfig, type V1Secret } from "@kubernetes/client-node";
-import { attempt, attemptIfThere } from "../../kubernetes/api-error.ts";
+import { attempt, attemptIfThere, isStatus, retrying } from "../../kubernetes/api-error.ts";
+import { apiClient } from "../../kubernetes/client.ts";
 import { UserError } from "../../model/errors.ts";
 import type { TenantSecretData } from "../../model/resources.ts";
 import { ResourceCache, type CacheChange } from "./resource-cache.ts";
@@ -33,7 +34,7 @@ export class TenantSecrets {
   readonly #cache: ResourceCache<V1Secret>;
 
   constructor({ config, namespace, onChange, onError }: TenantSecretsOptions) {
-    this.#api = config.makeApiClient(CoreV1Api);
+    this.#api = apiClient(config, CoreV1Api);
     this.#namespace = namespace;
     this.#cache = new ResourceCache<V1Secret>({
       config,
@@ -61,8 +62,9 @@ export class TenantSecrets {
   }
 
   /** @returns undefined where there is no such Secret @throws UserError InvalidConfig naming the key that is missing */
-  read(name: string, serverName: string): TenantSecretData | undefined {
-    const secret = this.#cache.get(name);
+  async read(name: string, serverName: string): Promise<TenantSecretData | undefined> {
+    // A tenant and its Secret are made together, and two watches may tell of them in the other order.
+    const secret = this.#cache.get(name) ?? (await this.#fresh(name));
     if (!secret) return undefined;
     const value = (key: string): string => {
       const data = secret.data?.[key];
@@ -87,11 +89,12 @@ export class TenantSecrets {
   /** Makes the Secret, or replaces one that we made. @throws UserError Conflict where it is somebody else's */
   async write(name: string, tenant: string, data: TenantSecretData): Promise<void> {
     const present = this.#cache.get(name);
-    if (present && present.metadata?.labels?.[MANAGED_BY] !== OURS)
-      throw new UserError(
+    const foreign = () =>
+      new UserError(
         "Conflict",
         `the Secret ${this.#namespace}/${name} is not the controller's, and is not changed by it`,
       );
+    if (present && present.metadata?.labels?.[MANAGED_BY] !== OURS) throw foreign();
     const stringData = Object.fromEntries(
       Object.entries({ ...KEYS, ...OWN_KEYS }).map(([field, key]) => [key, data[field as keyof TenantSecretData]]),
     );
@@ -102,13 +105,18 @@ export class TenantSecrets {
         labels: { [TENANT_LABEL]: tenant, [MANAGED_BY]: OURS },
         resourceVersion: present?.metadata?.resourceVersion,
       },
+      data: present?.data,
       stringData,
     };
     const namespace = this.#namespace;
     const written = await attempt(`write the Secret ${namespace}/${name}`, () =>
-      present
-        ? this.#api.replaceNamespacedSecret({ namespace, name, body })
-        : this.#api.createNamespacedSecret({ namespace, body }),
+      retrying(() =>
+        present
+          ? this.#api.replaceNamespacedSecret({ namespace, name, body })
+          : this.#api.createNamespacedSecret({ namespace, body }),
+      ).catch((error: unknown) => {
+        throw !present && isStatus(error, 409) ? foreign() : error;
+      }),
     );
     this.#cache.put(written);
   }
@@ -119,9 +127,27 @@ export class TenantSecrets {
     if (!present || present.metadata?.labels?.[MANAGED_BY] !== OURS) return;
     const namespace = this.#namespace;
     await attemptIfThere(`remove the Secret ${namespace}/${name}`, () =>
-      this.#api.deleteNamespacedSecret({ namespace, name, body: { preconditions: { uid: present.metadata?.uid } } }),
+      retrying(() =>
+        this.#api.deleteNamespacedSecret({ namespace, name, body: { preconditions: { uid: present.metadata?.uid } } }),
+      ),
     );
     this.#cache.drop(present);
+  }
+
+  /** Reads a Secret that no watch has told of. @throws UserError InvalidConfig where it lacks the label, as no change of it would be noticed */
+  async #fresh(name: string): Promise<V1Secret | undefined> {
+    const namespace = this.#namespace;
+    const found = await attemptIfThere(`read the Secret ${namespace}/${name}`, () =>
+      retrying(() => this.#api.readNamespacedSecret({ namespace, name })),
+    );
+    if (!found) return undefined;
+    if (found.metadata?.labels?.[TENANT_LABEL] === undefined)
+      throw new UserError(
+        "InvalidConfig",
+        `the Secret ${namespace}/${name} has no label ${TENANT_LABEL}; its value is to be the tenant's name`,
+      );
+    this.#cache.put(found);
+    return found;
   }
 }
 
