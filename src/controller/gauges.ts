@@ -102,7 +102,9 @@ export class Gauges {
     const { metrics } = this.#context;
     const { phase, synapseVersion, previousSynapseVersion, wave, waves, total, updated, failed } = fleet.status;
     for (const known of Object.keys(FLEET_PHASES)) metrics.rolloutPhase.set({ phase: known }, known === phase ? 1 : 0);
-    metrics.rolloutInfo.set({ image_tag: synapseVersion, previous_image_tag: previousSynapseVersion ?? "" }, 1);
+    // Before the first rollout there is none to tell of.
+    if (synapseVersion !== "")
+      metrics.rolloutInfo.set({ image_tag: synapseVersion, previous_image_tag: previousSynapseVersion ?? "" }, 1);
     metrics.rolloutWave.set(wave);
     metrics.rolloutWaves.set(waves);
     metrics.rolloutTenants.set(total);

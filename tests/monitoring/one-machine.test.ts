@@ -126,9 +126,10 @@ function expectAsDescribed(text: string, described: Pick<Described, "name" | "ty
   const known = new Map(described.map((metric) => [metric.name, metric]));
   expect(served.map(([name]) => name).filter((name) => !known.has(name))).toEqual([]);
   for (const [name, type] of served) expect([name, known.get(name)!.type]).toEqual([name, type]);
-  for (const [, name = "", labels = ""] of text.matchAll(/^([a-z_]+)\{([^}]*)\} /gm)) {
+  const labelled = [...text.matchAll(/^([a-z_]+)\{([^}]*)\} /gm)].flatMap(([, name = "", list = ""]) => {
     const metric = known.get(name) ?? known.get(name.replace(/_(bucket|sum|count)$/, ""));
-    const names = [...labels.matchAll(/([a-z_]+)="/g)].map(([, label]) => label!).filter((label) => label !== "le");
-    if (metric) expect([...metric.labels].toSorted(), name).toEqual(names.toSorted());
-  }
+    const labels = [...list.matchAll(/([a-z_]+)="/g)].map(([, label]) => label!).filter((label) => label !== "le");
+    return metric ? [{ name, labels: labels.toSorted(), described: metric.labels.toSorted() }] : [];
+  });
+  for (const { name, labels, described: expected } of labelled) expect([name, labels]).toEqual([name, expected]);
 }
