@@ -44,17 +44,17 @@ export class Gauges {
     this.#tenants(tenants, now);
     this.#shards(shards, tenants, now);
     this.#rollout(fleets[0]);
-    metrics.movesInProgress.set(tenants.filter(({ status }) => status.move).length);
+    metrics.movesInProgress.set(tenants.filter(({ status }) => status.move ?? status.handover).length);
     metrics.gateways.set(feed.gateways().length);
   }
 
   #tenants(tenants: Tenant[], now: number): void {
     const { metrics } = this.#context;
     for (const tenant of tenants) {
-      const { metadata, spec, status } = tenant;
+      const { metadata, status } = tenant;
       const { phase, reason } = status;
       const { name } = metadata;
-      const hosting = spec.dedicated ? "dedicated" : "shard";
+      const hosting = status.dedicated ? "dedicated" : "shard";
       metrics.tenants.inc({ image_tag: wantedVersion(tenant), phase, reason, hosting });
       if (status.moveFailures) metrics.tenantMoveFailures.set({ tenant: name }, status.moveFailures);
       if (phase === "Running") continue;
@@ -116,7 +116,8 @@ export class Gauges {
 /** When it came into its phase, in ms, where the store says so: then another leader knows it as well. */
 function beginningOf({ metadata, status }: Tenant): number | undefined {
   if (metadata.deletionTimestamp !== undefined) return Date.parse(metadata.deletionTimestamp);
-  if (status.move) return Date.parse(status.move.requestedAt);
+  const move = status.move ?? status.handover;
+  if (move) return Date.parse(move.requestedAt);
   // It never ran: it has been waiting since it was made.
   return status.epoch === 0 && status.phase !== "Failed" ? Date.parse(metadata.creationTimestamp) : undefined;
 }

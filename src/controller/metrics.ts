@@ -73,7 +73,7 @@ export function createControllerMetrics(registry: Registry) {
     migrations: startedAtZero(
       new Counter({
         name: name("migrations_total"),
-        help: "Tenants that went over between shards and a Synapse of their own, by where they went: shard, dedicated",
+        help: "Tenants that went over between a shard and a Synapse of their own, by where they went: shard, dedicated; in moves_total their reason is Migration",
         labelNames: ["to"],
         registers,
       }),
@@ -85,7 +85,10 @@ export function createControllerMetrics(registry: Registry) {
       buckets: [0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30],
       registers,
     }),
-    movesInProgress: stored("moves_in_progress", "Moves under way"),
+    movesInProgress: stored(
+      "moves_in_progress",
+      "Moves under way, those between shards and a Synapse of their own included",
+    ),
     tenantStarts: new Counter({
       name: name("tenant_starts_total"),
       help: "Attempts to start a tenant, by result (ok, or the reason of the failure)",

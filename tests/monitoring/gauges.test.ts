@@ -148,3 +148,18 @@ test("prevents: an increase of a counter's first event is not seen, as its serie
     leader: 0,
   });
 });
+
+test("prevents: a tenant on its way to a Synapse of its own is in no number, or in a shard's", async () => {
+  const { registry, store, lead } = controller();
+  lead();
+  const requestedAt = "2026-01-01T00:00:00.000Z";
+  const handover = { id: "1", to: "dedicated", from: "1.163.2-0", step: "Preparing", requestedAt } as const;
+  await store.create("Tenant", "a", SPEC, { ...NEW, phase: "Moving", epoch: 1, shard: "1.163.2-0", handover });
+  await store.create("Tenant", "b", SPEC, { ...NEW, phase: "Running", epoch: 1, dedicated: { address: "b:8008" } });
+  expect(await samples(registry)).toMatchObject({
+    moves_in_progress: 1,
+    'tenants{image_tag="1.163.2",phase="Moving",reason="",hosting="shard"}': 1,
+    'tenants{image_tag="1.163.2",phase="Running",reason="",hosting="dedicated"}': 1,
+    'tenant_not_ready_since_timestamp_seconds{tenant="a",phase="Moving",reason=""}': Date.parse(requestedAt) / 1000,
+  });
+});
