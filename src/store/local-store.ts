@@ -27,6 +27,8 @@ export class LocalStore implements Store {
   readonly #now: () => Date;
   readonly #listeners = new Set<(change: Change) => void>();
   readonly #eventListeners = new Set<(event: ClusterEvent) => void>();
+  /** Of all objects: one that is made anew must not bear a version that its forerunner had. */
+  #lastVersion: number;
 
   /** @param file its path; secrets are in it, so it is made readable by its owner only */
   constructor(file: string, now: () => Date = () => new Date()) {
@@ -43,6 +45,10 @@ export class LocalStore implements Store {
       );
     }
     this.#db.exec(`${SCHEMA} PRAGMA user_version = ${FORMAT};`);
+    const { last } = this.#db.prepare("SELECT coalesce(max(version), 0) AS last FROM resources").get() as {
+      last: number;
+    };
+    this.#lastVersion = last;
   }
 
   async list<K extends Kind>(kind: K): Promise<Kinds[K][]> {
@@ -63,12 +69,15 @@ export class LocalStore implements Store {
     spec: Kinds[K]["spec"],
     status: Kinds[K]["status"],
   ): Promise<Kinds[K]> {
-    const metadata = { name, resourceVersion: "1", generation: 1, creationTimestamp: this.#now().toISOString() };
+    const version = this.#lastVersion + 1;
+    const creationTimestamp = this.#now().toISOString();
+    const metadata = { name, resourceVersion: String(version), generation: 1, creationTimestamp };
     const resource = { kind, metadata, spec, status } as unknown as Kinds[K];
     const { changes } = this.#db
-      .prepare("INSERT INTO resources (kind, name, version, body) VALUES (?, ?, 1, ?) ON CONFLICT DO NOTHING")
-      .run(kind, name, JSON.stringify(resource));
+      .prepare("INSERT INTO resources (kind, name, version, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
+      .run(kind, name, version, JSON.stringify(resource));
     if (changes === 0) throw new UserError("AlreadyExists", `there is a ${kind.toLowerCase()} named ${name} already`);
+    this.#lastVersion = version;
     return this.#announce("Added", resource);
   }
 
@@ -78,18 +87,20 @@ export class LocalStore implements Store {
     if (!row || String(row.version) !== metadata.resourceVersion) throw new ConflictError(kind, metadata.name);
     const old = JSON.parse(row.body) as Kinds[K];
     const specChanged = !isDeepStrictEqual(normal(old.spec), normal(resource.spec));
+    const version = this.#lastVersion + 1;
     const next = {
       ...resource,
       metadata: {
         ...metadata,
-        resourceVersion: String(row.version + 1),
+        resourceVersion: String(version),
         generation: old.metadata.generation + (specChanged ? 1 : 0),
         creationTimestamp: old.metadata.creationTimestamp,
       },
     };
     this.#db
       .prepare("UPDATE resources SET version = ?, body = ? WHERE kind = ? AND name = ? AND version = ?")
-      .run(row.version + 1, JSON.stringify(next), kind, metadata.name, row.version);
+      .run(version, JSON.stringify(next), kind, metadata.name, row.version);
+    this.#lastVersion = version;
     return this.#announce("Modified", next);
   }
 

@@ -1,14 +1,16 @@
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { KubeConfig } from "@kubernetes/client-node";
 
-/** A connection to the API server that can be cut. */
+type State = { cut: boolean; stalled: boolean };
+
+/** A connection to the API server that can be cut, so that both ends notice, or stalled, so that none does. */
 export class CuttableProxy {
   readonly config: KubeConfig;
   readonly #server: Server;
   readonly #sockets: Set<Socket>;
-  readonly #state: { cut: boolean };
+  readonly #state: State;
 
-  private constructor(config: KubeConfig, server: Server, sockets: Set<Socket>, state: { cut: boolean }) {
+  private constructor(config: KubeConfig, server: Server, sockets: Set<Socket>, state: State) {
     this.config = config;
     this.#server = server;
     this.#sockets = sockets;
@@ -20,9 +22,13 @@ export class CuttableProxy {
     if (!cluster) throw new Error("KUBECONFIG has no current cluster");
     const upstream = new URL(cluster.server);
     const sockets = new Set<Socket>();
-    const state = { cut: false };
+    const state: State = { cut: false, stalled: false };
     const server = createServer((socket) => {
       if (state.cut) return socket.destroy();
+      if (state.stalled) {
+        sockets.add(socket);
+        return socket.on("error", () => {}).on("close", () => sockets.delete(socket));
+      }
       const other = connect(Number(upstream.port || 443), upstream.hostname);
       for (const [a, b] of [
         [socket, other],
@@ -55,8 +61,17 @@ export class CuttableProxy {
     for (const socket of this.#sockets) socket.destroy();
   }
 
+  /** What is sent is not delivered any more, and nobody is told, as behind a firewall that lost its memory. */
+  stall(): void {
+    this.#state.stalled = true;
+    for (const socket of this.#sockets) socket.unpipe().pause();
+  }
+
   mend(): void {
     this.#state.cut = false;
+    if (!this.#state.stalled) return;
+    this.#state.stalled = false;
+    for (const socket of this.#sockets) socket.destroy();
   }
 
   async close(): Promise<void> {
