@@ -36,6 +36,8 @@ REVISION_BITS = 32
 _LARGEST_REVISION = 2**30
 #: How a process that waits for the database is known to the controller: by the name of its connection, which ends with it.
 WAITING_NAME = "synapse-shards waiting"
+#: In the fence, as the heir of a released database: the controller's leave to any process that waits, whatever its revision.
+GRANTED = "dedicated"
 _POLL_SECONDS = 0.1
 _CLAIM_SECONDS = 60.0
 _RELEASE_SECONDS = 5.0
@@ -81,7 +83,7 @@ def parse_arguments(arguments: list[str]) -> tuple[Settings, list[str]]:
 def acquire(arguments: dict[str, Any], settings: Settings, instance: str) -> Any:
     """Claims the database, after whoever has it has let go or the handover's time is over. Blocks.
 
-    @raises CannotOwn where a newer revision had it, TenantError, psycopg2.Error
+    @raises CannotOwn where a newer revision has it to the end, TenantError, psycopg2.Error
     """
     from .errors import Fenced
     from .fence import Claim, claim_database
@@ -91,18 +93,22 @@ def acquire(arguments: dict[str, Any], settings: Settings, instance: str) -> Any
     with _Waiting(arguments, settings.revision) as waiting:
         said = ""
         while True:
-            epoch, shard, _ = waiting.read()
-            if epoch >> REVISION_BITS > settings.revision:
+            epoch, shard, heir = waiting.read()
+            is_ours = shard == settings.owner or (shard == "" and heir in (settings.owner, GRANTED))
+            # Helm's rollback writes the number of then: it is for the controller to say that the old is the new.
+            is_older = epoch >> REVISION_BITS > settings.revision and not is_ours
+            if (is_older or shard not in ("", settings.owner)) and time.monotonic() < end:
+                now = f"the database belongs to {shard or 'nobody'} with epoch {epoch}, of revision {epoch >> REVISION_BITS}"
+                if now != said:
+                    _say(f"{now}; waiting until it is released{' to this older revision' if is_older else ''}")
+                    said = now
+                time.sleep(_POLL_SECONDS)
+                continue
+            if is_older:
                 raise CannotOwn(
                     f"the database belongs to revision {epoch >> REVISION_BITS} of its deployment (epoch {epoch}, "
                     f"{shard or 'released'}), and this is revision {settings.revision}: this pod is out of date, and does not start"
                 )
-            if shard not in ("", settings.owner) and time.monotonic() < end:
-                if shard != said:
-                    _say(f"the database belongs to {shard} with epoch {epoch}; waiting until it is released")
-                    said = shard
-                time.sleep(_POLL_SECONDS)
-                continue
             if shard not in ("", settings.owner):
                 _say(f"{shard} has not released the database within {settings.handover_seconds:g} s; it is claimed all the same")
             claim = Claim(max(epoch + 1, (settings.revision << REVISION_BITS) + 1), settings.owner, instance)
@@ -258,7 +264,8 @@ class Dedicated:
             return
         self._stopping = True
         try:
-            release_database(self._arguments, claim, Limit(_RELEASE_SECONDS))
+            # Its own restart must not depend on the revision, which a rollback lowers.
+            release_database(self._arguments, claim, Limit(_RELEASE_SECONDS), heir=self._settings.owner)
         except psycopg2.Error as error:
             # Whoever comes next waits for the handover's time, and claims it then.
             _say(f"the database could not be released: {' '.join(str(error).split())}")

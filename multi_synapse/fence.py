@@ -36,7 +36,7 @@ _CLAIM = """
     WHERE epoch < %(epoch)s OR (epoch = %(epoch)s AND shard = %(shard)s)
 """
 _READ = "SELECT epoch, shard, instance FROM synapse_shards.fence"
-_RELEASE = "UPDATE synapse_shards.fence SET shard = '', instance = '' WHERE epoch = %(epoch)s AND instance = %(instance)s"
+_RELEASE = "UPDATE synapse_shards.fence SET shard = '', instance = %(heir)s WHERE epoch = %(epoch)s AND instance = %(instance)s"
 # usesysid is null for the server's own processes, such as autovacuum.
 _OTHERS = """
     SELECT a.pid, a.usename, r.rolsuper, pg_has_role(current_user, a.usesysid, 'MEMBER')
@@ -75,8 +75,10 @@ def claim_database(arguments: dict[str, Any], claim: Claim, limit: Limit) -> Non
             connection.close()
 
 
-def release_database(arguments: dict[str, Any], claim: Claim, limit: Limit) -> bool:
+def release_database(arguments: dict[str, Any], claim: Claim, limit: Limit, heir: str = "") -> bool:
     """Says in the fence that its owner has let go; only after the owner's last connection was closed. Blocks.
+
+    `heir`: who may claim it next whatever its revision.
 
     The epoch stays, and is spent: a claim needs a higher one, or the same and the name of the owner, which is gone. So an
     order that was delayed cannot bring the tenant back. Returns whether it was still ours. @raises psycopg2.Error
@@ -85,7 +87,7 @@ def release_database(arguments: dict[str, Any], claim: Claim, limit: Limit) -> b
         connection = psycopg2.connect(**arguments)
         try:
             with connection, connection.cursor() as cursor:
-                cursor.execute(_RELEASE, claim.__dict__)
+                cursor.execute(_RELEASE, {**claim.__dict__, "heir": heir})
                 return bool(cursor.rowcount == 1)
         finally:
             connection.close()

@@ -93,15 +93,39 @@ def test_a_pod_of_an_older_revision_does_not_start(
     client = Client(shard.expect_started("stale", assignment)["address"]).register()
     revision = folder / "revision"
     revision.write_text("5\n")
-    new_dedicated(assignment, "--fence-revision-file", str(revision)).expect_end(3)
+    stale = ("--fence-revision-file", str(revision), "--handover-seconds", "1")
+    new_dedicated(assignment, *stale).expect_end(3)
     # Also where the owner has let go.
     shard.call("DELETE", "/v1/tenants/stale?drainSeconds=5&release=true")
-    second = new_dedicated(assignment, "--fence-revision-file", str(revision), name="second")
+    second = new_dedicated(assignment, *stale, name="second")
     second.expect_end(3)
     assert "this is revision 5: this pod is out of date" in second.said
     assert fence_of(postgres, assignment) == (6 * REVISION + 1, "")
     client.address = shard.expect_started("stale", with_epoch(assignment, 6 * REVISION + 2))["address"]
     client.work()
+
+
+def test_a_rollback_to_an_older_revision(shard: Shard, new_dedicated: NewDedicated, assign: Assign, postgres: Postgres) -> None:
+    # Prevents: `helm rollback`, which writes the revision of then, leaves a homeserver that never starts again.
+    assignment = assign("rolled", epoch=6 * REVISION + 1)
+    shard.expect_started("rolled", assignment)
+    dedicated = new_dedicated(assignment, "--fence-revision", "2")
+    dedicated.expect_said("waiting until it is released to this older revision")
+    assert "synapse-shards waiting 2" in names_of_connections(postgres, assignment)
+    shard.call("DELETE", "/v1/tenants/rolled?drainSeconds=5&release=true")
+    time.sleep(0.5)
+    assert fence_of(postgres, assignment) == (6 * REVISION + 1, "")
+    # As the controller does, which knows what is wanted now.
+    postgres.query("UPDATE synapse_shards.fence SET instance = 'dedicated' WHERE shard = ''", database=database_of(assignment))
+    dedicated.expect_healthy()
+    assert fence_of(postgres, assignment) == (6 * REVISION + 2, "dedicated")
+    # Its restarts need no leave, orderly or not.
+    dedicated.signal(signal.SIGTERM)
+    dedicated.expect_end(0)
+    dedicated.start().expect_healthy(30)
+    dedicated.kill()
+    dedicated.start().expect_healthy(30)
+    assert fence_of(postgres, assignment) == (6 * REVISION + 4, "dedicated")
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
@@ -150,6 +174,7 @@ def test_a_dedicated_process_that_is_fenced_ends_at_once(
     assert "by now" in dedicated.said or "another owner" in dedicated.said
     assert message_bodies(postgres, database_of(assignment)) == written
     # Started again by whatever keeps it running, it says why it may not.
+    dedicated.options = ("--fence-revision", "1", "--handover-seconds", "1")
     dedicated.start().expect_end(3)
     client.send("still on the shard")
 

@@ -173,7 +173,7 @@ export class Handovers {
     const fence = released ? undefined : await this.#fence(tenant);
     if (fence && fence.owner !== "" && !fence.owner.startsWith(DEDICATED)) {
       const secrets = await store.readSecret(name).catch(() => undefined);
-      const claimed = await nextEpoch(this.#context, name);
+      const claimed = await nextEpoch(this.#context, name, { above: fence.epoch });
       if (secrets) {
         await databases.release(claimed, secrets, fence.owner).catch((error: unknown) => {
           log.warn(
@@ -214,10 +214,25 @@ export class Handovers {
         });
       });
     }
+    await this.#letIn(tenant);
     const since = Date.parse(handover.parkedAt ?? handover.requestedAt);
     if (Date.now() - since < ANSWERS_WITHIN_MS) return ANSWERS_POLL_MS;
     await this.#sayUnanswered(tenant, address, "Failed");
     return SILENT_WATCH_MS;
+  }
+
+  /** One that still waits for a database that nobody has is of an older revision, as after `helm rollback`, and waits for our word. */
+  async #letIn(tenant: Tenant): Promise<void> {
+    const { store, databases, log } = this.#context;
+    const { name } = tenant.metadata;
+    const fence = await this.#fence(tenant);
+    if (!fence?.waiting || fence.owner !== "") return;
+    try {
+      const secrets = await store.readSecret(name);
+      if (secrets) await databases.grant(tenant, secrets);
+    } catch (error) {
+      log.warn({ tenant: name, why: messageOf(error) }, "a Synapse of an older revision cannot be let in");
+    }
   }
 
   /** It serves; whether it answers is looked at now and then. Gateways hold what it refuses meanwhile. */

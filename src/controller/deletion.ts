@@ -62,9 +62,9 @@ export class TenantDeletion {
     if (managed) return void (await databases.fenceOff(tenant));
     try {
       const secrets = await store.readSecret(name);
-      const owner = secrets && (await databases.fence(tenant, secrets))?.owner;
-      if (secrets && owner !== undefined && owner === tenant.status.shard)
-        await databases.release(await nextEpoch(this.#context, name), secrets, owner);
+      const fence = secrets && (await databases.fence(tenant, secrets));
+      if (!secrets || !fence || fence.owner !== tenant.status.shard) return;
+      await databases.release(await nextEpoch(this.#context, name, { above: fence.epoch }), secrets, fence.owner);
     } catch (error) {
       // It is its owner's, who may have removed it already.
       log.warn({ tenant: name, why: messageOf(error) }, "the shard cannot be shut out of the tenant's database");

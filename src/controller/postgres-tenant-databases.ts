@@ -8,7 +8,7 @@ import {
   fenceOff,
   provisionTenantDatabase,
 } from "../database/tenant-database.ts";
-import { readFence, releaseFence, type FenceState } from "../database/fence.ts";
+import { grantFence, readFence, releaseFence, type FenceState } from "../database/fence.ts";
 import { ensureTemplate } from "../database/template.ts";
 import type { ImageFacts } from "../launcher/launcher.ts";
 import { UserError } from "../model/errors.ts";
@@ -95,6 +95,10 @@ export class PostgresTenantDatabases implements TenantDatabases {
 
   release(tenant: Tenant, secrets: TenantSecretData, owner: string): Promise<boolean> {
     return explained(() => releaseFence(this.#login(tenant, secrets), owner, tenant.status.epoch, DESCRIBE_BOUNDS));
+  }
+
+  grant(tenant: Tenant, secrets: TenantSecretData): Promise<void> {
+    return explained(() => grantFence(this.#login(tenant, secrets), DESCRIBE_BOUNDS));
   }
 
   describe(tenant: Tenant, secrets: TenantSecretData): Promise<StoredSchema | undefined> {

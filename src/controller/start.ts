@@ -36,14 +36,17 @@ export interface StartTarget {
 /** Epochs of one revision of a tenant's deployment (docs/control-api.md, *The fence*). */
 const EPOCHS_PER_REVISION = 2 ** 32;
 
-/** Hands out the next epoch: written down before anybody uses it, so that no epoch is ever used twice. */
+/**
+ * Hands out the next epoch: written down before anybody uses it, so that no epoch is ever used twice.
+ * @param options.above what the database itself has, where that is known
+ */
 export async function nextEpoch(
   context: ControllerContext,
   name: string,
-  more: (tenant: Tenant) => void = () => {},
+  { above = 0, more = () => {} }: { above?: number; more?: (tenant: Tenant) => void } = {},
 ): Promise<Tenant> {
   const tenant = await modify(context.store, "Tenant", name, (t) => {
-    t.status.epoch = Math.max(t.status.epoch + 1, (t.spec.revision ?? 0) * EPOCHS_PER_REVISION + 1);
+    t.status.epoch = Math.max(t.status.epoch + 1, above + 1, (t.spec.revision ?? 0) * EPOCHS_PER_REVISION + 1);
     more(t);
   });
   if (!tenant) throw new UserError("NotFound", `there is no tenant ${name}`);
@@ -67,13 +70,14 @@ export async function startOn(context: ControllerContext, name: string, target: 
     if (!secrets)
       throw new StartFailure("SecretMissing", `the secret of tenant ${name} is missing; restore it from a backup`);
     // With the epoch goes what it stands for: who finds it running knows by that which configuration runs.
-    const tenant = await nextEpoch(context, name, (t) => {
+    const more = (t: Tenant) => {
       const hash = configHash(t, secrets);
       if (hash !== t.status.configHash || t.status.observedGeneration !== t.metadata.generation) t.status.failures = 0;
       t.status.configHash = hash;
       t.status.observedGeneration = t.metadata.generation;
       delete t.status.refusedConfigHash;
-    });
+    };
+    const tenant = await nextEpoch(context, name, { more });
     const assignment = assignmentOf(context, tenant, secrets);
     if (tenant.status.schemaSynapseVersion !== target.version) {
       // Said by the database itself at little cost, what is wrong with it needs no Python to be found out.

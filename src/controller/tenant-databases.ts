@@ -41,6 +41,8 @@ export interface TenantDatabases {
   fence(tenant: Tenant, secrets: TenantSecretData): Promise<FenceState | undefined>;
   /** Shuts out the shard that has it and does not answer, with the tenant's epoch; nothing if another has it. @throws as `describe` */
   release(tenant: Tenant, secrets: TenantSecretData, owner: string): Promise<boolean>;
+  /** Lets a Synapse of its own have the released database, also one of an older revision. @throws as `describe` */
+  grant(tenant: Tenant, secrets: TenantSecretData): Promise<void>;
   /** What a release says of its schema, if it is known by now. */
   facts(version: string): ImageFacts | undefined;
   migration(version: string): Promise<Migration>;

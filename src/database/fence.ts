@@ -61,6 +61,12 @@ export function releaseFence(login: TenantLogin, owner: string, epoch: number, b
   );
 }
 
+/** Lets a process in that waits for a released database, and is of an older revision than its last owner. */
+export async function grantFence(login: TenantLogin, bounds: Bounds): Promise<void> {
+  const grant = "UPDATE synapse_shards.fence SET instance = 'dedicated' WHERE shard = ''";
+  await withConnection(login, login.database, (client) => client.query(grant), bounds);
+}
+
 async function fenceRow(client: pg.Client): Promise<{ epoch: number; owner: string } | undefined> {
   const { rows: found } = await client.query<{ there: boolean }>(
     "SELECT to_regclass('synapse_shards.fence') IS NOT NULL AS there",

@@ -185,6 +185,19 @@ it("prevents a tenant that stays down because its Synapse died without a word, o
   await controller.stop();
 });
 
+it("prevents a rollback to an older revision from ending in a homeserver that never starts", async () => {
+  const world = await onShard();
+  const { controller } = run(world);
+  world.fences.get("a")!.epoch += 7 * REVISION;
+  await want(world, 2, "dedicated");
+  const dedicated = new FakeDedicated(world, "a", ADDRESS, 2);
+  dedicated.isPatient = true;
+  dedicated.arrive();
+  await tenantWhen(world, "on its own", isDedicated);
+  expect(world.ownersOf("a")).toEqual([ADDRESS]);
+  await controller.stop();
+});
+
 it("prevents a change of mind that leaves the tenant nowhere: it turns round on its way, in either direction", async () => {
   const { world, dedicated } = await onItsOwn();
   const { controller } = run(world);

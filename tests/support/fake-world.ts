@@ -25,7 +25,7 @@ export class FakeWorld {
   readonly store = new LocalStore(":memory:");
   readonly shards = new Map<string, FakeShard>();
   /** The fence of each tenant's database. */
-  readonly fences = new Map<string, { epoch: number; shard: string }>();
+  readonly fences = new Map<string, { epoch: number; shard: string; granted?: boolean }>();
   /** Starts of a tenant that are to fail, by shard; "*" for all. */
   readonly failingStarts = new Map<string, { code: string; message: string }>();
   readonly log: string[] = [];
@@ -68,6 +68,8 @@ export class FakeDedicated {
   readonly revision: number;
   /** Where it is: not there yet, warmed up, or with the database; `gone` releases it. */
   state: "absent" | "waiting" | "running" | "refused" = "absent";
+  /** The real one waits two minutes before it gives up. */
+  isPatient = false;
   #epoch = 0;
   constructor(world: FakeWorld, tenant: string, address: string, revision: number) {
     this.#world = world;
@@ -83,11 +85,12 @@ export class FakeDedicated {
   }
 
   look(): void {
-    const fence = this.#world.fences.get(this.tenant) ?? { epoch: 0, shard: "" };
+    const fence = this.#world.fences.get(this.tenant) ?? { epoch: 0, shard: "", granted: false };
     if (this.state === "running" && !this.serves()) this.state = "refused";
     if (this.state !== "waiting") return;
-    if (Math.floor(fence.epoch / 2 ** 32) > this.revision) this.state = "refused";
-    else if (fence.shard === "") {
+    if (Math.floor(fence.epoch / 2 ** 32) > this.revision && !fence.granted) {
+      if (!this.isPatient) this.state = "refused";
+    } else if (fence.shard === "") {
       this.#epoch = Math.max(fence.epoch + 1, this.revision * 2 ** 32 + 1);
       this.#world.fences.set(this.tenant, { epoch: this.#epoch, shard: "dedicated" });
       this.#world.log.push(`dedicated ${this.tenant} ${this.#epoch}`);
@@ -283,6 +286,10 @@ function fakeDatabases(world: FakeWorld): TenantDatabases {
       if (fence?.shard !== owner || fence.epoch >= status.epoch) return false;
       world.fences.set(name, { epoch: status.epoch, shard: "" });
       return true;
+    },
+    grant: async ({ metadata: { name } }) => {
+      const fence = world.fences.get(name);
+      if (fence?.shard === "") fence.granted = true;
     },
     describe: async () => ({ schemaVersion: 94, schemaCompatVersion: 84, epoch: 0 }),
     migration: async () => ({ run: async () => {}, close: async () => {} }),

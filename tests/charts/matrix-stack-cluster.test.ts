@@ -1,0 +1,128 @@
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { applyCrds } from "../kubernetes/support/crds.ts";
+import { withoutCluster } from "../kubernetes/support/cluster.ts";
+import { CHART, content, helm, merged, MINIMAL, type Manifest, type Values } from "./support/matrix-stack.ts";
+
+const run = promisify(execFile);
+const id = randomBytes(3).toString("hex");
+const namespace = `matrix-stack-${id}`;
+const shards = `matrix-stack-shards-${id}`;
+const release = `clinic-${id}`;
+const hook = { clusterId: "some-cluster", namespace: shards };
+
+async function get(kind: string, name: string, where = namespace): Promise<Manifest | undefined> {
+  const { stdout } = await run("kubectl", ["get", kind, name, "-n", where, "-o", "json", "--ignore-not-found"]);
+  return stdout.trim() === "" ? undefined : (JSON.parse(stdout) as Manifest);
+}
+
+// Pods are not waited for: this is about what the chart leaves in the cluster.
+const upgrade = (values: Values) =>
+  helm(
+    ["upgrade", "--install", release, CHART, "--namespace", namespace],
+    merged(MINIMAL, { serverName: `${release}.example` }, values),
+  );
+const asTenant = (enabled: boolean): Values => ({ synapse: { asTenantHook: { enabled, ...hook } } });
+
+describe.skipIf(withoutCluster)("chart matrix-stack in a cluster", () => {
+  beforeAll(async () => {
+    await applyCrds();
+    for (const name of [namespace, shards]) await run("kubectl", ["create", "namespace", name]);
+  }, 60_000);
+  afterAll(async () => {
+    await run("helm", ["uninstall", release, "-n", namespace]).catch(() => {});
+    await run("kubectl", ["delete", "namespace", namespace, shards, "--wait=false"]);
+  }, 60_000);
+
+  it("prevents a homeserver that loses its keys: they are made once, and stay through upgrades, switches of the mode, and a rollback", async () => {
+    await upgrade(asTenant(true));
+    const made = (await get("secret", `${release}-generated`))!;
+    expect(Object.keys(made.data ?? {}).toSorted()).toEqual([
+      "SYNAPSE_FORM_SECRET",
+      "SYNAPSE_MACAROON",
+      "SYNAPSE_REGISTRATION_SHARED_SECRET",
+      "SYNAPSE_SIGNING_KEY",
+    ]);
+    const signingKey = content(made, "SYNAPSE_SIGNING_KEY");
+    expect(signingKey).toMatch(/^ed25519 a_[A-Za-z0-9]{6} [A-Za-z0-9+/]{43}$/);
+    const tenant = (await get("secret", `${release}-synapse-tenant`, shards))!;
+    expect(content(tenant, "signing.key").trim()).toBe(signingKey);
+    expect((await get("synapsetenant", release, shards))!.spec).toMatchObject({
+      revision: 1,
+      clusterId: "some-cluster",
+    });
+
+    await upgrade(asTenant(false));
+    const own = (await get("secret", `${release}-synapse`))!;
+    expect(content(own, "signing.key").trim()).toBe(signingKey);
+    expect(content(own, "homeserver.yaml")).toBe(content(tenant, "homeserver.yaml"));
+    expect((await get("synapsetenant", release, shards))!.spec).toMatchObject({
+      revision: 2,
+      dedicated: { address: `${release}-synapse.${namespace}.svc.cluster.local:8008` },
+    });
+    const pod = (await get("statefulset", `${release}-synapse`))!.spec.template;
+
+    await upgrade(asTenant(false));
+    expect((await get("configmap", `${release}-synapse-fence`))!.data).toEqual({ revision: "3" });
+    expect((await get("statefulset", `${release}-synapse`))!.spec.template).toEqual(pod);
+
+    await upgrade({});
+    expect(await get("synapsetenant", release, shards)).toBeUndefined();
+    expect(await get("secret", `${release}-synapse-tenant`, shards)).toBeUndefined();
+    expect((await get("statefulset", `${release}-synapse`))!.spec.template).toEqual(pod);
+
+    await run("helm", ["rollback", release, "1", "-n", namespace]);
+    expect(await get("statefulset", `${release}-synapse`)).toBeUndefined();
+    expect(content((await get("secret", `${release}-synapse-tenant`, shards))!, "signing.key").trim()).toBe(signingKey);
+    // Each of them has made sure that nothing of before can come back.
+    expect((await get("synapsetenant", release, shards))!.spec.dedicated).toBeUndefined();
+    expect((await get("secret", `${release}-generated`))!.data).toEqual(made.data);
+  }, 120_000);
+
+  it("prevents Secrets of the owner's from being ignored: what they hold gets into the tenant's, and what is missing is said", async () => {
+    const credential = (secretKey: string) => ({ secret: "mine", secretKey });
+    const values = merged(asTenant(true), {
+      synapse: {
+        postgres: { password: credential("database") },
+        macaroon: credential("macaroon"),
+        additional: { more: { configSecret: "mine", configSecretKey: "more.yaml" } },
+      },
+    });
+    // Helm merges a credential with the values before, so what was given there is taken out.
+    const postgres = { ...MINIMAL.synapse.postgres, password: credential("database") };
+    const base = { serverName: `${release}.example`, synapse: { ...MINIMAL.synapse, postgres } };
+    const install = () => helm(["upgrade", "--install", release, CHART, "-n", namespace], merged(base, values));
+    await expect(install()).rejects.toThrow(/names the Secret "mine", which is not in the namespace/);
+    const literals = ["--from-literal=database=from-secret", "--from-literal=more.yaml=enable_registration: true"];
+    await run("kubectl", ["create", "secret", "generic", "mine", "-n", namespace, ...literals]);
+    await expect(install()).rejects.toThrow(
+      /names the key "macaroon", which the Secret "mine".*does not have; it has: database, more\.yaml/s,
+    );
+    await run("kubectl", [
+      "patch",
+      "secret",
+      "mine",
+      "-n",
+      namespace,
+      "-p",
+      '{"stringData":{"macaroon":"my-macaroon"}}',
+    ]);
+    await install();
+    const tenant = (await get("secret", `${release}-synapse-tenant`, shards))!;
+    expect(content(tenant, "homeserver.yaml")).toContain("password: from-secret");
+    expect(content(tenant, "homeserver.yaml")).toContain("enable_registration: true");
+    expect(content(tenant, "macaroon-secret-key")).toBe("my-macaroon");
+  }, 60_000);
+
+  it("prevents leftovers: an uninstalled release takes everything of it along, in both namespaces", async () => {
+    await upgrade(asTenant(false));
+    await run("helm", ["uninstall", release, "-n", namespace, "--wait"]);
+    for (const where of [namespace, shards]) {
+      const kinds = "secret,configmap,service,statefulset,ingress,serviceaccount,synapsetenant";
+      const { stdout } = await run("kubectl", ["get", kinds, "-n", where, "-o", "name"]);
+      expect(stdout.split("\n").filter((name) => name.includes(release))).toEqual([]);
+    }
+  }, 60_000);
+});
