@@ -99,4 +99,43 @@ describe.skipIf(withoutCluster)("leader election (needs KUBECONFIG)", () => {
     expect(first.election.leading).toBe(false);
     await proxy.close();
   }, 20_000);
+
+  it("prevents a leader that does not notice that it is alone: a silent connection ends its office, too", async () => {
+    const proxy = await CuttableProxy.open(config);
+    const first = new Candidate("silent", "a", proxy.config);
+    await expect.poll(() => first.election.leading).toBe(true);
+    const second = new Candidate("silent", "b");
+    await sleep(300);
+    proxy.stall();
+    await expect.poll(() => second.election.leading, { timeout: 10_000 }).toBe(true);
+    expect(first.log).toEqual(["leads", "stopped"]);
+    expect(first.stoppedAt).toBeLessThan(second.startedAt);
+    await proxy.close();
+  }, 20_000);
+
+  it("prevents a standby that waits for ever: one whose request was never answered asks again", async () => {
+    const proxy = await CuttableProxy.open(config);
+    const first = new Candidate("waiting", "a");
+    await expect.poll(() => first.election.leading).toBe(true);
+    const second = new Candidate("waiting", "b", proxy.config);
+    await expect.poll(() => second.leader).toBe("http://a:8080");
+    proxy.stall();
+    await sleep(TIMING.retryMs * 2);
+    // A new request goes by a new connection once the silent one was given up; the proxy still holds that.
+    await first.election.stop();
+    proxy.mend();
+    await expect.poll(() => second.election.leading, { timeout: 10_000 }).toBe(true);
+    await proxy.close();
+  }, 20_000);
+
+  it("prevents two leaders where the lease was taken by force: the one before steps down when it sees that", async () => {
+    const first = new Candidate("forced", "a");
+    await expect.poll(() => first.election.leading).toBe(true);
+    await config.makeApiClient(CoordinationV1Api).patchNamespacedLease({
+      namespace,
+      name: "forced",
+      body: [{ op: "replace", path: "/spec/holderIdentity", value: "somebody" }],
+    });
+    await expect.poll(() => first.log).toEqual(["leads", "stopped"]);
+  });
 });

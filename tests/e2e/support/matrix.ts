@@ -42,7 +42,15 @@ export class TestUser {
   /** Requests that were answered with success. */
   succeeded = 0;
 
-  constructor(baseUrl: string, login?: { accessToken: string; userId: string; deviceId: string }) {
+  readonly #dispatcher: Agent;
+
+  /** @param dispatcher finds the server; by default it is on this machine */
+  constructor(
+    baseUrl: string,
+    login?: { accessToken: string; userId: string; deviceId: string },
+    dispatcher: Agent = agent,
+  ) {
+    this.#dispatcher = dispatcher;
     this.client = createClient({
       baseUrl,
       logger: SILENT,
@@ -56,7 +64,9 @@ export class TestUser {
     const url = new URL(input instanceof Request ? input.url : input);
     const failed = (what: string) => this.failures.push({ method: init?.method ?? "GET", path: url.pathname, what });
     try {
-      const response = await undiciFetch(url, { ...init, dispatcher: agent } as Parameters<typeof undiciFetch>[1]);
+      const response = await undiciFetch(url, { ...init, dispatcher: this.#dispatcher } as Parameters<
+        typeof undiciFetch
+      >[1]);
       // Clients find out what a server offers by asking; "no such thing" is a good answer to that.
       const probe = response.status === 404 && url.pathname.includes("/unstable/");
       if (response.status >= 400 && !probe) failed(`status ${response.status}`);
@@ -88,6 +98,17 @@ export class TestUser {
     };
     this.client.on(RoomEvent.Timeline, seen);
     return bodies;
+  }
+
+  /** Downloads a media file as a client does, with its access token. */
+  async download(mxc: string): Promise<Buffer> {
+    const url = this.client.mxcUrlToHttp(mxc, undefined, undefined, undefined, undefined, undefined, true);
+    const response = await undiciFetch(url!, {
+      dispatcher: this.#dispatcher,
+      headers: { authorization: `Bearer ${this.client.getAccessToken()}` },
+    });
+    if (response.status !== 200) throw new Error(`media ${mxc}: status ${response.status}: ${await response.text()}`);
+    return Buffer.from(await response.arrayBuffer());
   }
 
   stop(): void {
@@ -136,13 +157,7 @@ export async function messagesOf(user: TestUser, roomId: string): Promise<string
   }
 }
 
-/** Downloads a media file as a client does, with its access token. */
+/** A media file that is a text. */
 export async function downloadMedia(user: TestUser, mxc: string): Promise<string> {
-  const url = user.client.mxcUrlToHttp(mxc, undefined, undefined, undefined, undefined, undefined, true);
-  const response = await undiciFetch(url!, {
-    dispatcher: agent,
-    headers: { authorization: `Bearer ${user.client.getAccessToken()}` },
-  });
-  if (response.status !== 200) throw new Error(`media ${mxc}: status ${response.status}`);
-  return response.text();
+  return (await user.download(mxc)).toString("utf8");
 }

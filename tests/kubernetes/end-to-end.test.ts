@@ -1,0 +1,321 @@
+import { randomBytes } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { TestUser } from "../e2e/support/matrix.ts";
+import { Chatter } from "./support/chatter.ts";
+import { withoutCluster } from "./support/cluster.ts";
+import { Installation } from "./support/installation.ts";
+import { helm, kubectl, run, until } from "./support/run.ts";
+
+const OLD = "1.157.2";
+const NEW = "1.163.2";
+const MINUTES = 60_000;
+
+/** The charts as their users have them, with real clients. The tests build on each other. */
+describe.skipIf(withoutCluster)(
+  "the charts on a cluster (needs KUBECONFIG, and the images of tests/kubernetes/images)",
+  () => {
+    const cluster = new Installation("e2e");
+    const inNamespace = (...args: string[]) => kubectl("-n", cluster.namespace, ...args);
+    const users = new Map<string, TestUser>();
+    const picture = randomBytes(300_000);
+    let mxc = "";
+
+    /** Begins to talk on a tenant, does something, and expects that nobody noticed. */
+    async function unnoticed(tenant: string, what: () => Promise<unknown>): Promise<void> {
+      const device = await cluster.logIn(tenant, "ada");
+      const chatter = await Chatter.begin(users.get(tenant)!, device);
+      try {
+        await until("a few messages are sent", async () => chatter.count > 5);
+        await what();
+        const before = chatter.count;
+        await until("it goes on", async () => chatter.count > before + 5);
+      } finally {
+        const { sent, kept, failures } = await chatter.end();
+        expect(failures).toEqual([]);
+        expect(kept).toEqual(sent);
+      }
+    }
+
+    beforeAll(async () => {
+      await cluster.install({
+        maxTenantsPerShard: 2,
+        maxShardsPerSynapseImageTag: 2,
+        avgShardsLoadRedistributionThreshold: 0,
+        controller: { allowLocalFederation: true },
+        fleet: { imageTag: OLD },
+      });
+    }, 5 * MINUTES);
+    afterAll(() => cluster.close(), 5 * MINUTES);
+
+    it(
+      "prevents an installation that only looks well: helm test passes",
+      async () => {
+        expect(await helm("test", "synapse-shards", "-n", cluster.namespace, "--timeout", "2m")).toContain("Succeeded");
+      },
+      3 * MINUTES,
+    );
+
+    it(
+      "prevents a release that is no tenant: it is placed, and its users log in, talk, and keep files in its bucket",
+      async () => {
+        await Promise.all(["a", "b"].map((name) => cluster.createTenant(name)));
+        for (const name of ["a", "b"]) {
+          await cluster.running(name);
+          users.set(name, await cluster.register(name, "ada"));
+        }
+        expect(await inNamespace("get", "statefulset", "-o", "name")).toBe(
+          "statefulset.apps/synapse-shards-shard-1-157-2-0\n",
+        );
+        const { content_uri: uri } = await users
+          .get("a")!
+          .client.uploadContent(picture, { type: "image/png", name: "p.png" });
+        mxc = uri;
+        const stored = await inNamespace("exec", "s3", "--", "find", "/data/buckets/bucket-a", "-type", "f");
+        expect(stored).toContain("local_content");
+        expect(await inNamespace("get", "synapsetenants")).toMatch(/a\.example .*Running/);
+      },
+      5 * MINUTES,
+    );
+
+    it(
+      "prevents a shard more or less than is needed: a third tenant gets a second shard",
+      async () => {
+        await cluster.createTenant("c");
+        expect((await cluster.running("c")).shard).toBe(`${OLD}-1`);
+        users.set("c", await cluster.register("c", "ada"));
+      },
+      3 * MINUTES,
+    );
+
+    it(
+      "prevents files that stay behind: after a move nobody notices they come from the bucket, byte for byte",
+      async () => {
+        await unnoticed("a", async () => {
+          await cluster.api("POST", "/v1/tenants/a/move", {});
+          await cluster.running("a", ({ shard }) => shard === `${OLD}-1`);
+        });
+        expect((await users.get("a")!.download(mxc)).equals(picture)).toBe(true);
+      },
+      3 * MINUTES,
+    );
+
+    it("prevents one tenant from reading another's files: the buckets' credentials are their own", async () => {
+      const [a, b] = ["a", "b"].map(async (name) =>
+        Buffer.from(
+          await inNamespace("get", "secret", `${name}-synapse-tenant`, "-o", "jsonpath={.data.homeserver\\.yaml}"),
+          "base64",
+        ).toString("utf8"),
+      );
+      expect(await a).toContain("secret-a");
+      expect(await a).not.toContain("secret-b");
+      expect(await b).not.toContain("secret-a");
+    });
+
+    it(
+      "prevents that shards need the controller: one whose pod is lost serves its tenants again while no controller runs",
+      async () => {
+        await inNamespace("scale", "deployment", "synapse-shards-controller", "--replicas=0");
+        await until("no controller runs", async () => (await cluster.pods("controller")).length === 0);
+        const before = await cluster.status("b");
+        const pod = "synapse-shards-shard-1-157-2-0-0";
+        const uid = () => inNamespace("get", "pod", pod, "-o", "jsonpath={.metadata.uid}");
+        const old = await uid();
+        await inNamespace("delete", "pod", pod, "--force", "--grace-period=0");
+        await until("there is another pod", async () => (await uid()) !== old);
+        await until("b answers", () => users.get("b")!.client.whoami(), 90);
+        expect((await cluster.status("b")).epoch).toBe(before.epoch);
+        await inNamespace("scale", "deployment", "synapse-shards-controller", "--replicas=2");
+        await inNamespace("rollout", "status", "deployment", "synapse-shards-controller", "--timeout=90s");
+        await cluster.running("b");
+      },
+      5 * MINUTES,
+    );
+
+    it(
+      "prevents an outage after kill -9 of a shard's process: its container is started again, with its tenants",
+      async () => {
+        const pod = "synapse-shards-shard-1-157-2-0-0";
+        const id = await inNamespace("get", "pod", pod, "-o", "jsonpath={.status.containerStatuses[0].containerID}");
+        await killContainer(id.replace(/^.*:\/\//, ""));
+        await until("b answers", () => users.get("b")!.client.whoami(), 90);
+        const restarts = await inNamespace(
+          "get",
+          "pod",
+          pod,
+          "-o",
+          "jsonpath={.status.containerStatuses[0].restartCount}",
+        );
+        expect(Number(restarts)).toBeGreaterThan(0);
+        await cluster.running("b");
+      },
+      3 * MINUTES,
+    );
+
+    it(
+      "prevents a move that is stuck or doubled when the controller that leads is killed in the middle",
+      async () => {
+        await unnoticed("c", async () => {
+          for (let round = 0; round < 3; round++) {
+            const from = (await cluster.running("c")).shard;
+            const leader = await cluster.leader();
+            const moved = cluster.api("POST", "/v1/tenants/c/move", {}).catch(() => {});
+            await until("the move is under way", async () => {
+              const { move, shard } = await cluster.status("c");
+              return move !== undefined || shard !== from;
+            });
+            await inNamespace("delete", "pod", leader, "--force", "--grace-period=0");
+            await moved;
+            await cluster.running("c", ({ shard }) => shard !== from);
+            await until("another leads", async () => ![leader, ""].includes(await cluster.leader()));
+          }
+        });
+        const owners = await cluster.sql("SELECT shard FROM synapse_shards.fence", "c");
+        expect(owners.trim()).toBe((await cluster.status("c")).shard);
+      },
+      6 * MINUTES,
+    );
+
+    it(
+      "prevents failed requests when a gateway goes",
+      async () => {
+        await unnoticed("a", async () => {
+          const [first] = await cluster.pods("gateway");
+          await inNamespace("delete", first!, "--wait=true");
+          await inNamespace("rollout", "status", "deployment", "synapse-shards-gateway", "--timeout=90s");
+        });
+      },
+      4 * MINUTES,
+    );
+
+    it(
+      "prevents downtime of an upgrade: a new image tag moves the tenant, and nobody notices",
+      async () => {
+        await unnoticed("c", async () => {
+          await cluster.helmTenant("c", { tag: NEW });
+          await cluster.running("c", ({ shard }) => shard === `${NEW}-0`);
+        });
+        expect(await cluster.api("GET", "/v1/tenants/c")).toMatchObject({
+          status: { lastMove: { reason: "Upgrade", failedRequests: 0 } },
+        });
+      },
+      5 * MINUTES,
+    );
+
+    it(
+      "prevents a bad release for the whole fleet: a rollout goes to a canary first, then to the rest",
+      async () => {
+        const rollout = { canaries: { count: 1, names: ["b"] }, waveSize: 5, maxConcurrentMoves: 1, soakSeconds: 5 };
+        await cluster.upgrade({ fleet: { imageTag: NEW, rollout } });
+        const first = await until(
+          "one has gone first",
+          async () => {
+            const tags = await Promise.all(
+              ["a", "b"].map(async (name) => (await cluster.status(name)).shard?.startsWith(NEW)),
+            );
+            return tags.some(Boolean) ? tags : undefined;
+          },
+          120,
+        );
+        expect(first).toEqual([false, true]);
+        await cluster.running("a", ({ shard }) => shard?.startsWith(NEW) ?? false);
+        await until("the fleet is done", async () => {
+          const fleet = await inNamespace(
+            "get",
+            "synapsefleet",
+            "synapse-shards",
+            "-o",
+            "jsonpath={.status.phase} {.status.updated}",
+          );
+          return fleet === "Idle 2";
+        });
+        expect((await users.get("a")!.download(mxc)).equals(picture)).toBe(true);
+      },
+      6 * MINUTES,
+    );
+
+    it(
+      "prevents loss and downtime when a tenant outgrows its shard: to a Synapse of its own and back, with all it has",
+      async () => {
+        const shards = async () =>
+          (
+            await inNamespace(
+              "get",
+              "pods",
+              "-l",
+              "app.kubernetes.io/component=shard",
+              "-o",
+              "jsonpath={.items[*].metadata.uid}",
+            )
+          ).split(" ");
+        const before = await shards();
+        const key = (await cluster.sql("SELECT count(*) FROM users", "a")).trim();
+        await unnoticed("a", async () => {
+          await cluster.helmTenant("a", { tag: NEW, dedicated: true });
+          await cluster.running("a", ({ shard }) => shard === undefined, 240);
+        });
+        expect((await cluster.sql("SELECT shard FROM synapse_shards.fence", "a")).trim()).toContain("dedicated");
+        expect((await users.get("a")!.download(mxc)).equals(picture)).toBe(true);
+        await unnoticed("a", async () => {
+          await cluster.helmTenant("a", { tag: NEW });
+          await cluster.running("a", ({ shard }) => shard?.startsWith(NEW) ?? false, 240);
+        });
+        expect((await users.get("a")!.download(mxc)).equals(picture)).toBe(true);
+        expect((await cluster.sql("SELECT count(*) FROM users", "a")).trim()).toBe(key);
+        // No shard was restarted for it.
+        expect(await shards()).toEqual(expect.arrayContaining(before));
+      },
+      12 * MINUTES,
+    );
+
+    it(
+      "prevents a tenant that waits in silence: when everything is full it says so, and gets the place that becomes free",
+      async () => {
+        await cluster.createTenant("d", { tag: NEW });
+        await cluster.running("d");
+        await cluster.upgrade({ maxShardsPerSynapseImageTag: 2, maxTenantsPerShard: 2 });
+        await cluster.createTenant("e", { tag: NEW });
+        const waiting = await until("e waits", async () => {
+          const status = await cluster.status("e");
+          return status.phase === "Pending" && status.reason === "MaxShardsReached" ? status : undefined;
+        });
+        expect(waiting.message).toMatch(/2 shards/);
+        expect(await inNamespace("describe", "synapsetenant", "e")).toContain("MaxShardsReached");
+        await cluster.uninstallTenant("d");
+        await cluster.running("e");
+      },
+      6 * MINUTES,
+    );
+
+    it(
+      "prevents leftovers: without tenants and releases nothing is left",
+      async () => {
+        for (const name of ["a", "b", "c", "e"]) await cluster.uninstallTenant(name);
+        await until(
+          "no shard is left",
+          async () => (await inNamespace("get", "synapseshards,statefulsets", "-o", "name")) === "",
+          120,
+        );
+        await helm("uninstall", "synapse-shards", "-n", cluster.namespace, "--wait");
+        const kinds =
+          "deployments,statefulsets,services,secrets,configmaps,roles,rolebindings,serviceaccounts,leases,poddisruptionbudgets,synapsetenants,synapseshards,synapsefleets";
+        const left = (await inNamespace("get", kinds, "-o", "name")).split("\n").filter((name) => name !== "");
+        const own = ["configmap/kube-root-ca.crt", "serviceaccount/default", "service/postgres", "service/s3"];
+        expect(left.filter((name) => !own.includes(name) && !name.startsWith("secret/sh.helm"))).toEqual([
+          "lease.coordination.k8s.io/synapse-shards-controller",
+        ]);
+      },
+      6 * MINUTES,
+    );
+  },
+);
+
+/** `kill -9` of a container's first process, from its node, which must be this machine: within the pod nobody can. */
+async function killContainer(id: string): Promise<void> {
+  const found = await run("sh", ["-c", `grep -l ${id} /proc/[0-9]*/cgroup 2>/dev/null || true`]);
+  for (const file of found.split("\n").filter((line) => line !== "")) {
+    const pid = Number(file.split("/")[2]);
+    const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+    if (command.includes("multi_synapse")) process.kill(pid, "SIGKILL");
+  }
+}

@@ -1,0 +1,276 @@
+import { randomBytes } from "node:crypto";
+import { resolve } from "node:path";
+import { Agent } from "undici";
+import { PASSWORD, TestUser } from "../../e2e/support/matrix.ts";
+import { applyCrds } from "./crds.ts";
+import { helm, kubectl, run, until } from "./run.ts";
+import { postgres, POSTGRES_PASSWORD, s3, S3_ROOT } from "./servers.ts";
+
+const CHARTS = resolve(import.meta.dirname, "../../../charts");
+const CLUSTER = "synapse-shards";
+
+export interface TenantStatus {
+  phase: string;
+  reason: string;
+  message: string;
+  shard?: string;
+  address?: string;
+  epoch: number;
+  move?: { step: string };
+  lastMove?: { outcome: string; from: string; to: string; failedRequests: number };
+}
+
+/** The charts in namespaces of their own: a cluster of shards with a PostgreSQL and an S3 server, and a namespace for each tenant. */
+export class Installation {
+  readonly namespace: string;
+  readonly #tenants = new Set<string>();
+  #values: object = {};
+  #agent: Agent | undefined;
+
+  constructor(name: string) {
+    this.namespace = `${name}-${randomBytes(3).toString("hex")}`;
+  }
+
+  async install(values: object): Promise<void> {
+    await applyCrds();
+    await kubectl("create", "namespace", this.namespace);
+    await this.apply([...postgres(), ...s3()]);
+    await kubectl("-n", this.namespace, "wait", "--for=condition=Ready", "--timeout=60s", "pod/postgres", "pod/s3");
+    await this.upgrade(values, "install");
+    const ip = await kubectl(
+      "-n",
+      this.namespace,
+      "get",
+      "service",
+      `${CLUSTER}-gateway`,
+      "-o",
+      "jsonpath={.spec.clusterIP}",
+    );
+    this.#agent = new Agent({
+      connections: 64,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      connect: {
+        lookup: (_host, options, done) => (options.all ? done(null, [{ address: ip, family: 4 }]) : done(null, ip, 4)),
+      },
+    });
+  }
+
+  async upgrade(values: object, verb: "install" | "upgrade" = "upgrade"): Promise<void> {
+    this.#values = { ...this.#values, ...values };
+    const chart = [CLUSTER, `${CHARTS}/synapse-shards`, "-n", this.namespace, "--skip-crds", "-f", "-"];
+    await run("helm", [verb, ...chart, "--wait", "--timeout", "3m"], JSON.stringify(this.#values));
+  }
+
+  apply(objects: object[], namespace = this.namespace): Promise<string> {
+    return run(
+      "kubectl",
+      ["-n", namespace, "apply", "-f", "-"],
+      JSON.stringify({ apiVersion: "v1", kind: "List", items: objects }),
+    );
+  }
+
+  sql(statement: string, database = "postgres"): Promise<string> {
+    const psql = [
+      "env",
+      `PGPASSWORD=${POSTGRES_PASSWORD}`,
+      "psql",
+      "-h",
+      "127.0.0.1",
+      "-U",
+      "postgres",
+      "-d",
+      database,
+    ];
+    return kubectl("-n", this.namespace, "exec", "postgres", "--", ...psql, "-v", "ON_ERROR_STOP=1", "-tAc", statement);
+  }
+
+  s3Admin(...args: string[]): Promise<string> {
+    const admin = ["versitygw", "admin", "--access", S3_ROOT.access, "--secret", S3_ROOT.secret];
+    return kubectl(
+      "-n",
+      this.namespace,
+      "exec",
+      "s3",
+      "--",
+      ...admin,
+      "--endpoint-url",
+      "http://127.0.0.1:7070",
+      ...args,
+    );
+  }
+
+  /** Makes database, bucket and release of a tenant. */
+  async createTenant(name: string, values: { tag?: string; dedicated?: boolean } = {}): Promise<void> {
+    await this.sql(`CREATE ROLE "${name}" LOGIN PASSWORD 'pw-${name}'`);
+    await this.sql(`CREATE DATABASE "${name}" OWNER "${name}" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'`);
+    await this.s3Admin("create-user", "-a", name, "-s", `secret-${name}`, "-r", "user");
+    await this.s3Admin("create-bucket", "--owner", name, "--bucket", `bucket-${name}`);
+    await kubectl("create", "namespace", this.#namespaceOf(name));
+    this.#tenants.add(name);
+    await this.helmTenant(name, values, "install");
+  }
+
+  /** `helm install` or `upgrade` of a tenant. */
+  async helmTenant(
+    name: string,
+    { tag, dedicated = false }: { tag?: string; dedicated?: boolean },
+    verb: "install" | "upgrade" = "upgrade",
+  ): Promise<void> {
+    const at = (service: string) => `${service}.${this.namespace}.svc.cluster.local`;
+    const values = {
+      serverName: `${name}.example`,
+      ingress: { tlsEnabled: false },
+      synapse: {
+        asTenantHook: { enabled: !dedicated, clusterId: CLUSTER, namespace: this.namespace },
+        image: { tag: tag ?? "" },
+        postgres: {
+          host: at("postgres"),
+          user: name,
+          database: name,
+          sslMode: "disable",
+          password: { value: `pw-${name}` },
+        },
+        media: {
+          s3: {
+            bucket: `bucket-${name}`,
+            endpoint: `http://${at("s3")}:7070`,
+            region: "us-east-1",
+            accessKeyId: { value: name },
+            secretAccessKey: { value: `secret-${name}` },
+          },
+        },
+        additional: { tests: { config: RELAXED } },
+        ingress: { host: `${name}.example` },
+      },
+    };
+    const chart = [name, `${CHARTS}/matrix-stack`, "-n", this.#namespaceOf(name), "-f", "-"];
+    await run("helm", [verb, ...chart], JSON.stringify(values));
+  }
+
+  async uninstallTenant(name: string): Promise<void> {
+    await helm("uninstall", name, "-n", this.#namespaceOf(name), "--wait", "--timeout", "2m");
+    this.#tenants.delete(name);
+    await kubectl("delete", "namespace", this.#namespaceOf(name), "--wait=false");
+  }
+
+  async status(name: string): Promise<TenantStatus> {
+    const json = await kubectl("-n", this.namespace, "get", "synapsetenant", name, "-o", "json");
+    return (JSON.parse(json) as { status?: TenantStatus }).status ?? { phase: "", reason: "", message: "", epoch: 0 };
+  }
+
+  running(name: string, and: (status: TenantStatus) => boolean = () => true, seconds = 120): Promise<TenantStatus> {
+    return until(
+      `${name} runs`,
+      async () => {
+        const status = await this.status(name);
+        if (status.phase === "Running" && status.move === undefined && and(status)) return status;
+        throw new Error(JSON.stringify(status));
+      },
+      seconds,
+    );
+  }
+
+  /** The controllers' API, by its Service. */
+  async api(method: string, path: string, body?: object): Promise<unknown> {
+    const of = (...args: string[]) => kubectl("-n", this.namespace, "get", ...args);
+    const ip = await of("service", `${CLUSTER}-controller`, "-o", "jsonpath={.spec.clusterIP}");
+    const token = Buffer.from(await of("secret", `${CLUSTER}-tokens`, "-o", "jsonpath={.data.api-token}"), "base64");
+    const response = await fetch(`http://${ip}:8010${path}`, {
+      method,
+      headers: { authorization: `Bearer ${token}`, ...(body ? { "content-type": "application/json" } : {}) },
+      ...(body ? { body: JSON.stringify(body) } : {}),
+    });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
+    return text === "" ? undefined : JSON.parse(text);
+  }
+
+  async register(tenant: string, name: string): Promise<TestUser> {
+    const user = { username: name, password: PASSWORD, admin: false };
+    await until(`${name} is registered`, () => this.api("POST", `/v1/tenants/${tenant}/users`, user), 30);
+    return this.logIn(tenant, name);
+  }
+
+  async logIn(tenant: string, name: string): Promise<TestUser> {
+    const url = this.urlOf(tenant);
+    const answer = await new TestUser(url, undefined, this.agent).client.loginRequest({
+      type: "m.login.password",
+      identifier: { type: "m.id.user", user: name },
+      password: PASSWORD,
+    });
+    const { access_token: accessToken, user_id: userId, device_id: deviceId } = answer;
+    return new TestUser(url, { accessToken, userId, deviceId }, this.agent);
+  }
+
+  urlOf(tenant: string): string {
+    return `http://${tenant}.example:8008`;
+  }
+
+  get agent(): Agent {
+    if (!this.#agent) throw new Error("not installed");
+    return this.#agent;
+  }
+
+  /** Names of the pods with a label. */
+  async pods(component: string): Promise<string[]> {
+    const names = await kubectl(
+      "-n",
+      this.namespace,
+      "get",
+      "pods",
+      "-l",
+      `app.kubernetes.io/component=${component}`,
+      "-o",
+      "name",
+    );
+    return names.split("\n").filter((name) => name !== "");
+  }
+
+  async leader(): Promise<string> {
+    const holder = await kubectl(
+      "-n",
+      this.namespace,
+      "get",
+      "lease",
+      `${CLUSTER}-controller`,
+      "-o",
+      "jsonpath={.spec.holderIdentity}",
+    );
+    return holder.split("_")[0] ?? "";
+  }
+
+  /** Removes everything, also what a test that failed left half done. */
+  async close(): Promise<void> {
+    await this.#agent?.destroy();
+    for (const name of this.#tenants) await this.uninstallTenant(name).catch(() => {});
+    for (const name of this.#tenants)
+      await kubectl("delete", "namespace", this.#namespaceOf(name), "--wait=false").catch(() => {});
+    for (const kind of ["synapsetenants", "synapseshards", "synapsefleets"])
+      await kubectl("-n", this.namespace, "delete", kind, "--all", "--timeout=30s").catch(() => {});
+    await helm("uninstall", CLUSTER, "-n", this.namespace, "--wait", "--timeout", "1m").catch(() => {});
+    const left = await kubectl("-n", this.namespace, "get", "synapsetenants", "-o", "name").catch(() => "");
+    for (const object of left.split("\n").filter((name) => name !== ""))
+      await kubectl(
+        "-n",
+        this.namespace,
+        "patch",
+        object,
+        "--type=merge",
+        "-p",
+        '{"metadata":{"finalizers":[]}}',
+      ).catch(() => {});
+    await kubectl("delete", "namespace", this.namespace, "--timeout=60s").catch(() => {});
+  }
+
+  #namespaceOf(tenant: string): string {
+    return `${this.namespace}-${tenant}`;
+  }
+}
+
+/** Clients of tests are quicker than people. */
+const RELAXED = `
+rc_login: {address: {per_second: 1000, burst_count: 1000}, account: {per_second: 1000, burst_count: 1000}}
+rc_message: {per_second: 1000, burst_count: 1000}
+rc_registration: {per_second: 1000, burst_count: 1000}
+`;

@@ -1,0 +1,56 @@
+/** The servers that tenants bring along: PostgreSQL and S3, as pods of the test's namespace. */
+
+const SECURITY = { runAsNonRoot: true, runAsUser: 10001, fsGroup: 10001, seccompProfile: { type: "RuntimeDefault" } };
+
+export const S3_ROOT = { access: "root", secret: "root-secret-1" };
+export const POSTGRES_PASSWORD = "test";
+
+function server(
+  name: string,
+  image: string,
+  port: number,
+  more: { env?: object[]; user: number; probe: object },
+): object[] {
+  return [
+    {
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name, labels: { app: name } },
+      spec: {
+        automountServiceAccountToken: false,
+        terminationGracePeriodSeconds: 2,
+        securityContext: { ...SECURITY, runAsUser: more.user, runAsGroup: more.user, fsGroup: more.user },
+        containers: [
+          {
+            name,
+            image,
+            imagePullPolicy: "IfNotPresent",
+            env: more.env ?? [],
+            readinessProbe: { ...more.probe, periodSeconds: 1, failureThreshold: 60 },
+            volumeMounts: [{ name: "data", mountPath: "/data" }],
+          },
+        ],
+        volumes: [{ name: "data", emptyDir: {} }],
+      },
+    },
+    { apiVersion: "v1", kind: "Service", metadata: { name }, spec: { selector: { app: name }, ports: [{ port }] } },
+  ];
+}
+
+export function postgres(): object[] {
+  return server("postgres", "synapse-shards-test/postgres:15", 5432, {
+    user: 100,
+    probe: { exec: { command: ["pg_isready", "--host=127.0.0.1"] } },
+  });
+}
+
+export function s3(): object[] {
+  return server("s3", "synapse-shards-test/versitygw:1.8.0", 7070, {
+    user: 10001,
+    env: [
+      { name: "ROOT_ACCESS_KEY", value: S3_ROOT.access },
+      { name: "ROOT_SECRET_KEY", value: S3_ROOT.secret },
+    ],
+    probe: { tcpSocket: { port: 7070 } },
+  });
+}
