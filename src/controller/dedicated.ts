@@ -372,7 +372,7 @@ export class Handovers {
       const present = t.status.handover;
       if (!present) return false;
       present.step = step;
-      t.status.phase = "Moving";
+      Object.assign(t.status, { phase: "Moving", reason: "", message: "" });
       change(present, t);
       return true;
     });

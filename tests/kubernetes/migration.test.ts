@@ -1,0 +1,192 @@
+import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { TestUser } from "../e2e/support/matrix.ts";
+import { Chatter } from "./support/chatter.ts";
+import { withoutCluster } from "./support/cluster.ts";
+import { Installation } from "./support/installation.ts";
+import { helm, kubectl, until } from "./support/run.ts";
+
+const MINUTES = 60_000;
+const TENANT = "grows";
+
+/** Who is connected to the tenant's database with its role, besides the controller and whoever waits; each pod has an address of its own. */
+const OWNERS = `SELECT string_agg(DISTINCT host(client_addr), ' ') FROM pg_stat_activity
+  WHERE datname = current_database() AND usename = '${TENANT}' AND application_name NOT LIKE 'synapse-shards%'`;
+
+/** Looks at a database all the time. */
+class OwnerWatch {
+  readonly #cluster: Installation;
+  readonly seen = new Set<string>();
+  readonly doubles: string[] = [];
+  #isOn = true;
+  readonly #loop: Promise<void>;
+
+  constructor(cluster: Installation) {
+    this.#cluster = cluster;
+    this.#loop = this.#watch();
+  }
+
+  async #watch(): Promise<void> {
+    while (this.#isOn) {
+      const owners = (await this.#cluster.sql(OWNERS, TENANT)).trim();
+      if (owners !== "") this.seen.add(owners);
+      if (owners.includes(" ")) this.doubles.push(owners);
+      await sleep(50);
+    }
+  }
+
+  async end(): Promise<void> {
+    this.#isOn = false;
+    await this.#loop;
+  }
+}
+
+/** One tenant that goes between a shard and a Synapse of its own, and what may happen on the way. The tests build on each other. */
+describe.skipIf(withoutCluster)(
+  "migrations on a cluster (needs KUBECONFIG, and the images of tests/kubernetes/images)",
+  () => {
+    const cluster = new Installation("migration");
+    const own = () => `${cluster.namespace}-${TENANT}`;
+    const pod = () => kubectl("-n", own(), "get", "pod", `${TENANT}-synapse-0`, "-o", "json");
+    const picture = randomBytes(200_000);
+    let ada: TestUser;
+    let mxc = "";
+    let before: unknown;
+
+    const isOnShard = () =>
+      cluster.running(TENANT, ({ shard, lastMove }) => shard !== undefined && lastMove?.to === shard, 180);
+    const isDedicated = () => cluster.running(TENANT, ({ shard }) => shard === undefined, 180);
+
+    async function identity(): Promise<unknown> {
+      const agent = cluster.agent;
+      const { fetch } = await import("undici");
+      const keys = await fetch(`${cluster.urlOf(TENANT)}/_matrix/key/v2/server`, { dispatcher: agent });
+      const { server_name: name, verify_keys: verifyKeys } = (await keys.json()) as Record<string, unknown>;
+      const rooms = (await ada.client.getJoinedRooms()).joined_rooms.length;
+      return { name, verifyKeys, user: (await ada.client.whoami()).user_id, hasRooms: rooms > 0 };
+    }
+
+    /** Does something while clients are at it, and expects that nobody noticed and no two had the database. */
+    async function unnoticed(what: () => Promise<unknown>): Promise<OwnerWatch> {
+      const chatter = await Chatter.begin(ada, await cluster.logIn(TENANT, "ada"));
+      const watch = new OwnerWatch(cluster);
+      try {
+        await until("a few messages are sent", async () => chatter.count > 5);
+        await what();
+        const count = chatter.count;
+        await until("it goes on", async () => chatter.count > count + 5);
+      } finally {
+        await watch.end();
+        const { sent, kept, failures } = await chatter.end();
+        expect(failures).toEqual([]);
+        expect(kept).toEqual(sent);
+        expect(watch.doubles).toEqual([]);
+      }
+      return watch;
+    }
+
+    async function expectAllThere(): Promise<void> {
+      expect(await identity()).toEqual(before);
+      expect((await ada.download(mxc)).equals(picture)).toBe(true);
+    }
+
+    beforeAll(async () => {
+      await cluster.install({ controller: { allowLocalFederation: true } });
+      await cluster.createTenant(TENANT);
+      await cluster.running(TENANT);
+      ada = await cluster.register(TENANT, "ada");
+      await ada.client.createRoom({});
+      mxc = (await ada.client.uploadContent(picture, { type: "image/png", name: "p.png" })).content_uri;
+      before = await identity();
+    }, 6 * MINUTES);
+    afterAll(() => cluster.close(), 5 * MINUTES);
+
+    it(
+      "prevents loss on the way to a Synapse of its own and back: users, rooms, keys and files are there, and no request fails",
+      async () => {
+        const there = await unnoticed(async () => {
+          await cluster.helmTenant(TENANT, { dedicated: true });
+          await isDedicated();
+        });
+        expect(there.seen.size).toBe(2);
+        await expectAllThere();
+        await unnoticed(async () => {
+          await cluster.helmTenant(TENANT, {});
+          await isOnShard();
+        });
+        await expectAllThere();
+      },
+      8 * MINUTES,
+    );
+
+    it(
+      "prevents a homeserver that is nowhere when the controller that leads is killed on the way",
+      async () => {
+        await unnoticed(async () => {
+          await cluster.helmTenant(TENANT, { dedicated: true });
+          await until("it is on its way", async () => (await handover()) !== undefined);
+          await kubectl(
+            "-n",
+            cluster.namespace,
+            "delete",
+            "pod",
+            await cluster.leader(),
+            "--force",
+            "--grace-period=0",
+          );
+          await isDedicated();
+        });
+        await expectAllThere();
+      },
+      6 * MINUTES,
+    );
+
+    it(
+      "prevents a second owner, and an outage, when the pod of the Synapse is lost: it comes again",
+      async () => {
+        const uid = (JSON.parse(await pod()) as { metadata: { uid: string } }).metadata.uid;
+        await kubectl("-n", own(), "delete", "pod", `${TENANT}-synapse-0`, "--force", "--grace-period=0");
+        await until("there is another pod", async () => !(await pod().catch(() => uid)).includes(uid));
+        await until("it answers", () => ada.client.whoami(), 90);
+        await isDedicated();
+        await expectAllThere();
+      },
+      4 * MINUTES,
+    );
+
+    it(
+      "prevents a restart of Synapse by an upgrade that does not concern it",
+      async () => {
+        const uid = (JSON.parse(await pod()) as { metadata: { uid: string } }).metadata.uid;
+        await cluster.helmTenant(TENANT, { dedicated: true });
+        await sleep(3_000);
+        expect(await pod()).toContain(uid);
+      },
+      2 * MINUTES,
+    );
+
+    it(
+      "prevents a rollback that ends in a homeserver that never starts, though its revision is lower than the fence's",
+      async () => {
+        await unnoticed(async () => {
+          await helm("rollback", TENANT, "1", "-n", own());
+          await isOnShard();
+        });
+        await expectAllThere();
+        await unnoticed(async () => {
+          await helm("rollback", TENANT, "2", "-n", own());
+          await isDedicated();
+        });
+        await expectAllThere();
+        await helm("test", TENANT, "-n", own(), "--timeout", "2m");
+      },
+      8 * MINUTES,
+    );
+
+    async function handover(): Promise<string | undefined> {
+      const path = "-o=jsonpath={.status.handover.step}";
+      return (await kubectl("-n", cluster.namespace, "get", "synapsetenant", TENANT, path)) || undefined;
+    }
+  },
+);
