@@ -182,7 +182,7 @@ describe.skipIf(withoutCluster)(
         await unnoticed("a", async () => {
           const [first] = await cluster.pods("gateway");
           await inNamespace("delete", first!, "--wait=true");
-          await inNamespace("rollout", "status", "deployment", "synapse-shards-gateway", "--timeout=90s");
+          expect(await inNamespace("rollout", "status", "deployment", "synapse-shards-gateway", "--timeout=90s")).toContain("success");
         });
       },
       4 * MINUTES,
