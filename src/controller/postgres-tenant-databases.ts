@@ -133,7 +133,10 @@ export class PostgresTenantDatabases implements TenantDatabases {
 
   #login(tenant: Tenant, secrets: TenantSecretData) {
     const own = ownDatabase(tenant.spec.config);
-    if (own) return { host: own.host, port: own.port, user: own.user, password: own.password, database: own.name };
+    if (own) {
+      const { host, port, user, password, sslMode } = own;
+      return { host, port, user, password, sslMode, database: own.name };
+    }
     const { host, port, name, user } = this.address(tenant.metadata.name);
     return { host, port, user, password: secrets.databasePassword, database: name };
   }

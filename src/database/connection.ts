@@ -7,6 +7,8 @@ export interface Login {
   port: number;
   user: string;
   password: string;
+  /** As libpq's `sslmode`; `disable` if not given. Certificates are verified for `verify-ca` and `verify-full`, against those the system trusts. */
+  sslMode?: string;
 }
 
 /** A superuser, or a role with CREATEDB and CREATEROLE. */
@@ -39,7 +41,48 @@ export async function withConnection<T>(
   work: (client: Client) => Promise<T>,
   bounds: Bounds = DEFAULT_BOUNDS,
 ): Promise<T> {
+  const ways = encryptionOf(login.sslMode);
+  try {
+    return await withClient(login, database, work, bounds, ways[0]);
+  } catch (error) {
+    if (!(error instanceof EncryptionMismatch)) throw error;
+    if (ways[1] === undefined) throw error.cause;
+    return await withClient(login, database, work, bounds, ways[1]);
+  }
+}
+
+/** TLS and whether its certificate is verified, or none. */
+type Encryption = false | { rejectUnauthorized: boolean };
+
+/** The server does not want to speak as we tried; nothing was done yet. */
+class EncryptionMismatch extends Error {}
+
+/** What to try, in order. */
+function encryptionOf(sslMode: string | undefined): readonly [Encryption, Encryption?] {
+  switch (sslMode) {
+    case "allow":
+      return [false, { rejectUnauthorized: false }];
+    case "prefer":
+      return [{ rejectUnauthorized: false }, false];
+    case "require":
+      return [{ rejectUnauthorized: false }];
+    case "verify-ca":
+    case "verify-full":
+      return [{ rejectUnauthorized: true }];
+    default:
+      return [false];
+  }
+}
+
+async function withClient<T>(
+  login: Login,
+  database: string,
+  work: (client: Client) => Promise<T>,
+  bounds: Bounds,
+  ssl: Encryption,
+): Promise<T> {
   const client = new Client({
+    ssl,
     host: login.host,
     port: login.port,
     user: login.user,
@@ -53,9 +96,16 @@ export async function withConnection<T>(
   // A connection that breaks between two queries says so by an event; the next query then fails by itself.
   client.on("error", () => {});
   try {
-    await client.connect();
+    await client.connect().catch((error: unknown) => {
+      const explained = describeError(error, `${login.host}:${login.port}`, database, login.user);
+      // `no encryption` is what pg_hba.conf says to one that came without.
+      if (/does not support SSL|no encryption/.test(messageOf(error)))
+        throw new EncryptionMismatch("the other way", { cause: explained });
+      throw error;
+    });
     return await work(client);
   } catch (error) {
+    if (error instanceof EncryptionMismatch) throw error;
     throw describeError(error, `${login.host}:${login.port}`, database, login.user);
   } finally {
     await endQuietly(client);

@@ -63,7 +63,7 @@ export function parseOverrides(text: string): Record<string, unknown> | undefine
 /** A database of the user's own, if the overrides name one. */
 export function ownDatabase(
   text: string,
-): { host: string; port: number; name: string; user: string; password: string } | undefined {
+): { host: string; port: number; name: string; user: string; password: string; sslMode: string } | undefined {
   const database = parseOverrides(text)?.["database"];
   if (typeof database !== "object" || database === null) return undefined;
   const args = (database as Record<string, unknown>)["args"];
@@ -74,6 +74,7 @@ export function ownDatabase(
     name: String(given["dbname"] ?? given["database"] ?? ""),
     user: String(given["user"] ?? ""),
     password: String(given["password"] ?? ""),
+    sslMode: String(given["sslmode"] ?? "prefer"),
   };
 }
 
