@@ -1,4 +1,5 @@
-// All checks and tests, after all set-up. With patterns, `vitest run PATTERN…` alone; with --python, pytest alone.
+// All checks and tests, after all set-up. With patterns, `vitest run PATTERN…` alone; with --python, pytest alone; with --set-up, nothing else.
+// With KUBECONFIG, also the tests on a cluster, whose images are built and brought there by BUILDER (tests/kubernetes/images/build) if that is set.
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
@@ -14,6 +15,9 @@ const RUNTIME = join(ROOT, "multi_synapse");
 
 const args = process.argv.slice(2);
 const pythonOnly = args[0] === "--python";
+const { KUBECONFIG, BUILDER } = process.env;
+/** What of the paths of tests says that they need a cluster. */
+const ON_A_CLUSTER = ["kubernetes", "-cluster.test"];
 const environment = {
   ...process.env,
   // Programs with `#!/usr/bin/env node` must meet this Node.
@@ -22,12 +26,16 @@ const environment = {
 
 try {
   const tools = await setUp();
-  const checks = pythonOnly ? [pytest(tools, args.slice(1))] : args.length > 0 ? [vitest(args)] : everything(tools);
-  process.exitCode = await run(checks);
+  process.exitCode = args[0] === "--set-up" ? 0 : await run(chosen(tools));
 } catch (error) {
   // A mistake or a state that can be mended has a message that says how; anything else is a bug.
   process.stderr.write(`error: ${error.name === "UserError" ? error.message : error.stack}\n`);
   process.exitCode = 1;
+}
+
+function chosen(tools) {
+  if (pythonOnly) return [pytest(tools, args.slice(1))];
+  return args.length > 0 ? [vitest(args)] : everything(tools);
 }
 
 async function setUp() {
@@ -58,8 +66,20 @@ function everything({ python, pythons }) {
     { title: "Python lint (ruff)", command: [python, "-m", "ruff", "check", "."], cwd: RUNTIME },
     { title: "Python types (mypy)", command: [python, "-m", "mypy", "-p", "multi_synapse"], cwd: RUNTIME },
     pytest({ python, pythons }, []),
-    vitest([]),
+    // Without the cluster, on which they would be in each other's way.
+    { ...vitest([]), env: { KUBECONFIG: undefined } },
+    ...onCluster(),
   ];
+}
+
+function onCluster() {
+  if (!KUBECONFIG) {
+    process.stderr.write("KUBECONFIG is not set: the tests on a Kubernetes cluster are skipped\n");
+    return [];
+  }
+  const images = { title: "images for the cluster", command: [join(ROOT, "tests/kubernetes/images/build")] };
+  const tests = vitest(["--no-file-parallelism", ...ON_A_CLUSTER]);
+  return [...(BUILDER ? [images] : []), { ...tests, title: "tests on Kubernetes (vitest)" }];
 }
 
 function pytest({ python, pythons }, more) {
