@@ -142,6 +142,11 @@ export class StoreClusterService implements ClusterService {
         "Conflict",
         `tenant ${name} is being moved already, from ${status.move.from} to ${status.move.to}`,
       );
+    if (tenant.spec.dedicated || status.handover)
+      throw new UserError(
+        "Conflict",
+        `tenant ${name} has a Synapse of its own${status.handover ? ", or is on its way" : ""}; moves are between shards`,
+      );
     if (status.phase !== "Running" || status.shard === undefined) {
       throw new UserError("Conflict", `tenant ${name} is ${status.phase}; only a running tenant can be moved`);
     }
@@ -159,7 +164,13 @@ export class StoreClusterService implements ClusterService {
       requestedAt: new Date().toISOString(),
     };
     const written = await modify(store, "Tenant", name, (t) => {
-      if (t.status.move || t.metadata.deletionTimestamp !== undefined || t.status.shard !== move.from) return false;
+      if (
+        t.status.move ||
+        t.status.handover ||
+        t.metadata.deletionTimestamp !== undefined ||
+        t.status.shard !== move.from
+      )
+        return false;
       t.status.move = move;
       t.status.phase = "Moving";
       return true;

@@ -133,7 +133,8 @@ export class Planning {
     let done = false;
     await this.#touch(to, now);
     await modify(this.#context.store, "Tenant", name, ({ metadata, status }) => {
-      done = status.move === undefined && metadata.deletionTimestamp === undefined && status.shard === from;
+      const busy = status.move !== undefined || status.handover !== undefined;
+      done = !busy && metadata.deletionTimestamp === undefined && status.shard === from;
       if (!done) return false;
       status.move = { id: randomUUID(), from, to, reason, step: "Preparing", requestedAt: now };
       status.phase = "Moving";

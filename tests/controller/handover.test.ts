@@ -228,6 +228,14 @@ it("prevents a silent Synapse from being called Running, and one that is back fr
   await controller.stop();
 });
 
+it("prevents a move of what is on no shard: it is refused in words", async () => {
+  const { world } = await onItsOwn();
+  const { process, controller } = run(world);
+  const service = new StoreClusterService(process.context, SETTINGS);
+  await expect(service.moveTenant("a")).rejects.toThrow("tenant a has a Synapse of its own; moves are between shards");
+  await controller.stop();
+});
+
 it("prevents lost data: deleting the object of a tenant in a Synapse of its own removes nothing but the route", async () => {
   const { world, dedicated } = await onItsOwn();
   const { process, controller } = run(world);
