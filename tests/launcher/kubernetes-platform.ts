@@ -8,7 +8,7 @@ import { ShardPodOptionsSchema, type ShardPodOptions } from "../../src/launcher/
 /** The cluster to test on; undefined without one. */
 export const KUBECONFIG = process.env["KUBECONFIG"];
 /** An image of a shard that the cluster has, `REPOSITORY:RELEASE`. */
-export const SHARD_IMAGE = process.env["SHARD_IMAGE"] ?? "docker.io/library/synapse-shards-shard:1.163.2";
+export const SHARD_IMAGE = process.env["SHARD_IMAGE"] ?? "ghcr.io/synapse-shards/shard:1.163.2";
 export const VERSION = SHARD_IMAGE.slice(SHARD_IMAGE.lastIndexOf(":") + 1);
 export const CLUSTER_ID = "under-test";
 
