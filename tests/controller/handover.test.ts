@@ -228,6 +228,22 @@ it("prevents a silent Synapse from being called Running, and one that is back fr
   await controller.stop();
 });
 
+it("prevents a shard from starting a database that its release cannot read: what to do is said, and done once it can", async () => {
+  const { world, dedicated } = await onItsOwn();
+  const { process, controller } = run(world);
+  world.schemaCompatVersion = 99;
+  await want(world, 3, "shard");
+  dedicated.leave();
+  const failed = await tenantWhen(world, "refused", ({ status }) => status.phase === "Failed");
+  expect(failed.status.reason).toBe("SchemaTooNew");
+  expect(failed.status.message).toMatch(/choose a newer release/);
+  expect(world.ownersOf("a")).toEqual([]);
+  expect(process.context.feed.get("a")).toMatchObject({ state: "unavailable" });
+  world.schemaCompatVersion = 84;
+  await tenantWhen(world, "on a shard", isOnShard);
+  await controller.stop();
+});
+
 it("prevents a move of what is on no shard: it is refused in words", async () => {
   const { world } = await onItsOwn();
   const { process, controller } = run(world);

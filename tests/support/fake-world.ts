@@ -28,6 +28,8 @@ export class FakeWorld {
   readonly fences = new Map<string, { epoch: number; shard: string; granted?: boolean }>();
   /** Starts of a tenant that are to fail, by shard; "*" for all. */
   readonly failingStarts = new Map<string, { code: string; message: string }>();
+  /** Of every database: releases below cannot read it. */
+  schemaCompatVersion = 84;
   readonly log: string[] = [];
   /** Synapses of tenants' own, by address. */
   readonly dedicated = new Map<string, FakeDedicated>();
@@ -291,7 +293,7 @@ function fakeDatabases(world: FakeWorld): TenantDatabases {
       const fence = world.fences.get(name);
       if (fence?.shard === "") fence.granted = true;
     },
-    describe: async () => ({ schemaVersion: 94, schemaCompatVersion: 84, epoch: 0 }),
+    describe: async () => ({ schemaVersion: 94, schemaCompatVersion: world.schemaCompatVersion, epoch: 0 }),
     migration: async () => ({ run: async () => {}, close: async () => {} }),
     address: (tenant) => ({ host: "127.0.0.1", port: 1, name: tenant, user: tenant }),
   };
