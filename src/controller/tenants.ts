@@ -13,8 +13,10 @@ import { routeOf } from "./routes.ts";
 import type { ShardReconciler } from "./shards.ts";
 import { configHash, recordFailure, running, StartFailure, startOn } from "./start.ts";
 
-/** How often it is asked whether a Synapse of its own is ready to take a tenant over from its shard. */
+/** How often it is asked whether a Synapse of its own is ready to take a tenant over from its shard: at first, and when it takes long. */
 const PREPARING_MS = 500;
+const LONG_PREPARING_MS = 5_000;
+const LONG_AFTER_MS = 120_000;
 
 /** Brings each tenant from where it stands to where it shall be, on the shard that the planner gave it. */
 export class TenantReconciler {
@@ -47,8 +49,11 @@ export class TenantReconciler {
     const { shard, handover } = verdict.status;
     if (shard === undefined) return undefined;
     const delay = await this.#keepRunning(verdict, shard);
+    if (handover?.step !== "Preparing") return delay;
     // While the shard has it only until another is ready, both are looked after.
-    return handover?.step === "Preparing" ? Math.min(delay ?? PREPARING_MS, PREPARING_MS) : delay;
+    const isLong = Date.now() - Date.parse(handover.requestedAt) > LONG_AFTER_MS;
+    const again = isLong ? LONG_PREPARING_MS : PREPARING_MS;
+    return Math.min(delay ?? again, again);
   }
 
   async #keepRunning(tenant: Tenant, shardName: string): Promise<number | void> {
