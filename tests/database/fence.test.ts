@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type AdminLogin, withConnection } from "../../src/database/connection.ts";
 import { grantFence, readFence, releaseFence } from "../../src/database/fence.ts";
-import pg from "pg";
+import { Client } from "pg";
 import { startTestServer, type TestServer } from "./postgres-server.ts";
 
 const BOUNDS = { connectMs: 5_000, statementMs: 5_000 };
@@ -14,8 +14,8 @@ async function sql(text: string): Promise<void> {
 }
 
 /** A connection as a shard, or a process that waits, keeps one. */
-async function connected(applicationName: string): Promise<{ client: pg.Client; ended: Promise<void> }> {
-  const client = new pg.Client({ ...tenant, application_name: applicationName });
+async function connected(applicationName: string): Promise<{ client: Client; ended: Promise<void> }> {
+  const client = new Client({ ...tenant, application_name: applicationName });
   await client.connect();
   client.on("error", () => {});
   return { client, ended: new Promise((done) => client.once("end", () => done())) };
