@@ -72,7 +72,11 @@ export async function startOn(context: ControllerContext, name: string, target: 
     // With the epoch goes what it stands for: who finds it running knows by that which configuration runs.
     const more = (t: Tenant) => {
       const hash = configHash(t, secrets);
-      if (hash !== t.status.configHash || t.status.observedGeneration !== t.metadata.generation) t.status.failures = 0;
+      if (hash !== t.status.configHash || t.status.observedGeneration !== t.metadata.generation) {
+        t.status.failures = 0;
+        // Why an earlier specification failed says nothing of this one, which is now the observed one.
+        if (t.status.phase === "Failed") Object.assign(t.status, { phase: "Starting", reason: "", message: "" });
+      }
       t.status.configHash = hash;
       t.status.observedGeneration = t.metadata.generation;
       delete t.status.refusedConfigHash;
