@@ -17,7 +17,7 @@ const args = process.argv.slice(2);
 const pythonOnly = args[0] === "--python";
 const { KUBECONFIG, BUILDER } = process.env;
 /** What of the paths of tests says that they need a cluster. */
-const ON_A_CLUSTER = ["kubernetes", "-cluster.test"];
+const ON_A_CLUSTER = ["kubernetes", "shards-cluster", "stack-cluster"];
 const environment = {
   ...process.env,
   // Programs with `#!/usr/bin/env node` must meet this Node.

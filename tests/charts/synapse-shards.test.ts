@@ -42,9 +42,9 @@ describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
   it("prevents containers with more rights than they need", async () => {
     const manifests = await template({ gateway: { ingress: { enabled: true, hosts: ["*.example"] } } });
     const pods = manifests.flatMap(({ kind, spec }) =>
-      kind === "Pod" ? [spec] : kind === "Deployment" ? [spec.template.spec] : [],
+      kind === "Pod" ? [spec] : ["Deployment", "Job"].includes(kind) ? [spec.template.spec] : [],
     );
-    expect(pods).toHaveLength(3);
+    expect(pods).toHaveLength(4);
     for (const pod of pods) {
       expect(pod.securityContext).toMatchObject({ runAsNonRoot: true, seccompProfile: { type: "RuntimeDefault" } });
       for (const container of pod.containers) {

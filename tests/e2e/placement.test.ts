@@ -56,7 +56,8 @@ it("prevents silence at saturation: a tenant without a place is Pending with the
   expect(await cluster.tenant("t5")).toMatchObject({ reason: null, shard: "1.163.2-1" });
   await until(
     "the metric falls",
-    async () => !/_tenants\{.*reason="MaxShardsReached".*\} [1-9]/.test(String((await cluster.api("GET", "/metrics")).body)),
+    async () =>
+      !/_tenants\{.*reason="MaxShardsReached".*\} [1-9]/.test(String((await cluster.api("GET", "/metrics")).body)),
   );
 });
 

@@ -182,7 +182,9 @@ describe.skipIf(withoutCluster)(
         await unnoticed("a", async () => {
           const [first] = await cluster.pods("gateway");
           await inNamespace("delete", first!, "--wait=true");
-          expect(await inNamespace("rollout", "status", "deployment", "synapse-shards-gateway", "--timeout=90s")).toContain("success");
+          expect(
+            await inNamespace("rollout", "status", "deployment", "synapse-shards-gateway", "--timeout=90s"),
+          ).toContain("success");
         });
       },
       4 * MINUTES,
