@@ -111,6 +111,12 @@ export class Installation {
     await this.helmTenant(name, values, "install");
   }
 
+  /** The release alone, where database, bucket and namespace are there. */
+  async reinstallTenant(name: string): Promise<void> {
+    this.#tenants.add(name);
+    await this.helmTenant(name, {}, "install");
+  }
+
   /** `helm install` or `upgrade` of a tenant. */
   async helmTenant(
     name: string,
