@@ -121,7 +121,6 @@ describe.skipIf(withoutCluster)("leader election (needs KUBECONFIG)", () => {
     await expect.poll(() => second.leader).toBe("http://a:8080");
     proxy.stall();
     await sleep(TIMING.retryMs * 2);
-    // A new request goes by a new connection once the silent one was given up; the proxy still holds that.
     await first.election.stop();
     proxy.mend();
     await expect.poll(() => second.election.leading, { timeout: 10_000 }).toBe(true);

@@ -75,7 +75,7 @@ export class TenantSecrets {
         );
       return decode(data);
     };
-    const optional = (key: string): string | undefined => (secret.data?.[key] === undefined ? undefined : value(key));
+    const optional = (key: string): string | undefined => (secret.data?.[key] ? value(key) : undefined);
     return {
       serverName: optional(OWN_KEYS.serverName) ?? serverName,
       signingKey: value(KEYS.signingKey),

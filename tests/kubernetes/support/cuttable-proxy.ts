@@ -67,11 +67,10 @@ export class CuttableProxy {
     for (const socket of this.#sockets) socket.unpipe().pause();
   }
 
+  /** For new connections; those that were stalled stay so, as they do. */
   mend(): void {
     this.#state.cut = false;
-    if (!this.#state.stalled) return;
     this.#state.stalled = false;
-    for (const socket of this.#sockets) socket.destroy();
   }
 
   async close(): Promise<void> {
