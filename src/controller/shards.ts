@@ -1,3 +1,4 @@
+import type { ProcessState } from "../launcher/launcher.ts";
 import { messageOf, UserError } from "../model/errors.ts";
 import type { Shard, ShardPhase, Tenant } from "../model/resources.ts";
 import type { ShardControl, ShardState, TenantState } from "../shard/control-client.ts";
@@ -22,6 +23,8 @@ interface Watched {
   observation?: Observation;
   /** When its present process was first seen, and when it last answered; milliseconds of the monotonic clock. */
   startedAt?: number;
+  /** Since when a process has been on its way without an address. */
+  awaitedSince?: number;
   /** Which run of its process last answered. */
   instance?: string;
   answeredAt?: number;
@@ -55,8 +58,7 @@ export class ShardReconciler {
   }
 
   async reconcile(name: string): Promise<number | void> {
-    const { store, timing } = this.#context;
-    const shard = await store.get("Shard", name);
+    const shard = await this.#context.store.get("Shard", name);
     if (!shard) return this.#forget(name);
     if (shard.metadata.deletionTimestamp !== undefined) return this.#remove(shard);
     const due = shard.status.retryAt === undefined ? 0 : Date.parse(shard.status.retryAt) - Date.now();
@@ -67,20 +69,39 @@ export class ShardReconciler {
     const seen = await this.#context.launcher.observe(name);
     if (seen.state === "absent") return this.#startProcess(shard, watched);
     watched.startedAt ??= performance.now();
-    if (seen.state === "starting") {
-      if (performance.now() - watched.startedAt > timing.shardStartWithin * 1000) {
-        await this.#context.launcher.kill(name);
-        return this.#failed(
-          shard,
-          "NotStarted",
-          `its process did not announce itself within ${timing.shardStartWithin} s`,
-        );
-      }
-      const { message = "" } = seen;
-      await this.#setPhase(name, "Starting", message === "" ? "" : "NotRunning", message);
-      return message === "" ? 100 : 1000;
+    if (seen.state === "starting") return this.#await(shard, watched, seen);
+    if (watched.awaitedSince !== undefined) {
+      // What it did not say while it was on its way is no silence.
+      Object.assign(watched, { awaitedSince: undefined, startedAt: performance.now(), answeredAt: performance.now() });
     }
     return this.#poll(shard, watched, seen.address);
+  }
+
+  /** The process is on its way: for the first time, or again where the platform starts it again by itself. */
+  async #await(
+    shard: Shard,
+    watched: Watched,
+    { message = "", problem }: Extract<ProcessState, { state: "starting" }>,
+  ): Promise<number> {
+    const { timing, launcher } = this.#context;
+    const { name } = shard.metadata;
+    await this.#loseSight(name, watched);
+    watched.awaitedSince ??= performance.now();
+    const waited = (performance.now() - watched.awaitedSince) / 1000;
+    const served = shard.status.lastSeen !== undefined;
+    // One that cannot be had any more (no node takes it, its image is gone) is like one that does not answer: its tenants go
+    // elsewhere. Not so one that crashes, and that perhaps because of a tenant: it would take the next shard along.
+    if (problem && problem.reason !== "Crashed" && served) {
+      if (waited > timing.shardLostAfter) return this.#lost(shard, problem.reason, problem.message);
+    } else if (problem) return this.#failed(shard, problem.reason, problem.message);
+    else if (waited > timing.shardStartWithin) {
+      await launcher.kill(name);
+      watched.awaitedSince = undefined;
+      const last = message === "" ? "" : `: ${message}`;
+      return this.#failed(shard, "NotStarted", `it did not come up within ${timing.shardStartWithin} s${last}`);
+    }
+    await this.#setPhase(name, "Starting", message === "" ? "" : "NotRunning", message);
+    return message === "" ? 100 : 500;
   }
 
   async close(): Promise<void> {
@@ -169,9 +190,16 @@ export class ShardReconciler {
       await launcher.kill(name);
       return 0;
     }
-    if (shard.status.phase !== "Lost") {
-      const message = `it has not answered for ${Math.round(silentFor)} s; its tenants are started elsewhere`;
-      await this.#setPhase(name, "Lost", "NoAnswer", message);
+    if (shard.status.phase === "Lost" && shard.status.reason === "NoAnswer") return timing.shardPoll * 1000;
+    return this.#lost(shard, "NoAnswer", `it has not answered for ${Math.round(silentFor)} s`);
+  }
+
+  async #lost(shard: Shard, reason: string, why: string): Promise<number> {
+    const { name } = shard.metadata;
+    const message = `${why}; its tenants are started elsewhere`;
+    const fresh = shard.status.phase !== "Lost";
+    await this.#setPhase(name, "Lost", reason, message);
+    if (fresh) {
       await recordEvent(this.#context, {
         type: "Warning",
         reason: "ShardLost",
@@ -179,7 +207,7 @@ export class ShardReconciler {
         message: `shard ${name}: ${message}`,
       });
     }
-    return timing.shardPoll * 1000;
+    return this.#context.timing.shardPoll * 1000;
   }
 
   async #ask(name: string, watched: Watched, client: ShardControl, address: string): Promise<void> {
@@ -190,8 +218,7 @@ export class ShardReconciler {
     if (before?.state.instance !== state.instance) await this.#learn(name, state);
     const tenants = new Map(state.tenants.map((tenant) => [tenant.name, tenant]));
     // Where the platform starts processes again by itself, another instance is all that is seen of it.
-    if (watched.instance !== undefined && watched.instance !== state.instance)
-      this.#context.metrics.shardRestarts.inc({ shard: name });
+    if (watched.instance !== undefined && watched.instance !== state.instance) await this.#restarted(name);
     watched.instance = state.instance;
     watched.observation = { client, address, state, tenants };
     if (before?.state.instance !== state.instance) {
@@ -200,6 +227,16 @@ export class ShardReconciler {
     for (const key of new Set([...tenants.keys(), ...(before?.tenants.keys() ?? [])])) {
       if (JSON.stringify(tenants.get(key)) !== JSON.stringify(before?.tenants.get(key))) this.#onTenantSeen(key);
     }
+  }
+
+  async #restarted(name: string): Promise<void> {
+    this.#context.metrics.shardRestarts.inc({ shard: name });
+    await recordEvent(this.#context, {
+      type: "Warning",
+      reason: "ShardRestarted",
+      object: `Shard/${name}`,
+      message: `shard ${name} is another process than before; its tenants are started again`,
+    });
   }
 
   /** An image that cannot be looked into beforehand says itself what it is. It is known by its tag, which is what tenants name. */
@@ -291,6 +328,10 @@ export class ShardReconciler {
       // Since this was found out it may have been decided to stop it.
       if (shard.metadata.deletionTimestamp !== undefined) return false;
       const before = JSON.stringify(shard.status);
+      // These stay on show until they are overcome: at each new attempt the planner would take the shard for one with places,
+      // or make another one beside it.
+      const attempt = phase === "Pending" || phase === "Starting";
+      if (attempt && (shard.status.phase === "Failed" || shard.status.phase === "Lost")) return false;
       became = phase === "Ready" && shard.status.phase !== "Ready";
       if (became) shard.status.lastSeen = new Date().toISOString();
       Object.assign(shard.status, { phase, reason, message, address, instance });

@@ -30,6 +30,8 @@ export class FakeWorld {
   readonly failingStarts = new Map<string, { code: string; message: string }>();
   /** Of every database: releases below cannot read it. */
   schemaCompatVersion = 84;
+  /** Shards whose processes are on their way, as on a platform that starts them again by itself; "*" for all. */
+  readonly waiting = new Map<string, Omit<Extract<ProcessState, { state: "starting" }>, "state">>();
   readonly log: string[] = [];
   /** Synapses of tenants' own, by address. */
   readonly dedicated = new Map<string, FakeDedicated>();
@@ -196,6 +198,8 @@ function fakeLauncher(world: FakeWorld, guard: (client: ShardControl) => ShardCo
     },
     observe: async (name): Promise<ProcessState> => {
       const shard = world.shards.get(name);
+      const waiting = world.waiting.get(name) ?? world.waiting.get("*");
+      if (shard && waiting) return { state: "starting", ...waiting };
       return shard?.alive ? { state: "running", address: `http://${name}` } : { state: "absent" };
     },
     stop: async (name) => void world.shards.delete(name),
