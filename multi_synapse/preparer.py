@@ -262,14 +262,18 @@ def main() -> int:
     def up() -> None:
         threads_of_shard.start_all(reactor)
         commands = _Commands(reactor, out)
-        commands.emit(
-            {
-                "event": "ready",
-                "synapseVersion": SYNAPSE_VERSION,
-                "schemaVersion": SCHEMA_VERSION,
-                "schemaCompatVersion": SCHEMA_COMPAT_VERSION,
-            }
-        )
+        ready = {
+            "event": "ready",
+            "synapseVersion": SYNAPSE_VERSION,
+            "schemaVersion": SCHEMA_VERSION,
+            "schemaCompatVersion": SCHEMA_COMPAT_VERSION,
+        }
+        try:
+            commands.emit(ready)
+        except OSError:
+            # Whoever started it went while it imported Synapse, and nobody would ever end it.
+            reactor.stop()
+            return
         stdio.StandardIO(commands, stdout=os.open(os.devnull, os.O_WRONLY))
 
     reactor.callWhenRunning(up)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,3 +113,23 @@ def test_upgrade_from_an_older_schema(
     client.address = shard.expect_started("a", {**assignment, "epoch": 2})["address"]
     assert client.ok("GET", f"/_matrix/client/v3/rooms/{client.room}/event/{event}")["content"]["body"] == "from the old release"
     client.work()
+
+
+def test_one_whose_starter_went_meanwhile_ends() -> None:
+    # Prevents: a preparer whose shard or controller was killed while it imported Synapse stays for ever.
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "multi_synapse.prepare"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    process.stdout.close()
+    try:
+        assert process.wait(60) is not None
+    finally:
+        process.kill()
