@@ -1,6 +1,6 @@
 import { describe } from "vitest";
-import { describeLauncherContract } from "./contract.ts";
-import { KUBECONFIG, KubernetesUnderTest, VERSION } from "./kubernetes-platform.ts";
+import { describeLauncherContract } from "../contract.ts";
+import { KUBECONFIG, KubernetesUnderTest, VERSION } from "./platform.ts";
 
 describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG", () => {
   describeLauncherContract("StatefulSets", async () => {

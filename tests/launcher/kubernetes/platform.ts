@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { CoreV1Api, KubeConfig } from "@kubernetes/client-node";
-import { KubernetesLauncher } from "../../src/launcher/kubernetes/kubernetes-launcher.ts";
-import { podNameOf, shardObjectName } from "../../src/launcher/kubernetes/names.ts";
-import { ShardPodOptionsSchema, type ShardPodOptions } from "../../src/launcher/kubernetes/pod-options.ts";
+import { KubernetesLauncher } from "../../../src/launcher/kubernetes/kubernetes-launcher.ts";
+import { podNameOf, shardObjectName } from "../../../src/launcher/kubernetes/names.ts";
+import { ShardPodOptionsSchema, type ShardPodOptions } from "../../../src/launcher/kubernetes/pod-options.ts";
 
 /** The cluster to test on; undefined without one. */
 export const KUBECONFIG = process.env["KUBECONFIG"];
