@@ -34,7 +34,7 @@ function stateOfContainer({ state, lastState, image }: V1ContainerStatus): Proce
   if (/Image|Registry/.test(reason))
     return stuck(
       "ImageUnavailable",
-      `its image ${image} cannot be had (${reason.replace("BackOff", "")}): ${pullDetail(message)}`,
+      `its image ${image} cannot be had (${reason === "ImagePullBackOff" ? "ErrImagePull" : reason}): ${pullDetail(message)}`,
     );
   if (reason === "CrashLoopBackOff")
     return stuck("Crashed", `${ended ? howItEnded(ended) : "its process ended"}, again and again; its log says why`);

@@ -3,6 +3,8 @@ import { readdir, readFile } from "node:fs/promises";
 import { CoreV1Api, KubeConfig } from "@kubernetes/client-node";
 import { KubernetesLauncher } from "../../../src/launcher/kubernetes/kubernetes-launcher.ts";
 import { podNameOf, shardObjectName } from "../../../src/launcher/kubernetes/names.ts";
+import { applyCrds } from "../../kubernetes/support/crds.ts";
+import { run } from "../../kubernetes/support/run.ts";
 import { ShardPodOptionsSchema, type ShardPodOptions } from "../../../src/launcher/kubernetes/pod-options.ts";
 
 /** The cluster to test on; undefined without one. */
@@ -50,6 +52,19 @@ export class KubernetesUnderTest {
     });
     this.#launchers.push(launcher);
     return launcher;
+  }
+
+  /** As the controller makes it. @returns its uid */
+  async createShardObject(shard: string): Promise<string> {
+    await applyCrds();
+    const metadata = { name: `${CLUSTER_ID}-${shard}`, namespace: this.namespace };
+    const object = {
+      apiVersion: "synapse-shards.io/v1alpha1",
+      kind: "SynapseShard",
+      metadata,
+      spec: { clusterId: CLUSTER_ID, name: shard, image: { tag: VERSION } },
+    };
+    return run("kubectl", ["create", "-f", "-", "-o", "jsonpath={.metadata.uid}"], JSON.stringify(object));
   }
 
   podOf(shard: string): string {

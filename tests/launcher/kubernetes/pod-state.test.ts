@@ -42,7 +42,7 @@ describe("a pod's words for people", () => {
     [
       "ImagePullBackOff",
       `Back-off pulling image "${IMAGE}": ErrImagePull: not found`,
-      "its image registry.example/shard:1.163.2 cannot be had (ImagePull): not found",
+      "its image registry.example/shard:1.163.2 cannot be had (ErrImagePull): not found",
     ],
     ["InvalidImageName", "bad", "its image registry.example/shard:1.163.2 cannot be had (InvalidImageName): bad"],
   ])("prevents riddles about images: %s", (reason, message, words) => {
