@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Launcher, ProcessState } from "../../src/launcher/launcher.ts";
+import type { Launcher } from "../../src/launcher/launcher.ts";
 import type { ShardState } from "../../src/shard/control-client.ts";
+import { until } from "../kubernetes/support/run.ts";
 
 /** What a platform brings to the contract's tests. */
 export interface Platform {
@@ -103,17 +104,8 @@ export function describeLauncherContract(name: string, open: () => Promise<Platf
 }
 
 /** Waits until the shard answers. @returns what it says of itself */
-export async function untilAnswers(launcher: Launcher, shard: string): Promise<ShardState> {
-  let seen: ProcessState | undefined;
-  let answer: ShardState | undefined;
-  await expect
-    .poll(async () => {
-      seen = await launcher.observe(shard);
-      if (seen.state === "running") answer = await stateOf(launcher, shard).catch(() => undefined);
-      return answer ? "answers" : JSON.stringify(seen);
-    }, PATIENCE)
-    .toBe("answers");
-  return answer!;
+export function untilAnswers(launcher: Launcher, shard: string): Promise<ShardState> {
+  return until(`shard ${shard} answers`, () => stateOf(launcher, shard));
 }
 
 export async function stateOf(launcher: Launcher, shard: string): Promise<ShardState> {

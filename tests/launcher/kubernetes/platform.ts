@@ -1,10 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
-import { CoreV1Api, KubeConfig } from "@kubernetes/client-node";
+import { CoreV1Api, KubeConfig, PatchStrategy, setHeaderOptions } from "@kubernetes/client-node";
 import { KubernetesLauncher } from "../../../src/launcher/kubernetes/kubernetes-launcher.ts";
 import { podNameOf, shardObjectName } from "../../../src/launcher/kubernetes/names.ts";
 import { applyCrds } from "../../kubernetes/support/crds.ts";
-import { run } from "../../kubernetes/support/run.ts";
+import { kubectl, run } from "../../kubernetes/support/run.ts";
+import { postgres, POSTGRES_PASSWORD } from "../../kubernetes/support/servers.ts";
 import { ShardPodOptionsSchema, type ShardPodOptions } from "../../../src/launcher/kubernetes/pod-options.ts";
 
 /** The cluster to test on; undefined without one. */
@@ -20,6 +21,7 @@ export class KubernetesUnderTest {
   readonly core: CoreV1Api;
   readonly namespace = `launcher-${randomBytes(3).toString("hex")}`;
   readonly errors: string[] = [];
+  readonly #databases = `${this.namespace}-db`;
   readonly #launchers: KubernetesLauncher[] = [];
 
   private constructor() {
@@ -67,6 +69,35 @@ export class KubernetesUnderTest {
     return run("kubectl", ["create", "-f", "-", "-o", "jsonpath={.metadata.uid}"], JSON.stringify(object));
   }
 
+  /** For tenants' databases; not in the shards' namespace, whose policy the test's image does not keep to. */
+  async startPostgres(): Promise<void> {
+    await kubectl("create", "namespace", this.#databases);
+    const objects = { apiVersion: "v1", kind: "List", items: postgres() };
+    await run("kubectl", ["-n", this.#databases, "apply", "-f", "-"], JSON.stringify(objects));
+    await kubectl("-n", this.#databases, "wait", "--for=condition=Ready", "--timeout=60s", "pod/postgres");
+  }
+
+  /** A role and a database of its own for a tenant. */
+  async createDatabase(name: string): Promise<void> {
+    const psql = ["env", `PGPASSWORD=${POSTGRES_PASSWORD}`, "psql", "-h", "127.0.0.1", "-U", "postgres", "-qc"];
+    for (const statement of [
+      `CREATE ROLE "${name}" LOGIN PASSWORD 'pw-${name}'`,
+      `CREATE DATABASE "${name}" OWNER "${name}" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'`,
+    ])
+      await kubectl("-n", this.#databases, "exec", "postgres", "--", ...psql, statement);
+  }
+
+  /** Arguments of psycopg2, whether the database is there or not. */
+  databaseOf(name: string): Record<string, unknown> {
+    const host = `postgres.${this.#databases}.svc.cluster.local`;
+    return { host, port: 5432, user: name, password: `pw-${name}`, dbname: name };
+  }
+
+  async patchSecret(name: string, body: object): Promise<void> {
+    const merge = setHeaderOptions("Content-Type", PatchStrategy.MergePatch);
+    await this.core.patchNamespacedSecret({ name, namespace: this.namespace, body }, merge);
+  }
+
   podOf(shard: string): string {
     return podNameOf(shardObjectName(CLUSTER_ID, shard));
   }
@@ -88,6 +119,7 @@ export class KubernetesUnderTest {
   async close(): Promise<void> {
     await Promise.all(this.#launchers.map((launcher) => launcher.close()));
     await this.core.deleteNamespace({ name: this.namespace });
+    await this.core.deleteNamespace({ name: this.#databases }).catch(() => {});
   }
 }
 
