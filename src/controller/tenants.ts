@@ -142,6 +142,7 @@ export class TenantReconciler {
     // Without its keys it could not be started again: better it runs on as it is. And one that leaves is not restarted on the way out.
     if (!secrets || tenant.spec.dedicated) return;
     const hash = configHash(tenant, secrets);
+    if (hash === status.configHash && status.refusedConfigHash !== undefined) await this.#forgetRefusal(name);
     const isSame = hash === status.configHash || hash === status.refusedConfigHash;
     if (isSame && status.observedGeneration === tenant.metadata.generation) return;
     const here = await store.get("Shard", shard);
@@ -163,6 +164,16 @@ export class TenantReconciler {
         step: "Preparing",
         requestedAt: new Date().toISOString(),
       };
+      return true;
+    });
+  }
+
+  /** A configuration that was refused, and then taken back, is nothing to speak of any more. */
+  async #forgetRefusal(name: string): Promise<void> {
+    await modify(this.#context.store, "Tenant", name, ({ status }) => {
+      if (status.move) return false;
+      delete status.refusedConfigHash;
+      if (!status.refusedVersion) Object.assign(status, { reason: "", message: "" });
       return true;
     });
   }

@@ -45,7 +45,7 @@ describe.skipIf(withoutCluster)("store on Kubernetes in bad times (needs KUBECON
       code: "Unavailable",
       message: expect.stringMatching(/cannot replaceStatus synapsetenants\/a/),
     });
-    expect(told.join("\n")).toMatch(/cannot watch synapsetenants, trying again: fetch failed: .+/);
+    await expect.poll(() => told.join("\n")).toMatch(/cannot watch synapsetenants, trying again: .+: .+/);
     proxy.mend();
     await expect.poll(() => epochIn(store), LONG).toBe(5);
     await modify(store, "Tenant", "a", (t) => void (t.status.epoch += 1));

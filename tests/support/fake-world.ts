@@ -28,6 +28,8 @@ export class FakeWorld {
   readonly fences = new Map<string, { epoch: number; shard: string; granted?: boolean }>();
   /** Starts of a tenant that are to fail, by shard; "*" for all. */
   readonly failingStarts = new Map<string, { code: string; message: string }>();
+  /** Configurations that Synapse finds wrong when it is asked. */
+  readonly wrongConfigs = new Set<string>();
   /** Of every database: releases below cannot read it. */
   schemaCompatVersion = 84;
   /** Shards whose processes are on their way, as on a platform that starts them again by itself; "*" for all. */
@@ -251,7 +253,11 @@ function fakeClient(world: FakeWorld, name: string): ShardControl {
       here.tenants.set(tenant, state);
       return state;
     },
-    checkTenant: async () => void shard(),
+    checkTenant: async (_tenant, { overrides }: Assignment) => {
+      shard();
+      if (world.wrongConfigs.has(overrides))
+        throw new ShardRefusal(422, "InvalidConfig", `${overrides}: no such setting`);
+    },
     stopTenant: async (tenant, _drain, options) => {
       const here = shard();
       const owned = here.tenants.get(tenant)?.phase === "running" && world.owns(tenant, here);
