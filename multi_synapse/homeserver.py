@@ -41,6 +41,14 @@ class Running:
         return int(self.hs._listening_services[0].getHost().port)
 
 
+def has_open_requests(running: Running) -> bool:
+    for port in running.hs._listening_services:
+        site = getattr(port.factory, "wrappedFactory", port.factory)
+        if any(channel.requests for channel in site.connections):
+            return True
+    return False
+
+
 async def start_homeserver(config: HomeServerConfig, limit: Limit, reactor: Any, memory: Memory) -> Running:
     """Starts a tenant whose database is already ours. A failed start is closed before its exception leaves here."""
     server_name = config.server.server_name

@@ -95,6 +95,8 @@ class TenantJobs:
         self.min, self.max = 0, most
         self.threads: tuple[()] = ()
         self.working: set[int] = set()
+        #: Jobs that were ever given to it.
+        self.given = 0
         #: Aborting it makes every statement that runs, and every later one, fail.
         self.limit = Limit(float("inf"))
         self._close_slots = close_slots
@@ -112,6 +114,7 @@ class TenantJobs:
             if self._closed:
                 raise DatabaseAborted("the tenant is being stopped")
             self._queue.append((on_result, function, args, kwargs))
+            self.given += 1
             slot = self._take_slot()
         self._run_soon(slot)
 
@@ -238,6 +241,9 @@ class TenantPool(adbapi.ConnectionPool):
     def is_busy(self) -> bool:
         """Whether a job runs or a connection is open."""
         return bool(self._jobs.working or self.connections)
+
+    def jobs_given(self) -> int:
+        return self._jobs.given
 
     def is_working(self) -> bool:
         return bool(self._jobs.working)

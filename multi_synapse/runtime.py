@@ -20,11 +20,13 @@ from twisted.internet import defer, task, threads
 from . import config as tenant_config
 from . import errors, metrics
 from .drain import Drained, drain
+from .due import next_due
 from .fence import Claim, claim_database, claims_of_shard, read_owner, release_database
-from .homeserver import Running, close_homeserver, free_port, start_homeserver, watch_requests
+from .homeserver import Running, close_homeserver, free_port, has_open_requests, start_homeserver, watch_requests
+from .housekeeping import Housekeeping, Pace
 from .memory import Memory
 from .patches import s3
-from .pools import TenantPool, threads_of_shard
+from .pools import TenantPool, pools_of, threads_of_shard
 from .settings import Settings
 from .state import Assignment, StateDirectory, write_config_files
 from .waiting import Limit
@@ -39,8 +41,10 @@ _OWNER_CHECK_SECONDS = 10.0
 _OWNER_CHECKS = 12
 _SHUTDOWN_DRAIN_SECONDS = 10.0
 _RELEASE_SECONDS = 5.0
-#: Kept in each pool, as work comes in bursts.
+#: Kept in each pool while tenants are in use, as work comes in bursts.
 _IDLE_THREADS = 4
+#: Of tenants that rest: their next work is a whole round away.
+_RESTING_CONNECTION_SECONDS = 1.0
 
 STARTING, RUNNING, DRAINING, STOPPING, FAILED, FENCED = "starting", "running", "draining", "stopping", "failed", "fenced"
 
@@ -53,6 +57,7 @@ class Tenant:
     error: errors.TenantError | None = None
     port: int = 0
     running: Running | None = None
+    housekeeping: Housekeeping | None = None
     requests: int = 0
     last_request_at: float | None = None
     #: Of the start under way; aborting it ends the start.
@@ -66,6 +71,8 @@ class Tenant:
     def note_request(self) -> None:
         self.requests += 1
         self.last_request_at = time.time()
+        if self.housekeeping is not None:
+            self.housekeeping.wake()
 
 
 class Shard:
@@ -82,11 +89,12 @@ class Shard:
         self._parsing = defer.DeferredSemaphore(1)
         self._starting = defer.DeferredSemaphore(_STARTS_AT_ONCE)
         claims_of_shard.on_fenced = lambda server_name: reactor.callFromThread(self._found_fenced, server_name)
-        self._reaper = task.LoopingCall(self._close_idle_connections)
+        self._reviewer = task.LoopingCall(self._review)
 
     def run(self) -> None:
         """Begins the housekeeping and brings back the assigned tenants."""
-        self._reaper.start(max(0.5, self.settings.database_idle_seconds / 4), now=False)
+        shortest = min(self.settings.database_idle_seconds, self.settings.tenant_idle_seconds)
+        self._reviewer.start(max(0.5, shortest / 4), now=False)
         for name, assignment, port in self._state.assignments():
             tenant = self._tenants[name] = Tenant(name, assignment, port=port)
             _in_background(self._restore(tenant, 0), f"restoring {name}")
@@ -213,7 +221,7 @@ class Shard:
     async def shut_down(self) -> None:
         """Drains and stops every tenant at once; the assignments stay."""
         self.shutting_down = True
-        self._reaper.stop()
+        self._reviewer.stop()
         await defer.gatherResults([defer.ensureDeferred(self._shut_down_tenant(tenant)) for tenant in list(self._tenants.values())])
 
     def check_owners(self, gap: float) -> None:
@@ -245,6 +253,7 @@ class Shard:
             async with _turn(self._starting, limit):
                 tenant.running = await start_homeserver(config, limit, self._reactor, self._memory)
             tenant.port = tenant.running.port
+            tenant.housekeeping = self._housekeeping_of(tenant.running)
             watch_requests(tenant.running, tenant.name, tenant.note_request)
             await self._in_thread(lambda: self._state.assign(tenant.name, assignment, tenant.port))
             tenant.phase = RUNNING
@@ -327,6 +336,9 @@ class Shard:
         if running is None:
             return Drained()
         tenant.phase = DRAINING
+        if tenant.housekeeping is not None:
+            tenant.housekeeping.close()
+            tenant.housekeeping = None
         drained = await drain(running.hs, drain_seconds, self._reactor)
         tenant.phase = STOPPING
         await close_homeserver(running, self._reactor, gracefully)
@@ -400,10 +412,33 @@ class Shard:
 
     # Helpers
 
-    def _close_idle_connections(self) -> None:
+    def _housekeeping_of(self, running: Running) -> Housekeeping:
+        hs = running.hs
+        return Housekeeping(
+            clock=hs.get_clock(),
+            reactor=self._reactor,
+            pace=Pace(self.settings.tenant_idle_seconds, self.settings.idle_round_seconds),
+            in_use=lambda: has_open_requests(running),
+            database_jobs=lambda: sum(pool.jobs_given() for pool in pools_of(hs.hostname)),
+            next_due=lambda: next_due(hs),
+        )
+
+    def _review(self) -> None:
+        """Finds tenants that are idle, and takes from the process what nobody uses."""
+        resting: set[str] = set()
+        for tenant in self._tenants.values():
+            if tenant.housekeeping is None:
+                continue
+            try:
+                tenant.housekeeping.review()
+            except Exception:
+                # The others' reviews must go on, and this tenant's loops go on by themselves.
+                logger.exception("tenant %s: its housekeeping could not be looked at", tenant.name)
+            if tenant.housekeeping.is_resting():
+                resting.add(tenant.server_name)
         for pool in list(TenantPool.alive):
-            pool.close_idle(self.settings.database_idle_seconds)
-        threads_of_shard.trim(self._reactor, _IDLE_THREADS)
+            pool.close_idle(_RESTING_CONNECTION_SECONDS if pool.server_name in resting else self.settings.database_idle_seconds)
+        threads_of_shard.trim(self._reactor, min(_IDLE_THREADS, len(self._tenants) - len(resting)))
 
     def _lock(self, name: str) -> defer.DeferredLock:
         return self._locks.setdefault(name, defer.DeferredLock())

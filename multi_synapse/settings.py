@@ -31,6 +31,10 @@ class Settings:
     log_level: str = "INFO"
     #: A database connection unused for so long is closed.
     database_idle_seconds: float = 10.0
+    #: A tenant without requests for so long is idle.
+    tenant_idle_seconds: float = 30.0
+    #: From one round of housekeeping of an idle tenant to the next.
+    idle_round_seconds: float = 600.0
     #: A tenant's start is given up after so long.
     start_seconds: float = 30.0
     #: A preparer that the controller has not asked about for so long is ended. The controller asks every ten seconds.
@@ -76,6 +80,8 @@ def parse_settings(raw: Any, where: str) -> Settings:
         log_file=reader.path("logFile"),
         log_level=level,
         database_idle_seconds=float(reader.take("databaseIdleSeconds", (int, float), 10)),
+        tenant_idle_seconds=float(reader.take("tenantIdleSeconds", (int, float), 30)),
+        idle_round_seconds=float(reader.take("idleRoundSeconds", (int, float), 600)),
         start_seconds=float(reader.take("startSeconds", (int, float), 30)),
         preparer_lease_seconds=float(reader.take("preparerLeaseSeconds", (int, float), 30)),
         allowed_modules=frozenset(reader.strings("allowedModules")),
@@ -85,6 +91,8 @@ def parse_settings(raw: Any, where: str) -> Settings:
         raise SettingsError(f"{where}: name is empty")
     seconds = {
         "databaseIdleSeconds": settings.database_idle_seconds,
+        "tenantIdleSeconds": settings.tenant_idle_seconds,
+        "idleRoundSeconds": settings.idle_round_seconds,
         "startSeconds": settings.start_seconds,
         "preparerLeaseSeconds": settings.preparer_lease_seconds,
     }

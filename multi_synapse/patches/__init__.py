@@ -65,6 +65,7 @@ PATCHES: tuple[Patch, ...] = (
         _TESTED,
         http.make_long_polls_drainable,
     ),
+    Patch("log-dates", "each listener formats the time once a second for a log that is never written", _TESTED, http.no_log_dates),
 )
 
 

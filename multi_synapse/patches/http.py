@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from synapse.http.site import SynapseSite
 from synapse.logging.context import PreserveLoggingContext
 from synapse.notifier import Notifier
 
@@ -19,6 +20,11 @@ def make_long_polls_drainable() -> None:
         return await original(self, user_id, timeout, *args, **kwargs)
 
     replace(Notifier, "wait_for_events", wait_for_events)
+
+
+def no_log_dates() -> None:
+    # For twisted's own access log, which SynapseSite leaves out.
+    replace(SynapseSite, "_updateLogDateTime", lambda _self: None)
 
 
 def end_long_polls(hs: Any) -> int:
