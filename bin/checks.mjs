@@ -1,8 +1,9 @@
 // All checks and tests, after all set-up. With patterns, `vitest run PATTERN…` alone; with --python, pytest alone; with --set-up, nothing else.
 // With KUBECONFIG, also the tests on a cluster, whose images are built and brought there by BUILDER (tests/kubernetes/images/build) if that is set.
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { delimiter, dirname, join } from "node:path";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, dirname, join, relative } from "node:path";
 import { Steps } from "../src/local/steps.ts";
 import { DEFAULT_SYNAPSE, ensurePostgres, ensureSynapse, ensureTestTools } from "../src/local/toolchain.ts";
 import { ROOT } from "./bootstrap.mjs";
@@ -91,8 +92,36 @@ function pytest({ python, pythons }, more) {
   };
 }
 
+/** With `failures`, which names the tests that failed: a log of thousands of lines may reach its reader without its middle. */
 function vitest(more) {
-  return { title: "tests (vitest)", command: [...npm("vitest", "vitest"), "run", ...more] };
+  const directory = mkdtempSync(join(tmpdir(), "vitest-"));
+  const report = join(directory, "report.json");
+  process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
+  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+  return {
+    title: "tests (vitest)",
+    command: [...npm("vitest", "vitest"), "run", ...reporters, ...more],
+    failures: () => failuresOf(report),
+  };
+}
+
+function failuresOf(report) {
+  let results;
+  try {
+    results = JSON.parse(readFileSync(report, "utf8")).testResults;
+  } catch {
+    return ["vitest left no report"];
+  }
+  return results.flatMap(({ name, status, message, assertionResults }) => {
+    const file = relative(ROOT, name);
+    const failed = assertionResults.filter((test) => test.status === "failed");
+    if (status === "failed" && failed.length === 0) return [`${file}: ${firstLine(message)}`];
+    return failed.map(({ fullName, failureMessages }) => `${file}: ${fullName}: ${firstLine(failureMessages[0])}`);
+  });
+}
+
+function firstLine(text) {
+  return (text ?? "").split("\n", 1)[0];
 }
 
 /** The program of an npm package, run with this Node. */
@@ -105,15 +134,16 @@ function npm(name, program) {
 /** All of them, whatever the outcome of one; a summary at the end. @returns the exit code */
 async function run(checks) {
   const results = [];
-  for (const { title, command, cwd = ROOT, env } of checks) {
+  for (const { title, command, cwd = ROOT, env, failures } of checks) {
     process.stderr.write(`\n── ${title}\n`);
     const startedAt = Date.now();
     const ok = (await exitCodeOf(command, { cwd, env: { ...environment, ...env } })) === 0;
-    results.push({ title, ok, seconds: (Date.now() - startedAt) / 1000 });
+    results.push({ title, ok, seconds: (Date.now() - startedAt) / 1000, failures: ok ? [] : (failures?.() ?? []) });
   }
   process.stderr.write("\n");
-  for (const { title, ok, seconds } of results) {
+  for (const { title, ok, seconds, failures } of results) {
     process.stderr.write(`${ok ? "✓" : "✗"} ${title} (${seconds.toFixed(1)} s)\n`);
+    for (const failure of failures) process.stderr.write(`    ${failure}\n`);
   }
   const failed = results.filter(({ ok }) => !ok).length;
   process.stdout.write(`checks: ${results.length - failed} passed, ${failed} failed\n`);
