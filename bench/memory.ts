@@ -17,10 +17,10 @@ interface Size {
   seeded: number;
   /** Seconds without a request before anything is measured. */
   settle: number;
-  /** Seconds over which processor time and connections are measured. */
+  /** Seconds over which processor time and connections are measured: an idle tenant's housekeeping comes in rounds, every ten minutes, and belongs in it. */
   window: number;
 }
-const FULL: Size = { dedicated: 5, perShard: 25, shards: 4, seeded: 10, settle: 60, window: 60 };
+const FULL: Size = { dedicated: 5, perShard: 25, shards: 4, seeded: 10, settle: 60, window: 600 };
 const QUICK: Size = { dedicated: 2, perShard: 5, shards: 2, seeded: 2, settle: 15, window: 10 };
 /** A dedicated process and a bare shard need less: nothing of theirs is closed later. */
 const SHORT_SETTLE = 0.5;
