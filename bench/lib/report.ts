@@ -5,6 +5,10 @@ import { type BenchResult, type Figure, met } from "./result.ts";
 import { drawPlot, format } from "./svg.ts";
 
 export const RESULTS = resolve(import.meta.dirname, "../results");
+/** Has the figures with targets between these lines. */
+const PROJECT_README = resolve(import.meta.dirname, "../../README.md");
+const BEGIN = "<!-- written by npm run bench -->";
+const END = "<!-- end -->";
 
 /** What is kept of one run of one part. */
 export interface RunRecord {
@@ -32,7 +36,24 @@ export async function writeTable(order: string[], directory = RESULTS): Promise<
     if (file.endsWith(".json")) records.push(JSON.parse(await readFile(join(directory, file), "utf8")) as RunRecord);
   }
   const place = ({ result }: RunRecord) => (order.includes(result.name) ? order.indexOf(result.name) : order.length);
-  await writeFile(join(directory, "README.md"), table(records.toSorted((a, b) => place(a) - place(b))));
+  const sorted = records.toSorted((a, b) => place(a) - place(b));
+  await writeFile(join(directory, "README.md"), table(sorted));
+  if (directory === RESULTS && !sorted.some(({ quick }) => quick))
+    await writeFile(PROJECT_README, withSummary(await readFile(PROJECT_README, "utf8"), sorted));
+}
+
+/** The text with the figures that have targets between its two marks. @throws Error if the marks are not there */
+export function withSummary(text: string, records: RunRecord[]): string {
+  const [begin, end] = [text.indexOf(BEGIN), text.indexOf(END)];
+  if (begin < 0 || end < begin) throw new Error(`the README has no lines ${BEGIN} and ${END}`);
+  const lines = ["| what | measured | to reach | |", "| --- | ---: | ---: | --- |"];
+  for (const figure of records.flatMap(({ result }) => result.figures)) {
+    if (!figure.target) continue;
+    const bound = `${figure.target.at === "most" ? "≤" : "≥"} ${format(figure.target.value)}`;
+    const measured = `${format(figure.value)} ${figure.unit}`;
+    lines.push(`| ${[figure.what, measured, bound, met(figure) ? "✓" : "missed"].map(cell).join(" | ")} |`);
+  }
+  return `${text.slice(0, begin + BEGIN.length)}\n${lines.join("\n")}\n${text.slice(end)}`;
 }
 
 /** The results as Markdown. */
