@@ -17,8 +17,8 @@ test("prevents a README that calls a missed target met, or quotes what has none"
       { what: "only shown", value: 1, unit: "s" },
     ]),
   ]);
-  expect(text).toMatch(/^\| good \| 3 MiB \| ≤ 3\.5 \| ✓ \|$/m);
-  expect(text).toMatch(/^\| bad \| 0\.2 × \| ≥ 0\.4 \| missed \|$/m);
+  expect(text).toMatch(/^\| memory \| good \| 3 MiB \| ≤ 3\.5 \| ✓ \|$/m);
+  expect(text).toMatch(/^\| memory \| bad \| 0\.2 × \| ≥ 0\.4 \| missed \|$/m);
   expect(text).not.toContain("only shown");
   expect(text).not.toContain("old");
   expect(text.endsWith("<!-- end -->\nrest\n")).toBe(true);

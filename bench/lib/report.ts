@@ -46,12 +46,14 @@ export async function writeTable(order: string[], directory = RESULTS): Promise<
 export function withSummary(text: string, records: RunRecord[]): string {
   const [begin, end] = [text.indexOf(BEGIN), text.indexOf(END)];
   if (begin < 0 || end < begin) throw new Error(`the README has no lines ${BEGIN} and ${END}`);
-  const lines = ["| what | measured | to reach | |", "| --- | ---: | ---: | --- |"];
-  for (const figure of records.flatMap(({ result }) => result.figures)) {
-    if (!figure.target) continue;
-    const bound = `${figure.target.at === "most" ? "≤" : "≥"} ${format(figure.target.value)}`;
-    const measured = `${format(figure.value)} ${figure.unit}`;
-    lines.push(`| ${[figure.what, measured, bound, met(figure) ? "✓" : "missed"].map(cell).join(" | ")} |`);
+  const lines = ["| part | what | measured | to reach | |", "| --- | --- | ---: | ---: | --- |"];
+  for (const { result } of records) {
+    for (const { what, value, unit, target } of result.figures) {
+      if (!target) continue;
+      const bound = `${target.at === "most" ? "≤" : "≥"} ${format(target.value)}`;
+      const verdict = met({ what, value, unit, target }) ? "✓" : "missed";
+      lines.push(`| ${[result.name, what, `${format(value)} ${unit}`, bound, verdict].map(cell).join(" | ")} |`);
+    }
   }
   return `${text.slice(0, begin + BEGIN.length)}\n${lines.join("\n")}\n${text.slice(end)}`;
 }
