@@ -16,7 +16,8 @@ import { modify } from "../store/store.ts";
 import { hostsOf, ownDatabase } from "../tenant/homeserver-config.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
 import { followEvents } from "./event-stream.ts";
-import { createShard, snapshotOf } from "./planning.ts";
+import { snapshotOf } from "./planned-cluster.ts";
+import { createShard } from "./planning.ts";
 import { registerUser } from "./register-user.ts";
 import type {
   ClusterService,

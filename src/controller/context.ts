@@ -26,10 +26,12 @@ export interface ControllerContext {
   removeMedia(tenant: string): Promise<void>;
 }
 
-/** All in seconds. */
+/** In seconds. */
 export interface Timing {
-  /** How often a shard is asked how it is. */
+  /** How often a shard is asked how it is, as long as there are not more than… */
   shardPoll: number;
+  /** …so many questions a second altogether: beyond it shards that are well are asked less often, 4,000 of them every 40 s. Not in seconds. */
+  shardPollsPerSecond: number;
   /** A shard whose process lives and that does not answer for so long is Lost. */
   shardLostAfter: number;
   /** A Lost shard is killed after so long, which frees its place. */
@@ -45,6 +47,7 @@ export interface Timing {
 
 export const DEFAULT_TIMING: Timing = {
   shardPoll: 1,
+  shardPollsPerSecond: 100,
   shardLostAfter: 15,
   shardGiveUpAfter: 300,
   shardStartWithin: 90,

@@ -1,18 +1,17 @@
 import { messageOf } from "../model/errors.ts";
+import { CachedReader } from "../store/cached-reader.ts";
 import type { Change } from "../store/store.ts";
 import type { ControllerContext } from "./context.ts";
 import { TenantDeletion } from "./deletion.ts";
 import { FleetRollout } from "./fleet.ts";
 import { Mover } from "./move.ts";
-import { Planning } from "./planning.ts";
+import { PLAN_EVERY_MS, Planning } from "./planning.ts";
 import { routeOf } from "./routes.ts";
 import { ShardReconciler } from "./shards.ts";
 import { TenantReconciler } from "./tenants.ts";
 import { Gauges } from "./gauges.ts";
 import { exponential, WorkQueue } from "./work-queue.ts";
 
-/** The planner also runs without cause: time alone makes shards due for consolidation, and waiting tenants for retry. */
-const PLAN_EVERY_MS = 2_000;
 /** Changes that come together are planned together. */
 const PLAN_DELAY_MS = 20;
 /** A tenant's slot is held while it starts; a database that never answers holds one for half a minute, and must not hold up others. */
@@ -25,6 +24,7 @@ const SHARDS_AT_ONCE = 64;
  */
 export class Controller {
   readonly #context: ControllerContext;
+  readonly #reader: CachedReader;
   readonly #shards: ShardReconciler;
   readonly #mover: Mover;
   readonly #shardQueue: WorkQueue;
@@ -34,11 +34,12 @@ export class Controller {
 
   constructor(context: ControllerContext) {
     this.#context = context;
-    this.#shards = new ShardReconciler(context, (tenant) => this.#tenantQueue.add(tenant));
+    this.#reader = new CachedReader(context.store);
+    this.#shards = new ShardReconciler(context, this.#reader, (tenant) => this.#tenantQueue.add(tenant));
     this.#mover = new Mover(context, this.#shards);
     const tenants = new TenantReconciler(context, this.#shards, this.#mover, new TenantDeletion(context, this.#shards));
-    const fleet = new FleetRollout(context);
-    const planning = new Planning(context);
+    const fleet = new FleetRollout(context, this.#reader);
+    const planning = new Planning(context, this.#reader);
     this.#shardQueue = this.#queue("Shard", SHARDS_AT_ONCE, (name) => this.#shards.reconcile(name));
     this.#tenantQueue = this.#queue("Tenant", TENANTS_AT_ONCE, (name) => tenants.reconcile(name));
     this.#planQueue = this.#queue("Plan", 1, async () => {
@@ -51,12 +52,14 @@ export class Controller {
   /** Publishes the routes as they were left, so that a gateway that asks gets them all, then starts the loops. */
   async start(): Promise<void> {
     const { store, feed, metrics } = this.#context;
-    for (const tenant of await store.list("Tenant")) feed.publish(routeOf(tenant));
+    // Before our own watch: who hears of a change finds it there.
+    await this.#reader.open();
+    for (const tenant of this.#reader.values("Tenant")) feed.publish(routeOf(tenant));
     this.#unwatch = store.watch((change) => this.#changed(change));
-    for (const shard of await store.list("Shard")) this.#shardQueue.add(shard.metadata.name);
-    for (const tenant of await store.list("Tenant")) this.#tenantQueue.add(tenant.metadata.name);
+    for (const shard of this.#reader.values("Shard")) this.#shardQueue.add(shard.metadata.name);
+    for (const tenant of this.#reader.values("Tenant")) this.#tenantQueue.add(tenant.metadata.name);
     this.#planQueue.add("plan");
-    const gauges = new Gauges(this.#context);
+    const gauges = new Gauges(this.#context, this.#reader);
     metrics.scrape.begin(() => gauges.update());
     metrics.leader.set(1);
   }
@@ -70,6 +73,7 @@ export class Controller {
     await Promise.all([this.#planQueue.close(), this.#tenantQueue.close(), this.#shardQueue.close()]);
     await this.#mover.close();
     await this.#shards.close();
+    this.#reader.close();
   }
 
   #changed(change: Change): void {

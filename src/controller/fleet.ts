@@ -1,22 +1,34 @@
 import { wantedVersion, type Fleet, type Shard, type Tenant } from "../model/resources.ts";
 import { planRollout, type Follower } from "../rollout/rollout.ts";
 import { windowProblem } from "../rollout/windows.ts";
+import type { CachedReader } from "../store/cached-reader.ts";
 import { modify } from "../store/store.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
 
 /** Brings the fleet's release to the tenants that name none. What is decided in `src/rollout/` is written down here; the planner moves. */
 export class FleetRollout {
   readonly #context: ControllerContext;
+  readonly #reader: CachedReader;
+  /** What the last pass that changed nothing had seen. */
+  #seen = "";
 
-  constructor(context: ControllerContext) {
+  constructor(context: ControllerContext, reader: CachedReader) {
     this.#context = context;
+    this.#reader = reader;
   }
 
   /** @returns whether anything changed */
   async pass(): Promise<boolean> {
-    const { store } = this.#context;
-    const [fleet] = await store.list("Fleet");
-    if (!fleet) return this.#withoutFleet();
+    const [fleet] = this.#reader.values("Fleet");
+    // A rollout under way also goes on by time alone.
+    const present = `${this.#reader.changesOf("Fleet")} ${this.#reader.changesOf("Tenant")}`;
+    if (present === this.#seen && (!fleet || fleet.status.phase === "Idle")) return false;
+    const changed = fleet ? await this.#roll(fleet) : await this.#withoutFleet();
+    this.#seen = changed ? "" : present;
+    return changed;
+  }
+
+  async #roll(fleet: Fleet): Promise<boolean> {
     const wrong = fleet.spec.rollout.windows.map(windowProblem).find((problem) => problem !== undefined);
     if (wrong !== undefined) {
       return this.#write(fleet, {
@@ -26,9 +38,8 @@ export class FleetRollout {
         message: `spec.rollout.windows: ${wrong}`,
       });
     }
-    const shards = new Map((await store.list("Shard")).map((shard) => [shard.metadata.name, shard]));
-    const tenants = (await store.list("Tenant")).filter(followsFleet);
-    const followers = tenants.map((tenant) => followerOf(tenant, shards));
+    const tenants = [...this.#reader.values("Tenant")].filter(followsFleet);
+    const followers = tenants.map((tenant) => followerOf(tenant, (shard) => this.#reader.get("Shard", shard)));
     const { give, status } = planRollout(fleet, followers, Date.now());
     let changed = false;
     for (const [name, version] of give) changed = (await this.#give(name, version)) || changed;
@@ -93,11 +104,10 @@ export class FleetRollout {
 
   /** Nobody says which release they are to run. */
   async #withoutFleet(): Promise<boolean> {
-    const { store } = this.#context;
     let changed = false;
-    for (const tenant of await store.list("Tenant")) {
+    for (const tenant of this.#reader.values("Tenant")) {
       if (!followsFleet(tenant) || wantedVersion(tenant) !== "" || tenant.status.reason === "NoRelease") continue;
-      await modify(store, "Tenant", tenant.metadata.name, ({ status }) => {
+      await modify(this.#context.store, "Tenant", tenant.metadata.name, ({ status }) => {
         status.reason = "NoRelease";
         status.message = "it names no image tag, and there is no fleet to follow; set its image tag, or the fleet's";
       });
@@ -111,8 +121,8 @@ function followsFleet({ spec, metadata }: Tenant): boolean {
   return spec.synapseVersion === "" && spec.dedicated === undefined && metadata.deletionTimestamp === undefined;
 }
 
-function followerOf({ metadata, status }: Tenant, shards: ReadonlyMap<string, Shard>): Follower {
-  const shard = status.shard === undefined ? undefined : shards.get(status.shard);
+function followerOf({ metadata, status }: Tenant, shardOf: (name: string) => Shard | undefined): Follower {
+  const shard = status.shard === undefined ? undefined : shardOf(status.shard);
   return {
     name: metadata.name,
     createdAt: Date.parse(metadata.creationTimestamp),

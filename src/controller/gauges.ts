@@ -1,4 +1,5 @@
 import { FLEET_PHASES, wantedVersion, type Fleet, type Shard, type Tenant } from "../model/resources.ts";
+import type { CachedReader } from "../store/cached-reader.ts";
 import type { ControllerContext } from "./context.ts";
 
 /** Since when something has been as it is, as far as it has been seen: nothing in the store says so for every phase. */
@@ -24,26 +25,26 @@ class Since {
 /** Brings the gauges up to date with the store, whenever they are asked for. */
 export class Gauges {
   readonly #context: ControllerContext;
+  readonly #reader: CachedReader;
   readonly #tenantsSince = new Since();
   readonly #shardsSince = new Since();
   #shardNames = new Set<string>();
 
-  constructor(context: ControllerContext) {
+  constructor(context: ControllerContext, reader: CachedReader) {
     this.#context = context;
+    this.#reader = reader;
   }
 
   async update(): Promise<void> {
-    const { store, metrics, feed } = this.#context;
-    const [tenants, shards, fleets] = [
-      await store.list("Tenant"),
-      await store.list("Shard"),
-      await store.list("Fleet"),
-    ];
+    const { metrics, feed } = this.#context;
+    const tenants = [...this.#reader.values("Tenant")];
+    const shards = [...this.#reader.values("Shard")];
+    const [fleet] = this.#reader.values("Fleet");
     const now = Date.now();
     metrics.scrape.clear();
     this.#tenants(tenants, now);
     this.#shards(shards, tenants, now);
-    this.#rollout(fleets[0]);
+    this.#rollout(fleet);
     metrics.movesInProgress.set(tenants.filter(({ status }) => status.move ?? status.handover).length);
     metrics.gateways.set(feed.gateways().length);
   }

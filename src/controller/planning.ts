@@ -1,64 +1,40 @@
 import { randomUUID } from "node:crypto";
 import { messageOf, UserError } from "../model/errors.ts";
-import { wantedVersion, type Shard, type Tenant } from "../model/resources.ts";
-import type { Action, NoPlaceReason } from "../planner/actions.ts";
-import { plan } from "../planner/plan.ts";
-import type { ShardView, Snapshot, TenantView } from "../planner/snapshot.ts";
-import { ConflictError, modify, type Store } from "../store/store.ts";
+import type { Shard } from "../model/resources.ts";
+import type { Action } from "../planner/actions.ts";
+import { planFromIndex } from "../planner/plan.ts";
+import type { CachedReader } from "../store/cached-reader.ts";
+import { ConflictError, modify } from "../store/store.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
+import { NO_PLACE, PlannedCluster } from "./planned-cluster.ts";
 
-/** Reasons that only the planner gives, and takes back: `NoPlaceReason`. */
-const NO_PLACE: ReadonlySet<string> = new Set<NoPlaceReason>(["MaxShardsReached", "ShardFailed"]);
-
-/** What the planner needs of the store. */
-export async function snapshotOf(store: Store): Promise<Snapshot> {
-  const [tenants, shards] = [await store.list("Tenant"), await store.list("Shard")];
-  const releases = new Map(shards.map(({ metadata, spec }) => [metadata.name, spec.synapseVersion]));
-  const views = tenants.map((tenant) => tenantView(tenant, releases)).filter((view) => view !== undefined);
-  return { now: Date.now(), tenants: views, shards: shards.map(shardView) };
-}
-
-/** Undefined for a tenant that nobody has given a release yet: there is nothing to be planned for it. */
-function tenantView(tenant: Tenant, releases: ReadonlyMap<string, string>): TenantView | undefined {
-  const { metadata, spec, status } = tenant;
-  const version = wantedVersion(tenant) || releases.get(status.shard ?? "");
-  if (version === undefined) return undefined;
-  return {
-    name: metadata.name,
-    version,
-    shard: status.shard,
-    move: status.move && { from: status.move.from, to: status.move.to },
-    // One that is to run in a Synapse of its own is none of the planner's, as one that is to be deleted.
-    deleting: metadata.deletionTimestamp !== undefined || spec.dedicated !== undefined,
-    refusedVersion: status.refusedVersion?.version,
-    moveNotBefore: status.moveNotBefore === undefined ? undefined : Date.parse(status.moveNotBefore),
-  };
-}
-
-function shardView({ metadata, spec, status }: Shard): ShardView {
-  return {
-    name: metadata.name,
-    version: spec.synapseVersion,
-    phase: metadata.deletionTimestamp === undefined ? status.phase : "Stopping",
-    drain: spec.drain,
-    lastAssignmentChange: Date.parse(status.lastAssignmentChange ?? metadata.creationTimestamp),
-  };
-}
+/** The planner also runs without cause: time alone makes shards due for consolidation, and waiting tenants for retry. */
+export const PLAN_EVERY_MS = 2_000;
 
 /** Makes plans, and writes them to the store, where the reconcilers find them. Carries out nothing itself. */
 export class Planning {
   readonly #context: ControllerContext;
+  readonly #cluster: PlannedCluster;
+  #plannedAt = Number.NEGATIVE_INFINITY;
 
-  constructor(context: ControllerContext) {
+  /** @param reader not opened yet */
+  constructor(context: ControllerContext, reader: CachedReader) {
     this.#context = context;
+    this.#cluster = new PlannedCluster(reader);
   }
 
   /** @returns the number of actions that changed something */
   async pass(): Promise<number> {
-    const { store, policy, metrics, log } = this.#context;
-    const snapshot = await snapshotOf(store);
+    const { policy, metrics, log } = this.#context;
+    const begunAt = performance.now();
+    // A timer may be early by a little.
+    const isDue = begunAt - this.#plannedAt > PLAN_EVERY_MS * 0.9;
+    // What changes most often, loads and messages, is nothing to the planner.
+    if (!this.#cluster.update() && !isDue) return 0;
+    // Until all of the plan is written, another one is due.
+    this.#plannedAt = Number.NEGATIVE_INFINITY;
     const stopTimer = metrics.planSeconds.startTimer();
-    const actions = plan(snapshot, policy);
+    const actions = planFromIndex(this.#cluster.index, Date.now(), policy);
     stopTimer();
     let changes = 0;
     for (const action of actions) {
@@ -77,6 +53,7 @@ export class Planning {
       }
     }
     await this.#clearStaleReasons(actions);
+    this.#plannedAt = begunAt;
     return changes;
   }
 
@@ -164,13 +141,12 @@ export class Planning {
 
   /** "Waits for a place" is taken back once it no longer does. */
   async #clearStaleReasons(actions: Action[]): Promise<void> {
-    const { store } = this.#context;
     const waiting = new Set(
       actions.flatMap((a) => (a.type === "SetPending" || a.type === "MarkWaiting" ? [a.tenant] : [])),
     );
-    for (const tenant of await store.list("Tenant")) {
-      if (!NO_PLACE.has(tenant.status.reason) || waiting.has(tenant.metadata.name)) continue;
-      await modify(store, "Tenant", tenant.metadata.name, ({ status }) => {
+    for (const name of this.#cluster.withoutPlace()) {
+      if (waiting.has(name)) continue;
+      await modify(this.#context.store, "Tenant", name, ({ status }) => {
         if (!NO_PLACE.has(status.reason)) return false;
         status.reason = "";
         status.message = "";

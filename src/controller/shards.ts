@@ -1,7 +1,8 @@
 import type { ProcessState } from "../launcher/launcher.ts";
 import { messageOf, UserError } from "../model/errors.ts";
-import type { Shard, ShardPhase, Tenant } from "../model/resources.ts";
+import type { Shard, ShardPhase } from "../model/resources.ts";
 import type { ShardControl, ShardState, TenantState } from "../shard/control-client.ts";
+import { shardsOf, type CachedReader } from "../store/cached-reader.ts";
 import { modify } from "../store/store.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
 import { exponential } from "./work-queue.ts";
@@ -35,12 +36,14 @@ interface Watched {
 /** Keeps each shard's process running, and knows what runs on it. */
 export class ShardReconciler {
   readonly #context: ControllerContext;
+  readonly #reader: CachedReader;
   readonly #watched = new Map<string, Watched>();
   readonly #onTenantSeen: (tenant: string) => void;
 
   /** @param onTenantSeen called with each tenant whose state on a shard is another than before */
-  constructor(context: ControllerContext, onTenantSeen: (tenant: string) => void) {
+  constructor(context: ControllerContext, reader: CachedReader, onTenantSeen: (tenant: string) => void) {
     this.#context = context;
+    this.#reader = reader;
     this.#onTenantSeen = onTenantSeen;
   }
 
@@ -175,7 +178,18 @@ export class ShardReconciler {
     });
     await this.#stopStrays(name, watched);
     await this.#measureLoad(name, watched);
-    return timing.shardPoll * 1000;
+    return this.#untilNextPoll(shard, watched) * 1000;
+  }
+
+  /** Very many shards are asked less often, as long as each is as it should be. Seconds. */
+  #untilNextPoll(shard: Shard, { observation }: Watched): number {
+    const { shardPoll, shardPollsPerSecond } = this.#context.timing;
+    const shared = this.#watched.size / shardPollsPerSecond;
+    const tenants = observation?.state.tenants ?? [];
+    const isCalm = shard.status.phase === "Ready" && tenants.every(({ phase }) => phase === "running");
+    if (!isCalm || shared <= shardPoll) return shardPoll;
+    // Not all of them at once, as they were first asked.
+    return shared * (0.75 + Math.random() / 2);
   }
 
   async #silent(shard: Shard, watched: Watched, why: string): Promise<number> {
@@ -221,9 +235,7 @@ export class ShardReconciler {
     if (watched.instance !== undefined && watched.instance !== state.instance) await this.#restarted(name);
     watched.instance = state.instance;
     watched.observation = { client, address, state, tenants };
-    if (before?.state.instance !== state.instance) {
-      for (const tenant of await this.#tenantsOf(name)) this.#onTenantSeen(tenant.metadata.name);
-    }
+    if (before?.state.instance !== state.instance) this.#lookAtTenantsOf(name);
     for (const key of new Set([...tenants.keys(), ...(before?.tenants.keys() ?? [])])) {
       if (JSON.stringify(tenants.get(key)) !== JSON.stringify(before?.tenants.get(key))) this.#onTenantSeen(key);
     }
@@ -252,8 +264,10 @@ export class ShardReconciler {
     const observation = watched.observation;
     if (!observation || observation.tenants.size === 0) return;
     for (const tenantName of observation.tenants.keys()) {
+      if (shardsOf(this.#reader.get("Tenant", tenantName)).includes(name)) continue;
+      // The reader may not know yet what another controller, or a user, has written.
       const tenant = await this.#context.store.get("Tenant", tenantName);
-      if (tenant && belongsTo(tenant, name)) continue;
+      if (shardsOf(tenant).includes(name)) continue;
       this.#context.log.warn({ shard: name, tenant: tenantName }, "stopping a tenant that belongs elsewhere");
       await observation.client.stopTenant(tenantName, 0).catch((error: unknown) => {
         this.#context.log.warn({ shard: name, tenant: tenantName, err: error }, "cannot stop it yet");
@@ -310,7 +324,7 @@ export class ShardReconciler {
         message: `shard ${shard.metadata.name}: ${message}`,
       });
     }
-    for (const tenant of await this.#tenantsOf(shard.metadata.name)) this.#onTenantSeen(tenant.metadata.name);
+    this.#lookAtTenantsOf(shard.metadata.name);
     return delay;
   }
 
@@ -346,11 +360,11 @@ export class ShardReconciler {
       object: `Shard/${name}`,
       message: `shard ${name} takes tenants`,
     });
-    for (const tenant of await this.#tenantsOf(name)) this.#onTenantSeen(tenant.metadata.name);
+    this.#lookAtTenantsOf(name);
   }
 
-  async #tenantsOf(shard: string): Promise<Tenant[]> {
-    return (await this.#context.store.list("Tenant")).filter((tenant) => belongsTo(tenant, shard));
+  #lookAtTenantsOf(shard: string): void {
+    for (const tenant of this.#reader.tenantsOf(shard)) this.#onTenantSeen(tenant);
   }
 
   async #loseSight(name: string, watched: Watched): Promise<void> {
@@ -359,7 +373,7 @@ export class ShardReconciler {
     watched.observation = undefined;
     watched.load = undefined;
     await observation.client.close();
-    for (const tenant of await this.#tenantsOf(name)) this.#onTenantSeen(tenant.metadata.name);
+    this.#lookAtTenantsOf(name);
   }
 
   async #forget(name: string): Promise<void> {
@@ -367,9 +381,4 @@ export class ShardReconciler {
     this.#watched.delete(name);
     await watched?.observation?.client.close();
   }
-}
-
-function belongsTo(tenant: Tenant, shard: string): boolean {
-  const { move } = tenant.status;
-  return tenant.status.shard === shard || move?.from === shard || move?.to === shard;
 }

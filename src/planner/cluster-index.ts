@@ -76,6 +76,10 @@ export class ClusterIndex {
     this.#countAgain(name);
   }
 
+  tenant(name: string): TenantView | undefined {
+    return this.#tenants.get(name)?.view;
+  }
+
   get shardByName(): ReadonlyMap<string, ShardView> {
     return this.#shards;
   }

@@ -6,6 +6,7 @@ import type { ControllerContext } from "../../src/controller/context.ts";
 import { RouteFeed } from "../../src/controller/route-feed.ts";
 import { DEFAULT_POLICY } from "../../src/model/policy.ts";
 import type { TenantStatus } from "../../src/model/resources.ts";
+import { CachedReader } from "../../src/store/cached-reader.ts";
 import { LocalStore } from "../../src/store/local-store.ts";
 import { modify } from "../../src/store/store.ts";
 
@@ -26,9 +27,14 @@ function controller(policy = {}) {
   const metrics = createControllerMetrics(registry);
   const feed = new RouteFeed();
   const context = { store, metrics, feed, policy: { ...DEFAULT_POLICY, ...policy } } as unknown as ControllerContext;
-  const gauges = new Gauges(context);
+  const reader = new CachedReader(store);
+  const gauges = new Gauges(context, reader);
   onTestFinished(() => store.close());
-  return { registry, store, metrics, lead: () => metrics.scrape.begin(() => gauges.update()) };
+  const lead = async () => {
+    await reader.open();
+    metrics.scrape.begin(() => gauges.update());
+  };
+  return { registry, store, metrics, lead };
 }
 
 /** Samples without the prefix. */
@@ -48,7 +54,7 @@ test("prevents: a replica that stands by tells numbers of its own, or old ones",
   expect(Object.keys(await samples(registry)).filter((name) => name.startsWith("tenants"))).toEqual([]);
   expect(await samples(registry)).not.toHaveProperty("moves_in_progress");
   expect(await samples(registry)).not.toHaveProperty("gateways");
-  lead();
+  await lead();
   expect(await samples(registry)).toMatchObject({
     'tenants{image_tag="1.163.2",phase="Pending",reason="",hosting="shard"}': 1,
     moves_in_progress: 0,
@@ -69,7 +75,7 @@ test("prevents: a scrape reads the store once for each gauge", async () => {
     lists += 1;
     return list(kind);
   };
-  lead();
+  await lead();
   await samples(registry);
   expect(lists).toBe(3);
 });
@@ -78,7 +84,7 @@ test("prevents: a tenant that has waited for hours looks new after each change o
   const { registry, store, lead } = controller();
   const { metadata } = await store.create("Tenant", "a", SPEC, { ...NEW, reason: "MaxShardsReached" });
   await new Promise((done) => setTimeout(done, 1100));
-  lead();
+  await lead();
   const since = (await samples(registry))[
     'tenant_not_ready_since_timestamp_seconds{tenant="a",phase="Pending",reason="MaxShardsReached"}'
   ];
@@ -87,7 +93,7 @@ test("prevents: a tenant that has waited for hours looks new after each change o
 
 test("prevents: the clock of a failed tenant starts anew with each scrape, or goes on after it ran", async () => {
   const { registry, store, lead } = controller();
-  lead();
+  await lead();
   const name = 'tenant_not_ready_since_timestamp_seconds{tenant="a",phase="Failed",reason="InvalidConfig"}';
   const fail = () =>
     modify(
@@ -109,7 +115,7 @@ test("prevents: the clock of a failed tenant starts anew with each scrape, or go
 
 test("prevents: series of shards that are gone stay for ever", async () => {
   const { registry, store, metrics, lead } = controller();
-  lead();
+  await lead();
   await store.create(
     "Shard",
     "1.163.2-0",
@@ -126,7 +132,7 @@ test("prevents: series of shards that are gone stay for ever", async () => {
 
 test("prevents: saturation that is told too early, or not at all", async () => {
   const { registry, store, lead } = controller({ maxShardsPerSynapseImageTag: 2, maxTenantsPerShard: 1 });
-  lead();
+  await lead();
   const ready = { phase: "Ready", reason: "", message: "", failures: 0 } as const;
   const saturated = async () => (await samples(registry))['saturated{image_tag="1.163.2"}'];
   await store.create("Shard", "1.163.2-0", { synapseVersion: "1.163.2" }, { ...ready });
@@ -151,7 +157,7 @@ test("prevents: an increase of a counter's first event is not seen, as its serie
 
 test("prevents: a tenant on its way to a Synapse of its own is in no number, or in a shard's", async () => {
   const { registry, store, lead } = controller();
-  lead();
+  await lead();
   const requestedAt = "2026-01-01T00:00:00.000Z";
   const handover = { id: "1", to: "dedicated", from: "1.163.2-0", step: "Preparing", requestedAt } as const;
   await store.create("Tenant", "a", SPEC, { ...NEW, phase: "Moving", epoch: 1, shard: "1.163.2-0", handover });

@@ -203,6 +203,17 @@ export function describeStoreContract(
       expect(heard).toHaveLength(4);
     });
 
+    it("prevents a plan that does not know what its own last step did: a watcher hears of a write before the writer goes on", async () => {
+      const heard: string[] = [];
+      store.watch(({ type, resource }) => heard.push(`${type} ${resource.metadata.name}`));
+      await store.create("Tenant", "a", SPEC, STATUS);
+      expect(heard).toEqual(["Added a"]);
+      await modify(store, "Tenant", "a", (t) => void (t.status.epoch = 1));
+      expect(heard).toEqual(["Added a", "Modified a"]);
+      await store.remove("Tenant", "a");
+      expect(heard).toEqual(["Added a", "Modified a", "Deleted a"]);
+    });
+
     it("prevents a blind new controller: it hears what happens after it opened, and not what was before", async () => {
       await store.create("Tenant", "a", SPEC, STATUS);
       store = await reopen(store);
