@@ -194,6 +194,7 @@ export const TenantSchema = z
       refusedConfigHash: z.string().optional(),
       provisioned: z.boolean(),
       fleetVersion: z.string().optional().describe("What the fleet's rollout has for it."),
+      fleetVersionSince: z.string().optional(),
       assignedAt: Time.optional(),
       dedicated: z.object({ address: z.string() }).optional().describe("The Synapse of its own that has it."),
       handover: HandoverSchema.optional(),

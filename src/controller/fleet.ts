@@ -1,9 +1,12 @@
 import { wantedVersion, type Fleet, type Shard, type Tenant } from "../model/resources.ts";
+import type { NoPlaceReason } from "../planner/actions.ts";
 import { planRollout, type Follower } from "../rollout/rollout.ts";
 import { windowProblem } from "../rollout/windows.ts";
 import type { CachedReader } from "../store/cached-reader.ts";
 import { modify } from "../store/store.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
+
+const NO_ROOM: NoPlaceReason = "MaxShardsReached";
 
 /** Brings the fleet's release to the tenants that name none. What is decided in `src/rollout/` is written down here; the planner moves. */
 export class FleetRollout {
@@ -52,6 +55,7 @@ export class FleetRollout {
       given = spec.synapseVersion === "" && status.fleetVersion !== version;
       if (!given) return false;
       status.fleetVersion = version;
+      status.fleetVersionSince = new Date().toISOString();
       // What was found out about another release says nothing of this one.
       delete status.refusedVersion;
       delete status.moveNotBefore;
@@ -133,6 +137,8 @@ function followerOf({ metadata, status }: Tenant, shardOf: (name: string) => Sha
     moveFailed:
       (status.moveFailures ?? 0) > 0 ||
       (status.refusedVersion !== undefined && status.refusedVersion.version === status.fleetVersion),
+    givenAt: status.fleetVersionSince === undefined ? undefined : Date.parse(status.fleetVersionSince),
+    underWay: status.move !== undefined || status.reason === NO_ROOM,
     arrivedAt: status.assignedAt === undefined ? undefined : Date.parse(status.assignedAt),
   };
 }

@@ -140,6 +140,8 @@ export interface TenantStatus {
   provisioned: boolean;
   /** The release that the fleet's rollout has for it; counts where the spec names none. */
   fleetVersion?: string;
+  /** Since when it has it. */
+  fleetVersionSince?: string;
   /** When it got its present shard. */
   assignedAt?: string;
   /** The Synapse of its own that has it, while it is on no shard. */
@@ -220,6 +222,8 @@ export interface RolloutPolicy {
   maxConcurrentMoves: number;
   /** A wave must have been well for so long before the next begins. */
   soakSeconds: number;
+  /** A tenant that has not arrived so long after its turn came has failed, if anything but a full cluster keeps it. */
+  progressDeadlineSeconds: number;
   /** None: at any time. */
   windows: MaintenanceWindow[];
   /** So many tenants of the rollout that failed, or were moved back, end it. */

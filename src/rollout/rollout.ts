@@ -17,6 +17,10 @@ export interface Follower {
   broken: boolean;
   /** A move to the release it has been given did not succeed, or was refused. */
   moveFailed: boolean;
+  /** When it was given its release. */
+  givenAt?: number;
+  /** It is on the move, or waits for nothing but a free place: neither says anything of the release. */
+  underWay: boolean;
   /** When it came to its shard. */
   arrivedAt?: number;
 }
@@ -47,6 +51,8 @@ class Rollout {
   /** The spec is another than the one that the status is about. */
   readonly #fresh: boolean;
   readonly #waves: Follower[][];
+  /** Who has failed, before anything is decided: who is sent back at once has failed all the same. */
+  readonly #failed: string[];
   /** The wave under way; those before it have passed. */
   #wave: number;
 
@@ -59,6 +65,10 @@ class Rollout {
     this.#previous = previousOf(fleet);
     this.#fresh = status.observedGeneration !== metadata.generation;
     this.#waves = wavesOf(followers, spec.rollout);
+    this.#failed = followers
+      .filter((follower) => this.#previous !== undefined && this.#hasFailed(follower))
+      .map(({ name }) => name)
+      .toSorted();
     const sameRollout = status.synapseVersion === this.#target;
     // A tenant that ended and left shortens the list.
     this.#wave = sameRollout ? Math.max(0, Math.min(status.wave, this.#waves.length - 1)) : 0;
@@ -71,7 +81,7 @@ class Rollout {
     const { maxFailures, onFailure } = this.#fleet.spec.rollout;
     const finished = this.#wasFinished();
     // After it, whatever happens to a tenant has other causes.
-    if (!finished && this.#failed().length >= maxFailures) {
+    if (!finished && this.#failed.length >= maxFailures) {
       return onFailure === "RollBack" && this.#previous !== undefined ? this.#rollBack() : this.#halted();
     }
     this.#passWaves();
@@ -126,13 +136,6 @@ class Rollout {
     return phase === "RollingBack" || phase === "RolledBack" ? "RolledBack" : undefined;
   }
 
-  #failed(): string[] {
-    return this.#followers
-      .filter((follower) => this.#previous !== undefined && this.#hasFailed(follower))
-      .map(({ name }) => name)
-      .toSorted();
-  }
-
   /** Waves whose tenants have all arrived, and have been well for long enough, are passed. */
   #passWaves(): void {
     while (this.#wave < this.#waves.length - 1 && this.#hasPassed(this.#wave)) this.#wave += 1;
@@ -173,7 +176,7 @@ class Rollout {
   }
 
   #halted(): RolloutDecision {
-    const failed = this.#failed();
+    const failed = this.#failed;
     const names = failed.length > 0 ? `: ${failed.slice(0, 5).join(", ")}${failed.length > 5 ? ", …" : ""}` : "";
     return this.#decide(
       "Halted",
@@ -206,7 +209,15 @@ class Rollout {
   }
 
   #hasFailed(follower: Follower): boolean {
-    return this.#given(follower) === this.#target && (follower.broken || follower.moveFailed);
+    if (this.#given(follower) !== this.#target) return false;
+    return follower.broken || follower.moveFailed || this.#isOverdue(follower);
+  }
+
+  /** As with an image that cannot be pulled, or a shard that crashes: nobody says that a move failed, it is only never done. */
+  #isOverdue(follower: Follower): boolean {
+    if (follower.given !== this.#target || follower.givenAt === undefined || follower.underWay) return false;
+    const deadline = follower.givenAt + this.#fleet.spec.rollout.progressDeadlineSeconds * 1000;
+    return !this.#hasArrived(follower) && this.#now >= deadline;
   }
 
   #isLeftBehind(follower: Follower): boolean {
@@ -243,7 +254,7 @@ class Rollout {
         updated: this.#arrivedCount(),
         total: this.#followers.length,
         // While they go back, what failed is no longer to be seen in them.
-        failed: sticky && status.failed.length > 0 ? status.failed : this.#failed(),
+        failed: sticky && status.failed.length > 0 ? status.failed : this.#failed,
         ...(nextWindow === undefined ? {} : { nextWindow }),
       },
     };

@@ -7,6 +7,7 @@ export const POLICY: RolloutPolicy = {
   waveSize: 2,
   maxConcurrentMoves: 2,
   soakSeconds: 60,
+  progressDeadlineSeconds: 600,
   windows: [],
   maxFailures: 1,
   onFailure: "Halt",
@@ -34,6 +35,8 @@ export class SimulatedFleet {
   readonly breaksWith = new Map<string, string>();
   /** Tenants whose move to a release is rolled back. */
   readonly refuses = new Map<string, string>();
+  /** Releases whose shards do not come up. */
+  readonly absent = new Set<string>();
 
   constructor(version = "1", policy: Partial<RolloutPolicy> = {}) {
     this.fleet = {
@@ -52,6 +55,7 @@ export class SimulatedFleet {
         well: false,
         broken: false,
         moveFailed: false,
+        underWay: false,
       });
     return this;
   }
@@ -70,6 +74,8 @@ export class SimulatedFleet {
       const follower = this.of(name);
       if (follower.given === version) continue;
       follower.given = version;
+      follower.givenAt = this.now;
+      follower.underWay = version !== follower.release && !this.absent.has(version);
       follower.moveFailed = false;
     }
     return [...give.keys()].toSorted();
@@ -79,10 +85,12 @@ export class SimulatedFleet {
   settle(only: (name: string) => boolean = () => true): void {
     for (const follower of this.followers) {
       if (follower.given === undefined || follower.given === follower.release || !only(follower.name)) continue;
+      if (this.absent.has(follower.given)) continue;
       if (this.refuses.get(follower.name) === follower.given) {
         follower.moveFailed = true;
         continue;
       }
+      follower.underWay = false;
       follower.release = follower.given;
       follower.arrivedAt = this.now;
       follower.broken = this.breaksWith.get(follower.name) === follower.given;

@@ -69,6 +69,37 @@ describe("a rollout", () => {
     expect(fleet.releases()).toBe("11111");
   });
 
+  it("prevents a rollout that waits for ever for shards that never come up: after the deadline it is halted", () => {
+    const fleet = running();
+    fleet.absent.add("2");
+    upgrade(fleet).pass();
+    expect(fleet.wait(599).pass()).toEqual([]);
+    expect(fleet.fleet.status.phase).toBe("Canary");
+    fleet.wait(1).pass();
+    expect(fleet.fleet.status).toMatchObject({ phase: "Halted", reason: "TooManyFailures", failed: ["a"] });
+  });
+
+  it("prevents that it stays so for the canaries with RollBack: they want the old release again", () => {
+    const fleet = running({ onFailure: "RollBack" });
+    fleet.absent.add("2");
+    upgrade(fleet).run();
+    expect(fleet.fleet.status).toMatchObject({ phase: "RolledBack", failed: ["a"] });
+    expect(fleet.followers.every(({ given }) => given === "1")).toBe(true);
+  });
+
+  it("prevents a false alarm where there is only no place: it waits, and goes on by itself", () => {
+    const fleet = running();
+    fleet.absent.add("2");
+    upgrade(fleet).pass();
+    fleet.of("a").underWay = true;
+    fleet.wait(3600).pass();
+    expect(fleet.fleet.status.phase).toBe("Canary");
+    fleet.absent.clear();
+    fleet.settle();
+    fleet.of("a").underWay = false;
+    expect(fleet.run().releases()).toBe("22222");
+  });
+
   it("prevents that tenants stay on a bad release: with RollBack they go back, and nothing begins anew", () => {
     const fleet = running({ onFailure: "RollBack", maxFailures: 1 });
     fleet.breaksWith.set("c", "2");

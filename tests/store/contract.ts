@@ -24,6 +24,7 @@ const FLEET_SPEC: FleetSpec = {
     waveSize: 10,
     maxConcurrentMoves: 2,
     soakSeconds: 60,
+    progressDeadlineSeconds: 600,
     windows: [{ schedule: "0 2 * * *", durationMinutes: 120, timezone: "Europe/Berlin" }],
     maxFailures: 1,
     onFailure: "RollBack",

@@ -74,6 +74,7 @@ describe("custom resources and the model", () => {
         waveSize: 5,
         maxConcurrentMoves: 1,
         soakSeconds: 0,
+        progressDeadlineSeconds: 300,
         windows: [{ schedule: "0 2 * * *", durationMinutes: 60, timezone: "Europe/Berlin" }],
         maxFailures: 3,
         onFailure: "RollBack",

@@ -39,6 +39,7 @@ const NO_ROLLOUT: RolloutPolicy = {
   waveSize: 10,
   maxConcurrentMoves: 2,
   soakSeconds: 60,
+  progressDeadlineSeconds: 600,
   windows: [],
   maxFailures: 1,
   onFailure: "Halt",

@@ -20,6 +20,13 @@ export interface TenantStatus {
   lastMove?: { outcome: string; from: string; to: string; failedRequests: number };
 }
 
+interface TenantValues {
+  tag?: string;
+  dedicated?: boolean;
+  /** More of homeserver.yaml. */
+  config?: string;
+}
+
 /** The charts in namespaces of their own: a cluster of shards with a PostgreSQL and an S3 server, and a namespace for each tenant. */
 export class Installation {
   readonly namespace: string;
@@ -101,7 +108,7 @@ export class Installation {
   }
 
   /** Makes database, bucket and release of a tenant. */
-  async createTenant(name: string, values: { tag?: string; dedicated?: boolean } = {}): Promise<void> {
+  async createTenant(name: string, values: TenantValues = {}): Promise<void> {
     await this.sql(`CREATE ROLE "${name}" LOGIN PASSWORD 'pw-${name}'`);
     await this.sql(`CREATE DATABASE "${name}" OWNER "${name}" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'`);
     await this.s3Admin("create-user", "-a", name, "-s", `secret-${name}`, "-r", "user");
@@ -120,7 +127,7 @@ export class Installation {
   /** `helm install` or `upgrade` of a tenant. */
   async helmTenant(
     name: string,
-    { tag, dedicated = false }: { tag?: string; dedicated?: boolean },
+    { tag, dedicated = false, config = "" }: TenantValues,
     verb: "install" | "upgrade" = "upgrade",
   ): Promise<void> {
     const at = (service: string) => `${service}.${this.namespace}.svc.cluster.local`;
@@ -146,7 +153,7 @@ export class Installation {
             secretAccessKey: { value: `secret-${name}` },
           },
         },
-        additional: { tests: { config: RELAXED } },
+        additional: { tests: { config: `${RELAXED}${config}` } },
         ingress: { host: `${name}.example` },
       },
     };

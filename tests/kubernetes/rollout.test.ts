@@ -1,0 +1,127 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Chatter } from "./support/chatter.ts";
+import { withoutCluster } from "./support/cluster.ts";
+import { Installation } from "./support/installation.ts";
+import { kubectl, until } from "./support/run.ts";
+
+const OLD = "1.157.2";
+const NEW = "1.163.2";
+/** Of which there is no image. */
+const MISSING = "1.163.99";
+const MINUTES = 60_000;
+const ROLLOUT = { canaries: { count: 0, names: ["a"] }, waveSize: 5, soakSeconds: 3, progressDeadlineSeconds: 20 };
+
+interface FleetStatus {
+  phase: string;
+  message: string;
+  synapseVersion: string;
+  failed?: string[];
+  nextWindow?: string;
+}
+
+/** Rollouts that do not go well, with real images. The tests build on each other. */
+describe.skipIf(withoutCluster)("rollouts on a cluster (needs KUBECONFIG and the images)", () => {
+  const cluster = new Installation("rollout");
+  const inNamespace = (...args: string[]) => kubectl("-n", cluster.namespace, ...args);
+  const shardsOf = async () => [(await cluster.running("a")).shard, (await cluster.running("b")).shard];
+  const rollOut = (imageTag: string, more: object = {}) =>
+    cluster.upgrade({ fleet: { imageTag, rollout: { ...ROLLOUT, ...more } } });
+  const fleet = (what: string, is: (status: FleetStatus) => boolean) =>
+    until(
+      what,
+      async () => {
+        const json = await inNamespace("get", "synapsefleet", "synapse-shards", "-o", "json");
+        const { status } = JSON.parse(json) as { status: FleetStatus };
+        if (is(status)) return status;
+        throw new Error(JSON.stringify(status));
+      },
+      120,
+    );
+  let chatter: Chatter;
+
+  beforeAll(async () => {
+    await cluster.install({
+      avgShardsLoadRedistributionThreshold: 0,
+      controller: { allowLocalFederation: true },
+      fleet: { imageTag: OLD, rollout: ROLLOUT },
+    });
+    // An older release does not know the option, a newer one finds its value wrong.
+    await cluster.createTenant("a", { config: "task_scheduler: never\n" });
+    await cluster.createTenant("b");
+    expect(await shardsOf()).toEqual([`${OLD}-0`, `${OLD}-0`]);
+    const user = await cluster.register("a", "ada");
+    chatter = await Chatter.begin(user, await cluster.logIn("a", "ada"));
+  }, 8 * MINUTES);
+  afterAll(() => cluster.close(), 5 * MINUTES);
+
+  it(
+    "prevents moves outside of maintenance windows: it waits, and says until when",
+    async () => {
+      // Half a year away, so that the test cannot run into it.
+      const month = ((new Date().getUTCMonth() + 6) % 12) + 1;
+      const windows = [{ schedule: `0 3 1 ${month} *`, durationMinutes: 60, timezone: "UTC" }];
+      await rollOut(NEW, { windows });
+      const { nextWindow } = await fleet("it waits for the window", ({ phase }) => phase === "WaitingForWindow");
+      expect(new Date(nextWindow!).getUTCMonth() + 1).toBe(month);
+      expect(await shardsOf()).toEqual([`${OLD}-0`, `${OLD}-0`]);
+    },
+    4 * MINUTES,
+  );
+
+  it(
+    "prevents that a bad release spreads: the window opens, the canary is refused by it, and it is halted",
+    async () => {
+      await rollOut(NEW, { windows: [{ schedule: "* * * * *", durationMinutes: 60, timezone: "UTC" }] });
+      const { failed, message } = await fleet("it is halted", ({ phase }) => phase === "Halted");
+      expect(failed).toEqual(["a"]);
+      expect(message).toContain(NEW);
+      expect((await cluster.status("a")).message).toContain("task_scheduler");
+      expect(await shardsOf()).toEqual([`${OLD}-0`, `${OLD}-0`]);
+      const event = await until("its event is there", async () => {
+        const events = await inNamespace("get", "events", "-o", "custom-columns=R:.reason,O:.involvedObject.kind");
+        return events.includes("RolloutHalted") && events;
+      });
+      expect(event).toMatch(/RolloutHalted +SynapseFleet/);
+    },
+    4 * MINUTES,
+  );
+
+  it(
+    "prevents a fleet that waits for ever for a tag that does not exist: it is halted after the deadline",
+    async () => {
+      await rollOut(MISSING);
+      await fleet("it is halted", ({ phase, synapseVersion }) => phase === "Halted" && synapseVersion === MISSING);
+      expect(await inNamespace("get", "synapseshards")).toMatch(/1\.163\.99-0 .*Failed/);
+      expect(await cluster.status("a")).toMatchObject({ phase: "Running", reason: "ShardFailed" });
+      expect(await shardsOf()).toEqual([`${OLD}-0`, `${OLD}-0`]);
+    },
+    4 * MINUTES,
+  );
+
+  it(
+    "prevents leftovers of it: with RollBack the canary wants the old release again, and the shard goes",
+    async () => {
+      await rollOut(MISSING, { onFailure: "RollBack" });
+      const { failed } = await fleet("it is rolled back", ({ phase }) => phase === "RolledBack");
+      expect(failed).toEqual(["a"]);
+      await until("no such shard is left", async () => !(await inNamespace("get", "synapseshards")).includes(MISSING));
+      expect(await cluster.status("a")).toMatchObject({ phase: "Running", reason: "" });
+    },
+    4 * MINUTES,
+  );
+
+  it(
+    "prevents that a failed one is in the way of the next: the canary is mended, everybody arrives, and nobody noticed anything",
+    async () => {
+      await cluster.helmTenant("a", {});
+      await rollOut(NEW);
+      await fleet("it is done", ({ phase, synapseVersion }) => phase === "Idle" && synapseVersion === NEW);
+      expect(await shardsOf()).toEqual([`${NEW}-0`, `${NEW}-0`]);
+      const { sent, kept, failures } = await chatter.end();
+      expect(failures).toEqual([]);
+      expect(sent.length).toBeGreaterThan(20);
+      expect(kept).toEqual(sent);
+    },
+    4 * MINUTES,
+  );
+});
