@@ -3,6 +3,7 @@ import { UserError } from "../model/errors.ts";
 import { hostOf, serverNameProblem, tenantNameProblem } from "../model/names.ts";
 import type { ImageFacts } from "../launcher/launcher.ts";
 import {
+  forgetRefusedVersion,
   wantedVersion,
   type ClusterEvent,
   type Move,
@@ -109,7 +110,7 @@ export class StoreClusterService implements ClusterService {
     const updated = await modify(store, "Tenant", name, ({ spec, status }) => {
       if (synapseVersion !== undefined) spec.synapseVersion = synapseVersion;
       if (config !== undefined) spec.config = config;
-      delete status.refusedVersion;
+      forgetRefusedVersion(status);
       delete status.moveNotBefore;
       delete status.retryAt;
     });

@@ -1,4 +1,4 @@
-import { wantedVersion, type Fleet, type Shard, type Tenant } from "../model/resources.ts";
+import { forgetRefusedVersion, wantedVersion, type Fleet, type Shard, type Tenant } from "../model/resources.ts";
 import type { NoPlaceReason } from "../planner/actions.ts";
 import { planRollout, type Follower } from "../rollout/rollout.ts";
 import { windowProblem } from "../rollout/windows.ts";
@@ -56,8 +56,7 @@ export class FleetRollout {
       if (!given) return false;
       status.fleetVersion = version;
       status.fleetVersionSince = new Date().toISOString();
-      // What was found out about another release says nothing of this one.
-      delete status.refusedVersion;
+      forgetRefusedVersion(status);
       delete status.moveNotBefore;
       status.moveFailures = 0;
       return true;

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { messageOf, UserError } from "../model/errors.ts";
-import { wantedVersion, type Tenant } from "../model/resources.ts";
+import { forgetRefusedVersion, wantedVersion, type Tenant } from "../model/resources.ts";
 import { ShardUnreachable } from "../shard/control-client.ts";
 import { modify } from "../store/store.ts";
 import { ownDatabase } from "../tenant/homeserver-config.ts";
@@ -142,11 +142,12 @@ export class TenantReconciler {
     // Without its keys it could not be started again: better it runs on as it is. And one that leaves is not restarted on the way out.
     if (!secrets || tenant.spec.dedicated) return;
     const hash = configHash(tenant, secrets);
-    if (hash === status.configHash && status.refusedConfigHash !== undefined) await this.#forgetRefusal(name);
+    const wanted = wantedVersion(tenant);
+    if (hash === status.configHash && status.refusedConfigHash !== undefined) await this.#forgetRefusedConfig(name);
+    if (status.refusedVersion && status.refusedVersion.version !== wanted) await this.#forgetRefusedVersion(name);
     const isSame = hash === status.configHash || hash === status.refusedConfigHash;
     if (isSame && status.observedGeneration === tenant.metadata.generation) return;
     const here = await store.get("Shard", shard);
-    const wanted = wantedVersion(tenant);
     // Another release is the planner's to move it to; the configuration is taken up on the way.
     if (wanted !== "" && here?.spec.synapseVersion !== wanted && status.refusedVersion?.version !== wanted) return;
     if (isSame) {
@@ -169,11 +170,19 @@ export class TenantReconciler {
   }
 
   /** A configuration that was refused, and then taken back, is nothing to speak of any more. */
-  async #forgetRefusal(name: string): Promise<void> {
+  async #forgetRefusedConfig(name: string): Promise<void> {
     await modify(this.#context.store, "Tenant", name, ({ status }) => {
       if (status.move) return false;
       delete status.refusedConfigHash;
       if (!status.refusedVersion) Object.assign(status, { reason: "", message: "" });
+      return true;
+    });
+  }
+
+  async #forgetRefusedVersion(name: string): Promise<void> {
+    await modify(this.#context.store, "Tenant", name, (t) => {
+      if (t.status.move || t.status.refusedVersion?.version === wantedVersion(t)) return false;
+      forgetRefusedVersion(t.status);
       return true;
     });
   }

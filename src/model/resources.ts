@@ -166,6 +166,15 @@ export function wantedVersion({ spec, status }: Pick<Tenant, "spec" | "status">)
   return spec.synapseVersion === "" ? (status.fleetVersion ?? "") : spec.synapseVersion;
 }
 
+/** What was found out about a release says nothing of another one, nor of the same one with another configuration. */
+export function forgetRefusedVersion(status: TenantStatus): void {
+  const refused = status.refusedVersion;
+  if (!refused) return;
+  delete status.refusedVersion;
+  const isAboutIt = status.reason === refused.reason && status.refusedConfigHash === undefined;
+  if (status.phase === "Running" && isAboutIt) Object.assign(status, { reason: "", message: "" });
+}
+
 export const SHARD_PHASES = {
   Pending: "its Synapse release is being installed",
   Starting: "its process has been started and does not answer yet",

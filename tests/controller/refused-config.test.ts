@@ -1,6 +1,7 @@
 import { expect, it } from "vitest";
 import { StoreClusterService } from "../../src/controller/cluster-service.ts";
 import { Controller } from "../../src/controller/controller.ts";
+import { modify } from "../../src/store/store.ts";
 import { conditionsOf } from "../../src/store/kubernetes/conditions.ts";
 import { FakeProcess, FakeWorld } from "../support/fake-world.ts";
 
@@ -27,6 +28,32 @@ it("prevents a complaint that outlives its cause: a wrong configuration is refus
     await expect.poll(async () => (await status())?.reason, { timeout: 5_000 }).toBe("");
     await expect.poll(upToDate, { timeout: 5_000 }).toBe("AsSpecified");
     expect(await status()).toMatchObject({ phase: "Running", message: "", epoch: started });
+  } finally {
+    await controller.stop();
+    process.kill();
+  }
+});
+
+it("prevents the same for a release: who goes back to the one that runs, by kubectl as by the API, is not told of the other any more", async () => {
+  const world = new FakeWorld();
+  const process = new FakeProcess(world, {});
+  const controller = new Controller(process.context);
+  void controller.start();
+  const service = new StoreClusterService(process.context, SETTINGS);
+  const status = async () => (await world.store.get("Tenant", "a"))?.status;
+  const edit = (version: string) =>
+    modify(world.store, "Tenant", "a", ({ spec }) => void (spec.synapseVersion = version));
+  try {
+    await service.createTenant({ name: "a", config: "old: 1", synapseVersion: "1.157.2" });
+    await expect.poll(async () => (await status())?.phase, { timeout: 5_000 }).toBe("Running");
+    world.wrongConfigs.add("old: 1");
+    await edit("1.163.2");
+    await expect.poll(async () => (await status())?.reason, { timeout: 5_000 }).toBe("InvalidConfig");
+    expect((await status())?.refusedVersion).toMatchObject({ version: "1.163.2" });
+    await edit("1.157.2");
+    await expect.poll(async () => (await status())?.reason, { timeout: 5_000 }).toBe("");
+    expect(await status()).toMatchObject({ phase: "Running", message: "", shard: "1.157.2-0" });
+    expect((await status())?.refusedVersion).toBeUndefined();
   } finally {
     await controller.stop();
     process.kill();
