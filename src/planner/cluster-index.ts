@@ -1,12 +1,22 @@
 import type { Policy } from "../model/policy.ts";
 import type { Snapshot, ShardView, TenantView } from "./snapshot.ts";
-import { byVersionAndIndex, placesHeld, presentVersion, wantedVersion, worldOf, type World } from "./world.ts";
+import { byVersionAndIndex, placesHeld, versionOf, wantedInstead, worldOf, type World } from "./world.ts";
 
 /** A tenant as it was counted, so that exactly that can be taken back. */
 interface Counted {
   view: TenantView;
   wanted: string;
   restless: boolean;
+}
+
+/** What is known by a shard's name, in one place: a look-up is what costs with a million tenants. */
+interface Slot {
+  /** Undefined for a shard that is gone and that tenants still name. */
+  shard: ShardView | undefined;
+  /** Assigned to it. An array: they are few, and it is a tenth of a map. */
+  tenants: TenantView[];
+  /** Places taken; see `placesHeld`. */
+  taken: number;
 }
 
 /**
@@ -17,9 +27,7 @@ interface Counted {
 export class ClusterIndex {
   readonly #tenants = new Map<string, Counted>();
   readonly #shards = new Map<string, ShardView>();
-  /** Tenants assigned to each shard, also to shards that are gone. */
-  readonly #on = new Map<string, Map<string, TenantView>>();
-  readonly #occupied = new Map<string, number>();
+  readonly #slots = new Map<string, Slot>();
   readonly #restless = new Map<string, TenantView>();
   readonly #wanted = new Map<string, number>();
   #moves = 0;
@@ -28,24 +36,26 @@ export class ClusterIndex {
   static of(snapshot: Snapshot): ClusterIndex {
     const index = new ClusterIndex();
     for (const shard of snapshot.shards) index.setShard(shard);
-    for (const tenant of snapshot.tenants) index.setTenant(tenant);
+    for (const tenant of snapshot.tenants) index.#add(tenant);
     return index;
   }
 
   /** Adds or replaces. The view is kept and must not be changed afterwards. */
   setTenant(view: TenantView): void {
     this.removeTenant(view.name);
-    const wanted = wantedVersion(this, view);
-    const restless = this.#isRestless(view, wanted);
-    this.#tenants.set(view.name, { view, wanted, restless });
+    this.#add(view);
+  }
+
+  #add(view: TenantView): void {
+    const slot = view.shard === undefined ? undefined : this.#slot(view.shard);
+    const present = view.shard === undefined ? undefined : versionOf(view.shard, slot?.shard);
+    const wanted = wantedInstead(view, present);
+    const settled = slot?.shard !== undefined && present === wanted && !view.move && !view.deleting;
+    this.#tenants.set(view.name, { view, wanted, restless: !settled });
     if (!view.deleting) count(this.#wanted, wanted, 1);
-    if (restless) this.#restless.set(view.name, view);
-    if (view.move) this.#moves++;
-    for (const name of placesHeld(view)) count(this.#occupied, name, 1);
-    if (view.shard === undefined) return;
-    const own = this.#on.get(view.shard);
-    if (own) own.set(view.name, view);
-    else this.#on.set(view.shard, new Map([[view.name, view]]));
+    if (!settled) this.#restless.set(view.name, view);
+    slot?.tenants.push(view);
+    this.#hold(view, slot, 1);
   }
 
   removeTenant(name: string): void {
@@ -55,25 +65,25 @@ export class ClusterIndex {
     this.#tenants.delete(name);
     if (!view.deleting) count(this.#wanted, wanted, -1);
     if (restless) this.#restless.delete(name);
-    if (view.move) this.#moves--;
-    for (const shard of placesHeld(view)) count(this.#occupied, shard, -1);
-    if (view.shard === undefined) return;
-    const own = this.#on.get(view.shard);
-    own?.delete(name);
-    if (own?.size === 0) this.#on.delete(view.shard);
+    const slot = view.shard === undefined ? undefined : this.#slot(view.shard);
+    if (slot) slot.tenants.splice(slot.tenants.indexOf(view), 1);
+    this.#hold(view, slot, -1);
   }
 
   setShard(view: ShardView): void {
     const before = this.#shards.get(view.name);
     this.#shards.set(view.name, view);
+    this.#slot(view.name).shard = view;
     this.#sortedShards = undefined;
     if (before?.version !== view.version) this.#countAgain(view.name);
   }
 
   removeShard(name: string): void {
     if (!this.#shards.delete(name)) return;
+    this.#slot(name).shard = undefined;
     this.#sortedShards = undefined;
     this.#countAgain(name);
+    this.#dropIfEmpty(name);
   }
 
   tenant(name: string): TenantView | undefined {
@@ -88,9 +98,9 @@ export class ClusterIndex {
     return this.#moves;
   }
 
-  /** Places taken on each shard; see `placesHeld`. */
-  get occupied(): ReadonlyMap<string, number> {
-    return this.#occupied;
+  /** Places taken on a shard; see `placesHeld`. */
+  placesTaken(shard: string): number {
+    return this.#slots.get(shard)?.taken ?? 0;
   }
 
   /** By version, then index. */
@@ -105,7 +115,7 @@ export class ClusterIndex {
   }
 
   tenantsOn(shard: string): TenantView[] {
-    return [...(this.#on.get(shard)?.values() ?? [])].toSorted(byName);
+    return (this.#slots.get(shard)?.tenants ?? []).toSorted(byName);
   }
 
   /** Versions that some tenant wants and that it has not been refused. */
@@ -115,18 +125,43 @@ export class ClusterIndex {
 
   /** Shards that are gone and that tenants still name: one of that name would have those tenants at once. */
   goneShards(): Set<string> {
-    return new Set([...this.#occupied.keys()].filter((name) => !this.#shards.has(name)));
+    const gone = new Set<string>();
+    for (const [name, { shard, taken }] of this.#slots) if (!shard && taken > 0) gone.add(name);
+    return gone;
   }
 
-  #isRestless(view: TenantView, wanted: string): boolean {
-    if (view.move || view.deleting || view.shard === undefined) return true;
-    return !this.#shards.has(view.shard) || presentVersion(this, view) !== wanted;
+  #hold(view: TenantView, slot: Slot | undefined, by: 1 | -1): void {
+    if (!view.move) {
+      if (!slot || view.shard === undefined) return;
+      slot.taken += by;
+      if (by < 0) this.#dropIfEmpty(view.shard);
+      return;
+    }
+    this.#moves += by;
+    for (const name of placesHeld(view)) {
+      this.#slot(name).taken += by;
+      if (by < 0) this.#dropIfEmpty(name);
+    }
+  }
+
+  #slot(name: string): Slot {
+    let slot = this.#slots.get(name);
+    if (!slot) {
+      slot = { shard: undefined, tenants: [], taken: 0 };
+      this.#slots.set(name, slot);
+    }
+    return slot;
+  }
+
+  #dropIfEmpty(name: string): void {
+    const slot = this.#slots.get(name);
+    if (slot && !slot.shard && slot.taken === 0) this.#slots.delete(name);
   }
 
   /** Whether a tenant is at rest, and what it wants, depends on its shard. */
   #countAgain(shard: string): void {
-    // A copy: counting again takes each out of the map and puts it back at its end.
-    for (const view of Array.from(this.#on.get(shard)?.values() ?? [])) this.setTenant(view);
+    // A copy: counting again takes each out of the list and puts it back at its end.
+    for (const view of Array.from(this.#slots.get(shard)?.tenants ?? [])) this.setTenant(view);
   }
 }
 

@@ -18,9 +18,9 @@ export function consolidate(ledger: Ledger, stopped: Set<string>): void {
 }
 
 function drainLeastLoaded(ledger: Ledger, version: string, shards: ShardView[]): void {
-  const { policy, occupied } = ledger.world;
+  const { policy, placesTaken } = ledger.world;
   const staying = shards
-    .map((shard) => ({ name: shard.name, load: occupied.get(shard.name) ?? 0 }))
+    .map((shard) => ({ name: shard.name, load: placesTaken(shard.name) }))
     .toSorted((a, b) => b.load - a.load || shardIndex(a.name) - shardIndex(b.name));
   const tenants = staying.reduce((sum, shard) => sum + shard.load, 0);
   // A shard above the maximum (which was lowered) has no place, but does not take one from others either.

@@ -136,7 +136,7 @@ function readPlaces(world: World, version: string): VersionPlaces {
   const queueOf = (wanted: (shard: ShardView) => boolean): Queue => ({
     items: shards
       .filter(wanted)
-      .map((shard) => ({ name: shard.name, taken: world.occupied.get(shard.name) ?? 0 }))
+      .map((shard) => ({ name: shard.name, taken: world.placesTaken(shard.name) }))
       .filter((candidate) => candidate.taken < world.policy.maxTenantsPerShard)
       // Stable: shards of equal load stay in the order of their index.
       .toSorted((a, b) => b.taken - a.taken),

@@ -101,7 +101,7 @@ function checkTarget(world: World, tenant: TenantView, to: string): Target {
   if (shard.drain !== undefined || shard.phase === "Draining")
     return refused("Draining", `shard ${to} is being drained`);
   if (shard.phase !== "Ready") return refused("NotReady", `shard ${to} is ${shard.phase}, not Ready`);
-  const taken = world.occupied.get(to) ?? 0;
+  const taken = world.placesTaken(to);
   if (taken >= world.policy.maxTenantsPerShard)
     return refused("ShardFull", `shard ${to} has ${taken} of at most ${world.policy.maxTenantsPerShard} tenants`);
   return { shard: to };
@@ -109,7 +109,7 @@ function checkTarget(world: World, tenant: TenantView, to: string): Target {
 
 function chooseBest(world: World, tenant: TenantView): Target {
   const version = wantedVersion(world, tenant);
-  const load = (shard: ShardView) => world.occupied.get(shard.name) ?? 0;
+  const load = (shard: ShardView) => world.placesTaken(shard.name);
   const [best] = (world.shardsOfVersion.get(version) ?? [])
     .filter((shard) => isUsable(shard) && shard.name !== tenant.shard && load(shard) < world.policy.maxTenantsPerShard)
     .toSorted((a, b) => Number(b.phase === "Ready") - Number(a.phase === "Ready") || load(b) - load(a));

@@ -41,11 +41,11 @@ export function isQuiet(world: World, shards: ShardView[]): boolean {
 }
 
 function isEmpty(ledger: Ledger, shard: ShardView): boolean {
-  return !ledger.world.occupied.get(shard.name) && !ledger.planned.get(shard.name);
+  return !ledger.world.placesTaken(shard.name) && !ledger.planned.get(shard.name);
 }
 
 /** Versions that some tenant has or wants. */
 function versionsInUse(world: World): Set<string> {
-  const held = world.shards.filter((shard) => world.occupied.get(shard.name)).map((shard) => shard.version);
+  const held = world.shards.filter((shard) => world.placesTaken(shard.name)).map((shard) => shard.version);
   return new Set([...held, ...world.versionsWanted]);
 }

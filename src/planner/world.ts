@@ -12,8 +12,8 @@ export interface World {
   shards: ShardView[];
   shardByName: ReadonlyMap<string, ShardView>;
   shardsOfVersion: Map<string, ShardView[]>;
-  /** Places taken on each shard: see `placesHeld`. */
-  occupied: ReadonlyMap<string, number>;
+  /** Places taken on a shard: see `placesHeld`. */
+  placesTaken(shard: string): number;
   /** Tenants assigned to a shard, by name. */
   tenantsOn(shard: string): TenantView[];
   /** Versions that some tenant wants. */
@@ -33,7 +33,7 @@ export function worldOf(index: ClusterIndex, now: number, policy: Policy): World
     shards,
     shardByName: index.shardByName,
     shardsOfVersion: Map.groupBy(shards, (shard) => shard.version),
-    occupied: index.occupied,
+    placesTaken: (shard) => index.placesTaken(shard),
     tenantsOn: (shard) => index.tenantsOn(shard),
     versionsWanted: index.versionsWanted(),
     movesUnderWay: index.movesUnderWay,
@@ -50,13 +50,20 @@ export function placesHeld({ shard, move }: TenantView): Iterable<string> {
 
 /** The release of the shard that has the tenant; of a shard that is gone, its name tells. */
 export function presentVersion(world: Pick<World, "shardByName">, tenant: TenantView): string | undefined {
-  if (tenant.shard === undefined) return undefined;
-  return world.shardByName.get(tenant.shard)?.version ?? tenant.shard.replace(/-\d+$/, "");
+  return tenant.shard === undefined ? undefined : versionOf(tenant.shard, world.shardByName.get(tenant.shard));
+}
+
+export function versionOf(name: string, shard: ShardView | undefined): string {
+  return shard?.version ?? name.replace(/-\d+$/, "");
 }
 
 /** The release the tenant shall run next: the one it wants, unless that has been refused. */
 export function wantedVersion(world: Pick<World, "shardByName">, tenant: TenantView): string {
-  const present = presentVersion(world, tenant);
+  return wantedInstead(tenant, presentVersion(world, tenant));
+}
+
+/** @param present the release it has */
+export function wantedInstead(tenant: TenantView, present: string | undefined): string {
   return tenant.refusedVersion === tenant.version && present !== undefined ? present : tenant.version;
 }
 
