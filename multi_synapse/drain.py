@@ -17,7 +17,7 @@ from twisted.web.http import HTTPChannel
 from .patches.http import end_long_polls
 from .pools import pools_of
 
-_STEP_SECONDS = 0.02
+_STEP_SECONDS = 0.01
 #: Requests that were on their way when the drain began are still answered. Gateways send nothing more by then, so what
 #: comes is in this machine's or network's buffers: it needs a moment, and a few turns of the reactor to be read, however
 #: long these take on a busy machine.
