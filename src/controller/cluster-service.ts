@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { UserError } from "../model/errors.ts";
-import { hostOf, serverNameProblem, tenantNameProblem } from "../model/names.ts";
+import { serverNameProblem, tenantNameProblem } from "../model/names.ts";
 import type { ImageFacts } from "../launcher/launcher.ts";
 import {
   forgetRefusedVersion,
@@ -14,7 +14,7 @@ import {
 } from "../model/resources.ts";
 import { canDrain, chooseTarget } from "../planner/requests.ts";
 import { modify } from "../store/store.ts";
-import { hostsOf, ownDatabase } from "../tenant/homeserver-config.ts";
+import type { Claimant } from "./claims.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
 import { followEvents } from "./event-stream.ts";
 import { snapshotOf } from "./planned-cluster.ts";
@@ -71,10 +71,10 @@ export class StoreClusterService implements ClusterService {
       config: request.config ?? "",
       reclaimPolicy: "Retain",
     };
-    const others = await store.list("Tenant");
-    if (others.some((other) => other.metadata.name === name))
+    if (await store.get("Tenant", name))
       throw new UserError("AlreadyExists", `there is a tenant named ${name} already`);
-    this.#refuseClash(name, spec, others);
+    const metadata = { name, creationTimestamp: new Date().toISOString(), resourceVersion: "", generation: 0 };
+    this.#refuseClash({ metadata, spec, status: NEW_TENANT });
     // Empty: the fleet's, which is there or is to come.
     if (spec.synapseVersion !== "") await this.#release(spec.synapseVersion);
     await this.#refuseForeignKeptData(name, spec);
@@ -94,7 +94,7 @@ export class StoreClusterService implements ClusterService {
     if (present.metadata.deletionTimestamp !== undefined)
       throw new UserError("Conflict", `tenant ${name} is being deleted`);
     const { synapseVersion, config } = request;
-    if (config !== undefined) this.#refuseClash(name, { ...present.spec, config }, await store.list("Tenant"));
+    if (config !== undefined) this.#refuseClash({ ...present, spec: { ...present.spec, config } });
     if (synapseVersion !== undefined && synapseVersion !== present.spec.synapseVersion && present.status.provisioned) {
       const facts = await this.#release(synapseVersion);
       const secrets = await store.readSecret(name);
@@ -136,7 +136,7 @@ export class StoreClusterService implements ClusterService {
   }
 
   async moveTenant(name: string, to?: string): Promise<Move> {
-    const { store, policy } = this.#context;
+    const { store, policy, claims } = this.#context;
     const tenant = await this.getTenant(name);
     const { status } = tenant;
     if (status.move)
@@ -152,7 +152,7 @@ export class StoreClusterService implements ClusterService {
     if (status.phase !== "Running" || status.shard === undefined) {
       throw new UserError("Conflict", `tenant ${name} is ${status.phase}; only a running tenant can be moved`);
     }
-    const choice = chooseTarget(await snapshotOf(store), policy, name, to);
+    const choice = chooseTarget(await snapshotOf(store, claims), policy, name, to);
     if ("refused" in choice)
       throw new UserError(choice.refused === "ShardNotFound" ? "NotFound" : "NoPlace", choice.message);
     const target = "create" in choice ? choice.create : choice.shard;
@@ -230,10 +230,10 @@ export class StoreClusterService implements ClusterService {
   }
 
   async drainShard(name: string): Promise<Shard> {
-    const { store, policy } = this.#context;
+    const { store, policy, claims } = this.#context;
     const { shard } = await this.getShard(name);
     if (shard.spec.drain === "Requested") return shard;
-    const answer = canDrain(await snapshotOf(store), policy, name);
+    const answer = canDrain(await snapshotOf(store, claims), policy, name);
     if (!answer.fits) throw new UserError("NoPlace", answer.message);
     const drained = await modify(store, "Shard", name, ({ spec }) => void (spec.drain = "Requested"));
     await recordEvent(this.#context, {
@@ -323,31 +323,9 @@ export class StoreClusterService implements ClusterService {
   }
 
   /** Two tenants of one host or one database would be two owners of one thing. */
-  #refuseClash(name: string, spec: TenantSpec, tenants: Tenant[]): void {
-    const wanted = { metadata: { name }, spec } as Tenant;
-    const hosts = new Set(hostsOf(wanted));
-    const database = databaseKey(ownDatabase(spec.config));
-    for (const other of tenants) {
-      if (other.metadata.name === name) continue;
-      if (hostOf(other.spec.serverName) === hostOf(spec.serverName)) {
-        throw new UserError(
-          "AlreadyExists",
-          `server name ${spec.serverName} belongs to tenant ${other.metadata.name} already`,
-        );
-      }
-      const shared = hostsOf(other).find((host) => hosts.has(host));
-      if (shared !== undefined)
-        throw new UserError("AlreadyExists", `host ${shared} belongs to tenant ${other.metadata.name} already`);
-      const theirs = databaseKey(
-        ownDatabase(other.spec.config) ?? this.#context.databases.address(other.metadata.name),
-      );
-      if (database !== undefined && database === theirs) {
-        throw new UserError(
-          "AlreadyExists",
-          `the database named in the configuration belongs to tenant ${other.metadata.name} already`,
-        );
-      }
-    }
+  #refuseClash(tenant: Claimant): void {
+    const rival = this.#context.claims.rivalOf(tenant);
+    if (rival) throw new UserError("AlreadyExists", rival.message);
   }
 
   /** Data that was kept from a deleted tenant is continued only under the same server name: its user ids end in it. */
@@ -360,12 +338,6 @@ export class StoreClusterService implements ClusterService {
       );
     }
   }
-}
-
-function databaseKey(database: { host: string; port: number; name: string } | undefined): string | undefined {
-  if (!database || database.name === "") return undefined;
-  const host = ["localhost", "::1", ""].includes(database.host) ? "127.0.0.1" : database.host.toLowerCase();
-  return `${host}:${database.port}/${database.name}`;
 }
 
 function problemsOf(tenants: Tenant[], shards: Shard[], gateways: number): string[] {

@@ -4,6 +4,7 @@ import type { Policy } from "../model/policy.ts";
 import type { ClusterEvent, Tenant } from "../model/resources.ts";
 import type { Store } from "../store/store.ts";
 import type { TenantSurroundings } from "../tenant/homeserver-config.ts";
+import type { Claims } from "./claims.ts";
 import type { ControllerMetrics } from "./metrics.ts";
 import type { RouteFeed } from "./route-feed.ts";
 import type { TenantDatabases } from "./tenant-databases.ts";
@@ -14,6 +15,8 @@ export interface ControllerContext {
   launcher: Launcher;
   databases: TenantDatabases;
   feed: RouteFeed;
+  /** Which tenant has which host and database; kept current by the `Controller`. */
+  claims: Claims;
   policy: Policy;
   timing: Timing;
   metrics: ControllerMetrics;

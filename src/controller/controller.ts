@@ -1,6 +1,6 @@
 import { messageOf } from "../model/errors.ts";
 import { CachedReader } from "../store/cached-reader.ts";
-import type { Change } from "../store/store.ts";
+import type { Change, Kind } from "../store/store.ts";
 import type { ControllerContext } from "./context.ts";
 import { TenantDeletion } from "./deletion.ts";
 import { FleetRollout } from "./fleet.ts";
@@ -35,6 +35,9 @@ export class Controller {
   constructor(context: ControllerContext) {
     this.#context = context;
     this.#reader = new CachedReader(context.store);
+    // First of its listeners: who is woken by a change finds it there.
+    this.#reader.onChange((kind, name) => this.#takeIn(kind, name));
+    context.claims.onChange((name) => this.#tenantQueue.add(name));
     this.#shards = new ShardReconciler(context, this.#reader, (tenant) => this.#tenantQueue.add(tenant));
     this.#mover = new Mover(context, this.#shards);
     const tenants = new TenantReconciler(context, this.#shards, this.#mover, new TenantDeletion(context, this.#shards));
@@ -51,10 +54,11 @@ export class Controller {
 
   /** Publishes the routes as they were left, so that a gateway that asks gets them all, then starts the loops. */
   async start(): Promise<void> {
-    const { store, feed, metrics } = this.#context;
+    const { store, feed, metrics, claims } = this.#context;
     // Before our own watch: who hears of a change finds it there.
     await this.#reader.open();
-    for (const tenant of this.#reader.values("Tenant")) feed.publish(routeOf(tenant));
+    claims.settle();
+    for (const tenant of this.#reader.values("Tenant")) feed.publish(routeOf(tenant, claims));
     this.#unwatch = store.watch((change) => this.#changed(change));
     for (const shard of this.#reader.values("Shard")) this.#shardQueue.add(shard.metadata.name);
     for (const tenant of this.#reader.values("Tenant")) this.#tenantQueue.add(tenant.metadata.name);
@@ -74,6 +78,13 @@ export class Controller {
     await this.#mover.close();
     await this.#shards.close();
     this.#reader.close();
+  }
+
+  #takeIn(kind: Kind, name: string): void {
+    if (kind !== "Tenant") return;
+    const tenant = this.#reader.get("Tenant", name);
+    if (tenant) this.#context.claims.set(tenant);
+    else this.#context.claims.remove(name);
   }
 
   #changed(change: Change): void {

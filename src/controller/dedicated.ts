@@ -150,7 +150,7 @@ export class Handovers {
     const { feed, log } = this.#context;
     const { name } = tenant.metadata;
     // The route is parked by the phase, and not while it has an address that would be served.
-    if (!(await feed.settled(feed.publish(routeOf(tenant)))))
+    if (!(await feed.settled(feed.publish(routeOf(tenant, this.#context.claims)))))
       log.warn(
         { tenant: name },
         "a gateway did not say in time that it parks; it will meet refused connections and hold requests itself",
@@ -299,7 +299,7 @@ export class Handovers {
       delete t.status.handover;
     });
     if (!written || written.status.handover) return written;
-    await feed.settled(feed.publish(routeOf(written)));
+    await feed.settled(feed.publish(routeOf(written, this.#context.claims)));
     const now = Date.now();
     const blackoutSeconds = parkedAt === undefined ? 0 : (now - Date.parse(parkedAt)) / 1000;
     const { parked, failed } = feed.takeParkCount(name);

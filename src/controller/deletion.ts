@@ -29,7 +29,7 @@ export class TenantDeletion {
       return true;
     });
     if (!marked) return;
-    await feed.settled(feed.publish(routeOf(marked)));
+    await feed.settled(feed.publish(routeOf(marked, this.#context.claims)));
     const stopped = shard === undefined || (await this.#stop(name, shard));
     // A Synapse of its own goes on without us: it has, or is about to have, the database and the media.
     const lives = tenant.spec.dedicated !== undefined || tenant.status.dedicated !== undefined;

@@ -41,7 +41,7 @@ export class FleetRollout {
         message: `spec.rollout.windows: ${wrong}`,
       });
     }
-    const tenants = [...this.#reader.values("Tenant")].filter(followsFleet);
+    const tenants = [...this.#reader.values("Tenant")].filter((tenant) => this.#follows(tenant));
     const followers = tenants.map((tenant) => followerOf(tenant, (shard) => this.#reader.get("Shard", shard)));
     const { give, status } = planRollout(fleet, followers, Date.now());
     let changed = false;
@@ -109,7 +109,7 @@ export class FleetRollout {
   async #withoutFleet(): Promise<boolean> {
     let changed = false;
     for (const tenant of this.#reader.values("Tenant")) {
-      if (!followsFleet(tenant) || wantedVersion(tenant) !== "" || tenant.status.reason === "NoRelease") continue;
+      if (!this.#follows(tenant) || wantedVersion(tenant) !== "" || tenant.status.reason === "NoRelease") continue;
       await modify(this.#context.store, "Tenant", tenant.metadata.name, ({ status }) => {
         status.reason = "NoRelease";
         status.message = "it names no image tag, and there is no fleet to follow; set its image tag, or the fleet's";
@@ -118,10 +118,13 @@ export class FleetRollout {
     }
     return changed;
   }
-}
 
-function followsFleet({ spec, metadata }: Tenant): boolean {
-  return spec.synapseVersion === "" && spec.dedicated === undefined && metadata.deletionTimestamp === undefined;
+  /** One that is not placed, as another has its name, says nothing of a release. */
+  #follows(tenant: Tenant): boolean {
+    const { spec, metadata } = tenant;
+    const isOnShards = spec.dedicated === undefined && metadata.deletionTimestamp === undefined;
+    return spec.synapseVersion === "" && isOnShards && !this.#context.claims.barrierOf(tenant);
+  }
 }
 
 function followerOf({ metadata, status }: Tenant, shardOf: (name: string) => Shard | undefined): Follower {

@@ -108,7 +108,7 @@ export class Mover {
 
   async #park(tenant: Tenant, move: Move): Promise<Tenant | undefined> {
     const { feed, log } = this.#context;
-    const version = feed.publish(routeOf(tenant));
+    const version = feed.publish(routeOf(tenant, this.#context.claims));
     if (!(await feed.settled(version)))
       log.warn(
         { tenant: tenant.metadata.name },
@@ -177,7 +177,7 @@ export class Mover {
   async #release(tenant: Tenant, move: Move): Promise<Tenant | undefined> {
     const { feed } = this.#context;
     const { name } = tenant.metadata;
-    await feed.settled(feed.publish(routeOf(tenant)));
+    await feed.settled(feed.publish(routeOf(tenant, this.#context.claims)));
     const blackoutSeconds = move.parkedAt === undefined ? 0 : (Date.now() - Date.parse(move.parkedAt)) / 1000;
     return this.#finish(tenant, move, { outcome: "Succeeded", blackoutSeconds, ...this.#parkCount(name) }, (t) => {
       t.status.phase = "Running";
@@ -252,6 +252,8 @@ export class Mover {
     const secrets = await this.#context.store.readSecret(tenant.metadata.name);
     // A tenant that does not run has nothing to lose: it is started, or shown as Failed.
     const runs = move.reason !== "ShardLost" && tenant.status.address !== undefined;
+    const rival = runs ? this.#context.claims.rivalOf(tenant) : undefined;
+    if (rival) return new StartFailure(rival.reason, rival.message);
     if (!client || !secrets || !runs) return undefined;
     try {
       await client.checkTenant(tenant.metadata.name, assignmentOf(this.#context, tenant, secrets));
@@ -315,7 +317,7 @@ export class Mover {
       change(t);
       return true;
     });
-    if (written) feed.publish(routeOf(written));
+    if (written) feed.publish(routeOf(written, this.#context.claims));
     for (const shard of new Set([from, to])) {
       await modify(store, "Shard", shard, (s) => void (s.status.lastAssignmentChange = finishedAt));
       await this.#shards.refresh(shard);

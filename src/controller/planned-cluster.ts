@@ -5,15 +5,16 @@ import { ClusterIndex } from "../planner/cluster-index.ts";
 import type { ShardView, Snapshot, TenantView } from "../planner/snapshot.ts";
 import type { CachedReader } from "../store/cached-reader.ts";
 import type { Store } from "../store/store.ts";
+import type { Claims } from "./claims.ts";
 
 /** Reasons that only the planner gives, and takes back: `NoPlaceReason`. */
 export const NO_PLACE: ReadonlySet<string> = new Set<NoPlaceReason>(["MaxShardsReached", "ShardFailed"]);
 
 /** What the planner needs of the store. */
-export async function snapshotOf(store: Store): Promise<Snapshot> {
+export async function snapshotOf(store: Store, claims?: Claims): Promise<Snapshot> {
   const [tenants, shards] = [await store.list("Tenant"), await store.list("Shard")];
   const releases = new Map(shards.map(({ metadata, spec }) => [metadata.name, spec.synapseVersion]));
-  const views = tenants.map((tenant) => tenantView(tenant, (shard) => releases.get(shard)));
+  const views = tenants.map((tenant) => tenantView(tenant, claims, (shard) => releases.get(shard)));
   return { now: Date.now(), tenants: views.filter((view) => view !== undefined), shards: shards.map(shardView) };
 }
 
@@ -21,13 +22,16 @@ export async function snapshotOf(store: Store): Promise<Snapshot> {
 export class PlannedCluster {
   readonly index = new ClusterIndex();
   readonly #reader: CachedReader;
+  readonly #claims: Claims | undefined;
   readonly #tenants = new Set<string>();
   readonly #shards = new Set<string>();
   readonly #withoutPlace = new Set<string>();
 
-  /** @param reader not opened yet: all that it reads is a change */
-  constructor(reader: CachedReader) {
+  /** @param reader not opened yet: all that it reads is a change @param claims absent: no tenant has a rival */
+  constructor(reader: CachedReader, claims?: Claims) {
     this.#reader = reader;
+    this.#claims = claims;
+    claims?.onChange((name) => this.#tenants.add(name));
     reader.onChange((kind, name) => {
       if (kind === "Tenant") this.#tenants.add(name);
       if (kind === "Shard") this.#shards.add(name);
@@ -64,7 +68,8 @@ export class PlannedCluster {
 
   #updateTenant(name: string): boolean {
     const tenant = this.#reader.get("Tenant", name);
-    const view = tenant && tenantView(tenant, (shard) => this.#reader.get("Shard", shard)?.spec.synapseVersion);
+    const view =
+      tenant && tenantView(tenant, this.#claims, (shard) => this.#reader.get("Shard", shard)?.spec.synapseVersion);
     const waited = this.#withoutPlace.delete(name);
     const waits = tenant !== undefined && NO_PLACE.has(tenant.status.reason);
     if (waits) this.#withoutPlace.add(name);
@@ -76,7 +81,11 @@ export class PlannedCluster {
 }
 
 /** Undefined for a tenant that nobody has given a release yet: there is nothing to be planned for it. */
-function tenantView(tenant: Tenant, releaseOf: (shard: string) => string | undefined): TenantView | undefined {
+function tenantView(
+  tenant: Tenant,
+  claims: Claims | undefined,
+  releaseOf: (shard: string) => string | undefined,
+): TenantView | undefined {
   const { metadata, spec, status } = tenant;
   const version = wantedVersion(tenant) || releaseOf(status.shard ?? "");
   if (version === undefined) return undefined;
@@ -85,8 +94,11 @@ function tenantView(tenant: Tenant, releaseOf: (shard: string) => string | undef
     version,
     shard: status.shard,
     move: status.move && { from: status.move.from, to: status.move.to },
-    // One that is to run in a Synapse of its own is none of the planner's, as one that is to be deleted.
-    deleting: metadata.deletionTimestamp !== undefined || spec.dedicated !== undefined,
+    // One that is to run in a Synapse of its own, or that asks for what another has, is none of the planner's, as one that is to be deleted.
+    deleting:
+      metadata.deletionTimestamp !== undefined ||
+      spec.dedicated !== undefined ||
+      claims?.barrierOf(tenant) !== undefined,
     refusedVersion: status.refusedVersion?.version,
     moveNotBefore: status.moveNotBefore === undefined ? undefined : Date.parse(status.moveNotBefore),
   };

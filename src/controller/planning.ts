@@ -20,7 +20,7 @@ export class Planning {
   /** @param reader not opened yet */
   constructor(context: ControllerContext, reader: CachedReader) {
     this.#context = context;
-    this.#cluster = new PlannedCluster(reader);
+    this.#cluster = new PlannedCluster(reader, context.claims);
   }
 
   /** @returns the number of actions that changed something */

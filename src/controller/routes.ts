@@ -1,11 +1,11 @@
 import type { Route } from "../model/routes.ts";
 import type { Tenant } from "../model/resources.ts";
-import { hostsOf } from "../tenant/homeserver-config.ts";
+import type { Claims } from "./claims.ts";
 
-/** Where a tenant's requests go, from where it stands. */
-export function routeOf(tenant: Tenant): Route {
+/** Where a tenant's requests go, from where it stands. A host that is another tenant's does not lead to it, whoever is told of first. */
+export function routeOf(tenant: Tenant, claims: Claims): Route {
   const { phase, address, epoch, move } = tenant.status;
-  const route = { tenant: tenant.metadata.name, hosts: hostsOf(tenant), epoch };
+  const route = { tenant: tenant.metadata.name, hosts: claims.hostsOf(tenant), epoch };
   const serving = (at: string): Route => ({ ...route, state: "serving", address: at });
   const parked = (): Route => ({ ...route, state: "parked", reason: phase });
   if (tenant.metadata.deletionTimestamp !== undefined || phase === "Deleting")

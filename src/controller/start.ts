@@ -71,6 +71,9 @@ export async function startOn(context: ControllerContext, name: string, target: 
       throw new StartFailure("SecretMissing", `the secret of tenant ${name} is missing; restore it from a backup`);
     // With the epoch goes what it stands for: who finds it running knows by that which configuration runs.
     const more = (t: Tenant) => {
+      // Claiming its database would shut out whom it belongs to.
+      const rival = context.claims.rivalOf(t);
+      if (rival) throw new StartFailure(rival.reason, rival.message);
       const hash = configHash(t, secrets);
       if (hash !== t.status.configHash || t.status.observedGeneration !== t.metadata.generation) {
         t.status.failures = 0;

@@ -6,6 +6,7 @@ import { modify } from "../store/store.ts";
 import { ownDatabase } from "../tenant/homeserver-config.ts";
 import { newTenantSecrets } from "../tenant/secrets.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
+import { Contests } from "./contests.ts";
 import { Handovers } from "./dedicated.ts";
 import type { TenantDeletion } from "./deletion.ts";
 import type { Mover } from "./move.ts";
@@ -25,6 +26,7 @@ export class TenantReconciler {
   readonly #mover: Mover;
   readonly #deletion: TenantDeletion;
   readonly #handovers: Handovers;
+  readonly #contests: Contests;
 
   constructor(context: ControllerContext, shards: ShardReconciler, mover: Mover, deletion: TenantDeletion) {
     this.#context = context;
@@ -32,6 +34,7 @@ export class TenantReconciler {
     this.#mover = mover;
     this.#deletion = deletion;
     this.#handovers = new Handovers(context, shards);
+    this.#contests = new Contests(context);
   }
 
   async reconcile(name: string): Promise<number | void> {
@@ -40,11 +43,13 @@ export class TenantReconciler {
       this.#context.feed.remove(name);
       return undefined;
     }
-    this.#context.feed.publish(routeOf(tenant));
+    this.#context.feed.publish(routeOf(tenant, this.#context.claims));
     // A move that has begun is brought to an end first: only then is it clear where the tenant is to be stopped.
     if (tenant.status.move) return this.#mover.run(tenant);
     if (tenant.metadata.deletionTimestamp !== undefined) return this.#deletion.run(tenant);
-    const verdict = await this.#handovers.run(tenant);
+    const admitted = await this.#contests.settle(tenant);
+    if (!admitted) return undefined;
+    const verdict = await this.#handovers.run(admitted);
     if (typeof verdict !== "object") return verdict;
     const { shard, handover } = verdict.status;
     if (shard === undefined) return undefined;
@@ -105,7 +110,7 @@ export class TenantReconciler {
       await this.#setPhase(name, "Starting");
       const { state } = await startOn(this.#context, name, { shard, version, client });
       const started = await modify(store, "Tenant", name, ({ status }) => running(status, shard, state));
-      if (started) feed.publish(routeOf(started));
+      if (started) feed.publish(routeOf(started, this.#context.claims));
       await this.#shards.refresh(shard);
       await this.#say(tenant, "Normal", "Started", `${name} runs on shard ${shard}`);
       return undefined;

@@ -8,6 +8,7 @@ import { parseArgs } from "node:util";
 import { pino, type Logger } from "pino";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import { startApi } from "../api/server.ts";
+import { Claims } from "../controller/claims.ts";
 import { StoreClusterService } from "../controller/cluster-service.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../controller/context.ts";
 import { Controller } from "../controller/controller.ts";
@@ -140,6 +141,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     launcher,
     databases,
     feed: new RouteFeed(),
+    claims: new Claims((tenant) => databases.address(tenant)),
     policy: config,
     timing: { ...DEFAULT_TIMING, shardLostAfter: config.shardLostAfterSeconds, shardStartWithin: 300 },
     metrics,

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import { startApi } from "../api/server.ts";
+import { Claims } from "../controller/claims.ts";
 import { StoreClusterService } from "../controller/cluster-service.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../controller/context.ts";
 import { Controller } from "../controller/controller.ts";
@@ -53,6 +54,7 @@ async function main(): Promise<void> {
     launcher,
     databases,
     feed: new RouteFeed(),
+    claims: new Claims((tenant) => databases.address(tenant)),
     policy: policyOf(config.cluster),
     timing: { ...DEFAULT_TIMING, shardLostAfter: config.cluster.shardLostAfterSeconds },
     metrics: createControllerMetrics(registry),

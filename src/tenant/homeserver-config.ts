@@ -79,7 +79,7 @@ export function ownDatabase(
 }
 
 /** Names in `Host` that lead to the tenant: its server name's host, and that of its public base URL. */
-export function hostsOf(tenant: Tenant): string[] {
+export function hostsOf(tenant: Pick<Tenant, "spec">): string[] {
   const hosts = new Set([hostOf(tenant.spec.serverName)]);
   const url = parseOverrides(tenant.spec.config)?.["public_baseurl"];
   if (typeof url === "string" && URL.canParse(url)) hosts.add(new URL(url).hostname.toLowerCase());

@@ -79,6 +79,29 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
+      "prevents that a second release of one server name disturbs the first: it is on no shard, and kubectl says whose name it is",
+      async () => {
+        await cluster.createTenant("twin", { serverName: "a.example" });
+        await inNamespace(
+          "wait",
+          "synapsetenant/twin",
+          "--for=jsonpath={.status.reason}=ServerNameTaken",
+          "--timeout=60s",
+        );
+        const { phase, shard, message } = await cluster.status("twin");
+        expect({ phase, shard }).toEqual({ phase: "Failed", shard: undefined });
+        expect(message).toMatch(/server name a\.example belongs to tenant a already/);
+        expect(await inNamespace("get", "synapsetenants")).toMatch(/twin +a\.example .*Failed +ServerNameTaken/);
+        expect(await inNamespace("get", "events.events.k8s.io")).toMatch(
+          /Warning +ServerNameTaken +synapsetenant\/twin/i,
+        );
+        expect((await users.get("a")!.download(mxc)).equals(picture)).toBe(true);
+        await cluster.uninstallTenant("twin");
+      },
+      3 * MINUTES,
+    );
+
+    it(
       "prevents a shard more or less than is needed: a third tenant gets a second shard",
       async () => {
         await cluster.createTenant("c");

@@ -1,5 +1,6 @@
 import { pino } from "pino";
 import { Registry } from "prom-client";
+import { Claims } from "../../src/controller/claims.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../../src/controller/context.ts";
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import { RouteFeed } from "../../src/controller/route-feed.ts";
@@ -134,6 +135,7 @@ export class FakeProcess {
       ),
       databases: this.#guarded(fakeDatabases(world), ["learn", "facts", "address"]),
       feed: new RouteFeed(),
+      claims: new Claims((tenant) => fakeDatabases(world).address(tenant)),
       policy: { ...DEFAULT_POLICY, avgShardsLoadRedistributionThreshold: 0, ...options.policy },
       timing: { ...DEFAULT_TIMING, shardPoll: 0.05, shardLostAfter: 0.3, retryFirst: 0.02, retryMost: 0.2 },
       metrics: createControllerMetrics(new Registry()),

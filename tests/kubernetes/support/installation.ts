@@ -21,6 +21,7 @@ export interface TenantStatus {
 }
 
 interface TenantValues {
+  serverName?: string;
   tag?: string;
   dedicated?: boolean;
   /** More of homeserver.yaml. */
@@ -127,12 +128,12 @@ export class Installation {
   /** `helm install` or `upgrade` of a tenant. */
   async helmTenant(
     name: string,
-    { tag, dedicated = false, config = "" }: TenantValues,
+    { tag, dedicated = false, config = "", serverName = `${name}.example` }: TenantValues,
     verb: "install" | "upgrade" = "upgrade",
   ): Promise<void> {
     const at = (service: string) => `${service}.${this.namespace}.svc.cluster.local`;
     const values = {
-      serverName: `${name}.example`,
+      serverName,
       ingress: { tlsEnabled: false },
       synapse: {
         asTenantHook: { enabled: !dedicated, clusterId: CLUSTER, namespace: this.namespace },
@@ -154,7 +155,7 @@ export class Installation {
           },
         },
         additional: { tests: { config: `${RELAXED}${config}` } },
-        ingress: { host: `${name}.example` },
+        ingress: { host: serverName },
       },
     };
     const chart = [name, `${CHARTS}/matrix-stack`, "-n", this.#namespaceOf(name), "-f", "-"];
