@@ -12,8 +12,10 @@ import {
   type TenantSpec,
   type TenantStatus,
 } from "../model/resources.ts";
+import { occupancyOf } from "../model/occupancy.ts";
+import type { Snapshot } from "../planner/snapshot.ts";
 import { canDrain, chooseTarget } from "../planner/requests.ts";
-import { modify } from "../store/store.ts";
+import { modify, type Kinds } from "../store/store.ts";
 import type { Claimant } from "./claims.ts";
 import { recordEvent, type ControllerContext } from "./context.ts";
 import { followEvents } from "./event-stream.ts";
@@ -131,12 +133,12 @@ export class StoreClusterService implements ClusterService {
     return tenant;
   }
 
-  listTenants(): Promise<Tenant[]> {
-    return this.#context.store.list("Tenant");
+  async listTenants(): Promise<Tenant[]> {
+    return this.#sorted("Tenant");
   }
 
   async moveTenant(name: string, to?: string): Promise<Move> {
-    const { store, policy, claims } = this.#context;
+    const { store, policy } = this.#context;
     const tenant = await this.getTenant(name);
     const { status } = tenant;
     if (status.move)
@@ -152,7 +154,7 @@ export class StoreClusterService implements ClusterService {
     if (status.phase !== "Running" || status.shard === undefined) {
       throw new UserError("Conflict", `tenant ${name} is ${status.phase}; only a running tenant can be moved`);
     }
-    const choice = chooseTarget(await snapshotOf(store, claims), policy, name, to);
+    const choice = chooseTarget(this.#snapshot(), policy, name, to);
     if ("refused" in choice)
       throw new UserError(choice.refused === "ShardNotFound" ? "NotFound" : "NoPlace", choice.message);
     const target = "create" in choice ? choice.create : choice.shard;
@@ -214,26 +216,30 @@ export class StoreClusterService implements ClusterService {
   }
 
   async listShards(): Promise<ShardOverview[]> {
-    const { store, policy } = this.#context;
-    const tenants = await store.list("Tenant");
-    return (await store.list("Shard")).map((shard) => ({
+    const { reader, policy } = this.#context;
+    const { tenantsOf } = occupancyOf(reader.values("Shard"), reader.values("Tenant"), policy);
+    return this.#sorted("Shard").map((shard) => ({
       shard,
-      tenants: tenants.filter((t) => t.status.shard === shard.metadata.name).map((t) => t.metadata.name),
+      tenants: tenantsOf.get(shard.metadata.name) ?? [],
       capacity: policy.maxTenantsPerShard,
     }));
   }
 
   async getShard(name: string): Promise<ShardOverview> {
-    const found = (await this.listShards()).find(({ shard }) => shard.metadata.name === name);
-    if (!found) throw new UserError("NotFound", `there is no shard ${name}`);
-    return found;
+    const { reader, policy } = this.#context;
+    const shard = reader.get("Shard", name);
+    if (!shard) throw new UserError("NotFound", `there is no shard ${name}`);
+    const assigned = [...reader.tenantsOf(name)].filter(
+      (tenant) => reader.get("Tenant", tenant)?.status.shard === name,
+    );
+    return { shard, tenants: assigned.toSorted(), capacity: policy.maxTenantsPerShard };
   }
 
   async drainShard(name: string): Promise<Shard> {
-    const { store, policy, claims } = this.#context;
+    const { store, policy } = this.#context;
     const { shard } = await this.getShard(name);
     if (shard.spec.drain === "Requested") return shard;
-    const answer = canDrain(await snapshotOf(store, claims), policy, name);
+    const answer = canDrain(this.#snapshot(), policy, name);
     if (!answer.fits) throw new UserError("NoPlace", answer.message);
     const drained = await modify(store, "Shard", name, ({ spec }) => void (spec.drain = "Requested"));
     await recordEvent(this.#context, {
@@ -255,28 +261,22 @@ export class StoreClusterService implements ClusterService {
   }
 
   async status(): Promise<ClusterStatus> {
-    const { store, policy, feed } = this.#context;
-    const tenants = await store.list("Tenant");
-    const shards = await store.list("Shard");
+    const { reader, policy, feed } = this.#context;
+    const tenants = this.#sorted("Tenant");
+    const shards = this.#sorted("Shard");
     const byPhase: Record<string, number> = {};
     for (const { status } of tenants) byPhase[status.phase] = (byPhase[status.phase] ?? 0) + 1;
-    const ofTag = (version: string) => {
-      const own = shards.filter((shard) => shard.spec.synapseVersion === version);
-      const names = new Set(own.map((shard) => shard.metadata.name));
-      const held = tenants.filter((t) => t.status.shard !== undefined && names.has(t.status.shard)).length;
-      const capacity = policy.maxShardsPerSynapseImageTag * policy.maxTenantsPerShard;
-      const full = held >= own.length * policy.maxTenantsPerShard;
-      return {
-        version,
-        shards: own.length,
-        tenants: held,
-        capacity,
-        saturated: full && own.length >= policy.maxShardsPerSynapseImageTag,
-      };
-    };
-    const tags = [...new Set([...shards.map((s) => s.spec.synapseVersion), ...tenants.map(wantedVersion)])]
-      .filter((tag) => tag !== "")
-      .toSorted();
+    const { tags } = occupancyOf(shards, reader.values("Tenant"), policy);
+    const known = new Set(tags.map(({ version }) => version));
+    const waiting = new Set(tenants.map(wantedVersion).filter((tag) => tag !== "" && !known.has(tag)));
+    const capacity = policy.maxShardsPerSynapseImageTag * policy.maxTenantsPerShard;
+    const withoutShards = [...waiting].map((version) => ({
+      version,
+      shards: 0,
+      tenants: 0,
+      capacity,
+      saturated: false,
+    }));
     const recent = tenants.flatMap((t) =>
       t.status.lastMove ? [{ tenant: t.metadata.name, result: t.status.lastMove }] : [],
     );
@@ -286,7 +286,7 @@ export class StoreClusterService implements ClusterService {
       policy,
       synapseVersion: this.#settings.synapseVersion,
       tenants: { total: tenants.length, byPhase },
-      imageTags: tags.map(ofTag),
+      imageTags: [...tags, ...withoutShards].toSorted((a, b) => (a.version < b.version ? -1 : 1)),
       movesInProgress: tenants.flatMap((t) =>
         t.status.move ? [{ tenant: t.metadata.name, move: t.status.move }] : [],
       ),
@@ -307,6 +307,17 @@ export class StoreClusterService implements ClusterService {
 
   urlOf(tenant: Tenant): string {
     return this.#settings.urlOf(tenant);
+  }
+
+  #snapshot(): Snapshot {
+    const { reader, claims } = this.#context;
+    return snapshotOf(reader.values("Tenant"), reader.values("Shard"), claims);
+  }
+
+  /** From memory: with very many of them, reading the store would hold up everything else. */
+  #sorted<K extends "Tenant" | "Shard">(kind: K): Kinds[K][] {
+    const byName = (a: Kinds[K], b: Kinds[K]) => (a.metadata.name < b.metadata.name ? -1 : 1);
+    return [...this.#context.reader.values(kind)].toSorted(byName);
   }
 
   /**

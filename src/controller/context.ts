@@ -2,6 +2,7 @@ import type { Logger } from "pino";
 import type { Launcher } from "../launcher/launcher.ts";
 import type { Policy } from "../model/policy.ts";
 import type { ClusterEvent, Tenant } from "../model/resources.ts";
+import type { CachedReader } from "../store/cached-reader.ts";
 import type { Store } from "../store/store.ts";
 import type { TenantSurroundings } from "../tenant/homeserver-config.ts";
 import type { Claims } from "./claims.ts";
@@ -12,6 +13,8 @@ import type { TenantDatabases } from "./tenant-databases.ts";
 /** What every reconciler works with; made once, in the composition root. */
 export interface ControllerContext {
   store: Store;
+  /** The store in memory; opened and closed by the `Controller`. */
+  reader: CachedReader;
   launcher: Launcher;
   databases: TenantDatabases;
   feed: RouteFeed;

@@ -1,5 +1,5 @@
 import { messageOf } from "../model/errors.ts";
-import { CachedReader } from "../store/cached-reader.ts";
+import type { CachedReader } from "../store/cached-reader.ts";
 import type { Change, Kind } from "../store/store.ts";
 import type { ControllerContext } from "./context.ts";
 import { TenantDeletion } from "./deletion.ts";
@@ -34,7 +34,7 @@ export class Controller {
 
   constructor(context: ControllerContext) {
     this.#context = context;
-    this.#reader = new CachedReader(context.store);
+    this.#reader = context.reader;
     // First of its listeners: who is woken by a change finds it there.
     this.#reader.onChange((kind, name) => this.#takeIn(kind, name));
     context.claims.onChange((name) => this.#tenantQueue.add(name));

@@ -1,4 +1,5 @@
 import { FLEET_PHASES, wantedVersion, type Fleet, type Shard, type Tenant } from "../model/resources.ts";
+import { occupancyOf } from "../model/occupancy.ts";
 import type { CachedReader } from "../store/cached-reader.ts";
 import type { ControllerContext } from "./context.ts";
 
@@ -67,15 +68,13 @@ export class Gauges {
 
   #shards(shards: Shard[], tenants: Tenant[], now: number): void {
     const { metrics, policy } = this.#context;
-    const { maxShardsPerSynapseImageTag, maxTenantsPerShard } = policy;
-    const held = Map.groupBy(tenants, ({ status }) => status.shard ?? "");
-    const heldBy = (shard: Shard) => held.get(shard.metadata.name)?.length ?? 0;
+    const { tenantsOf, tags } = occupancyOf(shards, tenants, policy);
     for (const shard of shards) {
       const { phase, reason, load } = shard.status;
       const image_tag = shard.spec.synapseVersion;
       const { name } = shard.metadata;
       metrics.shards.inc({ image_tag, phase });
-      metrics.shardTenants.set({ shard: name, image_tag }, heldBy(shard));
+      metrics.shardTenants.set({ shard: name, image_tag }, tenantsOf.get(name)?.length ?? 0);
       if (load !== undefined) metrics.shardLoad.set({ shard: name, image_tag }, load);
       metrics.shardRestarts.inc({ shard: name }, 0);
       if (phase === "Ready") continue;
@@ -83,10 +82,9 @@ export class Gauges {
       metrics.shardNotReadySince.set({ shard: name, image_tag, phase, reason }, since);
     }
     this.#shardsSince.turn();
-    for (const [image_tag, own] of Map.groupBy(shards, ({ spec }) => spec.synapseVersion)) {
-      const full = own.every((shard) => heldBy(shard) >= maxTenantsPerShard);
-      metrics.capacity.set({ image_tag }, maxShardsPerSynapseImageTag * maxTenantsPerShard);
-      metrics.saturated.set({ image_tag }, full && own.length >= maxShardsPerSynapseImageTag ? 1 : 0);
+    for (const { version: image_tag, capacity, saturated } of tags) {
+      metrics.capacity.set({ image_tag }, capacity);
+      metrics.saturated.set({ image_tag }, saturated ? 1 : 0);
     }
     this.#forgetShards(new Set(shards.map(({ metadata }) => metadata.name)));
   }

@@ -4,18 +4,17 @@ import type { NoPlaceReason } from "../planner/actions.ts";
 import { ClusterIndex } from "../planner/cluster-index.ts";
 import type { ShardView, Snapshot, TenantView } from "../planner/snapshot.ts";
 import type { CachedReader } from "../store/cached-reader.ts";
-import type { Store } from "../store/store.ts";
 import type { Claims } from "./claims.ts";
 
 /** Reasons that only the planner gives, and takes back: `NoPlaceReason`. */
 export const NO_PLACE: ReadonlySet<string> = new Set<NoPlaceReason>(["MaxShardsReached", "ShardFailed"]);
 
-/** What the planner needs of the store. */
-export async function snapshotOf(store: Store, claims?: Claims): Promise<Snapshot> {
-  const [tenants, shards] = [await store.list("Tenant"), await store.list("Shard")];
-  const releases = new Map(shards.map(({ metadata, spec }) => [metadata.name, spec.synapseVersion]));
-  const views = tenants.map((tenant) => tenantView(tenant, claims, (shard) => releases.get(shard)));
-  return { now: Date.now(), tenants: views.filter((view) => view !== undefined), shards: shards.map(shardView) };
+/** What the planner needs of a cluster, as a whole. @param claims absent: no tenant has a rival */
+export function snapshotOf(tenants: Iterable<Tenant>, shards: Iterable<Shard>, claims?: Claims): Snapshot {
+  const present = [...shards];
+  const releases = new Map(present.map(({ metadata, spec }) => [metadata.name, spec.synapseVersion]));
+  const views = [...tenants].map((tenant) => tenantView(tenant, claims, (shard) => releases.get(shard)));
+  return { now: Date.now(), tenants: views.filter((view) => view !== undefined), shards: present.map(shardView) };
 }
 
 /** The planner's index of what a reader has: brought up to date by what changed, so that a plan does not look at every tenant. */

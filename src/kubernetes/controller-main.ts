@@ -21,6 +21,7 @@ import { KubernetesLauncher } from "../launcher/kubernetes/kubernetes-launcher.t
 import { MEDIA_CACHE_PATH } from "../launcher/kubernetes/manifests.ts";
 import { messageOf, UserError } from "../model/errors.ts";
 import type { Tenant } from "../model/resources.ts";
+import { CachedReader } from "../store/cached-reader.ts";
 import { KubernetesStore } from "../store/kubernetes/kubernetes-store.ts";
 import { parseOverrides } from "../tenant/homeserver-config.ts";
 import { loadKubeConfig } from "./client.ts";
@@ -138,6 +139,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
   const databases = new PostgresTenantDatabases({ preparers: new ShardPreparers(store, launcher) });
   const context: ControllerContext = {
     store,
+    reader: new CachedReader(store),
     launcher,
     databases,
     feed: new RouteFeed(),

@@ -18,6 +18,7 @@ import { LocalPreparers } from "../database/preparers.ts";
 import { LocalLauncher } from "../launcher/local-launcher.ts";
 import { policyOf } from "../model/cluster-config.ts";
 import type { Tenant } from "../model/resources.ts";
+import { CachedReader } from "../store/cached-reader.ts";
 import { LocalStore } from "../store/local-store.ts";
 import { parseOverrides } from "../tenant/homeserver-config.ts";
 import { type ControllerConfig, ControllerConfigSchema } from "./controller-config.ts";
@@ -51,6 +52,7 @@ async function main(): Promise<void> {
   });
   const context: ControllerContext = {
     store,
+    reader: new CachedReader(store),
     launcher,
     databases,
     feed: new RouteFeed(),

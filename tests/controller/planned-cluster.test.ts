@@ -55,7 +55,7 @@ test("prevents plans that rest on a stale index: whatever is written, it plans w
 });
 
 async function compare(store: LocalStore, cluster: PlannedCluster): Promise<void> {
-  const snapshot = { ...(await snapshotOf(store)), now: NOW };
+  const snapshot = { ...snapshotOf(await store.list("Tenant"), await store.list("Shard")), now: NOW };
   cluster.update();
   expect(planFromIndex(cluster.index, NOW, SMALL)).toEqual(plan(snapshot, SMALL));
   const waiting = (await store.list("Tenant")).filter(({ status }) => status.reason === "MaxShardsReached");

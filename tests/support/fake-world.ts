@@ -16,6 +16,7 @@ import {
   type TenantState,
 } from "../../src/shard/control-client.ts";
 import { LocalStore } from "../../src/store/local-store.ts";
+import { CachedReader } from "../../src/store/cached-reader.ts";
 import type { Store } from "../../src/store/store.ts";
 
 /**
@@ -127,8 +128,10 @@ export class FakeProcess {
 
   constructor(world: FakeWorld, options: { killAtCall?: number; policy?: Partial<Policy> } = {}) {
     this.#callsLeft = options.killAtCall ?? Number.POSITIVE_INFINITY;
+    const store = this.#guarded(world.store as Store, ["watch", "watchEvents"]);
     this.context = {
-      store: this.#guarded(world.store as Store, ["watch", "watchEvents"]),
+      store,
+      reader: new CachedReader(store),
       launcher: this.#guarded(
         fakeLauncher(world, (client) => this.#guarded(client, [])),
         ["log"],
