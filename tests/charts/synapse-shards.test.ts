@@ -96,12 +96,17 @@ describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
     const manifests = await template({
       maxTenantsPerShard: 7,
       imagePullSecrets: [{ name: "mine" }],
-      shard: { image: { registry: "registry.example" }, extraEnv: [{ name: "A", value: "b" }] },
+      shard: {
+        image: { registry: "registry.example" },
+        extraEnv: [{ name: "A", value: "b" }],
+        mediaCache: { maxMiB: 99 },
+      },
       gateway: { replicas: 3, extraEnv: [{ name: "C", value: "d" }], annotations: { e: "f" } },
       fleet: { imageTag: "1.150.0" },
     });
     const config = find(manifests, "ConfigMap", "cluster-a-controller").data!["controller.yaml"]!;
     expect(config).toMatch(/maxTenantsPerShard: 7/);
+    expect(config).toMatch(/maxMiB: 99/);
     expect(config).toMatch(/registry: registry\.example/);
     expect(config).toMatch(/pullSecrets:\s+- name: mine/);
     const { spec } = find(manifests, "Deployment", "cluster-a-gateway");
@@ -120,6 +125,7 @@ describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
       { fleet: { rollout: { windows: [{ schedule: "nightly", durationMinutes: 5 }] } } },
       "/fleet/rollout/windows/0/schedule",
     ],
+    [{ shard: { mediaCache: { maxMiB: "2Gi" } } }, "/shard/mediaCache/maxMiB"],
     [{ gateway: { trustedProxies: ["ingress"] } }, "/gateway/trustedProxies/0"],
     [{ gateway: { ingress: { enabled: true } } }, "gateway.ingress.hosts is empty"],
   ])("prevents a wrong value from being taken for another: %j", async (values, words) => {
