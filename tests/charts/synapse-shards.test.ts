@@ -1,5 +1,7 @@
 import { spawnSync } from "node:child_process";
-import { resolve } from "node:path";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { KubernetesControllerConfigSchema } from "../../src/kubernetes/controller-config.ts";
@@ -37,6 +39,21 @@ const find = (manifests: Manifest[], kind: string, name: string) => {
 describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
   it("prevents a chart that helm lint refuses", async () => {
     expect(await helm("lint", {}, "--strict")).toContain("0 chart(s) failed");
+  });
+
+  it("prevents a package that lacks a file, or has what is nobody's business: it gives what the checkout gives, CRDs included", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "chart-"));
+    try {
+      await run("helm", ["package", CHART, "--destination", directory]);
+      const [name = ""] = await readdir(directory);
+      expect(name).toMatch(/^synapse-shards-\d+\.\d+\.\d+\.tgz$/);
+      const rendered = (chart: string) =>
+        run("helm", ["template", "cluster-a", chart, "-n", "shards", "--include-crds"]);
+      const settled = (manifests: string) => manifests.replaceAll(/^.*(?:-token|checksum\/config):.*$/gm, "");
+      expect(settled(await rendered(join(directory, name)))).toBe(settled(await rendered(CHART)));
+    } finally {
+      await rm(directory, { recursive: true });
+    }
   });
 
   it("prevents containers with more rights than they need", async () => {
