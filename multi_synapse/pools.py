@@ -31,7 +31,10 @@ _DATABASE_THREADS = 64
 #: Connecting, claiming and config parsing; apart from the above, so that hanging starts never take a thread from running tenants.
 _START_THREADS = 32
 _RESOLVER_THREADS = 8
-_S3_THREADS = 20
+#: Uploads and downloads of all tenants at once; each that waits for a server, or for a slow client, has one.
+_S3_THREADS = 64
+#: Of one tenant: the others have threads left when its server is silent.
+S3_JOBS_OF_TENANT = 10
 
 _TERMINATE_SECONDS = 3.0
 
@@ -82,6 +85,36 @@ class PoolFacade:
 
     def stop(self) -> None:
         pass
+
+
+class ShareOfPool(PoolFacade):
+    """A shared pool of which one tenant has at most so many threads at once; its other jobs wait for them."""
+
+    def __init__(self, pool: ThreadPool, most: int) -> None:
+        super().__init__(pool)
+        self._free = most
+        self._queue: deque[tuple[Any, Any, Any, Any]] = deque()
+        self._lock = threading.Lock()
+
+    def callInThreadWithCallback(self, on_result: Any, function: Any, *args: Any, **kwargs: Any) -> None:
+        with self._lock:
+            if self._free == 0:
+                self._queue.append((on_result, function, args, kwargs))
+                return
+            self._free -= 1
+        self._run(on_result, function, args, kwargs)
+
+    def _run(self, on_result: Any, function: Any, args: Any, kwargs: Any) -> None:
+        def done(ok: bool, result: Any) -> None:
+            with self._lock:
+                following = self._queue.popleft() if self._queue else None
+                self._free += following is None
+            if on_result:
+                on_result(ok, result)
+            if following is not None:
+                self._run(*following)
+
+        self._pool.callInThreadWithCallback(done, function, *args, **kwargs)
 
 
 class TenantJobs:

@@ -24,6 +24,7 @@ from .due import next_due
 from .fence import Claim, claim_database, claims_of_shard, read_owner, release_database
 from .homeserver import Running, close_homeserver, free_port, has_open_requests, start_homeserver, watch_requests
 from .housekeeping import Housekeeping, Pace
+from .media_cache import Bounds, MediaCaches
 from .memory import Memory
 from .patches import s3
 from .pools import TenantPool, pools_of, threads_of_shard
@@ -90,11 +91,14 @@ class Shard:
         self._starting = defer.DeferredSemaphore(_STARTS_AT_ONCE)
         claims_of_shard.on_fenced = lambda server_name: reactor.callFromThread(self._found_fenced, server_name)
         self._reviewer = task.LoopingCall(self._review)
+        bounds = Bounds(settings.media_cache_bytes, settings.media_cache_seconds)
+        self._media = MediaCaches(reactor, bounds, lambda name: name in self._tenants)
 
     def run(self) -> None:
         """Begins the housekeeping and brings back the assigned tenants."""
         shortest = min(self.settings.database_idle_seconds, self.settings.tenant_idle_seconds)
         self._reviewer.start(max(0.5, shortest / 4), now=False)
+        self._media.start(self.settings.media_cache_sweep_seconds)
         for name, assignment, port in self._state.assignments():
             tenant = self._tenants[name] = Tenant(name, assignment, port=port)
             _in_background(self._restore(tenant, 0), f"restoring {name}")
@@ -222,6 +226,7 @@ class Shard:
         """Drains and stops every tenant at once; the assignments stay."""
         self.shutting_down = True
         self._reviewer.stop()
+        self._media.stop()
         await defer.gatherResults([defer.ensureDeferred(self._shut_down_tenant(tenant)) for tenant in list(self._tenants.values())])
 
     def check_owners(self, gap: float) -> None:
@@ -254,6 +259,7 @@ class Shard:
                 tenant.running = await start_homeserver(config, limit, self._reactor, self._memory)
             tenant.port = tenant.running.port
             tenant.housekeeping = self._housekeeping_of(tenant.running)
+            self._media.watch(tenant.name, tenant.running.hs)
             watch_requests(tenant.running, tenant.name, tenant.note_request)
             await self._in_thread(lambda: self._state.assign(tenant.name, assignment, tenant.port))
             tenant.phase = RUNNING

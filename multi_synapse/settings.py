@@ -39,6 +39,12 @@ class Settings:
     start_seconds: float = 30.0
     #: A preparer that the controller has not asked about for so long is ended. The controller asks every ten seconds.
     preparer_lease_seconds: float = 30.0
+    #: Local copies of media that are in their tenants' buckets: of all tenants together.
+    media_cache_bytes: int = 2 * 1024**3
+    #: Unused for so long.
+    media_cache_seconds: float = 7 * 86400.0
+    #: How often they are tidied.
+    media_cache_sweep_seconds: float = 600.0
     #: Python modules (dotted, with the class) that tenants may name in their configuration, beside Synapse's own and S3's.
     allowed_modules: frozenset[str] = field(default_factory=frozenset)
 
@@ -84,6 +90,9 @@ def parse_settings(raw: Any, where: str) -> Settings:
         idle_round_seconds=float(reader.take("idleRoundSeconds", (int, float), 600)),
         start_seconds=float(reader.take("startSeconds", (int, float), 30)),
         preparer_lease_seconds=float(reader.take("preparerLeaseSeconds", (int, float), 30)),
+        media_cache_bytes=reader.take("mediaCacheBytes", int, 2 * 1024**3),
+        media_cache_seconds=float(reader.take("mediaCacheSeconds", (int, float), 7 * 86400)),
+        media_cache_sweep_seconds=float(reader.take("mediaCacheSweepSeconds", (int, float), 600)),
         allowed_modules=frozenset(reader.strings("allowedModules")),
     )
     reader.finish()
@@ -95,10 +104,15 @@ def parse_settings(raw: Any, where: str) -> Settings:
         "idleRoundSeconds": settings.idle_round_seconds,
         "startSeconds": settings.start_seconds,
         "preparerLeaseSeconds": settings.preparer_lease_seconds,
+        "mediaCacheSweepSeconds": settings.media_cache_sweep_seconds,
     }
     for key, value in seconds.items():
         if not 0.1 <= value <= 3600:
             raise SettingsError(f"{where}: {key} is {value}, allowed is 0.1 to 3600")
+    if settings.media_cache_bytes < 0:
+        raise SettingsError(f"{where}: mediaCacheBytes is {settings.media_cache_bytes}, allowed is 0 or more")
+    if settings.media_cache_seconds < 600:
+        raise SettingsError(f"{where}: mediaCacheSeconds is {settings.media_cache_seconds}, allowed is 600 or more")
     return settings
 
 

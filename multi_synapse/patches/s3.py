@@ -12,7 +12,8 @@ from typing import Any
 from synapse.logging.context import make_deferred_yieldable
 from twisted.internet import threads
 
-from ..pools import PoolFacade, threads_of_shard
+from ..pools import S3_JOBS_OF_TENANT, ShareOfPool, threads_of_shard
+from . import s3_faults
 from .process import replace
 
 MODULE = "s3_storage_provider.S3StorageProviderBackend"
@@ -34,6 +35,7 @@ def _apply() -> None:
     import boto3
     import botocore.session
     import s3_storage_provider
+    from botocore.config import Config
     from twisted.internet import reactor
 
     first = botocore.session.Session()
@@ -45,16 +47,19 @@ def _apply() -> None:
 
         def __new__(cls) -> Any:
             session = botocore.session.Session()
+            session.set_default_client_config(Config(**s3_faults.client_defaults()))
+            s3_faults.Patience().watch(session)
             session.register_component("data_loader", loader)
             session._register_endpoint_resolver()
             session._internal_components.register_component("endpoint_resolver", resolver)
             return boto3.session.Session(botocore_session=session)
 
-    replace(s3_storage_provider, "ThreadPool", lambda *_args, **_kwargs: PoolFacade(threads_of_shard.s3))
+    replace(s3_storage_provider, "ThreadPool", lambda *_args, **_kwargs: ShareOfPool(threads_of_shard.s3, S3_JOBS_OF_TENANT))
     # The provider's shutdown trigger would outlive its tenant.
     quiet = types.SimpleNamespace(callFromThread=reactor.callFromThread, addSystemEventTrigger=lambda *_a, **_k: None)  # type: ignore[attr-defined]
     replace(s3_storage_provider, "reactor", quiet)
     replace(s3_storage_provider, "boto3", types.SimpleNamespace(session=types.SimpleNamespace(Session=Session)))
+    s3_faults.apply()
 
 
 async def make_clients(hs: Any) -> None:

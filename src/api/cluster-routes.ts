@@ -35,7 +35,7 @@ export function clusterRoutes(app: Api, { service, sendLines }: RouteContext, on
           after: wholeNumber(Number.MAX_SAFE_INTEGER).optional().describe("Only events with a higher id."),
           object: z
             .string()
-            .regex(/^(Tenant|Shard)\/[a-z0-9.-]{1,100}$/, "Tenant/NAME or Shard/NAME")
+            .regex(/^(Tenant|Shard|Fleet)\/[a-z0-9.-]{1,100}$/, "Tenant/NAME, Shard/NAME or Fleet/fleet")
             .optional()
             .describe("Only events of this object, e.g. Tenant/clinic-a."),
           follow: flag.describe("Go on with new events as they come."),

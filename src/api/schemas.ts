@@ -270,7 +270,7 @@ export const EventSchema = z
     time: Time,
     type: z.enum(["Normal", "Warning"]),
     reason: z.string(),
-    object: z.string().describe("Tenant/NAME or Shard/NAME."),
+    object: z.string().describe("Tenant/NAME, Shard/NAME or Fleet/fleet."),
     message: z.string(),
   })
   .meta({ id: "Event" }) satisfies z.ZodType<ClusterEvent>;

@@ -73,7 +73,7 @@ describe("wrong requests", () => {
     `);
     expect(await problemsOf("GET", "/v1/events?object=clinic-a")).toMatchInlineSnapshot(`
       [
-        "object: Tenant/NAME or Shard/NAME, but "clinic-a" was given",
+        "object: Tenant/NAME, Shard/NAME or Fleet/fleet, but "clinic-a" was given",
       ]
     `);
     expect(await problemsOf("POST", "/v1/tenants/a/users", { username: "_Bob", password: "", admin: "yes" }))

@@ -1,5 +1,7 @@
 import { spawnSync } from "node:child_process";
-import { resolve } from "node:path";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { KubernetesControllerConfigSchema } from "../../src/kubernetes/controller-config.ts";
@@ -37,6 +39,21 @@ const find = (manifests: Manifest[], kind: string, name: string) => {
 describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
   it("prevents a chart that helm lint refuses", async () => {
     expect(await helm("lint", {}, "--strict")).toContain("0 chart(s) failed");
+  });
+
+  it("prevents a package that lacks a file, or has what is nobody's business: it gives what the checkout gives, CRDs included", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "chart-"));
+    try {
+      await run("helm", ["package", CHART, "--destination", directory]);
+      const [name = ""] = await readdir(directory);
+      expect(name).toMatch(/^synapse-shards-\d+\.\d+\.\d+\.tgz$/);
+      const rendered = (chart: string) =>
+        run("helm", ["template", "cluster-a", chart, "-n", "shards", "--include-crds"]);
+      const settled = (manifests: string) => manifests.replaceAll(/^.*(?:-token|checksum\/config):.*$/gm, "");
+      expect(settled(await rendered(join(directory, name)))).toBe(settled(await rendered(CHART)));
+    } finally {
+      await rm(directory, { recursive: true });
+    }
   });
 
   it("prevents containers with more rights than they need", async () => {
@@ -96,12 +113,17 @@ describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
     const manifests = await template({
       maxTenantsPerShard: 7,
       imagePullSecrets: [{ name: "mine" }],
-      shard: { image: { registry: "registry.example" }, extraEnv: [{ name: "A", value: "b" }] },
+      shard: {
+        image: { registry: "registry.example" },
+        extraEnv: [{ name: "A", value: "b" }],
+        mediaCache: { maxMiB: 99 },
+      },
       gateway: { replicas: 3, extraEnv: [{ name: "C", value: "d" }], annotations: { e: "f" } },
       fleet: { imageTag: "1.150.0" },
     });
     const config = find(manifests, "ConfigMap", "cluster-a-controller").data!["controller.yaml"]!;
     expect(config).toMatch(/maxTenantsPerShard: 7/);
+    expect(config).toMatch(/maxMiB: 99/);
     expect(config).toMatch(/registry: registry\.example/);
     expect(config).toMatch(/pullSecrets:\s+- name: mine/);
     const { spec } = find(manifests, "Deployment", "cluster-a-gateway");
@@ -120,6 +142,7 @@ describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
       { fleet: { rollout: { windows: [{ schedule: "nightly", durationMinutes: 5 }] } } },
       "/fleet/rollout/windows/0/schedule",
     ],
+    [{ shard: { mediaCache: { maxMiB: "2Gi" } } }, "/shard/mediaCache/maxMiB"],
     [{ gateway: { trustedProxies: ["ingress"] } }, "/gateway/trustedProxies/0"],
     [{ gateway: { ingress: { enabled: true } } }, "gateway.ingress.hosts is empty"],
   ])("prevents a wrong value from being taken for another: %j", async (values, words) => {

@@ -6,14 +6,20 @@ import { withClient } from "../options.ts";
 import { showList, type Format } from "../output.ts";
 import { write } from "./logs.ts";
 
-const KINDS: Record<string, string> = { tenant: "Tenant", tenants: "Tenant", shard: "Shard", shards: "Shard" };
+const KINDS: Record<string, string> = {
+  tenant: "Tenant",
+  tenants: "Tenant",
+  shard: "Shard",
+  shards: "Shard",
+  fleet: "Fleet",
+};
 
 export function addEvents(program: Command): void {
   program
     .command("events")
     .description("show what happened, oldest first")
     .option("-f, --follow", "go on with new events as they come (with -o json: one object a line)")
-    .option("--for <object>", "only events of this object: tenant/NAME or shard/NAME", parseObject)
+    .option("--for <object>", "only events of this object: tenant/NAME, shard/NAME or fleet/fleet", parseObject)
     .option("--after <id>", "only events with a higher id", parseId)
     .action((options: { follow?: boolean; for?: string; after?: number }, command: Command) =>
       withClient(command, async (client, { output }) => {
@@ -39,7 +45,7 @@ function parseObject(text: string): string {
   const [kind = "", name = "", ...rest] = text.split("/");
   const known = KINDS[kind.toLowerCase()];
   if (known === undefined || !/^[a-z0-9.-]{1,100}$/.test(name) || rest.length > 0) {
-    throw new InvalidArgumentError("Allowed are tenant/NAME and shard/NAME.");
+    throw new InvalidArgumentError("Allowed are tenant/NAME, shard/NAME and fleet/fleet.");
   }
   return `${known}/${name}`;
 }

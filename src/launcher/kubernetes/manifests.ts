@@ -1,6 +1,6 @@
 import type { V1EnvVar, V1OwnerReference, V1Secret, V1Service, V1StatefulSet } from "@kubernetes/client-node";
 import { LABELS, labelValue, podNameOf, shardObjectName } from "./names.ts";
-import type { ShardPodOptions } from "./pod-options.ts";
+import { DEFAULT_MEDIA_CACHE, type ShardPodOptions } from "./pod-options.ts";
 
 /** What a shard's objects are made from. */
 export interface ShardIdentity {
@@ -95,8 +95,17 @@ export function shardSettings(identity: ShardIdentity, options: ShardPodOptions)
     advertiseHost: hostOf(identity, options.clusterDomain),
     listenHost: options.listenHost,
     logLevel: options.logLevel,
+    ...mediaCacheSettings(options.mediaCache),
   };
   return JSON.stringify(settings, null, 2);
+}
+
+/** Said only where it is not the default: a shard of an older image refuses settings that it does not know. */
+function mediaCacheSettings({ maxMiB, maxAgeHours }: ShardPodOptions["mediaCache"]): object {
+  return {
+    ...(maxMiB === DEFAULT_MEDIA_CACHE.maxMiB ? {} : { mediaCacheBytes: maxMiB * 2 ** 20 }),
+    ...(maxAgeHours === DEFAULT_MEDIA_CACHE.maxAgeHours ? {} : { mediaCacheSeconds: maxAgeHours * 3600 }),
+  };
 }
 
 export function shardStatefulSet(identity: ShardIdentity, options: ShardPodOptions): V1StatefulSet {

@@ -4,6 +4,9 @@ const texts = z.record(z.string(), z.string());
 /** Parts of a pod that are Kubernetes' own, and are checked by the API server. */
 const kubernetesObject = z.record(z.string(), z.unknown());
 
+/** As in multi_synapse/settings.py. */
+export const DEFAULT_MEDIA_CACHE = { maxMiB: 2048, maxAgeHours: 168 };
+
 /** What an administrator may say about the shards' pods; the chart's `shard` values. Every key is optional. */
 export const ShardPodOptionsSchema = z.strictObject({
   image: z
@@ -14,6 +17,14 @@ export const ShardPodOptionsSchema = z.strictObject({
       repository: z.string().min(1).default("synapse-shards/shard"),
       pullPolicy: z.enum(["Always", "IfNotPresent", "Never"]).default("IfNotPresent"),
       pullSecrets: z.array(z.strictObject({ name: z.string() })).default([]),
+    })
+    .prefault({}),
+  /** Local copies of media that are in their tenants' buckets; of all tenants of a shard together. */
+  mediaCache: z
+    .strictObject({
+      maxMiB: z.int().min(0).default(DEFAULT_MEDIA_CACHE.maxMiB),
+      /** Unused for so long. */
+      maxAgeHours: z.number().min(1).default(DEFAULT_MEDIA_CACHE.maxAgeHours),
     })
     .prefault({}),
   resources: kubernetesObject.default({}),

@@ -1,5 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { hostOf, shardSecret, shardService, shardStatefulSet } from "../../../src/launcher/kubernetes/manifests.ts";
+import {
+  hostOf,
+  shardSecret,
+  shardService,
+  shardSettings,
+  shardStatefulSet,
+} from "../../../src/launcher/kubernetes/manifests.ts";
 import { labelValue, podNameOf, shardObjectName } from "../../../src/launcher/kubernetes/names.ts";
 import { ShardPodOptionsSchema } from "../../../src/launcher/kubernetes/pod-options.ts";
 
@@ -45,6 +51,16 @@ describe("a shard's objects", () => {
     expect(shardService(IDENTITY, options()).spec).toMatchObject({ clusterIP: "None", publishNotReadyAddresses: true });
     const settings = JSON.parse(shardSecret(IDENTITY, options(), "t").stringData!["shard.json"]!) as object;
     expect(settings).toMatchObject({ name: "1.163.2-0", advertiseHost: hostOf(IDENTITY, "cluster.local") });
+  });
+
+  test("prevents a bound on the media cache that nobody keeps, and one that a shard of an older image does not know", () => {
+    const settings = (given: object) =>
+      JSON.parse(shardSettings(IDENTITY, ShardPodOptionsSchema.parse(given))) as Record<string, unknown>;
+    expect(Object.keys(settings({})).filter((key) => key.startsWith("media"))).toEqual([]);
+    expect(settings({ mediaCache: { maxMiB: 100, maxAgeHours: 2 } })).toMatchObject({
+      mediaCacheBytes: 104_857_600,
+      mediaCacheSeconds: 7200,
+    });
   });
 
   test("prevents that a change of the chart's values restarts shards that serve", () => {
