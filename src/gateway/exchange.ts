@@ -12,7 +12,7 @@ import type { Parking, ParkingTicket } from "./parking.ts";
 import { RequestBody, UpstreamBody } from "./request-body.ts";
 import type { RouteTable } from "./route-table.ts";
 import { faultOf } from "./upstream-fault.ts";
-import type { Upstreams } from "./upstreams.ts";
+import type { Connection, Upstreams } from "./upstreams.ts";
 
 /** By HTTP's definition; and Matrix's PUTs carry transaction ids. */
 const IDEMPOTENT = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]);
@@ -69,6 +69,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #ticket: ParkingTicket | undefined;
   /** In the tenant's share; undefined as well for requests that do not count. */
   #place: SharePlace | undefined;
+  #connection: Connection | undefined;
   #controller: Dispatcher.DispatchController | undefined;
   #address = "";
   #stream: UpstreamBody | undefined;
@@ -192,7 +193,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#address = address;
     this.#sending = false;
     const { method = "GET", url = "/" } = this.#request;
-    this.#context.upstreams.get(address).dispatch({ path: url, method, headers, body }, this);
+    this.#connection = this.#context.upstreams.take(address);
+    this.#connection.dispatch({ path: url, method, headers, body }, this);
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -238,6 +240,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(): void {
+    this.#release(true);
     this.#sending = false;
     const whole = this.#whole;
     // As text of one byte each, Node sends it with the header in one piece; as bytes, in two.
@@ -245,6 +248,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.#release(false);
     if (this.#done || error === MISDIRECTED) return;
     this.#leaveShare();
     const wasSending = this.#sending;
@@ -278,6 +282,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
     }
   }
 
+  #release(intact: boolean): void {
+    this.#connection?.release(intact);
+    this.#connection = undefined;
+  }
+
   /** Nothing listens there: the tenant restarts, or moved and its new route is on its way. */
   #refused(): void {
     this.#context.metrics.retries.inc({ tenant: this.#tenant, reason: "refused" });
@@ -290,6 +299,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#misdirectedAt ??= performance.now();
     this.#controller = undefined;
     this.#sending = false;
+    this.#release(false);
     controller.abort(MISDIRECTED);
     this.#leaveShare();
     if (!this.#body.repeatable) return this.#fail(errors.justMoved());
