@@ -1,5 +1,6 @@
 import type { TrustedProxies } from "./trusted-proxies.ts";
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import type { Logger } from "pino";
 import type { Dispatcher } from "undici";
 import type { Route } from "../model/routes.ts";
@@ -11,7 +12,7 @@ import type { Parking, ParkingTicket } from "./parking.ts";
 import { RequestBody, UpstreamBody } from "./request-body.ts";
 import type { RouteTable } from "./route-table.ts";
 import { faultOf } from "./upstream-fault.ts";
-import type { Upstreams } from "./upstreams.ts";
+import type { Connection, Upstreams } from "./upstreams.ts";
 
 /** By HTTP's definition; and Matrix's PUTs carry transaction ids. */
 const IDEMPOTENT = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]);
@@ -23,6 +24,7 @@ const DOWNLOAD_STALL_MS = 120_000;
 const DISCARD_MS = 30_000;
 /** Larger ones are not worth a copy. */
 const MAX_WHOLE_BYTES = 16 * 1024;
+const STATUS_CLASSES = ["", "1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx"];
 /** Ends an attempt whose end has been dealt with. */
 const MISDIRECTED = new Error("the homeserver is not at this address");
 
@@ -61,10 +63,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly #tenant: string;
   readonly #body: RequestBody;
   readonly #startedAt = performance.now();
+  /** For the fair share, and whether it is counted as computing. */
+  readonly #computes: boolean;
   readonly #onDone: () => void;
   #ticket: ParkingTicket | undefined;
   /** In the tenant's share; undefined as well for requests that do not count. */
   #place: SharePlace | undefined;
+  #connection: Connection | undefined;
   #controller: Dispatcher.DispatchController | undefined;
   #address = "";
   #stream: UpstreamBody | undefined;
@@ -85,6 +90,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#response = input.response;
     this.#protocol = input.protocol;
     this.#onDone = onDone;
+    this.#computes = countsForShare(input.request.method ?? "GET", input.request.url ?? "/");
     this.#body = new RequestBody(input.request, {
       contentLength: input.contentLength,
       maxBytes: context.maxBodyBytes,
@@ -95,11 +101,14 @@ export class Exchange implements Dispatcher.DispatchHandler {
       onFault: (error) => this.#fail(error),
     });
     input.response.once("close", () => this.#closed());
-    input.response.on("drain", () => this.#drained());
   }
 
   start(): void {
     this.#advance();
+  }
+
+  isAnswering(socket: Socket): boolean {
+    return this.#request.socket === socket && this.#response.headersSent && !this.#response.writableFinished;
   }
 
   /** Ends it now, with an answer if none has begun. */
@@ -129,9 +138,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   /** Whether it is its turn in the tenant's share. If not, it waits there, or has been answered. */
   #mayGo(): boolean {
     const { share } = this.#context;
-    if (!share.enabled || this.#place?.state === "counted") return true;
-    const { method = "GET", url = "/" } = this.#request;
-    if (!countsForShare(method, url)) return true;
+    if (!share.enabled || !this.#computes || this.#place?.state === "counted") return true;
     this.#place = share.enter({
       tenant: this.#tenant,
       bytes: headBytes(this.#request) + this.#body.bytesInMemory,
@@ -186,7 +193,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#address = address;
     this.#sending = false;
     const { method = "GET", url = "/" } = this.#request;
-    this.#context.upstreams.get(address).dispatch({ path: url, method, headers, body }, this);
+    this.#connection = this.#context.upstreams.take(address);
+    this.#connection.dispatch({ path: url, method, headers, body }, this);
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -213,7 +221,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#misdirected(controller);
       return;
     }
-    const out = responseHeaders((controller.rawHeaders ?? []) as Buffer[], headers.connection);
+    const out = responseHeaders(headers);
     if (this.#context.stopping()) out.push("Connection", "close");
     this.#response.writeHead(status, text ?? "", out);
     this.#bytesToCome = Number(headers["content-length"]);
@@ -226,10 +234,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
     }
     if (this.#response.write(chunk)) return;
     controller.pause();
-    this.#stall ??= setTimeout(() => this.#response.destroy(), DOWNLOAD_STALL_MS);
+    if (this.#stall) return;
+    this.#stall = setTimeout(() => this.#response.destroy(), DOWNLOAD_STALL_MS);
+    this.#response.once("drain", () => this.#drained());
   }
 
   onResponseEnd(): void {
+    this.#release(true);
     this.#sending = false;
     const whole = this.#whole;
     // As text of one byte each, Node sends it with the header in one piece; as bytes, in two.
@@ -237,6 +248,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.#release(false);
     if (this.#done || error === MISDIRECTED) return;
     this.#leaveShare();
     const wasSending = this.#sending;
@@ -270,6 +282,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
     }
   }
 
+  #release(intact: boolean): void {
+    this.#connection?.release(intact);
+    this.#connection = undefined;
+  }
+
   /** Nothing listens there: the tenant restarts, or moved and its new route is on its way. */
   #refused(): void {
     this.#context.metrics.retries.inc({ tenant: this.#tenant, reason: "refused" });
@@ -282,6 +299,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#misdirectedAt ??= performance.now();
     this.#controller = undefined;
     this.#sending = false;
+    this.#release(false);
     controller.abort(MISDIRECTED);
     this.#leaveShare();
     if (!this.#body.repeatable) return this.#fail(errors.justMoved());
@@ -338,12 +356,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#finish(() => {});
     }
     const { statusCode } = this.#response;
-    const code = complete ? `${Math.floor(statusCode / 100)}xx` : "aborted";
-    this.#context.metrics.answered(this.#tenant, code);
-    const { method = "GET", url = "" } = this.#request;
-    if (complete) this.#context.metrics.took(countsForShare(method, url), (performance.now() - this.#startedAt) / 1000);
+    const { metrics } = this.#context;
+    metrics.answered(this.#tenant, complete ? STATUS_CLASSES[Math.floor(statusCode / 100)]! : "aborted");
+    if (complete) metrics.took(this.#computes, (performance.now() - this.#startedAt) / 1000);
     if (this.#context.log.isLevelEnabled("debug")) {
       // The query may hold an access token.
+      const { method, url = "" } = this.#request;
       const path = url.split("?", 1)[0];
       const ms = Math.round(performance.now() - this.#startedAt);
       this.#context.log.debug(

@@ -111,6 +111,13 @@ export class Gateway {
     const { http, https, metrics, readyFile } = this.#config;
     const certificates = https && (await this.#certificates(https));
     await this.#loadRoutes();
+    const serverOf = (certs?: Certificates): Server =>
+      createServer({
+        handle: this.#handle,
+        isAnswering: (socket) => this.#exchanges.some(({ exchange }) => exchange.isAnswering(socket)),
+        certificates: certs,
+        timeouts: this.#timeouts,
+      });
     const urlOf = async (server: Server, scheme: string, at: { host: string; port: number }): Promise<string> => {
       this.#servers.push(server);
       const port = await listen(server, at.host, at.port);
@@ -119,11 +126,8 @@ export class Gateway {
     const ready: GatewayReady = {
       pid: process.pid,
       id: this.id,
-      http: await urlOf(createServer(this.#handle, undefined, this.#timeouts), "http", http),
-      https:
-        https && certificates
-          ? await urlOf(createServer(this.#handle, certificates, this.#timeouts), "https", https)
-          : null,
+      http: await urlOf(serverOf(), "http", http),
+      https: https && certificates ? await urlOf(serverOf(certificates), "https", https) : null,
       metrics: await urlOf(this.#metricsServer(), "http", metrics),
     };
     this.#feed.start();

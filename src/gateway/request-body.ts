@@ -8,6 +8,8 @@ import { errors, type GatewayError } from "./errors.ts";
  * transactions are larger, and those are streamed.
  */
 export const KEPT_BODY_BYTES = 64 * 1024;
+const EMPTY = Buffer.alloc(0);
+const ignore = (): void => {};
 /** A sender that is silent for so long has gone. Slow but steady ones may take as long as they like. */
 const STALL_MS = 60_000;
 
@@ -36,9 +38,9 @@ export class RequestBody {
   constructor(source: IncomingMessage, options: BodyOptions) {
     this.#source = source;
     this.#options = options;
-    if (options.contentLength === 0) this.#whole = Buffer.alloc(0);
+    if (options.contentLength === 0) this.#whole = EMPTY;
     // Without a listener, a client that goes away while its body is read would be an uncaught error. `close` of the response tells.
-    source.on("error", () => {});
+    source.on("error", ignore);
   }
 
   /** Whether `attempt` may be called. */
@@ -67,6 +69,19 @@ export class RequestBody {
   /** Reads what is to be kept, then calls `done`, once; never if the body is at fault or the client goes away. */
   prepare(done: () => void): void {
     this.#want();
+    // A small body comes with its head as a rule, and is there a moment later: then it needs neither listeners nor a timer.
+    process.nextTick(() => {
+      const { complete, destroyed, readableLength } = this.#source;
+      if (destroyed) return;
+      if (!complete || readableLength > this.#options.maxBytes) return this.#collect(done);
+      this.#received = readableLength;
+      this.#whole = (this.#source.read() as Buffer | null) ?? EMPTY;
+      done();
+    });
+  }
+
+  /** Keeps what comes until it is whole, or found to be large. */
+  #collect(done: () => void): void {
     const onEnd = (): void => {
       stop();
       this.#whole = Buffer.concat(this.#chunks);

@@ -27,9 +27,6 @@ export type RequestHandler = (input: {
   expectsContinue: boolean;
 }) => void;
 
-/** The answer that is under way on a connection. */
-const answering = new WeakMap<Socket, ServerResponse>();
-
 /** For tests: what would take minutes otherwise. */
 export interface Timeouts {
   headersMs?: number;
@@ -37,8 +34,16 @@ export interface Timeouts {
   bodyStallMs?: number;
 }
 
+export interface ServerParts {
+  handle: RequestHandler;
+  /** Whether an answer has begun on a connection, and has not ended. Asked only when something unreadable comes there. */
+  isAnswering: (socket: Socket) => boolean;
+  certificates?: Certificates;
+  timeouts?: Timeouts;
+}
+
 /** Node's HTTP server with our limits, and our words where Node has none. Bodies have no overall deadline: `RequestBody` watches them. */
-export function createServer(handle: RequestHandler, certificates?: Certificates, timeouts: Timeouts = {}): Server {
+export function createServer({ handle, isAnswering, certificates, timeouts = {} }: ServerParts): Server {
   const options: ServerOptions = {
     headersTimeout: timeouts.headersMs ?? HEADERS_TIMEOUT_MS,
     connectionsCheckingInterval: timeouts.checkMs ?? CHECK_INTERVAL_MS,
@@ -62,15 +67,10 @@ export function createServer(handle: RequestHandler, certificates?: Certificates
   const protocol = certificates ? "https" : "http";
   // Node would silently drop lines beyond its own maximum; `admit` refuses the request instead.
   server.maxHeadersCount = 0;
-  const accept = (request: IncomingMessage, response: ServerResponse, expectsContinue: boolean): void => {
-    answering.set(request.socket, response);
-    response.once("finish", () => answering.delete(request.socket));
-    handle({ request, response, protocol, expectsContinue });
-  };
-  server.on("request", (request, response) => accept(request, response, false));
-  server.on("checkContinue", (request, response) => accept(request, response, true));
+  server.on("request", (request, response) => handle({ request, response, protocol, expectsContinue: false }));
+  server.on("checkContinue", (request, response) => handle({ request, response, protocol, expectsContinue: true }));
   server.on("checkExpectation", (request, response) => refuseExpectation(request, response));
-  server.on("clientError", refuseUnparsable);
+  server.on("clientError", (error, socket: Socket) => refuseUnparsable(error, socket, isAnswering(socket)));
   return server;
 }
 
@@ -91,8 +91,7 @@ function refuseExpectation(_request: IncomingMessage, response: ServerResponse):
 }
 
 /** What Node could not parse has no response object: the answer is written on the bare connection, if none has begun there. */
-function refuseUnparsable(error: NodeJS.ErrnoException, socket: Socket): void {
-  const begun = answering.get(socket)?.headersSent ?? false;
+function refuseUnparsable(error: NodeJS.ErrnoException, socket: Socket, begun: boolean): void {
   if (!socket.writable || begun || error.code === "ECONNRESET") {
     socket.destroy();
     return;

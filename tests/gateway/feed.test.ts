@@ -119,4 +119,19 @@ describe("the route feed", () => {
     // By itself it would stay open for half a minute.
     expect(await eventually("it is closed", () => old.open === 0)).toBe(true);
   });
+
+  it("prevents that a connection in use, when its tenant left the address, is cut or stays open afterwards", async () => {
+    bench = await Bench.start([]);
+    let answer: (() => void) | undefined;
+    const old = await bench.origin((_request, response) => {
+      answer = () => response.end("{}");
+    });
+    await bench.controller.update([serving("a", old)]);
+    const poll = ask(bench, "a.example");
+    await eventually("it polls", () => answer !== undefined);
+    await bench.controller.update([serving("a", await bench.origin(), 2)]);
+    answer?.();
+    expect((await poll).status).toBe(200);
+    expect(await eventually("it is closed", () => old.open === 0)).toBe(true);
+  });
 });

@@ -145,4 +145,42 @@ describe("streaming", () => {
     for (const poll of polls) poll();
     for (const answer of await Promise.all(answers)) expect(answer.status).toBe(200);
   });
+
+  it("prevents that connections are made anew though long polls have left some", async () => {
+    bench = await Bench.start([]);
+    const polls: (() => void)[] = [];
+    const origin = await bench.origin((request, response) => {
+      if (request.url === "/sync") polls.push(() => response.end("{}"));
+      else response.end("{}");
+    });
+    await bench.controller.update([serving("a", origin)]);
+    const answers = [1, 2, 3].map(() => ask(bench, "a.example", { path: "/sync" }));
+    await eventually("all poll", () => polls.length === 3);
+    polls.pop()!();
+    for (let i = 0; i < 20; i += 1) expect((await ask(bench, "a.example")).status).toBe(200);
+    expect(origin.connections).toBe(3);
+    for (const poll of polls) poll();
+    await Promise.all(answers);
+  });
+
+  it("prevents that a request gets the connection of one whose client went away", async () => {
+    bench = await Bench.start([]);
+    let polls = 0;
+    const origin = await bench.origin((request, response) => {
+      if (request.url === "/sync") polls += 1;
+      else response.end("{}");
+    });
+    await bench.controller.update([serving("a", origin)]);
+    for (let i = 1; i <= 10; i += 1) {
+      const gone = new AbortController();
+      const poll = ask(bench, "a.example", { path: "/sync", signal: gone.signal }).catch(() => "gone");
+      await eventually("it polls", () => polls === i);
+      gone.abort();
+      await poll;
+      const started = performance.now();
+      expect((await ask(bench, "a.example", { method: "POST", body: "{}" })).status).toBe(200);
+      expect(performance.now() - started).toBeLessThan(5_000);
+    }
+    expect(await eventually("no more is open than is used", () => origin.open <= 1)).toBe(true);
+  });
 });
