@@ -42,6 +42,9 @@ EXPORTED_FAMILIES = (
     "python_gc_time_bucket",
 )
 
+#: The same families as prometheus_client names them, and those of the load: children of no other are kept for a tenant (patches/series.py).
+READ_FAMILIES = frozenset({name.removesuffix("_total") for name in EXPORTED_FAMILIES} | set(_LOAD_FAMILIES))
+
 
 def empty_load() -> dict[str, float]:
     return {"cpuSeconds": 0.0, "databaseSeconds": 0.0, "requests": 0, "events": 0}
