@@ -42,8 +42,11 @@ EXPORTED_FAMILIES = (
     "python_gc_time_bucket",
 )
 
-#: The same families as prometheus_client names them, and those of the load: children of no other are kept for a tenant (patches/series.py).
-READ_FAMILIES = frozenset({name.removesuffix("_total") for name in EXPORTED_FAMILIES} | set(_LOAD_FAMILIES))
+_EXPORTED_NAMES = frozenset(name.removesuffix("_total") for name in EXPORTED_FAMILIES)
+#: Families as prometheus_client names them: children of no other are kept for a tenant (patches/series.py).
+READ_FAMILIES = _EXPORTED_NAMES | _LOAD_FAMILIES.keys()
+#: Read only as the sum of a tenant's children, so one child is enough.
+SUMMED_FAMILIES = READ_FAMILIES - _EXPORTED_NAMES
 
 
 def empty_load() -> dict[str, float]:

@@ -57,6 +57,7 @@ PATCHES: tuple[Patch, ...] = (
         tenants.limit_password_hashing,
     ),
     Patch("templates", "each tenant compiles the same 19 templates again, about 40 ms", _TESTED, start.share_compiled_templates),
+    Patch("pages", "each tenant keeps the same two rendered pages, 48 KiB", _TESTED, start.share_rendered_pages),
     Patch("schemas", "each tenant checks the same constant schemas against the meta-schema again", _TESTED, start.share_validators),
     Patch("yaml", "YAML is read by the slow pure-Python parser", _TESTED, start.use_fast_yaml),
     Patch("tls", "each tenant loads every certificate authority of the platform twice: 1.7 MiB, 20 ms", _TESTED, tls.share_tls_contexts),

@@ -1,7 +1,8 @@
 """Metrics of tenants that nobody can read are not kept: they are most of what Synapse counts, a fifth of a tenant's objects.
 
 A shard exports few families (`multi_synapse.metrics`), and a tenant has no metrics listener; so the others' children per tenant
-(a lock, a number and a dictionary each) would only fill memory, and be looked for at each stop.
+(a lock, a number and a dictionary each) would only fill memory, and be looked for at each stop. Of families that are only summed
+up for a tenant's load, one child is kept instead of one for each kind of work.
 """
 
 from __future__ import annotations
@@ -41,14 +42,18 @@ UNREAD = _Unread()
 
 
 def keep_read_families_only() -> None:
-    from ..metrics import READ_FAMILIES
+    from ..metrics import READ_FAMILIES, SUMMED_FAMILIES
 
     original = MetricWrapperBase.labels
 
     @functools.wraps(original)
     def labels(self: Any, *values: Any, **named: Any) -> Any:
-        if _SERVER_NAME in self._labelnames and self._name not in READ_FAMILIES:
-            return UNREAD
-        return original(self, *values, **named)
+        if _SERVER_NAME not in self._labelnames:
+            return original(self, *values, **named)
+        if self._name in SUMMED_FAMILIES:
+            position = self._labelnames.index(_SERVER_NAME)
+            server_name = values[position] if values else named[_SERVER_NAME]
+            return original(self, *("" if name != _SERVER_NAME else server_name for name in self._labelnames))
+        return original(self, *values, **named) if self._name in READ_FAMILIES else UNREAD
 
     replace(MetricWrapperBase, "labels", labels)
