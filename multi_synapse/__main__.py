@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from . import docstrings
 from .release import UnsupportedRelease, check_release
 from .settings import Settings, SettingsError, load_settings
 
@@ -43,6 +44,7 @@ def main() -> int:
 
 
 def _run(settings: Settings, token: str) -> int:
+    docstrings.leave_out()
     from twisted.internet import error as net_error
     from twisted.internet import reactor as imported_reactor
 

@@ -42,6 +42,12 @@ EXPORTED_FAMILIES = (
     "python_gc_time_bucket",
 )
 
+_EXPORTED_NAMES = frozenset(name.removesuffix("_total") for name in EXPORTED_FAMILIES)
+#: Families as prometheus_client names them: children of no other are kept for a tenant (patches/series.py).
+READ_FAMILIES = _EXPORTED_NAMES | _LOAD_FAMILIES.keys()
+#: Read only as the sum of a tenant's children, so one child is enough.
+SUMMED_FAMILIES = READ_FAMILIES - _EXPORTED_NAMES
+
 
 def empty_load() -> dict[str, float]:
     return {"cpuSeconds": 0.0, "databaseSeconds": 0.0, "requests": 0, "events": 0}

@@ -9,13 +9,15 @@ from pathlib import Path
 import yaml
 from synapse.config.homeserver import HomeServerConfig
 
+from .patches import tls
+
 logger = logging.getLogger(__name__)
 
 _KEY = "ed25519 a_warm AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n"
 
 
 def warm_up(directory: Path) -> None:
-    """Parses a throw-away configuration; failing costs only time later."""
+    """Parses a throw-away configuration, and makes what all tenants share; failing costs only time later."""
     with tempfile.TemporaryDirectory(dir=directory, prefix="warmup-") as scratch:
         folder = Path(scratch)
         (folder / "signing.key").write_text(_KEY)
@@ -31,6 +33,6 @@ def warm_up(directory: Path) -> None:
         }
         (folder / "base.yaml").write_text(yaml.safe_dump(config))
         try:
-            HomeServerConfig.load_config("multi_synapse", ["-c", str(folder / "base.yaml")])
+            tls.make_contexts(HomeServerConfig.load_config("multi_synapse", ["-c", str(folder / "base.yaml")]))
         except Exception:
             logger.warning("warming up failed", exc_info=True)

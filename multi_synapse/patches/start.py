@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 import types
 from typing import Any
 
@@ -12,6 +13,7 @@ import jsonschema
 import yaml
 from jsonschema.validators import validator_for
 from synapse.config import _util as config_util
+from synapse.config.sso import SSOConfig
 
 from .process import replace
 
@@ -39,6 +41,18 @@ def share_compiled_templates() -> None:
         original(self, *args, **kwargs)
 
     replace(jinja2.Environment, "__init__", init)
+
+
+def share_rendered_pages() -> None:
+    original = SSOConfig.read_config
+
+    def read_config(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        for name in ("sso_account_deactivated_template", "sso_auth_success_template"):
+            # One string for all that are equal; it goes when the last of its tenants does.
+            setattr(self, name, sys.intern(getattr(self, name)))
+
+    replace(SSOConfig, "read_config", read_config)
 
 
 def share_validators() -> None:
