@@ -38,8 +38,19 @@ export async function findProgram(name: string): Promise<string | undefined> {
   return found?.stdout.trim();
 }
 
-export async function startOrigin(): Promise<{ port: number; pid: number }> {
-  const child = begin(process.execPath, [join(HERE, "gateway-origin.ts")], "pipe");
+export function startOrigin(): Promise<{ port: number; pid: number }> {
+  return startScript("gateway-origin.ts");
+}
+
+/** What Node's parts can do without the gateway's work. */
+export async function startBare(origin: number): Promise<Proxy> {
+  const { port, pid } = await startScript("gateway-bare.ts", String(origin));
+  return { name: "bare", url: `http://${HOST}:${port}`, pid, version: process.version };
+}
+
+/** A program of the benchmark's own, which says its port when it listens. */
+async function startScript(file: string, ...args: string[]): Promise<{ port: number; pid: number }> {
+  const child = begin(process.execPath, [join(HERE, file), ...args], "pipe");
   const [line] = (await once(createInterface({ input: child.stdout! }), "line", {
     signal: AbortSignal.timeout(READY_MS),
   })) as [string];

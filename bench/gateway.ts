@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { findProgram, type Proxy, RIVALS, startGateway, startOrigin } from "./gateway-proxies.ts";
+import { findProgram, type Proxy, RIVALS, startBare, startGateway, startOrigin } from "./gateway-proxies.ts";
 import { onEnd } from "./lib/cleanup.ts";
 import { cpuSecondsOf } from "./lib/processes.ts";
 import { type Bench, type BenchOptions, type BenchResult, type Figure } from "./lib/result.ts";
@@ -43,6 +43,7 @@ export const bench: Bench = {
     const proxies: Proxy[] = [
       { name: "direct", url: `http://127.0.0.1:${origin.port}`, pid: origin.pid, version: process.version },
       await startGateway(directory, Object.fromEntries(hosts.map((host) => [host, origin.port]))),
+      await startBare(origin.port),
     ];
     for (const { name, program, debian, start } of RIVALS) {
       const found = await findProgram(program);

@@ -5,7 +5,7 @@ import type { Logger } from "pino";
 import type { Dispatcher } from "undici";
 import type { Route } from "../model/routes.ts";
 import { errors, sendError, sendPreflight, type GatewayError } from "./errors.ts";
-import { countsForShare, type FairShare, type SharePlace } from "./fair-share.ts";
+import { countsForShare, type FairShare, type SharePlace, type ShareRequest } from "./fair-share.ts";
 import { headBytes, isMisdirected, requestHeaders, responseHeaders } from "./headers.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import type { Parking, ParkingTicket } from "./parking.ts";
@@ -55,7 +55,7 @@ export interface ExchangeInput {
  * One request of a tenant from its arrival to its answer: waits, is sent, is sent again. Where it goes is decided in `#advance` alone, and again
  * in `onRequestStart`, the moment before the first byte: between the two, a connection is made, and the route may have changed.
  */
-export class Exchange implements Dispatcher.DispatchHandler {
+export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   readonly #context: ExchangeContext;
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
@@ -103,8 +103,23 @@ export class Exchange implements Dispatcher.DispatchHandler {
     input.response.once("close", () => this.#closed());
   }
 
-  start(): void {
+  /** At its beginning, and when it is its turn in its tenant's share. */
+  resume(): void {
     this.#advance();
+  }
+
+  /** Its turn in the share did not come in time. */
+  expire(): void {
+    this.#fail(errors.shareTimeout());
+  }
+
+  get tenant(): string {
+    return this.#tenant;
+  }
+
+  /** What it takes in memory while it waits. */
+  get bytes(): number {
+    return headBytes(this.#request) + this.#body.bytesInMemory;
   }
 
   isAnswering(socket: Socket): boolean {
@@ -139,12 +154,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #mayGo(): boolean {
     const { share } = this.#context;
     if (!share.enabled || !this.#computes || this.#place?.state === "counted") return true;
-    this.#place = share.enter({
-      tenant: this.#tenant,
-      bytes: headBytes(this.#request) + this.#body.bytesInMemory,
-      resume: () => this.#advance(),
-      expire: () => this.#fail(errors.shareTimeout()),
-    });
+    this.#place = share.enter(this);
     if (this.#place?.state === "counted") return true;
     // It waits for its turn now, no longer for the tenant.
     if (this.#place) this.#leavePark("sent");
@@ -164,7 +174,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (this.#ticket) return this.#context.parking.waitAgain(this.#ticket);
     this.#ticket = this.#context.parking.enter({
       tenant: this.#tenant,
-      bytes: headBytes(this.#request) + this.#body.bytesInMemory,
+      bytes: this.bytes,
       since: this.#misdirectedAt,
       resume: () => this.#advance(),
       expire: () => {

@@ -11,9 +11,9 @@ export interface ShareLimits {
 }
 
 export interface ShareRequest {
-  tenant: string;
-  /** Memory it takes while it waits. */
-  bytes: number;
+  readonly tenant: string;
+  /** Memory it takes while it waits. Asked for only if it has to. */
+  readonly bytes: number;
   /** Its turn. The place is held until `leave`. */
   resume: () => void;
   /** It has waited as long as it may, and has left. */
@@ -31,6 +31,8 @@ export interface ShareObserver {
 export interface SharePlace {
   readonly request: ShareRequest;
   state: "waiting" | "counted" | "left";
+  /** While it waits. */
+  bytes: number;
   /** `performance.now()` at which it came into its state. */
   since: number;
 }
@@ -70,16 +72,17 @@ export class FairShare {
   /** @returns its place, `counted` if it may go on at once; undefined if too many wait */
   enter(request: ShareRequest): SharePlace | undefined {
     const share = this.#share(request.tenant);
-    const place: SharePlace = { request, state: "counted", since: performance.now() };
+    const place: SharePlace = { request, state: "counted", bytes: 0, since: performance.now() };
     this.#dropOverdue(share, place.since);
     if (share.counted.length < this.#limits.maxInFlight && share.waiting.size === 0) {
       share.counted.push(place);
       return place;
     }
+    place.bytes = request.bytes;
     const bound =
       share.waiting.size >= this.#limits.maxRequests
         ? "requests"
-        : share.bytes + request.bytes > this.#limits.maxBytes
+        : share.bytes + place.bytes > this.#limits.maxBytes
           ? "bytes"
           : undefined;
     if (bound) {
@@ -88,7 +91,7 @@ export class FairShare {
     }
     place.state = "waiting";
     share.waiting.add(place);
-    share.bytes += request.bytes;
+    share.bytes += place.bytes;
     this.#watch(request.tenant, share);
     return place;
   }
@@ -125,7 +128,7 @@ export class FairShare {
 
   #stopWaiting(share: TenantShare, place: SharePlace): void {
     share.waiting.delete(place);
-    share.bytes -= place.request.bytes;
+    share.bytes -= place.bytes;
     this.#observer.waited((performance.now() - place.since) / 1000);
   }
 
@@ -187,6 +190,8 @@ export class FairShare {
 }
 
 function remove(places: SharePlace[], place: SharePlace): void {
+  // As a rule, the only one.
+  if (places.at(-1) === place) return void places.pop();
   const index = places.indexOf(place);
   if (index !== -1) places.splice(index, 1);
 }

@@ -174,7 +174,7 @@ export class Gateway {
     const exchange = new Exchange(this.#context, route, input, () => this.#remove(entry));
     const entry = { exchange, index: this.#exchanges.length };
     this.#exchanges.push(entry);
-    exchange.start();
+    exchange.resume();
   };
 
   /** The last one takes the place that becomes free. */

@@ -1,4 +1,5 @@
 import { open, readFile, rename } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { UserError } from "../model/errors.ts";
 import type { Route } from "../model/routes.ts";
@@ -18,10 +19,16 @@ export const RouteSchema = z.object({
   reason: z.string().max(200).optional(),
 });
 
+/** Made into text at once: a fraction of a millisecond, so that requests are not kept waiting. */
+const ROUTES_AT_ONCE = 200;
+/** Rest after a write, by the time it took: with very many tenants, and updates all the time, at most a tenth of the time goes into the file. */
+const REST = 9;
+const MAX_REST_MS = 10_000;
+
 const FileSchema = z.object({ format: z.literal(1), routes: z.array(RouteSchema) });
 
 /** Writes a file so that a reader, or a crash, never meets half of it. Readable by its owner only. */
-export async function writeFileAtomically(path: string, text: string): Promise<void> {
+export async function writeFileAtomically(path: string, text: string | Iterable<string>): Promise<void> {
   const temporary = `${path}.${process.pid}.tmp`;
   const handle = await open(temporary, "w", 0o600);
   try {
@@ -56,6 +63,16 @@ export async function readRoutesFile(path: string): Promise<Route[] | undefined>
   throw new UserError("Environment", `the routes file ${path}: ${describeIssues(result.error).slice(0, 3).join("; ")}`);
 }
 
+/** The file's text, piece by piece: of 100,000 routes in one piece it would stall the gateway for 150 ms, at each step of each move. */
+export function* textOf(routes: readonly Route[]): Generator<string> {
+  yield '{"format":1,"routes":[';
+  for (let from = 0; from < routes.length; from += ROUTES_AT_ONCE) {
+    const piece = JSON.stringify(routes.slice(from, from + ROUTES_AT_ONCE)).slice(1, -1);
+    yield from === 0 ? piece : `,${piece}`;
+  }
+  yield "]}";
+}
+
 /** Keeps the file up to date: one write at a time, of the newest routes, however often they change. */
 export class RoutesWriter {
   readonly #path: string;
@@ -63,6 +80,7 @@ export class RoutesWriter {
   readonly #onError: (error: unknown) => void;
   #dirty = false;
   #writing: Promise<void> | undefined;
+  #endRest = new AbortController();
 
   constructor(path: string, routes: () => Route[], onError: (error: unknown) => void) {
     this.#path = path;
@@ -75,8 +93,9 @@ export class RoutesWriter {
     this.#writing ??= this.#write();
   }
 
-  /** Resolves when what was scheduled is on disk, or could not be written. */
+  /** For the end: resolves when what was scheduled is on disk, or could not be written. */
   async flush(): Promise<void> {
+    this.#endRest.abort();
     await this.#writing;
   }
 
@@ -85,11 +104,14 @@ export class RoutesWriter {
     await new Promise((resolve) => setImmediate(resolve));
     while (this.#dirty) {
       this.#dirty = false;
+      const started = performance.now();
       try {
-        await writeFileAtomically(this.#path, JSON.stringify({ format: 1, routes: this.#routes() }));
+        await writeFileAtomically(this.#path, textOf(this.#routes()));
       } catch (error) {
         this.#onError(error);
       }
+      const restMs = Math.min((performance.now() - started) * REST, MAX_REST_MS);
+      await sleep(restMs, undefined, { signal: this.#endRest.signal }).catch(() => {});
     }
     this.#writing = undefined;
   }

@@ -86,6 +86,30 @@ describe("routing by host", () => {
     expect((await ask(bench, "a.example", { method: "HEAD" })).text).toBe("");
   });
 
+  it("prevents that the answer to a HEAD loses its length, or what is of the homeserver's connection alone is passed on", async () => {
+    bench = await Bench.start([]);
+    const origin = await bench.origin((_request, response) => {
+      response.writeHead(200, "Fine", [
+        ["Set-Cookie", "a=1"],
+        ["X-Name", "Zo\u00eb"],
+        ["Set-Cookie", "b=2"],
+        ["Connection", "keep-alive, X-Hop"],
+        ["X-Hop", "1"],
+        ["Content-Length", "7"],
+      ] as never);
+      response.end();
+    });
+    await bench.controller.update([serving("a", origin)]);
+    const wire = new Wire(bench.port).send("HEAD / HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    await wire.sees("\r\n\r\n");
+    expect(wire.text).toMatch(/^HTTP\/1\.1 200 Fine\r\n/);
+    expect(wire.text.match(/^set-cookie: .*$/gim)).toEqual(["set-cookie: a=1", "set-cookie: b=2"]);
+    expect(wire.text).toMatch(/^x-name: Zo\u00eb\r$/im);
+    expect(wire.text).toMatch(/^content-length: 7\r$/im);
+    expect(wire.text).not.toMatch(/x-hop/i);
+    wire.destroy();
+  });
+
   it("prevents that a new owner of a host gets the old owner's requests after a removal", async () => {
     bench = await Bench.start([]);
     const [a, b] = [await bench.origin(), await bench.origin()];
