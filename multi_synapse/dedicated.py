@@ -42,6 +42,8 @@ _POLL_SECONDS = 0.1
 _CLAIM_SECONDS = 60.0
 _RELEASE_SECONDS = 5.0
 _CONNECT_SECONDS = 10
+#: As a shard by default.
+_SWEEP_SECONDS = 600.0
 #: The fence is also read so often, for a process that opens no connection.
 _WATCH_SECONDS = 5.0
 _RECONNECT_SECONDS = 1.0
@@ -170,7 +172,7 @@ class Dedicated:
         from synapse.app import homeserver as synapse_app
 
         from .fence import claims_of_shard
-        from .patches import database, http
+        from .patches import database, http, s3_faults
         from .patches.process import replace
 
         database.check_fence_on_connect()
@@ -180,6 +182,10 @@ class Dedicated:
 
         def create_homeserver(config: Any, *args: Any, **kwargs: Any) -> Any:
             self._own(config)
+            # None where it has no media repository.
+            providers = getattr(config.media, "media_storage_providers", ())
+            if any(provider.__module__ == "s3_storage_provider" for provider, *_ in providers):
+                s3_faults.apply()
             self._hs = create(config, *args, **kwargs)
             return self._hs
 
@@ -221,6 +227,11 @@ class Dedicated:
 
         signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(self._down))  # type: ignore[attr-defined]
         threading.Thread(target=self._watch, name="fence", daemon=True).start()
+        from .media_cache import Bounds, MediaCaches
+
+        caches = MediaCaches(reactor, reactor.getThreadPool(), Bounds(), lambda _name: True)  # type: ignore[attr-defined]
+        caches.watch(self._hs.hostname, self._hs)
+        caches.start(_SWEEP_SECONDS)
 
     def _down(self) -> None:
         if self._stopping:

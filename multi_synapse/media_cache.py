@@ -19,8 +19,6 @@ from typing import Any
 
 from twisted.internet import defer, task, threads
 
-from .pools import threads_of_shard
-
 logger = logging.getLogger(__name__)
 
 #: Younger ones may be about to be used, or written still.
@@ -36,9 +34,9 @@ _OF_REMOTE = ("remote_content", "remote_thumbnail")
 @dataclass(frozen=True)
 class Bounds:
     #: Of all tenants' files together.
-    most_bytes: int
+    most_bytes: int = 2 * 1024**3
     #: Unused for so long.
-    oldest_seconds: float
+    oldest_seconds: float = 7 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -120,8 +118,9 @@ def cache_of(tenant: str, hs: Any) -> Cache | None:
 class MediaCaches:
     """Of all tenants of the shard, and of those that have left it."""
 
-    def __init__(self, reactor: Any, bounds: Bounds, is_here: Callable[[str], bool]) -> None:
+    def __init__(self, reactor: Any, pool: Any, bounds: Bounds, is_here: Callable[[str], bool]) -> None:
         self._reactor = reactor
+        self._pool = pool
         self._bounds = bounds
         self._is_here = is_here
         self._caches: dict[str, Cache] = {}
@@ -181,7 +180,7 @@ class MediaCaches:
         return removed
 
     def _in_thread(self, function: Callable[[], Any]) -> defer.Deferred[Any]:
-        return threads.deferToThreadPool(self._reactor, threads_of_shard.s3, function)
+        return threads.deferToThreadPool(self._reactor, self._pool, function)
 
 
 def _files_of(cache: Cache) -> list[File]:

@@ -92,7 +92,7 @@ class Shard:
         claims_of_shard.on_fenced = lambda server_name: reactor.callFromThread(self._found_fenced, server_name)
         self._reviewer = task.LoopingCall(self._review)
         bounds = Bounds(settings.media_cache_bytes, settings.media_cache_seconds)
-        self._media = MediaCaches(reactor, bounds, lambda name: name in self._tenants)
+        self._media = MediaCaches(reactor, threads_of_shard.s3, bounds, lambda name: name in self._tenants)
 
     def run(self) -> None:
         """Begins the housekeeping and brings back the assigned tenants."""

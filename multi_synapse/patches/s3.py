@@ -32,34 +32,25 @@ def ensure_applied() -> None:
 
 
 def _apply() -> None:
-    import boto3
     import botocore.session
     import s3_storage_provider
-    from botocore.config import Config
     from twisted.internet import reactor
 
     first = botocore.session.Session()
     loader = first.get_component("data_loader")
     resolver = first._get_internal_component("endpoint_resolver")
 
-    class Session:
-        """One per tenant, so that credentials never mix; only the service descriptions are shared."""
-
-        def __new__(cls) -> Any:
-            session = botocore.session.Session()
-            session.set_default_client_config(Config(**s3_faults.client_defaults()))
-            s3_faults.Patience().watch(session)
-            session.register_component("data_loader", loader)
-            session._register_endpoint_resolver()
-            session._internal_components.register_component("endpoint_resolver", resolver)
-            return boto3.session.Session(botocore_session=session)
+    def share_descriptions(session: Any) -> None:
+        # Nothing else: credentials never mix.
+        session.register_component("data_loader", loader)
+        session._register_endpoint_resolver()
+        session._internal_components.register_component("endpoint_resolver", resolver)
 
     replace(s3_storage_provider, "ThreadPool", lambda *_args, **_kwargs: ShareOfPool(threads_of_shard.s3, S3_JOBS_OF_TENANT))
     # The provider's shutdown trigger would outlive its tenant.
     quiet = types.SimpleNamespace(callFromThread=reactor.callFromThread, addSystemEventTrigger=lambda *_a, **_k: None)  # type: ignore[attr-defined]
     replace(s3_storage_provider, "reactor", quiet)
-    replace(s3_storage_provider, "boto3", types.SimpleNamespace(session=types.SimpleNamespace(Session=Session)))
-    s3_faults.apply()
+    s3_faults.apply(share_descriptions)
 
 
 async def make_clients(hs: Any) -> None:

@@ -10,7 +10,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+import types
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from synapse.api.errors import SynapseError
@@ -28,15 +29,6 @@ _READ_SECONDS = 15
 _ATTEMPTS = 2
 #: After a time-out whatever waited behind it, and whatever comes within so long, is answered at once.
 _PAUSE_SECONDS = 5.0
-
-
-def client_defaults() -> dict[str, Any]:
-    """For botocore's Config; what the provider sets itself goes first."""
-    return {
-        "connect_timeout": _CONNECT_SECONDS,
-        "read_timeout": _READ_SECONDS,
-        "retries": {"mode": "standard", "total_max_attempts": _ATTEMPTS},
-    }
 
 
 class Patience:
@@ -63,9 +55,16 @@ class Patience:
             self._until = time.monotonic() + _PAUSE_SECONDS
 
 
-def apply() -> None:
-    """Mends the provider's module; once per process."""
+def _is_one_for_all(_session: Any) -> None:
+    """Nothing to share."""
+
+
+def apply(prepare: Callable[[Any], None] = _is_one_for_all) -> None:
+    """Mends the provider's module; once per process. @param prepare: given each new session of botocore's, one per tenant"""
+    import boto3
+    import botocore.session
     import s3_storage_provider as provider
+    from botocore.config import Config
 
     backend, responder = provider.S3StorageProviderBackend, provider._S3Responder
     download = provider.s3_download_task
@@ -95,6 +94,16 @@ def apply() -> None:
         _cut_connection(getattr(self.consumer, "wrapped_consumer", self.consumer))
         error(self, failure)
 
+    def new_session() -> Any:
+        session = botocore.session.Session()
+        retries = {"mode": "standard", "total_max_attempts": _ATTEMPTS}
+        # What the provider sets itself goes before these.
+        session.set_default_client_config(Config(connect_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS, retries=retries))
+        Patience().watch(session)
+        prepare(session)
+        return boto3.session.Session(botocore_session=session)
+
+    replace(provider, "boto3", types.SimpleNamespace(session=types.SimpleNamespace(Session=new_session)))
     replace(provider, "s3_download_task", s3_download_task)
     replace(backend, "store_file", store_file)
     replace(backend, "fetch", fetch_file)

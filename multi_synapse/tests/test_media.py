@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from .dedicated import Dedicated
 from .media import S3Server, Wire, program
 from .shard import Answer, Client, Shard, request
 
@@ -193,6 +195,26 @@ def test_wrong_credentials_and_a_missing_bucket_say_so(server: S3Server, folder:
     assert lines and "not-the-secret" not in log
     server.admin("create-bucket", "--owner", "b", "--bucket", "no-such-bucket")
     assert download(missing, uploaded(missing, b"x")).body == b"x"
+
+
+def test_a_synapse_of_its_own_knows_the_same_errors(
+    python: Path, server: S3Server, folder: Path, assign: Callable[..., dict[str, Any]]
+) -> None:
+    # Prevents: a tenant that outgrew its shard gets the hangs of the bare provider back.
+    server.create_bucket("a", "bucket-a")
+    assignment = assign("a")
+    assignment["base"].update(yaml.safe_load(s3("a", server.port)))
+    dedicated = Dedicated(python, folder / "dedicated", assignment).start()
+    try:
+        client = Client(dedicated.expect_healthy().address).register()
+        media = uploaded(client, b"content")
+        forget_cache(folder, "a")
+        server.stop()
+        expect_matrix_error(download(client, media), 503, "cannot be reached")
+        server.start()
+        assert download(client, media).body == b"content"
+    finally:
+        dedicated.kill()
 
 
 def test_a_large_file_is_not_held_in_memory(server: S3Server, folder: Path, start: Callable[..., Client], shard: Shard) -> None:

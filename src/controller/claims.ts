@@ -1,6 +1,6 @@
 import type { Tenant } from "../model/resources.ts";
 import { hostOf } from "../model/names.ts";
-import { hostsOf, ownDatabase } from "../tenant/homeserver-config.ts";
+import { databaseIn, hostsIn, parseOverrides } from "../tenant/homeserver-config.ts";
 
 export type TakenReason = "ServerNameTaken" | "HostTaken" | "DatabaseTaken";
 const TAKEN: ReadonlySet<string> = new Set<TakenReason>(["ServerNameTaken", "HostTaken", "DatabaseTaken"]);
@@ -140,8 +140,9 @@ export class Claims {
 
   #claimsOf(tenant: Claimant): string[] {
     const { metadata, spec } = tenant;
-    const database = databaseKey(ownDatabase(spec.config)) ?? this.#managedKey(metadata.name);
-    const hosts = hostsOf(tenant).map((host) => `${HOST}${host}`);
+    const overrides = parseOverrides(spec.config);
+    const database = databaseKey(databaseIn(overrides)) ?? this.#managedKey(metadata.name);
+    const hosts = hostsIn(spec.serverName, overrides).map((host) => `${HOST}${host}`);
     return database === undefined ? hosts : [...hosts, `${DATABASE}${database}`];
   }
 

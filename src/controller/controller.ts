@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { messageOf } from "../model/errors.ts";
 import type { CachedReader } from "../store/cached-reader.ts";
 import type { Change, Kind } from "../store/store.ts";
@@ -18,6 +19,8 @@ const PLAN_DELAY_MS = 20;
 const TENANTS_AT_ONCE = 64;
 const SHARDS_AT_ONCE = 64;
 
+const TAKEN_IN_AT_ONCE = 100;
+
 /**
  * The control loops. The store's changes drive them: the planner decides and writes its decisions to the store; the reconcilers
  * of shards and tenants make the world match.
@@ -31,6 +34,8 @@ export class Controller {
   readonly #tenantQueue: WorkQueue;
   readonly #planQueue: WorkQueue;
   #unwatch: () => void = () => {};
+  /** Whether all has been read once. */
+  #isOpen = false;
 
   constructor(context: ControllerContext) {
     this.#context = context;
@@ -57,6 +62,7 @@ export class Controller {
     const { store, feed, metrics, claims } = this.#context;
     // Before our own watch: who hears of a change finds it there.
     await this.#reader.open();
+    await this.#takeInAll();
     claims.settle();
     for (const tenant of this.#reader.values("Tenant")) feed.publish(routeOf(tenant, claims));
     this.#unwatch = store.watch((change) => this.#changed(change));
@@ -80,8 +86,18 @@ export class Controller {
     this.#reader.close();
   }
 
+  /** Reading 100,000 configurations takes half a minute, in which a leader must be able to say that it still leads. */
+  async #takeInAll(): Promise<void> {
+    this.#isOpen = true;
+    let count = 0;
+    for (const { metadata } of this.#reader.values("Tenant")) {
+      this.#takeIn("Tenant", metadata.name);
+      if (++count % TAKEN_IN_AT_ONCE === 0) await nextTurn();
+    }
+  }
+
   #takeIn(kind: Kind, name: string): void {
-    if (kind !== "Tenant") return;
+    if (kind !== "Tenant" || !this.#isOpen) return;
     const tenant = this.#reader.get("Tenant", name);
     if (tenant) this.#context.claims.set(tenant);
     else this.#context.claims.remove(name);

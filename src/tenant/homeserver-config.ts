@@ -60,11 +60,23 @@ export function parseOverrides(text: string): Record<string, unknown> | undefine
   return typeof value === "object" && !Array.isArray(value) ? (value as Record<string, unknown>) : undefined;
 }
 
+export interface OwnDatabase {
+  host: string;
+  port: number;
+  name: string;
+  user: string;
+  password: string;
+  sslMode: string;
+}
+
 /** A database of the user's own, if the overrides name one. */
-export function ownDatabase(
-  text: string,
-): { host: string; port: number; name: string; user: string; password: string; sslMode: string } | undefined {
-  const database = parseOverrides(text)?.["database"];
+export function ownDatabase(text: string): OwnDatabase | undefined {
+  return databaseIn(parseOverrides(text));
+}
+
+/** The same of parsed overrides. */
+export function databaseIn(overrides: Record<string, unknown> | undefined): OwnDatabase | undefined {
+  const database = overrides?.["database"];
   if (typeof database !== "object" || database === null) return undefined;
   const args = (database as Record<string, unknown>)["args"];
   const given = typeof args === "object" && args !== null ? (args as Record<string, unknown>) : {};
@@ -79,9 +91,9 @@ export function ownDatabase(
 }
 
 /** Names in `Host` that lead to the tenant: its server name's host, and that of its public base URL. */
-export function hostsOf(tenant: Pick<Tenant, "spec">): string[] {
-  const hosts = new Set([hostOf(tenant.spec.serverName)]);
-  const url = parseOverrides(tenant.spec.config)?.["public_baseurl"];
+export function hostsIn(serverName: string, overrides: Record<string, unknown> | undefined): string[] {
+  const hosts = new Set([hostOf(serverName)]);
+  const url = overrides?.["public_baseurl"];
   if (typeof url === "string" && URL.canParse(url)) hosts.add(new URL(url).hostname.toLowerCase());
   return [...hosts];
 }

@@ -263,13 +263,14 @@ describe.skipIf(withoutCluster)(
     it(
       "prevents loss and downtime when a tenant outgrows its shard: to a Synapse of its own and back, with all it has",
       async () => {
+        // Of its release: empty ones of the one before may be on their way out.
         const shards = async () =>
           (
             await inNamespace(
               "get",
               "pods",
               "-l",
-              "app.kubernetes.io/component=shard",
+              `app.kubernetes.io/component=shard,synapse-shards.io/image-tag=${NEW}`,
               "-o",
               "jsonpath={.items[*].metadata.uid}",
             )
