@@ -10,7 +10,7 @@ from typing import Any
 
 from synapse.app import homeserver as synapse_app
 from synapse.config.homeserver import HomeServerConfig
-from synapse.logging.context import LoggingContext, PreserveLoggingContext
+from synapse.logging.context import LoggingContext, PreserveLoggingContext, make_deferred_yieldable, run_in_background
 from twisted.internet import defer, task, tcp
 from twisted.web import resource, server
 
@@ -68,9 +68,13 @@ async def start_homeserver(config: HomeServerConfig, limit: Limit, reactor: Any,
                 fiber.opened = opened
                 synapse_app.setup(hs)
 
+            def start() -> list[defer.Deferred[None]]:
+                return [run_in_background(synapse_app.start, hs, freeze=False)]
+
             await run_in_fiber(limit, setup)
             limit.check()
-            await synapse_app.start(hs, freeze=False)
+            for starting in await run_in_fiber(limit, start):
+                await make_deferred_yieldable(starting)
             await s3.make_clients(hs)
         return running
     except BaseException:
