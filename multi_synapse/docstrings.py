@@ -12,7 +12,7 @@ import inspect
 import types
 from importlib.machinery import SourceFileLoader
 
-#: Since Python 3.13 a function says so if it has one; before, the first constant of a function is its docstring or None.
+#: Since Python 3.14 a function says so if it has one; before, the first constant of a function is its docstring or None.
 _HAS_DOCSTRING = getattr(inspect, "CO_HAS_DOCSTRING", 0)
 _FUNCTION = inspect.CO_OPTIMIZED | inspect.CO_NEWLOCALS
 #: Code that loads the first constant. The like of it in an inline cache is taken for that, too.

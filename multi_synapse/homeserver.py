@@ -10,7 +10,8 @@ from typing import Any
 
 from synapse.app import homeserver as synapse_app
 from synapse.config.homeserver import HomeServerConfig
-from synapse.logging.context import LoggingContext, PreserveLoggingContext
+from synapse.logging.context import LoggingContext, PreserveLoggingContext, make_deferred_yieldable, run_in_background
+from synapse.util.caches.response_cache import ResponseCache
 from twisted.internet import defer, task, tcp
 from twisted.web import resource, server
 
@@ -68,9 +69,13 @@ async def start_homeserver(config: HomeServerConfig, limit: Limit, reactor: Any,
                 fiber.opened = opened
                 synapse_app.setup(hs)
 
+            def start() -> list[defer.Deferred[None]]:
+                return [run_in_background(synapse_app.start, hs, freeze=False)]
+
             await run_in_fiber(limit, setup)
             limit.check()
-            await synapse_app.start(hs, freeze=False)
+            for starting in await run_in_fiber(limit, start):
+                await make_deferred_yieldable(starting)
             await s3.make_clients(hs)
         return running
     except BaseException:
@@ -103,6 +108,7 @@ async def close_homeserver(running: Running, reactor: Any, gracefully: bool) -> 
             await hs.shutdown()
         except Exception:
             logger.exception("shutting %s down", server_name)
+    forget_cached_responses(hs.get_clock(), reactor)
     for trigger in running.triggers:
         _remove_trigger(reactor, trigger)
     running.triggers.clear()
@@ -139,6 +145,18 @@ async def _run_async_handlers(hs: Any, reactor: Any) -> bool:
         waiting.append(defer.maybeDeferred(handler.func, **handler.kwargs))
     ended: bool = await _at_most(_ASYNC_HANDLERS_SECONDS, defer.DeferredList(waiting, consumeErrors=True), reactor)
     return ended
+
+
+def forget_cached_responses(clock: Any, reactor: Any) -> None:
+    """Cancels the timers that keep answers of a stopped tenant in its caches: Synapse lets them run on, two minutes after each `/sync`.
+
+    They do not hold the HomeServer, but what was answered; and as they outlive it, they are in the way of giving its memory back.
+    """
+    for call in reactor.getDelayedCalls():
+        # The clock's own function around the cache's method.
+        cache = getattr(getattr(call.func, "__wrapped__", None), "__self__", None)
+        if isinstance(cache, ResponseCache) and cache.clock is clock:
+            call.cancel()
 
 
 def _at_most(seconds: float, work: defer.Deferred[Any], reactor: Any) -> defer.Deferred[bool]:

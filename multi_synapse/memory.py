@@ -25,7 +25,7 @@ _COLLECT_AFTER_SECONDS = 1.0
 #: From so many tenants on they are frozen: collecting them takes 40 to 80 ms.
 _LARGE_SHARD = 9
 _FREEZE_AFTER_SECONDS = 0.5
-#: On a large shard, so many stopped tenants (3 MiB each) or so long may wait for a full collection.
+#: On a large shard, so many stopped tenants (1.2 MiB each, empty) or so long may wait for a full collection.
 _MOST_STOPPED = 10
 _FULL_EVERY_SECONDS = 300.0
 

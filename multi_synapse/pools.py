@@ -61,6 +61,10 @@ class SharedThreads:
     def trim(self, reactor: Any, keep: int = 0) -> None:
         """Ends threads that have nothing to do, but for `keep` in each pool: Twisted's pools only ever grow."""
         for pool in (*self.all(), reactor.getThreadPool()):
+            # And it keeps what it knew of those that ended, 2 KiB each. One that has no number has not begun yet.
+            for thread in list(pool.threads):
+                if thread.ident is not None and not thread.is_alive():
+                    pool.threads.remove(thread)
             team = getattr(pool, "_team", None)
             if team is not None and pool.started:
                 idle = team.statistics().idleWorkerCount

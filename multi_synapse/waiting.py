@@ -34,6 +34,9 @@ _SLICE_SECONDS = 0.25
 #: After an abort, so long is waited for the server to end the statement before the connection is cut.
 _CUT_SECONDS = 3.0
 
+#: A fiber that computes gives the reactor back so often, where it may: far below what somebody notices, far above what a switch costs.
+BREATH_SECONDS = 0.005
+
 _here = threading.local()
 
 
@@ -74,6 +77,14 @@ class Fiber(greenlet.greenlet):
     limit: Limit
     #: Connections of its set-up, to be closed if that fails.
     opened: list[Any]
+    #: When the reactor last gave it its thread.
+    entered = 0.0
+
+    def pause(self) -> None:
+        """Gives the reactor its thread back until somebody switches to this fiber."""
+        with PreserveLoggingContext():
+            self.parent.switch()
+        self.entered = time.monotonic()
 
 
 def current_fiber() -> Fiber | None:
@@ -103,9 +114,20 @@ def run_in_fiber(limit: Limit, function: Callable[..., T], *args: Any) -> defer.
     fiber = Fiber(body)
     fiber.limit = limit
     fiber.opened = []
+    fiber.entered = time.monotonic()
     with PreserveLoggingContext():
         fiber.switch()
     return make_deferred_yieldable(result)
+
+
+def breathe(unless: Callable[[], bool] = lambda: False) -> None:
+    """In a fiber that has kept the reactor for a while: lets it do what else is to be done, and goes on then. Else nothing."""
+    from twisted.internet import reactor
+
+    fiber = current_fiber()
+    if fiber is not None and time.monotonic() - fiber.entered > BREATH_SECONDS and not unless():
+        reactor.callLater(0, fiber.switch)  # type: ignore[attr-defined]
+        fiber.pause()
 
 
 def in_thread(pool: ThreadPool, function: Callable[[], T]) -> T:
@@ -131,7 +153,7 @@ def in_thread(pool: ThreadPool, function: Callable[[], T]) -> T:
 
         deferred.addBoth(done)
         while not outcome:
-            fiber.parent.switch()
+            fiber.pause()
     if isinstance(outcome[0], Failure):
         outcome[0].raiseException()
     return outcome[0]  # type: ignore[no-any-return]
@@ -189,8 +211,7 @@ def _wait_in_fiber(connection: Any, fiber: Fiber) -> None:
         watched(socket)
         # In slices, so that an abort is noticed.
         timer = reactor.callLater(min(_SLICE_SECONDS, max(0.0, fiber.limit.remaining())), wake)  # type: ignore[attr-defined]
-        with PreserveLoggingContext():
-            fiber.parent.switch()
+        fiber.pause()
         reactor.removeReader(socket)  # type: ignore[attr-defined]
         reactor.removeWriter(socket)  # type: ignore[attr-defined]
         if timer.active():

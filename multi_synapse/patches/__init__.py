@@ -60,6 +60,7 @@ PATCHES: tuple[Patch, ...] = (
     Patch("pages", "each tenant keeps the same two rendered pages, 48 KiB", _TESTED, start.share_rendered_pages),
     Patch("schemas", "each tenant checks the same constant schemas against the meta-schema again", _TESTED, start.share_validators),
     Patch("yaml", "YAML is read by the slow pure-Python parser", _TESTED, start.use_fast_yaml),
+    Patch("servlets", "making 330 servlets keeps the reactor for 30 ms", _TESTED, start.register_servlets_in_pieces),
     Patch("tls", "each tenant loads every certificate authority of the platform twice: 1.7 MiB, 20 ms", _TESTED, tls.share_tls_contexts),
     Patch("series", "each tenant has 340 children of metrics, of which a shard exports few", _TESTED, series.keep_read_families_only),
     Patch(

@@ -5,9 +5,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from synapse.util.caches.lrucache import LruCache
+from synapse.util.caches.response_cache import ResponseCache
 from synapse.util.clock import Clock
+from synapse.util.duration import Duration
+from twisted.internet import defer
 from twisted.internet.testing import MemoryReactorClock
 
+from multi_synapse.homeserver import forget_cached_responses
 from multi_synapse.patches.tenants import caches_of_tenants, size_caches_per_tenant
 
 from .postgres import Postgres
@@ -85,3 +89,25 @@ def test_cache_sizes_do_not_mix() -> None:
     assert {name: made.max_size for name, made in sizes.items()} == {"small": 500, "large": 10000} | {"small": 2000}
     caches_of_tenants.remove_tenant("small")
     caches_of_tenants.remove_tenant("large")
+
+
+def test_a_stopped_tenants_answers_are_forgotten() -> None:
+    # Prevents: what each client was answered stays in memory for two minutes after its tenant has moved away.
+    reactor = MemoryReactorClock()
+    caches = {}
+    for name in ("stopped", "running"):
+        clock = Clock(reactor, name)
+        cache = caches[name] = ResponseCache(clock=clock, name=f"sync_{name}", server_name=name, timeout=Duration(minutes=2))
+        clock.looping_call(lambda: None, Duration(seconds=1))
+        done: defer.Deferred[str] = defer.ensureDeferred(cache.wrap("key", answer))
+        assert done.result == "answered"
+    before = len(reactor.getDelayedCalls())
+    forget_cached_responses(caches["stopped"].clock, reactor)
+    assert len(reactor.getDelayedCalls()) == before - 1
+    assert "key" in caches["running"]._result_cache
+    reactor.advance(121)
+    assert "key" not in caches["running"]._result_cache
+
+
+async def answer() -> str:
+    return "answered"
