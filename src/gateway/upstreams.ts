@@ -9,6 +9,8 @@ const BODY_TIMEOUT_MS = 5 * 60_000;
 const KEEP_ALIVE_MS = 30_000;
 const CONNECT_TIMEOUT_MS = 5_000;
 const MAX_RESPONSE_HEADER_BYTES = 64 * 1024;
+/** Of one homeserver, which answers some dozens of requests at once: what a burst of long polls leaves is not kept for ever. */
+const MAX_IDLE = 64;
 
 /** A connection to a homeserver, taken for one request at a time. */
 export class Connection {
@@ -35,7 +37,8 @@ export class Connection {
 
   /** The request is over, once. After an error the connection is not used again. */
   release(intact: boolean): void {
-    if (intact && !this.#site.retired) this.#site.idle.push(this);
+    const { idle, retired } = this.#site;
+    if (intact && !retired && idle.length < MAX_IDLE) idle.push(this);
     else this.close();
   }
 

@@ -146,6 +146,18 @@ describe("streaming", () => {
     for (const answer of await Promise.all(answers)) expect(answer.status).toBe(200);
   });
 
+  it("prevents that a burst of long polls leaves its connections for ever: some are kept, the rest are closed", async () => {
+    bench = await Bench.start([]);
+    const polls: (() => void)[] = [];
+    const origin = await bench.origin((_request, response) => void polls.push(() => response.end("{}")));
+    await bench.controller.update([serving("a", origin)]);
+    const answers = Array.from({ length: 150 }, () => ask(bench, "a.example", { path: "/sync" }));
+    await eventually("all poll", () => polls.length === 150);
+    for (const poll of polls) poll();
+    for (const answer of await Promise.all(answers)) expect(answer.status).toBe(200);
+    await eventually("what is not needed is closed", () => origin.open === 64);
+  });
+
   it("prevents that connections are made anew though long polls have left some", async () => {
     bench = await Bench.start([]);
     const polls: (() => void)[] = [];
