@@ -7,6 +7,7 @@ import { Controller } from "../src/controller/controller.ts";
 import type { Shard, Tenant } from "../src/model/resources.ts";
 import { LocalStore } from "../src/store/local-store.ts";
 import { FakeProcess, FakeShard, FakeWorld } from "../tests/support/fake-world.ts";
+import { stringify } from "yaml";
 import type { Bench, BenchOptions, BenchResult } from "./lib/result.ts";
 
 const PER_SHARD = 25;
@@ -41,6 +42,7 @@ export const bench: Bench = {
       const share = await cpuShare(AT_REST_SECONDS);
       options.log(`at rest: ${(share * 100).toFixed(1)} % of a core`);
       const events = await world.store.listEvents({ limit: 1 });
+      await controller.stop();
       process.kill();
       await world.store.close();
       const what = `${tenants} tenants on ${shards} shards`;
@@ -126,6 +128,28 @@ function seeded(file: string, count: number): FakeWorld {
   return world;
 }
 
+/** As large as one on Kubernetes, which names its database and its bucket. */
+function configOf(name: string): string {
+  return stringify({
+    public_baseurl: `https://matrix.${name}.localhost/`,
+    database: {
+      name: "psycopg2",
+      args: { host: "postgres.localhost", port: 5432, dbname: name, user: name, password: "secret", sslmode: "prefer" },
+    },
+    media_storage_providers: [
+      {
+        module: "s3_storage_provider.S3StorageProviderBackend",
+        store_local: true,
+        store_remote: true,
+        store_synchronous: true,
+        config: { bucket: name, endpoint_url: "https://s3.localhost", access_key_id: "id", secret_access_key: "key" },
+      },
+    ],
+    enable_registration: false,
+    url_preview_enabled: true,
+  });
+}
+
 const longAgo = new Date(Date.now() - 3_600_000).toISOString();
 const metadataOf = (name: string) => ({ name, resourceVersion: "1", generation: 1, creationTimestamp: longAgo });
 
@@ -142,8 +166,7 @@ function tenantResource(name: string, shard: string): Tenant {
   return {
     kind: "Tenant",
     metadata: metadataOf(name),
-    spec: { serverName: `${name}.localhost`, synapseVersion: VERSION, config: "", reclaimPolicy: "Retain" },
-    // The hash of an empty configuration, so that none looks changed.
+    spec: { serverName: `${name}.localhost`, synapseVersion: VERSION, config: configOf(name), reclaimPolicy: "Retain" },
     status: {
       phase: "Running",
       reason: "",
@@ -153,7 +176,6 @@ function tenantResource(name: string, shard: string): Tenant {
       address: `${shard}:${EPOCH}`,
       schemaSynapseVersion: VERSION,
       observedGeneration: 1,
-      configHash: "e3b0c44298fc1c14",
       provisioned: true,
       assignedAt: longAgo,
       failures: 0,
