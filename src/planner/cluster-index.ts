@@ -26,6 +26,8 @@ interface Slot {
  */
 export class ClusterIndex {
   readonly #tenants = new Map<string, Counted>();
+  /** Of a snapshot, and not in `#tenants` yet: a plan of a whole snapshot looks for none of them by its name. */
+  #unnamed: readonly TenantView[] = [];
   readonly #shards = new Map<string, ShardView>();
   readonly #slots = new Map<string, Slot>();
   readonly #restless = new Map<string, TenantView>();
@@ -36,30 +38,21 @@ export class ClusterIndex {
   static of(snapshot: Snapshot): ClusterIndex {
     const index = new ClusterIndex();
     for (const shard of snapshot.shards) index.setShard(shard);
-    for (const tenant of snapshot.tenants) index.#add(tenant);
+    for (const tenant of snapshot.tenants) index.#enter(tenant, index.#counted(tenant));
+    index.#unnamed = snapshot.tenants;
     return index;
   }
 
   /** Adds or replaces. The view is kept and must not be changed afterwards. */
   setTenant(view: TenantView): void {
     this.removeTenant(view.name);
-    this.#add(view);
-  }
-
-  #add(view: TenantView): void {
-    const slot = view.shard === undefined ? undefined : this.#slot(view.shard);
-    const present = view.shard === undefined ? undefined : versionOf(view.shard, slot?.shard);
-    const wanted = wantedInstead(view, present);
-    const settled = slot?.shard !== undefined && present === wanted && !view.move && !view.deleting;
-    this.#tenants.set(view.name, { view, wanted, restless: !settled });
-    if (!view.deleting) count(this.#wanted, wanted, 1);
-    if (!settled) this.#restless.set(view.name, view);
-    slot?.tenants.push(view);
-    this.#hold(view, slot, 1);
+    const counted = this.#counted(view);
+    this.#tenants.set(view.name, counted);
+    this.#enter(view, counted);
   }
 
   removeTenant(name: string): void {
-    const counted = this.#tenants.get(name);
+    const counted = this.#byName().get(name);
     if (!counted) return;
     const { view, wanted, restless } = counted;
     this.#tenants.delete(name);
@@ -71,6 +64,7 @@ export class ClusterIndex {
   }
 
   setShard(view: ShardView): void {
+    this.#byName();
     const before = this.#shards.get(view.name);
     this.#shards.set(view.name, view);
     this.#slot(view.name).shard = view;
@@ -79,6 +73,7 @@ export class ClusterIndex {
   }
 
   removeShard(name: string): void {
+    this.#byName();
     if (!this.#shards.delete(name)) return;
     this.#slot(name).shard = undefined;
     this.#sortedShards = undefined;
@@ -87,7 +82,7 @@ export class ClusterIndex {
   }
 
   tenant(name: string): TenantView | undefined {
-    return this.#tenants.get(name)?.view;
+    return this.#byName().get(name)?.view;
   }
 
   get shardByName(): ReadonlyMap<string, ShardView> {
@@ -128,6 +123,29 @@ export class ClusterIndex {
     const gone = new Set<string>();
     for (const [name, { shard, taken }] of this.#slots) if (!shard && taken > 0) gone.add(name);
     return gone;
+  }
+
+  /** To be called before anything changes: what a tenant counts as depends on its shard. */
+  #byName(): Map<string, Counted> {
+    for (const view of this.#unnamed) this.#tenants.set(view.name, this.#counted(view));
+    this.#unnamed = [];
+    return this.#tenants;
+  }
+
+  #counted(view: TenantView): Counted {
+    const shard = view.shard === undefined ? undefined : this.#slots.get(view.shard)?.shard;
+    const present = view.shard === undefined ? undefined : versionOf(view.shard, shard);
+    const wanted = wantedInstead(view, present);
+    const settled = shard !== undefined && present === wanted && !view.move && !view.deleting;
+    return { view, wanted, restless: !settled };
+  }
+
+  #enter(view: TenantView, { wanted, restless }: Counted): void {
+    if (!view.deleting) count(this.#wanted, wanted, 1);
+    if (restless) this.#restless.set(view.name, view);
+    const slot = view.shard === undefined ? undefined : this.#slot(view.shard);
+    slot?.tenants.push(view);
+    this.#hold(view, slot, 1);
   }
 
   #hold(view: TenantView, slot: Slot | undefined, by: 1 | -1): void {
