@@ -261,12 +261,12 @@ export class StoreClusterService implements ClusterService {
   }
 
   async status(): Promise<ClusterStatus> {
-    const { reader, policy, feed } = this.#context;
+    const { policy, feed } = this.#context;
     const tenants = this.#sorted("Tenant");
     const shards = this.#sorted("Shard");
     const byPhase: Record<string, number> = {};
     for (const { status } of tenants) byPhase[status.phase] = (byPhase[status.phase] ?? 0) + 1;
-    const { tags } = occupancyOf(shards, reader.values("Tenant"), policy);
+    const { tags } = occupancyOf(shards, tenants, policy);
     const known = new Set(tags.map(({ version }) => version));
     const waiting = new Set(tenants.map(wantedVersion).filter((tag) => tag !== "" && !known.has(tag)));
     const capacity = policy.maxShardsPerSynapseImageTag * policy.maxTenantsPerShard;

@@ -86,7 +86,7 @@ export class Controller {
     this.#reader.close();
   }
 
-  /** Reading 100,000 configurations takes half a minute, in which a leader must be able to say that it still leads. */
+  /** Reading 100,000 configurations takes many seconds, in which a leader must be able to say that it still leads. */
   async #takeInAll(): Promise<void> {
     this.#isOpen = true;
     let count = 0;

@@ -1,3 +1,4 @@
+import type { TagOccupancy } from "../model/occupancy.ts";
 import type { ClusterEvent, Move, MoveResult, Shard, Tenant, TenantSpec } from "../model/resources.ts";
 import type { Policy } from "../model/policy.ts";
 
@@ -76,7 +77,7 @@ export interface ClusterStatus {
   synapseVersion: string;
   tenants: { total: number; byPhase: Record<string, number> };
   /** Per image tag in use. `saturated`: every shard is full and no more may be made. */
-  imageTags: { version: string; shards: number; tenants: number; capacity: number; saturated: boolean }[];
+  imageTags: TagOccupancy[];
   movesInProgress: { tenant: string; move: Move }[];
   recentMoves: { tenant: string; result: MoveResult }[];
   gateways: { id: string; routesVersion: number; connectedAt: string }[];

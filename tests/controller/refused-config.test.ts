@@ -7,13 +7,24 @@ import { FakeProcess, FakeWorld } from "../support/fake-world.ts";
 
 const SETTINGS = { version: "0", synapseVersion: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 
-it("prevents a complaint that outlives its cause: a wrong configuration is refused, and forgotten when it is taken back", async () => {
+function begin() {
   const world = new FakeWorld();
   const process = new FakeProcess(world, {});
   const controller = new Controller(process.context);
   void controller.start();
-  const service = new StoreClusterService(process.context, SETTINGS);
-  const status = async () => (await world.store.get("Tenant", "a"))?.status;
+  return {
+    world,
+    service: new StoreClusterService(process.context, SETTINGS),
+    status: async () => (await world.store.get("Tenant", "a"))?.status,
+    stop: async () => {
+      await controller.stop();
+      process.kill();
+    },
+  };
+}
+
+it("prevents a complaint that outlives its cause: a wrong configuration is refused, and forgotten when it is taken back", async () => {
+  const { world, service, status, stop } = begin();
   const upToDate = async () =>
     conditionsOf((await world.store.get("Tenant", "a"))!, [], "").find(({ type }) => type === "UpToDate")?.reason;
   try {
@@ -29,18 +40,12 @@ it("prevents a complaint that outlives its cause: a wrong configuration is refus
     await expect.poll(upToDate, { timeout: 5_000 }).toBe("AsSpecified");
     expect(await status()).toMatchObject({ phase: "Running", message: "", epoch: started });
   } finally {
-    await controller.stop();
-    process.kill();
+    await stop();
   }
 });
 
 it("prevents the same for a release: who goes back to the one that runs, by kubectl as by the API, is not told of the other any more", async () => {
-  const world = new FakeWorld();
-  const process = new FakeProcess(world, {});
-  const controller = new Controller(process.context);
-  void controller.start();
-  const service = new StoreClusterService(process.context, SETTINGS);
-  const status = async () => (await world.store.get("Tenant", "a"))?.status;
+  const { world, service, status, stop } = begin();
   const edit = (version: string) =>
     modify(world.store, "Tenant", "a", ({ spec }) => void (spec.synapseVersion = version));
   try {
@@ -55,7 +60,6 @@ it("prevents the same for a release: who goes back to the one that runs, by kube
     expect(await status()).toMatchObject({ phase: "Running", message: "", shard: "1.157.2-0" });
     expect((await status())?.refusedVersion).toBeUndefined();
   } finally {
-    await controller.stop();
-    process.kill();
+    await stop();
   }
 });
