@@ -51,11 +51,11 @@ function install() {
   const npm = npmCommand();
   const { status, error, stdout, stderr } = spawnSync(
     npm[0],
-    // Not `npm ci`: it refuses where the registry lacks an optional package for some platform that nobody here has.
+    // What the lock file says and nothing else; none of the packages needs an install script.
     [
       ...npm.slice(1),
-      "install",
-      "--no-save",
+      "ci",
+      "--ignore-scripts",
       "--include=dev",
       "--include=optional",
       "--no-audit",
@@ -77,7 +77,7 @@ function install() {
   if (error || status !== 0) {
     process.stderr.write(`${stdout ?? ""}${stderr ?? ""}`);
     throw new Error(
-      `\`npm install\` failed (${error ? error.message : `exit code ${status}`}); mend what it says above and start again`,
+      `\`npm ci\` failed (${error ? error.message : `exit code ${status}`}); fix what it reports above and start again`,
     );
   }
   linkCommand();

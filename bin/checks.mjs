@@ -64,6 +64,7 @@ function everything({ python, pythons }) {
     { title: "types (tsc)", command: npm("typescript", "tsc") },
     { title: "lint (oxlint)", command: npm("oxlint", "oxlint") },
     { title: "format (oxfmt)", command: [...npm("oxfmt", "oxfmt"), "--check"] },
+    { title: "Markdown (markdownlint)", command: npm("markdownlint-cli2", "markdownlint-cli2") },
     { title: "Python lint (ruff)", command: [python, "-m", "ruff", "check", "."], cwd: RUNTIME },
     { title: "Python types (mypy)", command: [python, "-m", "mypy", "-p", "multi_synapse"], cwd: RUNTIME },
     pytest({ python, pythons }, []),
