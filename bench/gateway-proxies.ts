@@ -7,7 +7,7 @@ import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { freePort } from "../src/local/ports.ts";
+import { freePort } from "../src/platforms/local/up/ports.ts";
 import { onEnd } from "./lib/cleanup.ts";
 import { endProcess } from "./lib/processes.ts";
 

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Agent, request } from "undici";
 import { stringify } from "yaml";
 import type { TenantView } from "../src/api/views.ts";
-import type { Move, MoveResult } from "../src/model/resources.ts";
+import type { Move, MoveResult } from "../src/model/move.ts";
 import { BenchCluster } from "./lib/cluster.ts";
 import { PASSWORD } from "./lib/matrix.ts";
 import { type Bench, type BenchOptions, type BenchResult, type Figure, quantile } from "./lib/result.ts";

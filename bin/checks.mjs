@@ -4,8 +4,13 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join, relative } from "node:path";
-import { Steps } from "../src/local/steps.ts";
-import { DEFAULT_SYNAPSE, ensurePostgres, ensureSynapse, ensureTestTools } from "../src/local/toolchain.ts";
+import { Steps } from "../src/platforms/local/up/steps.ts";
+import {
+  DEFAULT_SYNAPSE,
+  ensurePostgres,
+  ensureSynapse,
+  ensureTestTools,
+} from "../src/platforms/local/toolchain/toolchain.ts";
 import { ROOT } from "./bootstrap.mjs";
 
 /** The release that upgrades are tested from; an earlier one that can read the same databases. */

@@ -5,7 +5,7 @@ import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { request } from "undici";
 import { stringify } from "yaml";
-import { pathsIn } from "../src/local/data-directory.ts";
+import { pathsIn } from "../src/platforms/local/data-directory.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
 /** A first start makes PostgreSQL's data; a busy machine takes its time. */

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Client as PostgresClient } from "pg";
 import type { ShardView, TenantView } from "../src/api/views.ts";
 import { tenantDatabaseName } from "../src/database/names.ts";
-import type { ShardState } from "../src/shard/control-client.ts";
+import type { ShardState } from "../src/ports/shard-control.ts";
 import type { Wishes } from "./actions.ts";
 import { type Client, statusOf } from "./clients.ts";
 import { readJson, type SoakCluster } from "./cluster.ts";

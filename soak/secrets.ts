@@ -1,7 +1,7 @@
 import { open, readdir, readFile, stat } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { pathsIn } from "../src/local/data-directory.ts";
+import { pathsIn } from "../src/platforms/local/data-directory.ts";
 
 /** Shorter ones would be found by chance. */
 const SHORTEST = 12;

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { request } from "undici";
 import { stringify } from "yaml";
-import { freePort } from "../../src/local/ports.ts";
+import { freePort } from "../../src/platforms/local/up/ports.ts";
 import { endProcess } from "./processes.ts";
 import type { BenchTenant } from "./tenant.ts";
 

@@ -2,7 +2,7 @@ import { execFile } from "node:child_process";
 import { cpus, release, totalmem } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { DEFAULT_SYNAPSE, ensurePostgres, ensureSynapse } from "../../src/local/toolchain.ts";
+import { DEFAULT_SYNAPSE, ensurePostgres, ensureSynapse } from "../../src/platforms/local/toolchain/toolchain.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
 const run = promisify(execFile);

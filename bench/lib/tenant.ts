@@ -1,9 +1,9 @@
 import type { AdminLogin } from "../../src/database/connection.ts";
 import { tenantDatabaseName } from "../../src/database/names.ts";
-import type { Tenant, TenantSecretData } from "../../src/model/resources.ts";
-import type { Assignment } from "../../src/shard/control-client.ts";
-import { baseHomeserverConfig } from "../../src/tenant/homeserver-config.ts";
-import { newTenantSecrets } from "../../src/tenant/secrets.ts";
+import type { Tenant } from "../../src/model/tenant.ts";
+import { type TenantSecretData, newTenantSecrets } from "../../src/model/tenant-secrets.ts";
+import type { Assignment } from "../../src/ports/shard-control.ts";
+import { baseHomeserverConfig } from "../../src/model/homeserver-config.ts";
 
 /** A tenant as the controller would hand it to a shard. */
 export class BenchTenant {

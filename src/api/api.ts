@@ -1,7 +1,7 @@
 import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from "fastify";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
-import type { ClusterService } from "../controller/service.ts";
+import type { ClusterService } from "../controller/service/cluster-service.ts";
 import type { RouteAck, RouteFeedLine } from "../model/routes.ts";
 import { ErrorSchema } from "./schemas.ts";
 import type { SendLines } from "./streams.ts";

@@ -1,21 +1,18 @@
 import { z } from "zod";
-import type { ClusterStatus } from "../controller/service.ts";
+import type { ClusterStatus } from "../controller/service/cluster-service.ts";
 import { serverNameProblem, tenantNameProblem } from "../model/names.ts";
 import {
   HANDOVER_STEPS,
   MOVE_STEPS,
-  SHARD_PHASES,
-  TENANT_PHASES,
-  type ClusterEvent,
   type Handover,
   type HandoverStep,
   type Move,
   type MoveResult,
   type MoveStep,
-  type Shard,
-  type ShardPhase,
-  type TenantPhase,
-} from "../model/resources.ts";
+} from "../model/move.ts";
+import { SHARD_PHASES, type Shard, type ShardPhase } from "../model/shard.ts";
+import { TENANT_PHASES, type TenantPhase } from "../model/tenant.ts";
+import type { ClusterEvent } from "../model/event.ts";
 import type { ApiError } from "./errors.ts";
 import type { ShardView, TenantView } from "./views.ts";
 

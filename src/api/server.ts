@@ -1,12 +1,15 @@
 import type { Server } from "node:http";
 import fastifySwagger from "@fastify/swagger";
 import fastify from "fastify";
-import { createJsonSchemaTransform, createJsonSchemaTransformObject } from "fastify-type-provider-zod";
-import type { ZodTypeProvider } from "fastify-type-provider-zod";
+import {
+  createJsonSchemaTransform,
+  createJsonSchemaTransformObject,
+  type ZodTypeProvider,
+} from "fastify-type-provider-zod";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { z } from "zod";
-import type { ClusterService } from "../controller/service.ts";
+import type { ClusterService } from "../controller/service/cluster-service.ts";
 import { failures, type Api, type RouteFeedSource } from "./api.ts";
 import { registerAuthentication, type Tokens } from "./auth.ts";
 import { clusterRoutes, openRoutes, routeFeedRoutes } from "./cluster-routes.ts";

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Tenant } from "../model/resources.ts";
+import type { Tenant } from "../model/tenant.ts";
 import { failures, type Api, type RouteContext } from "./api.ts";
 import {
   CreateTenantBody,

@@ -1,5 +1,6 @@
-import type { ShardOverview } from "../controller/service.ts";
-import type { Shard, Tenant, TenantSpec } from "../model/resources.ts";
+import type { ShardOverview } from "../controller/service/cluster-service.ts";
+import type { Shard } from "../model/shard.ts";
+import type { Tenant, TenantSpec } from "../model/tenant.ts";
 
 /** A tenant as the API shows it. `spec.config` may hold secrets, so it is there only when it was asked for. */
 export type TenantView = Omit<Tenant, "spec"> & {

@@ -3,9 +3,9 @@ import { join, resolve } from "node:path";
 import { Agent, request, type Dispatcher } from "undici";
 import { z } from "zod";
 import type { ApiError } from "../api/errors.ts";
+import { ROOT } from "../model/project.ts";
 import { CliError, EXIT, Unreachable } from "./errors.ts";
 
-const ROOT = resolve(import.meta.dirname, "../..");
 /** The API answers at once what it can; one call, registering a user, waits for Synapse for up to 30 seconds. */
 const ANSWER_TIMEOUT_MS = 60_000;
 

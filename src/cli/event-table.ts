@@ -1,4 +1,4 @@
-import type { ClusterEvent } from "../model/resources.ts";
+import type { ClusterEvent } from "../model/event.ts";
 import { age, paint, plain, table } from "./output.ts";
 
 export function eventTable(events: ClusterEvent[]): string {

@@ -5,7 +5,8 @@ import { addShard } from "./commands/shard.ts";
 import { addStatus } from "./commands/status.ts";
 import { addTenant } from "./commands/tenant.ts";
 import { addUp } from "./commands/up.ts";
-import { addVersion, VERSION } from "./commands/version.ts";
+import { VERSION } from "../model/project.ts";
+import { addVersion } from "./commands/version.ts";
 import { EXIT_CODES_HELP } from "./errors.ts";
 
 /** The CLI's commands. Made anew by each caller: to run it, to complete it, to document it. */

@@ -1,5 +1,5 @@
 import type { ShardView, TenantView } from "../api/views.ts";
-import type { Move, MoveResult } from "../model/resources.ts";
+import type { Move, MoveResult } from "../model/move.ts";
 
 /** What `-o json` gives of a tenant: part of the CLI's contract, so nothing is added or removed lightly. */
 export interface TenantRow {

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import ora from "ora";
 import type { ShardView, TenantView } from "../api/views.ts";
-import type { ClusterStatus } from "../controller/service.ts";
-import type { Move, MoveResult } from "../model/resources.ts";
+import type { ClusterStatus } from "../controller/service/cluster-service.ts";
+import type { Move, MoveResult } from "../model/move.ts";
 import type { Client } from "./client.ts";
 import { CliError, EXIT, Unreachable } from "./errors.ts";
 import { plain } from "./output.ts";

@@ -1,14 +1,15 @@
 import type { Logger } from "pino";
-import type { Launcher } from "../launcher/launcher.ts";
+import type { Launcher } from "../ports/launcher.ts";
 import type { Policy } from "../model/policy.ts";
-import type { ClusterEvent, Tenant } from "../model/resources.ts";
-import type { CachedReader } from "../store/cached-reader.ts";
-import type { Store } from "../store/store.ts";
-import type { TenantSurroundings } from "../tenant/homeserver-config.ts";
-import type { Claims } from "./claims.ts";
+import type { ClusterEvent } from "../model/event.ts";
+import type { Tenant } from "../model/tenant.ts";
+import type { CachedReader } from "./cached-reader.ts";
+import type { Store } from "../ports/store.ts";
+import type { TenantSurroundings } from "../model/homeserver-config.ts";
+import type { Claims } from "./tenants/claims.ts";
 import type { ControllerMetrics } from "./metrics.ts";
-import type { RouteFeed } from "./route-feed.ts";
-import type { TenantDatabases } from "./tenant-databases.ts";
+import type { RouteFeed } from "./routes/route-feed.ts";
+import type { TenantDatabases } from "../ports/databases.ts";
 
 /** What every reconciler works with; made once, in the composition root. */
 export interface ControllerContext {

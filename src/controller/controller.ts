@@ -1,15 +1,15 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { messageOf } from "../model/errors.ts";
-import type { CachedReader } from "../store/cached-reader.ts";
-import type { Change, Kind } from "../store/store.ts";
+import type { CachedReader } from "./cached-reader.ts";
+import type { Change, Kind } from "../ports/store.ts";
 import type { ControllerContext } from "./context.ts";
-import { TenantDeletion } from "./deletion.ts";
-import { FleetRollout } from "./fleet.ts";
-import { Mover } from "./move.ts";
-import { PLAN_EVERY_MS, Planning } from "./planning.ts";
-import { routeOf } from "./routes.ts";
-import { ShardReconciler } from "./shards.ts";
-import { TenantReconciler } from "./tenants.ts";
+import { TenantDeletion } from "./tenants/deletion.ts";
+import { FleetRollout } from "./planning/fleet-rollout.ts";
+import { Mover } from "./moves/mover.ts";
+import { PLAN_EVERY_MS, Planning } from "./planning/planning.ts";
+import { routeOf } from "./routes/routes.ts";
+import { ShardReconciler } from "./shards/shard-reconciler.ts";
+import { TenantReconciler } from "./tenants/tenant-reconciler.ts";
 import { Gauges } from "./gauges.ts";
 import { exponential, WorkQueue } from "./work-queue.ts";
 

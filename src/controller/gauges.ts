@@ -1,6 +1,8 @@
-import { FLEET_PHASES, wantedVersion, type Fleet, type Shard, type Tenant } from "../model/resources.ts";
+import { FLEET_PHASES, type Fleet } from "../model/fleet.ts";
+import { wantedVersion, type Tenant } from "../model/tenant.ts";
+import type { Shard } from "../model/shard.ts";
 import { occupancyOf } from "../model/occupancy.ts";
-import type { CachedReader } from "../store/cached-reader.ts";
+import type { CachedReader } from "./cached-reader.ts";
 import type { ControllerContext } from "./context.ts";
 
 /** Since when something has been as it is, as far as it has been seen: nothing in the store says so for every phase. */

@@ -1,16 +1,6 @@
 import type pg from "pg";
+import type { FenceState } from "../ports/databases.ts";
 import { withConnection, type Bounds, type Login } from "./connection.ts";
-
-/** Who a tenant's database belongs to (docs/control-api.md, *The fence*). */
-export interface FenceState {
-  epoch: number;
-  /** The name of a shard, `dedicated…` for a Synapse of its own, or empty where nobody has it. */
-  owner: string;
-  /** Whether a Synapse of its own has everything ready, and waits for the database to be released. */
-  waiting: boolean;
-  /** Whether anybody but those that wait, and ourselves, is connected. */
-  connected: boolean;
-}
 
 /** So the connections of processes that wait for the database are named; `multi_synapse/dedicated.py` has the same. */
 const WAITING = "synapse-shards waiting%";

@@ -1,18 +1,9 @@
 import type pg from "pg";
 import { DEFAULT_BOUNDS, identifier, withConnection, type AdminLogin, type Bounds } from "./connection.ts";
+import type { PreparerDatabase } from "../ports/preparers.ts";
 import { withLock } from "./lock.ts";
 import { templateDatabaseName, TEMPLATE_ROLE } from "./names.ts";
 import { endConnections, ensureRole } from "./roles.ts";
-
-/** psycopg2's words for a connection, as the preparer takes them. */
-export interface PreparerDatabase {
-  host: string;
-  port: number;
-  user: string;
-  password: string;
-  dbname: string;
-  options?: string;
-}
 
 /** Making a schema takes seconds on an idle machine, and much longer on a busy one. */
 const LOCK_WAIT_MS = 300_000;

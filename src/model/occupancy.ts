@@ -1,5 +1,6 @@
 import type { Policy } from "./policy.ts";
-import type { Shard, Tenant } from "./resources.ts";
+import type { Shard } from "./shard.ts";
+import type { Tenant } from "./tenant.ts";
 
 export interface TagOccupancy {
   /** The image tag. */

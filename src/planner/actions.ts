@@ -1,4 +1,4 @@
-import type { MoveReason } from "../model/resources.ts";
+import type { MoveReason } from "../model/move.ts";
 
 /** What the planner may plan for a move; the others (`Requested`, `ConfigChanged`) are begun by the controller itself. */
 export type PlannedMoveReason = Extract<MoveReason, "ShardLost" | "Drain" | "Upgrade" | "Consolidation">;

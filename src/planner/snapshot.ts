@@ -1,4 +1,4 @@
-import type { ShardPhase } from "../model/resources.ts";
+import type { ShardPhase } from "../model/shard.ts";
 
 /** All that the planner knows of the world. The order of the arrays has no meaning. */
 export interface Snapshot {

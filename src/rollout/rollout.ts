@@ -1,4 +1,4 @@
-import type { Fleet, FleetPhase, FleetStatus } from "../model/resources.ts";
+import type { Fleet, FleetPhase, FleetStatus } from "../model/fleet.ts";
 import { wavesOf } from "./waves.ts";
 import { windowAt } from "./windows.ts";
 

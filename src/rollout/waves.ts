@@ -1,4 +1,4 @@
-import type { RolloutPolicy } from "../model/resources.ts";
+import type { RolloutPolicy } from "../model/fleet.ts";
 
 /**
  * Tenants in waves: the named canaries and `count` more, then `waveSize` each. Ordered by age, so that a tenant created in the middle of a rollout is

@@ -2,7 +2,7 @@ import { PassThrough } from "node:stream";
 import pino from "pino";
 import { Registry } from "prom-client";
 import { startApi } from "../../src/api/server.ts";
-import { RouteFeed } from "../../src/controller/route-feed.ts";
+import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
 import { MemoryService } from "./memory-service.ts";
 
 export const API_TOKEN = "api-token-of-the-test";

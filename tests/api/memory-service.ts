@@ -6,10 +6,13 @@ import type {
   RegisterUserRequest,
   ShardOverview,
   UpdateTenantRequest,
-} from "../../src/controller/service.ts";
+} from "../../src/controller/service/cluster-service.ts";
 import { UserError } from "../../src/model/errors.ts";
 import { DEFAULT_POLICY } from "../../src/model/policy.ts";
-import type { ClusterEvent, Move, MoveResult, Shard, Tenant, TenantStatus } from "../../src/model/resources.ts";
+import type { ClusterEvent } from "../../src/model/event.ts";
+import type { Move, MoveResult } from "../../src/model/move.ts";
+import type { Shard } from "../../src/model/shard.ts";
+import type { Tenant, TenantStatus } from "../../src/model/tenant.ts";
 
 const CREATED = "2026-11-23T10:00:00.000Z";
 const CAPACITY = 2;

@@ -3,8 +3,8 @@ import { afterEach, beforeEach, expect, expectTypeOf, test } from "vitest";
 import type { z } from "zod";
 import type { MoveResultSchema, MoveSchema, ShardSchema, StatusSchema, TenantSchema } from "../../src/api/schemas.ts";
 import type { ShardView, TenantView } from "../../src/api/views.ts";
-import type { ClusterStatus } from "../../src/controller/service.ts";
-import type { Move, MoveResult } from "../../src/model/resources.ts";
+import type { ClusterStatus } from "../../src/controller/service/cluster-service.ts";
+import type { Move, MoveResult } from "../../src/model/move.ts";
 import { type ApiUnderTest, startApiUnderTest } from "./api-under-test.ts";
 
 interface Operation {

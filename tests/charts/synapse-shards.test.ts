@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parseAllDocuments } from "yaml";
-import { KubernetesControllerConfigSchema } from "../../src/kubernetes/controller-config.ts";
+import { KubernetesControllerConfigSchema } from "../../src/platforms/kubernetes/controller-config.ts";
 import { parseGatewayConfig } from "../../src/gateway/config.ts";
 import { run } from "../kubernetes/support/run.ts";
 

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { Tenant } from "../../src/model/resources.ts";
+import type { Tenant } from "../../src/model/tenant.ts";
 import { type ClusterUnderTest, startClusterUnderTest } from "./cli-under-test.ts";
 
 // Each test starts several processes, which takes its time on a machine that is busy.

@@ -2,8 +2,8 @@ import { chmod, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type AdminLogin, withConnection } from "../../src/database/connection.ts";
-import { startPostgres } from "../../src/local/postgres.ts";
-import { ensurePostgres } from "../../src/local/toolchain.ts";
+import { startPostgres } from "../../src/platforms/local/postgres/postgres.ts";
+import { ensurePostgres } from "../../src/platforms/local/toolchain/toolchain.ts";
 
 export interface TestServer {
   admin: AdminLogin;

@@ -1,10 +1,10 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { withConnection } from "../../src/database/connection.ts";
-import { Preparer } from "../../src/database/preparer.ts";
+import { Preparer } from "../../src/platforms/local/launcher/preparer.ts";
 import { describeDatabase, provisionTenantDatabase } from "../../src/database/tenant-database.ts";
 import { ensureTemplate } from "../../src/database/template.ts";
-import { ensureSynapse } from "../../src/local/toolchain.ts";
+import { ensureSynapse } from "../../src/platforms/local/toolchain/toolchain.ts";
 import { startTestServer, type TestServer } from "./postgres-server.ts";
 
 const VERSION = "1.163.2";

@@ -1,7 +1,8 @@
 import { createServer } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { identifier, withConnection, type AdminLogin, type Login } from "../../src/database/connection.ts";
-import { ensureTemplate, type PreparerDatabase } from "../../src/database/template.ts";
+import { ensureTemplate } from "../../src/database/template.ts";
+import type { PreparerDatabase } from "../../src/ports/preparers.ts";
 import {
   describeDatabase,
   dropTenantDatabase,
@@ -9,7 +10,7 @@ import {
   provisionTenantDatabase,
   terminateBackends,
 } from "../../src/database/tenant-database.ts";
-import { freePort } from "../../src/local/ports.ts";
+import { freePort } from "../../src/platforms/local/up/ports.ts";
 import { startTestServer, type TestServer } from "./postgres-server.ts";
 
 const VERSION = "1.163.2";

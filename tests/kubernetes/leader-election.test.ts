@@ -2,8 +2,8 @@ import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CoordinationV1Api, CoreV1Api, V1MicroTime, type KubeConfig } from "@kubernetes/client-node";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { loadKubeConfig } from "../../src/kubernetes/client.ts";
-import { LeaderElection } from "../../src/kubernetes/leader-election.ts";
+import { loadKubeConfig } from "../../src/platforms/kubernetes/client.ts";
+import { LeaderElection } from "../../src/platforms/kubernetes/leader-election.ts";
 import { withoutCluster } from "./support/cluster.ts";
 import { CuttableProxy } from "./support/cuttable-proxy.ts";
 

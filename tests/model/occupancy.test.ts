@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { occupancyOf } from "../../src/model/occupancy.ts";
-import type { Shard, Tenant } from "../../src/model/resources.ts";
+import type { Shard } from "../../src/model/shard.ts";
+import type { Tenant } from "../../src/model/tenant.ts";
 
 const POLICY = { maxShardsPerSynapseImageTag: 2, maxTenantsPerShard: 2 };
 const shard = (name: string, synapseVersion: string) => ({ metadata: { name }, spec: { synapseVersion } }) as Shard;

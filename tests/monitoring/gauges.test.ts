@@ -3,12 +3,12 @@ import { Registry } from "prom-client";
 import { Gauges } from "../../src/controller/gauges.ts";
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import type { ControllerContext } from "../../src/controller/context.ts";
-import { RouteFeed } from "../../src/controller/route-feed.ts";
+import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
 import { DEFAULT_POLICY } from "../../src/model/policy.ts";
-import type { TenantStatus } from "../../src/model/resources.ts";
-import { CachedReader } from "../../src/store/cached-reader.ts";
-import { LocalStore } from "../../src/store/local-store.ts";
-import { modify } from "../../src/store/store.ts";
+import type { TenantStatus } from "../../src/model/tenant.ts";
+import { CachedReader } from "../../src/controller/cached-reader.ts";
+import { LocalStore } from "../../src/platforms/local/store/local-store.ts";
+import { modify } from "../../src/ports/store.ts";
 
 const NEW: TenantStatus = {
   phase: "Pending",

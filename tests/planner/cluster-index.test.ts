@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import type { ShardPhase } from "../../src/model/resources.ts";
+import type { ShardPhase } from "../../src/model/shard.ts";
 import { ClusterIndex } from "../../src/planner/cluster-index.ts";
 import { plan, planFromIndex } from "../../src/planner/plan.ts";
 import type { ShardView, TenantView } from "../../src/planner/snapshot.ts";

@@ -1,6 +1,5 @@
-import type { Fleet, FleetStatus, RolloutPolicy } from "../../src/model/resources.ts";
-import type { Follower } from "../../src/rollout/rollout.ts";
-import { planRollout } from "../../src/rollout/rollout.ts";
+import type { Fleet, FleetStatus, RolloutPolicy } from "../../src/model/fleet.ts";
+import { type Follower, planRollout } from "../../src/rollout/rollout.ts";
 
 export const POLICY: RolloutPolicy = {
   canaries: { count: 1, names: [] },

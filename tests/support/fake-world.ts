@@ -1,23 +1,23 @@
 import { pino } from "pino";
 import { Registry } from "prom-client";
-import { Claims } from "../../src/controller/claims.ts";
+import { Claims } from "../../src/controller/tenants/claims.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../../src/controller/context.ts";
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
-import { RouteFeed } from "../../src/controller/route-feed.ts";
-import type { TenantDatabases } from "../../src/controller/tenant-databases.ts";
-import type { Launcher, ProcessState } from "../../src/launcher/launcher.ts";
+import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
+import type { TenantDatabases } from "../../src/ports/databases.ts";
+import type { Launcher, ProcessState } from "../../src/ports/launcher.ts";
 import { DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
-import type { Tenant } from "../../src/model/resources.ts";
+import type { Tenant } from "../../src/model/tenant.ts";
 import {
   ShardRefusal,
   ShardUnreachable,
   type Assignment,
   type ShardControl,
   type TenantState,
-} from "../../src/shard/control-client.ts";
-import { LocalStore } from "../../src/store/local-store.ts";
-import { CachedReader } from "../../src/store/cached-reader.ts";
-import type { Store } from "../../src/store/store.ts";
+} from "../../src/ports/shard-control.ts";
+import { LocalStore } from "../../src/platforms/local/store/local-store.ts";
+import { CachedReader } from "../../src/controller/cached-reader.ts";
+import type { Store } from "../../src/ports/store.ts";
 
 /**
  * A world without processes for faults that cannot be caused for real at a chosen instruction: the controller is killed at

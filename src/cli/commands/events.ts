@@ -1,6 +1,6 @@
 import { InvalidArgumentError, type Command } from "commander";
 import { stringify } from "yaml";
-import type { ClusterEvent } from "../../model/resources.ts";
+import type { ClusterEvent } from "../../model/event.ts";
 import { eventLine, eventTable } from "../event-table.ts";
 import { withClient } from "../options.ts";
 import { showList, type Format } from "../output.ts";

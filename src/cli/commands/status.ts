@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { ClusterStatus } from "../../controller/service.ts";
+import type { ClusterStatus } from "../../controller/service/cluster-service.ts";
 import { withClient } from "../options.ts";
 import { age, fields, plain, seconds, show, table } from "../output.ts";
 

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { Move } from "../../model/resources.ts";
+import type { Move } from "../../model/move.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { timeoutOption, withClient, type WaitOptions } from "../options.ts";
 import { counted, seconds, show } from "../output.ts";

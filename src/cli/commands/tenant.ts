@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
-import type { ClusterEvent } from "../../model/resources.ts";
+import type { ClusterEvent } from "../../model/event.ts";
 import { eventTable } from "../event-table.ts";
 import { parseTail, withClient } from "../options.ts";
 import { age, counted, fields, seconds, show, showList, table } from "../output.ts";

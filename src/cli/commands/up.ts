@@ -12,7 +12,7 @@ export function addUp(program: Command): void {
       const { data } = command.optsWithGlobals<GlobalOptions>();
       // It takes part of Ctrl-C itself, and only this command needs what it imports.
       process.removeAllListeners("SIGINT");
-      const { runUp } = await import("../../local/up.ts");
+      const { runUp } = await import("../../platforms/local/up/up.ts");
       await runUp({ configFile: options.config, dataDir: dataDirectory(data), demo: options.demo ?? false });
     });
 }

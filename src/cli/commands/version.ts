@@ -1,14 +1,9 @@
-import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
 import type { Command } from "commander";
-import type { ClusterStatus } from "../../controller/service.ts";
+import type { ClusterStatus } from "../../controller/service/cluster-service.ts";
+import { VERSION } from "../../model/project.ts";
 import { CliError } from "../errors.ts";
 import { withClient, type GlobalOptions } from "../options.ts";
 import { fields, show } from "../output.ts";
-
-export const VERSION: string = (
-  JSON.parse(readFileSync(resolve(import.meta.dirname, "../../../package.json"), "utf8")) as { version: string }
-).version;
 
 export function addVersion(program: Command): void {
   program

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { ensureTestTools } from "../../../src/local/toolchain.ts";
+import { ensureTestTools } from "../../../src/platforms/local/toolchain/toolchain.ts";
 import type { Cluster } from "./cluster.ts";
 import { PASSWORD } from "./matrix.ts";
 

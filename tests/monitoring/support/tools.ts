@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
-import { cacheDirectory } from "../../../src/local/toolchain.ts";
+import { cacheDirectory } from "../../../src/platforms/local/toolchain/toolchain.ts";
 
 export const run = promisify(execFile);
 

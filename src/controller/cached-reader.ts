@@ -1,0 +1,90 @@
+import type { Tenant } from "../model/tenant.ts";
+import type { Change, Kind, Kinds, Store } from "../ports/store.ts";
+
+/**
+ * What is in a store, kept in memory by its watch: for those who look at everything often. Nothing is copied, so that what it gives
+ * must not be changed. As watchers hear of a write before its writer goes on, a reader never misses what its own controller did;
+ * of others' writes it is as old as a watch is. Whoever acts on it reads the object once more from the store, by `modify`.
+ */
+export class CachedReader {
+  readonly #store: Store;
+  readonly #objects: { [K in Kind]: Map<string, Kinds[K]> } = { Tenant: new Map(), Shard: new Map(), Fleet: new Map() };
+  readonly #changes: Record<Kind, number> = { Tenant: 0, Shard: 0, Fleet: 0 };
+  readonly #onShard = new Map<string, Set<string>>();
+  readonly #listeners = new Set<(kind: Kind, name: string) => void>();
+  #unwatch: () => void = () => {};
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  /** Reads everything once. Listeners hear of each object. */
+  async open(): Promise<void> {
+    // First of all: what changes while the lists are read is told after them.
+    this.#unwatch = this.#store.watch((change) => this.#hear(change));
+    for (const resource of await this.#store.list("Shard")) this.#hear({ type: "Added", kind: "Shard", resource });
+    for (const resource of await this.#store.list("Tenant")) this.#hear({ type: "Added", kind: "Tenant", resource });
+    for (const resource of await this.#store.list("Fleet")) this.#hear({ type: "Added", kind: "Fleet", resource });
+  }
+
+  close(): void {
+    this.#unwatch();
+  }
+
+  values<K extends Kind>(kind: K): Iterable<Kinds[K]> {
+    return this.#map(kind).values();
+  }
+
+  get<K extends Kind>(kind: K, name: string): Kinds[K] | undefined {
+    return this.#map(kind).get(name);
+  }
+
+  /** Names of the tenants that are on a shard, on their way to it, or away from it. */
+  tenantsOf(shard: string): Iterable<string> {
+    return this.#onShard.get(shard) ?? [];
+  }
+
+  /** Rises with each change of an object of the kind. */
+  changesOf(kind: Kind): number {
+    return this.#changes[kind];
+  }
+
+  /** @param listener called after each change, with an object that may be gone */
+  onChange(listener: (kind: Kind, name: string) => void): void {
+    this.#listeners.add(listener);
+  }
+
+  #map<K extends Kind>(kind: K): Map<string, Kinds[K]> {
+    return this.#objects[kind] as Map<string, Kinds[K]>;
+  }
+
+  #hear({ type, kind, resource }: Change): void {
+    const { name } = resource.metadata;
+    const objects = this.#map<Kind>(kind);
+    if (kind === "Tenant") this.#enter(name, this.get("Tenant", name), type === "Deleted" ? undefined : resource);
+    if (type === "Deleted") objects.delete(name);
+    else objects.set(name, resource);
+    this.#changes[kind] += 1;
+    for (const listener of this.#listeners) listener(kind, name);
+  }
+
+  #enter(name: string, before: Tenant | undefined, after: Tenant | undefined): void {
+    for (const shard of shardsOf(before)) {
+      const own = this.#onShard.get(shard);
+      own?.delete(name);
+      if (own?.size === 0) this.#onShard.delete(shard);
+    }
+    for (const shard of shardsOf(after)) {
+      const own = this.#onShard.get(shard);
+      if (own) own.add(name);
+      else this.#onShard.set(shard, new Set([name]));
+    }
+  }
+}
+
+/** The shards on which a tenant may run. */
+export function shardsOf(tenant: Tenant | undefined): string[] {
+  if (!tenant) return [];
+  const { shard, move } = tenant.status;
+  return [shard, move?.from, move?.to].filter((name) => name !== undefined);
+}

@@ -1,0 +1,155 @@
+import { forgetRefusedVersion, wantedVersion, type Tenant } from "../../model/tenant.ts";
+import type { Fleet } from "../../model/fleet.ts";
+import type { Shard } from "../../model/shard.ts";
+import type { NoPlaceReason } from "../../planner/actions.ts";
+import { planRollout, type Follower } from "../../rollout/rollout.ts";
+import { windowProblem } from "../../rollout/windows.ts";
+import type { CachedReader } from "../cached-reader.ts";
+import { modify } from "../../ports/store.ts";
+import { recordEvent, type ControllerContext } from "../context.ts";
+
+const NO_ROOM: NoPlaceReason = "MaxShardsReached";
+
+/** Brings the fleet's release to the tenants that name none. What is decided in `src/rollout/` is written down here; the planner moves. */
+export class FleetRollout {
+  readonly #context: ControllerContext;
+  readonly #reader: CachedReader;
+  /** What the last pass that changed nothing had seen. */
+  #seen = "";
+
+  constructor(context: ControllerContext, reader: CachedReader) {
+    this.#context = context;
+    this.#reader = reader;
+  }
+
+  /** @returns whether anything changed */
+  async pass(): Promise<boolean> {
+    const [fleet] = this.#reader.values("Fleet");
+    // A rollout under way also goes on by time alone.
+    const present = `${this.#reader.changesOf("Fleet")} ${this.#reader.changesOf("Tenant")}`;
+    if (present === this.#seen && (!fleet || fleet.status.phase === "Idle")) return false;
+    const changed = fleet ? await this.#roll(fleet) : await this.#withoutFleet();
+    this.#seen = changed ? "" : present;
+    return changed;
+  }
+
+  async #roll(fleet: Fleet): Promise<boolean> {
+    const wrong = fleet.spec.rollout.windows.map(windowProblem).find((problem) => problem !== undefined);
+    if (wrong !== undefined) {
+      return this.#write(fleet, {
+        ...fleet.status,
+        phase: "Paused",
+        reason: "InvalidWindow",
+        message: `spec.rollout.windows: ${wrong}`,
+      });
+    }
+    const tenants = [...this.#reader.values("Tenant")].filter((tenant) => this.#follows(tenant));
+    const followers = tenants.map((tenant) => followerOf(tenant, (shard) => this.#reader.get("Shard", shard)));
+    const { give, status } = planRollout(fleet, followers, Date.now());
+    let changed = false;
+    for (const [name, version] of give) changed = (await this.#give(name, version)) || changed;
+    return (await this.#write(fleet, status)) || changed;
+  }
+
+  async #give(name: string, version: string): Promise<boolean> {
+    let given = false;
+    await modify(this.#context.store, "Tenant", name, ({ spec, status }) => {
+      given = spec.synapseVersion === "" && status.fleetVersion !== version;
+      if (!given) return false;
+      status.fleetVersion = version;
+      status.fleetVersionSince = new Date().toISOString();
+      forgetRefusedVersion(status);
+      delete status.moveNotBefore;
+      status.moveFailures = 0;
+      return true;
+    });
+    return given;
+  }
+
+  async #write(fleet: Fleet, status: Fleet["status"]): Promise<boolean> {
+    const before = fleet.status;
+    let changed = false;
+    await modify(this.#context.store, "Fleet", fleet.metadata.name, (present) => {
+      // Of an older spec.
+      if (present.metadata.generation !== fleet.metadata.generation) return false;
+      changed = JSON.stringify(sorted(present.status)) !== JSON.stringify(sorted(status));
+      present.status = status;
+      return changed;
+    });
+    if (
+      changed &&
+      (before.phase !== status.phase || before.synapseVersion !== status.synapseVersion || before.wave !== status.wave)
+    )
+      await this.#say(fleet, status, before);
+    return changed;
+  }
+
+  async #say(fleet: Fleet, status: Fleet["status"], before: Fleet["status"]): Promise<void> {
+    const { phase, synapseVersion, message } = status;
+    const failed = phase === "Halted" || phase === "RollingBack" || phase === "RolledBack";
+    const began = before.synapseVersion !== synapseVersion && status.previousSynapseVersion !== undefined;
+    const reason = began
+      ? "RolloutStarted"
+      : phase === "Idle"
+        ? "RolloutDone"
+        : failed || phase === "Paused" || phase === "WaitingForWindow"
+          ? `Rollout${phase}`
+          : "RolloutWave";
+    const what = began ? `${status.previousSynapseVersion} → ${synapseVersion}` : `${synapseVersion} is rolled out`;
+    await recordEvent(this.#context, {
+      type: failed ? "Warning" : "Normal",
+      reason,
+      object: `Fleet/${fleet.metadata.name}`,
+      message:
+        phase === "Idle" && message === ""
+          ? `${synapseVersion} is what all ${status.total} tenants of the fleet have`
+          : `${what}: ${message}`,
+    });
+  }
+
+  /** Nobody says which release they are to run. */
+  async #withoutFleet(): Promise<boolean> {
+    let changed = false;
+    for (const tenant of this.#reader.values("Tenant")) {
+      if (!this.#follows(tenant) || wantedVersion(tenant) !== "" || tenant.status.reason === "NoRelease") continue;
+      await modify(this.#context.store, "Tenant", tenant.metadata.name, ({ status }) => {
+        status.reason = "NoRelease";
+        status.message = "it names no image tag, and there is no fleet to follow; set its image tag, or the fleet's";
+      });
+      changed = true;
+    }
+    return changed;
+  }
+
+  /** One that is not placed, as another has its name, says nothing of a release. */
+  #follows(tenant: Tenant): boolean {
+    const { spec, metadata } = tenant;
+    const isOnShards = spec.dedicated === undefined && metadata.deletionTimestamp === undefined;
+    return spec.synapseVersion === "" && isOnShards && !this.#context.claims.barrierOf(tenant);
+  }
+}
+
+function followerOf({ metadata, status }: Tenant, shardOf: (name: string) => Shard | undefined): Follower {
+  const shard = status.shard === undefined ? undefined : shardOf(status.shard);
+  return {
+    name: metadata.name,
+    createdAt: Date.parse(metadata.creationTimestamp),
+    given: status.fleetVersion,
+    release: shard?.spec.synapseVersion,
+    well: status.phase === "Running" && status.move === undefined,
+    broken: status.phase === "Failed",
+    moveFailed:
+      (status.moveFailures ?? 0) > 0 ||
+      (status.refusedVersion !== undefined && status.refusedVersion.version === status.fleetVersion),
+    givenAt: status.fleetVersionSince === undefined ? undefined : Date.parse(status.fleetVersionSince),
+    underWay: status.move !== undefined || status.reason === NO_ROOM,
+    arrivedAt: status.assignedAt === undefined ? undefined : Date.parse(status.assignedAt),
+  };
+}
+
+/** With its keys in order and without those that are undefined. */
+function sorted(status: Fleet["status"]): unknown {
+  return JSON.parse(
+    JSON.stringify(Object.fromEntries(Object.entries(status).toSorted(([a], [b]) => (a < b ? -1 : 1)))),
+  );
+}

@@ -1,0 +1,115 @@
+import { isDeepStrictEqual } from "node:util";
+import { wantedVersion, type Tenant } from "../../model/tenant.ts";
+import type { Shard } from "../../model/shard.ts";
+import type { NoPlaceReason } from "../../planner/actions.ts";
+import { ClusterIndex } from "../../planner/cluster-index.ts";
+import type { ShardView, Snapshot, TenantView } from "../../planner/snapshot.ts";
+import type { CachedReader } from "../cached-reader.ts";
+import type { Claims } from "../tenants/claims.ts";
+
+/** Reasons that only the planner gives, and takes back: `NoPlaceReason`. */
+export const NO_PLACE: ReadonlySet<string> = new Set<NoPlaceReason>(["MaxShardsReached", "ShardFailed"]);
+
+/** What the planner needs of a cluster, as a whole. @param claims absent: no tenant has a rival */
+export function snapshotOf(tenants: Iterable<Tenant>, shards: Iterable<Shard>, claims?: Claims): Snapshot {
+  const present = [...shards];
+  const releases = new Map(present.map(({ metadata, spec }) => [metadata.name, spec.synapseVersion]));
+  const views = [...tenants].map((tenant) => tenantView(tenant, claims, (shard) => releases.get(shard)));
+  return { now: Date.now(), tenants: views.filter((view) => view !== undefined), shards: present.map(shardView) };
+}
+
+/** The planner's index of what a reader has: brought up to date by what changed, so that a plan does not look at every tenant. */
+export class PlannedCluster {
+  readonly index = new ClusterIndex();
+  readonly #reader: CachedReader;
+  readonly #claims: Claims | undefined;
+  readonly #tenants = new Set<string>();
+  readonly #shards = new Set<string>();
+  readonly #withoutPlace = new Set<string>();
+
+  /** @param reader not opened yet: all that it reads is a change @param claims absent: no tenant has a rival */
+  constructor(reader: CachedReader, claims?: Claims) {
+    this.#reader = reader;
+    this.#claims = claims;
+    claims?.onChange((name) => this.#tenants.add(name));
+    reader.onChange((kind, name) => {
+      if (kind === "Tenant") this.#tenants.add(name);
+      if (kind === "Shard") this.#shards.add(name);
+    });
+  }
+
+  /** Takes in what changed since the last time. @returns whether any of it is something to the planner */
+  update(): boolean {
+    let changed = false;
+    for (const name of this.#shards) changed = this.#updateShard(name) || changed;
+    this.#shards.clear();
+    for (const name of this.#tenants) changed = this.#updateTenant(name) || changed;
+    this.#tenants.clear();
+    return changed;
+  }
+
+  /** Tenants whose reason is one of the planner's. */
+  withoutPlace(): string[] {
+    return [...this.#withoutPlace];
+  }
+
+  #updateShard(name: string): boolean {
+    const before = this.index.shardByName.get(name);
+    const shard = this.#reader.get("Shard", name);
+    const view = shard && shardView(shard);
+    // Most changes of a shard, its load for one, are nothing to the planner.
+    if (isDeepStrictEqual(before, view)) return false;
+    if (view) this.index.setShard(view);
+    else this.index.removeShard(name);
+    // Who names no release has that of the shard.
+    if (before?.version !== view?.version) for (const tenant of this.#reader.tenantsOf(name)) this.#tenants.add(tenant);
+    return true;
+  }
+
+  #updateTenant(name: string): boolean {
+    const tenant = this.#reader.get("Tenant", name);
+    const view =
+      tenant && tenantView(tenant, this.#claims, (shard) => this.#reader.get("Shard", shard)?.spec.synapseVersion);
+    const waited = this.#withoutPlace.delete(name);
+    const waits = tenant !== undefined && NO_PLACE.has(tenant.status.reason);
+    if (waits) this.#withoutPlace.add(name);
+    if (isDeepStrictEqual(this.index.tenant(name), view)) return waits !== waited;
+    if (view) this.index.setTenant(view);
+    else this.index.removeTenant(name);
+    return true;
+  }
+}
+
+/** Undefined for a tenant that nobody has given a release yet: there is nothing to be planned for it. */
+function tenantView(
+  tenant: Tenant,
+  claims: Claims | undefined,
+  releaseOf: (shard: string) => string | undefined,
+): TenantView | undefined {
+  const { metadata, spec, status } = tenant;
+  const version = wantedVersion(tenant) || releaseOf(status.shard ?? "");
+  if (version === undefined) return undefined;
+  return {
+    name: metadata.name,
+    version,
+    shard: status.shard,
+    move: status.move && { from: status.move.from, to: status.move.to },
+    // One that is to run in a Synapse of its own, or that asks for what another has, is none of the planner's, as one that is to be deleted.
+    deleting:
+      metadata.deletionTimestamp !== undefined ||
+      spec.dedicated !== undefined ||
+      claims?.barrierOf(tenant) !== undefined,
+    refusedVersion: status.refusedVersion?.version,
+    moveNotBefore: status.moveNotBefore === undefined ? undefined : Date.parse(status.moveNotBefore),
+  };
+}
+
+function shardView({ metadata, spec, status }: Shard): ShardView {
+  return {
+    name: metadata.name,
+    version: spec.synapseVersion,
+    phase: metadata.deletionTimestamp === undefined ? status.phase : "Stopping",
+    drain: spec.drain,
+    lastAssignmentChange: Date.parse(status.lastAssignmentChange ?? metadata.creationTimestamp),
+  };
+}

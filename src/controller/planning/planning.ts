@@ -1,0 +1,197 @@
+import { randomUUID } from "node:crypto";
+import { messageOf, UserError } from "../../model/errors.ts";
+import type { Shard } from "../../model/shard.ts";
+import type { Action } from "../../planner/actions.ts";
+import { planFromIndex } from "../../planner/plan.ts";
+import type { CachedReader } from "../cached-reader.ts";
+import { ConflictError, modify } from "../../ports/store.ts";
+import { recordEvent, type ControllerContext } from "../context.ts";
+import { NO_PLACE, PlannedCluster } from "./planned-cluster.ts";
+
+/** The planner also runs without cause: time alone makes shards due for consolidation, and waiting tenants for retry. */
+export const PLAN_EVERY_MS = 2_000;
+
+/** Makes plans, and writes them to the store, where the reconcilers find them. Carries out nothing itself. */
+export class Planning {
+  readonly #context: ControllerContext;
+  readonly #cluster: PlannedCluster;
+  #plannedAt = Number.NEGATIVE_INFINITY;
+
+  /** @param reader not opened yet */
+  constructor(context: ControllerContext, reader: CachedReader) {
+    this.#context = context;
+    this.#cluster = new PlannedCluster(reader, context.claims);
+  }
+
+  /** @returns the number of actions that changed something */
+  async pass(): Promise<number> {
+    const { policy, metrics, log } = this.#context;
+    const begunAt = performance.now();
+    // A timer may be early by a little.
+    const isDue = begunAt - this.#plannedAt > PLAN_EVERY_MS * 0.9;
+    // What changes most often, loads and messages, is nothing to the planner.
+    if (!this.#cluster.update() && !isDue) return 0;
+    // Until all of the plan is written, another one is due.
+    this.#plannedAt = Number.NEGATIVE_INFINITY;
+    const stopTimer = metrics.planSeconds.startTimer();
+    const actions = planFromIndex(this.#cluster.index, Date.now(), policy);
+    stopTimer();
+    let changes = 0;
+    for (const action of actions) {
+      try {
+        if (!(await this.#apply(action))) continue;
+        changes += 1;
+        metrics.actions.inc({ action: action.type });
+        log.info({ action }, "planned");
+      } catch (error) {
+        // The world changed under the plan: the rest of it may rest on what is no longer so. The next pass sees it.
+        if (error instanceof ConflictError || (error instanceof UserError && error.code === "AlreadyExists")) {
+          log.info({ action, why: messageOf(error) }, "plan overtaken, planning again");
+          return changes + 1;
+        }
+        throw error;
+      }
+    }
+    await this.#clearStaleReasons(actions);
+    this.#plannedAt = begunAt;
+    return changes;
+  }
+
+  /** Each action is checked once more against the object as it is now. @returns whether it changed anything */
+  #apply(action: Action): Promise<boolean> {
+    switch (action.type) {
+      case "CreateShard":
+        return createShard(this.#context, action.name, action.version, action.message).then(() => true);
+      case "Assign":
+        return this.#assign(action);
+      case "Move":
+        return this.#move(action);
+      case "SetPending":
+        return this.#explain(action.tenant, action.reason, action.message, true);
+      case "MarkWaiting":
+        return this.#explain(action.tenant, action.reason, action.message, false);
+      case "DrainShard":
+        return this.#changeShard(
+          action.shard,
+          "Draining",
+          action.message,
+          (shard) => (shard.spec.drain = "Consolidation"),
+        );
+      case "CancelDrain":
+        return this.#changeShard(action.shard, "DrainCancelled", action.message, (shard) => delete shard.spec.drain);
+      case "StopShard":
+        return this.#changeShard(action.shard, "Stopping", action.message, (shard) => {
+          shard.metadata.deletionTimestamp = new Date().toISOString();
+          shard.status.phase = "Stopping";
+        });
+    }
+  }
+
+  async #assign({ tenant: name, shard, message }: Extract<Action, { type: "Assign" }>): Promise<boolean> {
+    const { store } = this.#context;
+    const now = new Date().toISOString();
+    let done = false;
+    await this.#touch(shard, now);
+    await modify(store, "Tenant", name, ({ metadata, status }) => {
+      done = status.move === undefined && metadata.deletionTimestamp === undefined;
+      if (!done) return false;
+      status.shard = shard;
+      status.assignedAt = now;
+      delete status.address;
+      if (status.phase === "Pending") Object.assign(status, { phase: "Starting", reason: "", message: "" });
+      return true;
+    });
+    if (done) await this.#say("Assigned", `Tenant/${name}`, message);
+    return done;
+  }
+
+  async #move({ tenant: name, from, to, reason, message }: Extract<Action, { type: "Move" }>): Promise<boolean> {
+    const now = new Date().toISOString();
+    let done = false;
+    await this.#touch(to, now);
+    await modify(this.#context.store, "Tenant", name, ({ metadata, status }) => {
+      const busy = status.move !== undefined || status.handover !== undefined;
+      done = !busy && metadata.deletionTimestamp === undefined && status.shard === from;
+      if (!done) return false;
+      status.move = { id: randomUUID(), from, to, reason, step: "Preparing", requestedAt: now };
+      status.phase = "Moving";
+      // Whatever kept it from starting on its old shard is to be found out anew on the other.
+      delete status.retryAt;
+      return true;
+    });
+    if (done) await this.#say("Moving", `Tenant/${name}`, message);
+    return done;
+  }
+
+  async #explain(name: string, reason: string, message: string, pending: boolean): Promise<boolean> {
+    let done = false;
+    await modify(this.#context.store, "Tenant", name, ({ status }) => {
+      const known = status.reason === reason && status.message === message && (!pending || status.phase === "Pending");
+      // A failure of its own says more than that it also waits for a place.
+      done = !known && (pending || status.reason === "" || NO_PLACE.has(status.reason));
+      if (!done) return false;
+      if (pending) status.phase = "Pending";
+      status.reason = reason;
+      status.message = message;
+      return true;
+    });
+    if (done) await this.#say(reason, `Tenant/${name}`, message, "Warning");
+    return done;
+  }
+
+  /** "Waits for a place" is taken back once it no longer does. */
+  async #clearStaleReasons(actions: Action[]): Promise<void> {
+    const waiting = new Set(
+      actions.flatMap((a) => (a.type === "SetPending" || a.type === "MarkWaiting" ? [a.tenant] : [])),
+    );
+    for (const name of this.#cluster.withoutPlace()) {
+      if (waiting.has(name)) continue;
+      await modify(this.#context.store, "Tenant", name, ({ status }) => {
+        if (!NO_PLACE.has(status.reason)) return false;
+        status.reason = "";
+        status.message = "";
+        return true;
+      });
+    }
+  }
+
+  async #changeShard(name: string, reason: string, message: string, change: (shard: Shard) => void): Promise<boolean> {
+    const changed = await modify(this.#context.store, "Shard", name, (shard) => void change(shard));
+    if (changed) await this.#say(reason, `Shard/${name}`, message);
+    return changed !== undefined;
+  }
+
+  /** Written before the tenant's side, so that a shard that is about to get a tenant does not look quiet. @throws ConflictError */
+  async #touch(shard: string, now: string): Promise<void> {
+    const touched = await modify(this.#context.store, "Shard", shard, ({ metadata, status }) => {
+      if (metadata.deletionTimestamp !== undefined) return false;
+      status.lastAssignmentChange = now;
+      return true;
+    });
+    if (!touched || touched.metadata.deletionTimestamp !== undefined) throw new ConflictError("Shard", shard);
+  }
+
+  async #say(reason: string, object: string, message: string, type: "Normal" | "Warning" = "Normal"): Promise<void> {
+    await recordEvent(this.#context, { type, reason, object, message });
+  }
+}
+
+export async function createShard(
+  context: ControllerContext,
+  name: string,
+  version: string,
+  why: string,
+): Promise<void> {
+  await context.store.create(
+    "Shard",
+    name,
+    { synapseVersion: version },
+    { phase: "Pending", reason: "", message: "", failures: 0 },
+  );
+  await recordEvent(context, {
+    type: "Normal",
+    reason: "ShardCreated",
+    object: `Shard/${name}`,
+    message: `shard ${name} is made: ${why}`,
+  });
+}

@@ -1,0 +1,172 @@
+import type { Route, RouteAck, RouteFeedLine } from "../../model/routes.ts";
+
+/** How long a move waits for a gateway's word; one that is slower meets refused connections and holds the requests itself. */
+const ACK_TIMEOUT_MS = 2_000;
+const PING_INTERVAL_MS = 5_000;
+/** Lines a gateway may be behind before it is cut off and begins again with a snapshot. */
+const MAX_BACKLOG = 10_000;
+
+export interface ParkCount {
+  parked: number;
+  failed: number;
+}
+
+interface Subscriber {
+  gateway: string;
+  connectedAt: Date;
+  acked: number;
+  lines: RouteFeedLine[];
+  closed: boolean;
+  wake: () => void;
+}
+
+/** Tells gateways the routes, and knows what each of them has acted upon. docs/route-feed.md is the contract. */
+export class RouteFeed {
+  readonly #routes = new Map<string, Route>();
+  readonly #subscribers = new Set<Subscriber>();
+  readonly #parks = new Map<string, ParkCount>();
+  readonly #waiters = new Set<() => void>();
+  #version = 0;
+
+  /** Announces a tenant's route if it is another than before. @returns the version that has it */
+  publish(route: Route): number {
+    const present = this.#routes.get(route.tenant);
+    if (present && JSON.stringify(present) === JSON.stringify(route)) return this.#version;
+    this.#routes.set(route.tenant, route);
+    return this.#broadcast([route], []);
+  }
+
+  remove(tenant: string): number {
+    if (!this.#routes.delete(tenant)) return this.#version;
+    return this.#broadcast([], [tenant]);
+  }
+
+  get(tenant: string): Route | undefined {
+    return this.#routes.get(tenant);
+  }
+
+  get version(): number {
+    return this.#version;
+  }
+
+  gateways(): { id: string; routesVersion: number; connectedAt: string }[] {
+    return [...this.#subscribers].map((s) => ({
+      id: s.gateway,
+      routesVersion: s.acked,
+      connectedAt: s.connectedAt.toISOString(),
+    }));
+  }
+
+  /**
+   * Waits until every connected gateway acts on `version`.
+   * @returns false if one of them did not say so in time; see docs/route-feed.md why that is no harm
+   */
+  async settled(version: number, timeoutMs = ACK_TIMEOUT_MS): Promise<boolean> {
+    const deadline = Date.now() + timeoutMs;
+    while ([...this.#subscribers].some((s) => s.acked < version)) {
+      const left = deadline - Date.now();
+      if (left <= 0) return false;
+      await this.#nextAck(left);
+    }
+    return true;
+  }
+
+  /** How many requests of the tenant waited and failed since the last call, over all gateways. */
+  takeParkCount(tenant: string): ParkCount {
+    const count = this.#parks.get(tenant) ?? { parked: 0, failed: 0 };
+    this.#parks.delete(tenant);
+    return count;
+  }
+
+  acknowledge(ack: RouteAck): void {
+    for (const subscriber of this.#subscribers) {
+      if (subscriber.gateway === ack.gateway) subscriber.acked = Math.max(subscriber.acked, ack.version);
+    }
+    for (const [tenant, { parked, failed }] of Object.entries(ack.parks)) {
+      if (!this.#routes.has(tenant)) continue;
+      const sum = this.#parks.get(tenant) ?? { parked: 0, failed: 0 };
+      this.#parks.set(tenant, { parked: sum.parked + parked, failed: sum.failed + failed });
+    }
+    this.#wakeWaiters();
+  }
+
+  subscribe(gateway: string): AsyncIterable<RouteFeedLine> & { close(): void } {
+    const subscriber: Subscriber = {
+      gateway,
+      connectedAt: new Date(),
+      acked: -1,
+      lines: [{ type: "snapshot", version: this.#version, routes: [...this.#routes.values()] }],
+      closed: false,
+      wake: () => {},
+    };
+    this.#subscribers.add(subscriber);
+    const close = () => {
+      subscriber.closed = true;
+      this.#subscribers.delete(subscriber);
+      subscriber.wake();
+      this.#wakeWaiters();
+    };
+    return { close, [Symbol.asyncIterator]: () => linesOf(subscriber, close) };
+  }
+
+  close(): void {
+    for (const subscriber of this.#subscribers) {
+      subscriber.closed = true;
+      subscriber.wake();
+    }
+    this.#subscribers.clear();
+    this.#wakeWaiters();
+  }
+
+  #broadcast(routes: Route[], removed: string[]): number {
+    this.#version += 1;
+    for (const subscriber of this.#subscribers) {
+      subscriber.lines.push({ type: "update", version: this.#version, routes, removed });
+      if (subscriber.lines.length > MAX_BACKLOG) {
+        subscriber.closed = true;
+        this.#subscribers.delete(subscriber);
+      }
+      subscriber.wake();
+    }
+    return this.#version;
+  }
+
+  #nextAck(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        this.#waiters.delete(done);
+        resolve();
+      };
+      const timer = setTimeout(done, timeoutMs);
+      this.#waiters.add(done);
+    });
+  }
+
+  #wakeWaiters(): void {
+    for (const waiter of this.#waiters) waiter();
+  }
+}
+
+async function* linesOf(subscriber: Subscriber, close: () => void): AsyncGenerator<RouteFeedLine, void, undefined> {
+  try {
+    while (!subscriber.closed) {
+      const line = subscriber.lines.shift();
+      yield line ?? { type: "ping" };
+      if (subscriber.lines.length === 0 && !subscriber.closed) await nextLine(subscriber);
+    }
+  } finally {
+    close();
+  }
+}
+
+/** Resolves when there is a line to send, or when it is time for a ping. */
+function nextLine(subscriber: Subscriber): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, PING_INTERVAL_MS);
+    subscriber.wake = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+  });
+}

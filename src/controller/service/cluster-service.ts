@@ -1,0 +1,89 @@
+import type { TagOccupancy } from "../../model/occupancy.ts";
+import type { ClusterEvent } from "../../model/event.ts";
+import type { Move, MoveResult } from "../../model/move.ts";
+import type { Shard } from "../../model/shard.ts";
+import type { Tenant, TenantSpec } from "../../model/tenant.ts";
+import type { Policy } from "../../model/policy.ts";
+
+/**
+ * What the controller offers to people, whichever way they come (HTTP API, CLI). The API is a thin layer over this;
+ * everything it throws on account of the caller is a `UserError`.
+ */
+export interface ClusterService {
+  createTenant(request: CreateTenantRequest): Promise<Tenant>;
+  /** Changes a tenant's wishes; the controller then makes it so (a new version moves it). */
+  updateTenant(name: string, request: UpdateTenantRequest): Promise<Tenant>;
+  /** Asks for deletion and returns at once; the tenant is gone when `getTenant` throws `NotFound`. */
+  deleteTenant(name: string, options: { purge: boolean }): Promise<Tenant>;
+  getTenant(name: string): Promise<Tenant>;
+  listTenants(): Promise<Tenant[]>;
+  /** Asks for a move to `to`, or to the best other shard, and returns at once; the result is `status.lastMove` with the returned id. */
+  moveTenant(name: string, to?: string): Promise<Move>;
+  registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }>;
+  /** Lines of the log that concern the tenant, oldest first. */
+  tenantLog(name: string, options: LogOptions): AsyncIterable<string>;
+
+  listShards(): Promise<ShardOverview[]>;
+  getShard(name: string): Promise<ShardOverview>;
+  /** Moves every tenant of the shard away, then stops it; refused with `NoPlace` if they do not fit elsewhere. */
+  drainShard(name: string): Promise<Shard>;
+  shardLog(name: string, options: LogOptions): AsyncIterable<string>;
+
+  status(): Promise<ClusterStatus>;
+  /** Events with an id above `after`, oldest first; with `follow` it goes on until `signal` aborts. */
+  events(options: {
+    after?: number;
+    object?: string;
+    follow?: boolean;
+    signal?: AbortSignal;
+  }): AsyncIterable<ClusterEvent>;
+  /** The URL a client uses for the tenant. */
+  urlOf(tenant: Tenant): string;
+}
+
+export interface CreateTenantRequest {
+  name: string;
+  /** Default: `<name>.<baseDomain>`. */
+  serverName?: string;
+  /** Default: the cluster's `synapseVersion`. */
+  synapseVersion?: string;
+  /** YAML text; default: empty. */
+  config?: string;
+}
+
+export type UpdateTenantRequest = Partial<Pick<TenantSpec, "synapseVersion" | "config">>;
+
+export interface RegisterUserRequest {
+  username: string;
+  password: string;
+  admin: boolean;
+}
+
+export interface LogOptions {
+  /** Lines from the end to begin with. */
+  tail?: number;
+  follow?: boolean;
+  signal?: AbortSignal;
+}
+
+export interface ShardOverview {
+  shard: Shard;
+  /** Names of the tenants assigned to it, sorted. */
+  tenants: string[];
+  capacity: number;
+}
+
+export interface ClusterStatus {
+  version: string;
+  startedAt: string;
+  policy: Policy;
+  synapseVersion: string;
+  tenants: { total: number; byPhase: Record<string, number> };
+  /** Per image tag in use. `saturated`: every shard is full and no more may be made. */
+  imageTags: TagOccupancy[];
+  movesInProgress: { tenant: string; move: Move }[];
+  recentMoves: { tenant: string; result: MoveResult }[];
+  gateways: { id: string; routesVersion: number; connectedAt: string }[];
+  /** What is wrong now, one sentence each; empty when all is well. */
+  problems: string[];
+}

@@ -1,0 +1,397 @@
+/**
+ * Tenants in a Synapse of their own (`spec.dedicated`), and their way there from a shard and back. Nobody sees it, as with a move:
+ *
+ * | step      | to a Synapse of its own                                | to a shard                                             |
+ * | --------- | ------------------------------------------------------ | ------------------------------------------------------ |
+ * | Preparing | the shard serves; wait until the other is ready        | none: the other is being removed already               |
+ * | Parking   | gateways hold its requests                             | gateways hold its requests                             |
+ * | Draining  | stopped on the shard, which releases the database      | wait until the other has released it, or is gone       |
+ * | Starting  | the other claims the database; wait until it answers   | the planner gives it a shard, where it is started      |
+ *
+ * What somebody does not do in time is not waited for: the fence shuts out whoever had the database. Each step is written down
+ * before it is done and can be repeated, and a change of mind on the way is a way back.
+ */
+import { randomUUID } from "node:crypto";
+import type { FenceState } from "../../ports/databases.ts";
+import { messageOf } from "../../model/errors.ts";
+import type { Handover } from "../../model/move.ts";
+import type { Tenant } from "../../model/tenant.ts";
+import { modify } from "../../ports/store.ts";
+import { recordEvent, type ControllerContext } from "../context.ts";
+import { routeOf } from "../routes/routes.ts";
+import type { ShardReconciler } from "../shards/shard-reconciler.ts";
+import { nextEpoch } from "./start.ts";
+
+/** Less than a request may be parked (30 s), so that the shard still has time to start it. */
+const RELEASED_WITHIN_MS = 15_000;
+/** Longer than that, a Synapse of its own that does not answer is an outage, and is called one. */
+const ANSWERS_WITHIN_MS = 60_000;
+const RELEASED_POLL_MS = 200;
+const ANSWERS_POLL_MS = 200;
+/** How often one that serves is asked, and one that did not answer. */
+const WATCH_MS = 10_000;
+const SILENT_WATCH_MS = 1_000;
+const PROBE_MS = 3_000;
+
+/** `shard`s have the name of their release; a Synapse of its own calls itself so in the fence. */
+const DEDICATED = "dedicated";
+
+/** Whether a Synapse answers at `host:port`. Never fails. */
+export async function answersHealth(address: string): Promise<boolean> {
+  try {
+    const answer = await fetch(`http://${address}/health`, {
+      signal: AbortSignal.timeout(PROBE_MS),
+      redirect: "manual",
+    });
+    await answer.body?.cancel();
+    return answer.status === 200;
+  } catch {
+    return false;
+  }
+}
+
+export class Handovers {
+  readonly #context: ControllerContext;
+  readonly #shards: ShardReconciler;
+  /** Since when the Synapse of a tenant has not answered; of the monotonic clock. */
+  readonly #silentSince = new Map<string, number>();
+
+  constructor(context: ControllerContext, shards: ShardReconciler) {
+    this.#context = context;
+    this.#shards = shards;
+  }
+
+  /** @returns milliseconds to wait; or the tenant, where it is to be looked after as any on its shard */
+  async run(tenant: Tenant): Promise<number | void | Tenant> {
+    let current: Tenant | undefined = tenant;
+    while (current) {
+      const next: Tenant | number | undefined | "onShard" = await this.#step(current);
+      if (next === "onShard") return current;
+      if (typeof next !== "object") return next;
+      current = next;
+    }
+    return undefined;
+  }
+
+  #step(tenant: Tenant): Promise<Tenant | number | undefined | "onShard"> {
+    const { spec, status } = tenant;
+    const { handover } = status;
+    const to = spec.dedicated ? "dedicated" : "shard";
+    if (handover && handover.to !== to) return this.#turnBack(tenant, handover);
+    if (!handover) {
+      if (spec.dedicated && status.dedicated) return this.#watch(tenant, spec.dedicated);
+      if (!spec.dedicated && !status.dedicated) return Promise.resolve("onShard");
+      return this.#begin(tenant, to);
+    }
+    switch (handover.step) {
+      case "Preparing":
+        return this.#prepare(tenant, handover);
+      case "Parking":
+        return this.#park(tenant, handover);
+      case "Draining":
+        return to === "dedicated" ? this.#drain(tenant, handover) : this.#awaitRelease(tenant, handover);
+      case "Starting":
+        return to === "dedicated" ? this.#awaitAnswer(tenant, handover) : this.#startedOnShard(tenant, handover);
+    }
+  }
+
+  #begin(tenant: Tenant, to: Handover["to"]): Promise<Tenant | undefined> {
+    const { shard, dedicated } = tenant.status;
+    const from = (to === "dedicated" ? shard : dedicated?.address) ?? "";
+    const first = to === "shard" ? "Parking" : shard === undefined ? "Starting" : "Preparing";
+    this.#context.feed.takeParkCount(tenant.metadata.name);
+    return this.#write(tenant, undefined, (t) => {
+      t.status.handover = { id: randomUUID(), to, from, step: first, requestedAt: new Date().toISOString() };
+      if (first === "Starting") Object.assign(t.status, { phase: "Starting", dedicated: { ...t.spec.dedicated } });
+      if (first === "Parking") {
+        t.status.phase = "Moving";
+        // The planner gives it a shard meanwhile, and is to leave it there.
+        t.status.moveNotBefore = new Date(Date.now() + ANSWERS_WITHIN_MS).toISOString();
+      }
+    });
+  }
+
+  /** It is wanted elsewhere again before it has arrived. */
+  #turnBack(tenant: Tenant, handover: Handover): Promise<Tenant | undefined> {
+    const { shard } = tenant.status;
+    return this.#write(tenant, handover, (t) => {
+      const untouched = handover.to === "dedicated" && (handover.step === "Preparing" || handover.step === "Parking");
+      if (untouched && t.status.address !== undefined) {
+        delete t.status.handover;
+        Object.assign(t.status, { phase: "Running", reason: "", message: "" });
+        return;
+      }
+      const to = handover.to === "dedicated" ? "shard" : "dedicated";
+      t.status.handover = {
+        ...handover,
+        to,
+        from: (to === "shard" ? t.status.dedicated?.address : shard) ?? "",
+        step: "Draining",
+      };
+    });
+  }
+
+  async #prepare(tenant: Tenant, handover: Handover): Promise<Tenant | "onShard" | undefined> {
+    const { shard } = tenant.status;
+    const address = tenant.spec.dedicated?.address ?? "";
+    const fence = await this.#fence(tenant);
+    // Who cannot read the database still sees that the other has it: it took it when its patience was over.
+    const isReady = fence ? fence.waiting || fence.owner !== shard : await this.#context.answers(address);
+    if (isReady || shard === undefined) return this.#advance(tenant, handover, "Parking");
+    const message = `it runs on shard ${shard} until the Synapse at ${address} is ready to take over`;
+    await this.#write(tenant, handover, ({ status }) => {
+      if (status.phase !== "Running" || status.message === message) return false;
+      Object.assign(status, { reason: "DedicatedNotReady", message });
+      return true;
+    });
+    return "onShard";
+  }
+
+  async #park(tenant: Tenant, handover: Handover): Promise<Tenant | undefined> {
+    const { feed, log } = this.#context;
+    const { name } = tenant.metadata;
+    // The route is parked by the phase, and not while it has an address that would be served.
+    if (!(await feed.settled(feed.publish(routeOf(tenant, this.#context.claims)))))
+      log.warn(
+        { tenant: name },
+        "a gateway did not say in time that it parks; it will meet refused connections and hold requests itself",
+      );
+    return this.#advance(tenant, handover, "Draining", (h) => void (h.parkedAt = new Date().toISOString()));
+  }
+
+  /** Stops it on its shard; whoever does not answer is shut out. */
+  async #drain(tenant: Tenant, handover: Handover): Promise<Tenant | undefined> {
+    const { timing, log, store, databases } = this.#context;
+    const { name } = tenant.metadata;
+    const { shard } = tenant.status;
+    const source = shard === undefined ? undefined : this.#shards.observation(shard);
+    let released = false;
+    try {
+      released = (await source?.client.stopTenant(name, timing.drain, { release: true }))?.released ?? false;
+    } catch (error) {
+      log.warn({ tenant: name, shard, err: error }, "the shard does not confirm the stop; the fence will shut it out");
+    }
+    const fence = released ? undefined : await this.#fence(tenant);
+    if (fence && fence.owner !== "" && !fence.owner.startsWith(DEDICATED)) {
+      const secrets = await store.readSecret(name).catch(() => undefined);
+      const claimed = await nextEpoch(this.#context, name, { above: fence.epoch });
+      if (secrets) {
+        await databases.release(claimed, secrets, fence.owner).catch((error: unknown) => {
+          log.warn(
+            { tenant: name, why: messageOf(error) },
+            "its database cannot be released; the other claims it when its patience is over",
+          );
+        });
+      }
+    }
+    const advanced = await this.#advance(tenant, handover, "Starting", (_, { spec, status }) => {
+      delete status.shard;
+      delete status.address;
+      delete status.retryAt;
+      // It may run another release by now than the shard did.
+      delete status.schemaSynapseVersion;
+      delete status.refusedVersion;
+      status.dedicated = { address: spec.dedicated?.address ?? "" };
+      Object.assign(status, { failures: 0, reason: "", message: "" });
+    });
+    if (shard !== undefined) {
+      await modify(store, "Shard", shard, (s) => void (s.status.lastAssignmentChange = new Date().toISOString()));
+      await this.#shards.refresh(shard);
+    }
+    return advanced;
+  }
+
+  async #awaitAnswer(tenant: Tenant, handover: Handover): Promise<Tenant | number | undefined> {
+    const address = tenant.spec.dedicated?.address ?? "";
+    if (await this.#context.answers(address)) {
+      return this.#finish(tenant, handover, ({ metadata, status }) => {
+        status.dedicated = { address };
+        Object.assign(status, {
+          phase: "Running",
+          reason: "",
+          message: "",
+          address,
+          observedGeneration: metadata.generation,
+        });
+      });
+    }
+    await this.#letIn(tenant);
+    const since = Date.parse(handover.parkedAt ?? handover.requestedAt);
+    if (Date.now() - since < ANSWERS_WITHIN_MS) return ANSWERS_POLL_MS;
+    await this.#sayUnanswered(tenant, address, "Failed");
+    return SILENT_WATCH_MS;
+  }
+
+  /** One that still waits for a database that nobody has is of an older revision, as after `helm rollback`, and waits for our word. */
+  async #letIn(tenant: Tenant): Promise<void> {
+    const { store, databases, log } = this.#context;
+    const { name } = tenant.metadata;
+    const fence = await this.#fence(tenant);
+    if (!fence?.waiting || fence.owner !== "") return;
+    try {
+      const secrets = await store.readSecret(name);
+      if (secrets) await databases.grant(tenant, secrets);
+    } catch (error) {
+      log.warn({ tenant: name, why: messageOf(error) }, "a Synapse of an older revision cannot be let in");
+    }
+  }
+
+  /** It serves; whether it answers is looked at now and then. Gateways hold what it refuses meanwhile. */
+  async #watch(tenant: Tenant, { address }: { address: string }): Promise<number> {
+    const { name, generation } = tenant.metadata;
+    if (await this.#context.answers(address)) {
+      this.#silentSince.delete(name);
+      const { phase, address: served, observedGeneration } = tenant.status;
+      if (phase !== "Running" || served !== address || observedGeneration !== generation) {
+        await this.#write(tenant, undefined, ({ metadata, status }) => {
+          status.dedicated = { address };
+          Object.assign(status, {
+            phase: "Running",
+            reason: "",
+            message: "",
+            address,
+            observedGeneration: metadata.generation,
+          });
+        });
+      }
+      return WATCH_MS;
+    }
+    const since = this.#silentSince.get(name) ?? performance.now();
+    this.#silentSince.set(name, since);
+    const isOutage = performance.now() - since > ANSWERS_WITHIN_MS;
+    await this.#sayUnanswered(tenant, address, isOutage || tenant.status.phase === "Failed" ? "Failed" : "Starting");
+    return SILENT_WATCH_MS;
+  }
+
+  async #awaitRelease(tenant: Tenant, handover: Handover): Promise<Tenant | number | undefined> {
+    const fence = await this.#fence(tenant);
+    const waited = Date.now() - Date.parse(handover.parkedAt ?? handover.requestedAt);
+    const isGone = fence
+      ? !fence.owner.startsWith(DEDICATED) || !fence.connected
+      : !(await this.#context.answers(handover.from));
+    if (!isGone && waited < RELEASED_WITHIN_MS) return RELEASED_POLL_MS;
+    if (!isGone)
+      this.#context.log.warn(
+        { tenant: tenant.metadata.name },
+        "the Synapse of its own has not let go; the fence will shut it out",
+      );
+    return this.#advance(tenant, handover, "Starting", (_, { status }) => {
+      delete status.dedicated;
+      delete status.address;
+      delete status.schemaSynapseVersion;
+      delete status.retryAt;
+      // It counted on by itself.
+      status.epoch = Math.max(status.epoch, fence?.epoch ?? 0);
+      Object.assign(status, { failures: 0, reason: "", message: "" });
+    });
+  }
+
+  async #startedOnShard(tenant: Tenant, handover: Handover): Promise<Tenant | "onShard" | undefined> {
+    if (tenant.status.phase !== "Running" || tenant.status.address === undefined) return "onShard";
+    return this.#finish(tenant, handover, () => {});
+  }
+
+  async #finish(tenant: Tenant, handover: Handover, change: (tenant: Tenant) => void): Promise<Tenant | undefined> {
+    const { feed, metrics } = this.#context;
+    const { name } = tenant.metadata;
+    const { id, from, to, parkedAt } = handover;
+    const written = await this.#write(tenant, handover, (t) => {
+      change(t);
+      delete t.status.handover;
+    });
+    if (!written || written.status.handover) return written;
+    await feed.settled(feed.publish(routeOf(written, this.#context.claims)));
+    const now = Date.now();
+    const blackoutSeconds = parkedAt === undefined ? 0 : (now - Date.parse(parkedAt)) / 1000;
+    const { parked, failed } = feed.takeParkCount(name);
+    const target = (to === "shard" ? written.status.shard : written.status.address) ?? "";
+    // One that never was anywhere else has not gone over.
+    if (from !== "") {
+      metrics.moves.inc({ reason: "Migration", outcome: "Succeeded" });
+      metrics.migrations.inc({ to });
+      metrics.blackout.observe(blackoutSeconds);
+    }
+    await recordEvent(this.#context, {
+      type: "Normal",
+      reason: from === "" ? "Started" : "Migrated",
+      object: `Tenant/${name}`,
+      message:
+        from === ""
+          ? `${name} is served by ${target}`
+          : `${name} went from ${from} to ${target}: blackout ${blackoutSeconds.toFixed(3)} s, ${parked} requests waited, ${failed} failed`,
+    });
+    if (from === "") return written;
+    return this.#write(written, undefined, ({ status }) => {
+      status.lastMove = {
+        id,
+        from,
+        to: target,
+        reason: "Migration",
+        outcome: "Succeeded",
+        finishedAt: new Date(now).toISOString(),
+        blackoutSeconds: Math.round(blackoutSeconds * 1000) / 1000,
+        parkedRequests: parked,
+        failedRequests: failed,
+      };
+    });
+  }
+
+  async #sayUnanswered(tenant: Tenant, address: string, phase: "Starting" | "Failed"): Promise<void> {
+    const message = `the Synapse at ${address} does not answer; see its pod's log`;
+    let fresh = false;
+    await this.#write(tenant, undefined, ({ status }) => {
+      fresh = status.phase !== phase || status.reason !== "DedicatedNotReady";
+      if (!fresh) return false;
+      Object.assign(status, { phase, reason: "DedicatedNotReady", message });
+      return true;
+    });
+    if (!fresh || phase !== "Failed") return;
+    const object = `Tenant/${tenant.metadata.name}`;
+    await recordEvent(this.#context, { type: "Warning", reason: "DedicatedNotReady", object, message });
+  }
+
+  /** Who has the database, or undefined where it cannot be read. */
+  async #fence(tenant: Tenant): Promise<FenceState | undefined> {
+    const { store, databases, log } = this.#context;
+    try {
+      const secrets = await store.readSecret(tenant.metadata.name);
+      // One that nobody ever claimed has no owner.
+      return secrets && ((await databases.fence(tenant, secrets)) ?? NOBODY);
+    } catch (error) {
+      log.warn({ tenant: tenant.metadata.name, why: messageOf(error) }, "its database does not say who has it");
+      return undefined;
+    }
+  }
+
+  #advance(
+    tenant: Tenant,
+    handover: Handover,
+    step: Handover["step"],
+    change: (handover: Handover, tenant: Tenant) => void = () => {},
+  ): Promise<Tenant | undefined> {
+    return this.#write(tenant, handover, (t) => {
+      const present = t.status.handover;
+      if (!present) return false;
+      present.step = step;
+      Object.assign(t.status, { phase: "Moving", reason: "", message: "" });
+      change(present, t);
+      return true;
+    });
+  }
+
+  /** Writes, if the handover is still where it was: what was found out meanwhile holds for no other step. */
+  #write(
+    tenant: Tenant,
+    expected: Handover | undefined,
+    change: (tenant: Tenant) => void | boolean,
+  ): Promise<Tenant | undefined> {
+    return modify(this.#context.store, "Tenant", tenant.metadata.name, (t) => {
+      const { handover } = t.status;
+      if (expected && (handover?.id !== expected.id || handover.step !== expected.step || handover.to !== expected.to))
+        return false;
+      return change(t);
+    });
+  }
+}
+
+const NOBODY: FenceState = { epoch: 0, owner: "", waiting: false, connected: false };

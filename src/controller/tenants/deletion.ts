@@ -1,0 +1,100 @@
+import { messageOf } from "../../model/errors.ts";
+import type { Tenant } from "../../model/tenant.ts";
+import { modify } from "../../ports/store.ts";
+import { ownDatabase } from "../../model/homeserver-config.ts";
+import { recordEvent, type ControllerContext } from "../context.ts";
+import { routeOf } from "../routes/routes.ts";
+import { nextEpoch } from "./start.ts";
+import type { ShardReconciler } from "../shards/shard-reconciler.ts";
+
+/** Stops a tenant, and removes what its owner wants removed. Each part can be repeated; the object goes last. */
+export class TenantDeletion {
+  readonly #context: ControllerContext;
+  readonly #shards: ShardReconciler;
+
+  constructor(context: ControllerContext, shards: ShardReconciler) {
+    this.#context = context;
+    this.#shards = shards;
+  }
+
+  async run(tenant: Tenant): Promise<void> {
+    const { store, feed, databases } = this.#context;
+    const { name } = tenant.metadata;
+    const { shard, provisioned } = tenant.status;
+    const marked = await modify(store, "Tenant", name, ({ status }) => {
+      if (status.phase === "Deleting") return false;
+      status.phase = "Deleting";
+      status.reason = "";
+      status.message = "";
+      return true;
+    });
+    if (!marked) return;
+    await feed.settled(feed.publish(routeOf(marked, this.#context.claims)));
+    const stopped = shard === undefined || (await this.#stop(name, shard));
+    // A Synapse of its own goes on without us: it has, or is about to have, the database and the media.
+    const lives = tenant.spec.dedicated !== undefined || tenant.status.dedicated !== undefined;
+    const managed = provisioned && !ownDatabase(tenant.spec.config);
+    const purge = tenant.spec.reclaimPolicy === "Delete" && !lives;
+    if (managed && purge) await databases.drop(name);
+    else if (!stopped && tenant.status.epoch > 0) await this.#shutOut(tenant, managed);
+    if (purge) {
+      await this.#context.removeMedia(name);
+      await store.removeSecret(name);
+    }
+    await store.remove("Tenant", name);
+    feed.remove(name);
+    if (shard !== undefined) {
+      await modify(store, "Shard", shard, (s) => void (s.status.lastAssignmentChange = new Date().toISOString()));
+      await this.#shards.refresh(shard);
+    }
+    const what = lives ? DEDICATED_LIVES : describeFate(provisioned, managed, purge);
+    await recordEvent(this.#context, {
+      type: "Normal",
+      reason: "Deleted",
+      object: `Tenant/${name}`,
+      message: `${name} was deleted; ${what}`,
+    });
+  }
+
+  async #shutOut(tenant: Tenant, managed: boolean): Promise<void> {
+    const { databases, store, log } = this.#context;
+    const { name } = tenant.metadata;
+    if (managed) return void (await databases.fenceOff(tenant));
+    try {
+      const secrets = await store.readSecret(name);
+      const fence = secrets && (await databases.fence(tenant, secrets));
+      if (!secrets || !fence || fence.owner !== tenant.status.shard) return;
+      await databases.release(await nextEpoch(this.#context, name, { above: fence.epoch }), secrets, fence.owner);
+    } catch (error) {
+      // It is its owner's, who may have removed it already.
+      log.warn({ tenant: name, why: messageOf(error) }, "the shard cannot be shut out of the tenant's database");
+    }
+  }
+
+  /** @returns whether it is certain that the shard no longer runs it */
+  async #stop(name: string, shard: string): Promise<boolean> {
+    const observation = this.#shards.observation(shard);
+    if (!observation) return (await this.#context.launcher.observe(shard)).state === "absent";
+    try {
+      // Whatever has the database next need not wait for us.
+      await observation.client.stopTenant(name, this.#context.timing.drain, { release: true });
+      return true;
+    } catch (error) {
+      this.#context.log.warn(
+        { tenant: name, shard, err: error },
+        "the shard does not confirm the stop; the fence will shut it out",
+      );
+      return false;
+    }
+  }
+}
+
+const DEDICATED_LIVES = "the Synapse of its own that serves it goes on, without the gateway";
+
+function describeFate(provisioned: boolean, managed: boolean, purge: boolean): string {
+  if (!provisioned) return "it had no database yet";
+  if (!purge) return "its database and media are kept";
+  return managed
+    ? "its database and media were removed"
+    : "its media were removed; the database it brought along is its owner's, and was left alone";
+}

@@ -1,0 +1,178 @@
+import { randomUUID } from "node:crypto";
+import type { AdminLogin, Bounds } from "./connection.ts";
+import { tenantDatabaseName } from "./names.ts";
+import type { Preparers, WarmPreparer } from "../ports/preparers.ts";
+import { describeDatabase, dropTenantDatabase, fenceOff, provisionTenantDatabase } from "./tenant-database.ts";
+import { grantFence, readFence, releaseFence } from "./fence.ts";
+import type { FenceState, Migration, StoredSchema, TenantDatabases } from "../ports/databases.ts";
+import { ensureTemplate } from "./template.ts";
+import type { ImageFacts } from "../ports/launcher.ts";
+import { UserError } from "../model/errors.ts";
+import { wantedVersion, type Tenant } from "../model/tenant.ts";
+import type { TenantSecretData } from "../model/tenant-secrets.ts";
+import type { Assignment } from "../ports/shard-control.ts";
+import { ownDatabase } from "../model/homeserver-config.ts";
+import { StartFailure } from "../controller/tenants/start.ts";
+
+export interface PostgresTenantDatabasesOptions {
+  /** The server that is ours; absent where each tenant brings its own database. */
+  server?: AdminLogin;
+  preparers: Preparers;
+}
+
+/** Each preparer is a Python that imports Synapse: more of them at once only take each other's time. */
+const PREPARERS_AT_ONCE = 4;
+/** An empty schema takes seconds, on a very busy machine a minute; a migration of a large database may take longer than this. */
+const TEMPLATE_MS = 180_000;
+/** A tenant's own database may be anywhere, or nowhere: asked before a process is started for it. */
+const DESCRIBE_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 5_000 };
+
+/** Tenants' databases on one PostgreSQL server that is ours; or elsewhere, where a tenant brings its own. */
+export class PostgresTenantDatabases implements TenantDatabases {
+  readonly #options: PostgresTenantDatabasesOptions;
+  readonly #facts = new Map<string, ImageFacts>();
+  readonly #preparers = new Set<WarmPreparer>();
+  readonly #queue: (() => void)[] = [];
+  #running = 0;
+
+  constructor(options: PostgresTenantDatabasesOptions) {
+    this.#options = options;
+  }
+
+  learn(facts: ImageFacts): void {
+    this.#facts.set(facts.synapseVersion, facts);
+  }
+
+  facts(version: string): ImageFacts | undefined {
+    return this.#facts.get(version);
+  }
+
+  address(tenant: string): { host: string; port: number; name: string; user: string } {
+    const name = tenantDatabaseName(tenant);
+    const { host = "", port = 5432 } = this.#options.server ?? {};
+    return { host, port, name, user: name };
+  }
+
+  async provision(tenant: Tenant, secrets: TenantSecretData): Promise<{ epoch: number; kept: boolean }> {
+    const { name } = tenant.metadata;
+    const { server } = this.#options;
+    if (!server)
+      throw new StartFailure(
+        "DatabaseMissing",
+        `its homeserver.yaml names no database, and this cluster has none to give; set \`database\` (in the chart matrix-stack: synapse.postgres)`,
+      );
+    const version = wantedVersion(tenant);
+    await ensureTemplate(server, version, async (database) => {
+      const { preparer, release } = await this.#prepare(version, TEMPLATE_MS);
+      try {
+        await preparer.template(database);
+      } finally {
+        await release();
+      }
+    });
+    const { kept } = await provisionTenantDatabase(server, { name, password: secrets.databasePassword, version });
+    if (!kept) return { kept, epoch: 0 };
+    const found = await describeDatabase(this.#login(tenant, secrets), DESCRIBE_BOUNDS);
+    return { kept: found.epoch > 0, epoch: found.epoch };
+  }
+
+  async drop(tenant: string): Promise<void> {
+    if (this.#options.server) await dropTenantDatabase(this.#options.server, tenant);
+  }
+
+  async fenceOff(tenant: Tenant): Promise<void> {
+    const { server } = this.#options;
+    if (server && !ownDatabase(tenant.spec.config)) await fenceOff(server, tenant.metadata.name);
+  }
+
+  fence(tenant: Tenant, secrets: TenantSecretData): Promise<FenceState | undefined> {
+    return explained(() => readFence(this.#login(tenant, secrets), DESCRIBE_BOUNDS));
+  }
+
+  release(tenant: Tenant, secrets: TenantSecretData, owner: string): Promise<boolean> {
+    return explained(() => releaseFence(this.#login(tenant, secrets), owner, tenant.status.epoch, DESCRIBE_BOUNDS));
+  }
+
+  grant(tenant: Tenant, secrets: TenantSecretData): Promise<void> {
+    return explained(() => grantFence(this.#login(tenant, secrets), DESCRIBE_BOUNDS));
+  }
+
+  describe(tenant: Tenant, secrets: TenantSecretData): Promise<StoredSchema | undefined> {
+    const login = this.#login(tenant, secrets);
+    return explained(async () => {
+      const found = await describeDatabase(login, DESCRIBE_BOUNDS);
+      if (!found.exists)
+        throw new StartFailure(
+          "DatabaseMissing",
+          `PostgreSQL at ${login.host}:${login.port} has no database ${login.database}`,
+        );
+      const { schemaVersion, schemaCompatVersion, epoch } = found;
+      return schemaVersion === undefined
+        ? undefined
+        : { schemaVersion, schemaCompatVersion: schemaCompatVersion ?? schemaVersion, epoch };
+    });
+  }
+
+  async migration(version: string): Promise<Migration> {
+    const { preparer, release } = await this.#prepare(version);
+    return {
+      run: async (tenant: string, shard: string, assignment: Assignment) => {
+        await preparer.migrate({ name: tenant, shard, instance: `migration-${randomUUID()}`, assignment });
+      },
+      close: release,
+    };
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#preparers].map((preparer) => preparer.close()));
+  }
+
+  #login(tenant: Tenant, secrets: TenantSecretData) {
+    const own = ownDatabase(tenant.spec.config);
+    if (own) {
+      const { host, port, user, password, sslMode } = own;
+      return { host, port, user, password, sslMode, database: own.name };
+    }
+    const { host, port, name, user } = this.address(tenant.metadata.name);
+    return { host, port, user, password: secrets.databasePassword, database: name };
+  }
+
+  async #prepare(version: string, commandMs?: number): Promise<{ preparer: WarmPreparer; release(): Promise<void> }> {
+    if (this.#running >= PREPARERS_AT_ONCE) await new Promise<void>((go) => this.#queue.push(go));
+    else this.#running += 1;
+    const next = () => {
+      const go = this.#queue.shift();
+      if (go) go();
+      else this.#running -= 1;
+    };
+    try {
+      const preparer = await this.#options.preparers.start(version, commandMs);
+      this.#preparers.add(preparer);
+      const release = async () => {
+        if (!this.#preparers.delete(preparer)) return;
+        next();
+        await preparer.close();
+      };
+      return { preparer, release };
+    } catch (error) {
+      next();
+      throw error;
+    }
+  }
+}
+
+/** @throws StartFailure for what a tenant's owner can mend */
+async function explained<T>(ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    const reason =
+      error.code === "Unauthorized"
+        ? "DatabaseAuthenticationFailed"
+        : error.code === "NotFound"
+          ? "DatabaseMissing"
+          : "DatabaseUnreachable";
+    throw new StartFailure(reason, error.message, { cause: error });
+  }
+}

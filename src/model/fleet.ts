@@ -1,0 +1,71 @@
+import type { Resource } from "./resource.ts";
+
+/** A time in which moves of a rollout may begin. */
+export interface MaintenanceWindow {
+  /** When it opens: a cron expression of five fields. */
+  schedule: string;
+  durationMinutes: number;
+  /** IANA name such as `Europe/Berlin`. */
+  timezone: string;
+}
+
+/** How a new release is brought to the tenants that follow the fleet. */
+export interface RolloutPolicy {
+  /** The first wave: these tenants, and so many more. */
+  canaries: { count: number; names: string[] };
+  /** Tenants in each wave after the first. */
+  waveSize: number;
+  /** Moves of the rollout under way at once. */
+  maxConcurrentMoves: number;
+  /** A wave must have been well for so long before the next begins. */
+  soakSeconds: number;
+  /** A tenant that has not arrived so long after its turn came has failed, if anything but a full cluster keeps it. */
+  progressDeadlineSeconds: number;
+  /** None: at any time. */
+  windows: MaintenanceWindow[];
+  /** So many tenants of the rollout that failed, or were moved back, end it. */
+  maxFailures: number;
+  onFailure: "Halt" | "RollBack";
+  paused: boolean;
+}
+
+export interface FleetSpec {
+  /** The release of tenants that name none. */
+  synapseVersion: string;
+  rollout: RolloutPolicy;
+}
+
+export const FLEET_PHASES = {
+  Idle: "every tenant that follows the fleet has its release",
+  Canary: "the first wave is being moved, or watched",
+  Progressing: "a later wave is being moved, or watched",
+  WaitingForWindow: "the next maintenance window has not opened yet",
+  Paused: "paused by its owner",
+  Halted: "too many tenants failed; nothing more is moved until the spec changes",
+  RollingBack: "too many tenants failed; those that were moved go back",
+  RolledBack: "the tenants that were moved are back; nothing more is moved until the spec changes",
+} as const;
+export type FleetPhase = keyof typeof FLEET_PHASES;
+
+export interface FleetStatus {
+  phase: FleetPhase;
+  reason: string;
+  message: string;
+  observedGeneration: number;
+  /** The release that the rollout brings, and the one before. */
+  synapseVersion: string;
+  previousSynapseVersion?: string;
+  /** The wave under way, from 0 (canaries), of so many. */
+  wave: number;
+  waves: number;
+  /** Tenants that have the release, of those that follow the fleet. */
+  updated: number;
+  total: number;
+  /** Tenants that failed under the new release, or could not be moved to it. */
+  failed: string[];
+  /** When the next window opens. */
+  nextWindow?: string;
+}
+
+/** How the tenants that name no release get one; there is at most one, named `fleet`. */
+export type Fleet = Resource<"Fleet", FleetSpec, FleetStatus>;

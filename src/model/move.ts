@@ -1,0 +1,67 @@
+/** The steps of a move, in order; each is written to the store before it is carried out. */
+export const MOVE_STEPS = {
+  Preparing: "waiting for the target shard, and checking that its release can take the database",
+  Parking: "gateways are told to hold the tenant's requests",
+  Draining: "the old shard finishes what is in flight, answers long polls, and stops the tenant",
+  Starting: "the epoch is raised, the schema brought up to date, and the new shard starts the tenant",
+  Releasing: "gateways are told the new address, and send what they held",
+} as const;
+export type MoveStep = keyof typeof MOVE_STEPS;
+
+/** `Migration`: between a shard and a Synapse of its own, which is a handover, and stands among the moves that are over. */
+export type MoveReason =
+  | "Requested"
+  | "Drain"
+  | "Consolidation"
+  | "Upgrade"
+  | "ConfigChanged"
+  | "ShardLost"
+  | "Migration";
+
+export interface Move {
+  id: string;
+  /** The same shard as `to` when a tenant is only restarted with a new configuration. */
+  from: string;
+  to: string;
+  reason: MoveReason;
+  step: MoveStep;
+  requestedAt: string;
+  /** When the gateways had parked; the blackout counts from here. */
+  parkedAt?: string;
+}
+
+/** The steps of a tenant's way between a shard and a Synapse of its own; each is written to the store before it is carried out. */
+export const HANDOVER_STEPS = {
+  Preparing: "the shard serves it until the Synapse of its own has everything ready",
+  Parking: "gateways are told to hold the tenant's requests",
+  Draining: "who has it finishes what is in flight, and releases the database",
+  Starting: "its new owner claims the database, and starts",
+} as const;
+export type HandoverStep = keyof typeof HANDOVER_STEPS;
+
+export interface Handover {
+  id: string;
+  to: "shard" | "dedicated";
+  /** The shard, or the address, that had it before; empty where none had. */
+  from: string;
+  step: HandoverStep;
+  requestedAt: string;
+  /** When the gateways had parked; the blackout counts from here. */
+  parkedAt?: string;
+}
+
+export interface MoveResult {
+  id: string;
+  from: string;
+  to: string;
+  reason: MoveReason;
+  outcome: "Succeeded" | "RolledBack" | "Refused";
+  /** Why it did not succeed, in one sentence. */
+  message?: string;
+  finishedAt: string;
+  /** Seconds in which neither shard served the tenant. */
+  blackoutSeconds: number;
+  /** Requests that waited in gateways, and those of them that were answered with an error. */
+  parkedRequests: number;
+  failedRequests: number;
+}

@@ -1,0 +1,38 @@
+import type { Resource } from "./resource.ts";
+
+export const SHARD_PHASES = {
+  Pending: "its Synapse release is being installed",
+  Starting: "its process has been started and does not answer yet",
+  Ready: "it answers and takes tenants",
+  Draining: "its tenants are being moved away; then it is stopped",
+  Lost: "its process does not answer; its tenants are started elsewhere",
+  Failed: "its process cannot be started; tried again with backoff",
+  Stopping: "it is being stopped and removed",
+} as const;
+export type ShardPhase = keyof typeof SHARD_PHASES;
+
+export interface ShardSpec {
+  synapseVersion: string;
+  /** Set when its tenants shall be moved away, and by what. */
+  drain?: "Consolidation" | "Requested";
+}
+
+export interface ShardStatus {
+  phase: ShardPhase;
+  reason: string;
+  message: string;
+  /** Base URL of its control API. */
+  address?: string;
+  /** Names one run of its process; another run has another one. */
+  instance?: string;
+  /** When a tenant was last assigned to it or left it. */
+  lastAssignmentChange?: string;
+  /** When it last answered. */
+  lastSeen?: string;
+  /** Share of one core that it used of late, 0 to 1 (it cannot use more than about one). */
+  load?: number;
+  failures: number;
+  retryAt?: string;
+}
+
+export type Shard = Resource<"Shard", ShardSpec, ShardStatus>;

@@ -1,0 +1,86 @@
+import type { Handover, Move, MoveResult } from "./move.ts";
+import type { Resource } from "./resource.ts";
+
+export const TENANT_PHASES = {
+  Pending: "no shard has a place for it yet; the reason says why",
+  Provisioning: "its keys, database and schema are being made",
+  Starting: "it is being started on its shard",
+  Running: "it serves requests on its shard",
+  Moving: "it is on its way from one shard to another (or restarts with a new configuration); its requests are parked",
+  Failed: "it could not be started; the reason says why, and it is tried again with backoff",
+  Deleting: "it is being stopped and removed",
+} as const;
+export type TenantPhase = keyof typeof TENANT_PHASES;
+
+export interface TenantSpec {
+  /** The Matrix server name: what comes after the colon in its user ids. Never changes. */
+  serverName: string;
+  /** The Synapse release that shall run it (the image tag). Empty: the fleet's, see `wantedVersion`. */
+  synapseVersion: string;
+  /** The user's part of homeserver.yaml, as given: YAML text, checked when the tenant starts. Empty: none. */
+  config: string;
+  /** What deletion does with the database and media. */
+  reclaimPolicy: "Retain" | "Delete";
+  /** Counts up with each change of where its owner wants it to run; orders claims of the fence (docs/kubernetes-design.md). Default 0. */
+  revision?: number;
+  /** Set where a Synapse of its own serves it, outside shards: gateways route to its `host:port`. */
+  dedicated?: { address: string };
+}
+
+export interface TenantStatus {
+  phase: TenantPhase;
+  /** One CamelCase word for machines, e.g. `MaxShardsReached`; empty when all is well. */
+  reason: string;
+  /** One sentence for people; empty when all is well. */
+  message: string;
+  /** The shard that has, or shall have, the tenant. */
+  shard?: string;
+  /** The last epoch handed out for its database; 0 before the first start. Only ever rises. */
+  epoch: number;
+  /** `host:port` of its listener on its shard, while it runs. */
+  address?: string;
+  /** The release that last brought its database schema up to date. */
+  schemaSynapseVersion?: string;
+  /** The generation of the spec that was last acted upon. */
+  observedGeneration: number;
+  /** Hash of the configuration and the secrets that were last started. */
+  configHash?: string;
+  /** Hash of a configuration that was found wrong before anything was stopped for it. */
+  refusedConfigHash?: string;
+  provisioned: boolean;
+  /** The release that the fleet's rollout has for it; counts where the spec names none. */
+  fleetVersion?: string;
+  /** Since when it has it. */
+  fleetVersionSince?: string;
+  /** When it got its present shard. */
+  assignedAt?: string;
+  /** The Synapse of its own that has it, while it is on no shard. */
+  dedicated?: { address: string };
+  handover?: Handover;
+  move?: Move;
+  lastMove?: MoveResult;
+  /** Failures in a row, and when the next attempt is due. */
+  failures: number;
+  retryAt?: string;
+  /** Moves rolled back in a row, and until when the planner leaves it where it is. */
+  moveFailures?: number;
+  moveNotBefore?: string;
+  /** A release it cannot be moved to, and why; tried again when the spec changes. */
+  refusedVersion?: { version: string; reason: string; message: string };
+}
+
+export type Tenant = Resource<"Tenant", TenantSpec, TenantStatus>;
+
+/** The release a tenant shall run: its own choice, else the fleet's; empty while the rollout has not come to it. */
+export function wantedVersion({ spec, status }: Pick<Tenant, "spec" | "status">): string {
+  return spec.synapseVersion === "" ? (status.fleetVersion ?? "") : spec.synapseVersion;
+}
+
+/** What was found out about a release says nothing of another one, nor of the same one with another configuration. */
+export function forgetRefusedVersion(status: TenantStatus): void {
+  const refused = status.refusedVersion;
+  if (!refused) return;
+  delete status.refusedVersion;
+  const isAboutIt = status.reason === refused.reason && status.refusedConfigHash === undefined;
+  if (status.phase === "Running" && isAboutIt) Object.assign(status, { reason: "", message: "" });
+}

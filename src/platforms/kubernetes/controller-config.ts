@@ -1,0 +1,52 @@
+import { readFile } from "node:fs/promises";
+import { parseDocument } from "yaml";
+import { z } from "zod";
+import { ShardPodOptionsSchema } from "./launcher/pod-options.ts";
+import { ClusterConfigSchema } from "../../model/cluster-config.ts";
+import { messageOf, UserError } from "../../model/errors.ts";
+import { describeIssues } from "../../model/validation.ts";
+
+const port = z.int().min(1).max(65535);
+
+/** The controller's configuration on Kubernetes: a YAML file that the chart makes from its values. Unknown keys are refused. */
+export const KubernetesControllerConfigSchema = z.strictObject({
+  /** The name of the chart's release. */
+  clusterId: z.string().min(1).max(53),
+  /** Where everything of the cluster is. */
+  namespace: z.string().min(1),
+  ...ClusterConfigSchema.pick({
+    maxShardsPerSynapseImageTag: true,
+    maxTenantsPerShard: true,
+    avgShardsLoadRedistributionThreshold: true,
+    consolidateAfterSeconds: true,
+    maxConcurrentMoves: true,
+    shardLostAfterSeconds: true,
+  }).shape,
+  /** A tenant created by the API without a server name gets NAME.BASEDOMAIN. */
+  baseDomain: ClusterConfigSchema.shape.baseDomain.default("example.org"),
+  api: z.strictObject({ host: z.string().default("0.0.0.0"), port: port.default(8010) }).prefault({}),
+  /** Files with the tokens, which the chart makes and mounts. */
+  apiTokenFile: z.string().min(1),
+  gatewayTokenFile: z.string().min(1),
+  shard: ShardPodOptionsSchema.prefault({}),
+  /** Where federation of the tenants may reach private addresses, as in a test. */
+  allowLocalFederation: z.boolean().default(false),
+  logLevel: z.enum(["trace", "debug", "info", "warn", "error"]).default("info"),
+});
+export type KubernetesControllerConfig = z.infer<typeof KubernetesControllerConfigSchema>;
+
+/** @throws UserError InvalidConfig that names each wrong path, what was given and what is allowed */
+export async function readControllerConfig(path: string): Promise<KubernetesControllerConfig> {
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    throw new UserError("InvalidConfig", `cannot read the configuration file ${path}: ${messageOf(error)}`);
+  }
+  const document = parseDocument(text);
+  const problem = document.errors[0];
+  if (problem) throw new UserError("InvalidConfig", `${path} is not YAML: ${problem.message.split("\n")[0]}`);
+  const result = KubernetesControllerConfigSchema.safeParse(document.toJS(), { reportInput: true });
+  if (result.success) return result.data;
+  throw new UserError("InvalidConfig", `${path}: ${describeIssues(result.error).join("; ")}`);
+}

@@ -1,0 +1,214 @@
+/** The controller's process on Kubernetes: the composition root of store, launcher, databases, loops, API and leader election. */
+import { randomBytes } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { pino, type Logger } from "pino";
+import { collectDefaultMetrics, Registry } from "prom-client";
+import { startApi } from "../../api/server.ts";
+import { Claims } from "../../controller/tenants/claims.ts";
+import { StoreClusterService } from "../../controller/service/store-cluster-service.ts";
+import { DEFAULT_TIMING, type ControllerContext } from "../../controller/context.ts";
+import { Controller } from "../../controller/controller.ts";
+import { answersHealth } from "../../controller/tenants/dedicated.ts";
+import { createControllerMetrics } from "../../controller/metrics.ts";
+import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
+import { RouteFeed } from "../../controller/routes/route-feed.ts";
+import { ShardPreparers } from "./shard-preparers.ts";
+import { KubernetesLauncher } from "./launcher/kubernetes-launcher.ts";
+import { MEDIA_CACHE_PATH } from "./launcher/manifests.ts";
+import { VERSION } from "../../model/project.ts";
+import { messageOf, UserError } from "../../model/errors.ts";
+import type { Tenant } from "../../model/tenant.ts";
+import { CachedReader } from "../../controller/cached-reader.ts";
+import { KubernetesStore } from "./store/kubernetes-store.ts";
+import { parseOverrides } from "../../model/homeserver-config.ts";
+import { loadKubeConfig } from "./client.ts";
+import { readControllerConfig, type KubernetesControllerConfig } from "./controller-config.ts";
+import { startFront } from "./leader-proxy.ts";
+import { LeaderElection } from "./leader-election.ts";
+
+/** What the loops are at may hang on a shard that does not answer; being killed there does no harm, so they are not waited for longer. */
+const LOOPS_STOP_MS = 5_000;
+
+/** What runs while this process leads. */
+interface Leadership {
+  apiUrl: string;
+  stop(): Promise<void>;
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { config: { type: "string" } } });
+  if (values.config === undefined) throw new UserError("InvalidInput", "usage: controller-main.ts --config FILE");
+  const config = await readControllerConfig(values.config);
+  const log = pino({ name: "controller", level: config.logLevel });
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry, prefix: "synapse_shards_controller_" });
+  const metrics = createControllerMetrics(registry);
+  const kubeConfig = loadKubeConfig();
+  const onError = (message: string) => log.warn(message);
+
+  let leadership: Leadership | undefined;
+  let leader: string | undefined;
+  let ending: Promise<void> | undefined;
+  const front = await startFront({
+    ...config.api,
+    metrics: registry,
+    logger: log,
+    upstream: () => {
+      if (leadership) return { url: leadership.apiUrl, own: true };
+      return leader === undefined || leader === address ? undefined : { url: leader, own: false };
+    },
+  });
+  const podIp = process.env["POD_IP"] ?? "127.0.0.1";
+  const address = `http://${podIp.includes(":") ? `[${podIp}]` : podIp}:${front.port}`;
+  const instance = process.env["POD_NAME"] ?? hostname();
+  const election = new LeaderElection({
+    config: kubeConfig,
+    namespace: config.namespace,
+    name: `${config.clusterId}-controller`,
+    identity: `${instance}_${randomBytes(4).toString("hex")}`,
+    address,
+    onStartedLeading: () => {
+      log.info("this controller leads");
+      lead({ config, log, registry, metrics, instance, onError }).then(
+        (begun) => {
+          leadership = begun;
+        },
+        (error: unknown) => {
+          log.fatal({ err: error }, `cannot lead: ${messageOf(error)}`);
+          void end(1);
+        },
+      );
+    },
+    onStoppedLeading: (why) => {
+      // At once, and whatever is under way: another leads by now, or soon will.
+      log.fatal(`this controller leads no longer: ${why}`);
+      process.exit(1);
+    },
+    onLeader: (at) => {
+      leader = at;
+      log.info({ leader: at }, at === undefined ? "there is no leader" : "there is a leader");
+    },
+    onError,
+  });
+  election.start();
+  log.info({ address, clusterId: config.clusterId }, "controller is up");
+
+  const end = (code: number): Promise<void> => (ending ??= shutDown(code));
+  /** Loops first, then the lease: the next leader finds nobody at work. Shards and tenants stay as they are. */
+  async function shutDown(code: number): Promise<void> {
+    await leadership?.stop();
+    await election.stop();
+    await front.close();
+    process.exit(code);
+  }
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.on(signal, () => {
+      log.info({ signal }, "controller stops");
+      void end(0);
+    });
+  }
+}
+
+interface LeadOptions {
+  config: KubernetesControllerConfig;
+  log: Logger;
+  registry: Registry;
+  metrics: ControllerContext["metrics"];
+  instance: string;
+  onError: (message: string) => void;
+}
+
+async function lead({ config, log, registry, metrics, instance, onError }: LeadOptions): Promise<Leadership> {
+  const { clusterId, namespace } = config;
+  const kubeConfig = loadKubeConfig();
+  const store = await KubernetesStore.open({ config: kubeConfig, namespace, clusterId, instance, onError });
+  const launcher = await KubernetesLauncher.open({
+    config: kubeConfig,
+    namespace,
+    clusterId,
+    pods: config.shard,
+    managerVersion: VERSION,
+    onError,
+  });
+  const databases = new PostgresTenantDatabases({ preparers: new ShardPreparers(store, launcher) });
+  const context: ControllerContext = {
+    store,
+    reader: new CachedReader(store),
+    launcher,
+    databases,
+    feed: new RouteFeed(),
+    claims: new Claims((tenant) => databases.address(tenant)),
+    policy: config,
+    timing: { ...DEFAULT_TIMING, shardLostAfter: config.shardLostAfterSeconds, shardStartWithin: 300 },
+    metrics,
+    log,
+    surroundings: (tenant) => surroundingsOf(config, databases, tenant),
+    answers: answersHealth,
+    // A tenant's bucket is its owner's; what is in a shard's cache goes with the shard.
+    removeMedia: async () => {},
+  };
+  const controller = new Controller(context);
+  await controller.start();
+  const service = new StoreClusterService(context, {
+    version: VERSION,
+    synapseVersion: "",
+    baseDomain: config.baseDomain,
+    urlOf,
+  });
+  // For this process alone: `startFront` is what the world sees.
+  const api = await startApi({
+    service,
+    routeFeed: context.feed,
+    host: "127.0.0.1",
+    port: 0,
+    apiToken: await secretIn(config.apiTokenFile),
+    gatewayToken: await secretIn(config.gatewayTokenFile),
+    metrics: registry,
+    logger: log,
+  });
+  return {
+    apiUrl: api.url,
+    stop: async () => {
+      await Promise.race([controller.stop(), sleep(LOOPS_STOP_MS)]);
+      context.feed.close();
+      await api.close();
+      await databases.close();
+      await launcher.close();
+      await store.close();
+    },
+  };
+}
+
+function surroundingsOf(config: KubernetesControllerConfig, databases: PostgresTenantDatabases, tenant: Tenant) {
+  const { name } = tenant.metadata;
+  return {
+    publicBaseUrl: `${urlOf(tenant)}/`,
+    database: databases.address(name),
+    mediaPath: `${MEDIA_CACHE_PATH}/${name}`,
+    federationCaFiles: [],
+    allowLocalFederation: config.allowLocalFederation,
+  };
+}
+
+/** The tenant's URL for clients: its own word for it, or its server name. */
+function urlOf(tenant: Tenant): string {
+  const own = parseOverrides(tenant.spec.config)?.["public_baseurl"];
+  if (typeof own === "string" && URL.canParse(own)) return own.replace(/\/$/, "");
+  return `https://${tenant.spec.serverName}`;
+}
+
+async function secretIn(file: string): Promise<string> {
+  return (await readFile(file, "utf8")).trim();
+}
+
+try {
+  await main();
+} catch (error) {
+  process.stderr.write(
+    `controller: ${error instanceof UserError ? error.message : ((error as Error).stack ?? messageOf(error))}\n`,
+  );
+  process.exit(error instanceof UserError ? 2 : 1);
+}

@@ -1,0 +1,92 @@
+import { wantedVersion, type Tenant } from "../../../model/tenant.ts";
+import type { Fleet } from "../../../model/fleet.ts";
+import type { Shard } from "../../../model/shard.ts";
+import type { AnyResource } from "../../../ports/store.ts";
+import type { Condition } from "./resources.ts";
+
+type Finding = Pick<Condition, "type" | "status" | "reason" | "message">;
+
+/**
+ * What a resource's status says, in Kubernetes' own form, for `kubectl wait` and for people.
+ * @param previous the conditions it had: a time changes only with its status
+ */
+export function conditionsOf(resource: AnyResource, previous: readonly Condition[], now: string): Condition[] {
+  return findingsOf(resource).map((finding) => {
+    const before = previous.find(({ type }) => type === finding.type);
+    const lastTransitionTime = before?.status === finding.status ? before.lastTransitionTime : now;
+    return { ...finding, lastTransitionTime, observedGeneration: resource.metadata.generation };
+  });
+}
+
+function findingsOf(resource: AnyResource): Finding[] {
+  switch (resource.kind) {
+    case "Tenant":
+      return [ready(resource), placed(resource), upToDate(resource)];
+    case "Shard":
+      return [shardReady(resource)];
+    case "Fleet":
+      return [fleetProgressing(resource), fleetHealthy(resource)];
+  }
+}
+
+/** It answers. A tenant on the move counts as ready: its requests wait, and are answered. */
+function ready({ status }: Tenant): Finding {
+  const isReady = status.phase === "Running" || (status.phase === "Moving" && status.address !== undefined);
+  return finding("Ready", isReady, status.reason || status.phase, status.message);
+}
+
+function placed({ status }: Tenant): Finding {
+  if (status.dedicated && status.shard === undefined)
+    return finding("Placed", true, "Dedicated", `served by ${status.dedicated.address}`);
+  if (status.shard === undefined) return finding("Placed", false, status.reason || "Pending", status.message);
+  return finding("Placed", true, "OnShard", `on shard ${status.shard}`);
+}
+
+/** It runs the release and the configuration that its spec asks for. */
+function upToDate(tenant: Tenant): Finding {
+  const { metadata, status } = tenant;
+  const wanted = wantedVersion(tenant);
+  if (status.refusedVersion?.version === wanted && wanted !== "")
+    return finding("UpToDate", false, status.refusedVersion.reason, status.refusedVersion.message);
+  if (status.observedGeneration !== metadata.generation)
+    return finding(
+      "UpToDate",
+      false,
+      status.reason || "Pending",
+      status.message || "the last change of its spec has not taken effect yet",
+    );
+  if (status.refusedConfigHash !== undefined)
+    return finding("UpToDate", false, "ConfigRefused", status.lastMove?.message ?? "its configuration was refused");
+  const release = status.shard === undefined ? wanted : releaseOf(status.shard);
+  if (wanted !== "" && release !== wanted)
+    return finding("UpToDate", false, "UpgradePending", `it runs ${release}, and is to run ${wanted}`);
+  return finding("UpToDate", true, "AsSpecified", "");
+}
+
+/** A shard is named RELEASE-INDEX. */
+function releaseOf(shard: string): string {
+  return shard.replace(/-\d+$/, "");
+}
+
+function shardReady({ status }: Shard): Finding {
+  return finding(
+    "Ready",
+    status.phase === "Ready" || status.phase === "Draining",
+    status.reason || status.phase,
+    status.message,
+  );
+}
+
+function fleetProgressing({ status }: Fleet): Finding {
+  const isProgressing = ["Canary", "Progressing", "WaitingForWindow", "RollingBack"].includes(status.phase);
+  return finding("Progressing", isProgressing, status.reason || status.phase, status.message);
+}
+
+function fleetHealthy({ status }: Fleet): Finding {
+  const failed = ["Halted", "RollingBack", "RolledBack"].includes(status.phase);
+  return finding("Healthy", !failed, status.reason || status.phase, status.message);
+}
+
+function finding(type: string, isTrue: boolean, reason: string, message: string): Finding {
+  return { type, status: isTrue ? "True" : "False", reason, message };
+}

@@ -1,0 +1,398 @@
+import { CustomObjectsApi, type KubeConfig } from "@kubernetes/client-node";
+import { isDeepStrictEqual } from "node:util";
+import { API_GROUP, API_VERSION, apiClient } from "../client.ts";
+import { attempt, attemptIfThere, isStatus, retrying } from "../api-error.ts";
+import { UserError } from "../../../model/errors.ts";
+import type { ClusterEvent } from "../../../model/event.ts";
+import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
+import { ConflictError, type Change, type Kind, type Kinds, type Store } from "../../../ports/store.ts";
+import { ClusterEvents } from "./cluster-events.ts";
+import { fleetOf, newObject, objectName, secretNameOf, shardOf, tenantOf, withSpec, withStatus } from "./mapping.ts";
+import { ResourceCache, type CacheChange } from "./resource-cache.ts";
+import {
+  FINALIZER,
+  PLURALS,
+  type CustomKinds,
+  type CustomList,
+  type SynapseFleet,
+  type SynapseShard,
+  type SynapseTenant,
+} from "./resources.ts";
+import { ShardOccupancy } from "./shard-occupancy.ts";
+import { TenantSecrets } from "./tenant-secrets.ts";
+
+export interface KubernetesStoreOptions {
+  config: KubeConfig;
+  namespace: string;
+  /** Objects of other clusters in the namespace are not seen. */
+  clusterId: string;
+  /** Names this controller in events, e.g. its pod. */
+  instance: string;
+  /** Told in words when the API server does not answer, or refuses; it is tried again. */
+  onError?: (message: string) => void;
+  now?: () => Date;
+}
+
+const KINDS: Kind[] = ["Tenant", "Shard", "Fleet"];
+
+/**
+ * The store on Kubernetes: custom resources, Secrets and Events (docs/kubernetes-design.md). Reads are from memory, which watches keep
+ * current and own writes go to at once; optimistic concurrency is the API server's.
+ *
+ * A controller that lost its leadership in the middle of something may write once more: only over what it had read, since every write
+ * names its version; what it then does to a tenant is refused by the fence in the tenant's database.
+ */
+export class KubernetesStore implements Store {
+  readonly #options: KubernetesStoreOptions;
+  readonly #api: CustomObjectsApi;
+  readonly #caches: { [K in Kind]: ResourceCache<CustomKinds[K]> };
+  readonly #secrets: TenantSecrets;
+  readonly #events: ClusterEvents;
+  readonly #occupancy: ShardOccupancy;
+  readonly #listeners = new Set<(change: Change) => void>();
+  #closed = false;
+
+  private constructor(options: KubernetesStoreOptions) {
+    const { config, namespace, clusterId, instance, onError = () => {} } = options;
+    this.#options = options;
+    this.#api = apiClient(config, CustomObjectsApi);
+    this.#caches = { Tenant: this.#cacheOf("Tenant"), Shard: this.#cacheOf("Shard"), Fleet: this.#cacheOf("Fleet") };
+    this.#secrets = new TenantSecrets({ config, namespace, onChange: (name) => this.#secretChanged(name), onError });
+    const refer = (kind: Kind, name: string) => {
+      const object = objectName(kind, name, clusterId);
+      return { name: object, uid: this.#caches[kind].get(object)?.metadata?.uid };
+    };
+    this.#events = new ClusterEvents({ config, namespace, clusterId, instance, refer, onError });
+    this.#occupancy = new ShardOccupancy({
+      tenants: () => this.#ours("Tenant"),
+      shards: () => this.#ours("Shard"),
+      write: (shard) => this.#writeStatus("Shard", shard, shard.spec.name),
+    });
+  }
+
+  /** Resolves when everything has been read once. @throws UserError Unauthorized, Unavailable */
+  static async open(options: KubernetesStoreOptions): Promise<KubernetesStore> {
+    const store = new KubernetesStore(options);
+    try {
+      // Secrets first: a tenant must not be seen without its configuration.
+      await store.#secrets.open();
+      await Promise.all([...KINDS.map((kind) => store.#caches[kind].open()), store.#events.open()]);
+      return store;
+    } catch (error) {
+      await store.close();
+      throw error;
+    }
+  }
+
+  async list<K extends Kind>(kind: K): Promise<Kinds[K][]> {
+    const found = [...this.#ours(kind)].map((object) => this.#resourceOf(kind, object));
+    return found.toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
+  }
+
+  async get<K extends Kind>(kind: K, name: string): Promise<Kinds[K] | undefined> {
+    const object = this.#object(kind, name);
+    return object && this.#resourceOf(kind, object);
+  }
+
+  async create<K extends Kind>(
+    kind: K,
+    name: string,
+    spec: Kinds[K]["spec"],
+    status: Kinds[K]["status"],
+  ): Promise<Kinds[K]> {
+    const exists = () => new UserError("AlreadyExists", `there is a ${kind.toLowerCase()} named ${name} already`);
+    const body = newObject(kind, name, spec, this.#options);
+    const cache = this.#cache(kind);
+    const created = await cache.holding(body.metadata?.name ?? "", async () => {
+      let bare: CustomKinds[K];
+      try {
+        bare = await this.#call<K>(kind, "create", { body });
+      } catch (error) {
+        throw isStatus(causeOf(error), 409) ? exists() : error;
+      }
+      const resource = { ...this.#resourceOf(kind, bare), status } as Kinds[K];
+      // Anybody may have written to it by now; then that is what counts.
+      const complete = await this.#replaceStatus(kind, bare, resource).catch((error: unknown) => {
+        if (error instanceof ConflictError) return bare;
+        throw error;
+      });
+      cache.put(complete);
+      return complete;
+    });
+    return this.#resourceOf(kind, created);
+  }
+
+  async update<K extends Kind>(resource: Kinds[K]): Promise<Kinds[K]> {
+    const kind = resource.kind as K;
+    const { name, resourceVersion, deletionTimestamp } = resource.metadata;
+    const known = this.#object(kind, name);
+    if (!known || known.metadata?.resourceVersion !== resourceVersion) throw new ConflictError(kind, name);
+    const before = this.#resourceOf(kind, known);
+    const secretConfig = this.#secretConfigOf(known);
+    if (secretConfig !== undefined) this.#refuseForeignConfig(before, resource);
+    let object = known;
+    // The status first: were it lost, nobody would notice; a spec or a deletion that is written begins something.
+    if (!same(before.status, resource.status)) object = await this.#replaceStatus(kind, object, resource);
+    if (!same(before.spec, resource.spec))
+      object = await this.#replace(kind, withSpec(object, resource, secretConfig), name);
+    if (deletionTimestamp !== undefined && before.metadata.deletionTimestamp === undefined)
+      object = await this.#delete(kind, object, name);
+    return this.#resourceOf(kind, object);
+  }
+
+  async remove(kind: Kind, name: string): Promise<void> {
+    const cache = this.#cache(kind);
+    await cache.holding(objectName(kind, name, this.#options.clusterId), async () => {
+      const asked = this.#object(kind, name)?.metadata?.uid;
+      for (let object = this.#object(kind, name); object; object = await this.#fresh(kind, name)) {
+        // Somebody made another of the same name meanwhile, who did not mean this removal.
+        if (object.metadata?.uid !== asked) return;
+        try {
+          const { finalizers = [] } = object.metadata ?? {};
+          const others = finalizers.filter((finalizer) => finalizer !== FINALIZER);
+          let released = object;
+          if (others.length < finalizers.length) {
+            const metadata = { ...object.metadata, finalizers: others };
+            released = await this.#call(kind, "replace", {
+              name: object.metadata?.name,
+              body: { ...object, metadata },
+            });
+          }
+          await this.#call(kind, "delete", {
+            name: object.metadata?.name,
+            body: { preconditions: { uid: object.metadata?.uid } },
+          }).catch((error: unknown) => {
+            if (!isStatus(causeOf(error), 404)) throw error;
+          });
+          cache.drop(released);
+          return;
+        } catch (error) {
+          if (isStatus(causeOf(error), 404)) return cache.drop(object);
+          if (!isStatus(causeOf(error), 409)) throw error;
+        }
+      }
+    });
+  }
+
+  watch(listener: (change: Change) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** @throws UserError InvalidConfig where the Secret that is named is missing, or lacks a key */
+  async readSecret(tenant: string): Promise<TenantSecretData | undefined> {
+    const object = this.#object("Tenant", tenant);
+    const secretName = this.#secretName(tenant);
+    const found = await this.#secrets.read(secretName, object?.spec.serverName ?? "");
+    if (!found && object?.spec.secretName !== undefined) {
+      throw new UserError(
+        "InvalidConfig",
+        `there is no Secret ${this.#options.namespace}/${secretName}, which the SynapseTenant ${tenant} names`,
+      );
+    }
+    return found;
+  }
+
+  async writeSecret(tenant: string, data: TenantSecretData): Promise<void> {
+    await this.#secrets.write(this.#secretName(tenant), tenant, data);
+  }
+
+  async removeSecret(tenant: string): Promise<void> {
+    await this.#secrets.remove(this.#secretName(tenant));
+  }
+
+  appendEvent(event: Omit<ClusterEvent, "id" | "time">): Promise<ClusterEvent> {
+    return this.#events.append(event);
+  }
+
+  async listEvents(options: { after?: number; object?: string; limit: number }): Promise<ClusterEvent[]> {
+    return this.#events.list(options);
+  }
+
+  watchEvents(listener: (event: ClusterEvent) => void): () => void {
+    return this.#events.watch(listener);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#listeners.clear();
+    this.#occupancy.close();
+    await Promise.all([
+      ...KINDS.map((kind) => this.#caches[kind].close()),
+      this.#secrets.close(),
+      this.#events.close(),
+    ]);
+  }
+
+  #cacheOf<K extends Kind>(kind: K): ResourceCache<CustomKinds[K]> {
+    const { config, namespace, onError = () => {} } = this.#options;
+    return new ResourceCache<CustomKinds[K]>({
+      config,
+      path: `/apis/${API_GROUP}/${API_VERSION}/namespaces/${namespace}/${PLURALS[kind]}`,
+      list: () => this.#api.listNamespacedCustomObject(this.#place(kind)) as Promise<CustomList<K>>,
+      what: PLURALS[kind],
+      onChange: (change) => this.#changed(kind, change),
+      onError,
+    });
+  }
+
+  #cache<K extends Kind>(kind: K): ResourceCache<CustomKinds[K]> {
+    return this.#caches[kind] as ResourceCache<CustomKinds[K]>;
+  }
+
+  #place(kind: Kind) {
+    const { namespace } = this.#options;
+    return { group: API_GROUP, version: API_VERSION, namespace, plural: PLURALS[kind] };
+  }
+
+  /** The API server refuses fleets of other names; those that were there before it did are not the cluster's. */
+  #isOurs(kind: Kind, { metadata, spec }: CustomKinds[Kind]): boolean {
+    const { clusterId } = this.#options;
+    return spec.clusterId === clusterId && (kind !== "Fleet" || metadata?.name === clusterId);
+  }
+
+  *#ours<K extends Kind>(kind: K): Generator<CustomKinds[K]> {
+    for (const object of this.#cache(kind).values()) if (this.#isOurs(kind, object)) yield object;
+  }
+
+  #object<K extends Kind>(kind: K, name: string): CustomKinds[K] | undefined {
+    const object = this.#cache(kind).get(objectName(kind, name, this.#options.clusterId));
+    return object && this.#isOurs(kind, object) ? object : undefined;
+  }
+
+  #resourceOf<K extends Kind>(kind: K, object: CustomKinds[K]): Kinds[K] {
+    const mapped = {
+      Tenant: () => tenantOf(object as SynapseTenant, this.#secretConfigOf(object)),
+      Shard: () => shardOf(object as SynapseShard),
+      Fleet: () => fleetOf(object as SynapseFleet),
+    };
+    return mapped[kind]() as Kinds[K];
+  }
+
+  #secretConfigOf(object: CustomKinds[Kind]): string | undefined {
+    return "serverName" in object.spec ? this.#secrets.configIn(secretNameOf(object as SynapseTenant)) : undefined;
+  }
+
+  #secretName(tenant: string): string {
+    return secretNameOf(
+      this.#object("Tenant", tenant) ?? { metadata: { name: tenant }, spec: {} as SynapseTenant["spec"] },
+    );
+  }
+
+  #changed<K extends Kind>(kind: K, { type, object }: CacheChange<CustomKinds[K]>): void {
+    if (this.#closed || !this.#isOurs(kind, object)) return;
+    if (kind === "Tenant") this.#occupancy.touch();
+    if (kind === "Tenant" && type !== "Deleted") void this.#ensureFinalizer(object as SynapseTenant);
+    const resource = this.#resourceOf(kind, object);
+    queueMicrotask(() => {
+      for (const listener of this.#listeners) listener({ type, kind, resource: structuredClone(resource) } as Change);
+    });
+  }
+
+  /** A tenant made by hand has none; without it the tenant could vanish while it runs. */
+  async #ensureFinalizer(object: SynapseTenant): Promise<void> {
+    const { name, finalizers = [], deletionTimestamp } = object.metadata ?? {};
+    if (deletionTimestamp !== undefined || finalizers.includes(FINALIZER)) return;
+    const metadata = { ...object.metadata, finalizers: [...finalizers, FINALIZER] };
+    // Not written now, it is at the tenant's next change, which comes soon: every tenant's status is written at its start.
+    await this.#replace("Tenant", { ...object, metadata }, name ?? "").catch(() => {});
+  }
+
+  /** A tenant's configuration is in its Secret. */
+  #secretChanged(secretName: string): void {
+    for (const object of this.#caches.Tenant.values()) {
+      if (secretNameOf(object) === secretName) this.#changed("Tenant", { type: "Modified", object });
+    }
+  }
+
+  #refuseForeignConfig(before: Kinds[Kind], after: Kinds[Kind]): void {
+    if (before.kind !== "Tenant" || after.kind !== "Tenant" || before.spec.config === after.spec.config) return;
+    const { name } = after.metadata;
+    throw new UserError(
+      "Conflict",
+      `the configuration of ${name} is in the Secret ${this.#options.namespace}/${this.#secretName(name)}; change it where that is made, e.g. in the values of its Helm release`,
+    );
+  }
+
+  #replaceStatus<K extends Kind>(kind: K, object: CustomKinds[K], resource: Kinds[K]): Promise<CustomKinds[K]> {
+    const now = (this.#options.now?.() ?? new Date()).toISOString();
+    return this.#writeStatus(kind, withStatus(object, resource, now), resource.metadata.name);
+  }
+
+  #writeStatus<K extends Kind>(kind: K, object: CustomKinds[K], name: string): Promise<CustomKinds[K]> {
+    return this.#write(kind, name, () =>
+      this.#call(kind, "replaceStatus", { name: object.metadata?.name, body: object }),
+    );
+  }
+
+  #replace<K extends Kind>(kind: K, object: CustomKinds[K], name: string): Promise<CustomKinds[K]> {
+    return this.#write(kind, name, () => this.#call(kind, "replace", { name: object.metadata?.name, body: object }));
+  }
+
+  async #delete<K extends Kind>(kind: K, object: CustomKinds[K], name: string): Promise<CustomKinds[K]> {
+    const { uid, resourceVersion, finalizers = [] } = object.metadata ?? {};
+    let kept = object;
+    // Without a finalizer it would be gone at once, and its clean-up would never be done.
+    if (!finalizers.includes(FINALIZER)) {
+      const metadata = { ...object.metadata, finalizers: [...finalizers, FINALIZER] };
+      kept = await this.#replace(kind, { ...object, metadata } as CustomKinds[K], name);
+    }
+    const version = kept === object ? resourceVersion : kept.metadata?.resourceVersion;
+    return this.#write(kind, name, () =>
+      this.#call(kind, "delete", {
+        name: object.metadata?.name,
+        body: { preconditions: { uid, resourceVersion: version } },
+      }),
+    );
+  }
+
+  /** A write that names a version. @throws ConflictError after having read what is there now, so that a second try can succeed */
+  async #write<K extends Kind>(kind: K, name: string, call: () => Promise<CustomKinds[K]>): Promise<CustomKinds[K]> {
+    try {
+      const written = await call();
+      this.#cache(kind).put(written);
+      return written;
+    } catch (error) {
+      if (!isStatus(causeOf(error), 409) && !isStatus(causeOf(error), 404)) throw error;
+      await this.#fresh(kind, name);
+      throw new ConflictError(kind, name);
+    }
+  }
+
+  /** Reads an object from the API server. */
+  async #fresh<K extends Kind>(kind: K, name: string): Promise<CustomKinds[K] | undefined> {
+    const object = objectName(kind, name, this.#options.clusterId);
+    const found = await attemptIfThere(`read ${PLURALS[kind]}/${object}`, () =>
+      retrying(() => this.#api.getNamespacedCustomObject({ ...this.#place(kind), name: object })),
+    );
+    const known = this.#cache(kind).get(object);
+    if (found) this.#cache(kind).put(found as CustomKinds[K]);
+    else if (known) this.#cache(kind).drop(known);
+    return found as CustomKinds[K] | undefined;
+  }
+
+  #call<K extends Kind>(
+    kind: K,
+    verb: "create" | "replace" | "replaceStatus" | "delete",
+    input: { name?: string; body: object },
+  ): Promise<CustomKinds[K]> {
+    const place = this.#place(kind);
+    const name = input.name ?? "";
+    const calls = {
+      create: () => this.#api.createNamespacedCustomObject({ ...place, body: input.body }),
+      replace: () => this.#api.replaceNamespacedCustomObject({ ...place, name, body: input.body }),
+      replaceStatus: () => this.#api.replaceNamespacedCustomObjectStatus({ ...place, name, body: input.body }),
+      delete: () => this.#api.deleteNamespacedCustomObject({ ...place, name, body: input.body as never }),
+    };
+    return attempt(`${verb} ${PLURALS[kind]}/${name}`, () => retrying(calls[verb])) as Promise<CustomKinds[K]>;
+  }
+}
+
+function causeOf(error: unknown): unknown {
+  return error instanceof UserError ? error.cause : error;
+}
+
+/** Equal but for keys whose value is undefined. */
+function same(a: object, b: object): boolean {
+  return isDeepStrictEqual(JSON.parse(JSON.stringify(a)), JSON.parse(JSON.stringify(b)));
+}

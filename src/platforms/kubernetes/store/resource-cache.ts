@@ -1,0 +1,163 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  makeInformer,
+  type Informer,
+  type KubeConfig,
+  type KubernetesListObject,
+  type KubernetesObject,
+  type ObjectCache,
+} from "@kubernetes/client-node";
+import { apiFailure, mayPass, wordsOf } from "../api-error.ts";
+
+/** Between attempts to watch again, where the API server does not let us. */
+const AGAIN_MS = 1_000;
+const OPEN_TRIES = 30;
+/** Objects that were removed are remembered until their watch event has surely come. */
+const REMEMBER_REMOVED = 1_000;
+
+export type CacheChange<T> = { type: "Added" | "Modified" | "Deleted"; object: T };
+
+export interface ResourceCacheOptions<T extends KubernetesObject> {
+  config: KubeConfig;
+  path: string;
+  list: () => Promise<KubernetesListObject<T>>;
+  labelSelector?: string;
+  /** What it holds, for messages. */
+  what: string;
+  onChange: (change: CacheChange<T>) => void;
+  /** Told in words when the API server does not answer, or refuses; it is tried again. */
+  onError: (message: string) => void;
+}
+
+/**
+ * The objects of one kind as the API server last told, or as it answered our own writes, whichever is newer: a writer sees
+ * what it wrote, though the watch tells of it later. Each change is announced once.
+ */
+export class ResourceCache<T extends KubernetesObject> {
+  readonly #options: ResourceCacheOptions<T>;
+  readonly #informer: Informer<T> & ObjectCache<T>;
+  readonly #objects = new Map<string, T>();
+  readonly #removed = new Set<string>();
+  /** Names that are in the middle of a write of several calls, of which only the outcome is announced. */
+  readonly #held = new Map<string, number>();
+  readonly #removedWhileHeld = new Map<string, T>();
+  #timer: NodeJS.Timeout | undefined;
+  #closed = false;
+  #opened = false;
+  #failure: unknown;
+
+  constructor(options: ResourceCacheOptions<T>) {
+    this.#options = options;
+    this.#informer = makeInformer(options.config, options.path, options.list, options.labelSelector);
+    this.#informer.on("add", (object) => this.#hear(object));
+    this.#informer.on("update", (object) => this.#hear(object));
+    this.#informer.on("delete", (object) => this.#hearRemoval(object));
+    this.#informer.on("error", (error: unknown) => this.#failed(error));
+  }
+
+  /** Resolves when all that there is has been read once; an API server that is busy or away is waited for. @throws UserError */
+  async open(): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      this.#failure = undefined;
+      await this.#informer.start();
+      if (this.#failure === undefined) break;
+      if (tries === OPEN_TRIES || this.#closed || !mayPass(this.#failure))
+        throw apiFailure(`watch ${this.#options.what}`, this.#failure);
+      await sleep(AGAIN_MS);
+    }
+    this.#opened = true;
+  }
+
+  get(name: string): T | undefined {
+    return this.#objects.get(name);
+  }
+
+  values(): Iterable<T> {
+    return this.#objects.values();
+  }
+
+  /** Takes in what the API server answered. Older than what is known: nothing happens. */
+  put(object: T): void {
+    const { name = "", uid = "" } = object.metadata ?? {};
+    if (this.#removed.has(uid)) return;
+    const known = this.#objects.get(name);
+    if (known && versionOf(object) <= versionOf(known)) return;
+    this.#objects.set(name, object);
+    this.#options.onChange({ type: known ? "Modified" : "Added", object });
+  }
+
+  /** It is gone, as the API server answered. */
+  drop(object: T): void {
+    const { name = "", uid = "" } = object.metadata ?? {};
+    this.#remember(uid);
+    if (this.#objects.get(name)?.metadata?.uid !== uid) return;
+    this.#objects.delete(name);
+    this.#options.onChange({ type: "Deleted", object });
+  }
+
+  /** Runs a write of several calls: what the watch tells of the object meanwhile is left to the writer, who puts or drops the outcome. */
+  async holding<R>(name: string, write: () => Promise<R>): Promise<R> {
+    this.#held.set(name, (this.#held.get(name) ?? 0) + 1);
+    try {
+      return await write();
+    } finally {
+      const left = (this.#held.get(name) ?? 1) - 1;
+      if (left > 0) this.#held.set(name, left);
+      else {
+        this.#held.delete(name);
+        this.#catchUp(name);
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    await this.#informer.stop();
+  }
+
+  /** What was told during a write, and was not of that write. */
+  #catchUp(name: string): void {
+    const removed = this.#removedWhileHeld.get(name);
+    this.#removedWhileHeld.delete(name);
+    if (removed) this.drop(removed);
+    const told = this.#informer.list().find((object) => object.metadata?.name === name);
+    if (told) this.put(told);
+  }
+
+  #hear(object: T): void {
+    // The library's watch may tell of one thing more after it was stopped.
+    if (this.#closed) return;
+    if (!this.#held.has(object.metadata?.name ?? "")) this.put(object);
+  }
+
+  #hearRemoval(object: T): void {
+    if (this.#closed) return;
+    const { name = "" } = object.metadata ?? {};
+    if (this.#held.has(name)) this.#removedWhileHeld.set(name, object);
+    else this.drop(object);
+  }
+
+  #remember(uid: string): void {
+    this.#removed.add(uid);
+    if (this.#removed.size <= REMEMBER_REMOVED) return;
+    const [oldest] = this.#removed;
+    if (oldest !== undefined) this.#removed.delete(oldest);
+  }
+
+  #failed(error: unknown): void {
+    this.#failure = error;
+    if (!this.#opened || this.#closed) return;
+    this.#options.onError(`cannot watch ${this.#options.what}, trying again: ${wordsOf(error)}`);
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      if (!this.#closed) void this.#informer.start();
+    }, AGAIN_MS);
+  }
+}
+
+/** Of one kind, resource versions rise (Kubernetes says so since 1.35, and etcd always did). */
+export function versionOf(object: KubernetesObject): bigint {
+  const text = object.metadata?.resourceVersion ?? "0";
+  return /^\d+$/.test(text) ? BigInt(text) : 0n;
+}

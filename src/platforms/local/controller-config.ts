@@ -1,0 +1,18 @@
+import { z } from "zod";
+import { ClusterConfigSchema } from "../../model/cluster-config.ts";
+
+/** What `up` writes for the controller's process. Secrets are in files of their own. */
+export const ControllerConfigSchema = z.strictObject({
+  dataDir: z.string(),
+  api: z.strictObject({ host: z.string(), port: z.int() }),
+  apiTokenFile: z.string(),
+  gatewayTokenFile: z.string(),
+  readyFile: z.string(),
+  logFile: z.string(),
+  postgres: z.strictObject({ host: z.string(), port: z.int(), user: z.string(), passwordFile: z.string() }),
+  cluster: ClusterConfigSchema,
+  caCertificate: z.string(),
+  cacheDir: z.string(),
+  gatewayUrls: z.strictObject({ http: z.url(), https: z.url() }),
+});
+export type ControllerConfig = z.infer<typeof ControllerConfigSchema>;

@@ -1,0 +1,142 @@
+/** The controller's process on one machine: the composition root of store, launcher, databases, loops and API. */
+import { mkdirSync, readFileSync } from "node:fs";
+import { readFile, rm } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { pino } from "pino";
+import { collectDefaultMetrics, Registry } from "prom-client";
+import { startApi } from "../../api/server.ts";
+import { Claims } from "../../controller/tenants/claims.ts";
+import { StoreClusterService } from "../../controller/service/store-cluster-service.ts";
+import { DEFAULT_TIMING, type ControllerContext } from "../../controller/context.ts";
+import { Controller } from "../../controller/controller.ts";
+import { answersHealth } from "../../controller/tenants/dedicated.ts";
+import { createControllerMetrics } from "../../controller/metrics.ts";
+import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
+import { RouteFeed } from "../../controller/routes/route-feed.ts";
+import { LocalPreparers } from "./launcher/local-preparers.ts";
+import { LocalLauncher } from "./launcher/local-launcher.ts";
+import { policyOf } from "../../model/cluster-config.ts";
+import type { Tenant } from "../../model/tenant.ts";
+import { CachedReader } from "../../controller/cached-reader.ts";
+import { LocalStore } from "./store/local-store.ts";
+import { parseOverrides } from "../../model/homeserver-config.ts";
+import { type ControllerConfig, ControllerConfigSchema } from "./controller-config.ts";
+import { writeAtomically } from "./files.ts";
+import { exitWithParent } from "./up/parent.ts";
+import { ensureSynapse } from "./toolchain/toolchain.ts";
+
+const STOP_SECONDS = 20;
+/** What the loops are at may hang on a shard that does not answer; being killed there does no harm, so they are not waited for longer. */
+const LOOPS_STOP_SECONDS = 5;
+
+async function main(): Promise<void> {
+  const configFile = process.argv[process.argv.indexOf("--config") + 1];
+  if (configFile === undefined) throw new Error("usage: controller-main --config FILE");
+  const config = ControllerConfigSchema.parse(JSON.parse(readFileSync(configFile, "utf8")));
+  const log = pino({ level: "info" }, pino.destination({ dest: config.logFile, append: true, sync: true }));
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry, prefix: "synapse_shards_controller_" });
+  const store = new LocalStore(join(config.dataDir, "store.db"));
+  const launcher = new LocalLauncher({
+    directory: join(config.dataDir, "shards"),
+    runtimePath: ROOT,
+    installSynapse: (version, onProgress) => ensureSynapse(version, { cacheDir: config.cacheDir, onProgress }),
+  });
+  const databases = new PostgresTenantDatabases({
+    server: { ...config.postgres, password: secretIn(config.postgres.passwordFile) },
+    preparers: new LocalPreparers(ROOT, (version) =>
+      ensureSynapse(version, { cacheDir: config.cacheDir, onProgress: () => {} }),
+    ),
+  });
+  const context: ControllerContext = {
+    store,
+    reader: new CachedReader(store),
+    launcher,
+    databases,
+    feed: new RouteFeed(),
+    claims: new Claims((tenant) => databases.address(tenant)),
+    policy: policyOf(config.cluster),
+    timing: { ...DEFAULT_TIMING, shardLostAfter: config.cluster.shardLostAfterSeconds },
+    metrics: createControllerMetrics(registry),
+    log,
+    surroundings: (tenant) => surroundingsOf(config, databases, tenant),
+    answers: answersHealth,
+    removeMedia: (tenant) => rm(mediaPath(config, tenant), { recursive: true, force: true }),
+  };
+  mkdirSync(join(config.dataDir, "media"), { recursive: true, mode: 0o700 });
+  const controller = new Controller(context);
+  await controller.start();
+  const service = new StoreClusterService(context, {
+    version,
+    synapseVersion: config.cluster.synapseVersion,
+    baseDomain: config.cluster.baseDomain,
+    urlOf: (tenant) => urlOf(config, tenant),
+  });
+
+  let ending: Promise<void> | undefined;
+  const end = (stopShards: boolean): Promise<void> => (ending ??= shutDown(stopShards));
+  const api = await startApi({
+    service,
+    routeFeed: context.feed,
+    ...config.api,
+    apiToken: secretIn(config.apiTokenFile),
+    gatewayToken: secretIn(config.gatewayTokenFile),
+    metrics: registry,
+    logger: log,
+    onShutdown: () => end(true),
+  });
+  writeAtomically(config.readyFile, JSON.stringify({ pid: process.pid, apiUrl: api.url }));
+  log.info({ url: api.url }, "controller is up");
+
+  /** Loops first, so that nobody starts again what is being stopped. */
+  async function shutDown(stopShards: boolean): Promise<void> {
+    log.info({ stopShards }, "controller stops");
+    await Promise.race([controller.stop(), sleep(LOOPS_STOP_SECONDS * 1000)]);
+    if (stopShards) {
+      const shards = await store.list("Shard");
+      await Promise.all(shards.map((shard) => launcher.stop(shard.metadata.name, STOP_SECONDS)));
+    }
+    context.feed.close();
+    await api.close();
+    await databases.close();
+    await store.close();
+    process.exit(0);
+  }
+  // Asked to end without a word about the shards, it leaves them serving: the next controller finds them.
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void end(false));
+  exitWithParent(() => end(false));
+}
+
+function surroundingsOf(config: ControllerConfig, databases: PostgresTenantDatabases, tenant: Tenant) {
+  const name = tenant.metadata.name;
+  return {
+    publicBaseUrl: `${urlOf(config, tenant)}/`,
+    database: databases.address(name),
+    mediaPath: mediaPath(config, name),
+    federationCaFiles: [config.caCertificate],
+    allowLocalFederation: config.cluster.baseDomain === "localhost",
+  };
+}
+
+function mediaPath(config: ControllerConfig, tenant: string): string {
+  return join(config.dataDir, "media", tenant);
+}
+
+/** The tenant's URL for clients: its own word for it, or the gateway's port under its host name. */
+function urlOf(config: ControllerConfig, tenant: Tenant): string {
+  const own = parseOverrides(tenant.spec.config)?.["public_baseurl"];
+  if (typeof own === "string" && URL.canParse(own)) return own.replace(/\/$/, "");
+  const url = new URL(config.gatewayUrls.http);
+  url.hostname = tenant.spec.serverName.replace(/:\d+$/, "");
+  return url.origin;
+}
+
+function secretIn(file: string): string {
+  return readFileSync(file, "utf8").trim();
+}
+
+main().catch((error: unknown) => {
+  console.error(error);
+  process.exit(1);
+});

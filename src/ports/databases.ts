@@ -1,0 +1,62 @@
+import type { ImageFacts } from "./launcher.ts";
+import type { Tenant } from "../model/tenant.ts";
+import type { TenantSecretData } from "../model/tenant-secrets.ts";
+import type { Assignment } from "./shard-control.ts";
+
+/** Who a tenant's database belongs to (docs/control-api.md, *The fence*). */
+export interface FenceState {
+  epoch: number;
+  /** The name of a shard, `dedicated…` for a Synapse of its own, or empty where nobody has it. */
+  owner: string;
+  /** Whether a Synapse of its own has everything ready, and waits for the database to be released. */
+  waiting: boolean;
+  /** Whether anybody but those that wait, and ourselves, is connected. */
+  connected: boolean;
+}
+
+/** A short-lived process of one Synapse release, warmed up, that brings one database's schema up to its release. */
+export interface Migration {
+  /** Claims the fence for `shard`, then migrates. @throws UserError, PreparerError with a code of docs/control-api.md */
+  run(tenant: string, shard: string, assignment: Assignment): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What is stored in a tenant's database about its schema. */
+export interface StoredSchema {
+  schemaVersion: number;
+  /** Releases whose schemaVersion is below this cannot read it. */
+  schemaCompatVersion: number;
+  /** The last epoch in its fence; 0 where nobody has claimed it yet. */
+  epoch: number;
+}
+
+/** The databases of tenants, as the controller uses them. */
+export interface TenantDatabases {
+  /** Remembers what a release says of its schema. */
+  learn(facts: ImageFacts): void;
+  /**
+   * Makes the tenant's role and database, complete with the schema of its release; what is there already is kept.
+   * @returns the epoch found in a database that was kept from before (0 in a new one), and whether it was there
+   */
+  provision(tenant: Tenant, secrets: TenantSecretData): Promise<{ epoch: number; kept: boolean }>;
+  /** Removes database and role. */
+  drop(tenant: string): Promise<void>;
+  /** Raises the epoch and ends every connection, so that whoever runs the tenant is fenced off. */
+  fenceOff(tenant: Tenant): Promise<void>;
+  /**
+   * The schema in the tenant's database, read with the tenant's own login; undefined where there is none yet.
+   * @throws UserError DatabaseUnreachable, DatabaseAuthenticationFailed, DatabaseMissing
+   */
+  describe(tenant: Tenant, secrets: TenantSecretData): Promise<StoredSchema | undefined>;
+  /** Who has the tenant's database, read with its own login; undefined where nobody ever claimed it. @throws as `describe` */
+  fence(tenant: Tenant, secrets: TenantSecretData): Promise<FenceState | undefined>;
+  /** Shuts out the shard that has it and does not answer, with the tenant's epoch; nothing if another has it. @throws as `describe` */
+  release(tenant: Tenant, secrets: TenantSecretData, owner: string): Promise<boolean>;
+  /** Lets a Synapse of its own have the released database, also one of an older revision. @throws as `describe` */
+  grant(tenant: Tenant, secrets: TenantSecretData): Promise<void>;
+  /** What a release says of its schema, if it is known by now. */
+  facts(version: string): ImageFacts | undefined;
+  migration(version: string): Promise<Migration>;
+  /** Address of the managed database, for the tenant's configuration. */
+  address(tenant: string): { host: string; port: number; name: string; user: string };
+}

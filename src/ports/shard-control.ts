@@ -1,0 +1,101 @@
+import { z } from "zod";
+
+/** A shard's answers; docs/control-api.md is the contract. */
+export const TenantStateSchema = z.object({
+  name: z.string(),
+  serverName: z.string(),
+  epoch: z.number(),
+  phase: z.enum(["starting", "running", "draining", "stopping", "failed", "fenced"]),
+  address: z.string().nullable(),
+  error: z.object({ code: z.string(), message: z.string() }).nullable(),
+});
+export type TenantState = z.infer<typeof TenantStateSchema>;
+
+export const ShardStateSchema = z.object({
+  name: z.string(),
+  synapseVersion: z.string(),
+  instance: z.string(),
+  schemaVersion: z.number(),
+  schemaCompatVersion: z.number(),
+  tenants: z.array(TenantStateSchema),
+});
+export type ShardState = z.infer<typeof ShardStateSchema>;
+
+export const StopResultSchema = z.object({ absent: z.boolean(), released: z.boolean().default(false) });
+export type StopResult = z.infer<typeof StopResultSchema>;
+export interface StopOptions {
+  release: boolean;
+}
+
+export const LoadSchema = z.object({
+  tenants: z.record(z.string(), z.object({ cpuSeconds: z.number(), requests: z.number() })),
+  process: z.object({ cpuSeconds: z.number(), uptimeSeconds: z.number() }),
+});
+export type ShardLoad = z.infer<typeof LoadSchema>;
+
+export interface Assignment {
+  serverName: string;
+  epoch: number;
+  /** Our part of homeserver.yaml. */
+  base: Record<string, unknown>;
+  /** The user's part, as YAML text. */
+  overrides: string;
+  signingKey: string;
+  /** To listen on if it is free. */
+  port?: number;
+}
+
+export const PreparerStateSchema = z.object({
+  state: z.enum(["starting", "ready", "working", "ended"]),
+  /** What it said last, as it would on its output: docs/control-api.md, *The preparer*. */
+  event: z.record(z.string(), z.unknown()).nullable(),
+});
+export type PreparerState = z.infer<typeof PreparerStateSchema>;
+
+/** Preparers inside a shard's machine or pod. One that nobody asks about for half a minute is ended. */
+export interface PreparerCalls {
+  /** @throws ShardRefusal TooManyPreparers, ShardUnreachable */
+  create(): Promise<string>;
+  /** How it is; waits so long for another state than `not`. @throws ShardRefusal NotFound, ShardUnreachable */
+  state(id: string, not: PreparerState["state"], waitSeconds: number): Promise<PreparerState>;
+  /** Gives a ready one its command. @throws ShardRefusal NotFound, NotReady, ShardUnreachable */
+  command(id: string, command: object): Promise<void>;
+  end(id: string): Promise<void>;
+}
+
+/** The shard answered, and it was a no. `code` is one of docs/control-api.md. */
+export class ShardRefusal extends Error {
+  readonly code: string;
+  readonly status: number;
+  constructor(status: number, code: string, message: string) {
+    super(message);
+    this.name = "ShardRefusal";
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/** The shard did not answer in time, or not at all; what it did is not known. */
+export class ShardUnreachable extends Error {
+  constructor(shard: string, cause: unknown) {
+    super(`shard ${shard} does not answer`, { cause });
+    this.name = "ShardUnreachable";
+  }
+}
+
+/** What the controller asks of a shard. Every call is bounded in time. */
+export interface ShardControl {
+  state(): Promise<ShardState>;
+  /** Starts a tenant and waits until it serves. @throws ShardRefusal, ShardUnreachable */
+  startTenant(name: string, assignment: Assignment): Promise<TenantState>;
+  /** Whether the configuration could be started here; starts nothing. @throws ShardRefusal with the reason, ShardUnreachable */
+  checkTenant(name: string, assignment: Assignment): Promise<void>;
+  /**
+   * Drains and stops a tenant; fine if it is not there. `release`: no shard shall have it next, so its database is released.
+   * @throws ShardRefusal, ShardUnreachable
+   */
+  stopTenant(name: string, drainSeconds: number, options?: StopOptions): Promise<StopResult>;
+  load(): Promise<ShardLoad>;
+  readonly preparers: PreparerCalls;
+  close(): Promise<void>;
+}

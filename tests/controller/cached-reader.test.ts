@@ -1,0 +1,63 @@
+import { beforeEach, expect, it } from "vitest";
+import { CachedReader } from "../../src/controller/cached-reader.ts";
+import { LocalStore } from "../../src/platforms/local/store/local-store.ts";
+import { modify } from "../../src/ports/store.ts";
+import { SPEC, STATUS } from "../ports/store-contract.ts";
+
+let store: LocalStore;
+let reader: CachedReader;
+beforeEach(() => {
+  store = new LocalStore(":memory:");
+  reader = new CachedReader(store);
+  return () => store.close();
+});
+
+const names = (found: Iterable<{ metadata: { name: string } }>) => [...found].map(({ metadata }) => metadata.name);
+
+it("prevents that what is written while it opens is missed, or what is old covers it", async () => {
+  for (const name of ["a", "b", "c"]) await store.create("Tenant", name, SPEC, STATUS);
+  const opening = reader.open();
+  await Promise.all([
+    modify(store, "Tenant", "a", (t) => void (t.status.epoch = 1)),
+    modify(store, "Tenant", "a", (t) => void (t.status.epoch = 2)),
+    store.remove("Tenant", "b"),
+    store.create("Tenant", "d", SPEC, STATUS),
+    opening,
+  ]);
+  expect(names(reader.values("Tenant")).toSorted()).toEqual(["a", "c", "d"]);
+  expect(reader.get("Tenant", "a")).toEqual(await store.get("Tenant", "a"));
+});
+
+it("prevents that a controller does not see its own writes", async () => {
+  await reader.open();
+  await store.create("Tenant", "a", SPEC, STATUS);
+  expect(reader.get("Tenant", "a")?.status.epoch).toBe(0);
+  await modify(store, "Tenant", "a", (t) => void (t.status.epoch = 7));
+  expect(reader.get("Tenant", "a")?.status.epoch).toBe(7);
+  await store.remove("Tenant", "a");
+  expect(reader.get("Tenant", "a")).toBeUndefined();
+});
+
+it("prevents that a tenant is looked for on the wrong shards: by its place, and by both ends of its move", async () => {
+  await store.create("Tenant", "a", SPEC, { ...STATUS, shard: "s-0" });
+  await reader.open();
+  const where = () => ["s-0", "s-1", "s-2"].filter((shard) => [...reader.tenantsOf(shard)].includes("a"));
+  expect(where()).toEqual(["s-0"]);
+  const move = { id: "m", from: "s-0", to: "s-1", reason: "Requested", step: "Preparing", requestedAt: "" } as never;
+  await modify(store, "Tenant", "a", ({ status }) => void (status.move = move));
+  expect(where()).toEqual(["s-0", "s-1"]);
+  await modify(store, "Tenant", "a", ({ status }) => {
+    status.shard = "s-1";
+    delete status.move;
+  });
+  expect(where()).toEqual(["s-1"]);
+  await store.remove("Tenant", "a");
+  expect(where()).toEqual([]);
+});
+
+it("prevents a reader that goes on after its controller has stopped", async () => {
+  await reader.open();
+  reader.close();
+  await store.create("Tenant", "a", SPEC, STATUS);
+  expect(reader.get("Tenant", "a")).toBeUndefined();
+});

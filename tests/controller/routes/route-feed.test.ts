@@ -1,0 +1,61 @@
+import { expect, it } from "vitest";
+import { RouteFeed } from "../../../src/controller/routes/route-feed.ts";
+import type { Route, RouteFeedLine } from "../../../src/model/routes.ts";
+
+const route = (tenant: string, state: Route["state"], address?: string): Route => ({
+  tenant,
+  hosts: [`${tenant}.example`],
+  state,
+  address,
+  epoch: 1,
+});
+
+async function read(lines: AsyncIterator<RouteFeedLine>): Promise<RouteFeedLine> {
+  return (await lines.next()).value as RouteFeedLine;
+}
+
+it("prevents a gateway from starting blind: a stream begins with all routes, then has each change", async () => {
+  const feed = new RouteFeed();
+  feed.publish(route("a", "serving", "127.0.0.1:1"));
+  const stream = feed.subscribe("g1");
+  const lines = stream[Symbol.asyncIterator]();
+  expect(await read(lines)).toMatchObject({ type: "snapshot", version: 1, routes: [{ tenant: "a" }] });
+  feed.publish(route("a", "parked"));
+  feed.publish(route("a", "parked"));
+  feed.remove("a");
+  expect(await read(lines)).toMatchObject({ type: "update", version: 2, routes: [{ state: "parked" }] });
+  expect(await read(lines)).toMatchObject({ type: "update", version: 3, removed: ["a"] });
+  stream.close();
+});
+
+it("prevents a move from draining while a gateway still sends: settled waits for every gateway's word, and not for ever", async () => {
+  const feed = new RouteFeed();
+  const [one, two] = [feed.subscribe("g1"), feed.subscribe("g2")];
+  const version = feed.publish(route("a", "parked"));
+  feed.acknowledge({ gateway: "g1", version, parks: {} });
+  expect(await feed.settled(version, 30)).toBe(false);
+  const settled = feed.settled(version, 5_000);
+  feed.acknowledge({ gateway: "g2", version, parks: {} });
+  expect(await settled).toBe(true);
+  const next = feed.publish(route("a", "serving", "127.0.0.1:2"));
+  const afterLeaving = feed.settled(next, 5_000);
+  feed.acknowledge({ gateway: "g1", version: next, parks: {} });
+  two.close();
+  expect(await afterLeaving).toBe(true);
+  one.close();
+  expect(await feed.settled(feed.publish(route("a", "parked")), 5_000)).toBe(true);
+});
+
+it("prevents miscounted moves: parked and failed requests of all gateways add up once", () => {
+  const feed = new RouteFeed();
+  feed.publish(route("a", "parked"));
+  feed.acknowledge({
+    gateway: "g1",
+    version: 1,
+    parks: { a: { parked: 3, failed: 0 }, unknown: { parked: 9, failed: 9 } },
+  });
+  feed.acknowledge({ gateway: "g2", version: 1, parks: { a: { parked: 2, failed: 1 } } });
+  expect(feed.takeParkCount("a")).toEqual({ parked: 5, failed: 1 });
+  expect(feed.takeParkCount("a")).toEqual({ parked: 0, failed: 0 });
+  expect(feed.takeParkCount("unknown")).toEqual({ parked: 0, failed: 0 });
+});

@@ -1,0 +1,155 @@
+import * as fc from "fast-check";
+import { expect, it } from "vitest";
+import { Claims, type Claimant } from "../../../src/controller/tenants/claims.ts";
+import { STATUS } from "../../ports/store-contract.ts";
+
+const OURS = { host: "postgres.ours", port: 5432 };
+const claims = () => new Claims((tenant) => ({ ...OURS, name: `synapse_${tenant}` }));
+
+interface Options {
+  serverName?: string;
+  config?: string;
+  /** Seconds; younger ones have more. */
+  since?: number;
+  status?: Partial<Claimant["status"]>;
+}
+
+function tenant(
+  name: string,
+  { serverName = `${name}.example`, config = "", since = 0, status }: Options = {},
+): Claimant {
+  return {
+    metadata: { name, creationTimestamp: new Date(since * 1000).toISOString(), resourceVersion: "1", generation: 1 },
+    spec: { serverName, config, synapseVersion: "1.163.2", reclaimPolicy: "Retain" },
+    status: { ...STATUS, ...status },
+  };
+}
+
+const database = (host: string, name: string) => `database: {name: psycopg2, args: {host: ${host}, dbname: ${name}}}`;
+const baseUrl = (host: string) => `public_baseurl: https://${host}/`;
+
+it("prevents two tenants of one server name: who was first has it, the other is told whose it is, and gets it when it is free", () => {
+  const all = claims();
+  all.settle();
+  const heard: string[] = [];
+  all.onChange((name) => heard.push(name));
+  const [first, second] = [tenant("a", { serverName: "x.example" }), tenant("b", { serverName: "x.example:8448" })];
+  all.set(first);
+  all.set(second);
+  expect(all.rivalOf(first)).toBeUndefined();
+  expect(all.rivalOf(second)).toEqual({
+    reason: "ServerNameTaken",
+    holder: "a",
+    message: "server name x.example:8448 belongs to tenant a already",
+  });
+  expect([all.hostsOf(first), all.hostsOf(second)]).toEqual([["x.example"], []]);
+  expect(heard).toEqual([]);
+  all.remove("a");
+  expect(heard).toEqual(["b"]);
+  expect(all.rivalOf(second)).toBeUndefined();
+  expect(all.hostsOf(second)).toEqual(["x.example"]);
+});
+
+it("prevents that the order of a list decides: of tenants that were there before the controller, those that ran, and then the older ones, go first", () => {
+  const x = { serverName: "x.example" };
+  const cases: [Claimant, Claimant][] = [
+    [tenant("b", { ...x, since: 1 }), tenant("a", { ...x, since: 2 })],
+    [tenant("a", { ...x, since: 1 }), tenant("b", { ...x, since: 1 })],
+    [tenant("b", { ...x, since: 2, status: { epoch: 1 } }), tenant("a", { ...x, since: 1 })],
+    [tenant("b", { ...x, since: 2 }), tenant("a", { ...x, since: 1, status: { reason: "ServerNameTaken" } })],
+  ];
+  for (const [winner, loser] of cases)
+    for (const order of [
+      [winner, loser],
+      [loser, winner],
+    ]) {
+      const all = claims();
+      for (const each of order) all.set(each);
+      all.settle();
+      expect(all.rivalOf(winner)).toBeUndefined();
+      expect(all.rivalOf(loser)?.holder).toBe(winner.metadata.name);
+    }
+});
+
+it("prevents a hijack by configuration: an older tenant that names another's host or database does not get it, and runs on", () => {
+  const all = claims();
+  all.settle();
+  const running = { epoch: 3, address: "1.2.3.4:8008" };
+  const old = tenant("old", { since: 1, status: running });
+  const young = tenant("young", { since: 2, status: running, config: database("db.example", "young") });
+  all.set(old);
+  all.set(young);
+  const greedy = [baseUrl("young.example"), database("DB.example", "young"), database("postgres.ours", "synapse_old")];
+  const [host, theirs, own] = greedy.map((config) => tenant("old", { since: 1, status: running, config }));
+  all.set(host!);
+  expect(all.rivalOf(host!)).toMatchObject({ reason: "HostTaken", holder: "young" });
+  expect(all.hostsOf(host!)).toEqual(["old.example"]);
+  all.set(theirs!);
+  expect(all.rivalOf(theirs!)).toMatchObject({
+    reason: "DatabaseTaken",
+    message: "database db.example:5432/young belongs to tenant young already",
+  });
+  expect(all.barrierOf(theirs!)).toBeUndefined();
+  expect(all.barrierOf({ ...theirs!, status: { ...STATUS } })?.reason).toBe("DatabaseTaken");
+  all.set(own!);
+  expect(all.rivalOf(own!)).toBeUndefined();
+  expect(all.rivalOf(young)).toBeUndefined();
+  expect(all.hostsOf(young)).toEqual(["young.example"]);
+});
+
+it("prevents a newcomer in a database that we made for another, under any of the server's local names", () => {
+  const all = new Claims((name) => ({ host: "127.0.0.1", port: 5432, name: `synapse_${name}` }));
+  all.settle();
+  all.set(tenant("a"));
+  const rival = (host: string) => all.rivalOf(tenant("b", { config: database(host, "synapse_a") }));
+  expect(rival("localhost")).toMatchObject({ reason: "DatabaseTaken", holder: "a" });
+  expect(rival('"::1"')?.holder).toBe("a");
+  expect(rival("elsewhere.example")).toBeUndefined();
+});
+
+const step = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      name: fc.constantFrom("a", "b", "c", "d"),
+      host: fc.constantFrom("x", "y", "z"),
+      url: fc.constantFrom("x", "y", ""),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ gone: fc.constantFrom("a", "b", "c", "d") }) },
+);
+
+it("prevents a name with two owners, one that nobody gets, and one taken from its owner: whatever is written in any order", () => {
+  const law = fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
+    const all = claims();
+    all.settle();
+    const present = new Map<string, Claimant>();
+    let woken = new Set<string>();
+    all.onChange((name) => woken.add(name));
+    for (const each of steps) {
+      const rivals = new Map([...present.values()].map((one) => [one.metadata.name, all.rivalOf(one)?.holder]));
+      const hosts = new Map([...present.values()].map((one) => [one.metadata.name, all.hostsOf(one)]));
+      woken = new Set();
+      if ("gone" in each) {
+        present.delete(each.gone);
+        all.remove(each.gone);
+      } else {
+        const one = tenant(each.name, { serverName: each.host, config: each.url && baseUrl(each.url) });
+        present.set(each.name, one);
+        all.set(one);
+      }
+      const changed = "gone" in each ? each.gone : each.name;
+      const owned = [...present.values()].flatMap((one) => all.hostsOf(one));
+      expect(owned.length).toBe(new Set(owned).size);
+      const wanted = [...present.values()].flatMap(({ spec }) => [spec.serverName, spec.config.slice(24, 25)]);
+      expect(new Set(owned)).toEqual(new Set(wanted.filter((host) => host !== "")));
+      for (const [name, one] of present) {
+        if (name === changed) continue;
+        // Nobody loses what it had by what another does; and who has another rival, or none, is woken.
+        for (const host of hosts.get(name) ?? []) expect(all.hostsOf(one)).toContain(host);
+        expect(woken.has(name) || all.rivalOf(one)?.holder === rivals.get(name)).toBe(true);
+      }
+    }
+  });
+  fc.assert(law, { numRuns: 500 });
+});

@@ -1,0 +1,279 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect, it } from "vitest";
+import { StoreClusterService } from "../../../src/controller/service/store-cluster-service.ts";
+import { Controller } from "../../../src/controller/controller.ts";
+import type { Tenant } from "../../../src/model/tenant.ts";
+import { modify } from "../../../src/ports/store.ts";
+import { FakeDedicated, FakeProcess, FakeWorld } from "../../support/fake-world.ts";
+
+const SETTINGS = { version: "0", synapseVersion: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
+const ADDRESS = "a-synapse.a.svc:8008";
+const REVISION = 2 ** 32;
+
+interface Run {
+  process: FakeProcess;
+  controller: Controller;
+}
+
+function run(world: FakeWorld, options: { killAtCall?: number } = {}): Run {
+  const process = new FakeProcess(world, options);
+  const controller = new Controller(process.context);
+  void controller.start();
+  return { process, controller };
+}
+
+async function end({ process, controller }: Run): Promise<void> {
+  await controller.stop();
+  process.kill();
+}
+
+async function tenantWhen(world: FakeWorld, what: string, is: (tenant: Tenant) => boolean): Promise<Tenant> {
+  const deadline = Date.now() + 8_000;
+  for (;;) {
+    const tenant = await world.store.get("Tenant", "a");
+    if (tenant && is(tenant)) return tenant;
+    if (Date.now() > deadline)
+      throw new Error(
+        `not ${what}: ${JSON.stringify(tenant?.status)} ${JSON.stringify([...world.fences])} ${world.log.join(", ")}`,
+      );
+    await sleep(2);
+  }
+}
+
+const isOnShard = ({ status }: Tenant) =>
+  status.phase === "Running" && status.shard !== undefined && !status.handover && !status.move && !status.dedicated;
+const isDedicated = ({ status }: Tenant) =>
+  status.phase === "Running" && status.address === ADDRESS && !status.handover && status.shard === undefined;
+
+async function onShard(): Promise<FakeWorld> {
+  const world = new FakeWorld();
+  const first = run(world);
+  await new StoreClusterService(first.process.context, SETTINGS).createTenant({ name: "a" });
+  await tenantWhen(world, "on a shard", isOnShard);
+  await end(first);
+  return world;
+}
+
+/** As a new revision of the release writes it. */
+const want = (world: FakeWorld, revision: number, where: "dedicated" | "shard") =>
+  modify(world.store, "Tenant", "a", ({ spec }) => {
+    spec.revision = revision;
+    if (where === "dedicated") spec.dedicated = { address: ADDRESS };
+    else delete spec.dedicated;
+  });
+
+async function onItsOwn(): Promise<{ world: FakeWorld; dedicated: FakeDedicated }> {
+  const world = await onShard();
+  const first = run(world);
+  await want(world, 2, "dedicated");
+  const dedicated = new FakeDedicated(world, "a", ADDRESS, 2);
+  dedicated.arrive();
+  await tenantWhen(world, "on its own", isDedicated);
+  await end(first);
+  return { world, dedicated };
+}
+
+it("prevents a tenant that is lost on its way to a Synapse of its own: a controller killed at any call is followed by one that ends it", async () => {
+  let interrupted = 0;
+  let last = 0;
+  for (let call = 0.5, survived = false; !survived; call += 0.5) {
+    const world = await onShard();
+    await want(world, 2, "dedicated");
+    const dedicated = new FakeDedicated(world, "a", ADDRESS, 2);
+    dedicated.arrive();
+    const first = run(world, { killAtCall: call });
+    survived = await Promise.race([
+      first.process.whenKilled.then(() => false),
+      tenantWhen(world, `killed at ${call}`, isDedicated).then(
+        () => true,
+        () => false,
+      ),
+    ]);
+    first.process.kill();
+    if ((await world.store.get("Tenant", "a"))?.status.handover) interrupted += 1;
+    const second = run(world);
+    const after = await tenantWhen(world, `on its own, killed at ${call}`, isDedicated);
+    expect(world.ownersOf("a")).toEqual([ADDRESS]);
+    expect(after.status).toMatchObject({ reason: "", dedicated: { address: ADDRESS } });
+    expect(after.status.schemaSynapseVersion).toBeUndefined();
+    await expect.poll(() => second.process.context.feed.get("a")).toMatchObject({ state: "serving", address: ADDRESS });
+    await end(second);
+    last = call;
+  }
+  expect(last).toBeGreaterThan(8);
+  expect(interrupted).toBeGreaterThan(6);
+}, 120_000);
+
+it("prevents a tenant that is lost on its way back: a controller killed at any call is followed by one that starts it on a shard", async () => {
+  let interrupted = 0;
+  for (let call = 0.5, survived = false; !survived; call += 1.5) {
+    const { world, dedicated } = await onItsOwn();
+    await want(world, 3, "shard");
+    const first = run(world, { killAtCall: call });
+    const leaving = tenantWhen(world, "parked", ({ status }) => status.handover?.to === "shard").then(
+      () => dedicated.leave(),
+      () => {},
+    );
+    survived = await Promise.race([
+      first.process.whenKilled.then(() => false),
+      tenantWhen(world, `killed at ${call}`, isOnShard).then(
+        () => true,
+        () => false,
+      ),
+    ]);
+    first.process.kill();
+    if ((await world.store.get("Tenant", "a"))?.status.handover) interrupted += 1;
+    const second = run(world);
+    const after = await tenantWhen(world, `on a shard, killed at ${call}`, isOnShard);
+    await leaving;
+    expect(world.ownersOf("a")).toEqual([after.status.shard]);
+    expect(after.status.epoch).toBeGreaterThan(3 * REVISION);
+    expect(world.fences.get("a")).toEqual({ epoch: after.status.epoch, shard: after.status.shard });
+    await expect
+      .poll(() => second.process.context.feed.get("a"))
+      .toMatchObject({ state: "serving", address: after.status.address });
+    await end(second);
+  }
+  expect(interrupted).toBeGreaterThan(5);
+}, 180_000);
+
+it("prevents an outage for nothing: the shard serves on until the other Synapse is ready, and for ever if it never is", async () => {
+  const world = await onShard();
+  const { process, controller } = run(world);
+  const before = (await world.store.get("Tenant", "a"))!;
+  await want(world, 2, "dedicated");
+  const told = await tenantWhen(world, "waiting", ({ status }) => status.reason === "DedicatedNotReady");
+  expect(told.status).toMatchObject({ phase: "Running", shard: before.status.shard, address: before.status.address });
+  await sleep(1_500);
+  expect(process.context.feed.get("a")).toMatchObject({ state: "serving", address: before.status.address });
+  expect(world.ownersOf("a")).toEqual([before.status.shard]);
+  // Its owner thinks better of it.
+  await want(world, 3, "shard");
+  const after = await tenantWhen(world, "on a shard", (t) => isOnShard(t) && t.status.reason === "");
+  expect(after.status.epoch).toBe(before.status.epoch);
+  expect(world.log.filter((line) => line.startsWith("stop"))).toEqual([]);
+  await controller.stop();
+});
+
+it("prevents two owners when the shard does not answer: it is shut out, and the other Synapse gets the database", async () => {
+  const world = await onShard();
+  const { controller } = run(world);
+  const { shard } = (await world.store.get("Tenant", "a"))!.status;
+  world.shards.get(shard!)!.paused = true;
+  await want(world, 2, "dedicated");
+  new FakeDedicated(world, "a", ADDRESS, 2).arrive();
+  await tenantWhen(world, "on its own", isDedicated);
+  expect(world.ownersOf("a")).toEqual([ADDRESS]);
+  expect(world.fences.get("a")!.epoch).toBeGreaterThan(2 * REVISION + 1);
+  // When it comes back, what it still runs is stopped.
+  const silent = world.shards.get(shard!);
+  if (silent) silent.paused = false;
+  await expect.poll(() => world.shards.get(shard!)?.tenants.has("a") ?? false, { timeout: 5_000 }).toBe(false);
+  expect(world.ownersOf("a")).toEqual([ADDRESS]);
+  await controller.stop();
+});
+
+it("prevents a tenant that stays down because its Synapse died without a word, or comes back as a pod that is out of date", async () => {
+  const { world, dedicated } = await onItsOwn();
+  const { controller } = run(world);
+  dedicated.leave(false);
+  await want(world, 3, "shard");
+  const after = await tenantWhen(world, "on a shard", isOnShard);
+  dedicated.arrive();
+  expect(dedicated.state).toBe("refused");
+  expect(world.ownersOf("a")).toEqual([after.status.shard]);
+  await controller.stop();
+});
+
+it("prevents a rollback to an older revision from ending in a homeserver that never starts", async () => {
+  const world = await onShard();
+  const { controller } = run(world);
+  world.fences.get("a")!.epoch += 7 * REVISION;
+  await want(world, 2, "dedicated");
+  const dedicated = new FakeDedicated(world, "a", ADDRESS, 2);
+  dedicated.isPatient = true;
+  dedicated.arrive();
+  await tenantWhen(world, "on its own", isDedicated);
+  expect(world.ownersOf("a")).toEqual([ADDRESS]);
+  await controller.stop();
+});
+
+it("prevents a change of mind that leaves the tenant nowhere: it turns round on its way, in either direction", async () => {
+  const { world, dedicated } = await onItsOwn();
+  const { controller } = run(world);
+  await want(world, 3, "shard");
+  await tenantWhen(world, "leaving", ({ status }) => status.handover?.to === "shard");
+  await want(world, 4, "dedicated");
+  const back = new FakeDedicated(world, "a", ADDRESS, 4);
+  dedicated.leave();
+  back.arrive();
+  await tenantWhen(world, "on its own again", isDedicated);
+  expect(world.ownersOf("a")).toEqual([ADDRESS]);
+  await controller.stop();
+});
+
+it("prevents a silent Synapse from being called Running, and one that is back from staying Failed", async () => {
+  const { world, dedicated } = await onItsOwn();
+  const { process, controller } = run(world);
+  await sleep(100);
+  dedicated.leave(false);
+  await modify(world.store, "Tenant", "a", ({ spec }) => void (spec.revision = 9)); // so that it is looked at now
+  const silent = await tenantWhen(world, "silent", ({ status }) => status.phase === "Starting");
+  expect(silent.status.reason).toBe("DedicatedNotReady");
+  // Requests go where it was: gateways hold what is refused, for it may only be restarting.
+  expect(process.context.feed.get("a")).toMatchObject({ state: "serving", address: ADDRESS });
+  world.fences.get("a")!.shard = "";
+  dedicated.arrive();
+  await tenantWhen(world, "back", isDedicated);
+  await controller.stop();
+});
+
+it("prevents a shard from starting a database that its release cannot read: what to do is said, and done once it can", async () => {
+  const { world, dedicated } = await onItsOwn();
+  const { process, controller } = run(world);
+  world.schemaCompatVersion = 99;
+  await want(world, 3, "shard");
+  dedicated.leave();
+  const failed = await tenantWhen(world, "refused", ({ status }) => status.phase === "Failed");
+  expect(failed.status.reason).toBe("SchemaTooNew");
+  expect(failed.status.message).toMatch(/choose a newer release/);
+  expect(world.ownersOf("a")).toEqual([]);
+  expect(process.context.feed.get("a")).toMatchObject({ state: "unavailable" });
+  world.schemaCompatVersion = 84;
+  await tenantWhen(world, "on a shard", isOnShard);
+  await controller.stop();
+});
+
+it("prevents a move of what is on no shard: it is refused in words", async () => {
+  const { world } = await onItsOwn();
+  const { process, controller } = run(world);
+  const service = new StoreClusterService(process.context, SETTINGS);
+  await expect(service.moveTenant("a")).rejects.toThrow("tenant a has a Synapse of its own; moves are between shards");
+  await controller.stop();
+});
+
+it("prevents lost data: deleting the object of a tenant in a Synapse of its own removes nothing but the route", async () => {
+  const { world, dedicated } = await onItsOwn();
+  const { process, controller } = run(world);
+  await modify(world.store, "Tenant", "a", (tenant) => {
+    tenant.spec.reclaimPolicy = "Delete";
+    tenant.metadata.deletionTimestamp = new Date().toISOString();
+  });
+  await expect.poll(() => world.store.get("Tenant", "a"), { timeout: 5_000 }).toBeUndefined();
+  expect(dedicated.serves()).toBe(true);
+  expect(await world.store.readSecret("a")).toBeDefined();
+  expect(process.context.feed.get("a")).toBeUndefined();
+  await controller.stop();
+});
+
+it("prevents a changed key from having no effect: a tenant is restarted when its Secret changes, though its generation does not", async () => {
+  const world = await onShard();
+  const { controller } = run(world);
+  const before = (await world.store.get("Tenant", "a"))!;
+  const secret = (await world.store.readSecret("a"))!;
+  await world.store.writeSecret("a", { ...secret, macaroonSecretKey: "another" });
+  const after = await tenantWhen(world, "restarted", (t) => isOnShard(t) && t.status.epoch > before.status.epoch);
+  expect(after.metadata.generation).toBe(before.metadata.generation);
+  expect(after.status.lastMove).toMatchObject({ reason: "ConfigChanged", outcome: "Succeeded" });
+  await controller.stop();
+});

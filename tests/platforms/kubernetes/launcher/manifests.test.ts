@@ -1,0 +1,138 @@
+import { describe, expect, test } from "vitest";
+import {
+  hostOf,
+  shardSecret,
+  shardService,
+  shardSettings,
+  shardStatefulSet,
+} from "../../../../src/platforms/kubernetes/launcher/manifests.ts";
+import { labelValue, podNameOf, shardObjectName } from "../../../../src/platforms/kubernetes/launcher/names.ts";
+import { ShardPodOptionsSchema } from "../../../../src/platforms/kubernetes/launcher/pod-options.ts";
+
+const IDENTITY = {
+  clusterId: "synapse-shards",
+  namespace: "shards",
+  shard: "1.163.2-0",
+  imageTag: "1.163.2",
+  managerVersion: "1.0.0",
+};
+const options = (over: object = {}) => ShardPodOptionsSchema.parse(over);
+const podOf = (over: object = {}) => shardStatefulSet(IDENTITY, options(over)).spec!.template.spec!;
+const containerOf = (over: object = {}) => podOf(over).containers[0]!;
+
+describe("names", () => {
+  test("prevents names that are not DNS labels, or too long for a StatefulSet's pods", () => {
+    expect(shardObjectName("synapse-shards", "1.163.2-0")).toBe("synapse-shards-shard-1-163-2-0");
+    for (const clusterId of ["a", "a".repeat(53), `${"a".repeat(35)}-b-c`])
+      for (const shard of ["1.163.2-0", "v1.163.2-10", "1.163.2-rc.1-3", `1.163.2-${"x".repeat(60)}-4`]) {
+        const name = shardObjectName(clusterId, shard);
+        expect(name).toMatch(/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/);
+        expect(podNameOf(name).length + "-0123456789".length).toBeLessThanOrEqual(65);
+        expect(name.length).toBeLessThanOrEqual(52);
+      }
+  });
+
+  test("prevents that two shards share their objects", () => {
+    const shards = ["1.163.2-rc.1-0", "1.163.2-rc-1-0", "1.163.2.rc.1-0", "1.163.2-1-0", "1.163.2-1", "1.163.2-10"];
+    expect(new Set(shards.map((shard) => shardObjectName("c", shard))).size).toBe(shards.length);
+  });
+
+  test("prevents labels that the API server refuses", () => {
+    expect(labelValue(`1.163.2-${"x".repeat(100)}`).length).toBeLessThanOrEqual(63);
+    expect(labelValue("1.163.2-0")).toBe("1.163.2-0");
+  });
+});
+
+describe("a shard's objects", () => {
+  test("prevents that a shard is found elsewhere after its pod was made anew", () => {
+    expect(hostOf(IDENTITY, "cluster.local")).toBe(
+      "synapse-shards-shard-1-163-2-0-0.synapse-shards-shard-1-163-2-0.shards.svc.cluster.local",
+    );
+    expect(shardService(IDENTITY, options()).spec).toMatchObject({ clusterIP: "None", publishNotReadyAddresses: true });
+    const settings = JSON.parse(shardSecret(IDENTITY, options(), "t").stringData!["shard.json"]!) as object;
+    expect(settings).toMatchObject({ name: "1.163.2-0", advertiseHost: hostOf(IDENTITY, "cluster.local") });
+  });
+
+  test("prevents a bound on the media cache that nobody keeps, and one that a shard of an older image does not know", () => {
+    const settings = (given: object) =>
+      JSON.parse(shardSettings(IDENTITY, ShardPodOptionsSchema.parse(given))) as Record<string, unknown>;
+    expect(Object.keys(settings({})).filter((key) => key.startsWith("media"))).toEqual([]);
+    expect(settings({ mediaCache: { maxMiB: 100, maxAgeHours: 2 } })).toMatchObject({
+      mediaCacheBytes: 104_857_600,
+      mediaCacheSeconds: 7200,
+    });
+  });
+
+  test("prevents that a change of the chart's values restarts shards that serve", () => {
+    expect(shardStatefulSet(IDENTITY, options()).spec).toMatchObject({
+      replicas: 1,
+      podManagementPolicy: "Parallel",
+      updateStrategy: { type: "OnDelete" },
+    });
+  });
+
+  test("prevents that a shard could do what it need not", () => {
+    expect(podOf()).toMatchObject({
+      automountServiceAccountToken: false,
+      enableServiceLinks: false,
+      securityContext: { runAsNonRoot: true, runAsUser: 10001, seccompProfile: { type: "RuntimeDefault" } },
+    });
+    expect(containerOf().securityContext).toEqual({
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ["ALL"] },
+    });
+  });
+
+  test("prevents that an administrator's wishes are lost", () => {
+    const wishes = {
+      image: {
+        registry: "registry.example",
+        repository: "mine/shard",
+        pullPolicy: "Always",
+        pullSecrets: [{ name: "s" }],
+      },
+      resources: { limits: { memory: "2Gi" } },
+      nodeSelector: { disk: "fast" },
+      tolerations: [{ operator: "Exists" }],
+      affinity: { nodeAffinity: {} },
+      extraEnv: [{ name: "HTTPS_PROXY", value: "http://proxy" }],
+      annotations: { "a.example/b": "c" },
+      labels: { team: "matrix", "app.kubernetes.io/name": "not ours" },
+      serviceAccountName: "shard",
+      priorityClassName: "high",
+      podSecurityContext: { runAsUser: null, fsGroup: 7 },
+      topologySpreadConstraints: [
+        { maxSkew: 1, topologyKey: "kubernetes.io/hostname", whenUnsatisfiable: "ScheduleAnyway" },
+      ],
+    };
+    expect(podOf(wishes)).toMatchObject({
+      nodeSelector: wishes.nodeSelector,
+      tolerations: wishes.tolerations,
+      affinity: wishes.affinity,
+      imagePullSecrets: [{ name: "s" }],
+      serviceAccountName: "shard",
+      priorityClassName: "high",
+      securityContext: { runAsUser: null, fsGroup: 7, runAsNonRoot: true },
+    });
+    expect(podOf(wishes).topologySpreadConstraints).toMatchObject([
+      { maxSkew: 1, labelSelector: { matchLabels: { "synapse-shards.io/cluster": "synapse-shards" } } },
+    ]);
+    expect(containerOf(wishes)).toMatchObject({
+      image: "registry.example/mine/shard:1.163.2",
+      imagePullPolicy: "Always",
+      env: wishes.extraEnv,
+      resources: wishes.resources,
+    });
+    const { metadata } = shardStatefulSet(IDENTITY, options(wishes)).spec!.template;
+    expect(metadata).toMatchObject({
+      annotations: wishes.annotations,
+      labels: { team: "matrix", "app.kubernetes.io/name": "synapse-shards", "synapse-shards.io/image-tag": "1.163.2" },
+    });
+  });
+
+  test("prevents that a misspelt wish is ignored", () => {
+    expect(ShardPodOptionsSchema.safeParse({ nodeSelektor: {} }).success).toBe(false);
+    expect(ShardPodOptionsSchema.safeParse({ image: { pullPolicy: "Sometimes" } }).success).toBe(false);
+  });
+});

@@ -1,0 +1,54 @@
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { choosePorts } from "../../../src/platforms/local/up/cluster-ports.ts";
+import { freePort } from "../../../src/platforms/local/up/ports.ts";
+import { parseClusterConfig } from "../../../src/model/cluster-config.ts";
+import { temporaryDirectory } from "./support.ts";
+
+function config(gateway: object = {}, api: object = {}) {
+  return parseClusterConfig({ gateway: { port: 0, tlsPort: 0, ...gateway }, api: { port: 0, ...api } }, "test");
+}
+
+async function occupied(): Promise<number> {
+  const server = createServer();
+  onTestFinished(() => void server.close());
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return (server.address() as { port: number }).port;
+}
+
+test("ports that are left open are chosen once", async () => {
+  // Prevents: tenants whose URLs change at each start.
+  const file = join(await temporaryDirectory(), "ports.json");
+  const first = await choosePorts(config(), file);
+  expect(new Set(Object.values(first)).size).toBe(4);
+  expect(await choosePorts(config(), file)).toEqual(first);
+});
+
+test("one that is taken is named, with its setting and what to do", async () => {
+  // Prevents: an EADDRINUSE from the depths of a child process.
+  const file = join(await temporaryDirectory(), "ports.json");
+  const port = await occupied();
+  for (const [given, setting] of [
+    [config({ port }), "gateway.port"],
+    [config({ tlsPort: port }), "gateway.tlsPort"],
+    [config({}, { port }), "api.port"],
+  ] as const) {
+    await expect(choosePorts(given, file)).rejects.toMatchObject({
+      code: "Environment",
+      message: expect.stringMatching(
+        new RegExp(`^port ${port} of 127.0.0.1 is in use by another program: .* set ${setting} to another port`),
+      ),
+    });
+  }
+});
+
+test("two parts cannot have one port, nor any part an address of another machine", async () => {
+  // Prevents: a gateway that takes the controller's port, found out as a crash loop.
+  const file = join(await temporaryDirectory(), "ports.json");
+  const port = await freePort("127.0.0.1");
+  await expect(choosePorts(config({ port, tlsPort: port }), file)).rejects.toThrow(
+    `gateway.tlsPort: port ${port} is given to two parts`,
+  );
+  await expect(choosePorts(config({ host: "192.0.2.1" }), file)).rejects.toThrow(/192\.0\.2\.1/);
+});
