@@ -1,7 +1,7 @@
 /** The controller's process on one machine: the composition root of store, launcher, databases, loops and API. */
 import { mkdirSync, readFileSync } from "node:fs";
-import { readFile, rm } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { collectDefaultMetrics, Registry } from "prom-client";
@@ -25,6 +25,7 @@ import { type ControllerConfig, ControllerConfigSchema } from "./controller-conf
 import { writeAtomically } from "./files.ts";
 import { exitWithParent } from "./up/parent.ts";
 import { ensureSynapse } from "./toolchain/toolchain.ts";
+import { ROOT, VERSION } from "../../model/project.ts";
 
 const STOP_SECONDS = 20;
 /** What the loops are at may hang on a shard that does not answer; being killed there does no harm, so they are not waited for longer. */
@@ -68,7 +69,7 @@ async function main(): Promise<void> {
   const controller = new Controller(context);
   await controller.start();
   const service = new StoreClusterService(context, {
-    version,
+    version: VERSION,
     synapseVersion: config.cluster.synapseVersion,
     baseDomain: config.cluster.baseDomain,
     urlOf: (tenant) => urlOf(config, tenant),

@@ -1,5 +1,5 @@
 import { readdirSync, rmSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { LocalLauncher } from "../launcher/local-launcher.ts";
 import type { ClusterConfig } from "../../../model/cluster-config.ts";
 import { messageOf } from "../../../model/errors.ts";
@@ -13,6 +13,7 @@ import { startPostgres, type RunningPostgres } from "../postgres/postgres.ts";
 import type { Steps } from "./steps.ts";
 import { Supervisor, type Running } from "./supervisor.ts";
 import { cacheDirectory, ensurePostgres, ensureSynapse } from "../toolchain/toolchain.ts";
+import { ROOT } from "../../../model/project.ts";
 
 const LOOPBACK = "127.0.0.1";
 /** What is in flight in the gateway gets its answer. */

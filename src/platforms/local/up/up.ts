@@ -7,6 +7,7 @@ import { LocalCluster } from "./local-cluster.ts";
 import { lockDataDirectory } from "./lock.ts";
 import { Steps } from "./steps.ts";
 import { summary } from "./summary.ts";
+import { ROOT } from "../../../model/project.ts";
 
 /** npm passes a Ctrl-C on that the terminal has sent to everybody already: two signals, one press. */
 const SAME_PRESS_MS = 1_000;
