@@ -158,7 +158,7 @@ function shardResource(name: string): Shard {
   return {
     kind: "Shard",
     metadata: metadataOf(name),
-    spec: { synapseVersion: VERSION },
+    spec: { release: VERSION },
     status: { phase: "Pending", reason: "", message: "", failures: 0, lastAssignmentChange: longAgo },
   };
 }
@@ -167,7 +167,7 @@ function tenantResource(name: string, shard: string): Tenant {
   return {
     kind: "Tenant",
     metadata: metadataOf(name),
-    spec: { serverName: `${name}.localhost`, synapseVersion: VERSION, config: configOf(name), reclaimPolicy: "Retain" },
+    spec: { serverName: `${name}.localhost`, release: VERSION, config: configOf(name), reclaimPolicy: "Retain" },
     status: {
       phase: "Running",
       reason: "",
@@ -175,7 +175,7 @@ function tenantResource(name: string, shard: string): Tenant {
       shard,
       epoch: EPOCH,
       address: `${shard}:${EPOCH}`,
-      schemaSynapseVersion: VERSION,
+      schemaRelease: VERSION,
       observedGeneration: 1,
       provisioned: true,
       assignedAt: longAgo,

@@ -3,7 +3,7 @@ import { runInNewContext } from "node:vm";
 import type { Policy } from "../src/model/policy.ts";
 import { ClusterIndex } from "../src/planner/cluster-index.ts";
 import { plan, planFromIndex } from "../src/planner/plan.ts";
-import type { ShardView, Snapshot, TenantView } from "../src/planner/snapshot.ts";
+import type { SnapshotShard, Snapshot, SnapshotTenant } from "../src/planner/snapshot.ts";
 import { type Bench, type BenchOptions, type BenchResult, quantile } from "./lib/result.ts";
 
 const VERSIONS = ["1.157.2", "1.160.0", "1.161.0", "1.163.2"];
@@ -120,7 +120,7 @@ function change(index: ClusterIndex, { tenants, shards }: Snapshot, n: number, p
   const kinds = [
     () => index.setTenant({ ...tenant, shard: undefined }),
     () => index.setTenant({ ...tenant, deleting: true }),
-    () => index.setTenant({ ...tenant, version: VERSIONS.find((version) => version !== tenant.version)! }),
+    () => index.setTenant({ ...tenant, release: VERSIONS.find((release) => release !== tenant.release)! }),
     () => index.setShard({ ...shard, phase: "Lost" }),
   ];
   kinds[n % kinds.length]!();
@@ -132,17 +132,17 @@ function change(index: ClusterIndex, { tenants, shards }: Snapshot, n: number, p
 
 /** A settled world: all shards full, names in no order. */
 function snapshot(count: number): Snapshot {
-  const shards: ShardView[] = VERSIONS.flatMap((version) =>
+  const shards: SnapshotShard[] = VERSIONS.flatMap((release) =>
     Array.from({ length: Math.ceil(count / VERSIONS.length / PER_SHARD) }, (_, index) => ({
-      name: `${version}-${index}`,
-      version,
+      name: `${release}-${index}`,
+      release,
       phase: "Ready" as const,
       lastAssignmentChange: 0,
     })),
   );
-  const tenants: TenantView[] = Array.from({ length: count }, (_, n) => {
-    const { name, version } = shards[n % shards.length]!;
-    return { name: `tenant-${((n * 7919) % count).toString(36)}-${n}`, version, shard: name, deleting: false };
+  const tenants: SnapshotTenant[] = Array.from({ length: count }, (_, n) => {
+    const { name, release } = shards[n % shards.length]!;
+    return { name: `tenant-${((n * 7919) % count).toString(36)}-${n}`, release, shard: name, deleting: false };
   });
   return { now: NOW, tenants, shards };
 }

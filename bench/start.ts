@@ -20,7 +20,7 @@ const QUICK: Size = { neighbours: 3, starts: 5, fresh: 3, migrations: 2, created
 /** Started and stopped in turn, so that none profits from its own last start. */
 const ROTATING = 5;
 /** Its schema is a version older than the default release's. */
-const OLDER_SYNAPSE = "1.150.0";
+const OLDER_RELEASE = "1.150.0";
 /** A stopped tenant's garbage is collected a second later: that stall is a part of the stop. */
 const AFTER_STOP_MS = 1_300;
 /** What a start leaves to be done comes at once. */
@@ -106,10 +106,10 @@ async function measureShard(world: World, size: Size, log: (line: string) => voi
     await stopMeasured(shard, tenant, measured);
   }
 
-  log(`${size.migrations} starts of databases of Synapse ${OLDER_SYNAPSE}`);
-  await world.makeTemplate(OLDER_SYNAPSE);
+  log(`${size.migrations} starts of databases of Synapse ${OLDER_RELEASE}`);
+  await world.makeTemplate(OLDER_RELEASE);
   for (let index = 0; index < size.migrations; index++) {
-    const tenant = await world.tenant(`older-${index}`, OLDER_SYNAPSE);
+    const tenant = await world.tenant(`older-${index}`, OLDER_RELEASE);
     const { value, stall } = await stallDuring(shard, () => migrateAndStart(world, shard, tenant), AFTER_START_MS);
     stalls.migrate.push(stall);
     measured.migrate.push(value);
@@ -259,7 +259,7 @@ function report(size: Size, inShard: InShard, created: Created): BenchResult {
     },
     seconds("stop", inShard.stop, 0.5),
     seconds(
-      `start with a schema migration from Synapse ${OLDER_SYNAPSE}`,
+      `start with a schema migration from Synapse ${OLDER_RELEASE}`,
       inShard.migrate,
       0.5,
       undefined,

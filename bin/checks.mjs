@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { delimiter, dirname, join, relative } from "node:path";
 import { Steps } from "../src/platforms/local/up/steps.ts";
 import {
-  DEFAULT_SYNAPSE,
+  DEFAULT_RELEASE,
   ensurePostgres,
   ensureSynapse,
   ensureTestTools,
@@ -14,7 +14,7 @@ import {
 import { ROOT } from "./bootstrap.mjs";
 
 /** The release that upgrades are tested from; an earlier one that can read the same databases. */
-const OLDER_SYNAPSE = "1.157.2";
+const OLDER_RELEASE = "1.157.2";
 /** One with an older schema, which is migrated; and one that cannot read the schema of the others, which is refused. */
 const OTHER_SYNAPSES = ["1.150.0", "1.99.0"];
 const RUNTIME = join(ROOT, "multi_synapse");
@@ -46,11 +46,11 @@ function chosen(tools) {
 
 async function setUp() {
   const steps = new Steps();
-  const newer = await steps.run(`Synapse ${DEFAULT_SYNAPSE}`, (onProgress) =>
-    ensureSynapse(DEFAULT_SYNAPSE, { onProgress }),
+  const newer = await steps.run(`Synapse ${DEFAULT_RELEASE}`, (onProgress) =>
+    ensureSynapse(DEFAULT_RELEASE, { onProgress }),
   );
-  const older = await steps.run(`Synapse ${OLDER_SYNAPSE}`, (onProgress) =>
-    ensureSynapse(OLDER_SYNAPSE, { onProgress }),
+  const older = await steps.run(`Synapse ${OLDER_RELEASE}`, (onProgress) =>
+    ensureSynapse(OLDER_RELEASE, { onProgress }),
   );
   for (const version of OTHER_SYNAPSES) {
     const { python } = await steps.run(`Synapse ${version}`, (onProgress) => ensureSynapse(version, { onProgress }));

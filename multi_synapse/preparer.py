@@ -264,7 +264,7 @@ def main() -> int:
         commands = _Commands(reactor, out)
         ready = {
             "event": "ready",
-            "synapseVersion": SYNAPSE_VERSION,
+            "release": SYNAPSE_VERSION,
             "schemaVersion": SCHEMA_VERSION,
             "schemaCompatVersion": SCHEMA_COMPAT_VERSION,
         }

@@ -109,7 +109,7 @@ class Shard:
         """The Shard of docs/control-api.md."""
         return {
             "name": self.settings.name,
-            "synapseVersion": SYNAPSE_VERSION,
+            "release": SYNAPSE_VERSION,
             "instance": self.instance,
             "pid": _pid(),
             "startedAt": self.started_at,

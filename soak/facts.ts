@@ -22,7 +22,7 @@ export async function controllerFacts(cluster: SoakCluster): Promise<{ tenants: 
   return {
     tenants: tenants.map(({ metadata, spec, status }) => ({
       name: metadata.name,
-      version: spec.synapseVersion,
+      version: spec.release,
       phase: status.phase,
       reason: status.reason,
       message: status.message,
@@ -34,7 +34,7 @@ export async function controllerFacts(cluster: SoakCluster): Promise<{ tenants: 
     })),
     shards: shards.map(({ metadata, spec, status, tenants }) => ({
       name: metadata.name,
-      version: spec.synapseVersion,
+      version: spec.release,
       phase: status.phase,
       message: status.message,
       tenants,
@@ -85,7 +85,7 @@ async function processFacts(cluster: SoakCluster, pid: number, args: string[]): 
   // Another process of the same shard must not answer for this one.
   if (state?.pid !== pid) return { pid, shard, version: "", tenants: [] };
   const tenants = state.tenants.map(({ name, phase, epoch }) => ({ name, phase, epoch }));
-  return { pid, shard, version: state.synapseVersion, tenants };
+  return { pid, shard, version: state.release, tenants };
 }
 
 interface PostgresAddress {

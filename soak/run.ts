@@ -107,7 +107,7 @@ export class Run {
         // A tenant that is on its way, or has no place to go, is refused.
         return this.#ask("POST", `/v1/tenants/${action.tenant}/move`, {}, [202, 409]);
       case "upgrade":
-        return this.#ask("PATCH", `/v1/tenants/${action.tenant}`, { synapseVersion: action.version }, [200]);
+        return this.#ask("PATCH", `/v1/tenants/${action.tenant}`, { release: action.version }, [200]);
       case "configure":
         return this.#ask(
           "PATCH",
@@ -139,7 +139,7 @@ export class Run {
 
   async #create({ tenant, version, uploadMegabytes }: Extract<Action, { type: "create" }>): Promise<string> {
     const config = this.#config(tenant, uploadMegabytes);
-    return this.#ask("POST", "/v1/tenants", { name: tenant, synapseVersion: version, config }, [201], [409]);
+    return this.#ask("POST", "/v1/tenants", { name: tenant, release: version, config }, [201], [409]);
   }
 
   async #delete(tenant: string, purge: boolean): Promise<string> {

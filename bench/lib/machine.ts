@@ -2,7 +2,7 @@ import { execFile } from "node:child_process";
 import { cpus, release, totalmem } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { DEFAULT_SYNAPSE, ensurePostgres, ensureSynapse } from "../../src/platforms/local/toolchain/toolchain.ts";
+import { DEFAULT_RELEASE, ensurePostgres, ensureSynapse } from "../../src/platforms/local/toolchain/toolchain.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
 const run = promisify(execFile);
@@ -24,7 +24,7 @@ export interface Surroundings {
 }
 
 export async function surroundings(): Promise<Surroundings> {
-  const [{ python }, { binDir }] = await Promise.all([ensureSynapse(DEFAULT_SYNAPSE), ensurePostgres()]);
+  const [{ python }, { binDir }] = await Promise.all([ensureSynapse(DEFAULT_RELEASE), ensurePostgres()]);
   const said = async (program: string, ...args: string[]) => (await run(program, args, { cwd: ROOT })).stdout.trim();
   const [pythonSays, postgresSays] = await Promise.all([
     said(python, "--version"),
@@ -37,7 +37,7 @@ export async function surroundings(): Promise<Surroundings> {
     kernel: release(),
     node: process.version,
     python: pythonSays.replace("Python ", ""),
-    synapse: DEFAULT_SYNAPSE,
+    synapse: DEFAULT_RELEASE,
     postgres: postgresSays.replace(/^.*\) /, ""),
     commit: await commit(said),
     date: new Date().toISOString(),

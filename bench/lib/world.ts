@@ -9,7 +9,7 @@ import { ensureTemplate } from "../../src/database/template.ts";
 import { provisionTenantDatabase } from "../../src/database/tenant-database.ts";
 import { LocalLauncher } from "../../src/platforms/local/launcher/local-launcher.ts";
 import { startPostgres } from "../../src/platforms/local/postgres/postgres.ts";
-import { DEFAULT_SYNAPSE, ensurePostgres, ensureSynapse } from "../../src/platforms/local/toolchain/toolchain.ts";
+import { DEFAULT_RELEASE, ensurePostgres, ensureSynapse } from "../../src/platforms/local/toolchain/toolchain.ts";
 import type { ControlClient } from "../../src/shard/control-client.ts";
 import { onEnd } from "./cleanup.ts";
 import { DedicatedSynapse } from "./dedicated.ts";
@@ -46,7 +46,7 @@ export class World {
     });
   }
 
-  static async open(log: (line: string) => void, version = DEFAULT_SYNAPSE): Promise<World> {
+  static async open(log: (line: string) => void, version = DEFAULT_RELEASE): Promise<World> {
     const { binDir } = await ensurePostgres();
     const directory = await mkdtemp(join(tmpdir(), "shards-bench-"));
     // PostgreSQL's user, if it is another one, has to get through to its data.

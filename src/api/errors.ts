@@ -22,7 +22,7 @@ const STATUS_OF_CODE: Record<ErrorCode, number> = {
   SchemaTooNew: 409,
   InvalidInput: 422,
   InvalidConfig: 422,
-  UnknownVersion: 422,
+  UnknownRelease: 422,
   Unauthorized: 401,
   Unavailable: 503,
   Timeout: 504,

@@ -2,10 +2,10 @@ import { z } from "zod";
 import type { ClusterStatus } from "../controller/service/cluster-service.ts";
 import { serverNameProblem, tenantNameProblem } from "../model/names.ts";
 import {
-  HANDOVER_STEPS,
+  TRANSITION_STEPS,
   MOVE_STEPS,
-  type Handover,
-  type HandoverStep,
+  type DedicatedTransition,
+  type TransitionStep,
   type Move,
   type MoveResult,
   type MoveStep,
@@ -49,7 +49,7 @@ function checkedBy(problemOf: (text: string) => string | undefined) {
   });
 }
 
-const SynapseVersion = z
+const Release = z
   .string()
   .regex(/^\d+\.\d+\.\d+$/, "a release of matrix-synapse such as 1.163.2")
   .describe("A release of matrix-synapse, e.g. 1.163.2.");
@@ -59,15 +59,15 @@ export const CreateTenantBody = z
   .strictObject({
     name: checkedBy(tenantNameProblem).describe("A DNS label."),
     serverName: checkedBy(serverNameProblem).optional().describe("Default: NAME.<baseDomain>. Never changes."),
-    synapseVersion: SynapseVersion.optional(),
+    release: Release.optional(),
     config: Config.optional(),
   })
   .meta({ id: "CreateTenant" });
 
 export const UpdateTenantBody = z
-  .strictObject({ synapseVersion: SynapseVersion.optional(), config: Config.optional() })
-  .refine(({ synapseVersion, config }) => synapseVersion !== undefined || config !== undefined, {
-    message: "give synapseVersion, config, or both",
+  .strictObject({ release: Release.optional(), config: Config.optional() })
+  .refine(({ release, config }) => release !== undefined || config !== undefined, {
+    message: "give release, config, or both",
   })
   .meta({ id: "UpdateTenant" });
 
@@ -125,7 +125,7 @@ const MoveReasonSchema = z.enum([
   "Upgrade",
   "ConfigChanged",
   "ShardLost",
-  "Migration",
+  "Dedicated",
 ]);
 
 export const MoveSchema = z
@@ -160,11 +160,11 @@ export const HandoverSchema = z
     id: z.string(),
     to: z.enum(["shard", "dedicated"]),
     from: z.string(),
-    step: keysOf<HandoverStep>(HANDOVER_STEPS).describe(definitions(HANDOVER_STEPS)),
+    step: keysOf<TransitionStep>(TRANSITION_STEPS).describe(definitions(TRANSITION_STEPS)),
     requestedAt: Time,
     parkedAt: Time.optional(),
   })
-  .meta({ id: "Handover" }) satisfies z.ZodType<Handover>;
+  .meta({ id: "DedicatedTransition" }) satisfies z.ZodType<DedicatedTransition>;
 
 export const TenantSchema = z
   .object({
@@ -172,7 +172,7 @@ export const TenantSchema = z
     metadata: MetadataSchema,
     spec: z.object({
       serverName: z.string(),
-      synapseVersion: z.string(),
+      release: z.string(),
       config: Config.optional().describe("The user's YAML; only with includeConfig=true, because it may hold secrets."),
       reclaimPolicy: z.enum(["Retain", "Delete"]),
       revision: z.number().optional(),
@@ -185,23 +185,23 @@ export const TenantSchema = z
       shard: z.string().optional(),
       epoch: z.number(),
       address: z.string().optional(),
-      schemaSynapseVersion: z.string().optional(),
+      schemaRelease: z.string().optional(),
       observedGeneration: z.number(),
       configHash: z.string().optional(),
       refusedConfigHash: z.string().optional(),
       provisioned: z.boolean(),
-      fleetVersion: z.string().optional().describe("What the fleet's rollout has for it."),
-      fleetVersionSince: z.string().optional(),
+      fleetRelease: z.string().optional().describe("What the fleet's rollout has for it."),
+      fleetReleaseSince: z.string().optional(),
       assignedAt: Time.optional(),
       dedicated: z.object({ address: z.string() }).optional().describe("The Synapse of its own that has it."),
-      handover: HandoverSchema.optional(),
+      transition: HandoverSchema.optional(),
       move: MoveSchema.optional(),
       lastMove: MoveResultSchema.optional(),
       failures: z.number(),
       retryAt: Time.optional(),
       moveFailures: z.number().optional(),
       moveNotBefore: Time.optional(),
-      refusedVersion: z.object({ version: z.string(), reason: z.string(), message: z.string() }).optional(),
+      refusedRelease: z.object({ release: z.string(), reason: z.string(), message: z.string() }).optional(),
     }),
     url: z.string(),
     hasConfig: z.boolean(),
@@ -211,7 +211,7 @@ export const TenantSchema = z
 const shardFields = {
   kind: z.literal("Shard"),
   metadata: MetadataSchema,
-  spec: z.object({ synapseVersion: z.string(), drain: z.enum(["Consolidation", "Requested"]).optional() }),
+  spec: z.object({ release: z.string(), drain: z.enum(["Consolidation", "Requested"]).optional() }),
   status: z.object({
     phase: keysOf<ShardPhase>(SHARD_PHASES).describe(definitions(SHARD_PHASES)),
     reason: z.string(),
@@ -243,7 +243,7 @@ export const StatusSchema = z
       consolidateAfterSeconds: z.number(),
       maxConcurrentMoves: z.number(),
     }),
-    synapseVersion: z.string(),
+    release: z.string(),
     tenants: z.object({ total: z.number(), byPhase: z.record(z.string(), z.number()) }),
     imageTags: z.array(
       z.object({

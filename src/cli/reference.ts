@@ -20,13 +20,13 @@ What the output has:
 
 | command | \`-o json\` |
 | --- | --- |
-| \`tenant list\` | array of \`{name, serverName, synapseVersion, phase, reason, shard, url, epoch}\`; \`reason\` and \`shard\` are null where there is none |
+| \`tenant list\` | array of \`{name, serverName, release, phase, reason, shard, url, epoch}\`; \`reason\` and \`shard\` are null where there is none |
 | \`tenant get\`, \`create\`, \`update\` | the same as one object, plus \`message\`, \`address\`, \`createdAt\`, \`deletionRequestedAt\`, \`generation\`, \`observedGeneration\`, \`failures\`, \`retryAt\`, \`hasConfig\`, \`move\`, \`lastMove\`, and \`config\` with \`--show-config\` |
 | \`tenant describe\` | the same, plus \`events\` |
 | \`tenant move\` | \`{from, to, blackoutSeconds, parkedRequests, failedRequests}\` |
 | \`tenant delete\` | array of \`{name, purged}\` |
 | \`tenant register-user\` | \`{userId}\`, and \`password\` if it was made here |
-| \`shard list\` | array of \`{name, synapseVersion, phase, tenants, capacity, address, load}\`; \`tenants\` a number, \`load\` a share of one core |
+| \`shard list\` | array of \`{name, release, phase, tenants, capacity, address, load}\`; \`tenants\` a number, \`load\` a share of one core |
 | \`shard get\` | the same as one object, plus \`reason\`, \`message\`, \`drain\`, \`createdAt\`, \`lastSeen\`, \`tenantNames\` |
 | \`shard drain\` | \`{name, drained, tenants}\` |
 | \`events\` | array of \`{id, time, type, reason, object, message}\`; with \`--follow\` one object a line |

@@ -5,7 +5,7 @@ import type { Move, MoveResult } from "../model/move.ts";
 export interface TenantRow {
   name: string;
   serverName: string;
-  synapseVersion: string;
+  release: string;
   phase: string;
   reason: string | null;
   shard: string | null;
@@ -17,7 +17,7 @@ export function tenantRow({ metadata, spec, status, url }: TenantView): TenantRo
   return {
     name: metadata.name,
     serverName: spec.serverName,
-    synapseVersion: spec.synapseVersion,
+    release: spec.release,
     phase: status.phase,
     reason: status.reason || null,
     shard: status.shard ?? null,
@@ -63,7 +63,7 @@ export function tenantDetails(tenant: TenantView): TenantDetails {
 /** What `-o json` gives of a shard; as much a contract. */
 export interface ShardRow {
   name: string;
-  synapseVersion: string;
+  release: string;
   phase: string;
   tenants: number;
   capacity: number;
@@ -74,7 +74,7 @@ export interface ShardRow {
 export function shardRow({ metadata, spec, status, tenants, capacity }: ShardView): ShardRow {
   return {
     name: metadata.name,
-    synapseVersion: spec.synapseVersion,
+    release: spec.release,
     phase: status.phase,
     tenants: tenants.length,
     capacity,

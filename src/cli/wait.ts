@@ -54,8 +54,8 @@ export function settlement({ metadata, spec, status }: TenantView): Progress<voi
   const { name, generation } = metadata;
   const seen = status.observedGeneration >= generation;
   const why = because(status.reason, status.message);
-  const refused = status.refusedVersion;
-  if (refused?.version === spec.synapseVersion) {
+  const refused = status.refusedRelease;
+  if (refused?.release === spec.release) {
     return { failed: `tenant ${name} stays on its present release: ${because(refused.reason, refused.message)}` };
   }
   if (status.phase === "Running" && seen) return why ? { failed: `tenant ${name}: ${why}` } : { done: undefined };

@@ -5,7 +5,7 @@ import type { ClusterEvent } from "../model/event.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { CachedReader } from "./cached-reader.ts";
 import type { Store } from "../ports/store.ts";
-import type { TenantSurroundings } from "../model/homeserver-config.ts";
+import type { TenantEnvironment } from "../model/homeserver-config.ts";
 import type { Claims } from "./tenants/claims.ts";
 import type { ControllerMetrics } from "./metrics.ts";
 import type { RouteFeed } from "./routes/route-feed.ts";
@@ -26,7 +26,7 @@ export interface ControllerContext {
   metrics: ControllerMetrics;
   log: Logger;
   /** What the platform gives a tenant: database address, media directory, URL. */
-  surroundings(tenant: Tenant): TenantSurroundings;
+  environment(tenant: Tenant): TenantEnvironment;
   /** Whether a Synapse of its own answers at `host:port`. */
   answers(address: string): Promise<boolean>;
   /** Removes the media of a tenant that is deleted with `reclaimPolicy: Delete`. */

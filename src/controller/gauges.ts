@@ -1,5 +1,5 @@
 import { FLEET_PHASES, type Fleet } from "../model/fleet.ts";
-import { wantedVersion, type Tenant } from "../model/tenant.ts";
+import { wantedRelease, type Tenant } from "../model/tenant.ts";
 import type { Shard } from "../model/shard.ts";
 import { occupancyOf } from "../model/occupancy.ts";
 import type { CachedReader } from "./cached-reader.ts";
@@ -48,7 +48,7 @@ export class Gauges {
     this.#tenants(tenants, now);
     this.#shards(shards, tenants, now);
     this.#rollout(fleet);
-    metrics.movesInProgress.set(tenants.filter(({ status }) => status.move ?? status.handover).length);
+    metrics.movesInProgress.set(tenants.filter(({ status }) => status.move ?? status.transition).length);
     metrics.gateways.set(feed.gateways().length);
   }
 
@@ -59,7 +59,7 @@ export class Gauges {
       const { phase, reason } = status;
       const { name } = metadata;
       const hosting = status.dedicated ? "dedicated" : "shard";
-      metrics.tenants.inc({ image_tag: wantedVersion(tenant), phase, reason, hosting });
+      metrics.tenants.inc({ image_tag: wantedRelease(tenant), phase, reason, hosting });
       if (status.moveFailures) metrics.tenantMoveFailures.set({ tenant: name }, status.moveFailures);
       if (phase === "Running") continue;
       const since = this.#tenantsSince.of(name, phase, now, beginningOf(tenant));
@@ -73,7 +73,7 @@ export class Gauges {
     const { tenantsOf, tags } = occupancyOf(shards, tenants, policy);
     for (const shard of shards) {
       const { phase, reason, load } = shard.status;
-      const image_tag = shard.spec.synapseVersion;
+      const image_tag = shard.spec.release;
       const { name } = shard.metadata;
       metrics.shards.inc({ image_tag, phase });
       metrics.shardTenants.set({ shard: name, image_tag }, tenantsOf.get(name)?.length ?? 0);
@@ -101,11 +101,10 @@ export class Gauges {
   #rollout(fleet: Fleet | undefined): void {
     if (!fleet) return;
     const { metrics } = this.#context;
-    const { phase, synapseVersion, previousSynapseVersion, wave, waves, total, updated, failed } = fleet.status;
+    const { phase, release, previousRelease, wave, waves, total, updated, failed } = fleet.status;
     for (const known of Object.keys(FLEET_PHASES)) metrics.rolloutPhase.set({ phase: known }, known === phase ? 1 : 0);
     // Before the first rollout there is none to tell of.
-    if (synapseVersion !== "")
-      metrics.rolloutInfo.set({ image_tag: synapseVersion, previous_image_tag: previousSynapseVersion ?? "" }, 1);
+    if (release !== "") metrics.rolloutInfo.set({ image_tag: release, previous_image_tag: previousRelease ?? "" }, 1);
     metrics.rolloutWave.set(wave);
     metrics.rolloutWaves.set(waves);
     metrics.rolloutTenants.set(total);
@@ -117,7 +116,7 @@ export class Gauges {
 /** When it came into its phase, in ms, where the store says so: then another leader knows it as well. */
 function beginningOf({ metadata, status }: Tenant): number | undefined {
   if (metadata.deletionTimestamp !== undefined) return Date.parse(metadata.deletionTimestamp);
-  const move = status.move ?? status.handover;
+  const move = status.move ?? status.transition;
   if (move) return Date.parse(move.requestedAt);
   // It never ran: it has been waiting since it was made.
   return status.epoch === 0 && status.phase !== "Failed" ? Date.parse(metadata.creationTimestamp) : undefined;

@@ -4,7 +4,7 @@ import { Scrape } from "./scrape.ts";
 export const CONTROLLER_PREFIX = "synapse_shards_controller_";
 
 /** Reasons and outcomes of `moves_total`: each has its series from the start, as Prometheus sees no increase in a series' first value. */
-const MOVE_REASONS = ["Requested", "Drain", "Consolidation", "Upgrade", "ConfigChanged", "ShardLost", "Migration"];
+const MOVE_REASONS = ["Requested", "Drain", "Consolidation", "Upgrade", "ConfigChanged", "ShardLost", "Dedicated"];
 const MOVE_OUTCOMES = ["Succeeded", "RolledBack", "Refused"];
 
 /** Every metric of the controller, in one place; docs/metrics.md is made from it. The prefix is the product's. */

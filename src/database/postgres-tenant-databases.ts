@@ -6,9 +6,9 @@ import { describeDatabase, dropTenantDatabase, fenceOff, provisionTenantDatabase
 import { grantFence, readFence, releaseFence } from "./fence.ts";
 import type { FenceState, Migration, StoredSchema, TenantDatabases } from "../ports/databases.ts";
 import { ensureTemplate } from "./template.ts";
-import type { ImageFacts } from "../ports/launcher.ts";
+import type { ReleaseFacts } from "../ports/launcher.ts";
 import { UserError } from "../model/errors.ts";
-import { wantedVersion, type Tenant } from "../model/tenant.ts";
+import { wantedRelease, type Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
 import type { Assignment } from "../ports/shard-control.ts";
 import { ownDatabase } from "../model/homeserver-config.ts";
@@ -30,7 +30,7 @@ const DESCRIBE_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 5_000 };
 /** Tenants' databases on one PostgreSQL server that is ours; or elsewhere, where a tenant brings its own. */
 export class PostgresTenantDatabases implements TenantDatabases {
   readonly #options: PostgresTenantDatabasesOptions;
-  readonly #facts = new Map<string, ImageFacts>();
+  readonly #facts = new Map<string, ReleaseFacts>();
   readonly #preparers = new Set<WarmPreparer>();
   readonly #queue: (() => void)[] = [];
   #running = 0;
@@ -39,11 +39,11 @@ export class PostgresTenantDatabases implements TenantDatabases {
     this.#options = options;
   }
 
-  learn(facts: ImageFacts): void {
-    this.#facts.set(facts.synapseVersion, facts);
+  learn(facts: ReleaseFacts): void {
+    this.#facts.set(facts.release, facts);
   }
 
-  facts(version: string): ImageFacts | undefined {
+  facts(version: string): ReleaseFacts | undefined {
     return this.#facts.get(version);
   }
 
@@ -61,7 +61,7 @@ export class PostgresTenantDatabases implements TenantDatabases {
         "DatabaseMissing",
         `its homeserver.yaml names no database, and this cluster has none to give; set \`database\` (in the chart matrix-stack: synapse.postgres)`,
       );
-    const version = wantedVersion(tenant);
+    const version = wantedRelease(tenant);
     await ensureTemplate(server, version, async (database) => {
       const { preparer, release } = await this.#prepare(version, TEMPLATE_MS);
       try {

@@ -17,11 +17,11 @@ const LOCK_WAIT_MS = 300_000;
  */
 export async function ensureTemplate(
   admin: AdminLogin,
-  version: string,
+  release: string,
   makeSchema: (database: PreparerDatabase) => Promise<void>,
   options: { bounds?: Bounds; signal?: AbortSignal } = {},
 ): Promise<string> {
-  const name = templateDatabaseName(version);
+  const name = templateDatabaseName(release);
   const bounds = options.bounds ?? DEFAULT_BOUNDS;
   const work = async (client: pg.Client) => {
     if (await isComplete(client, name)) return name;

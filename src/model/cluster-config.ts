@@ -19,7 +19,7 @@ export const ClusterConfigSchema = z.strictObject({
   consolidateAfterSeconds: z.number().min(0).max(86400).default(DEFAULT_POLICY.consolidateAfterSeconds),
   maxConcurrentMoves: z.int().min(1).max(100).default(DEFAULT_POLICY.maxConcurrentMoves),
   /** The Synapse release of tenants that name none. */
-  synapseVersion: z
+  release: z
     .string()
     .regex(/^\d+\.\d+\.\d+$/, "a release of matrix-synapse such as 1.163.2")
     .default("1.163.2"),

@@ -10,7 +10,7 @@ export type ErrorCode =
   | "Conflict"
   | "NoPlace"
   | "SchemaTooNew"
-  | "UnknownVersion"
+  | "UnknownRelease"
   | "Unauthorized"
   | "Unavailable"
   | "Timeout"

@@ -31,7 +31,7 @@ export interface RolloutPolicy {
 
 export interface FleetSpec {
   /** The release of tenants that name none. */
-  synapseVersion: string;
+  release: string;
   rollout: RolloutPolicy;
 }
 
@@ -53,8 +53,8 @@ export interface FleetStatus {
   message: string;
   observedGeneration: number;
   /** The release that the rollout brings, and the one before. */
-  synapseVersion: string;
-  previousSynapseVersion?: string;
+  release: string;
+  previousRelease?: string;
   /** The wave under way, from 0 (canaries), of so many. */
   wave: number;
   waves: number;

@@ -5,7 +5,7 @@ import type { TenantSecretData } from "./tenant-secrets.ts";
 import { hostOf } from "./names.ts";
 
 /** What the platform gives every tenant. */
-export interface TenantSurroundings {
+export interface TenantEnvironment {
   /** The tenant's URL as clients have it. */
   publicBaseUrl: string;
   database: { host: string; port: number; name: string; user: string };
@@ -21,7 +21,7 @@ export interface TenantSurroundings {
 export function baseHomeserverConfig(
   tenant: Tenant,
   secrets: TenantSecretData,
-  where: TenantSurroundings,
+  where: TenantEnvironment,
 ): Record<string, unknown> {
   return {
     server_name: tenant.spec.serverName,

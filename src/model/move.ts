@@ -8,7 +8,7 @@ export const MOVE_STEPS = {
 } as const;
 export type MoveStep = keyof typeof MOVE_STEPS;
 
-/** `Migration`: between a shard and a Synapse of its own, which is a handover, and stands among the moves that are over. */
+/** `Dedicated`: between a shard and a dedicated Synapse, which is a transition, and stands among the moves that are over. */
 export type MoveReason =
   | "Requested"
   | "Drain"
@@ -16,7 +16,7 @@ export type MoveReason =
   | "Upgrade"
   | "ConfigChanged"
   | "ShardLost"
-  | "Migration";
+  | "Dedicated";
 
 export interface Move {
   id: string;
@@ -31,20 +31,20 @@ export interface Move {
 }
 
 /** The steps of a tenant's way between a shard and a Synapse of its own; each is written to the store before it is carried out. */
-export const HANDOVER_STEPS = {
+export const TRANSITION_STEPS = {
   Preparing: "the shard serves it until the Synapse of its own has everything ready",
   Parking: "gateways are told to hold the tenant's requests",
   Draining: "who has it finishes what is in flight, and releases the database",
   Starting: "its new owner claims the database, and starts",
 } as const;
-export type HandoverStep = keyof typeof HANDOVER_STEPS;
+export type TransitionStep = keyof typeof TRANSITION_STEPS;
 
-export interface Handover {
+export interface DedicatedTransition {
   id: string;
   to: "shard" | "dedicated";
   /** The shard, or the address, that had it before; empty where none had. */
   from: string;
-  step: HandoverStep;
+  step: TransitionStep;
   requestedAt: string;
   /** When the gateways had parked; the blackout counts from here. */
   parkedAt?: string;

@@ -36,7 +36,7 @@ export function occupancyOf(
   }
   for (const names of tenantsOf.values()) names.sort();
   const { maxShardsPerSynapseImageTag, maxTenantsPerShard } = policy;
-  const byTag = Map.groupBy(shards, ({ spec }) => spec.synapseVersion);
+  const byTag = Map.groupBy(shards, ({ spec }) => spec.release);
   const tags = [...byTag].map(([version, own]) => {
     const loads = own.map(({ metadata }) => tenantsOf.get(metadata.name)?.length ?? 0);
     return {

@@ -12,7 +12,7 @@ export const SHARD_PHASES = {
 export type ShardPhase = keyof typeof SHARD_PHASES;
 
 export interface ShardSpec {
-  synapseVersion: string;
+  release: string;
   /** Set when its tenants shall be moved away, and by what. */
   drain?: "Consolidation" | "Requested";
 }

@@ -1,4 +1,4 @@
-import type { Handover, Move, MoveResult } from "./move.ts";
+import type { DedicatedTransition, Move, MoveResult } from "./move.ts";
 import type { Resource } from "./resource.ts";
 
 export const TENANT_PHASES = {
@@ -15,8 +15,8 @@ export type TenantPhase = keyof typeof TENANT_PHASES;
 export interface TenantSpec {
   /** The Matrix server name: what comes after the colon in its user ids. Never changes. */
   serverName: string;
-  /** The Synapse release that shall run it (the image tag). Empty: the fleet's, see `wantedVersion`. */
-  synapseVersion: string;
+  /** The Synapse release that shall run it (the image tag). Empty: the fleet's, see `wantedRelease`. */
+  release: string;
   /** The user's part of homeserver.yaml, as given: YAML text, checked when the tenant starts. Empty: none. */
   config: string;
   /** What deletion does with the database and media. */
@@ -40,7 +40,7 @@ export interface TenantStatus {
   /** `host:port` of its listener on its shard, while it runs. */
   address?: string;
   /** The release that last brought its database schema up to date. */
-  schemaSynapseVersion?: string;
+  schemaRelease?: string;
   /** The generation of the spec that was last acted upon. */
   observedGeneration: number;
   /** Hash of the configuration and the secrets that were last started. */
@@ -49,14 +49,14 @@ export interface TenantStatus {
   refusedConfigHash?: string;
   provisioned: boolean;
   /** The release that the fleet's rollout has for it; counts where the spec names none. */
-  fleetVersion?: string;
+  fleetRelease?: string;
   /** Since when it has it. */
-  fleetVersionSince?: string;
+  fleetReleaseSince?: string;
   /** When it got its present shard. */
   assignedAt?: string;
   /** The Synapse of its own that has it, while it is on no shard. */
   dedicated?: { address: string };
-  handover?: Handover;
+  transition?: DedicatedTransition;
   move?: Move;
   lastMove?: MoveResult;
   /** Failures in a row, and when the next attempt is due. */
@@ -66,21 +66,21 @@ export interface TenantStatus {
   moveFailures?: number;
   moveNotBefore?: string;
   /** A release it cannot be moved to, and why; tried again when the spec changes. */
-  refusedVersion?: { version: string; reason: string; message: string };
+  refusedRelease?: { release: string; reason: string; message: string };
 }
 
 export type Tenant = Resource<"Tenant", TenantSpec, TenantStatus>;
 
 /** The release a tenant shall run: its own choice, else the fleet's; empty while the rollout has not come to it. */
-export function wantedVersion({ spec, status }: Pick<Tenant, "spec" | "status">): string {
-  return spec.synapseVersion === "" ? (status.fleetVersion ?? "") : spec.synapseVersion;
+export function wantedRelease({ spec, status }: Pick<Tenant, "spec" | "status">): string {
+  return spec.release === "" ? (status.fleetRelease ?? "") : spec.release;
 }
 
 /** What was found out about a release says nothing of another one, nor of the same one with another configuration. */
-export function forgetRefusedVersion(status: TenantStatus): void {
-  const refused = status.refusedVersion;
+export function forgetRefusedRelease(status: TenantStatus): void {
+  const refused = status.refusedRelease;
   if (!refused) return;
-  delete status.refusedVersion;
+  delete status.refusedRelease;
   const isAboutIt = status.reason === refused.reason && status.refusedConfigHash === undefined;
   if (status.phase === "Running" && isAboutIt) Object.assign(status, { reason: "", message: "" });
 }

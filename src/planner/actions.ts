@@ -8,7 +8,7 @@ export type PlannedMoveReason = Extract<MoveReason, "ShardLost" | "Drain" | "Upg
  * Actions are to be carried out in order: a shard is created before a tenant is assigned to it.
  */
 export type Action =
-  | { type: "CreateShard"; name: string; version: string; reason: "AllShardsFull"; message: string }
+  | { type: "CreateShard"; name: string; release: string; reason: "AllShardsFull"; message: string }
   | { type: "Assign"; tenant: string; shard: string; reason: "Unassigned" | "ShardGone"; message: string }
   | { type: "Move"; tenant: string; from: string; to: string; reason: PlannedMoveReason; message: string }
   | { type: "DrainShard"; shard: string; reason: "Consolidation"; message: string }

@@ -1,17 +1,17 @@
-import { noPlace, takePlace, type Ledger } from "./place.ts";
-import { wantedVersion } from "./world.ts";
+import { noPlace, takePlace, type Draft } from "./place.ts";
+import { wantedRelease } from "./world.ts";
 
 /** Gives a shard to each tenant that has none, or whose shard is gone; says so where there is no place. */
-export function assignTenants(ledger: Ledger): void {
-  const { world, actions } = ledger;
-  for (const tenant of world.restless) {
+export function assignTenants(draft: Draft): void {
+  const { world, actions } = draft;
+  for (const tenant of world.unsettled) {
     if (tenant.deleting || tenant.move) continue;
     const gone = tenant.shard !== undefined && !world.shardByName.has(tenant.shard);
     if (tenant.shard !== undefined && !gone) continue;
-    const version = wantedVersion(world, tenant);
-    const place = takePlace(ledger, version, { preferReady: false, mayGrow: true });
+    const release = wantedRelease(world, tenant);
+    const place = takePlace(draft, release, { preferReady: false, mayGrow: true });
     if (!place) {
-      actions.push({ type: "SetPending", tenant: tenant.name, ...noPlace(ledger, version) });
+      actions.push({ type: "SetPending", tenant: tenant.name, ...noPlace(draft, release) });
       continue;
     }
     actions.push({
@@ -21,7 +21,7 @@ export function assignTenants(ledger: Ledger): void {
       reason: gone ? "ShardGone" : "Unassigned",
       message: gone
         ? `its shard ${tenant.shard} is gone; ${place.shard} is the fullest with a free place`
-        : `${place.shard} is the fullest shard of Synapse ${version} with a free place`,
+        : `${place.shard} is the fullest shard of Synapse ${release} with a free place`,
     });
   }
 }

@@ -1,20 +1,20 @@
 import type { Policy } from "../model/policy.ts";
-import type { Snapshot, ShardView, TenantView } from "./snapshot.ts";
-import { byVersionAndIndex, placesHeld, versionOf, wantedInstead, worldOf, type World } from "./world.ts";
+import type { Snapshot, SnapshotShard, SnapshotTenant } from "./snapshot.ts";
+import { byReleaseAndIndex, placesHeld, releaseOf, wantedInstead, worldOf, type World } from "./world.ts";
 
 /** A tenant as it was counted, so that exactly that can be taken back. */
 interface Counted {
-  view: TenantView;
+  view: SnapshotTenant;
   wanted: string;
-  restless: boolean;
+  unsettled: boolean;
 }
 
 /** What is known by a shard's name, in one place: a look-up is what costs with a million tenants. */
 interface Slot {
   /** Undefined for a shard that is gone and that tenants still name. */
-  shard: ShardView | undefined;
+  shard: SnapshotShard | undefined;
   /** Assigned to it. An array: they are few, and it is a tenth of a map. */
-  tenants: TenantView[];
+  tenants: SnapshotTenant[];
   /** Places taken; see `placesHeld`. */
   taken: number;
 }
@@ -27,13 +27,13 @@ interface Slot {
 export class ClusterIndex {
   readonly #tenants = new Map<string, Counted>();
   /** Of a snapshot, and not in `#tenants` yet: a plan of a whole snapshot looks for none of them by its name. */
-  #unnamed: readonly TenantView[] = [];
-  readonly #shards = new Map<string, ShardView>();
+  #unnamed: readonly SnapshotTenant[] = [];
+  readonly #shards = new Map<string, SnapshotShard>();
   readonly #slots = new Map<string, Slot>();
-  readonly #restless = new Map<string, TenantView>();
+  readonly #unsettled = new Map<string, SnapshotTenant>();
   readonly #wanted = new Map<string, number>();
   #moves = 0;
-  #sortedShards: ShardView[] | undefined;
+  #sortedShards: SnapshotShard[] | undefined;
 
   static of(snapshot: Snapshot): ClusterIndex {
     const index = new ClusterIndex();
@@ -44,7 +44,7 @@ export class ClusterIndex {
   }
 
   /** Adds or replaces. The view is kept and must not be changed afterwards. */
-  setTenant(view: TenantView): void {
+  setTenant(view: SnapshotTenant): void {
     this.removeTenant(view.name);
     const counted = this.#counted(view);
     this.#tenants.set(view.name, counted);
@@ -54,22 +54,22 @@ export class ClusterIndex {
   removeTenant(name: string): void {
     const counted = this.#byName().get(name);
     if (!counted) return;
-    const { view, wanted, restless } = counted;
+    const { view, wanted, unsettled } = counted;
     this.#tenants.delete(name);
     if (!view.deleting) count(this.#wanted, wanted, -1);
-    if (restless) this.#restless.delete(name);
+    if (unsettled) this.#unsettled.delete(name);
     const slot = view.shard === undefined ? undefined : this.#slot(view.shard);
     if (slot) slot.tenants.splice(slot.tenants.indexOf(view), 1);
     this.#hold(view, slot, -1);
   }
 
-  setShard(view: ShardView): void {
+  setShard(view: SnapshotShard): void {
     this.#byName();
     const before = this.#shards.get(view.name);
     this.#shards.set(view.name, view);
     this.#slot(view.name).shard = view;
     this.#sortedShards = undefined;
-    if (before?.version !== view.version) this.#countAgain(view.name);
+    if (before?.release !== view.release) this.#countAgain(view.name);
   }
 
   removeShard(name: string): void {
@@ -81,11 +81,11 @@ export class ClusterIndex {
     this.#dropIfEmpty(name);
   }
 
-  tenant(name: string): TenantView | undefined {
+  tenant(name: string): SnapshotTenant | undefined {
     return this.#byName().get(name)?.view;
   }
 
-  get shardByName(): ReadonlyMap<string, ShardView> {
+  get shardByName(): ReadonlyMap<string, SnapshotShard> {
     return this.#shards;
   }
 
@@ -98,23 +98,23 @@ export class ClusterIndex {
     return this.#slots.get(shard)?.taken ?? 0;
   }
 
-  /** By version, then index. */
-  shards(): ShardView[] {
-    this.#sortedShards ??= [...this.#shards.values()].toSorted(byVersionAndIndex);
+  /** By release, then index. */
+  shards(): SnapshotShard[] {
+    this.#sortedShards ??= [...this.#shards.values()].toSorted(byReleaseAndIndex);
     return this.#sortedShards;
   }
 
   /** Tenants that are not simply where they shall be, by name. */
-  restless(): TenantView[] {
-    return [...this.#restless.values()].toSorted(byName);
+  unsettled(): SnapshotTenant[] {
+    return [...this.#unsettled.values()].toSorted(byName);
   }
 
-  tenantsOn(shard: string): TenantView[] {
+  tenantsOn(shard: string): SnapshotTenant[] {
     return (this.#slots.get(shard)?.tenants ?? []).toSorted(byName);
   }
 
   /** Versions that some tenant wants and that it has not been refused. */
-  versionsWanted(): string[] {
+  releasesWanted(): string[] {
     return [...this.#wanted.keys()];
   }
 
@@ -132,23 +132,23 @@ export class ClusterIndex {
     return this.#tenants;
   }
 
-  #counted(view: TenantView): Counted {
+  #counted(view: SnapshotTenant): Counted {
     const shard = view.shard === undefined ? undefined : this.#slots.get(view.shard)?.shard;
-    const present = view.shard === undefined ? undefined : versionOf(view.shard, shard);
+    const present = view.shard === undefined ? undefined : releaseOf(view.shard, shard);
     const wanted = wantedInstead(view, present);
     const settled = shard !== undefined && present === wanted && !view.move && !view.deleting;
-    return { view, wanted, restless: !settled };
+    return { view, wanted, unsettled: !settled };
   }
 
-  #enter(view: TenantView, { wanted, restless }: Counted): void {
+  #enter(view: SnapshotTenant, { wanted, unsettled }: Counted): void {
     if (!view.deleting) count(this.#wanted, wanted, 1);
-    if (restless) this.#restless.set(view.name, view);
+    if (unsettled) this.#unsettled.set(view.name, view);
     const slot = view.shard === undefined ? undefined : this.#slot(view.shard);
     slot?.tenants.push(view);
     this.#hold(view, slot, 1);
   }
 
-  #hold(view: TenantView, slot: Slot | undefined, by: 1 | -1): void {
+  #hold(view: SnapshotTenant, slot: Slot | undefined, by: 1 | -1): void {
     if (!view.move) {
       if (!slot || view.shard === undefined) return;
       slot.taken += by;
@@ -187,7 +187,7 @@ export function readWorld(snapshot: Snapshot, policy: Policy): World {
   return worldOf(ClusterIndex.of(snapshot), snapshot.now, policy);
 }
 
-function byName(a: TenantView, b: TenantView): number {
+function byName(a: SnapshotTenant, b: SnapshotTenant): number {
   return a.name < b.name ? -1 : a.name > b.name ? 1 : 0;
 }
 

@@ -1,24 +1,24 @@
-import type { Ledger } from "./place.ts";
-import type { ShardView } from "./snapshot.ts";
+import type { Draft } from "./place.ts";
+import type { SnapshotShard } from "./snapshot.ts";
 import { shardIndex } from "./world.ts";
 import { isQuiet } from "./stop.ts";
 
 /**
- * Drains the least loaded shards of versions whose average load is below the threshold. Begun only where nothing else
+ * Drains the least loaded shards of releases whose average load is below the threshold. Begun only where nothing else
  * happens, and only if all their tenants fit on the shards that stay; since a shard is made only when all are full, no plan
  * afterwards makes one for the same tenants.
  */
-export function consolidate(ledger: Ledger, stopped: Set<string>): void {
-  for (const [version, shards] of ledger.world.shardsOfVersion) {
-    if (ledger.busy.has(version) || !isQuiet(ledger.world, shards)) continue;
+export function consolidate(draft: Draft, stopped: Set<string>): void {
+  for (const [release, shards] of draft.world.shardsOfRelease) {
+    if (draft.busy.has(release) || !isQuiet(draft.world, shards)) continue;
     if (!shards.every((shard) => shard.phase === "Ready" && shard.drain === undefined)) continue;
     if (shards.some((shard) => stopped.has(shard.name))) continue;
-    drainLeastLoaded(ledger, version, shards);
+    drainLeastLoaded(draft, release, shards);
   }
 }
 
-function drainLeastLoaded(ledger: Ledger, version: string, shards: ShardView[]): void {
-  const { policy, placesTaken } = ledger.world;
+function drainLeastLoaded(draft: Draft, release: string, shards: SnapshotShard[]): void {
+  const { policy, placesTaken } = draft.world;
   const staying = shards
     .map((shard) => ({ name: shard.name, load: placesTaken(shard.name) }))
     .toSorted((a, b) => b.load - a.load || shardIndex(a.name) - shardIndex(b.name));
@@ -35,13 +35,13 @@ function drainLeastLoaded(ledger: Ledger, version: string, shards: ShardView[]):
     free = freeAfter;
     leaving += least.load;
     staying.pop();
-    ledger.busy.add(version);
-    ledger.actions.push({
+    draft.busy.add(release);
+    draft.actions.push({
       type: "DrainShard",
       shard: least.name,
       reason: "Consolidation",
       message:
-        `shards of Synapse ${version} have ${average.toFixed(1)} tenants on average, below ` +
+        `shards of Synapse ${release} have ${average.toFixed(1)} tenants on average, below ` +
         `${policy.avgShardsLoadRedistributionThreshold}; its ${least.load} fit on ${staying.length} others`,
     });
   }

@@ -1,5 +1,5 @@
 import type { Action, NoPlaceReason } from "./actions.ts";
-import type { ShardView } from "./snapshot.ts";
+import type { SnapshotShard } from "./snapshot.ts";
 import { isAlive, isUsable, shardIndex, type World } from "./world.ts";
 
 export interface Place {
@@ -20,11 +20,11 @@ interface Queue {
 }
 
 /**
- * The places of one version, as they are taken in the course of one plan. A place that is only meant for a tenant (which
+ * The places of one release, as they are taken in the course of one plan. A place that is only meant for a tenant (which
  * cannot move yet) is taken too: otherwise the next plan would make another shard for the same tenants.
  */
-export interface VersionPlaces {
-  version: string;
+export interface ReleasePlaces {
+  release: string;
   ready: Queue;
   /** Not answering yet, made by this plan, or no longer drained. */
   coming: Queue;
@@ -39,14 +39,14 @@ export interface VersionPlaces {
 }
 
 /** The books of one plan: who got which place, and what has to be done for it. */
-export interface Ledger {
+export interface Draft {
   world: World;
-  versions: Map<string, VersionPlaces>;
+  releases: Map<string, ReleasePlaces>;
   actions: Action[];
   /** Places taken by this plan, per shard. */
   planned: Map<string, number>;
   /** Tenants that leave their shard in this plan, or for which a place elsewhere is kept. */
-  placed: Set<string>;
+  handled: Set<string>;
   /** Drains that this plan calls off. */
   cancelled: Set<string>;
   /** Versions in which this plan, or a move under way, changes something. */
@@ -54,21 +54,21 @@ export interface Ledger {
   moves: number;
 }
 
-export function openLedger(world: World): Ledger {
+export function openLedger(world: World): Draft {
   const busy = new Set<string>();
-  for (const tenant of world.restless) {
+  for (const tenant of world.unsettled) {
     if (!tenant.move && !tenant.deleting) continue;
     for (const name of [tenant.shard, tenant.move?.from, tenant.move?.to]) {
-      const version = name === undefined ? undefined : world.shardByName.get(name)?.version;
-      if (version !== undefined) busy.add(version);
+      const release = name === undefined ? undefined : world.shardByName.get(name)?.release;
+      if (release !== undefined) busy.add(release);
     }
   }
   return {
     world,
-    versions: new Map(),
+    releases: new Map(),
     actions: [],
     planned: new Map(),
-    placed: new Set(),
+    handled: new Set(),
     cancelled: new Set(),
     busy,
     moves: world.movesUnderWay,
@@ -82,58 +82,58 @@ export interface PlaceOptions {
   mayGrow: boolean;
 }
 
-/** Takes a place on a shard of the version, or says that there is none. */
-export function takePlace(ledger: Ledger, version: string, options: PlaceOptions): Place | undefined {
-  const places = placesOf(ledger, version);
-  const place = takeExisting(ledger, places, options.preferReady);
+/** Takes a place on a shard of the release, or says that there is none. */
+export function takePlace(draft: Draft, release: string, options: PlaceOptions): Place | undefined {
+  const places = placesOf(draft, release);
+  const place = takeExisting(draft, places, options.preferReady);
   if (place || !options.mayGrow) return place;
-  if (!callOffDrain(ledger, places) && !createShard(ledger, places)) return undefined;
-  return takeExisting(ledger, places, options.preferReady);
+  if (!callOffDrain(draft, places) && !createShard(draft, places)) return undefined;
+  return takeExisting(draft, places, options.preferReady);
 }
 
 /** Places left without making shards or calling off drains. */
-export function freePlaces(ledger: Ledger, version: string): number {
-  const { ready, coming } = placesOf(ledger, version);
-  return roomIn(ledger, ready) + roomIn(ledger, coming);
+export function freePlaces(draft: Draft, release: string): number {
+  const { ready, coming } = placesOf(draft, release);
+  return roomIn(draft, ready) + roomIn(draft, coming);
 }
 
 /** Places in shards that could still be had: by calling off drains and by making new ones. */
-export function growthPlaces(ledger: Ledger, version: string): number {
-  const { maxShardsPerSynapseImageTag, maxTenantsPerShard } = ledger.world.policy;
-  const places = placesOf(ledger, version);
+export function growthPlaces(draft: Draft, release: string): number {
+  const { maxShardsPerSynapseImageTag, maxTenantsPerShard } = draft.world.policy;
+  const places = placesOf(draft, release);
   const more = places.failed.length > 0 ? 0 : Math.max(0, maxShardsPerSynapseImageTag - places.shards);
-  return roomIn(ledger, places.drained) + more * maxTenantsPerShard;
+  return roomIn(draft, places.drained) + more * maxTenantsPerShard;
 }
 
 /** Why there is no place. */
-export function noPlace(ledger: Ledger, version: string): { reason: NoPlaceReason; message: string } {
-  const { maxShardsPerSynapseImageTag, maxTenantsPerShard } = ledger.world.policy;
-  const { shards, failed } = placesOf(ledger, version);
+export function noPlace(draft: Draft, release: string): { reason: NoPlaceReason; message: string } {
+  const { maxShardsPerSynapseImageTag, maxTenantsPerShard } = draft.world.policy;
+  const { shards, failed } = placesOf(draft, release);
   if (failed.length > 0 && shards < maxShardsPerSynapseImageTag) {
     const message =
-      `shard ${failed.join(" and ")} of Synapse ${version} cannot be started (its status says why), and no other shard ` +
+      `shard ${failed.join(" and ")} of Synapse ${release} cannot be started (its status says why), and no other shard ` +
       `of this release is made before one of them is Ready`;
     return { reason: "ShardFailed", message };
   }
   const message =
-    `no shard of Synapse ${version} has a free place (at most ${maxTenantsPerShard} tenants each), and ` +
+    `no shard of Synapse ${release} has a free place (at most ${maxTenantsPerShard} tenants each), and ` +
     `${shards} of at most ${maxShardsPerSynapseImageTag} shards exist`;
   return { reason: "MaxShardsReached", message };
 }
 
-export function placesOf(ledger: Ledger, version: string): VersionPlaces {
-  let places = ledger.versions.get(version);
+export function placesOf(draft: Draft, release: string): ReleasePlaces {
+  let places = draft.releases.get(release);
   if (!places) {
-    places = readPlaces(ledger.world, version);
-    ledger.versions.set(version, places);
+    places = readPlaces(draft.world, release);
+    draft.releases.set(release, places);
   }
   return places;
 }
 
-function readPlaces(world: World, version: string): VersionPlaces {
-  const shards = world.shardsOfVersion.get(version) ?? [];
+function readPlaces(world: World, release: string): ReleasePlaces {
+  const shards = world.shardsOfRelease.get(release) ?? [];
   const proven = shards.some((shard) => shard.phase === "Ready" || shard.phase === "Draining");
-  const queueOf = (wanted: (shard: ShardView) => boolean): Queue => ({
+  const queueOf = (wanted: (shard: SnapshotShard) => boolean): Queue => ({
     items: shards
       .filter(wanted)
       .map((shard) => ({ name: shard.name, taken: world.placesTaken(shard.name) }))
@@ -143,7 +143,7 @@ function readPlaces(world: World, version: string): VersionPlaces {
     next: 0,
   });
   return {
-    version,
+    release,
     ready: queueOf((shard) => isUsable(shard) && shard.phase === "Ready"),
     coming: queueOf((shard) => isUsable(shard) && shard.phase !== "Ready"),
     drained: queueOf((shard) => shard.drain === "Consolidation" && isAlive(shard)),
@@ -154,15 +154,15 @@ function readPlaces(world: World, version: string): VersionPlaces {
   };
 }
 
-function takeExisting(ledger: Ledger, places: VersionPlaces, preferReady: boolean): Place | undefined {
-  const ready = firstOf(ledger, places.ready);
-  const coming = firstOf(ledger, places.coming);
+function takeExisting(draft: Draft, places: ReleasePlaces, preferReady: boolean): Place | undefined {
+  const ready = firstOf(draft, places.ready);
+  const coming = firstOf(draft, places.coming);
   const useReady = ready && (preferReady || !coming || !isFuller(coming, ready));
   const chosen = useReady ? ready : coming;
   if (!chosen) return undefined;
   chosen.taken++;
-  ledger.planned.set(chosen.name, (ledger.planned.get(chosen.name) ?? 0) + 1);
-  ledger.busy.add(places.version);
+  draft.planned.set(chosen.name, (draft.planned.get(chosen.name) ?? 0) + 1);
+  draft.busy.add(places.release);
   return { shard: chosen.name, ready: Boolean(useReady) };
 }
 
@@ -170,51 +170,51 @@ function isFuller(a: Candidate, b: Candidate): boolean {
   return a.taken > b.taken || (a.taken === b.taken && shardIndex(a.name) < shardIndex(b.name));
 }
 
-function firstOf(ledger: Ledger, queue: Queue): Candidate | undefined {
+function firstOf(draft: Draft, queue: Queue): Candidate | undefined {
   for (; queue.next < queue.items.length; queue.next++) {
     const candidate = queue.items[queue.next];
-    if (candidate && candidate.taken < ledger.world.policy.maxTenantsPerShard) return candidate;
+    if (candidate && candidate.taken < draft.world.policy.maxTenantsPerShard) return candidate;
   }
   return undefined;
 }
 
-function roomIn(ledger: Ledger, queue: Queue): number {
-  const { maxTenantsPerShard } = ledger.world.policy;
+function roomIn(draft: Draft, queue: Queue): number {
+  const { maxTenantsPerShard } = draft.world.policy;
   let room = 0;
   for (let i = queue.next; i < queue.items.length; i++) room += maxTenantsPerShard - (queue.items[i]?.taken ?? 0);
   return room;
 }
 
-function callOffDrain(ledger: Ledger, places: VersionPlaces): boolean {
-  const candidate = firstOf(ledger, places.drained);
+function callOffDrain(draft: Draft, places: ReleasePlaces): boolean {
+  const candidate = firstOf(draft, places.drained);
   if (!candidate) return false;
   places.drained.next++;
-  cancelDrain(ledger, candidate.name, `every other shard of Synapse ${places.version} is full`);
+  cancelDrain(draft, candidate.name, `every other shard of Synapse ${places.release} is full`);
   places.coming.items.push(candidate);
   return true;
 }
 
 /** Plans to call off a drain. Whoever calls it sees to the places. */
-export function cancelDrain(ledger: Ledger, shard: string, message: string): void {
-  ledger.cancelled.add(shard);
-  ledger.actions.push({ type: "CancelDrain", shard, reason: "PlacesNeeded", message });
-  const version = ledger.world.shardByName.get(shard)?.version;
-  if (version !== undefined) ledger.busy.add(version);
+export function cancelDrain(draft: Draft, shard: string, message: string): void {
+  draft.cancelled.add(shard);
+  draft.actions.push({ type: "CancelDrain", shard, reason: "PlacesNeeded", message });
+  const release = draft.world.shardByName.get(shard)?.release;
+  if (release !== undefined) draft.busy.add(release);
 }
 
-function createShard(ledger: Ledger, places: VersionPlaces): boolean {
-  const name = nextShardName(ledger, places);
+function createShard(draft: Draft, places: ReleasePlaces): boolean {
+  const name = nextShardName(draft, places);
   if (name === undefined) return false;
-  const { version } = places;
+  const { release } = places;
   const message =
     places.shards === 0
-      ? `no shard of Synapse ${version} exists`
-      : `every usable one of the ${places.shards} shards of Synapse ${version} is full`;
-  ledger.actions.push({ type: "CreateShard", name, version, reason: "AllShardsFull", message });
+      ? `no shard of Synapse ${release} exists`
+      : `every usable one of the ${places.shards} shards of Synapse ${release} is full`;
+  draft.actions.push({ type: "CreateShard", name, release, reason: "AllShardsFull", message });
   places.usedIndexes.add(shardIndex(name));
   places.shards++;
   places.coming.items.push({ name, taken: 0 });
-  ledger.busy.add(version);
+  draft.busy.add(release);
   return true;
 }
 
@@ -222,10 +222,10 @@ function createShard(ledger: Ledger, places: VersionPlaces): boolean {
  * The name with the lowest index that no shard bears, in whichever phase, and no tenant remembers; undefined where no shard
  * may be made: at the maximum, and while the release's shards only fail.
  */
-export function nextShardName(ledger: Ledger, places: VersionPlaces): string | undefined {
-  if (places.failed.length > 0 || places.shards >= ledger.world.policy.maxShardsPerSynapseImageTag) return undefined;
-  const nameOf = (index: number) => `${places.version}-${index}`;
-  const { goneShards } = ledger.world;
+export function nextShardName(draft: Draft, places: ReleasePlaces): string | undefined {
+  if (places.failed.length > 0 || places.shards >= draft.world.policy.maxShardsPerSynapseImageTag) return undefined;
+  const nameOf = (index: number) => `${places.release}-${index}`;
+  const { goneShards } = draft.world;
   while (places.usedIndexes.has(places.nextIndex) || goneShards.has(nameOf(places.nextIndex))) places.nextIndex++;
   return nameOf(places.nextIndex);
 }

@@ -24,13 +24,13 @@ export function planFromIndex(index: ClusterIndex, now: number, policy: Policy):
 }
 
 function planFor(world: World): Action[] {
-  const ledger = openLedger(world);
-  evacuate(ledger, lostShards(world), "ShardLost");
-  assignTenants(ledger);
-  evacuate(ledger, shardsToEmpty(world), "Drain");
-  upgradeTenants(ledger);
-  continueConsolidation(ledger);
-  const stopped = stopShards(ledger);
-  consolidate(ledger, stopped);
-  return ledger.actions;
+  const draft = openLedger(world);
+  evacuate(draft, lostShards(world), "ShardLost");
+  assignTenants(draft);
+  evacuate(draft, shardsToEmpty(world), "Drain");
+  upgradeTenants(draft);
+  continueConsolidation(draft);
+  const stopped = stopShards(draft);
+  consolidate(draft, stopped);
+  return draft.actions;
 }

@@ -4,8 +4,8 @@ import { assignTenants } from "./assign.ts";
 import { readWorld } from "./cluster-index.ts";
 import { evacuate, lostShards, shardsToEmpty, takePlaceAway } from "./drain.ts";
 import { freePlaces, growthPlaces, nextShardName, noPlace, openLedger, placesOf } from "./place.ts";
-import type { ShardView, Snapshot, TenantView } from "./snapshot.ts";
-import { isUsable, presentVersion, wantedVersion, type World } from "./world.ts";
+import type { SnapshotShard, Snapshot, SnapshotTenant } from "./snapshot.ts";
+import { isUsable, presentRelease, wantedRelease, type World } from "./world.ts";
 
 export interface DrainAdmission {
   fits: boolean;
@@ -30,34 +30,34 @@ export function canDrain(snapshot: Snapshot, policy: Policy, name: string): Drai
   const shard = snapshot.shards.find((candidate) => candidate.name === name);
   if (!shard) return no("NotFound", `there is no shard ${name}`);
   if (shard.phase === "Stopping") return no("Stopping", `shard ${name} is being stopped already`);
-  const drained: ShardView = { ...shard, drain: "Requested" };
+  const drained: SnapshotShard = { ...shard, drain: "Requested" };
   const shards = snapshot.shards.map((candidate) => (candidate === shard ? drained : candidate));
   const world = readWorld({ ...snapshot, shards }, policy);
-  const ledger = openLedger(world);
+  const draft = openLedger(world);
   // Whoever needs a place already goes first, as in a plan.
-  const others = (candidate: ShardView) => candidate !== drained;
-  evacuate(ledger, lostShards(world).filter(others), "ShardLost");
-  assignTenants(ledger);
-  evacuate(ledger, shardsToEmpty(world).filter(others), "Drain");
+  const others = (candidate: SnapshotShard) => candidate !== drained;
+  evacuate(draft, lostShards(world).filter(others), "ShardLost");
+  assignTenants(draft);
+  evacuate(draft, shardsToEmpty(world).filter(others), "Drain");
 
   const leaving = mustLeave(world, name);
-  const versions = new Set(leaving.flatMap((tenant) => [wantedVersion(world, tenant), shard.version]));
-  const free = [...versions].reduce(
-    (sum, version) => sum + freePlaces(ledger, version) + growthPlaces(ledger, version),
+  const releases = new Set(leaving.flatMap((tenant) => [wantedRelease(world, tenant), shard.release]));
+  const free = [...releases].reduce(
+    (sum, release) => sum + freePlaces(draft, release) + growthPlaces(draft, release),
     0,
   );
-  const stuck = leaving.find((tenant) => !takePlaceAway(ledger, tenant));
+  const stuck = leaving.find((tenant) => !takePlaceAway(draft, tenant));
   const needed = leaving.length;
   if (!stuck) return { fits: true, needed, free, reason: "", message: "" };
-  const why = noPlace(ledger, wantedVersion(world, stuck));
+  const why = noPlace(draft, wantedRelease(world, stuck));
   const message = `the ${needed} tenants of shard ${name} do not fit elsewhere: ${why.message}`;
   return { fits: false, needed, free, reason: why.reason, message };
 }
 
 /** Those on the shard, or on their way to it, that are not leaving it anyway. */
-function mustLeave(world: World, shard: string): TenantView[] {
+function mustLeave(world: World, shard: string): SnapshotTenant[] {
   const staying = world.tenantsOn(shard).filter((tenant) => !tenant.move && !tenant.deleting);
-  const coming = world.restless.filter((tenant) => tenant.move?.to === shard && !tenant.deleting);
+  const coming = world.unsettled.filter((tenant) => tenant.move?.to === shard && !tenant.deleting);
   return [...staying, ...coming].toSorted((a, b) => (a.name < b.name ? -1 : 1));
 }
 
@@ -68,7 +68,7 @@ export type RefusalReason =
   | "NotPlaced"
   | "ShardNotFound"
   | "SameShard"
-  | "WrongVersion"
+  | "WrongRelease"
   | "Draining"
   | "NotReady"
   | "ShardFull"
@@ -91,13 +91,13 @@ export function chooseTarget(snapshot: Snapshot, policy: Policy, name: string, t
   return to === undefined ? chooseBest(world, tenant) : checkTarget(world, tenant, to);
 }
 
-function checkTarget(world: World, tenant: TenantView, to: string): Target {
+function checkTarget(world: World, tenant: SnapshotTenant, to: string): Target {
   const shard = world.shardByName.get(to);
-  const version = wantedVersion(world, tenant);
+  const release = wantedRelease(world, tenant);
   if (!shard) return refused("ShardNotFound", `there is no shard ${to}`);
   if (to === tenant.shard) return refused("SameShard", `tenant ${tenant.name} is on shard ${to} already`);
-  if (shard.version !== version)
-    return refused("WrongVersion", `shard ${to} runs Synapse ${shard.version}, tenant ${tenant.name} wants ${version}`);
+  if (shard.release !== release)
+    return refused("WrongRelease", `shard ${to} runs Synapse ${shard.release}, tenant ${tenant.name} wants ${release}`);
   if (shard.drain !== undefined || shard.phase === "Draining")
     return refused("Draining", `shard ${to} is being drained`);
   if (shard.phase !== "Ready") return refused("NotReady", `shard ${to} is ${shard.phase}, not Ready`);
@@ -107,24 +107,24 @@ function checkTarget(world: World, tenant: TenantView, to: string): Target {
   return { shard: to };
 }
 
-function chooseBest(world: World, tenant: TenantView): Target {
-  const version = wantedVersion(world, tenant);
-  const load = (shard: ShardView) => world.placesTaken(shard.name);
-  const [best] = (world.shardsOfVersion.get(version) ?? [])
+function chooseBest(world: World, tenant: SnapshotTenant): Target {
+  const release = wantedRelease(world, tenant);
+  const load = (shard: SnapshotShard) => world.placesTaken(shard.name);
+  const [best] = (world.shardsOfRelease.get(release) ?? [])
     .filter((shard) => isUsable(shard) && shard.name !== tenant.shard && load(shard) < world.policy.maxTenantsPerShard)
     .toSorted((a, b) => Number(b.phase === "Ready") - Number(a.phase === "Ready") || load(b) - load(a));
   if (best) return { shard: best.name };
-  const ledger = openLedger(world);
-  const places = placesOf(ledger, version);
-  const create = nextShardName(ledger, places);
+  const draft = openLedger(world);
+  const places = placesOf(draft, release);
+  const create = nextShardName(draft, places);
   if (create !== undefined) return { create };
-  const no = noPlace(ledger, version);
+  const no = noPlace(draft, release);
   if (no.reason === "ShardFailed") return refused(no.reason, no.message);
-  const other = presentVersion(world, tenant) === version ? "other " : "";
+  const other = presentRelease(world, tenant) === release ? "other " : "";
   const { maxShardsPerSynapseImageTag } = world.policy;
   return refused(
     "MaxShardsReached",
-    `no ${other}shard of Synapse ${version} has a free place, and no more than ${maxShardsPerSynapseImageTag} may exist`,
+    `no ${other}shard of Synapse ${release} has a free place, and no more than ${maxShardsPerSynapseImageTag} may exist`,
   );
 }
 

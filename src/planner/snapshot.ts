@@ -4,29 +4,29 @@ import type { ShardPhase } from "../model/shard.ts";
 export interface Snapshot {
   /** Milliseconds since the epoch; the planner reads no clock. */
   now: number;
-  tenants: TenantView[];
-  shards: ShardView[];
+  tenants: SnapshotTenant[];
+  shards: SnapshotShard[];
 }
 
-export interface TenantView {
+export interface SnapshotTenant {
   name: string;
   /** The Synapse release it shall run. */
-  version: string;
+  release: string;
   /** The shard that has, or shall have, it. */
   shard?: string;
   /** A move under way; `from` equals `to` when it only restarts. */
   move?: { from: string; to: string };
   deleting: boolean;
-  /** A release it cannot be moved to: while it equals `version`, the tenant stays on the release it has. */
-  refusedVersion?: string;
+  /** A release it cannot be moved to: while it equals `release`, the tenant stays on the release it has. */
+  refusedRelease?: string;
   /** Milliseconds since the epoch: no move before (backoff after a move that failed). Its place is kept all the same. */
   moveNotBefore?: number;
 }
 
-export interface ShardView {
-  /** `<version>-<index>` */
+export interface SnapshotShard {
+  /** `<release>-<index>` */
   name: string;
-  version: string;
+  release: string;
   phase: ShardPhase;
   drain?: "Consolidation" | "Requested";
   /** Milliseconds since the epoch: when a tenant was last assigned to it or left it; else when it was created. */

@@ -1,33 +1,33 @@
-import type { Ledger } from "./place.ts";
-import type { ShardView } from "./snapshot.ts";
+import type { Draft } from "./place.ts";
+import type { SnapshotShard } from "./snapshot.ts";
 import { isUsable, type World } from "./world.ts";
 
 /** Stops shards that have been drained, and those that have been empty and unwanted for long enough. Returns their names. */
-export function stopShards(ledger: Ledger): Set<string> {
-  const { world, actions } = ledger;
+export function stopShards(draft: Draft): Set<string> {
+  const { world, actions } = draft;
   const stopped = new Set<string>();
-  const wantedVersions = versionsInUse(world);
-  for (const [version, shards] of world.shardsOfVersion) {
+  const wantedReleases = versionsInUse(world);
+  for (const [release, shards] of world.shardsOfRelease) {
     let usable = shards.filter(isUsable).length;
     const quiet = isQuiet(world, shards);
     // The highest index goes first, so that names stay low.
     for (const shard of shards.toReversed()) {
-      if (shard.phase === "Stopping" || !isEmpty(ledger, shard)) continue;
+      if (shard.phase === "Stopping" || !isEmpty(draft, shard)) continue;
       if (shard.drain !== undefined) {
-        if (ledger.cancelled.has(shard.name)) continue;
+        if (draft.cancelled.has(shard.name)) continue;
         stopped.add(shard.name);
         const message = "its tenants have been moved away";
         actions.push({ type: "StopShard", shard: shard.name, reason: "Drained", message });
         continue;
       }
       const othersUsable = isUsable(shard) ? usable - 1 : usable;
-      const needed = wantedVersions.has(version) && othersUsable === 0;
+      const needed = wantedReleases.has(release) && othersUsable === 0;
       if (shard.phase === "Lost" || !quiet || needed) continue;
       if (isUsable(shard)) usable--;
       stopped.add(shard.name);
-      const message = wantedVersions.has(version)
-        ? `it is empty, and other shards of Synapse ${version} have the places`
-        : `no tenant uses Synapse ${version}`;
+      const message = wantedReleases.has(release)
+        ? `it is empty, and other shards of Synapse ${release} have the places`
+        : `no tenant uses Synapse ${release}`;
       actions.push({ type: "StopShard", shard: shard.name, reason: "Unused", message });
     }
   }
@@ -35,17 +35,17 @@ export function stopShards(ledger: Ledger): Set<string> {
 }
 
 /** Placement on these shards has rested for long enough. */
-export function isQuiet(world: World, shards: ShardView[]): boolean {
+export function isQuiet(world: World, shards: SnapshotShard[]): boolean {
   const last = shards.reduce((latest, shard) => Math.max(latest, shard.lastAssignmentChange), -Infinity);
   return world.now - last >= world.policy.consolidateAfterSeconds * 1000;
 }
 
-function isEmpty(ledger: Ledger, shard: ShardView): boolean {
-  return !ledger.world.placesTaken(shard.name) && !ledger.planned.get(shard.name);
+function isEmpty(draft: Draft, shard: SnapshotShard): boolean {
+  return !draft.world.placesTaken(shard.name) && !draft.planned.get(shard.name);
 }
 
 /** Versions that some tenant has or wants. */
 function versionsInUse(world: World): Set<string> {
-  const held = world.shards.filter((shard) => world.placesTaken(shard.name)).map((shard) => shard.version);
-  return new Set([...held, ...world.versionsWanted]);
+  const held = world.shards.filter((shard) => world.placesTaken(shard.name)).map((shard) => shard.release);
+  return new Set([...held, ...world.releasesWanted]);
 }

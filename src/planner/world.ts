@@ -1,23 +1,23 @@
 import type { Policy } from "../model/policy.ts";
 import type { ClusterIndex } from "./cluster-index.ts";
-import type { ShardView, TenantView } from "./snapshot.ts";
+import type { SnapshotShard, SnapshotTenant } from "./snapshot.ts";
 
 /** The world in the planner's own order, and so independent of the order it was given in. */
 export interface World {
   now: number;
   policy: Policy;
   /** Tenants that are not simply where they shall be: without a shard, leaving, moving, or of the wrong release. By name. */
-  restless: TenantView[];
-  /** By version, then index. */
-  shards: ShardView[];
-  shardByName: ReadonlyMap<string, ShardView>;
-  shardsOfVersion: Map<string, ShardView[]>;
+  unsettled: SnapshotTenant[];
+  /** By release, then index. */
+  shards: SnapshotShard[];
+  shardByName: ReadonlyMap<string, SnapshotShard>;
+  shardsOfRelease: Map<string, SnapshotShard[]>;
   /** Places taken on a shard: see `placesHeld`. */
   placesTaken(shard: string): number;
   /** Tenants assigned to a shard, by name. */
-  tenantsOn(shard: string): TenantView[];
+  tenantsOn(shard: string): SnapshotTenant[];
   /** Versions that some tenant wants. */
-  versionsWanted: string[];
+  releasesWanted: string[];
   movesUnderWay: number;
   /** Shards that are gone and that tenants still name: one of that name would have those tenants at once. */
   goneShards: Set<string>;
@@ -29,66 +29,66 @@ export function worldOf(index: ClusterIndex, now: number, policy: Policy): World
   return {
     now,
     policy,
-    restless: index.restless(),
+    unsettled: index.unsettled(),
     shards,
     shardByName: index.shardByName,
-    shardsOfVersion: Map.groupBy(shards, (shard) => shard.version),
+    shardsOfRelease: Map.groupBy(shards, (shard) => shard.release),
     placesTaken: (shard) => index.placesTaken(shard),
     tenantsOn: (shard) => index.tenantsOn(shard),
-    versionsWanted: index.versionsWanted(),
+    releasesWanted: index.releasesWanted(),
     movesUnderWay: index.movesUnderWay,
     goneShards: index.goneShards(),
   };
 }
 
 /** A moving tenant holds a place on both shards: it may arrive, and it may be rolled back. */
-export function placesHeld({ shard, move }: TenantView): Iterable<string> {
+export function placesHeld({ shard, move }: SnapshotTenant): Iterable<string> {
   if (!move) return shard === undefined ? [] : [shard];
   const names = new Set([move.from, move.to]);
   return shard === undefined ? names : names.add(shard);
 }
 
 /** The release of the shard that has the tenant; of a shard that is gone, its name tells. */
-export function presentVersion(world: Pick<World, "shardByName">, tenant: TenantView): string | undefined {
-  return tenant.shard === undefined ? undefined : versionOf(tenant.shard, world.shardByName.get(tenant.shard));
+export function presentRelease(world: Pick<World, "shardByName">, tenant: SnapshotTenant): string | undefined {
+  return tenant.shard === undefined ? undefined : releaseOf(tenant.shard, world.shardByName.get(tenant.shard));
 }
 
-export function versionOf(name: string, shard: ShardView | undefined): string {
-  return shard?.version ?? name.replace(/-\d+$/, "");
+export function releaseOf(name: string, shard: SnapshotShard | undefined): string {
+  return shard?.release ?? name.replace(/-\d+$/, "");
 }
 
 /** The release the tenant shall run next: the one it wants, unless that has been refused. */
-export function wantedVersion(world: Pick<World, "shardByName">, tenant: TenantView): string {
-  return wantedInstead(tenant, presentVersion(world, tenant));
+export function wantedRelease(world: Pick<World, "shardByName">, tenant: SnapshotTenant): string {
+  return wantedInstead(tenant, presentRelease(world, tenant));
 }
 
 /** @param present the release it has */
-export function wantedInstead(tenant: TenantView, present: string | undefined): string {
-  return tenant.refusedVersion === tenant.version && present !== undefined ? present : tenant.version;
+export function wantedInstead(tenant: SnapshotTenant, present: string | undefined): string {
+  return tenant.refusedRelease === tenant.release && present !== undefined ? present : tenant.release;
 }
 
 /** It can take tenants, now or when it has come up. */
-export function isUsable(shard: ShardView): boolean {
+export function isUsable(shard: SnapshotShard): boolean {
   return shard.drain === undefined && isAlive(shard);
 }
 
 /** `Draining` without a drain: the drain was called off, and the phase has not followed yet. */
-export function isAlive(shard: ShardView): boolean {
+export function isAlive(shard: SnapshotShard): boolean {
   return shard.phase !== "Failed" && shard.phase !== "Lost" && shard.phase !== "Stopping";
 }
 
-/** The number after the last "-", by which shards of one version are ordered and named. */
+/** The number after the last "-", by which shards of one release are ordered and named. */
 export function shardIndex(name: string): number {
   const digits = /-(\d+)$/.exec(name)?.[1];
   return digits === undefined ? -1 : Number(digits);
 }
 
-export function byVersionAndIndex(a: ShardView, b: ShardView): number {
-  if (a.version !== b.version) return compareVersions(a.version, b.version);
+export function byReleaseAndIndex(a: SnapshotShard, b: SnapshotShard): number {
+  if (a.release !== b.release) return compareReleases(a.release, b.release);
   return shardIndex(a.name) - shardIndex(b.name) || (a.name < b.name ? -1 : 1);
 }
 
-function compareVersions(a: string, b: string): number {
+function compareReleases(a: string, b: string): number {
   const [left, right] = [a.split("."), b.split(".")];
   for (let i = 0; i < Math.max(left.length, right.length); i++) {
     const difference = Number(left[i] ?? -1) - Number(right[i] ?? -1);

@@ -1,4 +1,4 @@
-import type { ImageFacts } from "./launcher.ts";
+import type { ReleaseFacts } from "./launcher.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
 import type { Assignment } from "./shard-control.ts";
@@ -33,7 +33,7 @@ export interface StoredSchema {
 /** The databases of tenants, as the controller uses them. */
 export interface TenantDatabases {
   /** Remembers what a release says of its schema. */
-  learn(facts: ImageFacts): void;
+  learn(facts: ReleaseFacts): void;
   /**
    * Makes the tenant's role and database, complete with the schema of its release; what is there already is kept.
    * @returns the epoch found in a database that was kept from before (0 in a new one), and whether it was there
@@ -55,8 +55,8 @@ export interface TenantDatabases {
   /** Lets a Synapse of its own have the released database, also one of an older revision. @throws as `describe` */
   grant(tenant: Tenant, secrets: TenantSecretData): Promise<void>;
   /** What a release says of its schema, if it is known by now. */
-  facts(version: string): ImageFacts | undefined;
-  migration(version: string): Promise<Migration>;
+  facts(release: string): ReleaseFacts | undefined;
+  migration(release: string): Promise<Migration>;
   /** Address of the managed database, for the tenant's configuration. */
   address(tenant: string): { host: string; port: number; name: string; user: string };
 }

@@ -1,8 +1,8 @@
 import type { ShardControl } from "./shard-control.ts";
 
 /** What a Synapse release says of itself; decides which databases it can read. */
-export interface ImageFacts {
-  synapseVersion: string;
+export interface ReleaseFacts {
+  release: string;
   /** The schema this release brings a database to. */
   schemaVersion: number;
   /** A database of this release can be read by releases whose schemaVersion is at least this. */
@@ -36,10 +36,10 @@ export interface Launcher {
   /**
    * Makes a release ready to run; installs it if need be. Idempotent, may take a minute.
    * @returns what the release says of itself; undefined where only a running shard can say it (`ShardState.facts`)
-   * @throws UserError UnknownVersion, Environment
+   * @throws UserError UnknownRelease, Environment
    */
-  prepareImage(version: string, onProgress: (step: string) => void): Promise<ImageFacts | undefined>;
-  start(shard: string, version: string): Promise<void>;
+  prepareRelease(release: string, onProgress: (step: string) => void): Promise<ReleaseFacts | undefined>;
+  start(shard: string, release: string): Promise<void>;
   observe(shard: string): Promise<ProcessState>;
   /** Asks it to drain and stop its tenants and to end; kills it after `graceSeconds`. It forgets nothing. */
   stop(shard: string, graceSeconds: number): Promise<void>;

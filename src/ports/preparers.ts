@@ -13,7 +13,7 @@ export interface WarmPreparer {
 /** Where preparers come from. */
 export interface Preparers {
   /** @param commandMs bounds a command @throws UserError, PreparerError */
-  start(version: string, commandMs?: number): Promise<WarmPreparer>;
+  start(release: string, commandMs?: number): Promise<WarmPreparer>;
 }
 
 /** A failure that the preparer itself reported; `code` is one of docs/control-api.md. */
@@ -27,7 +27,7 @@ export class PreparerError extends Error {
 }
 
 export interface PreparerFacts {
-  synapseVersion: string;
+  release: string;
   schemaVersion: number;
   schemaCompatVersion: number;
 }
@@ -60,7 +60,7 @@ export interface PreparerDatabase {
 export const PreparerEventSchema = z.discriminatedUnion("event", [
   z.object({
     event: z.literal("ready"),
-    synapseVersion: z.string(),
+    release: z.string(),
     schemaVersion: z.int(),
     schemaCompatVersion: z.int(),
   }),

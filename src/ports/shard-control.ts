@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { withPresentNames } from "../model/renamed-fields.ts";
 
 /** A shard's answers; docs/control-api.md is the contract. */
 export const TenantStateSchema = z.object({
@@ -11,14 +12,18 @@ export const TenantStateSchema = z.object({
 });
 export type TenantState = z.infer<typeof TenantStateSchema>;
 
-export const ShardStateSchema = z.object({
-  name: z.string(),
-  synapseVersion: z.string(),
-  instance: z.string(),
-  schemaVersion: z.number(),
-  schemaCompatVersion: z.number(),
-  tenants: z.array(TenantStateSchema),
-});
+/** Shards of an earlier version are still there while the controller is upgraded. */
+export const ShardStateSchema = z.preprocess(
+  withPresentNames,
+  z.object({
+    name: z.string(),
+    release: z.string(),
+    instance: z.string(),
+    schemaVersion: z.number(),
+    schemaCompatVersion: z.number(),
+    tenants: z.array(TenantStateSchema),
+  }),
+);
 export type ShardState = z.infer<typeof ShardStateSchema>;
 
 export const StopResultSchema = z.object({ absent: z.boolean(), released: z.boolean().default(false) });

@@ -61,7 +61,7 @@ class Rollout {
     this.#fleet = fleet;
     this.#followers = followers;
     this.#now = now;
-    this.#target = spec.synapseVersion;
+    this.#target = spec.release;
     this.#previous = previousOf(fleet);
     this.#fresh = status.observedGeneration !== metadata.generation;
     this.#waves = wavesOf(followers, spec.rollout);
@@ -69,7 +69,7 @@ class Rollout {
       .filter((follower) => this.#previous !== undefined && this.#hasFailed(follower))
       .map(({ name }) => name)
       .toSorted();
-    const sameRollout = status.synapseVersion === this.#target;
+    const sameRollout = status.release === this.#target;
     // A tenant that ended and left shortens the list.
     this.#wave = sameRollout ? Math.max(0, Math.min(status.wave, this.#waves.length - 1)) : 0;
   }
@@ -110,17 +110,16 @@ class Rollout {
   }
 
   #wasFinished(): boolean {
-    const { phase, synapseVersion } = this.#fleet.status;
-    return phase === "Idle" && synapseVersion === this.#target;
+    const { phase, release } = this.#fleet.status;
+    return phase === "Idle" && release === this.#target;
   }
 
   /** A tenant without a release gets what the most careful would give it: the old one until the canaries have passed. */
   #giveNewcomersOne(): void {
-    const { synapseVersion, phase } = this.#fleet.status;
-    const first = synapseVersion === "";
+    const { release, phase } = this.#fleet.status;
+    const first = release === "";
     const stopped = ["Halted", "RollingBack", "RolledBack"].includes(phase) && !this.#fresh;
-    const proven =
-      first || (synapseVersion === this.#target && this.#wave > 0 && !stopped) || this.#previous === undefined;
+    const proven = first || (release === this.#target && this.#wave > 0 && !stopped) || this.#previous === undefined;
     const finished = this.#wasFinished();
     for (const { name, given, release } of this.#followers) {
       if (given !== undefined) continue;
@@ -239,7 +238,7 @@ class Rollout {
 
   #decide(phase: FleetPhase, reason: string, message: string, nextWindow?: string): RolloutDecision {
     const { status, metadata } = this.#fleet;
-    const sticky = ["Halted", "RollingBack", "RolledBack"].includes(phase) && status.synapseVersion === this.#target;
+    const sticky = ["Halted", "RollingBack", "RolledBack"].includes(phase) && status.release === this.#target;
     return {
       give: this.#give,
       status: {
@@ -247,8 +246,8 @@ class Rollout {
         reason,
         message,
         observedGeneration: metadata.generation,
-        synapseVersion: this.#target,
-        ...(this.#previous === undefined ? {} : { previousSynapseVersion: this.#previous }),
+        release: this.#target,
+        ...(this.#previous === undefined ? {} : { previousRelease: this.#previous }),
         wave: this.#wave,
         waves: this.#waves.length,
         updated: this.#arrivedCount(),
@@ -263,11 +262,9 @@ class Rollout {
 
 /** The release to go back to, and for newcomers until the new one is proven. */
 function previousOf({ spec, status }: Fleet): string | undefined {
-  if (status.synapseVersion === "") return undefined;
-  if (status.synapseVersion === spec.synapseVersion) return status.previousSynapseVersion;
+  if (status.release === "") return undefined;
+  if (status.release === spec.release) return status.previousRelease;
   // One that was not finished is no release to trust; the one before it is, unless that is the new target.
-  const unfinished = status.phase !== "Idle" && status.previousSynapseVersion !== undefined;
-  return unfinished && status.previousSynapseVersion !== spec.synapseVersion
-    ? status.previousSynapseVersion
-    : status.synapseVersion;
+  const unfinished = status.phase !== "Idle" && status.previousRelease !== undefined;
+  return unfinished && status.previousRelease !== spec.release ? status.previousRelease : status.release;
 }

@@ -40,7 +40,7 @@ export class MemoryService implements ClusterService {
     const shard: Shard = {
       kind: "Shard",
       metadata: { name, resourceVersion: "1", generation: 1, creationTimestamp: CREATED },
-      spec: { synapseVersion: name.split("-", 1)[0] ?? "" },
+      spec: { release: name.split("-", 1)[0] ?? "" },
       status: {
         phase: "Ready",
         reason: "",
@@ -59,7 +59,7 @@ export class MemoryService implements ClusterService {
     const tenant: Tenant = {
       kind: "Tenant",
       metadata: { name, resourceVersion: "1", generation: 1, creationTimestamp: CREATED },
-      spec: { serverName: `${name}.localhost`, synapseVersion: "1.163.2", config, reclaimPolicy: "Retain" },
+      spec: { serverName: `${name}.localhost`, release: "1.163.2", config, reclaimPolicy: "Retain" },
       status: {
         phase: "Pending",
         reason: "",
@@ -113,7 +113,7 @@ export class MemoryService implements ClusterService {
     const tenant = this.addTenant(request.name, {}, request.config);
     Object.assign(tenant.spec, {
       serverName: request.serverName ?? tenant.spec.serverName,
-      synapseVersion: request.synapseVersion ?? tenant.spec.synapseVersion,
+      release: request.release ?? tenant.spec.release,
     });
     const answer = structuredClone(tenant);
     this.onCreate(tenant);
@@ -153,7 +153,7 @@ export class MemoryService implements ClusterService {
     const from = tenant.status.shard ?? "";
     const target = to ?? [...this.shards.keys()].find((shard) => shard !== from);
     if (target === undefined)
-      throw new UserError("NoPlace", `no other shard of ${tenant.spec.synapseVersion} has a place for ${name}`);
+      throw new UserError("NoPlace", `no other shard of ${tenant.spec.release} has a place for ${name}`);
     if (!this.shards.has(target)) throw new UserError("NotFound", `there is no shard ${target}`);
     this.#moves += 1;
     const move: Move = {
@@ -209,7 +209,7 @@ export class MemoryService implements ClusterService {
       version: "0.1.0",
       startedAt: new Date(Date.now() - 3_723_000).toISOString(),
       policy: DEFAULT_POLICY,
-      synapseVersion: "1.163.2",
+      release: "1.163.2",
       tenants: { total: tenants.length, byPhase },
       imageTags: [
         {

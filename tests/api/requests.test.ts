@@ -24,14 +24,13 @@ async function problemsOf(method: string, path: string, body?: unknown): Promise
 
 describe("wrong requests", () => {
   test("prevents: an error that does not name the path, what was given and what is allowed", async () => {
-    expect(
-      await problemsOf("POST", "/v1/tenants", { name: "A_b", serverName: "a b", synapseVersion: "latest", color: 1 }),
-    ).toMatchInlineSnapshot(`
+    expect(await problemsOf("POST", "/v1/tenants", { name: "A_b", serverName: "a b", release: "latest", color: 1 }))
+      .toMatchInlineSnapshot(`
         [
           "name: tenant name "A_b" is not a DNS label: 1 to 63 of a-z, 0-9 and "-", not beginning or ending with "-"",
           "serverName: server name "a b" has the part "a b", which is not a DNS label",
-          "synapseVersion: a release of matrix-synapse such as 1.163.2, but "latest" was given",
-          "color: no such setting; allowed are name, serverName, synapseVersion, config",
+          "release: a release of matrix-synapse such as 1.163.2, but "latest" was given",
+          "color: no such setting; allowed are name, serverName, release, config",
         ]
       `);
     expect(await problemsOf("POST", "/v1/tenants", {})).toMatchInlineSnapshot(`
@@ -46,13 +45,13 @@ describe("wrong requests", () => {
     `);
     expect(await problemsOf("PATCH", "/v1/tenants/a", {})).toMatchInlineSnapshot(`
       [
-        "give synapseVersion, config, or both",
+        "give release, config, or both",
       ]
     `);
     expect(await problemsOf("PATCH", "/v1/tenants/a", { serverName: "b" })).toMatchInlineSnapshot(`
       [
-        "serverName: no such setting; allowed are synapseVersion, config",
-        "give synapseVersion, config, or both",
+        "serverName: no such setting; allowed are release, config",
+        "give release, config, or both",
       ]
     `);
     expect(await problemsOf("POST", "/v1/tenants/a/move", { to: 7 })).toMatchInlineSnapshot(`
@@ -124,7 +123,7 @@ describe("failures of the service", () => {
     SchemaTooNew: 409,
     InvalidInput: 422,
     InvalidConfig: 422,
-    UnknownVersion: 422,
+    UnknownRelease: 422,
     Unauthorized: 401,
     Unavailable: 503,
     Timeout: 504,
@@ -168,7 +167,7 @@ describe("tenants", () => {
       await (
         await api.request("/v1/tenants/clinic-a", {
           method: "PATCH",
-          body: JSON.stringify({ synapseVersion: "1.157.2" }),
+          body: JSON.stringify({ release: "1.157.2" }),
         })
       ).text(),
       await (await api.request("/v1/tenants/clinic-a", { method: "DELETE" })).text(),

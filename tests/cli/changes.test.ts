@@ -22,7 +22,7 @@ const later = (happen: (tenant: Tenant) => void) => (tenant: Tenant) => void set
 describe("tenant create", () => {
   test("prevents: options that do not arrive", async () => {
     const config = await cluster.write("overrides.yaml", "allow_guest_access: true\n");
-    const options = ["--server-name", "a.example:8448", "--synapse-version", "1.157.2", "--config", config];
+    const options = ["--server-name", "a.example:8448", "--release", "1.157.2", "--config", config];
     expect(await cluster.cli(["tenant", "create", "clinic-a", ...options])).toMatchInlineSnapshot(`
       {
         "code": 0,
@@ -33,7 +33,7 @@ describe("tenant create", () => {
     `);
     expect(specOf("clinic-a")).toEqual({
       serverName: "a.example:8448",
-      synapseVersion: "1.157.2",
+      release: "1.157.2",
       config: "allow_guest_access: true\n",
       reclaimPolicy: "Retain",
     });
@@ -112,7 +112,7 @@ describe("tenant update", () => {
   test("prevents: a wait that takes the old state for the new one", async () => {
     running("clinic-a");
     cluster.service.onUpdate = later((tenant) => cluster.service.run(tenant, "1.163.2-1"));
-    const updated = await cluster.cli(["tenant", "update", "clinic-a", "--synapse-version", "1.157.2", "--wait"]);
+    const updated = await cluster.cli(["tenant", "update", "clinic-a", "--release", "1.157.2", "--wait"]);
     expect(updated).toMatchInlineSnapshot(`
       {
         "code": 0,
@@ -122,7 +122,7 @@ describe("tenant update", () => {
       }
     `);
     expect(cluster.service.tenants.get("clinic-a")).toMatchObject({
-      spec: { synapseVersion: "1.157.2" },
+      spec: { release: "1.157.2" },
       status: { observedGeneration: 2 },
     });
   });
@@ -138,9 +138,9 @@ describe("tenant update", () => {
   test("prevents: waiting for a release that the database cannot go to", async () => {
     running("clinic-a");
     cluster.service.onUpdate = later(({ status }) => {
-      status.refusedVersion = { version: "1.100.0", reason: "SchemaTooNew", message: "its database has schema 94" };
+      status.refusedRelease = { release: "1.100.0", reason: "SchemaTooNew", message: "its database has schema 94" };
     });
-    expect(await cluster.cli(["tenant", "update", "clinic-a", "--synapse-version", "1.100.0", "--wait"]))
+    expect(await cluster.cli(["tenant", "update", "clinic-a", "--release", "1.100.0", "--wait"]))
       .toMatchInlineSnapshot(`
       {
         "code": 1,
@@ -155,7 +155,7 @@ describe("tenant update", () => {
     expect(await cluster.cli(["tenant", "update", "clinic-a"])).toMatchInlineSnapshot(`
       {
         "code": 2,
-        "stderr": "error: nothing to change: give --synapse-version, --config, or both
+        "stderr": "error: nothing to change: give --release, --config, or both
       ",
         "stdout": "",
       }

@@ -49,7 +49,7 @@ test("prevents: a completion that bash does not take, or that offers the wrong w
     synapse-shards tenant re| → register-user
     synapse-shards -o json shard d| → drain
     synapse-shards --data /tmp tenants l| → list ls logs
-    synapse-shards tenant create clinic-a --sy| → --synapse-version
+    synapse-shards tenant create clinic-a --sy| → --release
     synapse-shards tenant list -o | → table json yaml
     synapse-shards tenant list --output y| → yaml
     synapse-shards completion | → bash zsh fish
@@ -67,7 +67,7 @@ test("prevents: completions for zsh and fish that lack commands or leave quotes 
     expect([line, line.replaceAll("\\'", "").split("'").length % 2]).toEqual([line, 1]);
   }
   expect(fish).toContain(" -a register-user -d ");
-  expect(fish).toContain("-l synapse-version -r -F -d ");
+  expect(fish).toContain("-l release -r -F -d ");
 });
 
 test("prevents: a reference that is not that of the commands; `node src/cli/reference.ts` writes it anew", async () => {

@@ -264,7 +264,7 @@ describe("help", () => {
       Options:
         --server-name <name>         its Matrix server name, which can never be
                                      changed (default: NAME.<baseDomain>)
-        --synapse-version <version>  its release of Synapse, e.g. 1.163.2 (default:
+        --release <version>  its release of Synapse, e.g. 1.163.2 (default:
                                      the cluster's)
         --config <file>              settings of its own for homeserver.yaml, as YAML
                                      (-: stdin)

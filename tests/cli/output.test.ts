@@ -35,7 +35,7 @@ describe("tenant list", () => {
       {
         name: "clinic-a",
         serverName: "clinic-a.localhost",
-        synapseVersion: "1.163.2",
+        release: "1.163.2",
         phase: "Running",
         reason: null,
         shard: "1.163.2-0",
@@ -45,7 +45,7 @@ describe("tenant list", () => {
       {
         name: "clinic-b",
         serverName: "clinic-b.localhost",
-        synapseVersion: "1.163.2",
+        release: "1.163.2",
         phase: "Pending",
         reason: "MaxShardsReached",
         shard: null,
@@ -104,7 +104,7 @@ describe("one tenant", () => {
         "retryAt": null,
         "serverName": "clinic-b.localhost",
         "shard": null,
-        "synapseVersion": "1.163.2",
+        "release": "1.163.2",
         "url": "http://clinic-b.localhost:8008",
       }
     `);
@@ -112,7 +112,7 @@ describe("one tenant", () => {
       "
       name: clinic-a
       serverName: clinic-a.localhost
-      synapseVersion: 1.163.2
+      release: 1.163.2
       phase: Running
       reason: null
       shard: 1.163.2-1
@@ -154,7 +154,7 @@ describe("one tenant", () => {
     await service.moveTenant("clinic-a", "1.163.2-1");
     const tenant = service.tenants.get("clinic-a")!;
     service.fail(tenant, "DatabaseUnreachable", "the database db:5432 does not answer");
-    tenant.status.refusedVersion = { version: "1.157.2", reason: "SchemaTooNew", message: "its schema is too new" };
+    tenant.status.refusedRelease = { release: "1.157.2", reason: "SchemaTooNew", message: "its schema is too new" };
     const time = new Date(Date.now() - 180_500).toISOString();
     service.addEvent(
       { type: "Normal", reason: "Moved", object: "Tenant/clinic-a", message: "moved to 1.163.2-1" },
@@ -194,7 +194,7 @@ describe("shards", () => {
     expect(JSON.parse(await cluster.printed("shard", "list", "-o", "json"))).toStrictEqual([
       {
         name: "1.163.2-0",
-        synapseVersion: "1.163.2",
+        release: "1.163.2",
         phase: "Ready",
         tenants: 1,
         capacity: 2,
@@ -203,7 +203,7 @@ describe("shards", () => {
       },
       {
         name: "1.163.2-1",
-        synapseVersion: "1.163.2",
+        release: "1.163.2",
         phase: "Draining",
         tenants: 0,
         capacity: 2,
@@ -221,7 +221,7 @@ describe("shards", () => {
     expect(await cluster.printed("shard", "get", "1.163.2-0", "-o", "yaml")).toMatchInlineSnapshot(`
       "
       name: 1.163.2-0
-      synapseVersion: 1.163.2
+      release: 1.163.2
       phase: Ready
       tenants: 1
       capacity: 2

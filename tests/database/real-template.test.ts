@@ -21,7 +21,7 @@ test("prevents that a tenant made from a real release's template has an incomple
   const { python } = await ensureSynapse(VERSION);
   const preparer = await Preparer.start({ python, env: { PYTHONPATH: ROOT }, cwd: ROOT });
   try {
-    expect(preparer.facts.synapseVersion).toBe(VERSION);
+    expect(preparer.facts.release).toBe(VERSION);
     await ensureTemplate(admin, VERSION, async (database) => void (await preparer.template(database)));
   } finally {
     await preparer.close();

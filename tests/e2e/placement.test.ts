@@ -48,7 +48,7 @@ it("prevents silence at saturation: a tenant without a place is Pending with the
   expect(events.stdout).toContain("MaxShardsReached");
 
   // Nothing else waits for it: a tenant of another release is served meanwhile.
-  await cluster.createTenant("other", "--synapse-version", "1.157.2");
+  await cluster.createTenant("other", "--release", "1.157.2");
   expect(await cluster.tenant("other")).toMatchObject({ phase: "Running", shard: "1.157.2-0" });
 
   expect((await cluster.cli("tenant", "delete", "t4", "--wait")).code).toBe(0);
@@ -98,7 +98,7 @@ it("prevents doubles and bad names: each is refused with what is wrong and what 
   expect(await refused("t9", "--server-name", "t1.localhost:8448")).toContain("belongs to tenant t1 already");
   expect(await refused("Not_A_Label")).toMatch(/DNS label/);
   expect(await refused("t9", "--server-name", "not a name")).toMatch(/server name/);
-  expect(await refused("t9", "--synapse-version", "0.0.1")).toMatch(/0\.0\.1/);
+  expect(await refused("t9", "--release", "0.0.1")).toMatch(/0\.0\.1/);
   const own = {
     database: {
       name: "psycopg2",
@@ -123,10 +123,7 @@ it("prevents shards that are half empty for ever, and ping-pong: below the thres
     90,
   );
   const settled = await cluster.tenants();
-  expect(settled.filter((row) => row.synapseVersion === "1.163.2").map((row) => row.phase)).toEqual([
-    "Running",
-    "Running",
-  ]);
+  expect(settled.filter((row) => row.release === "1.163.2").map((row) => row.phase)).toEqual(["Running", "Running"]);
   await sleep(10_000);
   const placement = (rows: typeof settled) => rows.map(({ name, shard, epoch }) => ({ name, shard, epoch }));
   expect(placement(await cluster.tenants())).toEqual(placement(settled));

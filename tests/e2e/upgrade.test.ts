@@ -19,7 +19,7 @@ const OLD_SCHEMA = "1.150.0";
 let cluster: Cluster;
 beforeAll(async () => {
   cluster = await Cluster.start({
-    synapseVersion: OLD,
+    release: OLD,
     consolidateAfterSeconds: 2,
     avgShardsLoadRedistributionThreshold: 1,
   });
@@ -63,7 +63,7 @@ it("prevents an upgrade that users notice: a changed version moves the tenant to
       await sleep(50);
     }
   })();
-  const { code, stderr } = await cluster.cli("tenant", "update", "clinic-a", "--synapse-version", NEW, "--wait");
+  const { code, stderr } = await cluster.cli("tenant", "update", "clinic-a", "--release", NEW, "--wait");
   expect(code, stderr).toBe(0);
   await sleep(500);
   sending = false;
@@ -71,26 +71,26 @@ it("prevents an upgrade that users notice: a changed version moves the tenant to
   user.stop();
   expect(user.failures).toEqual([]);
   expect(await messagesOf(user, room)).toEqual(sent);
-  expect(await cluster.tenant("clinic-a")).toMatchObject({ synapseVersion: NEW, shard: `${NEW}-0`, phase: "Running" });
+  expect(await cluster.tenant("clinic-a")).toMatchObject({ release: NEW, shard: `${NEW}-0`, phase: "Running" });
   expect(await serverVersion("clinic-a")).toBe(NEW);
-  expect(await cluster.tenant("clinic-b")).toMatchObject({ synapseVersion: OLD, shard: `${OLD}-0`, phase: "Running" });
+  expect(await cluster.tenant("clinic-b")).toMatchObject({ release: OLD, shard: `${OLD}-0`, phase: "Running" });
 });
 
 it("prevents shards of releases that nobody uses: the last tenant's upgrade stops them", async () => {
-  await cluster.cli("tenant", "update", "clinic-b", "--synapse-version", NEW, "--wait");
+  await cluster.cli("tenant", "update", "clinic-b", "--release", NEW, "--wait");
   await until("the old release's shard is gone", async () =>
-    (await cluster.shards()).every((shard) => shard.synapseVersion === NEW),
+    (await cluster.shards()).every((shard) => shard.release === NEW),
   );
   expect((await cluster.shards()).map((shard) => shard.name)).toEqual([`${NEW}-0`]);
 });
 
 it("prevents schemas left behind: a tenant of a release with an older schema is migrated on its way, and keeps what it had", async () => {
-  await cluster.createTenant("clinic-c", "--synapse-version", OLD_SCHEMA, ...(await withConfig(cluster)));
+  await cluster.createTenant("clinic-c", "--release", OLD_SCHEMA, ...(await withConfig(cluster)));
   const user = await newUser(cluster, "clinic-c", "carol");
   const room = (await user.client.createRoom({})).room_id;
   await user.client.sendTextMessage(room, "written under the old schema");
   const older = await schemaOf("clinic-c");
-  const { code, stderr } = await cluster.cli("tenant", "update", "clinic-c", "--synapse-version", NEW, "--wait");
+  const { code, stderr } = await cluster.cli("tenant", "update", "clinic-c", "--release", NEW, "--wait");
   expect(code, stderr).toBe(0);
   expect(await schemaOf("clinic-c")).toBeGreaterThan(older);
   expect(await schemaOf("clinic-c")).toBe(await schemaOf("clinic-a"));
@@ -100,14 +100,14 @@ it("prevents schemas left behind: a tenant of a release with an older schema is 
 });
 
 it("prevents a forbidden way back only: a release that can read the schema is moved back to", async () => {
-  const { code, stderr } = await cluster.cli("tenant", "update", "clinic-b", "--synapse-version", OLD, "--wait");
+  const { code, stderr } = await cluster.cli("tenant", "update", "clinic-b", "--release", OLD, "--wait");
   expect(code, stderr).toBe(0);
   expect(await serverVersion("clinic-b")).toBe(OLD);
 });
 
 it("prevents a broken database: a move back to a release that cannot read the schema is refused with the reason, and nothing changes", async () => {
   const before = await cluster.tenant("clinic-a");
-  const { code, stderr } = await cluster.cli("tenant", "update", "clinic-a", "--synapse-version", ANCIENT);
+  const { code, stderr } = await cluster.cli("tenant", "update", "clinic-a", "--release", ANCIENT);
   expect(code).not.toBe(0);
   expect(stderr).toMatch(new RegExp(`${ANCIENT.replaceAll(".", "\\.")}.*schema`));
   expect(await cluster.tenant("clinic-a")).toEqual(before);

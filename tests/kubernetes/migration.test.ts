@@ -125,7 +125,7 @@ describe.skipIf(withoutCluster)(
       async () => {
         await unnoticed(async () => {
           await cluster.helmTenant(TENANT, { dedicated: true });
-          await until("it is on its way", async () => (await handover()) !== undefined);
+          await until("it is on its way", async () => (await transition()) !== undefined);
           await kubectl(
             "-n",
             cluster.namespace,
@@ -184,8 +184,8 @@ describe.skipIf(withoutCluster)(
       8 * MINUTES,
     );
 
-    async function handover(): Promise<string | undefined> {
-      const path = "-o=jsonpath={.status.handover.step}";
+    async function transition(): Promise<string | undefined> {
+      const path = "-o=jsonpath={.status.transition.step}";
       return (await kubectl("-n", cluster.namespace, "get", "synapsetenant", TENANT, path)) || undefined;
     }
   },

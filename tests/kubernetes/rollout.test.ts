@@ -14,7 +14,7 @@ const ROLLOUT = { canaries: { count: 0, names: ["a"] }, waveSize: 5, soakSeconds
 interface FleetStatus {
   phase: string;
   message: string;
-  synapseVersion: string;
+  release: string;
   failed?: string[];
   nextWindow?: string;
 }
@@ -90,7 +90,7 @@ describe.skipIf(withoutCluster)("rollouts on a cluster (needs KUBECONFIG and the
     "prevents a fleet that waits for ever for a tag that does not exist: it is halted after the deadline",
     async () => {
       await rollOut(MISSING);
-      await fleet("it is halted", ({ phase, synapseVersion }) => phase === "Halted" && synapseVersion === MISSING);
+      await fleet("it is halted", ({ phase, release }) => phase === "Halted" && release === MISSING);
       expect(await inNamespace("get", "synapseshards")).toMatch(/1\.163\.99-0 .*Failed/);
       expect(await cluster.status("a")).toMatchObject({ phase: "Running", reason: "ShardFailed" });
       expect(await shardsOf()).toEqual([`${OLD}-0`, `${OLD}-0`]);
@@ -115,7 +115,7 @@ describe.skipIf(withoutCluster)("rollouts on a cluster (needs KUBECONFIG and the
     async () => {
       await cluster.helmTenant("a", {});
       await rollOut(NEW);
-      await fleet("it is done", ({ phase, synapseVersion }) => phase === "Idle" && synapseVersion === NEW);
+      await fleet("it is done", ({ phase, release }) => phase === "Idle" && release === NEW);
       expect(await shardsOf()).toEqual([`${NEW}-0`, `${NEW}-0`]);
       const { sent, kept, failures } = await chatter.end();
       expect(failures).toEqual([]);

@@ -36,7 +36,7 @@ it.each([
   ["gateway: {prot: 1}", "gateway.prot: no such setting"],
   ["gateway: {port: 70000}", "gateway.port: Too big: expected number to be <=65535, but 70000 was given"],
   ["gateway: 5", "gateway: expected object, but 5 was given"],
-  ["synapseVersion: latest", 'synapseVersion: a release of matrix-synapse such as 1.163.2, but "latest" was given'],
+  ["release: latest", 'release: a release of matrix-synapse such as 1.163.2, but "latest" was given'],
   ["- a", 'the document: expected object, but ["a"] was given'],
 ])(
   "prevents a guess at what is meant by %j: the error names path, what was given and what is allowed",

@@ -4,7 +4,7 @@ import type { Shard } from "../../src/model/shard.ts";
 import type { Tenant } from "../../src/model/tenant.ts";
 
 const POLICY = { maxShardsPerSynapseImageTag: 2, maxTenantsPerShard: 2 };
-const shard = (name: string, synapseVersion: string) => ({ metadata: { name }, spec: { synapseVersion } }) as Shard;
+const shard = (name: string, release: string) => ({ metadata: { name }, spec: { release } }) as Shard;
 const tenant = (name: string, on?: string) => ({ metadata: { name }, status: { shard: on } }) as Tenant;
 
 test("prevents a wrong word on how full a cluster is: saturated is a release whose shards are all there and all full", () => {

@@ -19,7 +19,7 @@ const NEW: TenantStatus = {
   provisioned: false,
   failures: 0,
 };
-const SPEC = { serverName: "a.example", synapseVersion: "1.163.2", config: "", reclaimPolicy: "Retain" } as const;
+const SPEC = { serverName: "a.example", release: "1.163.2", config: "", reclaimPolicy: "Retain" } as const;
 
 function controller(policy = {}) {
   const registry = new Registry();
@@ -119,7 +119,7 @@ test("prevents: series of shards that are gone stay for ever", async () => {
   await store.create(
     "Shard",
     "1.163.2-0",
-    { synapseVersion: "1.163.2" },
+    { release: "1.163.2" },
     { phase: "Ready", reason: "", message: "", failures: 0 },
   );
   expect(await samples(registry)).toMatchObject({ 'shard_restarts_total{shard="1.163.2-0"}': 0 });
@@ -135,10 +135,10 @@ test("prevents: saturation that is told too early, or not at all", async () => {
   await lead();
   const ready = { phase: "Ready", reason: "", message: "", failures: 0 } as const;
   const saturated = async () => (await samples(registry))['saturated{image_tag="1.163.2"}'];
-  await store.create("Shard", "1.163.2-0", { synapseVersion: "1.163.2" }, { ...ready });
+  await store.create("Shard", "1.163.2-0", { release: "1.163.2" }, { ...ready });
   await store.create("Tenant", "a", SPEC, { ...NEW, shard: "1.163.2-0" });
   expect(await saturated()).toBe(0);
-  await store.create("Shard", "1.163.2-1", { synapseVersion: "1.163.2" }, { ...ready });
+  await store.create("Shard", "1.163.2-1", { release: "1.163.2" }, { ...ready });
   expect(await saturated()).toBe(0);
   await store.create("Tenant", "b", SPEC, { ...NEW, shard: "1.163.2-1" });
   expect(await saturated()).toBe(1);
@@ -159,8 +159,8 @@ test("prevents: a tenant on its way to a Synapse of its own is in no number, or 
   const { registry, store, lead } = controller();
   await lead();
   const requestedAt = "2026-01-01T00:00:00.000Z";
-  const handover = { id: "1", to: "dedicated", from: "1.163.2-0", step: "Preparing", requestedAt } as const;
-  await store.create("Tenant", "a", SPEC, { ...NEW, phase: "Moving", epoch: 1, shard: "1.163.2-0", handover });
+  const transition = { id: "1", to: "dedicated", from: "1.163.2-0", step: "Preparing", requestedAt } as const;
+  await store.create("Tenant", "a", SPEC, { ...NEW, phase: "Moving", epoch: 1, shard: "1.163.2-0", transition });
   await store.create("Tenant", "b", SPEC, { ...NEW, phase: "Running", epoch: 1, dedicated: { address: "b:8008" } });
   expect(await samples(registry)).toMatchObject({
     moves_in_progress: 1,

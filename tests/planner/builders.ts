@@ -1,5 +1,5 @@
 import type { Action } from "../../src/planner/actions.ts";
-import type { ShardView, Snapshot, TenantView } from "../../src/planner/snapshot.ts";
+import type { SnapshotShard, Snapshot, SnapshotTenant } from "../../src/planner/snapshot.ts";
 import type { Policy } from "../../src/model/policy.ts";
 import { plan } from "../../src/planner/plan.ts";
 
@@ -16,22 +16,22 @@ export const SMALL: Policy = {
 };
 
 /** A shard that has been quiet for an hour. */
-export function shard(name: string, over: Partial<ShardView> = {}): ShardView {
-  const version = name.replace(/-\d+$/, "");
-  return { name, version, phase: "Ready", lastAssignmentChange: NOW - 3_600_000, ...over };
+export function shard(name: string, over: Partial<SnapshotShard> = {}): SnapshotShard {
+  const release = name.replace(/-\d+$/, "");
+  return { name, release, phase: "Ready", lastAssignmentChange: NOW - 3_600_000, ...over };
 }
 
-export function tenant(name: string, over: Partial<TenantView> = {}): TenantView {
-  return { name, version: V2, deleting: false, ...over };
+export function tenant(name: string, over: Partial<SnapshotTenant> = {}): SnapshotTenant {
+  return { name, release: V2, deleting: false, ...over };
 }
 
-/** `count` tenants on a shard, of its version unless told otherwise. */
-export function tenantsOn(shardName: string, count: number, over: Partial<TenantView> = {}): TenantView[] {
-  const version = shardName.replace(/-\d+$/, "");
-  return Array.from({ length: count }, (_, i) => tenant(`${shardName}-t${i}`, { version, shard: shardName, ...over }));
+/** `count` tenants on a shard, of its release unless told otherwise. */
+export function tenantsOn(shardName: string, count: number, over: Partial<SnapshotTenant> = {}): SnapshotTenant[] {
+  const release = shardName.replace(/-\d+$/, "");
+  return Array.from({ length: count }, (_, i) => tenant(`${shardName}-t${i}`, { release, shard: shardName, ...over }));
 }
 
-export function snapshot(shards: ShardView[], ...tenants: (TenantView | TenantView[])[]): Snapshot {
+export function snapshot(shards: SnapshotShard[], ...tenants: (SnapshotTenant | SnapshotTenant[])[]): Snapshot {
   return { now: NOW, shards, tenants: tenants.flat() };
 }
 

@@ -3,19 +3,19 @@ import { expect, test } from "vitest";
 import type { ShardPhase } from "../../src/model/shard.ts";
 import { ClusterIndex } from "../../src/planner/cluster-index.ts";
 import { plan, planFromIndex } from "../../src/planner/plan.ts";
-import type { ShardView, TenantView } from "../../src/planner/snapshot.ts";
+import type { SnapshotShard, SnapshotTenant } from "../../src/planner/snapshot.ts";
 import { NOW, shard, SMALL, tenant, V1, V2 } from "./builders.ts";
 
-const shardNames = [V1, V2].flatMap((version) => [0, 1, 2].map((index) => `${version}-${index}`));
+const shardNames = [V1, V2].flatMap((release) => [0, 1, 2].map((index) => `${release}-${index}`));
 const shardName = fc.constantFrom(...shardNames);
-const version = fc.constantFrom(V1, V2);
+const release = fc.constantFrom(V1, V2);
 const someTenant = fc.record({
   name: fc.constantFrom("a", "b", "c", "d", "e", "f", "g"),
-  version,
+  release,
   shard: fc.option(shardName, { nil: undefined, freq: 5 }),
   move: fc.option(fc.record({ from: shardName, to: shardName }), { nil: undefined, freq: 1 }),
   deleting: fc.boolean(),
-  refusedVersion: fc.option(version, { nil: undefined }),
+  refusedRelease: fc.option(release, { nil: undefined }),
 });
 const someShard = fc.record({
   name: shardName,
@@ -32,8 +32,8 @@ const change = fc.oneof(
 test("prevents plans that rest on a stale index: after any changes it plans what the whole snapshot would", () => {
   const law = fc.property(fc.array(change, { maxLength: 40 }), fc.nat({ max: 40 }), (changes, first) => {
     let index = new ClusterIndex();
-    const tenants = new Map<string, TenantView>();
-    const shards = new Map<string, ShardView>();
+    const tenants = new Map<string, SnapshotTenant>();
+    const shards = new Map<string, SnapshotShard>();
     const whole = () => ({ now: NOW, tenants: [...tenants.values()], shards: [...shards.values()] });
     for (const [number, each] of changes.entries()) {
       // One that was read from a snapshot goes on as well.
@@ -67,12 +67,12 @@ test("prevents work that grows with tenants at rest: a plan looks only at those 
       tenant("rests", { shard: `${V2}-0` }),
       tenant("new"),
       tenant("upgrades", { shard: `${V1}-0` }),
-      tenant("was refused", { shard: `${V1}-0`, refusedVersion: V2 }),
+      tenant("was refused", { shard: `${V1}-0`, refusedRelease: V2 }),
       tenant("leaves", { shard: `${V2}-0`, deleting: true }),
       tenant("lost its shard", { shard: `${V2}-7` }),
     ],
   });
-  const names = () => index.restless().map(({ name }) => name);
+  const names = () => index.unsettled().map(({ name }) => name);
   expect(names()).toEqual(["leaves", "lost its shard", "new", "upgrades"]);
   index.setShard(shard(`${V2}-7`));
   expect(names()).toEqual(["leaves", "new", "upgrades"]);

@@ -1,7 +1,7 @@
 import { expect } from "vitest";
 import type { Policy } from "../../src/model/policy.ts";
 import type { Action } from "../../src/planner/actions.ts";
-import type { ShardView, Snapshot, TenantView } from "../../src/planner/snapshot.ts";
+import type { SnapshotShard, Snapshot, SnapshotTenant } from "../../src/planner/snapshot.ts";
 
 /**
  * What every plan must keep to, said anew and plainly: nothing here is shared with the planner, and speed does not matter.
@@ -21,34 +21,34 @@ export function expectLawful(before: Snapshot, policy: Policy, actions: Action[]
 }
 
 class View {
-  readonly tenants: Map<string, TenantView>;
-  readonly shards: Map<string, ShardView>;
+  readonly tenants: Map<string, SnapshotTenant>;
+  readonly shards: Map<string, SnapshotShard>;
   constructor({ tenants, shards }: Snapshot) {
     this.tenants = new Map(tenants.map((tenant) => [tenant.name, tenant]));
     this.shards = new Map(shards.map((shard) => [shard.name, shard]));
   }
-  holders(shard: string): TenantView[] {
+  holders(shard: string): SnapshotTenant[] {
     return [...this.tenants.values()].filter(
       (t) => t.shard === shard || t.move?.to === shard || t.move?.from === shard,
     );
   }
-  usable(version: string): ShardView[] {
-    return [...this.shards.values()].filter((shard) => shard.version === version && isAlive(shard) && !shard.drain);
+  usable(release: string): SnapshotShard[] {
+    return [...this.shards.values()].filter((shard) => shard.release === release && isAlive(shard) && !shard.drain);
   }
   /** A tenant that has been refused stays with the release it had, which the name of its shard tells. */
-  wanted(tenant: TenantView): string {
-    const refused = tenant.refusedVersion === tenant.version && tenant.shard !== undefined;
-    return refused ? (tenant.shard ?? "").replace(/-\d+$/, "") : tenant.version;
+  wanted(tenant: SnapshotTenant): string {
+    const refused = tenant.refusedRelease === tenant.release && tenant.shard !== undefined;
+    return refused ? (tenant.shard ?? "").replace(/-\d+$/, "") : tenant.release;
   }
-  mustLeave(tenant: TenantView): boolean {
+  mustLeave(tenant: SnapshotTenant): boolean {
     const shard = this.shards.get(tenant.shard ?? "");
     if (!shard || tenant.move || tenant.deleting) return false;
     const away = shard.phase === "Lost" || shard.phase === "Stopping" || shard.drain !== undefined;
-    return away || (shard.version !== tenant.version && tenant.refusedVersion !== tenant.version);
+    return away || (shard.release !== tenant.release && tenant.refusedRelease !== tenant.release);
   }
 }
 
-function isAlive(shard: ShardView): boolean {
+function isAlive(shard: SnapshotShard): boolean {
   return !["Lost", "Failed", "Stopping"].includes(shard.phase);
 }
 
@@ -71,10 +71,10 @@ function expectNoOverfilling(view: View, policy: Policy, actions: Action[]): voi
 
 function expectAtMostMaximum(view: View, policy: Policy, actions: Action[]): void {
   const created = ofType(actions, "CreateShard");
-  for (const { name, version } of created) {
-    const there = [...view.shards.values()].filter((shard) => shard.version === version).length;
-    const more = created.filter((other) => other.version === version).length;
-    expect(there + more, `shards of ${version}`).toBeLessThanOrEqual(policy.maxShardsPerSynapseImageTag);
+  for (const { name, release } of created) {
+    const there = [...view.shards.values()].filter((shard) => shard.release === release).length;
+    const more = created.filter((other) => other.release === release).length;
+    expect(there + more, `shards of ${release}`).toBeLessThanOrEqual(policy.maxShardsPerSynapseImageTag);
     expect(view.shards.has(name), `${name} is taken`).toBe(false);
   }
 }
@@ -97,19 +97,19 @@ function expectBoundedMoves(view: View, policy: Policy, actions: Action[]): void
 
 function expectTargetsFit(view: View, actions: Action[]): void {
   const cancelled = new Set(ofType(actions, "CancelDrain").map((action) => action.shard));
-  const created = new Map(ofType(actions, "CreateShard").map((action) => [action.name, action.version]));
+  const created = new Map(ofType(actions, "CreateShard").map((action) => [action.name, action.release]));
   for (const { tenant, to } of ofType(actions, "Move")) {
     const shard = view.shards.get(to);
     expect(shard?.phase, `${to} answers`).toBe("Ready");
     expect(shard?.drain, `${to} is not drained`).toBeUndefined();
     const from = view.shards.get(view.tenants.get(tenant)?.shard ?? "");
-    expect([view.tenants.get(tenant)?.version, from?.version]).toContain(shard?.version);
+    expect([view.tenants.get(tenant)?.release, from?.release]).toContain(shard?.release);
   }
   for (const { tenant, shard: name } of ofType(actions, "Assign")) {
     const shard = view.shards.get(name);
     const assigned = view.tenants.get(tenant);
     const wanted = assigned && view.wanted(assigned);
-    expect(shard?.version ?? created.get(name)).toBe(wanted);
+    expect(shard?.release ?? created.get(name)).toBe(wanted);
     expect(["Lost", "Failed", "Stopping"]).not.toContain(shard?.phase);
     if (shard?.drain) expect(cancelled.has(name)).toBe(true);
   }
@@ -127,23 +127,23 @@ function expectEveryTenantAccountedFor(view: View, actions: Action[]): void {
   for (const action of actions) expect(action.message).not.toBe("");
 }
 
-/** The last shard made for a version must be needed: those who seek a place outnumber the places there are without it. */
+/** The last shard made for a release must be needed: those who seek a place outnumber the places there are without it. */
 function expectShardsOnlyWhenFull(view: View, policy: Policy, actions: Action[]): void {
-  const room = (shard: ShardView) => Math.max(0, policy.maxTenantsPerShard - view.holders(shard.name).length);
+  const room = (shard: SnapshotShard) => Math.max(0, policy.maxTenantsPerShard - view.holders(shard.name).length);
   const created = ofType(actions, "CreateShard");
-  for (const version of new Set(created.map((action) => action.version))) {
+  for (const release of new Set(created.map((action) => action.release))) {
     const seeking = [...view.tenants.values()].filter((tenant) => {
       if (tenant.deleting || tenant.move) return false;
       const shard = view.shards.get(tenant.shard ?? "");
-      if (!shard) return view.wanted(tenant) === version;
-      return view.mustLeave(tenant) && (tenant.version === version || shard.version === version);
+      if (!shard) return view.wanted(tenant) === release;
+      return view.mustLeave(tenant) && (tenant.release === release || shard.release === release);
     }).length;
-    const made = created.filter((action) => action.version === version).length;
+    const made = created.filter((action) => action.release === release).length;
     const recoverable = [...view.shards.values()].filter(
-      (shard) => shard.version === version && shard.drain === "Consolidation" && isAlive(shard),
+      (shard) => shard.release === release && shard.drain === "Consolidation" && isAlive(shard),
     );
-    const places = [...view.usable(version), ...recoverable].reduce((sum, shard) => sum + room(shard), 0);
-    expect(seeking, `seekers of a place on ${version}`).toBeGreaterThan(
+    const places = [...view.usable(release), ...recoverable].reduce((sum, shard) => sum + room(shard), 0);
+    expect(seeking, `seekers of a place on ${release}`).toBeGreaterThan(
       places + (made - 1) * policy.maxTenantsPerShard,
     );
     const cancelled = new Set(ofType(actions, "CancelDrain").map((action) => action.shard));
@@ -154,13 +154,13 @@ function expectShardsOnlyWhenFull(view: View, policy: Policy, actions: Action[])
 
 /** A release whose shards cannot be started gets no more of them until one has come up; whoever waits is told which one fails. */
 function expectNoShardsAfterFailed(view: View, actions: Action[]): void {
-  const failing = (version: string) => {
-    const shards = [...view.shards.values()].filter((shard) => shard.version === version);
+  const failing = (release: string) => {
+    const shards = [...view.shards.values()].filter((shard) => shard.release === release);
     const proven = shards.some((shard) => shard.phase === "Ready" || shard.phase === "Draining");
     return proven ? [] : shards.filter((shard) => shard.phase === "Failed");
   };
-  for (const { name, version } of ofType(actions, "CreateShard"))
-    expect(failing(version), `failed shards beside the new ${name}`).toEqual([]);
+  for (const { name, release } of ofType(actions, "CreateShard"))
+    expect(failing(release), `failed shards beside the new ${name}`).toEqual([]);
   for (const action of [...ofType(actions, "SetPending"), ...ofType(actions, "MarkWaiting")]) {
     if (action.reason !== "ShardFailed") continue;
     const tenant = view.tenants.get(action.tenant);
@@ -172,18 +172,18 @@ function expectNoShardsAfterFailed(view: View, actions: Action[]): void {
 
 function expectWholeDrains(view: View, policy: Policy, actions: Action[]): void {
   const drained = new Set(ofType(actions, "DrainShard").map((action) => action.shard));
-  const versions = new Set([...drained].map((name) => view.shards.get(name)?.version ?? ""));
-  for (const version of versions) {
-    const staying = view.usable(version).filter((shard) => !drained.has(shard.name));
-    expect(staying.length, `shards of ${version} that stay`).toBeGreaterThan(0);
-    const leaving = [...drained].filter((name) => view.shards.get(name)?.version === version);
+  const releases = new Set([...drained].map((name) => view.shards.get(name)?.release ?? ""));
+  for (const release of releases) {
+    const staying = view.usable(release).filter((shard) => !drained.has(shard.name));
+    expect(staying.length, `shards of ${release} that stay`).toBeGreaterThan(0);
+    const leaving = [...drained].filter((name) => view.shards.get(name)?.release === release);
     const tenants = leaving.reduce((sum, name) => sum + view.holders(name).length, 0);
     const places = staying.reduce(
       (sum, shard) => sum + Math.max(0, policy.maxTenantsPerShard - view.holders(shard.name).length),
       0,
     );
     expect(tenants, `tenants of ${leaving.join(", ")}`).toBeLessThanOrEqual(places);
-    const all = view.usable(version);
+    const all = view.usable(release);
     const load = all.reduce((sum, shard) => sum + view.holders(shard.name).length, 0);
     expect(load / (staying.length + 1)).toBeLessThan(policy.avgShardsLoadRedistributionThreshold);
   }

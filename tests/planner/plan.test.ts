@@ -52,7 +52,7 @@ describe("placing", () => {
   });
 
   test("prevents a second failing shard for an upgrade or an evacuation", () => {
-    const upgrade = snapshot([shard(OLD), shard(A, { phase: "Failed" })], tenantsOn(OLD, 1, { version: V2 }));
+    const upgrade = snapshot([shard(OLD), shard(A, { phase: "Failed" })], tenantsOn(OLD, 1, { release: V2 }));
     expect(planned(upgrade)).toEqual([`waiting ${OLD}-t0 Upgrade ShardFailed`]);
     const lost = snapshot([shard(A, { phase: "Failed" }), shard(B, { phase: "Lost" })], tenantsOn(B, 1));
     expect(planned(lost)).toEqual([`waiting ${B}-t0 ShardLost ShardFailed`]);
@@ -63,9 +63,9 @@ describe("placing", () => {
     expect(planned(given)).toEqual([`create ${B}`, `assign x ${B}`]);
   });
 
-  test("prevents more shards than the maximum, and that one saturated version holds up another", () => {
+  test("prevents more shards than the maximum, and that one saturated release holds up another", () => {
     const full = [A, B, C].flatMap((name) => tenantsOn(name, 3));
-    const given = snapshot([shard(A), shard(B), shard(C)], full, tenant("x"), tenant("y", { version: V1 }));
+    const given = snapshot([shard(A), shard(B), shard(C)], full, tenant("x"), tenant("y", { release: V1 }));
     expect(planned(given)).toEqual(["pending x MaxShardsReached", `create ${OLD}`, `assign y ${OLD}`]);
     expect(plan(given, SMALL)[0]?.message).toBe(
       "no shard of Synapse 1.163.2 has a free place (at most 3 tenants each), and 3 of at most 3 shards exist",
@@ -79,7 +79,7 @@ describe("placing", () => {
     expect(planned(given)).toEqual([`assign x ${B}`]);
   });
 
-  test("prevents that a tenant being deleted is placed", () => {
+  test("prevents that a tenant being deleted is handled", () => {
     expect(planned(snapshot([], tenant("x", { deleting: true })))).toEqual([]);
   });
 
@@ -104,9 +104,9 @@ describe("placing", () => {
 });
 
 describe("upgrading", () => {
-  const wishes = tenantsOn(OLD, 2, { version: V2 });
+  const wishes = tenantsOn(OLD, 2, { release: V2 });
 
-  test("prevents that a version's change does nothing", () => {
+  test("prevents that a release's change does nothing", () => {
     const given = snapshot([shard(OLD), shard(A)], wishes, tenantsOn(A, 1));
     expect(planned(given)).toEqual([`move ${OLD}-t0 ${OLD} ${A} Upgrade`, `move ${OLD}-t1 ${OLD} ${A} Upgrade`]);
   });
@@ -118,13 +118,13 @@ describe("upgrading", () => {
   });
 
   test("prevents that a place kept for an upgrade is thought to be free", () => {
-    const four = [...wishes, ...tenantsOn(`${V1}-1`, 2, { version: V2 })];
+    const four = [...wishes, ...tenantsOn(`${V1}-1`, 2, { release: V2 })];
     const given = snapshot([shard(OLD), shard(`${V1}-1`), shard(A, { phase: "Starting" })], four);
     expect(planned(given)).toEqual([`create ${B}`]);
   });
 
   test("prevents that a refused release is tried for ever, and a shard of it kept", () => {
-    const refused = tenant("x", { version: V2, shard: OLD, refusedVersion: V2 });
+    const refused = tenant("x", { release: V2, shard: OLD, refusedRelease: V2 });
     expect(planned(snapshot([shard(OLD), shard(A)], refused))).toEqual([`stop ${A} Unused`]);
   });
 
@@ -170,7 +170,7 @@ describe("lost shards", () => {
       [shard(OLD, { phase: "Lost" }), shard(`${V1}-1`), shard(A), shard(B), shard(C)],
       full,
       tenantsOn(`${V1}-1`, 1),
-      tenant("x", { shard: OLD, version: V2 }),
+      tenant("x", { shard: OLD, release: V2 }),
     );
     expect(planned(given)).toEqual([`move x ${OLD} ${V1}-1 ShardLost`]);
   });
@@ -197,7 +197,7 @@ describe("draining", () => {
     expect(planned(snapshot([requested, shard(B)], moving))).toEqual([]);
   });
 
-  test("prevents that new tenants are placed on a shard that is drained on request", () => {
+  test("prevents that new tenants are handled on a shard that is drained on request", () => {
     expect(planned(snapshot([requested], tenant("x")))).toEqual([`create ${B}`, `assign x ${B}`, `stop ${A} Drained`]);
   });
 
@@ -265,7 +265,7 @@ describe("consolidation", () => {
     },
   );
 
-  test("prevents consolidation of a version in which something moves", () => {
+  test("prevents consolidation of a release in which something moves", () => {
     const moving = tenant("m", { shard: A, move: { from: A, to: A } });
     expect(planned(snapshot([shard(A), shard(B)], moving, tenantsOn(B, 1)))).toEqual([]);
   });
@@ -278,7 +278,7 @@ describe("empty shards", () => {
 
   test("prevents that it goes before it has been quiet, or while a tenant is coming", () => {
     expect(planned(snapshot([shard(OLD, justNow)]))).toEqual([]);
-    const coming = tenant("m", { version: V2, shard: OLD, move: { from: OLD, to: A } });
+    const coming = tenant("m", { release: V2, shard: OLD, move: { from: OLD, to: A } });
     expect(planned(snapshot([shard(OLD), shard(A)], coming))).toEqual([]);
   });
 

@@ -29,7 +29,7 @@ const happenings: fc.Arbitrary<Happening> = fc.oneof(
     arbitrary: fc.record({
       kind: fc.constant("add" as const),
       count: fc.integer({ min: 1, max: 8 }),
-      version: fc.constantFrom(...VERSIONS),
+      release: fc.constantFrom(...VERSIONS),
     }),
   },
   {
@@ -121,11 +121,11 @@ describe("whatever happens", () => {
   test("prevents that a state no history led to, such as half a consolidation, brings a bad plan or no rest", () => {
     const phases = fc.constantFrom("Ready", "Ready", "Ready", "Pending", "Starting", "Lost", "Failed", "Stopping");
     const drains = fc.constantFrom(undefined, undefined, "Consolidation", "Requested");
-    const shards = fc.array(fc.record({ version: fc.constantFrom(V1, V2), phase: phases, drain: drains }), {
+    const shards = fc.array(fc.record({ release: fc.constantFrom(V1, V2), phase: phases, drain: drains }), {
       maxLength: 8,
     });
     const wishes = {
-      version: fc.constantFrom(V1, V2),
+      release: fc.constantFrom(V1, V2),
       deleting: fc.nat(9).map((n) => n === 0),
       refusal: fc.nat(3),
       on: fc.nat(12),
@@ -134,18 +134,18 @@ describe("whatever happens", () => {
     fc.assert(
       fc.property(policies, shards, fc.array(fc.record(wishes), { maxLength: 24 }), (policy, some, others) => {
         const world = new Simulator(policy, VERSIONS);
-        for (const [index, { version, phase, drain }] of some.entries())
-          world.shards.push({ name: `${version}-${index}`, version, phase, drain, lastAssignmentChange: 0 });
+        for (const [index, { release, phase, drain }] of some.entries())
+          world.shards.push({ name: `${release}-${index}`, release, phase, drain, lastAssignmentChange: 0 });
         for (const [index, wish] of others.entries()) {
           const shard = world.shards[wish.on]?.name;
           const to = world.shards[wish.to]?.name;
-          const refusedVersion = wish.refusal === 0 ? wish.version : undefined;
+          const refusedRelease = wish.refusal === 0 ? wish.release : undefined;
           const move = shard === undefined || to === undefined ? undefined : { from: shard, to };
           world.tenants.push({
             name: `t${index}`,
-            version: wish.version,
+            release: wish.release,
             deleting: wish.deleting,
-            refusedVersion,
+            refusedRelease,
             shard,
             move,
           });
@@ -163,7 +163,7 @@ describe("whatever happens", () => {
         arbitrary: fc.record({
           kind: fc.constant("add" as const),
           count: fc.integer({ min: 1, max: 8 }),
-          version: fc.constantFrom(...VERSIONS),
+          release: fc.constantFrom(...VERSIONS),
         }),
       },
       { weight: 4, arbitrary: fc.record({ kind: fc.constant("delete" as const), pick }) },
@@ -205,7 +205,7 @@ function expectSettled(world: Simulator, last: Action[]): void {
     const fine =
       shard?.phase === "Ready" &&
       !shard.drain &&
-      (shard.version === tenant.version || tenant.refusedVersion === tenant.version);
+      (shard.release === tenant.release || tenant.refusedRelease === tenant.release);
     // A failed shard is tried again by the controller; its tenants wait for that.
     const settled = fine || shard?.phase === "Failed" || explained.has(tenant.name);
     expect(settled, `${tenant.name} is well on ${tenant.shard}, or knows why not`).toBe(true);

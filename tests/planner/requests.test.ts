@@ -90,7 +90,7 @@ describe("chooseTarget", () => {
   test.each([
     ["ShardNotFound", `${V2}-9`, []],
     ["SameShard", A, []],
-    ["WrongVersion", OLD, [shard(OLD)]],
+    ["WrongRelease", OLD, [shard(OLD)]],
     ["Draining", B, [shard(B, { drain: "Requested" })]],
     ["NotReady", B, [shard(B, { phase: "Starting" })]],
     ["ShardFull", C, [shard(C)]],

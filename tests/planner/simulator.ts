@@ -1,12 +1,12 @@
 import type { Policy } from "../../src/model/policy.ts";
 import type { Action } from "../../src/planner/actions.ts";
 import { canDrain, chooseTarget } from "../../src/planner/requests.ts";
-import type { ShardView, Snapshot, TenantView } from "../../src/planner/snapshot.ts";
+import type { SnapshotShard, Snapshot, SnapshotTenant } from "../../src/planner/snapshot.ts";
 import { NOW } from "./builders.ts";
 
 /** What happens to the world from outside; numbers choose among what is there. */
 export type Happening =
-  | { kind: "add"; count: number; version: string }
+  | { kind: "add"; count: number; release: string }
   | { kind: "leave"; count: number; pick: number }
   | { kind: "delete" | "gone" | "upgrade" | "moveByUser" | "drainByUser" | "moveFails" | "moveRefused"; pick: number }
   | { kind: "shard"; pick: number; to: "Lost" | "Failed" | "Ready" | "Starting" }
@@ -16,15 +16,15 @@ export type Happening =
 /** The world as the controller would make it of the planner's actions, without any effect. */
 export class Simulator {
   now = NOW;
-  tenants: TenantView[] = [];
-  shards: ShardView[] = [];
+  tenants: SnapshotTenant[] = [];
+  shards: SnapshotShard[] = [];
   policy: Policy;
   #nextTenant = 0;
-  readonly #versions: readonly string[];
+  readonly #releases: readonly string[];
 
-  constructor(policy: Policy, versions: readonly string[]) {
+  constructor(policy: Policy, releases: readonly string[]) {
     this.policy = policy;
-    this.#versions = versions;
+    this.#releases = releases;
   }
 
   snapshot(): Snapshot {
@@ -36,7 +36,7 @@ export class Simulator {
       case "CreateShard":
         this.shards.push({
           name: action.name,
-          version: action.version,
+          release: action.release,
           phase: "Pending",
           lastAssignmentChange: this.now,
         });
@@ -65,7 +65,7 @@ export class Simulator {
     switch (happening.kind) {
       case "add":
         for (let i = 0; i < happening.count; i++)
-          this.tenants.push({ name: `t${this.#nextTenant++}`, version: happening.version, deleting: false });
+          this.tenants.push({ name: `t${this.#nextTenant++}`, release: happening.release, deleting: false });
         return;
       case "leave":
         for (let i = 0; i < happening.count; i++) {
@@ -86,9 +86,9 @@ export class Simulator {
         );
       case "upgrade":
         return this.#pick(this.tenants, happening.pick, (tenant) => {
-          const at = this.#versions.indexOf(tenant.version) + 1;
-          tenant.version = this.#versions[at % this.#versions.length] ?? tenant.version;
-          delete tenant.refusedVersion;
+          const at = this.#releases.indexOf(tenant.release) + 1;
+          tenant.release = this.#releases[at % this.#releases.length] ?? tenant.release;
+          delete tenant.refusedRelease;
         });
       case "moveByUser":
         return this.#pick(this.tenants, happening.pick, (tenant) => this.#moveByUser(tenant));
@@ -112,7 +112,7 @@ export class Simulator {
           (tenant) => {
             const to = this.shards.find((shard) => shard.name === tenant.move?.to);
             const from = this.shards.find((shard) => shard.name === tenant.move?.from);
-            if (to && from && to.version !== from.version) tenant.refusedVersion = to.version;
+            if (to && from && to.release !== from.release) tenant.refusedRelease = to.release;
             delete tenant.move;
           },
         );
@@ -143,7 +143,7 @@ export class Simulator {
     }
   }
 
-  #endMove(tenant: TenantView, move: { from: string; to: string }): void {
+  #endMove(tenant: SnapshotTenant, move: { from: string; to: string }): void {
     const target = this.shards.find((shard) => shard.name === move.to);
     if (!target || target.phase === "Lost" || target.phase === "Failed" || target.phase === "Stopping") {
       delete tenant.move;
@@ -157,13 +157,13 @@ export class Simulator {
     this.#touch(move.to);
   }
 
-  #moveByUser(tenant: TenantView): void {
+  #moveByUser(tenant: SnapshotTenant): void {
     const target = chooseTarget(this.snapshot(), this.policy, tenant.name);
     if ("refused" in target || tenant.shard === undefined) return;
     const to = "shard" in target ? target.shard : target.create;
     if ("create" in target) {
-      const version = to.replace(/-\d+$/, "");
-      this.apply({ type: "CreateShard", name: to, version, reason: "AllShardsFull", message: "" });
+      const release = to.replace(/-\d+$/, "");
+      this.apply({ type: "CreateShard", name: to, release, reason: "AllShardsFull", message: "" });
     }
     tenant.move = { from: tenant.shard, to };
     this.#touch(to);
@@ -174,13 +174,13 @@ export class Simulator {
     if (shard) shard.lastAssignmentChange = this.now;
   }
 
-  #tenant(name: string): TenantView {
+  #tenant(name: string): SnapshotTenant {
     const tenant = this.tenants.find((candidate) => candidate.name === name);
     if (!tenant) throw new Error(`the plan names tenant ${name}, which there is not`);
     return tenant;
   }
 
-  #shard(name: string): ShardView {
+  #shard(name: string): SnapshotShard {
     const shard = this.shards.find((candidate) => candidate.name === name);
     if (!shard) throw new Error(`the plan names shard ${name}, which there is not`);
     return shard;

@@ -43,7 +43,7 @@ export function describeLauncherContract(name: string, open: () => Promise<Platf
       expect((await launcher.observe(shard)).state).not.toBe("absent");
       await launcher.start(shard, platform.version);
       const first = await untilAnswers(launcher, shard);
-      expect(first).toMatchObject({ name: shard, synapseVersion: platform.version, tenants: [] });
+      expect(first).toMatchObject({ name: shard, release: platform.version, tenants: [] });
       expect(first.schemaVersion).toBeGreaterThanOrEqual(first.schemaCompatVersion);
       await launcher.start(shard, platform.version);
       expect((await stateOf(launcher, shard)).instance).toBe(first.instance);

@@ -5,7 +5,7 @@ import { ConflictError, modify, type Change, type Store } from "../../src/ports/
 
 export const SPEC = {
   serverName: "a.example",
-  synapseVersion: "1.163.2",
+  release: "1.163.2",
   config: "",
   reclaimPolicy: "Retain" as const,
 };
@@ -19,7 +19,7 @@ export const STATUS: TenantStatus = {
   failures: 0,
 };
 const FLEET_SPEC: FleetSpec = {
-  synapseVersion: "1.163.2",
+  release: "1.163.2",
   rollout: {
     canaries: { count: 1, names: ["a"] },
     waveSize: 10,
@@ -37,8 +37,8 @@ const FLEET_STATUS: FleetStatus = {
   reason: "",
   message: "",
   observedGeneration: 1,
-  synapseVersion: "1.163.2",
-  previousSynapseVersion: "1.157.2",
+  release: "1.163.2",
+  previousRelease: "1.157.2",
   wave: 0,
   waves: 3,
   updated: 1,
@@ -106,7 +106,7 @@ export function describeStoreContract(
     });
 
     it("prevents kinds that lose something: shards and fleets come back as they were written, each kind for itself", async () => {
-      const shardSpec = { synapseVersion: "1.163.2-rc1" };
+      const shardSpec = { release: "1.163.2-rc1" };
       const shardStatus = { phase: "Ready", reason: "", message: "", load: 0.25, failures: 0 } as const;
       await store.create("Shard", "1.163.2-rc1-0", shardSpec, shardStatus);
       await store.create("Fleet", "fleet", FLEET_SPEC, FLEET_STATUS);
@@ -124,10 +124,10 @@ export function describeStoreContract(
       const paused = await modify(store, "Fleet", "fleet", ({ spec, status }) => {
         spec.rollout.paused = true;
         status.failed = [];
-        delete status.previousSynapseVersion;
+        delete status.previousRelease;
       });
       expect(paused).toMatchObject({ spec: { rollout: { paused: true } }, status: { failed: [] } });
-      expect((await store.get("Fleet", "fleet"))?.status).not.toHaveProperty("previousSynapseVersion");
+      expect((await store.get("Fleet", "fleet"))?.status).not.toHaveProperty("previousRelease");
       await store.remove("Fleet", "fleet");
       expect(await store.list("Fleet")).toEqual([]);
     });
@@ -135,7 +135,7 @@ export function describeStoreContract(
     it("prevents a removal before the clean-up: what is to be deleted stays, and says so, until it is removed", async () => {
       const deletionTimestamp = new Date().toISOString();
       await store.create("Tenant", "a", SPEC, STATUS);
-      await store.create("Shard", "1.163.2-0", { synapseVersion: "1.163.2" }, { ...STATUS, phase: "Ready" } as never);
+      await store.create("Shard", "1.163.2-0", { release: "1.163.2" }, { ...STATUS, phase: "Ready" } as never);
       const deleted = await modify(store, "Tenant", "a", (t) => {
         t.metadata.deletionTimestamp = deletionTimestamp;
         t.spec.reclaimPolicy = "Delete";
@@ -163,7 +163,7 @@ export function describeStoreContract(
       await store.create("Tenant", "a", SPEC, STATUS);
       const afterStatus = await modify(store, "Tenant", "a", (t) => void (t.status.phase = "Running"));
       expect(afterStatus?.metadata).toMatchObject({ generation: 1, resourceVersion: expect.any(String) });
-      const afterSpec = await modify(store, "Tenant", "a", (t) => void (t.spec.synapseVersion = "1.157.2"));
+      const afterSpec = await modify(store, "Tenant", "a", (t) => void (t.spec.release = "1.157.2"));
       expect(afterSpec?.metadata.generation).toBe(2);
       expect(afterSpec!.metadata.resourceVersion).not.toBe(afterStatus!.metadata.resourceVersion);
     });

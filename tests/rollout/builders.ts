@@ -17,7 +17,7 @@ export const FRESH: FleetStatus = {
   reason: "",
   message: "",
   observedGeneration: 0,
-  synapseVersion: "",
+  release: "",
   wave: 0,
   waves: 0,
   updated: 0,
@@ -37,11 +37,11 @@ export class SimulatedFleet {
   /** Releases whose shards do not come up. */
   readonly absent = new Set<string>();
 
-  constructor(version = "1", policy: Partial<RolloutPolicy> = {}) {
+  constructor(release = "1", policy: Partial<RolloutPolicy> = {}) {
     this.fleet = {
       kind: "Fleet",
       metadata: { name: "fleet", resourceVersion: "1", generation: 1, creationTimestamp: new Date(0).toISOString() },
-      spec: { synapseVersion: version, rollout: { ...POLICY, ...policy } },
+      spec: { release: release, rollout: { ...POLICY, ...policy } },
       status: { ...FRESH },
     };
   }
@@ -69,12 +69,12 @@ export class SimulatedFleet {
   pass(): string[] {
     const { give, status } = planRollout(this.fleet, structuredClone(this.followers), this.now);
     this.fleet.status = status;
-    for (const [name, version] of give) {
+    for (const [name, release] of give) {
       const follower = this.of(name);
-      if (follower.given === version) continue;
-      follower.given = version;
+      if (follower.given === release) continue;
+      follower.given = release;
       follower.givenAt = this.now;
-      follower.underWay = version !== follower.release && !this.absent.has(version);
+      follower.underWay = release !== follower.release && !this.absent.has(release);
       follower.moveFailed = false;
     }
     return [...give.keys()].toSorted();

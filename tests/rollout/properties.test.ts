@@ -38,7 +38,7 @@ it("prevents what no rollout may do, whatever comes about", () => {
       fleet.settle();
       fleet.wait(1000).pass();
       for (const index of broken) fleet.breaksWith.set(`t${index}`, "2");
-      fleet.set((spec) => void (spec.synapseVersion = "2"));
+      fleet.set((spec) => void (spec.release = "2"));
       let joined = 0;
       for (const { settles, waits, joins } of steps) {
         const before = new Map(fleet.followers.map(({ name, given, release }) => [name, { given, release }]));
@@ -57,7 +57,7 @@ it("prevents what no rollout may do, whatever comes about", () => {
         law("none after it was halted", !began || !["Halted", "RollingBack", "RolledBack"].includes(phaseBefore));
         law("none after too many failures", !began || idle || failed < policy.maxFailures);
         const { status } = fleet.fleet;
-        const done = status.phase === "Idle" && status.synapseVersion === "2" && status.reason === "";
+        const done = status.phase === "Idle" && status.release === "2" && status.reason === "";
         law("done means that everybody has it", !done || fleet.followers.every((f) => f.broken || f.given === "2"));
         const once = JSON.stringify(status);
         fleet.pass();

@@ -7,7 +7,7 @@ const running = (policy = {}) => {
   expect(fleet.fleet.status).toMatchObject({ phase: "Idle", updated: 5, total: 5 });
   return fleet;
 };
-const upgrade = (fleet: SimulatedFleet, version = "2") => fleet.set((spec) => void (spec.synapseVersion = version));
+const upgrade = (fleet: SimulatedFleet, version = "2") => fleet.set((spec) => void (spec.release = version));
 
 describe("a rollout", () => {
   it("prevents tenants without a release: at first everybody gets the fleet's at once", () => {
@@ -18,7 +18,7 @@ describe("a rollout", () => {
   it("prevents a bad release for all at once: canary, soak, then wave by wave", () => {
     const fleet = upgrade(running());
     expect(fleet.pass()).toEqual(["a"]);
-    expect(fleet.fleet.status).toMatchObject({ phase: "Canary", wave: 0, waves: 3, previousSynapseVersion: "1" });
+    expect(fleet.fleet.status).toMatchObject({ phase: "Canary", wave: 0, waves: 3, previousRelease: "1" });
     fleet.settle();
     expect(fleet.wait(59).pass()).toEqual([]);
     expect(fleet.wait(1).pass()).toEqual(["b", "c"]);
@@ -176,7 +176,7 @@ describe("a rollout", () => {
     on.pass();
     on.settle();
     upgrade(on, "3").pass();
-    expect(on.fleet.status.previousSynapseVersion).toBe("1");
+    expect(on.fleet.status.previousRelease).toBe("1");
     expect(on.run().releases()).toBe("33333");
   });
 });

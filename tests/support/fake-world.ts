@@ -57,14 +57,14 @@ export class FakeWorld {
 
 export class FakeShard {
   readonly name: string;
-  readonly version: string;
+  readonly release: string;
   readonly tenants = new Map<string, TenantState>();
   alive = true;
   /** Stopped by SIGSTOP: alive, and silent. */
   paused = false;
-  constructor(name: string, version: string) {
+  constructor(name: string, release: string) {
     this.name = name;
-    this.version = version;
+    this.release = release;
   }
 }
 
@@ -143,7 +143,7 @@ export class FakeProcess {
       timing: { ...DEFAULT_TIMING, shardPoll: 0.05, shardLostAfter: 0.3, retryFirst: 0.02, retryMost: 0.2 },
       metrics: createControllerMetrics(new Registry()),
       log: pino({ level: process.env["TEST_LOG"] ?? "silent" }),
-      surroundings: () => ({
+      environment: () => ({
         publicBaseUrl: "http://x/",
         database: { host: "h", port: 1, name: "d", user: "u" },
         mediaPath: "/m",
@@ -197,11 +197,11 @@ export class FakeProcess {
 
 function fakeLauncher(world: FakeWorld, guard: (client: ShardControl) => ShardControl): Launcher {
   return {
-    prepareImage: async (version) => ({ synapseVersion: version, schemaVersion: 94, schemaCompatVersion: 84 }),
-    start: async (name, version) => {
+    prepareRelease: async (release) => ({ release: release, schemaVersion: 94, schemaCompatVersion: 84 }),
+    start: async (name, release) => {
       const present = world.shards.get(name);
       if (present?.alive) return;
-      world.shards.set(name, new FakeShard(name, version));
+      world.shards.set(name, new FakeShard(name, release));
     },
     observe: async (name): Promise<ProcessState> => {
       const shard = world.shards.get(name);
@@ -227,7 +227,7 @@ function fakeClient(world: FakeWorld, name: string): ShardControl {
   return {
     state: async () => ({
       name,
-      synapseVersion: shard().version,
+      release: shard().release,
       instance: name,
       schemaVersion: 94,
       schemaCompatVersion: 84,
@@ -284,7 +284,7 @@ function fakeClient(world: FakeWorld, name: string): ShardControl {
 function fakeDatabases(world: FakeWorld): TenantDatabases {
   return {
     learn: () => {},
-    facts: (version) => ({ synapseVersion: version, schemaVersion: 94, schemaCompatVersion: 84 }),
+    facts: (release) => ({ release: release, schemaVersion: 94, schemaCompatVersion: 84 }),
     provision: async () => ({ epoch: 0, kept: false }),
     drop: async (tenant) => void world.fences.delete(tenant),
     fenceOff: async (tenant: Tenant) => {

@@ -75,7 +75,7 @@ function shardTable(rows: ShardRow[]): string {
     ["NAME", "VERSION", "PHASE", "TENANTS", "CAPACITY", "LOAD", "ADDRESS"],
     rows.map((row) => [
       row.name,
-      row.synapseVersion,
+      row.release,
       row.phase,
       String(row.tenants),
       String(row.capacity),

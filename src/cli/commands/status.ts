@@ -23,7 +23,7 @@ function picture(status: ClusterStatus): string {
   const phases = Object.entries(status.tenants.byPhase).map(([phase, n]) => `${n} ${phase}`);
   const parts = [
     fields([
-      ["Version", `${status.version}, up ${age(status.startedAt)}, new tenants get Synapse ${status.synapseVersion}`],
+      ["Version", `${status.version}, up ${age(status.startedAt)}, new tenants get Synapse ${status.release}`],
       ["Tenants", phases.length === 0 ? "none" : `${status.tenants.total} (${phases.join(", ")})`],
       ["Gateways", `${status.gateways.length} connected`],
       [

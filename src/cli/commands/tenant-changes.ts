@@ -11,7 +11,7 @@ import { tenantPath } from "./tenant.ts";
 
 interface SpecOptions extends WaitOptions {
   serverName?: string;
-  synapseVersion?: string;
+  release?: string;
   config?: string;
 }
 
@@ -27,16 +27,16 @@ export function addTenantChanges(tenant: Command): void {
     .description("create a tenant")
     .argument("<name>", 'name of the tenant: 1 to 63 of a-z, 0-9 and "-"')
     .option("--server-name <name>", "its Matrix server name, which can never be changed (default: NAME.<baseDomain>)")
-    .option("--synapse-version <version>", "its release of Synapse, e.g. 1.163.2 (default: the cluster's)")
+    .option("--release <version>", "its release of Synapse, e.g. 1.163.2 (default: the cluster's)")
     .option("--config <file>", "settings of its own for homeserver.yaml, as YAML (-: stdin)")
     .option("--wait", "wait until it runs")
     .addOption(timeoutOption())
     .action((name: string, options: SpecOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const { serverName, synapseVersion } = options;
+        const { serverName, release } = options;
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
         const created = await client.call<TenantView>("POST", "/v1/tenants", {
-          body: { name, serverName, synapseVersion, config },
+          body: { name, serverName, release, config },
         });
         const now = options.wait ? await untilRunning(client, created, options) : created;
         const picture = () =>
@@ -49,17 +49,17 @@ export function addTenantChanges(tenant: Command): void {
     .command("update")
     .description("change a tenant's release of Synapse or its configuration")
     .argument("<name>", "name of the tenant")
-    .option("--synapse-version <version>", "move it to this release, database included")
+    .option("--release <version>", "move it to this release, database included")
     .option("--config <file>", "its settings for homeserver.yaml, which replace those it has (-: stdin)")
     .option("--wait", "wait until it runs with the change")
     .addOption(timeoutOption())
     .action((name: string, options: SpecOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        if (options.synapseVersion === undefined && options.config === undefined) {
-          throw new CliError(EXIT.usage, "nothing to change: give --synapse-version, --config, or both");
+        if (options.release === undefined && options.config === undefined) {
+          throw new CliError(EXIT.usage, "nothing to change: give --release, --config, or both");
         }
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
-        const body = { synapseVersion: options.synapseVersion, config };
+        const body = { release: options.release, config };
         const updated = await client.call<TenantView>("PATCH", tenantPath(name), { body });
         const now = options.wait ? await untilRunning(client, updated, options) : updated;
         show(output, tenantDetails(now), () => `tenant ${name} ${options.wait ? "runs as updated" : "updated"}`);

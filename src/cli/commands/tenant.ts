@@ -85,15 +85,7 @@ export function tenantPath(name: string): string {
 export function tenantTable(rows: TenantRow[]): string {
   return table(
     ["NAME", "SERVER NAME", "VERSION", "PHASE", "REASON", "SHARD", "URL"],
-    rows.map((row) => [
-      row.name,
-      row.serverName,
-      row.synapseVersion,
-      row.phase,
-      row.reason ?? "",
-      row.shard ?? "",
-      row.url,
-    ]),
+    rows.map((row) => [row.name, row.serverName, row.release, row.phase, row.reason ?? "", row.shard ?? "", row.url]),
   );
 }
 
@@ -104,7 +96,7 @@ function description(tenant: TenantView, events: ClusterEvent[]): string {
     ["Name", metadata.name],
     ["Server name", spec.serverName],
     ["URL", tenant.url],
-    ["Synapse version", spec.synapseVersion],
+    ["Synapse version", spec.release],
     ["Phase", status.phase],
     ["Reason", because(status.reason, status.message)],
     ["Shard", status.shard ?? ""],
@@ -121,9 +113,9 @@ function description(tenant: TenantView, events: ClusterEvent[]): string {
   if (status.failures > 0) {
     pairs.push(["Failures", `${status.failures} in a row${status.retryAt ? `; tried again ${status.retryAt}` : ""}`]);
   }
-  if (status.refusedVersion) {
-    const { version, reason, message } = status.refusedVersion;
-    pairs.push(["Refused release", `${version}: ${because(reason, message)}`]);
+  if (status.refusedRelease) {
+    const { release, reason, message } = status.refusedRelease;
+    pairs.push(["Refused release", `${release}: ${because(reason, message)}`]);
   }
   if (move) pairs.push(["Move", `${move.from} to ${move.to} (${move.reason}): ${move.step}`]);
   if (lastMove) {

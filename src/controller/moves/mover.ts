@@ -102,14 +102,14 @@ export class Mover {
         return this.#abandon(tenant, move, `shard ${move.to} is ${target.status.phase}`);
       return 250;
     }
-    const version = target.spec.synapseVersion;
+    const release = target.spec.release;
     const problem = await this.#checkConfig(tenant, move);
-    if (problem) return this.#refuse(tenant, move, version, problem.reason, problem.message);
-    if (tenant.status.schemaSynapseVersion !== version) {
-      const refusal = await this.#refusal(tenant, version);
-      if (refusal !== undefined) return this.#refuse(tenant, move, version, "SchemaTooNew", refusal);
+    if (problem) return this.#refuse(tenant, move, release, problem.reason, problem.message);
+    if (tenant.status.schemaRelease !== release) {
+      const refusal = await this.#refusal(tenant, release);
+      if (refusal !== undefined) return this.#refuse(tenant, move, release, "SchemaTooNew", refusal);
       // Importing Synapse takes seconds: done now, while the old shard still serves.
-      if (!this.#migrations.has(name)) this.#migrations.set(name, await databases.migration(version));
+      if (!this.#migrations.has(name)) this.#migrations.set(name, await databases.migration(release));
     }
     feed.takeParkCount(name);
     return this.#advance(tenant, move, "Parking");
@@ -159,7 +159,7 @@ export class Mover {
       this.#migrations.delete(name);
       const started = await startOn(this.#context, name, {
         shard: move.to,
-        version: target.spec.synapseVersion,
+        release: target.spec.release,
         client: observation.client,
         migration,
       });
@@ -178,7 +178,7 @@ export class Mover {
       t.status.phase = "Moving";
       t.status.move.step = "Releasing";
       if (move.from !== move.to) t.status.assignedAt = new Date().toISOString();
-      delete t.status.refusedVersion;
+      delete t.status.refusedRelease;
       return true;
     });
   }
@@ -203,15 +203,11 @@ export class Mover {
     log.warn({ tenant: name, move, reason: failure.reason, why: failure.message }, "move failed, going back");
     const source = move.from === move.to ? undefined : await store.get("Shard", move.from);
     const observation = source && this.#shards.observation(move.from);
-    if (
-      source &&
-      observation &&
-      (await this.#refusal(tenant, source.spec.synapseVersion).catch(messageOf)) === undefined
-    ) {
+    if (source && observation && (await this.#refusal(tenant, source.spec.release).catch(messageOf)) === undefined) {
       try {
         const { state } = await startOn(this.#context, name, {
           shard: move.from,
-          version: source.spec.synapseVersion,
+          release: source.spec.release,
           client: observation.client,
         });
         const back = await modify(store, "Tenant", name, (t) => {
@@ -247,12 +243,12 @@ export class Mover {
   }
 
   /** Why the release cannot take the database, or undefined. */
-  async #refusal(tenant: Tenant, version: string): Promise<string | undefined> {
+  async #refusal(tenant: Tenant, release: string): Promise<string | undefined> {
     const { databases, store } = this.#context;
-    const facts = databases.facts(version);
+    const facts = databases.facts(release);
     const secrets = await store.readSecret(tenant.metadata.name);
     if (!facts || !secrets) return undefined;
-    return schemaRefusal(await databases.describe(tenant, secrets), version, facts);
+    return schemaRefusal(await databases.describe(tenant, secrets), release, facts);
   }
 
   /** Nothing is stopped for a configuration that cannot be started. */
@@ -261,7 +257,7 @@ export class Mover {
     const secrets = await this.#context.store.readSecret(tenant.metadata.name);
     // A tenant that does not run has nothing to lose: it is started, or shown as Failed.
     const runs = move.reason !== "ShardLost" && tenant.status.address !== undefined;
-    const rival = runs ? this.#context.claims.rivalOf(tenant) : undefined;
+    const rival = runs ? this.#context.claims.conflictOf(tenant) : undefined;
     if (rival) return new StartFailure(rival.reason, rival.message);
     if (!client || !secrets || !runs) return undefined;
     try {
@@ -274,7 +270,7 @@ export class Mover {
     }
   }
 
-  async #refuse(tenant: Tenant, move: Move, version: string, reason: string, why: string): Promise<Tenant | undefined> {
+  async #refuse(tenant: Tenant, move: Move, release: string, reason: string, why: string): Promise<Tenant | undefined> {
     const message = `the change is not made, and it runs on as before: ${why}`;
     const result = {
       outcome: "Refused",
@@ -289,7 +285,7 @@ export class Mover {
       t.status.reason = reason;
       t.status.message = message;
       t.status.observedGeneration = t.metadata.generation;
-      if (move.reason === "Upgrade") t.status.refusedVersion = { version, reason, message: why };
+      if (move.reason === "Upgrade") t.status.refusedRelease = { release, reason, message: why };
       else if (move.reason === "ConfigChanged" && secrets) t.status.refusedConfigHash = configHash(tenant, secrets);
       else t.status.moveNotBefore = new Date(Date.now() + againAfter(1)).toISOString();
     });

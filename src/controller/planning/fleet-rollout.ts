@@ -1,4 +1,4 @@
-import { forgetRefusedVersion, wantedVersion, type Tenant } from "../../model/tenant.ts";
+import { forgetRefusedRelease, wantedRelease, type Tenant } from "../../model/tenant.ts";
 import type { Fleet } from "../../model/fleet.ts";
 import type { Shard } from "../../model/shard.ts";
 import type { NoPlaceReason } from "../../planner/actions.ts";
@@ -47,18 +47,18 @@ export class FleetRollout {
     const followers = tenants.map((tenant) => followerOf(tenant, (shard) => this.#reader.get("Shard", shard)));
     const { give, status } = planRollout(fleet, followers, Date.now());
     let changed = false;
-    for (const [name, version] of give) changed = (await this.#give(name, version)) || changed;
+    for (const [name, release] of give) changed = (await this.#give(name, release)) || changed;
     return (await this.#write(fleet, status)) || changed;
   }
 
-  async #give(name: string, version: string): Promise<boolean> {
+  async #give(name: string, release: string): Promise<boolean> {
     let given = false;
     await modify(this.#context.store, "Tenant", name, ({ spec, status }) => {
-      given = spec.synapseVersion === "" && status.fleetVersion !== version;
+      given = spec.release === "" && status.fleetRelease !== release;
       if (!given) return false;
-      status.fleetVersion = version;
-      status.fleetVersionSince = new Date().toISOString();
-      forgetRefusedVersion(status);
+      status.fleetRelease = release;
+      status.fleetReleaseSince = new Date().toISOString();
+      forgetRefusedRelease(status);
       delete status.moveNotBefore;
       status.moveFailures = 0;
       return true;
@@ -76,18 +76,15 @@ export class FleetRollout {
       present.status = status;
       return changed;
     });
-    if (
-      changed &&
-      (before.phase !== status.phase || before.synapseVersion !== status.synapseVersion || before.wave !== status.wave)
-    )
+    if (changed && (before.phase !== status.phase || before.release !== status.release || before.wave !== status.wave))
       await this.#say(fleet, status, before);
     return changed;
   }
 
   async #say(fleet: Fleet, status: Fleet["status"], before: Fleet["status"]): Promise<void> {
-    const { phase, synapseVersion, message } = status;
+    const { phase, release, message } = status;
     const failed = phase === "Halted" || phase === "RollingBack" || phase === "RolledBack";
-    const began = before.synapseVersion !== synapseVersion && status.previousSynapseVersion !== undefined;
+    const began = before.release !== release && status.previousRelease !== undefined;
     const reason = began
       ? "RolloutStarted"
       : phase === "Idle"
@@ -95,14 +92,14 @@ export class FleetRollout {
         : failed || phase === "Paused" || phase === "WaitingForWindow"
           ? `Rollout${phase}`
           : "RolloutWave";
-    const what = began ? `${status.previousSynapseVersion} → ${synapseVersion}` : `${synapseVersion} is rolled out`;
+    const what = began ? `${status.previousRelease} → ${release}` : `${release} is rolled out`;
     await recordEvent(this.#context, {
       type: failed ? "Warning" : "Normal",
       reason,
       object: `Fleet/${fleet.metadata.name}`,
       message:
         phase === "Idle" && message === ""
-          ? `${synapseVersion} is what all ${status.total} tenants of the fleet have`
+          ? `${release} is what all ${status.total} tenants of the fleet have`
           : `${what}: ${message}`,
     });
   }
@@ -111,7 +108,7 @@ export class FleetRollout {
   async #withoutFleet(): Promise<boolean> {
     let changed = false;
     for (const tenant of this.#reader.values("Tenant")) {
-      if (!this.#follows(tenant) || wantedVersion(tenant) !== "" || tenant.status.reason === "NoRelease") continue;
+      if (!this.#follows(tenant) || wantedRelease(tenant) !== "" || tenant.status.reason === "NoRelease") continue;
       await modify(this.#context.store, "Tenant", tenant.metadata.name, ({ status }) => {
         status.reason = "NoRelease";
         status.message = "it names no image tag, and there is no fleet to follow; set its image tag, or the fleet's";
@@ -125,7 +122,7 @@ export class FleetRollout {
   #follows(tenant: Tenant): boolean {
     const { spec, metadata } = tenant;
     const isOnShards = spec.dedicated === undefined && metadata.deletionTimestamp === undefined;
-    return spec.synapseVersion === "" && isOnShards && !this.#context.claims.barrierOf(tenant);
+    return spec.release === "" && isOnShards && !this.#context.claims.blockingConflictOf(tenant);
   }
 }
 
@@ -134,14 +131,14 @@ function followerOf({ metadata, status }: Tenant, shardOf: (name: string) => Sha
   return {
     name: metadata.name,
     createdAt: Date.parse(metadata.creationTimestamp),
-    given: status.fleetVersion,
-    release: shard?.spec.synapseVersion,
+    given: status.fleetRelease,
+    release: shard?.spec.release,
     well: status.phase === "Running" && status.move === undefined,
     broken: status.phase === "Failed",
     moveFailed:
       (status.moveFailures ?? 0) > 0 ||
-      (status.refusedVersion !== undefined && status.refusedVersion.version === status.fleetVersion),
-    givenAt: status.fleetVersionSince === undefined ? undefined : Date.parse(status.fleetVersionSince),
+      (status.refusedRelease !== undefined && status.refusedRelease.release === status.fleetRelease),
+    givenAt: status.fleetReleaseSince === undefined ? undefined : Date.parse(status.fleetReleaseSince),
     underWay: status.move !== undefined || status.reason === NO_ROOM,
     arrivedAt: status.assignedAt === undefined ? undefined : Date.parse(status.assignedAt),
   };

@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from "node:util";
-import { wantedVersion, type Tenant } from "../../model/tenant.ts";
+import { wantedRelease, type Tenant } from "../../model/tenant.ts";
 import type { Shard } from "../../model/shard.ts";
 import type { NoPlaceReason } from "../../planner/actions.ts";
 import { ClusterIndex } from "../../planner/cluster-index.ts";
-import type { ShardView, Snapshot, TenantView } from "../../planner/snapshot.ts";
+import type { SnapshotShard, Snapshot, SnapshotTenant } from "../../planner/snapshot.ts";
 import type { CachedReader } from "../cached-reader.ts";
 import type { Claims } from "../tenants/claims.ts";
 
@@ -13,7 +13,7 @@ export const NO_PLACE: ReadonlySet<string> = new Set<NoPlaceReason>(["MaxShardsR
 /** What the planner needs of a cluster, as a whole. @param claims absent: no tenant has a rival */
 export function snapshotOf(tenants: Iterable<Tenant>, shards: Iterable<Shard>, claims?: Claims): Snapshot {
   const present = [...shards];
-  const releases = new Map(present.map(({ metadata, spec }) => [metadata.name, spec.synapseVersion]));
+  const releases = new Map(present.map(({ metadata, spec }) => [metadata.name, spec.release]));
   const views = [...tenants].map((tenant) => tenantView(tenant, claims, (shard) => releases.get(shard)));
   return { now: Date.now(), tenants: views.filter((view) => view !== undefined), shards: present.map(shardView) };
 }
@@ -62,14 +62,13 @@ export class PlannedCluster {
     if (view) this.index.setShard(view);
     else this.index.removeShard(name);
     // Who names no release has that of the shard.
-    if (before?.version !== view?.version) for (const tenant of this.#reader.tenantsOf(name)) this.#tenants.add(tenant);
+    if (before?.release !== view?.release) for (const tenant of this.#reader.tenantsOf(name)) this.#tenants.add(tenant);
     return true;
   }
 
   #updateTenant(name: string): boolean {
     const tenant = this.#reader.get("Tenant", name);
-    const view =
-      tenant && tenantView(tenant, this.#claims, (shard) => this.#reader.get("Shard", shard)?.spec.synapseVersion);
+    const view = tenant && tenantView(tenant, this.#claims, (shard) => this.#reader.get("Shard", shard)?.spec.release);
     const waited = this.#withoutPlace.delete(name);
     const waits = tenant !== undefined && NO_PLACE.has(tenant.status.reason);
     if (waits) this.#withoutPlace.add(name);
@@ -85,29 +84,29 @@ function tenantView(
   tenant: Tenant,
   claims: Claims | undefined,
   releaseOf: (shard: string) => string | undefined,
-): TenantView | undefined {
+): SnapshotTenant | undefined {
   const { metadata, spec, status } = tenant;
-  const version = wantedVersion(tenant) || releaseOf(status.shard ?? "");
-  if (version === undefined) return undefined;
+  const release = wantedRelease(tenant) || releaseOf(status.shard ?? "");
+  if (release === undefined) return undefined;
   return {
     name: metadata.name,
-    version,
+    release,
     shard: status.shard,
     move: status.move && { from: status.move.from, to: status.move.to },
     // One that is to run in a Synapse of its own, or that asks for what another has, is none of the planner's, as one that is to be deleted.
     deleting:
       metadata.deletionTimestamp !== undefined ||
       spec.dedicated !== undefined ||
-      claims?.barrierOf(tenant) !== undefined,
-    refusedVersion: status.refusedVersion?.version,
+      claims?.blockingConflictOf(tenant) !== undefined,
+    refusedRelease: status.refusedRelease?.release,
     moveNotBefore: status.moveNotBefore === undefined ? undefined : Date.parse(status.moveNotBefore),
   };
 }
 
-function shardView({ metadata, spec, status }: Shard): ShardView {
+function shardView({ metadata, spec, status }: Shard): SnapshotShard {
   return {
     name: metadata.name,
-    version: spec.synapseVersion,
+    release: spec.release,
     phase: metadata.deletionTimestamp === undefined ? status.phase : "Stopping",
     drain: spec.drain,
     lastAssignmentChange: Date.parse(status.lastAssignmentChange ?? metadata.creationTimestamp),

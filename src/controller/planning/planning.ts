@@ -61,7 +61,7 @@ export class Planning {
   #apply(action: Action): Promise<boolean> {
     switch (action.type) {
       case "CreateShard":
-        return createShard(this.#context, action.name, action.version, action.message).then(() => true);
+        return createShard(this.#context, action.name, action.release, action.message).then(() => true);
       case "Assign":
         return this.#assign(action);
       case "Move":
@@ -110,7 +110,7 @@ export class Planning {
     let done = false;
     await this.#touch(to, now);
     await modify(this.#context.store, "Tenant", name, ({ metadata, status }) => {
-      const busy = status.move !== undefined || status.handover !== undefined;
+      const busy = status.move !== undefined || status.transition !== undefined;
       done = !busy && metadata.deletionTimestamp === undefined && status.shard === from;
       if (!done) return false;
       status.move = { id: randomUUID(), from, to, reason, step: "Preparing", requestedAt: now };
@@ -179,13 +179,13 @@ export class Planning {
 export async function createShard(
   context: ControllerContext,
   name: string,
-  version: string,
+  release: string,
   why: string,
 ): Promise<void> {
   await context.store.create(
     "Shard",
     name,
-    { synapseVersion: version },
+    { release: release },
     { phase: "Pending", reason: "", message: "", failures: 0 },
   );
   await recordEvent(context, {

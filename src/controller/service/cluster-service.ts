@@ -45,13 +45,13 @@ export interface CreateTenantRequest {
   name: string;
   /** Default: `<name>.<baseDomain>`. */
   serverName?: string;
-  /** Default: the cluster's `synapseVersion`. */
-  synapseVersion?: string;
+  /** Default: the cluster's `release`. */
+  release?: string;
   /** YAML text; default: empty. */
   config?: string;
 }
 
-export type UpdateTenantRequest = Partial<Pick<TenantSpec, "synapseVersion" | "config">>;
+export type UpdateTenantRequest = Partial<Pick<TenantSpec, "release" | "config">>;
 
 export interface RegisterUserRequest {
   username: string;
@@ -77,7 +77,7 @@ export interface ClusterStatus {
   version: string;
   startedAt: string;
   policy: Policy;
-  synapseVersion: string;
+  release: string;
   tenants: { total: number; byPhase: Record<string, number> };
   /** Per image tag in use. `saturated`: every shard is full and no more may be made. */
   imageTags: TagOccupancy[];

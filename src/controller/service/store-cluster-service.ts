@@ -1,10 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { UserError } from "../../model/errors.ts";
 import { serverNameProblem, tenantNameProblem } from "../../model/names.ts";
-import type { ImageFacts } from "../../ports/launcher.ts";
+import type { ReleaseFacts } from "../../ports/launcher.ts";
 import {
-  forgetRefusedVersion,
-  wantedVersion,
+  forgetRefusedRelease,
+  wantedRelease,
   type Tenant,
   type TenantSpec,
   type TenantStatus,
@@ -35,7 +35,7 @@ import type {
 export interface ServiceSettings {
   version: string;
   /** The release of tenants that name none. */
-  synapseVersion: string;
+  release: string;
   baseDomain: string;
   urlOf(tenant: Tenant): string;
 }
@@ -69,7 +69,7 @@ export class StoreClusterService implements ClusterService {
     if (problem !== undefined) throw new UserError("InvalidInput", problem);
     const spec: TenantSpec = {
       serverName,
-      synapseVersion: request.synapseVersion ?? this.#settings.synapseVersion,
+      release: request.release ?? this.#settings.release,
       config: request.config ?? "",
       reclaimPolicy: "Retain",
     };
@@ -78,7 +78,7 @@ export class StoreClusterService implements ClusterService {
     const metadata = { name, creationTimestamp: new Date().toISOString(), resourceVersion: "", generation: 0 };
     this.#refuseClash({ metadata, spec, status: NEW_TENANT });
     // Empty: the fleet's, which is there or is to come.
-    if (spec.synapseVersion !== "") await this.#release(spec.synapseVersion);
+    if (spec.release !== "") await this.#release(spec.release);
     await this.#refuseForeignKeptData(name, spec);
     const tenant = await store.create("Tenant", name, spec, { ...NEW_TENANT });
     await recordEvent(this.#context, {
@@ -95,24 +95,24 @@ export class StoreClusterService implements ClusterService {
     const present = await this.getTenant(name);
     if (present.metadata.deletionTimestamp !== undefined)
       throw new UserError("Conflict", `tenant ${name} is being deleted`);
-    const { synapseVersion, config } = request;
+    const { release, config } = request;
     if (config !== undefined) this.#refuseClash({ ...present, spec: { ...present.spec, config } });
-    if (synapseVersion !== undefined && synapseVersion !== present.spec.synapseVersion && present.status.provisioned) {
-      const facts = await this.#release(synapseVersion);
+    if (release !== undefined && release !== present.spec.release && present.status.provisioned) {
+      const facts = await this.#release(release);
       const secrets = await store.readSecret(name);
       const stored = secrets && (await databases.describe(present, secrets));
       if (facts && stored && stored.schemaCompatVersion > facts.schemaVersion) {
         throw new UserError(
           "SchemaTooNew",
-          `${name} cannot go to Synapse ${synapseVersion}: that release knows database schemas up to ${facts.schemaVersion}, and this ` +
+          `${name} cannot go to Synapse ${release}: that release knows database schemas up to ${facts.schemaVersion}, and this ` +
             `database can only be read from schema ${stored.schemaCompatVersion} on`,
         );
       }
     }
     const updated = await modify(store, "Tenant", name, ({ spec, status }) => {
-      if (synapseVersion !== undefined) spec.synapseVersion = synapseVersion;
+      if (release !== undefined) spec.release = release;
       if (config !== undefined) spec.config = config;
-      forgetRefusedVersion(status);
+      forgetRefusedRelease(status);
       delete status.moveNotBefore;
       delete status.retryAt;
     });
@@ -146,10 +146,10 @@ export class StoreClusterService implements ClusterService {
         "Conflict",
         `tenant ${name} is being moved already, from ${status.move.from} to ${status.move.to}`,
       );
-    if (tenant.spec.dedicated || status.handover)
+    if (tenant.spec.dedicated || status.transition)
       throw new UserError(
         "Conflict",
-        `tenant ${name} has a Synapse of its own${status.handover ? ", or is on its way" : ""}; moves are between shards`,
+        `tenant ${name} has a Synapse of its own${status.transition ? ", or is on its way" : ""}; moves are between shards`,
       );
     if (status.phase !== "Running" || status.shard === undefined) {
       throw new UserError("Conflict", `tenant ${name} is ${status.phase}; only a running tenant can be moved`);
@@ -158,7 +158,7 @@ export class StoreClusterService implements ClusterService {
     if ("refused" in choice)
       throw new UserError(choice.refused === "ShardNotFound" ? "NotFound" : "NoPlace", choice.message);
     const target = "create" in choice ? choice.create : choice.shard;
-    if ("create" in choice) await createShard(this.#context, target, wantedVersion(tenant), `for the move of ${name}`);
+    if ("create" in choice) await createShard(this.#context, target, wantedRelease(tenant), `for the move of ${name}`);
     const move: Move = {
       id: randomUUID(),
       from: status.shard,
@@ -170,7 +170,7 @@ export class StoreClusterService implements ClusterService {
     const written = await modify(store, "Tenant", name, (t) => {
       if (
         t.status.move ||
-        t.status.handover ||
+        t.status.transition ||
         t.metadata.deletionTimestamp !== undefined ||
         t.status.shard !== move.from
       )
@@ -268,7 +268,7 @@ export class StoreClusterService implements ClusterService {
     for (const { status } of tenants) byPhase[status.phase] = (byPhase[status.phase] ?? 0) + 1;
     const { tags } = occupancyOf(shards, tenants, policy);
     const known = new Set(tags.map(({ version }) => version));
-    const waiting = new Set(tenants.map(wantedVersion).filter((tag) => tag !== "" && !known.has(tag)));
+    const waiting = new Set(tenants.map(wantedRelease).filter((tag) => tag !== "" && !known.has(tag)));
     const capacity = policy.maxShardsPerSynapseImageTag * policy.maxTenantsPerShard;
     const withoutShards = [...waiting].map((version) => ({
       version,
@@ -284,7 +284,7 @@ export class StoreClusterService implements ClusterService {
       version: this.#settings.version,
       startedAt: this.#startedAt,
       policy,
-      synapseVersion: this.#settings.synapseVersion,
+      release: this.#settings.release,
       tenants: { total: tenants.length, byPhase },
       imageTags: [...tags, ...withoutShards].toSorted((a, b) => (a.version < b.version ? -1 : 1)),
       movesInProgress: tenants.flatMap((t) =>
@@ -322,20 +322,20 @@ export class StoreClusterService implements ClusterService {
 
   /**
    * Makes sure that there is such a release before anything is promised; may take a minute to install it.
-   * @returns what it says of itself, where that can be known beforehand @throws UserError UnknownVersion
+   * @returns what it says of itself, where that can be known beforehand @throws UserError UnknownRelease
    */
-  async #release(version: string): Promise<ImageFacts | undefined> {
+  async #release(version: string): Promise<ReleaseFacts | undefined> {
     const { databases, launcher } = this.#context;
     const known = databases.facts(version);
     if (known) return known;
-    const facts = await launcher.prepareImage(version, () => {});
+    const facts = await launcher.prepareRelease(version, () => {});
     if (facts) databases.learn(facts);
     return facts;
   }
 
   /** Two tenants of one host or one database would be two owners of one thing. */
   #refuseClash(tenant: Claimant): void {
-    const rival = this.#context.claims.rivalOf(tenant);
+    const rival = this.#context.claims.conflictOf(tenant);
     if (rival) throw new UserError("AlreadyExists", rival.message);
   }
 

@@ -66,7 +66,7 @@ export class ShardReconciler {
     if (shard.metadata.deletionTimestamp !== undefined) return this.#remove(shard);
     const due = shard.status.retryAt === undefined ? 0 : Date.parse(shard.status.retryAt) - Date.now();
     if (due > 0) return due;
-    if (!(await this.#prepareImage(shard))) return 0;
+    if (!(await this.#prepareRelease(shard))) return 0;
     const watched = this.#watched.get(name) ?? {};
     this.#watched.set(name, watched);
     const seen = await this.#context.launcher.observe(name);
@@ -111,12 +111,12 @@ export class ShardReconciler {
     for (const name of this.#watched.keys()) await this.#forget(name);
   }
 
-  async #prepareImage(shard: Shard): Promise<boolean> {
+  async #prepareRelease(shard: Shard): Promise<boolean> {
     const { launcher, databases } = this.#context;
     const { name } = shard.metadata;
     try {
-      const facts = await launcher.prepareImage(
-        shard.spec.synapseVersion,
+      const facts = await launcher.prepareRelease(
+        shard.spec.release,
         (step) => void this.#setPhase(name, "Pending", "InstallingImage", step),
       );
       if (facts) databases.learn(facts);
@@ -152,7 +152,7 @@ export class ShardReconciler {
     }
     await this.#setPhase(name, "Starting", "", "");
     watched.startedAt = performance.now();
-    await this.#context.launcher.start(name, shard.spec.synapseVersion);
+    await this.#context.launcher.start(name, shard.spec.release);
     return 50;
   }
 
@@ -255,8 +255,8 @@ export class ShardReconciler {
   async #learn(name: string, { schemaVersion, schemaCompatVersion }: ShardState): Promise<void> {
     const shard = await this.#context.store.get("Shard", name);
     if (!shard) return;
-    const { synapseVersion } = shard.spec;
-    this.#context.databases.learn({ synapseVersion, schemaVersion, schemaCompatVersion });
+    const { release } = shard.spec;
+    this.#context.databases.learn({ release, schemaVersion, schemaCompatVersion });
   }
 
   /** Stops tenants that run here and belong elsewhere: the fence keeps them from writing, this ends them. */

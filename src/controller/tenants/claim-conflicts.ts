@@ -1,10 +1,10 @@
 import type { Tenant } from "../../model/tenant.ts";
 import { modify } from "../../ports/store.ts";
-import { isTaken, type Rival } from "./claims.ts";
+import { isTaken, type ClaimConflict } from "./claims.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 
 /** Turns away tenants that ask for the server name, a host or the database of another, and lets them in when that one has let go. */
-export class Contests {
+export class ClaimConflicts {
   readonly #context: ControllerContext;
 
   constructor(context: ControllerContext) {
@@ -14,11 +14,11 @@ export class Contests {
   /** @returns the tenant as it is now, or undefined where it was turned away */
   async settle(tenant: Tenant): Promise<Tenant | undefined> {
     const { claims } = this.#context;
-    const rival = claims.barrierOf(tenant);
+    const rival = claims.blockingConflictOf(tenant);
     if (rival) return this.#turnAway(tenant, rival).then(() => undefined);
-    const { reason, refusedVersion, refusedConfigHash, phase } = tenant.status;
-    const wanted = claims.rivalOf(tenant);
-    const was = isTaken(reason) || isTaken(refusedVersion?.reason ?? "");
+    const { reason, refusedRelease, refusedConfigHash, phase } = tenant.status;
+    const wanted = claims.conflictOf(tenant);
+    const was = isTaken(reason) || isTaken(refusedRelease?.reason ?? "");
     if (was && !wanted) return this.#letIn(tenant);
     // Said already when it was refused; not any more where its shard, or the controller, began anew since.
     if (wanted && phase === "Running" && refusedConfigHash !== undefined && reason === "")
@@ -26,19 +26,19 @@ export class Contests {
     return tenant;
   }
 
-  async #turnAway(tenant: Tenant, { reason, message: what, holder }: Rival): Promise<void> {
+  async #turnAway(tenant: Tenant, { reason, message: what, holder }: ClaimConflict): Promise<void> {
     const { store, claims, metrics, log } = this.#context;
     const { name } = tenant.metadata;
     const message = `${what}, which had it first; it is placed when that one has let go`;
     let fresh = false;
     await modify(store, "Tenant", name, (t) => {
       const { status } = t;
-      if (status.move || !claims.barrierOf(t)) return false;
+      if (status.move || !claims.blockingConflictOf(t)) return false;
       fresh = status.phase !== "Failed" || status.reason !== reason || status.message !== message;
       if (!fresh && status.shard === undefined) return false;
       Object.assign(status, { phase: "Failed", reason, message });
       // Where it should still run on a shard, it is stopped there as any that does not belong there.
-      for (const key of ["shard", "address", "assignedAt", "retryAt", "handover"] as const) delete status[key];
+      for (const key of ["shard", "address", "assignedAt", "retryAt", "transition"] as const) delete status[key];
       return true;
     });
     if (!fresh) return;
@@ -52,7 +52,7 @@ export class Contests {
     });
   }
 
-  #remind(tenant: Tenant, { reason, message }: Rival): Promise<Tenant | undefined> {
+  #remind(tenant: Tenant, { reason, message }: ClaimConflict): Promise<Tenant | undefined> {
     return modify(this.#context.store, "Tenant", tenant.metadata.name, ({ status }) => {
       if (status.phase !== "Running" || status.move || status.refusedConfigHash === undefined) return false;
       Object.assign(status, { reason, message: `the change is not made, and it runs on as before: ${message}` });
@@ -64,7 +64,7 @@ export class Contests {
   async #letIn(tenant: Tenant): Promise<Tenant | undefined> {
     return modify(this.#context.store, "Tenant", tenant.metadata.name, ({ status }) => {
       if (status.move) return false;
-      if (isTaken(status.refusedVersion?.reason ?? "")) delete status.refusedVersion;
+      if (isTaken(status.refusedRelease?.reason ?? "")) delete status.refusedRelease;
       if (!isTaken(status.reason)) return true;
       delete status.refusedConfigHash;
       delete status.moveNotBefore;

@@ -10,7 +10,7 @@ export function isTaken(reason: string): boolean {
 }
 
 /** Another tenant has what this one asks for. */
-export interface Rival {
+export interface ClaimConflict {
   reason: TakenReason;
   /** The tenant that has it. */
   holder: string;
@@ -85,7 +85,7 @@ export class Claims {
   }
 
   /** Who has something that the tenant, as it is given here, asks for. Its server name goes before anything else. */
-  rivalOf(tenant: Claimant): Rival | undefined {
+  conflictOf(tenant: Claimant): ClaimConflict | undefined {
     const { name } = tenant.metadata;
     for (const claim of this.#entryOf(tenant, this.#entries.get(name)).claims) {
       const holder = this.#holderOf(claim);
@@ -98,8 +98,8 @@ export class Claims {
    * The rival that keeps a tenant from running at all. One that serves, and asks for another's by a changed configuration, runs on with the
    * old one.
    */
-  barrierOf(tenant: Claimant): Rival | undefined {
-    const rival = this.rivalOf(tenant);
+  blockingConflictOf(tenant: Claimant): ClaimConflict | undefined {
+    const rival = this.conflictOf(tenant);
     const runsOn = tenant.status.address !== undefined && rival?.reason !== "ServerNameTaken";
     return runsOn ? undefined : rival;
   }
@@ -112,7 +112,7 @@ export class Claims {
       .map((claim) => claim.slice(HOST.length));
   }
 
-  #rival({ spec }: Claimant, claim: string, holder: string): Rival {
+  #rival({ spec }: Claimant, claim: string, holder: string): ClaimConflict {
     if (claim.startsWith(DATABASE)) {
       const database = claim.slice(DATABASE.length);
       return { reason: "DatabaseTaken", holder, message: `database ${database} belongs to tenant ${holder} already` };

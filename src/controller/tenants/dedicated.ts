@@ -14,7 +14,7 @@
 import { randomUUID } from "node:crypto";
 import type { FenceState } from "../../ports/databases.ts";
 import { messageOf } from "../../model/errors.ts";
-import type { Handover } from "../../model/move.ts";
+import type { DedicatedTransition } from "../../model/move.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
@@ -50,7 +50,7 @@ export async function answersHealth(address: string): Promise<boolean> {
   }
 }
 
-export class Handovers {
+export class DedicatedTransitions {
   readonly #context: ControllerContext;
   readonly #shards: ShardReconciler;
   /** Since when the Synapse of a tenant has not answered; of the monotonic clock. */
@@ -75,33 +75,33 @@ export class Handovers {
 
   #step(tenant: Tenant): Promise<Tenant | number | undefined | "onShard"> {
     const { spec, status } = tenant;
-    const { handover } = status;
+    const { transition } = status;
     const to = spec.dedicated ? "dedicated" : "shard";
-    if (handover && handover.to !== to) return this.#turnBack(tenant, handover);
-    if (!handover) {
+    if (transition && transition.to !== to) return this.#turnBack(tenant, transition);
+    if (!transition) {
       if (spec.dedicated && status.dedicated) return this.#watch(tenant, spec.dedicated);
       if (!spec.dedicated && !status.dedicated) return Promise.resolve("onShard");
       return this.#begin(tenant, to);
     }
-    switch (handover.step) {
+    switch (transition.step) {
       case "Preparing":
-        return this.#prepare(tenant, handover);
+        return this.#prepare(tenant, transition);
       case "Parking":
-        return this.#park(tenant, handover);
+        return this.#park(tenant, transition);
       case "Draining":
-        return to === "dedicated" ? this.#drain(tenant, handover) : this.#awaitRelease(tenant, handover);
+        return to === "dedicated" ? this.#drain(tenant, transition) : this.#awaitRelease(tenant, transition);
       case "Starting":
-        return to === "dedicated" ? this.#awaitAnswer(tenant, handover) : this.#startedOnShard(tenant, handover);
+        return to === "dedicated" ? this.#awaitAnswer(tenant, transition) : this.#startedOnShard(tenant, transition);
     }
   }
 
-  #begin(tenant: Tenant, to: Handover["to"]): Promise<Tenant | undefined> {
+  #begin(tenant: Tenant, to: DedicatedTransition["to"]): Promise<Tenant | undefined> {
     const { shard, dedicated } = tenant.status;
     const from = (to === "dedicated" ? shard : dedicated?.address) ?? "";
     const first = to === "shard" ? "Parking" : shard === undefined ? "Starting" : "Preparing";
     this.#context.feed.takeParkCount(tenant.metadata.name);
     return this.#write(tenant, undefined, (t) => {
-      t.status.handover = { id: randomUUID(), to, from, step: first, requestedAt: new Date().toISOString() };
+      t.status.transition = { id: randomUUID(), to, from, step: first, requestedAt: new Date().toISOString() };
       if (first === "Starting") Object.assign(t.status, { phase: "Starting", dedicated: { ...t.spec.dedicated } });
       if (first === "Parking") {
         t.status.phase = "Moving";
@@ -112,18 +112,19 @@ export class Handovers {
   }
 
   /** It is wanted elsewhere again before it has arrived. */
-  #turnBack(tenant: Tenant, handover: Handover): Promise<Tenant | undefined> {
+  #turnBack(tenant: Tenant, transition: DedicatedTransition): Promise<Tenant | undefined> {
     const { shard } = tenant.status;
-    return this.#write(tenant, handover, (t) => {
-      const untouched = handover.to === "dedicated" && (handover.step === "Preparing" || handover.step === "Parking");
+    return this.#write(tenant, transition, (t) => {
+      const untouched =
+        transition.to === "dedicated" && (transition.step === "Preparing" || transition.step === "Parking");
       if (untouched && t.status.address !== undefined) {
-        delete t.status.handover;
+        delete t.status.transition;
         Object.assign(t.status, { phase: "Running", reason: "", message: "" });
         return;
       }
-      const to = handover.to === "dedicated" ? "shard" : "dedicated";
-      t.status.handover = {
-        ...handover,
+      const to = transition.to === "dedicated" ? "shard" : "dedicated";
+      t.status.transition = {
+        ...transition,
         to,
         from: (to === "shard" ? t.status.dedicated?.address : shard) ?? "",
         step: "Draining",
@@ -131,15 +132,15 @@ export class Handovers {
     });
   }
 
-  async #prepare(tenant: Tenant, handover: Handover): Promise<Tenant | "onShard" | undefined> {
+  async #prepare(tenant: Tenant, transition: DedicatedTransition): Promise<Tenant | "onShard" | undefined> {
     const { shard } = tenant.status;
     const address = tenant.spec.dedicated?.address ?? "";
     const fence = await this.#fence(tenant);
     // Who cannot read the database still sees that the other has it: it took it when its patience was over.
     const isReady = fence ? fence.waiting || fence.owner !== shard : await this.#context.answers(address);
-    if (isReady || shard === undefined) return this.#advance(tenant, handover, "Parking");
+    if (isReady || shard === undefined) return this.#advance(tenant, transition, "Parking");
     const message = `it runs on shard ${shard} until the Synapse at ${address} is ready to take over`;
-    await this.#write(tenant, handover, ({ status }) => {
+    await this.#write(tenant, transition, ({ status }) => {
       if (status.phase !== "Running" || status.message === message) return false;
       Object.assign(status, { reason: "DedicatedNotReady", message });
       return true;
@@ -147,7 +148,7 @@ export class Handovers {
     return "onShard";
   }
 
-  async #park(tenant: Tenant, handover: Handover): Promise<Tenant | undefined> {
+  async #park(tenant: Tenant, transition: DedicatedTransition): Promise<Tenant | undefined> {
     const { feed, log } = this.#context;
     const { name } = tenant.metadata;
     // The route is parked by the phase, and not while it has an address that would be served.
@@ -156,11 +157,11 @@ export class Handovers {
         { tenant: name },
         "a gateway did not say in time that it parks; it will meet refused connections and hold requests itself",
       );
-    return this.#advance(tenant, handover, "Draining", (h) => void (h.parkedAt = new Date().toISOString()));
+    return this.#advance(tenant, transition, "Draining", (h) => void (h.parkedAt = new Date().toISOString()));
   }
 
   /** Stops it on its shard; whoever does not answer is shut out. */
-  async #drain(tenant: Tenant, handover: Handover): Promise<Tenant | undefined> {
+  async #drain(tenant: Tenant, transition: DedicatedTransition): Promise<Tenant | undefined> {
     const { timing, log, store, databases } = this.#context;
     const { name } = tenant.metadata;
     const { shard } = tenant.status;
@@ -184,13 +185,13 @@ export class Handovers {
         });
       }
     }
-    const advanced = await this.#advance(tenant, handover, "Starting", (_, { spec, status }) => {
+    const advanced = await this.#advance(tenant, transition, "Starting", (_, { spec, status }) => {
       delete status.shard;
       delete status.address;
       delete status.retryAt;
       // It may run another release by now than the shard did.
-      delete status.schemaSynapseVersion;
-      delete status.refusedVersion;
+      delete status.schemaRelease;
+      delete status.refusedRelease;
       status.dedicated = { address: spec.dedicated?.address ?? "" };
       Object.assign(status, { failures: 0, reason: "", message: "" });
     });
@@ -201,10 +202,10 @@ export class Handovers {
     return advanced;
   }
 
-  async #awaitAnswer(tenant: Tenant, handover: Handover): Promise<Tenant | number | undefined> {
+  async #awaitAnswer(tenant: Tenant, transition: DedicatedTransition): Promise<Tenant | number | undefined> {
     const address = tenant.spec.dedicated?.address ?? "";
     if (await this.#context.answers(address)) {
-      return this.#finish(tenant, handover, ({ metadata, status }) => {
+      return this.#finish(tenant, transition, ({ metadata, status }) => {
         status.dedicated = { address };
         Object.assign(status, {
           phase: "Running",
@@ -216,7 +217,7 @@ export class Handovers {
       });
     }
     await this.#letIn(tenant);
-    const since = Date.parse(handover.parkedAt ?? handover.requestedAt);
+    const since = Date.parse(transition.parkedAt ?? transition.requestedAt);
     if (Date.now() - since < ANSWERS_WITHIN_MS) return ANSWERS_POLL_MS;
     await this.#sayUnanswered(tenant, address, "Failed");
     return SILENT_WATCH_MS;
@@ -263,22 +264,22 @@ export class Handovers {
     return SILENT_WATCH_MS;
   }
 
-  async #awaitRelease(tenant: Tenant, handover: Handover): Promise<Tenant | number | undefined> {
+  async #awaitRelease(tenant: Tenant, transition: DedicatedTransition): Promise<Tenant | number | undefined> {
     const fence = await this.#fence(tenant);
-    const waited = Date.now() - Date.parse(handover.parkedAt ?? handover.requestedAt);
+    const waited = Date.now() - Date.parse(transition.parkedAt ?? transition.requestedAt);
     const isGone = fence
       ? !fence.owner.startsWith(DEDICATED) || !fence.connected
-      : !(await this.#context.answers(handover.from));
+      : !(await this.#context.answers(transition.from));
     if (!isGone && waited < RELEASED_WITHIN_MS) return RELEASED_POLL_MS;
     if (!isGone)
       this.#context.log.warn(
         { tenant: tenant.metadata.name },
         "the Synapse of its own has not let go; the fence will shut it out",
       );
-    return this.#advance(tenant, handover, "Starting", (_, { status }) => {
+    return this.#advance(tenant, transition, "Starting", (_, { status }) => {
       delete status.dedicated;
       delete status.address;
-      delete status.schemaSynapseVersion;
+      delete status.schemaRelease;
       delete status.retryAt;
       // It counted on by itself.
       status.epoch = Math.max(status.epoch, fence?.epoch ?? 0);
@@ -286,20 +287,24 @@ export class Handovers {
     });
   }
 
-  async #startedOnShard(tenant: Tenant, handover: Handover): Promise<Tenant | "onShard" | undefined> {
+  async #startedOnShard(tenant: Tenant, transition: DedicatedTransition): Promise<Tenant | "onShard" | undefined> {
     if (tenant.status.phase !== "Running" || tenant.status.address === undefined) return "onShard";
-    return this.#finish(tenant, handover, () => {});
+    return this.#finish(tenant, transition, () => {});
   }
 
-  async #finish(tenant: Tenant, handover: Handover, change: (tenant: Tenant) => void): Promise<Tenant | undefined> {
+  async #finish(
+    tenant: Tenant,
+    transition: DedicatedTransition,
+    change: (tenant: Tenant) => void,
+  ): Promise<Tenant | undefined> {
     const { feed, metrics } = this.#context;
     const { name } = tenant.metadata;
-    const { id, from, to, parkedAt } = handover;
-    const written = await this.#write(tenant, handover, (t) => {
+    const { id, from, to, parkedAt } = transition;
+    const written = await this.#write(tenant, transition, (t) => {
       change(t);
-      delete t.status.handover;
+      delete t.status.transition;
     });
-    if (!written || written.status.handover) return written;
+    if (!written || written.status.transition) return written;
     await feed.settled(feed.publish(routeOf(written, this.#context.claims)));
     const now = Date.now();
     const blackoutSeconds = parkedAt === undefined ? 0 : (now - Date.parse(parkedAt)) / 1000;
@@ -307,7 +312,7 @@ export class Handovers {
     const target = (to === "shard" ? written.status.shard : written.status.address) ?? "";
     // One that never was anywhere else has not gone over.
     if (from !== "") {
-      metrics.moves.inc({ reason: "Migration", outcome: "Succeeded" });
+      metrics.moves.inc({ reason: "Dedicated", outcome: "Succeeded" });
       metrics.migrations.inc({ to });
       metrics.blackout.observe(blackoutSeconds);
     }
@@ -326,7 +331,7 @@ export class Handovers {
         id,
         from,
         to: target,
-        reason: "Migration",
+        reason: "Dedicated",
         outcome: "Succeeded",
         finishedAt: new Date(now).toISOString(),
         blackoutSeconds: Math.round(blackoutSeconds * 1000) / 1000,
@@ -365,12 +370,12 @@ export class Handovers {
 
   #advance(
     tenant: Tenant,
-    handover: Handover,
-    step: Handover["step"],
-    change: (handover: Handover, tenant: Tenant) => void = () => {},
+    transition: DedicatedTransition,
+    step: DedicatedTransition["step"],
+    change: (transition: DedicatedTransition, tenant: Tenant) => void = () => {},
   ): Promise<Tenant | undefined> {
-    return this.#write(tenant, handover, (t) => {
-      const present = t.status.handover;
+    return this.#write(tenant, transition, (t) => {
+      const present = t.status.transition;
       if (!present) return false;
       present.step = step;
       Object.assign(t.status, { phase: "Moving", reason: "", message: "" });
@@ -379,15 +384,18 @@ export class Handovers {
     });
   }
 
-  /** Writes, if the handover is still where it was: what was found out meanwhile holds for no other step. */
+  /** Writes, if the transition is still where it was: what was found out meanwhile holds for no other step. */
   #write(
     tenant: Tenant,
-    expected: Handover | undefined,
+    expected: DedicatedTransition | undefined,
     change: (tenant: Tenant) => void | boolean,
   ): Promise<Tenant | undefined> {
     return modify(this.#context.store, "Tenant", tenant.metadata.name, (t) => {
-      const { handover } = t.status;
-      if (expected && (handover?.id !== expected.id || handover.step !== expected.step || handover.to !== expected.to))
+      const { transition } = t.status;
+      if (
+        expected &&
+        (transition?.id !== expected.id || transition.step !== expected.step || transition.to !== expected.to)
+      )
         return false;
       return change(t);
     });

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { ImageFacts } from "../../ports/launcher.ts";
+import type { ReleaseFacts } from "../../ports/launcher.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import type { Tenant, TenantStatus } from "../../model/tenant.ts";
 import type { TenantSecretData } from "../../model/tenant-secrets.ts";
@@ -28,7 +28,7 @@ export class StartFailure extends Error {
 
 export interface StartTarget {
   shard: string;
-  version: string;
+  release: string;
   client: ShardControl;
   /** A process that was warmed up beforehand; else one is made if the schema needs it. */
   migration?: Migration;
@@ -73,7 +73,7 @@ export async function startOn(context: ControllerContext, name: string, target: 
     // With the epoch goes what it stands for: who finds it running knows by that which configuration runs.
     const more = (t: Tenant) => {
       // Claiming its database would shut out whom it belongs to.
-      const rival = context.claims.rivalOf(t);
+      const rival = context.claims.conflictOf(t);
       if (rival) throw new StartFailure(rival.reason, rival.message);
       const hash = configHash(t, secrets);
       if (hash !== t.status.configHash || t.status.observedGeneration !== t.metadata.generation) {
@@ -87,10 +87,10 @@ export async function startOn(context: ControllerContext, name: string, target: 
     };
     const tenant = await nextEpoch(context, name, { more });
     const assignment = assignmentOf(context, tenant, secrets);
-    if (tenant.status.schemaSynapseVersion !== target.version) {
+    if (tenant.status.schemaRelease !== target.release) {
       // Said by the database itself at little cost, what is wrong with it needs no Python to be found out.
       const stored = await context.databases.describe(tenant, secrets);
-      const refusal = schemaRefusal(stored, target.version, context.databases.facts(target.version));
+      const refusal = schemaRefusal(stored, target.release, context.databases.facts(target.release));
       if (refusal !== undefined) throw new StartFailure("SchemaTooNew", refusal);
       await migrate(context, tenant, target, assignment);
     }
@@ -110,7 +110,7 @@ export function assignmentOf(context: ControllerContext, tenant: Tenant, secrets
   return {
     serverName: tenant.spec.serverName,
     epoch: tenant.status.epoch,
-    base: baseHomeserverConfig(tenant, secrets, context.surroundings(tenant)),
+    base: baseHomeserverConfig(tenant, secrets, context.environment(tenant)),
     overrides: tenant.spec.config,
     signingKey: secrets.signingKey,
   };
@@ -122,7 +122,7 @@ async function migrate(
   target: StartTarget,
   assignment: Assignment,
 ): Promise<void> {
-  const migration = target.migration ?? (await context.databases.migration(target.version));
+  const migration = target.migration ?? (await context.databases.migration(target.release));
   try {
     await migration.run(tenant.metadata.name, target.shard, assignment);
   } finally {
@@ -132,7 +132,7 @@ async function migrate(
     context.store,
     "Tenant",
     tenant.metadata.name,
-    ({ status }) => void (status.schemaSynapseVersion = target.version),
+    ({ status }) => void (status.schemaRelease = target.release),
   );
 }
 
@@ -147,13 +147,13 @@ function asStartFailure(error: unknown): StartFailure {
 /** Why a release cannot take a database, or undefined. */
 export function schemaRefusal(
   stored: StoredSchema | undefined,
-  version: string,
-  facts: ImageFacts | undefined,
+  release: string,
+  facts: ReleaseFacts | undefined,
 ): string | undefined {
   if (!facts || !stored || stored.schemaCompatVersion <= facts.schemaVersion) return undefined;
   return (
-    `Synapse ${version} knows database schemas up to ${facts.schemaVersion}, and this database can only be read from schema ` +
-    `${stored.schemaCompatVersion} on; choose a newer release, or restore a backup made with ${version}`
+    `Synapse ${release} knows database schemas up to ${facts.schemaVersion}, and this database can only be read from schema ` +
+    `${stored.schemaCompatVersion} on; choose a newer release, or restore a backup made with ${release}`
   );
 }
 

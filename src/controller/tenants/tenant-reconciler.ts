@@ -1,13 +1,13 @@
 import { randomUUID } from "node:crypto";
 import { messageOf, UserError } from "../../model/errors.ts";
-import { forgetRefusedVersion, wantedVersion, type Tenant } from "../../model/tenant.ts";
+import { forgetRefusedRelease, wantedRelease, type Tenant } from "../../model/tenant.ts";
 import { ShardUnreachable } from "../../ports/shard-control.ts";
 import { modify } from "../../ports/store.ts";
 import { ownDatabase } from "../../model/homeserver-config.ts";
 import { newTenantSecrets } from "../../model/tenant-secrets.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
-import { Contests } from "./claim-conflicts.ts";
-import { Handovers } from "./dedicated.ts";
+import { ClaimConflicts } from "./claim-conflicts.ts";
+import { DedicatedTransitions } from "./dedicated.ts";
 import type { TenantDeletion } from "./deletion.ts";
 import type { Mover } from "../moves/mover.ts";
 import { routeOf } from "../routes/routes.ts";
@@ -25,16 +25,16 @@ export class TenantReconciler {
   readonly #shards: ShardReconciler;
   readonly #mover: Mover;
   readonly #deletion: TenantDeletion;
-  readonly #handovers: Handovers;
-  readonly #contests: Contests;
+  readonly #transitions: DedicatedTransitions;
+  readonly #conflicts: ClaimConflicts;
 
   constructor(context: ControllerContext, shards: ShardReconciler, mover: Mover, deletion: TenantDeletion) {
     this.#context = context;
     this.#shards = shards;
     this.#mover = mover;
     this.#deletion = deletion;
-    this.#handovers = new Handovers(context, shards);
-    this.#contests = new Contests(context);
+    this.#transitions = new DedicatedTransitions(context, shards);
+    this.#conflicts = new ClaimConflicts(context);
   }
 
   async reconcile(name: string): Promise<number | void> {
@@ -47,16 +47,16 @@ export class TenantReconciler {
     // A move that has begun is brought to an end first: only then is it clear where the tenant is to be stopped.
     if (tenant.status.move) return this.#mover.run(tenant);
     if (tenant.metadata.deletionTimestamp !== undefined) return this.#deletion.run(tenant);
-    const admitted = await this.#contests.settle(tenant);
+    const admitted = await this.#conflicts.settle(tenant);
     if (!admitted) return undefined;
-    const verdict = await this.#handovers.run(admitted);
+    const verdict = await this.#transitions.run(admitted);
     if (typeof verdict !== "object") return verdict;
-    const { shard, handover } = verdict.status;
+    const { shard, transition } = verdict.status;
     if (shard === undefined) return undefined;
     const delay = await this.#keepRunning(verdict, shard);
-    if (handover?.step !== "Preparing") return delay;
+    if (transition?.step !== "Preparing") return delay;
     // While the shard has it only until another is ready, both are looked after.
-    const isLong = Date.now() - Date.parse(handover.requestedAt) > LONG_AFTER_MS;
+    const isLong = Date.now() - Date.parse(transition.requestedAt) > LONG_AFTER_MS;
     const again = isLong ? LONG_PREPARING_MS : PREPARING_MS;
     return Math.min(delay ?? again, again);
   }
@@ -81,7 +81,7 @@ export class TenantReconciler {
 
     // The database is made while the shard's process comes up; not before its release is installed, which may take long.
     const installed = shard.status.phase !== "Pending" && shard.status.phase !== "Failed";
-    if (!status.provisioned && installed) return this.#start(tenant, shardName, shard.spec.synapseVersion);
+    if (!status.provisioned && installed) return this.#start(tenant, shardName, shard.spec.release);
     const observation = this.#shards.observation(shardName);
     if (!observation) return this.#awaitShard(tenant, shardName, shard.status.message);
     const there = observation.tenants.get(name);
@@ -91,13 +91,13 @@ export class TenantReconciler {
       return 250;
     }
     // A tenant that waits for another release is not started on this one first, unless that release cannot have it.
-    const wanted = wantedVersion(tenant);
-    if (status.epoch === 0 && shard.spec.synapseVersion !== wanted && status.refusedVersion?.version !== wanted)
+    const wanted = wantedRelease(tenant);
+    if (status.epoch === 0 && shard.spec.release !== wanted && status.refusedRelease?.release !== wanted)
       return undefined;
-    return this.#start(tenant, shardName, shard.spec.synapseVersion);
+    return this.#start(tenant, shardName, shard.spec.release);
   }
 
-  async #start(tenant: Tenant, shard: string, version: string): Promise<number | void> {
+  async #start(tenant: Tenant, shard: string, release: string): Promise<number | void> {
     const { store, feed } = this.#context;
     const { name } = tenant.metadata;
     try {
@@ -108,7 +108,7 @@ export class TenantReconciler {
       const client = this.#shards.observation(shard)?.client;
       if (!client) return 250;
       await this.#setPhase(name, "Starting");
-      const { state } = await startOn(this.#context, name, { shard, version, client });
+      const { state } = await startOn(this.#context, name, { shard, release, client });
       const started = await modify(store, "Tenant", name, ({ status }) => running(status, shard, state));
       if (started) feed.publish(routeOf(started, this.#context.claims));
       await this.#shards.refresh(shard);
@@ -147,14 +147,14 @@ export class TenantReconciler {
     // Without its keys it could not be started again: better it runs on as it is. And one that leaves is not restarted on the way out.
     if (!secrets || tenant.spec.dedicated) return;
     const hash = configHash(tenant, secrets);
-    const wanted = wantedVersion(tenant);
+    const wanted = wantedRelease(tenant);
     if (hash === status.configHash && status.refusedConfigHash !== undefined) await this.#forgetRefusedConfig(name);
-    if (status.refusedVersion && status.refusedVersion.version !== wanted) await this.#forgetRefusedVersion(name);
+    if (status.refusedRelease && status.refusedRelease.release !== wanted) await this.#forgetRefusedRelease(name);
     const isSame = hash === status.configHash || hash === status.refusedConfigHash;
     if (isSame && status.observedGeneration === tenant.metadata.generation) return;
     const here = await store.get("Shard", shard);
     // Another release is the planner's to move it to; the configuration is taken up on the way.
-    if (wanted !== "" && here?.spec.synapseVersion !== wanted && status.refusedVersion?.version !== wanted) return;
+    if (wanted !== "" && here?.spec.release !== wanted && status.refusedRelease?.release !== wanted) return;
     if (isSame) {
       await modify(store, "Tenant", name, (t) => void (t.status.observedGeneration = tenant.metadata.generation));
       return;
@@ -179,15 +179,15 @@ export class TenantReconciler {
     await modify(this.#context.store, "Tenant", name, ({ status }) => {
       if (status.move) return false;
       delete status.refusedConfigHash;
-      if (!status.refusedVersion) Object.assign(status, { reason: "", message: "" });
+      if (!status.refusedRelease) Object.assign(status, { reason: "", message: "" });
       return true;
     });
   }
 
-  async #forgetRefusedVersion(name: string): Promise<void> {
+  async #forgetRefusedRelease(name: string): Promise<void> {
     await modify(this.#context.store, "Tenant", name, (t) => {
-      if (t.status.move || t.status.refusedVersion?.version === wantedVersion(t)) return false;
-      forgetRefusedVersion(t.status);
+      if (t.status.move || t.status.refusedRelease?.release === wantedRelease(t)) return false;
+      forgetRefusedRelease(t.status);
       return true;
     });
   }
@@ -236,7 +236,7 @@ export class TenantReconciler {
       await modify(store, "Tenant", name, ({ status }) => {
         status.provisioned = true;
         status.epoch = Math.max(status.epoch, found.epoch);
-        if (!found.kept) status.schemaSynapseVersion = wantedVersion(tenant);
+        if (!found.kept) status.schemaRelease = wantedRelease(tenant);
       });
       if (found.kept)
         await this.#say(

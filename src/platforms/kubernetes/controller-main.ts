@@ -26,7 +26,7 @@ import { KubernetesStore } from "./store/kubernetes-store.ts";
 import { parseOverrides } from "../../model/homeserver-config.ts";
 import { loadKubeConfig } from "./client.ts";
 import { readControllerConfig, type KubernetesControllerConfig } from "./controller-config.ts";
-import { startFront } from "./leader-proxy.ts";
+import { startLeaderProxy } from "./leader-proxy.ts";
 import { LeaderElection } from "./leader-election.ts";
 
 /** What the loops are at may hang on a shard that does not answer; being killed there does no harm, so they are not waited for longer. */
@@ -52,7 +52,7 @@ async function main(): Promise<void> {
   let leadership: Leadership | undefined;
   let leader: string | undefined;
   let ending: Promise<void> | undefined;
-  const front = await startFront({
+  const front = await startLeaderProxy({
     ...config.api,
     metrics: registry,
     logger: log,
@@ -145,7 +145,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     timing: { ...DEFAULT_TIMING, shardLostAfter: config.shardLostAfterSeconds, shardStartWithin: 300 },
     metrics,
     log,
-    surroundings: (tenant) => surroundingsOf(config, databases, tenant),
+    environment: (tenant) => surroundingsOf(config, databases, tenant),
     answers: answersHealth,
     // A tenant's bucket is its owner's; what is in a shard's cache goes with the shard.
     removeMedia: async () => {},
@@ -154,11 +154,11 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
   await controller.start();
   const service = new StoreClusterService(context, {
     version: VERSION,
-    synapseVersion: "",
+    release: "",
     baseDomain: config.baseDomain,
     urlOf,
   });
-  // For this process alone: `startFront` is what the world sees.
+  // For this process alone: `startLeaderProxy` is what the world sees.
   const api = await startApi({
     service,
     routeFeed: context.feed,

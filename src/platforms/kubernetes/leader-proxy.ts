@@ -20,7 +20,7 @@ export interface FrontOptions {
  * What every replica of the controller shows to the world: its own health and metrics; the API is passed on to the leader, which alone knows
  * and decides. So a Service may send a gateway, or a person, to any replica.
  */
-export async function startFront(options: FrontOptions): Promise<{ port: number; close(): Promise<void> }> {
+export async function startLeaderProxy(options: FrontOptions): Promise<{ port: number; close(): Promise<void> }> {
   const { host, port, metrics, logger, upstream } = options;
   const app = fastify({ logger: false, forceCloseConnections: true });
   app.get("/healthz", () => ({ ok: true }));

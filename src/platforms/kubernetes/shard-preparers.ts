@@ -33,8 +33,8 @@ export class ShardPreparers implements Preparers {
     this.#launcher = launcher;
   }
 
-  async start(version: string, commandMs = COMMAND_MS): Promise<WarmPreparer> {
-    const control = await this.#shardOf(version);
+  async start(release: string, commandMs = COMMAND_MS): Promise<WarmPreparer> {
+    const control = await this.#shardOf(release);
     try {
       const preparer = new ShardPreparer(control, await create(control), commandMs);
       await preparer.ready();
@@ -46,15 +46,15 @@ export class ShardPreparers implements Preparers {
   }
 
   /** A shard of the release that answers; the one with the least to do. */
-  async #shardOf(version: string): Promise<ShardControl> {
+  async #shardOf(release: string): Promise<ShardControl> {
     const ready = (await this.#store.list("Shard")).filter(
-      ({ spec, status }) => spec.synapseVersion === version && status.phase === "Ready" && status.address !== undefined,
+      ({ spec, status }) => spec.release === release && status.phase === "Ready" && status.address !== undefined,
     );
     const [best] = ready.toSorted((a, b) => (a.status.load ?? 0) - (b.status.load ?? 0));
     if (!best?.status.address)
       throw new UserError(
         "Unavailable",
-        `no shard of Synapse ${version} answers, which would have to prepare the database`,
+        `no shard of Synapse ${release} answers, which would have to prepare the database`,
       );
     return this.#launcher.client(best.metadata.name, best.status.address);
   }

@@ -61,7 +61,7 @@ async function main(): Promise<void> {
     timing: { ...DEFAULT_TIMING, shardLostAfter: config.cluster.shardLostAfterSeconds },
     metrics: createControllerMetrics(registry),
     log,
-    surroundings: (tenant) => surroundingsOf(config, databases, tenant),
+    environment: (tenant) => surroundingsOf(config, databases, tenant),
     answers: answersHealth,
     removeMedia: (tenant) => rm(mediaPath(config, tenant), { recursive: true, force: true }),
   };
@@ -70,7 +70,7 @@ async function main(): Promise<void> {
   await controller.start();
   const service = new StoreClusterService(context, {
     version: VERSION,
-    synapseVersion: config.cluster.synapseVersion,
+    release: config.cluster.release,
     baseDomain: config.cluster.baseDomain,
     urlOf: (tenant) => urlOf(config, tenant),
   });

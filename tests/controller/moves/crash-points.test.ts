@@ -6,7 +6,7 @@ import type { Policy } from "../../../src/model/policy.ts";
 import type { Tenant } from "../../../src/model/tenant.ts";
 import { FakeProcess, FakeWorld } from "../../support/fake-world.ts";
 
-const SETTINGS = { version: "0", synapseVersion: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
+const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 const POLICY: Partial<Policy> = { maxTenantsPerShard: 2, consolidateAfterSeconds: 0.1 };
 
 interface Run {

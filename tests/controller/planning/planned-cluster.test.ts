@@ -19,7 +19,7 @@ const step = fc.oneof(
     type: fc.constant("tenant" as const),
     name: tenantName,
     // Without one it has its shard's, or the fleet's.
-    synapseVersion: fc.constantFrom("", V1, V2),
+    release: fc.constantFrom("", V1, V2),
     shard: fc.option(shardName, { nil: undefined, freq: 5 }),
     move: fc.option(fc.record({ from: shardName, to: shardName }), { nil: undefined, freq: 1 }),
     reason: fc.constantFrom("", "MaxShardsReached", "InvalidConfig"),
@@ -66,17 +66,17 @@ async function compare(store: LocalStore, cluster: PlannedCluster): Promise<void
 async function write(store: LocalStore, each: Step): Promise<void> {
   const { type, name } = each;
   if (type === "tenant") {
-    const { synapseVersion, shard, move, reason } = each;
+    const { release, shard, move, reason } = each;
     const status = { ...STATUS, shard, move, reason } as TenantStatus;
     const there = await modify(store, "Tenant", name, (tenant) => {
       tenant.status = status;
-      tenant.spec.synapseVersion = synapseVersion;
+      tenant.spec.release = release;
     });
-    if (!there) await store.create("Tenant", name, { ...SPEC, synapseVersion }, status);
+    if (!there) await store.create("Tenant", name, { ...SPEC, release }, status);
   } else if (type === "shard") {
     const { phase, load } = each;
     const there = await modify(store, "Shard", name, ({ status }) => void Object.assign(status, { phase, load }));
-    const spec = { synapseVersion: name.replace(/-\d+$/, "") };
+    const spec = { release: name.replace(/-\d+$/, "") };
     if (!there) await store.create("Shard", name, spec, { phase, reason: "", message: "", failures: 0 });
   } else await store.remove(type === "noTenant" ? "Tenant" : "Shard", name);
 }

@@ -7,7 +7,7 @@ import type { Shard } from "../../../src/model/shard.ts";
 import type { Tenant } from "../../../src/model/tenant.ts";
 import { FakeProcess, FakeWorld } from "../../support/fake-world.ts";
 
-const SETTINGS = { version: "0", synapseVersion: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
+const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 const [A, B] = ["1.163.2-0", "1.163.2-1"];
 
 let world: FakeWorld;

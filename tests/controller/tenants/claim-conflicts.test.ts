@@ -7,7 +7,7 @@ import { modify } from "../../../src/ports/store.ts";
 import { SPEC, STATUS } from "../../ports/store-contract.ts";
 import { FakeProcess, FakeWorld } from "../../support/fake-world.ts";
 
-const SETTINGS = { version: "0", synapseVersion: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
+const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 const PENDING = { ...STATUS, phase: "Pending", reason: "", message: "" } as Tenant["status"];
 const POLL = { timeout: 8_000 };
 
@@ -35,7 +35,7 @@ class Run {
 
   /** As by kubectl: nobody looks whether it clashes with another. */
   async make(name: string, serverName: string, config = ""): Promise<void> {
-    const spec = { ...SPEC, serverName, config, synapseVersion: "1.163.2" };
+    const spec = { ...SPEC, serverName, config, release: "1.163.2" };
     await this.world.store.create("Tenant", name, spec, { ...PENDING });
   }
 
@@ -172,12 +172,12 @@ it("prevents that a tenant which is not placed counts in a rollout, or is told t
   during(async (run) => {
     await run.make("first", "x.example");
     await expectWell(run, "first");
-    const spec = { ...SPEC, serverName: "x.example", synapseVersion: "" };
+    const spec = { ...SPEC, serverName: "x.example", release: "" };
     await run.world.store.create("Tenant", "second", spec, { ...PENDING });
     await run.make("third", "z.example");
     await expectWell(run, "third");
     await expectReason(run, "second", "ServerNameTaken");
-    expect((await run.tenant("second")).status.fleetVersion).toBeUndefined();
+    expect((await run.tenant("second")).status.fleetRelease).toBeUndefined();
   }));
 
 it("prevents the same by the API at once: a name, a host or a database that another has is refused", () =>

@@ -20,7 +20,7 @@ function tenant(
 ): Claimant {
   return {
     metadata: { name, creationTimestamp: new Date(since * 1000).toISOString(), resourceVersion: "1", generation: 1 },
-    spec: { serverName, config, synapseVersion: "1.163.2", reclaimPolicy: "Retain" },
+    spec: { serverName, config, release: "1.163.2", reclaimPolicy: "Retain" },
     status: { ...STATUS, ...status },
   };
 }
@@ -36,8 +36,8 @@ it("prevents two tenants of one server name: who was first has it, the other is 
   const [first, second] = [tenant("a", { serverName: "x.example" }), tenant("b", { serverName: "x.example:8448" })];
   all.set(first);
   all.set(second);
-  expect(all.rivalOf(first)).toBeUndefined();
-  expect(all.rivalOf(second)).toEqual({
+  expect(all.conflictOf(first)).toBeUndefined();
+  expect(all.conflictOf(second)).toEqual({
     reason: "ServerNameTaken",
     holder: "a",
     message: "server name x.example:8448 belongs to tenant a already",
@@ -46,7 +46,7 @@ it("prevents two tenants of one server name: who was first has it, the other is 
   expect(heard).toEqual([]);
   all.remove("a");
   expect(heard).toEqual(["b"]);
-  expect(all.rivalOf(second)).toBeUndefined();
+  expect(all.conflictOf(second)).toBeUndefined();
   expect(all.hostsOf(second)).toEqual(["x.example"]);
 });
 
@@ -66,8 +66,8 @@ it("prevents that the order of a list decides: of tenants that were there before
       const all = claims();
       for (const each of order) all.set(each);
       all.settle();
-      expect(all.rivalOf(winner)).toBeUndefined();
-      expect(all.rivalOf(loser)?.holder).toBe(winner.metadata.name);
+      expect(all.conflictOf(winner)).toBeUndefined();
+      expect(all.conflictOf(loser)?.holder).toBe(winner.metadata.name);
     }
 });
 
@@ -82,18 +82,18 @@ it("prevents a hijack by configuration: an older tenant that names another's hos
   const greedy = [baseUrl("young.example"), database("DB.example", "young"), database("postgres.ours", "synapse_old")];
   const [host, theirs, own] = greedy.map((config) => tenant("old", { since: 1, status: running, config }));
   all.set(host!);
-  expect(all.rivalOf(host!)).toMatchObject({ reason: "HostTaken", holder: "young" });
+  expect(all.conflictOf(host!)).toMatchObject({ reason: "HostTaken", holder: "young" });
   expect(all.hostsOf(host!)).toEqual(["old.example"]);
   all.set(theirs!);
-  expect(all.rivalOf(theirs!)).toMatchObject({
+  expect(all.conflictOf(theirs!)).toMatchObject({
     reason: "DatabaseTaken",
     message: "database db.example:5432/young belongs to tenant young already",
   });
-  expect(all.barrierOf(theirs!)).toBeUndefined();
-  expect(all.barrierOf({ ...theirs!, status: { ...STATUS } })?.reason).toBe("DatabaseTaken");
+  expect(all.blockingConflictOf(theirs!)).toBeUndefined();
+  expect(all.blockingConflictOf({ ...theirs!, status: { ...STATUS } })?.reason).toBe("DatabaseTaken");
   all.set(own!);
-  expect(all.rivalOf(own!)).toBeUndefined();
-  expect(all.rivalOf(young)).toBeUndefined();
+  expect(all.conflictOf(own!)).toBeUndefined();
+  expect(all.conflictOf(young)).toBeUndefined();
   expect(all.hostsOf(young)).toEqual(["young.example"]);
 });
 
@@ -101,7 +101,7 @@ it("prevents a newcomer in a database that we made for another, under any of the
   const all = new Claims((name) => ({ host: "127.0.0.1", port: 5432, name: `synapse_${name}` }));
   all.settle();
   all.set(tenant("a"));
-  const rival = (host: string) => all.rivalOf(tenant("b", { config: database(host, "synapse_a") }));
+  const rival = (host: string) => all.conflictOf(tenant("b", { config: database(host, "synapse_a") }));
   expect(rival("localhost")).toMatchObject({ reason: "DatabaseTaken", holder: "a" });
   expect(rival('"::1"')?.holder).toBe("a");
   expect(rival("elsewhere.example")).toBeUndefined();
@@ -127,7 +127,7 @@ it("prevents a name with two owners, one that nobody gets, and one taken from it
     let woken = new Set<string>();
     all.onChange((name) => woken.add(name));
     for (const each of steps) {
-      const rivals = new Map([...present.values()].map((one) => [one.metadata.name, all.rivalOf(one)?.holder]));
+      const rivals = new Map([...present.values()].map((one) => [one.metadata.name, all.conflictOf(one)?.holder]));
       const hosts = new Map([...present.values()].map((one) => [one.metadata.name, all.hostsOf(one)]));
       woken = new Set();
       if ("gone" in each) {
@@ -147,7 +147,7 @@ it("prevents a name with two owners, one that nobody gets, and one taken from it
         if (name === changed) continue;
         // Nobody loses what it had by what another does; and who has another rival, or none, is woken.
         for (const host of hosts.get(name) ?? []) expect(all.hostsOf(one)).toContain(host);
-        expect(woken.has(name) || all.rivalOf(one)?.holder === rivals.get(name)).toBe(true);
+        expect(woken.has(name) || all.conflictOf(one)?.holder === rivals.get(name)).toBe(true);
       }
     }
   });

@@ -6,7 +6,7 @@ import type { Tenant } from "../../../src/model/tenant.ts";
 import { modify } from "../../../src/ports/store.ts";
 import { FakeDedicated, FakeProcess, FakeWorld } from "../../support/fake-world.ts";
 
-const SETTINGS = { version: "0", synapseVersion: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
+const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 const ADDRESS = "a-synapse.a.svc:8008";
 const REVISION = 2 ** 32;
 
@@ -41,9 +41,9 @@ async function tenantWhen(world: FakeWorld, what: string, is: (tenant: Tenant) =
 }
 
 const isOnShard = ({ status }: Tenant) =>
-  status.phase === "Running" && status.shard !== undefined && !status.handover && !status.move && !status.dedicated;
+  status.phase === "Running" && status.shard !== undefined && !status.transition && !status.move && !status.dedicated;
 const isDedicated = ({ status }: Tenant) =>
-  status.phase === "Running" && status.address === ADDRESS && !status.handover && status.shard === undefined;
+  status.phase === "Running" && status.address === ADDRESS && !status.transition && status.shard === undefined;
 
 async function onShard(): Promise<FakeWorld> {
   const world = new FakeWorld();
@@ -90,12 +90,12 @@ it("prevents a tenant that is lost on its way to a Synapse of its own: a control
       ),
     ]);
     first.process.kill();
-    if ((await world.store.get("Tenant", "a"))?.status.handover) interrupted += 1;
+    if ((await world.store.get("Tenant", "a"))?.status.transition) interrupted += 1;
     const second = run(world);
     const after = await tenantWhen(world, `on its own, killed at ${call}`, isDedicated);
     expect(world.ownersOf("a")).toEqual([ADDRESS]);
     expect(after.status).toMatchObject({ reason: "", dedicated: { address: ADDRESS } });
-    expect(after.status.schemaSynapseVersion).toBeUndefined();
+    expect(after.status.schemaRelease).toBeUndefined();
     await expect.poll(() => second.process.context.feed.get("a")).toMatchObject({ state: "serving", address: ADDRESS });
     await end(second);
     last = call;
@@ -110,7 +110,7 @@ it("prevents a tenant that is lost on its way back: a controller killed at any c
     const { world, dedicated } = await onItsOwn();
     await want(world, 3, "shard");
     const first = run(world, { killAtCall: call });
-    const leaving = tenantWhen(world, "parked", ({ status }) => status.handover?.to === "shard").then(
+    const leaving = tenantWhen(world, "parked", ({ status }) => status.transition?.to === "shard").then(
       () => dedicated.leave(),
       () => {},
     );
@@ -122,7 +122,7 @@ it("prevents a tenant that is lost on its way back: a controller killed at any c
       ),
     ]);
     first.process.kill();
-    if ((await world.store.get("Tenant", "a"))?.status.handover) interrupted += 1;
+    if ((await world.store.get("Tenant", "a"))?.status.transition) interrupted += 1;
     const second = run(world);
     const after = await tenantWhen(world, `on a shard, killed at ${call}`, isOnShard);
     await leaving;
@@ -202,7 +202,7 @@ it("prevents a change of mind that leaves the tenant nowhere: it turns round on 
   const { world, dedicated } = await onItsOwn();
   const { controller } = run(world);
   await want(world, 3, "shard");
-  await tenantWhen(world, "leaving", ({ status }) => status.handover?.to === "shard");
+  await tenantWhen(world, "leaving", ({ status }) => status.transition?.to === "shard");
   await want(world, 4, "dedicated");
   const back = new FakeDedicated(world, "a", ADDRESS, 4);
   dedicated.leave();

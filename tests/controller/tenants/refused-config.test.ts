@@ -5,7 +5,7 @@ import { modify } from "../../../src/ports/store.ts";
 import { conditionsOf } from "../../../src/platforms/kubernetes/store/conditions.ts";
 import { FakeProcess, FakeWorld } from "../../support/fake-world.ts";
 
-const SETTINGS = { version: "0", synapseVersion: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
+const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 
 function begin() {
   const world = new FakeWorld();
@@ -46,19 +46,18 @@ it("prevents a complaint that outlives its cause: a wrong configuration is refus
 
 it("prevents the same for a release: who goes back to the one that runs, by kubectl as by the API, is not told of the other any more", async () => {
   const { world, service, status, stop } = begin();
-  const edit = (version: string) =>
-    modify(world.store, "Tenant", "a", ({ spec }) => void (spec.synapseVersion = version));
+  const edit = (version: string) => modify(world.store, "Tenant", "a", ({ spec }) => void (spec.release = version));
   try {
-    await service.createTenant({ name: "a", config: "old: 1", synapseVersion: "1.157.2" });
+    await service.createTenant({ name: "a", config: "old: 1", release: "1.157.2" });
     await expect.poll(async () => (await status())?.phase, { timeout: 5_000 }).toBe("Running");
     world.wrongConfigs.add("old: 1");
     await edit("1.163.2");
     await expect.poll(async () => (await status())?.reason, { timeout: 5_000 }).toBe("InvalidConfig");
-    expect((await status())?.refusedVersion).toMatchObject({ version: "1.163.2" });
+    expect((await status())?.refusedRelease).toMatchObject({ release: "1.163.2" });
     await edit("1.157.2");
     await expect.poll(async () => (await status())?.reason, { timeout: 5_000 }).toBe("");
     expect(await status()).toMatchObject({ phase: "Running", message: "", shard: "1.157.2-0" });
-    expect((await status())?.refusedVersion).toBeUndefined();
+    expect((await status())?.refusedRelease).toBeUndefined();
   } finally {
     await stop();
   }

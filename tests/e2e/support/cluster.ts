@@ -20,7 +20,7 @@ export interface CliResult {
 export interface TenantRow {
   name: string;
   serverName: string;
-  synapseVersion: string;
+  release: string;
   phase: string;
   reason: string | null;
   shard: string | null;
@@ -30,7 +30,7 @@ export interface TenantRow {
 
 export interface ShardRow {
   name: string;
-  synapseVersion: string;
+  release: string;
   phase: string;
   tenants: number;
   capacity: number;

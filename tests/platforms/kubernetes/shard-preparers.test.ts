@@ -12,7 +12,7 @@ import { LocalStore } from "../../../src/platforms/local/store/local-store.ts";
 
 const READY = {
   state: "ready",
-  event: { event: "ready", synapseVersion: "1", schemaVersion: 1, schemaCompatVersion: 1 },
+  event: { event: "ready", release: "1", schemaVersion: 1, schemaCompatVersion: 1 },
 };
 const DATABASE = { host: "h", port: 1, user: "u", password: "the-secret", dbname: "d" };
 const VERSION = "1.163.2";
@@ -54,7 +54,7 @@ beforeEach(async () => {
     await store.create(
       "Shard",
       name,
-      { synapseVersion: VERSION },
+      { release: VERSION },
       { phase, reason: "", message: "", failures: 0, address: `http://${name}`, load },
     );
   const control = { preparers: shard, close: async () => void shard.closed++ } as unknown as ShardControl;

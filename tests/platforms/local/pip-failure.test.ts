@@ -13,7 +13,7 @@ describe("what pip's failure means", () => {
       ],
       RELEASE,
     );
-    expect(error).toMatchObject({ code: "UnknownVersion", message: "matrix-synapse 9.9.9 is not a release on PyPI" });
+    expect(error).toMatchObject({ code: "UnknownRelease", message: "matrix-synapse 9.9.9 is not a release on PyPI" });
   });
 
   test("none were seen: the index was not reached", () => {

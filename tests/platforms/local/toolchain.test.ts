@@ -30,7 +30,7 @@ test("the cache is where its user can write and PostgreSQL's user can read", () 
 test("what is no version is refused before anything is run", async () => {
   // Prevents: a tenant's version getting into pip's arguments or a path as something else.
   for (const version of ["1.2", "latest", "../../etc", "--index-url=x", "1.163.2 evil"]) {
-    await expect(ensureSynapse(version)).rejects.toMatchObject({ code: "UnknownVersion" });
+    await expect(ensureSynapse(version)).rejects.toMatchObject({ code: "UnknownRelease" });
   }
 });
 

@@ -7,14 +7,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, expect, onTestFinished, test } from "vitest";
 import { processesWith } from "../../../src/platforms/local/up/node-process.ts";
 import { runningServer, stopServer } from "../../../src/platforms/local/postgres/postgres-process.ts";
-import { DEFAULT_SYNAPSE, ensurePostgres, ensureSynapse } from "../../../src/platforms/local/toolchain/toolchain.ts";
+import { DEFAULT_RELEASE, ensurePostgres, ensureSynapse } from "../../../src/platforms/local/toolchain/toolchain.ts";
 import { temporaryDirectory } from "./support.ts";
 
 const MAIN = resolve(import.meta.dirname, "../../../src/cli/main.ts");
 const MINUTES_3 = 180_000;
 
 beforeAll(async () => {
-  await ensureSynapse(DEFAULT_SYNAPSE);
+  await ensureSynapse(DEFAULT_RELEASE);
   await ensurePostgres();
 }, 600_000);
 

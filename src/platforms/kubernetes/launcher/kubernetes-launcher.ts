@@ -88,7 +88,7 @@ export class KubernetesLauncher implements Launcher {
   }
 
   /** An image in a registry cannot be looked into from here: the shard says what its release is when it answers. */
-  async prepareImage(): Promise<undefined> {
+  async prepareRelease(): Promise<undefined> {
     return undefined;
   }
 

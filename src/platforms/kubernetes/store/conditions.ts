@@ -1,4 +1,4 @@
-import { wantedVersion, type Tenant } from "../../../model/tenant.ts";
+import { wantedRelease, type Tenant } from "../../../model/tenant.ts";
 import type { Fleet } from "../../../model/fleet.ts";
 import type { Shard } from "../../../model/shard.ts";
 import type { AnyResource } from "../../../ports/store.ts";
@@ -45,9 +45,9 @@ function placed({ status }: Tenant): Finding {
 /** It runs the release and the configuration that its spec asks for. */
 function upToDate(tenant: Tenant): Finding {
   const { metadata, status } = tenant;
-  const wanted = wantedVersion(tenant);
-  if (status.refusedVersion?.version === wanted && wanted !== "")
-    return finding("UpToDate", false, status.refusedVersion.reason, status.refusedVersion.message);
+  const wanted = wantedRelease(tenant);
+  if (status.refusedRelease?.release === wanted && wanted !== "")
+    return finding("UpToDate", false, status.refusedRelease.reason, status.refusedRelease.message);
   if (status.observedGeneration !== metadata.generation)
     return finding(
       "UpToDate",

@@ -1,4 +1,4 @@
-import { wantedVersion, type Tenant, type TenantStatus } from "../../../model/tenant.ts";
+import { wantedRelease, type Tenant, type TenantStatus } from "../../../model/tenant.ts";
 import type { Fleet, FleetStatus, RolloutPolicy } from "../../../model/fleet.ts";
 import type { Metadata } from "../../../model/resource.ts";
 import type { Shard, ShardStatus } from "../../../model/shard.ts";
@@ -14,6 +14,7 @@ import {
   type SynapseShard,
   type SynapseTenant,
 } from "./resources.ts";
+import { withPresentNames } from "../../../model/renamed-fields.ts";
 
 /** The model's resources from custom resources and back. Pure. */
 
@@ -54,7 +55,7 @@ export function tenantOf(custom: SynapseTenant, secretConfig: string | undefined
     metadata: metadataOf(custom, custom.metadata?.name ?? ""),
     spec: {
       serverName: spec.serverName,
-      synapseVersion: spec.image?.tag ?? "",
+      release: spec.image?.tag ?? "",
       config: secretConfig ?? spec.config ?? "",
       reclaimPolicy: spec.reclaimPolicy ?? "Retain",
       ...(spec.revision === undefined ? {} : { revision: spec.revision }),
@@ -69,7 +70,7 @@ export function shardOf(custom: SynapseShard): Shard {
   return {
     kind: "Shard",
     metadata: metadataOf(custom, name),
-    spec: { synapseVersion: image.tag, ...(drain ? { drain } : {}) },
+    spec: { release: image.tag, ...(drain ? { drain } : {}) },
     status: statusOf(custom, NEW_SHARD),
   };
 }
@@ -81,7 +82,7 @@ export function fleetOf(custom: SynapseFleet): Fleet {
     reason: "",
     message: "",
     observedGeneration: 0,
-    synapseVersion: "",
+    release: "",
     wave: 0,
     waves: 0,
     updated: 0,
@@ -91,7 +92,7 @@ export function fleetOf(custom: SynapseFleet): Fleet {
   return {
     kind: "Fleet",
     metadata: metadataOf(custom, FLEET),
-    spec: { synapseVersion: imageTag, rollout: copyOf({ ...NO_ROLLOUT, ...rollout }) },
+    spec: { release: imageTag, rollout: copyOf({ ...NO_ROLLOUT, ...rollout }) },
     status: statusOf(custom, fresh),
   };
 }
@@ -136,14 +137,13 @@ export function withSpec<K extends Kind>(
 
   function specOf(of: Tenant | Shard | Fleet): object {
     if (of.kind === "Tenant") {
-      const { serverName, synapseVersion, reclaimPolicy, revision, dedicated } = of.spec;
-      const image = synapseVersion === "" ? undefined : { tag: synapseVersion };
+      const { serverName, release, reclaimPolicy, revision, dedicated } = of.spec;
+      const image = release === "" ? undefined : { tag: release };
       const config = secretConfig === undefined ? { config: of.spec.config } : {};
       return { serverName, image, ...config, reclaimPolicy, revision, dedicated };
     }
-    if (of.kind === "Shard")
-      return { name: of.metadata.name, image: { tag: of.spec.synapseVersion }, drain: of.spec.drain };
-    return { imageTag: of.spec.synapseVersion, rollout: of.spec.rollout };
+    if (of.kind === "Shard") return { name: of.metadata.name, image: { tag: of.spec.release }, drain: of.spec.drain };
+    return { imageTag: of.spec.release, rollout: of.spec.rollout };
   }
 }
 
@@ -153,7 +153,7 @@ export function withStatus<K extends Kind>(object: CustomKinds[K], resource: Kin
   return { ...object, status: { ...resource.status, ...shownOf(resource), conditions } } as CustomKinds[K];
 
   function shownOf(of: Tenant | Shard | Fleet): Shown {
-    if (of.kind === "Tenant") return { imageTag: wantedVersion(of) };
+    if (of.kind === "Tenant") return { imageTag: wantedRelease(of) };
     return of.kind === "Shard" ? { tenants: object.status?.tenants ?? 0 } : {};
   }
 }
@@ -181,7 +181,7 @@ function statusOf<S extends object>(custom: { status?: object }, fresh: S): S {
     imageTag: __,
     tenants: ___,
     ...status
-  } = (custom.status ?? {}) as Shown & {
+  } = withPresentNames(custom.status ?? {}) as Shown & {
     conditions?: unknown;
   };
   return copyOf({ ...fresh, ...status }) as S;

@@ -7,7 +7,7 @@ import { ensureSecret, writeAtomically } from "../files.ts";
 import { UserError } from "../../../model/errors.ts";
 import { ControlClient } from "../../../shard/control-client.ts";
 import type { ShardControl } from "../../../ports/shard-control.ts";
-import type { ImageFacts, Launcher, ProcessState } from "../../../ports/launcher.ts";
+import type { ReleaseFacts, Launcher, ProcessState } from "../../../ports/launcher.ts";
 import { followLines, lastLines } from "./log-file.ts";
 
 export interface LocalLauncherOptions {
@@ -16,7 +16,7 @@ export interface LocalLauncherOptions {
   /** The directory that has the package `multi_synapse`. */
   runtimePath: string;
   /** Installs a Synapse release and tells its Python. */
-  installSynapse(version: string, onProgress: (step: string) => void): Promise<{ python: string; facts: ImageFacts }>;
+  installSynapse(release: string, onProgress: (step: string) => void): Promise<{ python: string; facts: ReleaseFacts }>;
   logLevel?: string;
 }
 
@@ -33,13 +33,13 @@ export class LocalLauncher implements Launcher {
     this.#options = options;
   }
 
-  async prepareImage(version: string, onProgress: (step: string) => void): Promise<ImageFacts> {
-    return (await this.#options.installSynapse(version, onProgress)).facts;
+  async prepareRelease(release: string, onProgress: (step: string) => void): Promise<ReleaseFacts> {
+    return (await this.#options.installSynapse(release, onProgress)).facts;
   }
 
-  async start(shard: string, version: string): Promise<void> {
+  async start(shard: string, release: string): Promise<void> {
     if ((await this.observe(shard)).state !== "absent") return;
-    const { python } = await this.#options.installSynapse(version, () => {});
+    const { python } = await this.#options.installSynapse(release, () => {});
     const path = (file: string) => this.#path(shard, file);
     await mkdir(path("state"), { recursive: true, mode: 0o700 });
     ensureSecret(path("token"));

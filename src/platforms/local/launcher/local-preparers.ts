@@ -1,11 +1,11 @@
-import type { ImageFacts } from "../../../ports/launcher.ts";
+import type { ReleaseFacts } from "../../../ports/launcher.ts";
 import type { Preparers, WarmPreparer } from "../../../ports/preparers.ts";
 import { Preparer } from "./preparer.ts";
 
 /** Preparers as child processes. */
 export class LocalPreparers implements Preparers {
   readonly #runtimePath: string;
-  readonly #installSynapse: (version: string) => Promise<{ python: string; facts: ImageFacts }>;
+  readonly #installSynapse: (release: string) => Promise<{ python: string; facts: ReleaseFacts }>;
 
   /**
    * @param runtimePath the directory that has the package `multi_synapse`
@@ -13,14 +13,14 @@ export class LocalPreparers implements Preparers {
    */
   constructor(
     runtimePath: string,
-    installSynapse: (version: string) => Promise<{ python: string; facts: ImageFacts }>,
+    installSynapse: (release: string) => Promise<{ python: string; facts: ReleaseFacts }>,
   ) {
     this.#runtimePath = runtimePath;
     this.#installSynapse = installSynapse;
   }
 
-  async start(version: string, commandMs?: number): Promise<WarmPreparer> {
-    const { python } = await this.#installSynapse(version);
+  async start(release: string, commandMs?: number): Promise<WarmPreparer> {
+    const { python } = await this.#installSynapse(release);
     return Preparer.start({ python, env: { PYTHONPATH: this.#runtimePath }, commandMs });
   }
 }

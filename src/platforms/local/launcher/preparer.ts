@@ -53,8 +53,8 @@ export class Preparer {
     try {
       const event = await process.next(options.readyMs ?? READY_MS, "to get ready");
       if (event.event !== "ready") throw new UserError("Environment", `the preparer began with ${event.event}`);
-      const { synapseVersion, schemaVersion, schemaCompatVersion } = event;
-      const facts = { synapseVersion, schemaVersion, schemaCompatVersion };
+      const { release, schemaVersion, schemaCompatVersion } = event;
+      const facts = { release, schemaVersion, schemaCompatVersion };
       return new Preparer(process, facts, options.commandMs ?? COMMAND_MS);
     } catch (error) {
       await process.end();

@@ -4,6 +4,7 @@ import { isDeepStrictEqual } from "node:util";
 import { UserError } from "../../../model/errors.ts";
 import type { ClusterEvent } from "../../../model/event.ts";
 import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
+import { withPresentNames } from "../../../model/renamed-fields.ts";
 import { ConflictError, type Change, type Kind, type Kinds, type Store } from "../../../ports/store.ts";
 
 /** Enough to look back over days of a busy cluster, small enough to list. */
@@ -15,7 +16,7 @@ const SCHEMA = `
   CREATE TABLE IF NOT EXISTS secrets (tenant TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY AUTOINCREMENT, object TEXT NOT NULL, body TEXT NOT NULL) STRICT;
 `;
-const FORMAT = 1;
+const FORMAT = 2;
 
 interface Row {
   version: number;
@@ -45,11 +46,25 @@ export class LocalStore implements Store {
         `${file} was written by a newer synapse-shards (format ${found}, this one knows ${FORMAT})`,
       );
     }
-    this.#db.exec(`${SCHEMA} PRAGMA user_version = ${FORMAT};`);
+    this.#db.exec(SCHEMA);
+    if (found === 1) this.#renameFields();
+    this.#db.exec(`PRAGMA user_version = ${FORMAT}`);
     const { last } = this.#db.prepare("SELECT coalesce(max(version), 0) AS last FROM resources").get() as {
       last: number;
     };
     this.#lastVersion = last;
+  }
+
+  /** Format 1 had other names of fields. */
+  #renameFields(): void {
+    const rows = this.#db.prepare("SELECT kind, name, body FROM resources").all() as unknown as (Row & {
+      kind: string;
+      name: string;
+    })[];
+    const write = this.#db.prepare("UPDATE resources SET body = ? WHERE kind = ? AND name = ?");
+    this.#db.exec("BEGIN");
+    for (const { kind, name, body } of rows) write.run(JSON.stringify(withPresentNames(JSON.parse(body))), kind, name);
+    this.#db.exec("COMMIT");
   }
 
   async list<K extends Kind>(kind: K): Promise<Kinds[K][]> {

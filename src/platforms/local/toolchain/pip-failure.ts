@@ -24,7 +24,7 @@ export function explainPipFailure(lines: readonly string[], release?: { name: st
       );
     }
     if (seen && others !== "none") {
-      return new UserError("UnknownVersion", `${release.name} ${release.version} is not a release on PyPI`);
+      return new UserError("UnknownRelease", `${release.name} ${release.version} is not a release on PyPI`);
     }
     if (seen) {
       const cause = lines.find((line) => /connection|retry|timed? ?out|certificate|resolution/i.test(line));

@@ -1,7 +1,7 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
-import type { ImageFacts } from "../../../ports/launcher.ts";
+import type { ReleaseFacts } from "../../../ports/launcher.ts";
 import { ClusterConfigSchema } from "../../../model/cluster-config.ts";
 import { UserError } from "../../../model/errors.ts";
 import { ensureVirtualEnvironment, type Progress } from "./virtual-environment.ts";
@@ -12,7 +12,7 @@ export interface ToolchainOptions extends Progress {
 }
 
 /** The release that tenants run if they name none. */
-export const DEFAULT_SYNAPSE = ClusterConfigSchema.parse({}).synapseVersion;
+export const DEFAULT_RELEASE = ClusterConfigSchema.parse({}).release;
 
 /**
  * psycopg2 itself has no wheels and needs a compiler and libpq's headers; psycopg2-binary is the same module with both in it.
@@ -33,10 +33,10 @@ import greenlet, psycopg2, psycopg2.extensions, s3_storage_provider, synapse.app
 from importlib.metadata import version
 from synapse.storage.schema import SCHEMA_COMPAT_VERSION, SCHEMA_VERSION
 psycopg2.extensions.set_wait_callback
-print(json.dumps({"synapseVersion": version("matrix-synapse"), "schemaVersion": SCHEMA_VERSION, "schemaCompatVersion": SCHEMA_COMPAT_VERSION}))
+print(json.dumps({"release": version("matrix-synapse"), "schemaVersion": SCHEMA_VERSION, "schemaCompatVersion": SCHEMA_COMPAT_VERSION}))
 `;
 
-const FactsSchema = z.object({ synapseVersion: z.string(), schemaVersion: z.int(), schemaCompatVersion: z.int() });
+const FactsSchema = z.object({ release: z.string(), schemaVersion: z.int(), schemaCompatVersion: z.int() });
 
 /** Where what is installed once for all clusters of this machine is kept. Root's is not in /root, which PostgreSQL's user cannot enter. */
 export function cacheDirectory(env: NodeJS.ProcessEnv = process.env, uid = process.getuid?.()): string {
@@ -45,15 +45,15 @@ export function cacheDirectory(env: NodeJS.ProcessEnv = process.env, uid = proce
   return join(env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "synapse-shards");
 }
 
-/** Installs a release of Synapse if it is not there yet. @throws UserError UnknownVersion, Environment */
+/** Installs a release of Synapse if it is not there yet. @throws UserError UnknownRelease, Environment */
 export async function ensureSynapse(
   version: string,
   options: ToolchainOptions = {},
-): Promise<{ python: string; facts: ImageFacts }> {
+): Promise<{ python: string; facts: ReleaseFacts }> {
   if (!/^\d{1,4}\.\d{1,4}\.\d{1,4}(rc\d{1,3})?$/.test(version)) {
     throw new UserError(
-      "UnknownVersion",
-      `${JSON.stringify(version)} is not a version of matrix-synapse; give one such as ${DEFAULT_SYNAPSE}`,
+      "UnknownRelease",
+      `${JSON.stringify(version)} is not a version of matrix-synapse; give one such as ${DEFAULT_RELEASE}`,
     );
   }
   const { python, facts } = await ensureVirtualEnvironment(
@@ -67,9 +67,9 @@ export async function ensureSynapse(
       ],
       check: SYNAPSE_CHECK,
       parse: (found) => {
-        const { synapseVersion } = FactsSchema.parse(found);
-        if (synapseVersion !== version)
-          throw new UserError("Environment", `the environment of Synapse ${version} holds ${synapseVersion}`);
+        const { release } = FactsSchema.parse(found);
+        if (release !== version)
+          throw new UserError("Environment", `the environment of Synapse ${version} holds ${release}`);
       },
     },
     options,
@@ -108,10 +108,10 @@ export interface TestTools {
 
 /** Installs what only tests need. @throws UserError Environment */
 export async function ensureTestTools(options: ToolchainOptions = {}): Promise<TestTools> {
-  const { python } = await ensureSynapse(DEFAULT_SYNAPSE, options);
+  const { python } = await ensureSynapse(DEFAULT_RELEASE, options);
   await ensureVirtualEnvironment(
     {
-      directory: join(directoryOf(options), `synapse-${DEFAULT_SYNAPSE}`),
+      directory: join(directoryOf(options), `synapse-${DEFAULT_RELEASE}`),
       stamp: "test-tools",
       title: "the Python test tools",
       installs: [["pytest", "ruff", "mypy", "types-PyYAML"]],

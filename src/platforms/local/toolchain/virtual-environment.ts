@@ -39,7 +39,7 @@ interface Stamp {
  * Makes a virtual environment once, or finds it made. A stamp is written last; an environment that is marked as begun and has
  * none was interrupted and is made anew (it cannot be made elsewhere and renamed: its scripts have its path in them). One
  * with neither mark nor stamp was made by hand: it is taken as it is if all imports work.
- * @throws UserError Environment, UnknownVersion
+ * @throws UserError Environment, UnknownRelease
  */
 export async function ensureVirtualEnvironment(
   spec: EnvironmentSpec,
@@ -105,7 +105,7 @@ async function install(spec: EnvironmentSpec, progress: Progress): Promise<unkno
     for (const packages of spec.installs) await pipInstall(spec, base, packages, progress);
   } catch (error) {
     // A release that does not exist leaves nothing behind.
-    if (!keep && error instanceof UserError && error.code === "UnknownVersion")
+    if (!keep && error instanceof UserError && error.code === "UnknownRelease")
       await rm(spec.directory, { recursive: true, force: true });
     throw error;
   }

@@ -11,7 +11,7 @@ const RUNNING_MS = 300_000;
 
 const TenantSchema = z.object({
   url: z.string(),
-  spec: z.object({ serverName: z.string(), synapseVersion: z.string() }),
+  spec: z.object({ serverName: z.string(), release: z.string() }),
   status: z.object({ phase: z.string(), reason: z.string(), message: z.string(), shard: z.string().optional() }),
 });
 
@@ -19,7 +19,7 @@ export interface DemoTenant {
   name: string;
   url: string;
   serverName: string;
-  synapseVersion: string;
+  release: string;
   shard?: string;
   /** Why it does not run; the cluster does without it. */
   problem?: string;
@@ -62,7 +62,7 @@ async function untilRunning(api: ControllerApi, name: string, signal: AbortSigna
       name,
       url,
       serverName: spec.serverName,
-      synapseVersion: spec.synapseVersion,
+      release: spec.release,
       shard: now.shard,
     };
     if (now.phase === "Running") return tenant;

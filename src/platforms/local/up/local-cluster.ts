@@ -51,8 +51,8 @@ export class LocalCluster {
     await endLeftovers(paths.gatewayConfig);
     await endLeftovers(paths.controllerConfig);
     this.#ports = await choosePorts(this.#config, paths.ports);
-    const { synapseVersion } = this.#config;
-    await steps.run(`Synapse ${synapseVersion}`, (onProgress) => ensureSynapse(synapseVersion, { onProgress, signal }));
+    const { release } = this.#config;
+    await steps.run(`Synapse ${release}`, (onProgress) => ensureSynapse(release, { onProgress, signal }));
     const { binDir } = await steps.run("PostgreSQL's programs", (onProgress) => ensurePostgres({ onProgress, signal }));
     this.#authority = await ensureAuthority(this.#dataDir);
     await steps.run("PostgreSQL", (onProgress) => this.#startPostgres(binDir, onProgress, signal));

@@ -8,7 +8,7 @@ export interface SummaryFacts {
   dataDir: string;
   shardsDir: string;
   caFile: string;
-  synapseVersion: string;
+  release: string;
   /** Another release, to try an upgrade with. */
   otherVersion: string;
   /** How the CLI is called for this data directory. */
@@ -76,7 +76,7 @@ function firstCommands(command: string): string[][] {
 }
 
 function demoCommands(facts: SummaryFacts, tenants: readonly DemoTenant[]): string[][] {
-  const { command, shardsDir, synapseVersion, otherVersion } = facts;
+  const { command, shardsDir, release, otherVersion } = facts;
   const [first, second] = tenants;
   const shard = tenants.find((tenant) => tenant.shard !== undefined)?.shard;
   return [
@@ -84,8 +84,8 @@ function demoCommands(facts: SummaryFacts, tenants: readonly DemoTenant[]): stri
     [`curl ${first?.url}/_matrix/client/versions`, "through the gateway, as a client does"],
     [`${command} tenant move ${first?.name}`, "to another shard; nobody notices"],
     ...(shard ? [[`kill -9 $(cat ${shardsDir}/${shard}/pid)`, "a crash; its tenants come back by themselves"]] : []),
-    [`${command} tenant update ${second?.name} --synapse-version ${otherVersion}`, "to another Synapse release"],
-    [`${command} tenant update ${second?.name} --synapse-version ${synapseVersion}`, "and back"],
+    [`${command} tenant update ${second?.name} --release ${otherVersion}`, "to another Synapse release"],
+    [`${command} tenant update ${second?.name} --release ${release}`, "and back"],
     [`${command} events --follow`, "what the controller does, and why"],
     [`${command} status`, "the whole at a glance"],
   ];

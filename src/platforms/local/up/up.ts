@@ -76,8 +76,8 @@ async function welcome(
     dataDir: shown(dataDir),
     shardsDir: shown(paths.shards),
     caFile: shown(join(dataDir, "ca.crt")),
-    synapseVersion: config.synapseVersion,
-    otherVersion: OTHER_VERSIONS.find((version) => version !== config.synapseVersion)!,
+    release: config.release,
+    otherVersion: OTHER_VERSIONS.find((version) => version !== config.release)!,
     command: dataDir === join(ROOT, "data") ? "npx synapse-shards" : `npx synapse-shards --data ${shown(dataDir)}`,
     ...(demo
       ? {

@@ -33,7 +33,7 @@ describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: tenants
       const seen = await launcher.observe(shard);
       const address = seen.state === "running" ? seen.address : "";
       const status = { phase: "Ready", reason: "", message: "", failures: 0, address } as const;
-      await store.create("Shard", shard, { synapseVersion: VERSION }, status);
+      await store.create("Shard", shard, { release: VERSION }, status);
     }
   }, 180_000);
   afterAll(() => kubernetes?.close());

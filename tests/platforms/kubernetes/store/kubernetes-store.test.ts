@@ -95,7 +95,7 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       await at.apply("a", { secretName: "mine" });
       await expect.poll(async () => (await store.get("Tenant", "a"))?.spec.config).toContain("hush");
       await modify(store, "Tenant", "a", (t) => {
-        t.spec.synapseVersion = "1.163.2";
+        t.spec.release = "1.163.2";
         t.metadata.deletionTimestamp = new Date().toISOString();
       });
       const raw = await at.raw("a");
@@ -167,15 +167,15 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
     });
 
     it("prevents a blind `kubectl`: conditions with reasons, tags, how many tenants a shard has, and events on the object", async () => {
-      await store.create("Shard", "1.163.2-0", { synapseVersion: "1.163.2" }, SHARD_STATUS);
-      await store.create("Tenant", "a", { ...SPEC, synapseVersion: "" }, { ...STATUS, reason: "MaxShardsReached" });
+      await store.create("Shard", "1.163.2-0", { release: "1.163.2" }, SHARD_STATUS);
+      await store.create("Tenant", "a", { ...SPEC, release: "" }, { ...STATUS, reason: "MaxShardsReached" });
       const ready = async () =>
         ((await at.raw("a"))["status"]?.["conditions"] as Record<string, string>[] | undefined)?.find(
           ({ type }) => type === "Ready",
         );
       expect(await ready()).toMatchObject({ status: "False", reason: "MaxShardsReached" });
       await modify(store, "Tenant", "a", ({ status }) => {
-        Object.assign(status, { phase: "Running", reason: "", shard: "1.163.2-0", fleetVersion: "1.163.2" });
+        Object.assign(status, { phase: "Running", reason: "", shard: "1.163.2-0", fleetRelease: "1.163.2" });
       });
       expect(await ready()).toMatchObject({ status: "True", reason: "Running" });
       const shown = async (kind: string) => {
@@ -212,7 +212,7 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       expect(await words(at.patch("w", "/spec/serverName", "other.example"))).toContain("serverName cannot be changed");
       expect(await words(at.patch("w", "/spec/clusterId", "other"))).toContain("clusterId cannot be changed");
       // The store says it as somebody's mistake, not as a failure of the API.
-      await expect(modify(store, "Tenant", "w", (t) => void (t.spec.synapseVersion = "new"))).rejects.toMatchObject({
+      await expect(modify(store, "Tenant", "w", (t) => void (t.spec.release = "new"))).rejects.toMatchObject({
         code: "InvalidInput",
         message: expect.stringContaining("such as 1.163.2"),
       });

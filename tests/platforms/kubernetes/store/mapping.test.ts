@@ -39,7 +39,7 @@ describe("custom resources and the model", () => {
     expect(tenantOf(custom(), undefined)).toEqual({
       kind: "Tenant",
       metadata: { ...METADATA, creationTimestamp: "2026-01-02T03:04:05.000Z" },
-      spec: { serverName: "a.example", synapseVersion: "", config: "", reclaimPolicy: "Retain" },
+      spec: { serverName: "a.example", release: "", config: "", reclaimPolicy: "Retain" },
       status: {
         phase: "Pending",
         reason: "",
@@ -55,7 +55,7 @@ describe("custom resources and the model", () => {
   it("prevents a spec that changes on its way through: what was read is what is written", () => {
     const spec: Tenant["spec"] = {
       serverName: "a.example",
-      synapseVersion: "v1.163.2-custom.1",
+      release: "v1.163.2-custom.1",
       config: "x: 1\n",
       reclaimPolicy: "Delete",
       revision: 7,
@@ -68,13 +68,13 @@ describe("custom resources and the model", () => {
       finalizers: ["synapse-shards.io/controller"],
     });
     expect(tenantOf(object, undefined).spec).toEqual(spec);
-    const shard: Shard["spec"] = { synapseVersion: "1.163.2", drain: "Requested" };
+    const shard: Shard["spec"] = { release: "1.163.2", drain: "Requested" };
     expect(shardOf(newObject("Shard", "1.163.2-0", shard, CLUSTER))).toMatchObject({
       metadata: { name: "1.163.2-0" },
       spec: shard,
     });
     const fleet: Fleet["spec"] = {
-      synapseVersion: "1.163.2",
+      release: "1.163.2",
       rollout: {
         canaries: { count: 2, names: ["a"] },
         waveSize: 5,
@@ -107,7 +107,7 @@ describe("custom resources and the model", () => {
     const object = custom({ secretName: "mine" });
     const read = tenantOf(object, "database: {args: {password: hush}}");
     expect(read.spec.config).toContain("hush");
-    read.spec.synapseVersion = "1.163.2";
+    read.spec.release = "1.163.2";
     const written = withSpec(object, read, read.spec.config);
     expect(written.spec).toMatchObject({ secretName: "mine", image: { tag: "1.163.2" } });
     expect(JSON.stringify(written)).not.toContain("hush");
@@ -124,7 +124,7 @@ describe("custom resources and the model", () => {
   it("prevents what is shown to people from getting into the model, and from getting lost", () => {
     const object = withStatus<"Tenant">(
       custom({}, { epoch: 2 ** 33 + 1 }),
-      tenant({ fleetVersion: "1.163.2", epoch: 2 ** 33 + 1 }),
+      tenant({ fleetRelease: "1.163.2", epoch: 2 ** 33 + 1 }),
       "now",
     );
     expect(object.status).toMatchObject({ imageTag: "1.163.2", epoch: 8589934593 });
@@ -174,13 +174,13 @@ describe("conditions", () => {
   it("prevents `kubectl wait` from being told that an upgrade is done which was refused, or has not begun", () => {
     const status = {
       observedGeneration: 2,
-      refusedVersion: { version: "1.0.0", reason: "SchemaTooNew", message: "m" },
+      refusedRelease: { release: "1.0.0", reason: "SchemaTooNew", message: "m" },
     };
     expect(of(tenant({ observedGeneration: 2 })).UpToDate).toBe("False Pending");
-    expect(of(tenant(status, { synapseVersion: "1.0.0" })).UpToDate).toBe("False SchemaTooNew");
-    const placed = { observedGeneration: 3, shard: "1.0.0-rc1-0", fleetVersion: "1.0.0-rc1" };
+    expect(of(tenant(status, { release: "1.0.0" })).UpToDate).toBe("False SchemaTooNew");
+    const placed = { observedGeneration: 3, shard: "1.0.0-rc1-0", fleetRelease: "1.0.0-rc1" };
     expect(of(tenant(placed)).UpToDate).toBe("True AsSpecified");
-    expect(of(tenant({ ...placed, fleetVersion: "1.0.0" })).UpToDate).toBe("False UpgradePending");
+    expect(of(tenant({ ...placed, fleetRelease: "1.0.0" })).UpToDate).toBe("False UpgradePending");
     expect(of(tenant({ ...placed, refusedConfigHash: "x" })).UpToDate).toBe("False ConfigRefused");
   });
 

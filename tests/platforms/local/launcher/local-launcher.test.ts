@@ -2,7 +2,7 @@ import { readFile, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { LocalLauncher } from "../../../../src/platforms/local/launcher/local-launcher.ts";
-import { DEFAULT_SYNAPSE, ensureSynapse } from "../../../../src/platforms/local/toolchain/toolchain.ts";
+import { DEFAULT_RELEASE, ensureSynapse } from "../../../../src/platforms/local/toolchain/toolchain.ts";
 import { describeLauncherContract } from "../../../ports/launcher-contract.ts";
 
 describeLauncherContract("child processes", async () => {
@@ -14,7 +14,7 @@ describeLauncherContract("child processes", async () => {
       installSynapse: (version, onProgress) => ensureSynapse(version, { onProgress }),
     });
   const launcher = open();
-  const version = DEFAULT_SYNAPSE;
+  const version = DEFAULT_RELEASE;
   const pidOf = async (shard: string) => Number(await readFile(join(directory, shard, "pid"), "utf8"));
   return {
     launcher,

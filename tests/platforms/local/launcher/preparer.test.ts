@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { Preparer, type PreparerOptions } from "../../../../src/platforms/local/launcher/preparer.ts";
 
-const READY = `console.log(JSON.stringify({event:"ready",synapseVersion:"1.163.2",schemaVersion:93,schemaCompatVersion:91}));`;
+const READY = `console.log(JSON.stringify({event:"ready",release:"1.163.2",schemaVersion:93,schemaCompatVersion:91}));`;
 const DATABASE = { host: "127.0.0.1", port: 1, user: "u", password: "the-secret", dbname: "d" };
 
 /** A process that speaks the preparer's protocol as the script says; `answer` is its reaction to each command. */
@@ -17,7 +17,7 @@ describe("the preparer's client", () => {
       speaking(answering(`console.log(JSON.stringify({event:"done",seconds:1.5,from:null,to:c.database.port}))`)),
     );
     try {
-      expect(preparer.facts).toEqual({ synapseVersion: "1.163.2", schemaVersion: 93, schemaCompatVersion: 91 });
+      expect(preparer.facts).toEqual({ release: "1.163.2", schemaVersion: 93, schemaCompatVersion: 91 });
       expect(await preparer.template(DATABASE)).toEqual({ seconds: 1.5, from: null, to: 1 });
       expect(await preparer.template({ ...DATABASE, port: 2 })).toMatchObject({ to: 2 });
     } finally {
