@@ -34,7 +34,7 @@ test("prevents: a completion that bash does not take, or that offers the wrong w
     "synapse-shards tenant re|",
     "synapse-shards -o json shard d|",
     "synapse-shards --data /tmp tenants l|",
-    "synapse-shards tenant create clinic-a --sy|",
+    "synapse-shards tenant create clinic-a --rel|",
     "synapse-shards tenant list -o |",
     "synapse-shards tenant list --output y|",
     "synapse-shards completion |",
@@ -49,7 +49,7 @@ test("prevents: a completion that bash does not take, or that offers the wrong w
     synapse-shards tenant re| → register-user
     synapse-shards -o json shard d| → drain
     synapse-shards --data /tmp tenants l| → list ls logs
-    synapse-shards tenant create clinic-a --sy| → --release
+    synapse-shards tenant create clinic-a --rel| → --release
     synapse-shards tenant list -o | → table json yaml
     synapse-shards tenant list --output y| → yaml
     synapse-shards completion | → bash zsh fish

@@ -259,29 +259,29 @@ describe("help", () => {
       create a tenant
 
       Arguments:
-        name                         name of the tenant: 1 to 63 of a-z, 0-9 and "-"
+        name                   name of the tenant: 1 to 63 of a-z, 0-9 and "-"
 
       Options:
-        --server-name <name>         its Matrix server name, which can never be
-                                     changed (default: NAME.<baseDomain>)
-        --release <version>  its release of Synapse, e.g. 1.163.2 (default:
-                                     the cluster's)
-        --config <file>              settings of its own for homeserver.yaml, as YAML
-                                     (-: stdin)
-        --wait                       wait until it runs
-        --timeout <duration>         give up waiting after so long, e.g. 90s, 5m, 1h
-                                     (default: 5m)
-        -h, --help                   display help for command
+        --server-name <name>   its Matrix server name, which can never be changed
+                               (default: NAME.<baseDomain>)
+        --release <version>    its release of Synapse, e.g. 1.163.2 (default: the
+                               cluster's)
+        --config <file>        settings of its own for homeserver.yaml, as YAML (-:
+                               stdin)
+        --wait                 wait until it runs
+        --timeout <duration>   give up waiting after so long, e.g. 90s, 5m, 1h
+                               (default: 5m)
+        -h, --help             display help for command
 
       Global Options:
-        --version                    print the version of this program
-        -o, --output <format>        how to print (choices: "table", "json", "yaml",
-                                     default: "table")
-        --data <dir>                 the cluster's data directory (default:
-                                     $SYNAPSE_SHARDS_DATA, else data in the checkout)
-        --server <url>               the controller's API, instead of looking it up in
-                                     the data directory
-        --token-file <file>          file with the API's token, for --server
+        --version              print the version of this program
+        -o, --output <format>  how to print (choices: "table", "json", "yaml",
+                               default: "table")
+        --data <dir>           the cluster's data directory (default:
+                               $SYNAPSE_SHARDS_DATA, else data in the checkout)
+        --server <url>         the controller's API, instead of looking it up in the
+                               data directory
+        --token-file <file>    file with the API's token, for --server
       "
     `);
     expect((await runCli(["--help"])).stdout).toContain("Exit codes:");

@@ -22,7 +22,7 @@ describe("tenant list", () => {
     populate();
     expect(await cluster.printed("tenant", "list")).toMatchInlineSnapshot(`
       "
-      NAME       SERVER NAME          VERSION   PHASE     REASON             SHARD       URL
+      NAME       SERVER NAME          RELEASE   PHASE     REASON             SHARD       URL
       clinic-a   clinic-a.localhost   1.163.2   Running                      1.163.2-0   http://clinic-a.localhost:8008
       clinic-b   clinic-b.localhost   1.163.2   Pending   MaxShardsReached               http://clinic-b.localhost:8008
       "
@@ -81,7 +81,7 @@ describe("one tenant", () => {
     await cluster.service.moveTenant("clinic-a", "1.163.2-1");
     expect(await cluster.printed("tenant", "get", "clinic-a")).toMatchInlineSnapshot(`
       "
-      NAME       SERVER NAME          VERSION   PHASE     REASON   SHARD       URL
+      NAME       SERVER NAME          RELEASE   PHASE     REASON   SHARD       URL
       clinic-a   clinic-a.localhost   1.163.2   Running            1.163.2-1   http://clinic-a.localhost:8008
       "
     `);
@@ -101,10 +101,10 @@ describe("one tenant", () => {
         "observedGeneration": 0,
         "phase": "Pending",
         "reason": "MaxShardsReached",
+        "release": "1.163.2",
         "retryAt": null,
         "serverName": "clinic-b.localhost",
         "shard": null,
-        "release": "1.163.2",
         "url": "http://clinic-b.localhost:8008",
       }
     `);
@@ -213,7 +213,7 @@ describe("shards", () => {
     ]);
     expect(await cluster.printed("shard", "list")).toMatchInlineSnapshot(`
       "
-      NAME        VERSION   PHASE      TENANTS   CAPACITY   LOAD   ADDRESS
+      NAME        RELEASE   PHASE      TENANTS   CAPACITY   LOAD   ADDRESS
       1.163.2-0   1.163.2   Ready      1         2          25%    http://127.0.0.1:9001
       1.163.2-1   1.163.2   Draining   0         2
       "

@@ -72,7 +72,7 @@ function shardPath(name: string): string {
 
 function shardTable(rows: ShardRow[]): string {
   return table(
-    ["NAME", "VERSION", "PHASE", "TENANTS", "CAPACITY", "LOAD", "ADDRESS"],
+    ["NAME", "RELEASE", "PHASE", "TENANTS", "CAPACITY", "LOAD", "ADDRESS"],
     rows.map((row) => [
       row.name,
       row.release,

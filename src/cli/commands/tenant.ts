@@ -84,7 +84,7 @@ export function tenantPath(name: string): string {
 
 export function tenantTable(rows: TenantRow[]): string {
   return table(
-    ["NAME", "SERVER NAME", "VERSION", "PHASE", "REASON", "SHARD", "URL"],
+    ["NAME", "SERVER NAME", "RELEASE", "PHASE", "REASON", "SHARD", "URL"],
     rows.map((row) => [row.name, row.serverName, row.release, row.phase, row.reason ?? "", row.shard ?? "", row.url]),
   );
 }
