@@ -5,12 +5,40 @@ import { type BenchResult, type Figure, met } from "./result.ts";
 import { drawPlot, format } from "./svg.ts";
 
 export const RESULTS = resolve(import.meta.dirname, "../results");
+/** Every sample of the last runs. Too large for the repository: each machine keeps its own. */
+const SAMPLES = resolve(import.meta.dirname, "../samples");
 /** Has the figures with targets between these lines. */
-const PROJECT_README = resolve(import.meta.dirname, "../../README.md");
+const BENCH_README = resolve(import.meta.dirname, "../README.md");
 const BEGIN = "<!-- written by npm run bench -->";
 const END = "<!-- end -->";
+/** Has the figures that a newcomer asks for first, between lines of the same kind. */
+const PROJECT_README = resolve(import.meta.dirname, "../../README.md");
+/** These, as their part names them, in words that need no explanation. */
+const HEADLINES: [part: string, what: string, words: string][] = [
+  ["memory", "each tenant, empty", "memory of an idle tenant"],
+  [
+    "memory",
+    "memory of 25 idle tenants in 1 shard, of dedicated processes",
+    "memory of 25 idle tenants in one shard, against dedicated processes",
+  ],
+  [
+    "memory",
+    "processor time of an idle tenant, of a dedicated idle process's",
+    "processor time of an idle tenant, against a dedicated process",
+  ],
+  ["start", "`tenant create` to the first answered request, p50", "`tenant create` to the first answered request, p50"],
+  ["moves", "blackout, p50", "a move under load: time in which neither shard serves, p50"],
+  ["moves", "failed requests, as the clients count", "1,000 moves under load: failed requests"],
+  [
+    "latency",
+    "send with 24 idle neighbours, p50, against a dedicated process",
+    "sending a message beside 24 idle neighbours, p50, against a dedicated process",
+  ],
+  ["gateway", "gateway: added latency at half load, p50", "latency added by the gateway at half load, p50"],
+  ["planner", "full plan, 100000 tenants on 4000 shards, p50", "a full plan for 100,000 tenants on 4,000 shards, p50"],
+];
 
-/** What is kept of one run of one part. */
+/** One run of one part. */
 export interface RunRecord {
   quick: boolean;
   seconds: number;
@@ -18,34 +46,46 @@ export interface RunRecord {
   result: BenchResult;
 }
 
-/** Writes a part's figures and plots; those of its last run are replaced. */
+/** What the repository keeps of it: no samples, and of the plots, which are files, the titles. */
+export type RunSummary = Omit<RunRecord, "result"> & {
+  result: Pick<BenchResult, "name" | "title" | "figures"> & { plots: { title: string }[] };
+};
+
+/** Writes a part's summary, plots and samples; those of its last run are replaced. */
 export async function writeResult(record: RunRecord, directory = RESULTS): Promise<void> {
+  const samples = directory === RESULTS ? SAMPLES : join(directory, "samples");
   await mkdir(directory, { recursive: true });
+  await mkdir(samples, { recursive: true });
   const { name, plots } = record.result;
   for (const file of await readdir(directory)) {
     if (file.endsWith(".svg") && file.replace(/-\d+\.svg$/, "") === name) await rm(join(directory, file));
   }
   for (const [index, plot] of plots.entries()) await writeFile(join(directory, plotFile(name, index)), drawPlot(plot));
-  await writeFile(join(directory, `${name}.json`), `${JSON.stringify(record, undefined, 1)}\n`);
+  await writeFile(join(directory, `${name}.json`), `${JSON.stringify(summaryOf(record), undefined, 1)}\n`);
+  await writeFile(join(samples, `${name}.json`), `${JSON.stringify(record)}\n`);
+}
+
+/** @returns what the repository keeps of a run */
+export function summaryOf({ result: { name, title, figures, plots }, ...run }: RunRecord): RunSummary {
+  return { ...run, result: { name, title, figures, plots: plots.map((plot) => ({ title: plot.title })) } };
 }
 
 /** Writes the table over all parts that have ever been run, in this order, and others after them. */
 export async function writeTable(order: string[], directory = RESULTS): Promise<void> {
-  const records: RunRecord[] = [];
+  const records: RunSummary[] = [];
   for (const file of await readdir(directory)) {
-    if (file.endsWith(".json")) records.push(JSON.parse(await readFile(join(directory, file), "utf8")) as RunRecord);
+    if (file.endsWith(".json")) records.push(JSON.parse(await readFile(join(directory, file), "utf8")) as RunSummary);
   }
-  const place = ({ result }: RunRecord) => (order.includes(result.name) ? order.indexOf(result.name) : order.length);
+  const place = ({ result }: RunSummary) => (order.includes(result.name) ? order.indexOf(result.name) : order.length);
   const sorted = records.toSorted((a, b) => place(a) - place(b));
   await writeFile(join(directory, "README.md"), table(sorted));
-  if (directory === RESULTS && !sorted.some(({ quick }) => quick))
-    await writeFile(PROJECT_README, withSummary(await readFile(PROJECT_README, "utf8"), sorted));
+  if (directory !== RESULTS || sorted.some(({ quick }) => quick)) return;
+  await writeFile(BENCH_README, withSummary(await readFile(BENCH_README, "utf8"), sorted));
+  await writeFile(PROJECT_README, withHeadlines(await readFile(PROJECT_README, "utf8"), sorted));
 }
 
 /** The text with the figures that have targets between its two marks. @throws Error if the marks are not there */
-export function withSummary(text: string, records: RunRecord[]): string {
-  const [begin, end] = [text.indexOf(BEGIN), text.indexOf(END)];
-  if (begin < 0 || end < begin) throw new Error(`the README has no lines ${BEGIN} and ${END}`);
+export function withSummary(text: string, records: RunSummary[]): string {
   const lines = ["| part | what | measured | to reach | |", "| --- | --- | ---: | ---: | --- |"];
   for (const { result } of records) {
     for (const { what, value, unit, target } of result.figures) {
@@ -55,11 +95,29 @@ export function withSummary(text: string, records: RunRecord[]): string {
       lines.push(`| ${[result.name, what, `${format(value)} ${unit}`, bound, verdict].map(cell).join(" | ")} |`);
     }
   }
-  return `${text.slice(0, begin + BEGIN.length)}\n${lines.join("\n")}\n${text.slice(end)}`;
+  return between(text, lines);
+}
+
+/** The text with the headlines between its two marks. @throws Error if the marks, or one of the figures, are not there */
+export function withHeadlines(text: string, records: RunSummary[]): string {
+  const lines = ["| what | measured |", "| --- | ---: |"];
+  for (const [part, what, words] of HEADLINES) {
+    const { figures } = records.find(({ result }) => result.name === part)?.result ?? { figures: [] };
+    const figure = figures.find((candidate) => candidate.what === what);
+    if (!figure) throw new Error(`the part ${part} has no figure "${what}", which the README quotes`);
+    lines.push(`| ${[words, `${format(figure.value)} ${figure.unit}`].map(cell).join(" | ")} |`);
+  }
+  return between(text, lines);
+}
+
+function between(text: string, lines: string[]): string {
+  const [begin, end] = [text.indexOf(BEGIN), text.indexOf(END)];
+  if (begin < 0 || end < begin) throw new Error(`the README has no lines ${BEGIN} and ${END}`);
+  return `${text.slice(0, begin + BEGIN.length)}\n\n${lines.join("\n")}\n\n${text.slice(end)}`;
 }
 
 /** The results as Markdown. */
-export function table(records: RunRecord[]): string {
+export function table(records: RunSummary[]): string {
   const lines = [
     "# Results",
     "",
@@ -95,7 +153,7 @@ function cell(text: string): string {
   return text.replaceAll("|", "\\|").replaceAll("\n", " ");
 }
 
-function runs(records: RunRecord[]): string[] {
+function runs(records: RunSummary[]): string[] {
   const lines = ["| part | date | commit | took | machine | versions |", "| --- | --- | --- | --- | --- | --- |"];
   for (const { result, seconds, surroundings: on, quick } of records) {
     const machine = `${on.cpu}, ${on.cores} cores, ${on.memoryGiB} GiB, Linux ${on.kernel}`;
