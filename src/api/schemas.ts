@@ -13,6 +13,7 @@ import {
 import { SHARD_PHASES, type Shard, type ShardPhase } from "../model/shard.ts";
 import { TENANT_PHASES, type TenantPhase } from "../model/tenant.ts";
 import type { ClusterEvent } from "../model/event.ts";
+import { ConfigMeaningSchema } from "../ports/shard-control.ts";
 import type { ApiError } from "./errors.ts";
 import type { ShardView, TenantView } from "./views.ts";
 
@@ -189,6 +190,11 @@ export const TenantSchema = z
       observedGeneration: z.number(),
       configHash: z.string().optional(),
       refusedConfigHash: z.string().optional(),
+      inEffect: z
+        .object({ hash: z.string(), meaning: ConfigMeaningSchema })
+        .optional()
+        .describe("The configuration it runs with, or last ran with, and what its shard reads in it."),
+      databaseId: z.string().optional().describe("Its database as the server identifies it."),
       provisioned: z.boolean(),
       fleetRelease: z.string().optional().describe("What the fleet's rollout has for it."),
       fleetReleaseSince: z.string().optional(),

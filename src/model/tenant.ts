@@ -1,4 +1,5 @@
 import type { DedicatedTransition, Move, MoveResult } from "./move.ts";
+import type { ConfigMeaning } from "./config-meaning.ts";
 import type { Resource } from "./resource.ts";
 
 export const TENANT_PHASES = {
@@ -47,6 +48,10 @@ export interface TenantStatus {
   configHash?: string;
   /** Hash of a configuration that was found wrong before anything was stopped for it. */
   refusedConfigHash?: string;
+  /** The configuration it runs with, or last ran with: its hash (as `configHash`), and what the shard says it means. */
+  inEffect?: { hash: string; meaning: ConfigMeaning };
+  /** Its database as the server itself identifies it: `SYSTEM_IDENTIFIER/OID`. Several names can lead to one database. */
+  databaseId?: string;
   provisioned: boolean;
   /** The release that the fleet's rollout has for it; counts where the spec names none. */
   fleetRelease?: string;

@@ -1,5 +1,14 @@
 import { z } from "zod";
+import type { ConfigMeaning } from "../model/config-meaning.ts";
 import { withPresentNames } from "../model/renamed-fields.ts";
+
+/** What a configuration means to Synapse; docs/control-api.md, *Meaning*. */
+export const ConfigMeaningSchema = z.object({
+  database: z.object({ host: z.string(), port: z.int(), name: z.string(), user: z.string() }).nullable(),
+  hosts: z.array(z.string()),
+  publicBaseUrl: z.string(),
+  bucket: z.string().nullable(),
+}) satisfies z.ZodType<ConfigMeaning>;
 
 /** A shard's answers; docs/control-api.md is the contract. */
 export const TenantStateSchema = z.object({
@@ -9,6 +18,8 @@ export const TenantStateSchema = z.object({
   phase: z.enum(["starting", "running", "draining", "stopping", "failed", "fenced"]),
   address: z.string().nullable(),
   error: z.object({ code: z.string(), message: z.string() }).nullable(),
+  /** Of what runs; absent from shards of an earlier version, and where nothing runs. */
+  meaning: ConfigMeaningSchema.nullish(),
 });
 export type TenantState = z.infer<typeof TenantStateSchema>;
 
@@ -93,8 +104,11 @@ export interface ShardControl {
   state(): Promise<ShardState>;
   /** Starts a tenant and waits until it serves. @throws ShardRefusal, ShardUnreachable */
   startTenant(name: string, assignment: Assignment): Promise<TenantState>;
-  /** Whether the configuration could be started here; starts nothing. @throws ShardRefusal with the reason, ShardUnreachable */
-  checkTenant(name: string, assignment: Assignment): Promise<void>;
+  /**
+   * Whether the configuration could be started here; starts nothing.
+   * @returns what it means; undefined from a shard of an earlier version @throws ShardRefusal with the reason, ShardUnreachable
+   */
+  checkTenant(name: string, assignment: Assignment): Promise<ConfigMeaning | undefined>;
   /**
    * Drains and stops a tenant; fine if it is not there. `release`: no shard shall have it next, so its database is released.
    * @throws ShardRefusal, ShardUnreachable

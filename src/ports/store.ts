@@ -1,3 +1,4 @@
+import type { ConfigInEffect } from "../model/config-meaning.ts";
 import type { ClusterEvent } from "../model/event.ts";
 import type { Fleet } from "../model/fleet.ts";
 import type { Shard } from "../model/shard.ts";
@@ -48,7 +49,11 @@ export interface Store {
 
   readSecret(tenant: string): Promise<TenantSecretData | undefined>;
   writeSecret(tenant: string, data: TenantSecretData): Promise<void>;
+  /** Removes its configuration in effect as well. */
   removeSecret(tenant: string): Promise<void>;
+  /** The configuration the tenant last ran with; undefined where it never ran. */
+  readConfigInEffect(tenant: string): Promise<ConfigInEffect | undefined>;
+  writeConfigInEffect(tenant: string, config: ConfigInEffect): Promise<void>;
 
   /** Adds an event; the oldest are forgotten beyond a bound of the adapter's. */
   appendEvent(event: Omit<ClusterEvent, "id" | "time">): Promise<ClusterEvent>;

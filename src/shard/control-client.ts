@@ -1,6 +1,8 @@
 import { Pool } from "undici";
 import { z } from "zod";
+import type { ConfigMeaning } from "../model/config-meaning.ts";
 import {
+  ConfigMeaningSchema,
   LoadSchema,
   PreparerStateSchema,
   ShardRefusal,
@@ -38,8 +40,9 @@ export class ControlClient implements ShardControl {
     return TenantStateSchema.parse(await this.#call("PUT", `/v1/tenants/${name}`, assignment, timeoutMs));
   }
 
-  async checkTenant(name: string, assignment: Assignment): Promise<void> {
-    await this.#call("POST", `/v1/tenants/${name}/check`, assignment, 30_000);
+  async checkTenant(name: string, assignment: Assignment): Promise<ConfigMeaning | undefined> {
+    const answer = await this.#call("POST", `/v1/tenants/${name}/check`, assignment, 30_000);
+    return z.object({ meaning: ConfigMeaningSchema.nullish() }).parse(answer).meaning ?? undefined;
   }
 
   async stopTenant(name: string, drainSeconds: number, options?: StopOptions): Promise<StopResult> {

@@ -238,6 +238,19 @@ export function describeStoreContract(
       expect(await store.readSecret("a")).toBeUndefined();
     });
 
+    it("keeps the configuration in effect across a restart, the last one alone, until the secret is removed", async () => {
+      await store.create("Tenant", "a", SPEC, STATUS);
+      expect(await store.readConfigInEffect("a")).toBeUndefined();
+      await store.writeConfigInEffect("a", { hash: "1", config: "" });
+      expect(await store.readConfigInEffect("a")).toEqual({ hash: "1", config: "" });
+      await store.writeConfigInEffect("a", { hash: "2", config: "b: ä\n" });
+      store = await reopen(store);
+      expect(await store.readConfigInEffect("a")).toEqual({ hash: "2", config: "b: ä\n" });
+      await store.writeSecret("a", SECRET);
+      await store.removeSecret("a");
+      expect(await store.readConfigInEffect("a")).toBeUndefined();
+    });
+
     it("prevents gaps in events: ids rise, `after` and `object` select, the newest are kept", async () => {
       for (let n = 0; n < 5; n++)
         await store.appendEvent({

@@ -5,6 +5,8 @@ import { DEFAULT_TIMING, type ControllerContext } from "../../src/controller/con
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
 import type { TenantDatabases } from "../../src/ports/databases.ts";
+import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
+import { databaseIn, hostsIn, parseOverrides } from "../../src/model/homeserver-config.ts";
 import type { Launcher, ProcessState } from "../../src/ports/launcher.ts";
 import { DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
 import type { Tenant } from "../../src/model/tenant.ts";
@@ -254,14 +256,16 @@ function fakeClient(world: FakeWorld, name: string): ShardControl {
         epoch: assignment.epoch,
         address: `${name}:${assignment.epoch}`,
         error: null,
+        meaning: fakeMeaning(assignment),
       };
       here.tenants.set(tenant, state);
       return state;
     },
-    checkTenant: async (_tenant, { overrides }: Assignment) => {
+    checkTenant: async (_tenant, assignment: Assignment) => {
       shard();
-      if (world.wrongConfigs.has(overrides))
-        throw new ShardRefusal(422, "InvalidConfig", `${overrides}: no such setting`);
+      if (world.wrongConfigs.has(assignment.overrides))
+        throw new ShardRefusal(422, "InvalidConfig", `${assignment.overrides}: no such setting`);
+      return fakeMeaning(assignment);
     },
     stopTenant: async (tenant, _drain, options) => {
       const here = shard();
@@ -278,6 +282,19 @@ function fakeClient(world: FakeWorld, name: string): ShardControl {
       throw new Error("preparers are behind the databases, which are fakes here");
     },
     close: async () => {},
+  };
+}
+
+/** As a shard's checker reads it, for the few options that tests use. */
+export function fakeMeaning({ serverName, overrides }: Assignment): ConfigMeaning {
+  const parsed = parseOverrides(overrides);
+  const own = databaseIn(parsed);
+  const url = parsed?.["public_baseurl"];
+  return {
+    database: own ? { host: own.host, port: own.port, name: own.name, user: own.user } : null,
+    hosts: hostsIn(serverName, parsed),
+    publicBaseUrl: typeof url === "string" ? url : `https://${serverName}/`,
+    bucket: null,
   };
 }
 

@@ -95,6 +95,7 @@ export async function startOn(context: ControllerContext, name: string, target: 
       await migrate(context, tenant, target, assignment);
     }
     const state = await target.client.startTenant(name, assignment);
+    await keepConfigInEffect(context, tenant);
     context.metrics.tenantStarts.inc({ result: "ok" });
     stopTimer();
     return { tenant, state };
@@ -157,8 +158,18 @@ export function schemaRefusal(
   );
 }
 
-/** Writes down that the tenant runs. */
+/** Keeps the configuration that works, with which moves go on where a newer one is refused. */
+async function keepConfigInEffect({ store }: ControllerContext, { metadata, spec, status }: Tenant): Promise<void> {
+  const kept = await store.readConfigInEffect(metadata.name);
+  const hash = status.configHash ?? "";
+  if (kept?.hash !== hash || kept.config !== spec.config)
+    await store.writeConfigInEffect(metadata.name, { hash, config: spec.config });
+}
+
+/** Writes down that the tenant runs, and with what. */
 export function running(status: TenantStatus, shard: string, state: TenantState): void {
+  if (state.meaning && status.configHash !== undefined)
+    status.inEffect = { hash: status.configHash, meaning: state.meaning };
   status.phase = "Running";
   status.reason = "";
   status.message = "";

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { gzipSync } from "node:zlib";
+import type { ConfigMeaning } from "../../../model/config-meaning.ts";
 import {
   ShardRefusal,
   type Assignment,
@@ -64,7 +65,7 @@ export class CopyingControl implements ShardControl {
     return stopped;
   }
 
-  checkTenant(name: string, assignment: Assignment): Promise<void> {
+  checkTenant(name: string, assignment: Assignment): Promise<ConfigMeaning | undefined> {
     return this.#inner.checkTenant(name, assignment);
   }
 

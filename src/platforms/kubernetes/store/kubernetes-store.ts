@@ -4,6 +4,7 @@ import { API_GROUP, API_VERSION, apiClient } from "../client.ts";
 import { attempt, attemptIfThere, isStatus, retrying } from "../api-error.ts";
 import { UserError } from "../../../model/errors.ts";
 import type { ClusterEvent } from "../../../model/event.ts";
+import type { ConfigInEffect } from "../../../model/config-meaning.ts";
 import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
 import { ConflictError, type Change, type Kind, type Kinds, type Store } from "../../../ports/store.ts";
 import { ClusterEvents } from "./cluster-events.ts";
@@ -19,7 +20,7 @@ import {
   type SynapseTenant,
 } from "./resources.ts";
 import { ShardOccupancy } from "./shard-occupancy.ts";
-import { TenantSecrets } from "./tenant-secrets.ts";
+import { configSecretName, TenantSecrets } from "./tenant-secrets.ts";
 
 export interface KubernetesStoreOptions {
   config: KubeConfig;
@@ -199,6 +200,15 @@ export class KubernetesStore implements Store {
 
   async removeSecret(tenant: string): Promise<void> {
     await this.#secrets.remove(this.#secretName(tenant));
+    await this.#secrets.remove(configSecretName(tenant));
+  }
+
+  readConfigInEffect(tenant: string): Promise<ConfigInEffect | undefined> {
+    return this.#secrets.readConfigInEffect(tenant);
+  }
+
+  async writeConfigInEffect(tenant: string, config: ConfigInEffect): Promise<void> {
+    await this.#secrets.writeConfigInEffect(tenant, config);
   }
 
   appendEvent(event: Omit<ClusterEvent, "id" | "time">): Promise<ClusterEvent> {

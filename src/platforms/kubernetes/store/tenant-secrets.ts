@@ -2,6 +2,7 @@ import { CoreV1Api, type KubeConfig, type V1Secret } from "@kubernetes/client-no
 import { attempt, attemptIfThere, isStatus, retrying } from "../api-error.ts";
 import { apiClient } from "../client.ts";
 import { UserError } from "../../../model/errors.ts";
+import type { ConfigInEffect } from "../../../model/config-meaning.ts";
 import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
 import { ResourceCache, type CacheChange } from "./resource-cache.ts";
 
@@ -19,6 +20,12 @@ const KEYS = {
 } as const;
 const OWN_KEYS = { serverName: "server-name", databasePassword: "database-password" } as const;
 const CONFIG_KEY = "homeserver.yaml";
+const HASH_KEY = "config-hash";
+
+/** The Secret with the configuration that a tenant last ran with. The dot keeps it apart from all names of tenants. */
+export function configSecretName(tenant: string): string {
+  return `${tenant}.config-in-effect`;
+}
 
 export interface TenantSecretsOptions {
   config: KubeConfig;
@@ -88,6 +95,24 @@ export class TenantSecrets {
 
   /** Makes the Secret, or replaces one that we made. @throws UserError Conflict where it is somebody else's */
   async write(name: string, tenant: string, data: TenantSecretData): Promise<void> {
+    const stringData = Object.fromEntries(
+      Object.entries({ ...KEYS, ...OWN_KEYS }).map(([field, key]) => [key, data[field as keyof TenantSecretData]]),
+    );
+    await this.#write(name, tenant, stringData);
+  }
+
+  async readConfigInEffect(tenant: string): Promise<ConfigInEffect | undefined> {
+    const name = configSecretName(tenant);
+    const secret = this.#cache.get(name) ?? (await this.#fresh(name));
+    const [hash, config] = [secret?.data?.[HASH_KEY], secret?.data?.[CONFIG_KEY]];
+    return hash === undefined || config === undefined ? undefined : { hash: decode(hash), config: decode(config) };
+  }
+
+  async writeConfigInEffect(tenant: string, { hash, config }: ConfigInEffect): Promise<void> {
+    await this.#write(configSecretName(tenant), tenant, { [HASH_KEY]: hash, [CONFIG_KEY]: config });
+  }
+
+  async #write(name: string, tenant: string, stringData: Record<string, string>): Promise<void> {
     const present = this.#cache.get(name);
     const foreign = () =>
       new UserError(
@@ -95,9 +120,6 @@ export class TenantSecrets {
         `the Secret ${this.#namespace}/${name} is not the controller's, and is not changed by it`,
       );
     if (present && present.metadata?.labels?.[MANAGED_BY] !== OURS) throw foreign();
-    const stringData = Object.fromEntries(
-      Object.entries({ ...KEYS, ...OWN_KEYS }).map(([field, key]) => [key, data[field as keyof TenantSecretData]]),
-    );
     const body: V1Secret = {
       metadata: {
         name,

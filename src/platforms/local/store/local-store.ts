@@ -2,6 +2,7 @@ import { chmodSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { isDeepStrictEqual } from "node:util";
 import { UserError } from "../../../model/errors.ts";
+import type { ConfigInEffect } from "../../../model/config-meaning.ts";
 import type { ClusterEvent } from "../../../model/event.ts";
 import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
 import { withPresentNames } from "../../../model/renamed-fields.ts";
@@ -14,6 +15,7 @@ const SCHEMA = `
   CREATE TABLE IF NOT EXISTS resources (
     kind TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, name)) STRICT;
   CREATE TABLE IF NOT EXISTS secrets (tenant TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS configs_in_effect (tenant TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY AUTOINCREMENT, object TEXT NOT NULL, body TEXT NOT NULL) STRICT;
 `;
 const FORMAT = 2;
@@ -147,6 +149,20 @@ export class LocalStore implements Store {
 
   async removeSecret(tenant: string): Promise<void> {
     this.#db.prepare("DELETE FROM secrets WHERE tenant = ?").run(tenant);
+    this.#db.prepare("DELETE FROM configs_in_effect WHERE tenant = ?").run(tenant);
+  }
+
+  async readConfigInEffect(tenant: string): Promise<ConfigInEffect | undefined> {
+    const row = this.#db.prepare("SELECT body FROM configs_in_effect WHERE tenant = ?").get(tenant) as Row | undefined;
+    return row && (JSON.parse(row.body) as ConfigInEffect);
+  }
+
+  async writeConfigInEffect(tenant: string, config: ConfigInEffect): Promise<void> {
+    this.#db
+      .prepare(
+        "INSERT INTO configs_in_effect (tenant, body) VALUES (?, ?) ON CONFLICT (tenant) DO UPDATE SET body = excluded.body",
+      )
+      .run(tenant, JSON.stringify(config));
   }
 
   async appendEvent(event: Omit<ClusterEvent, "id" | "time">): Promise<ClusterEvent> {
