@@ -5,16 +5,23 @@ import { UserError } from "../model/errors.ts";
 import type { Route } from "../model/routes.ts";
 import { describeIssues } from "../model/validation.ts";
 
+const address = z
+  .string()
+  .regex(/^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$/, "host:port")
+  .refine((text) => URL.canParse(`http://${text}`), "host:port");
+
 /** Unknown keys are let pass: a newer controller may say more. */
 export const RouteSchema = z.object({
   tenant: z.string().min(1).max(63),
   hosts: z.array(z.string().min(1).max(260)).max(100),
   state: z.enum(["serving", "parked", "unavailable"]),
-  address: z
+  address: address.optional(),
+  draining: address.optional(),
+  secret: z
     .string()
-    .regex(/^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$/, "host:port")
-    .refine((address) => URL.canParse(`http://${address}`), "host:port")
+    .regex(/^[!-~]{1,200}$/, "1 to 200 visible ASCII characters")
     .optional(),
+  share: z.number().gt(0).max(1).optional(),
   epoch: z.number(),
   reason: z.string().max(200).optional(),
 });

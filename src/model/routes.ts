@@ -10,6 +10,12 @@ export interface Route {
   state: "serving" | "parked" | "unavailable";
   /** `host:port` of the tenant's listener; when serving. */
   address?: string;
+  /** When parked by a move: `host:port` of the shard that still drains it. docs/control-api.md says what is sent there. */
+  draining?: string;
+  /** What proves to the shard at `address` or `draining` that a request comes from a gateway. Never logged. */
+  secret?: string;
+  /** Above 0, at most 1: the part of its requests in flight that a tenant keeps while it takes more than its share of a shard. */
+  share?: number;
   epoch: number;
   /** CamelCase, for logs and metrics: Moving, Pending, Failed, Deleting, … */
   reason?: string;
@@ -26,6 +32,9 @@ export interface RouteAck {
   /** Names one run of a gateway process. */
   gateway: string;
   version: number;
-  /** Of each tenant that was parked and is no longer since the last ack: how many requests waited, how many of them failed. */
+  /**
+   * Since the last ack, of each tenant whose park ended: how many requests waited. `failed`: how many requests that were open at any moment of a
+   * park ended with an error, also those that did so after it (docs/route-feed.md).
+   */
   parks: Record<string, { parked: number; failed: number }>;
 }
