@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { findProgram, type Proxy, RIVALS, startBare, startGateway, startOrigin } from "./gateway-proxies.ts";
 import { onEnd } from "./lib/cleanup.ts";
 import { cpuSecondsOf } from "./lib/processes.ts";
-import { type Bench, type BenchOptions, type BenchResult, type Figure } from "./lib/result.ts";
+import type { Bench, BenchOptions, BenchResult, Figure } from "./lib/result.ts";
 import { median } from "./lib/statistics.ts";
 import { hasWrk, type LoadResult, runWrk } from "./load-wrk.ts";
 

@@ -6,7 +6,7 @@ import type { Tenant } from "../model/tenant.ts";
 import type { CachedReader } from "./cached-reader.ts";
 import type { Store } from "../ports/store.ts";
 import type { TenantEnvironment } from "../model/homeserver-config.ts";
-import type { Claims } from "./tenants/claims.ts";
+import type { Claims } from "./claims/claims.ts";
 import type { ControllerMetrics } from "./metrics.ts";
 import type { RouteFeed } from "./routes/route-feed.ts";
 import type { TenantDatabases } from "../ports/databases.ts";

@@ -7,12 +7,11 @@ import { grantFence, readFence, releaseFence } from "./fence.ts";
 import type { FenceState, Migration, StoredSchema, TenantDatabases } from "../ports/databases.ts";
 import { ensureTemplate } from "./template.ts";
 import type { ReleaseFacts } from "../ports/launcher.ts";
-import { UserError } from "../model/errors.ts";
+import { UserError, StartFailure } from "../model/errors.ts";
 import { wantedRelease, type Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
 import type { Assignment } from "../ports/shard-control.ts";
 import { ownDatabase } from "../model/homeserver-config.ts";
-import { StartFailure } from "../controller/tenants/start.ts";
 
 export interface PostgresTenantDatabasesOptions {
   /** The server that is ours; absent where each tenant brings its own database. */

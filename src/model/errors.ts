@@ -29,3 +29,13 @@ export class UserError extends Error {
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** A tenant could not be started, for a reason that its owner or operator can read and mend. */
+export class StartFailure extends Error {
+  readonly reason: string;
+  constructor(reason: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "StartFailure";
+    this.reason = reason;
+  }
+}

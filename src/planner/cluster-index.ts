@@ -1,6 +1,5 @@
-import type { Policy } from "../model/policy.ts";
 import type { Snapshot, SnapshotShard, SnapshotTenant } from "./snapshot.ts";
-import { byReleaseAndIndex, placesHeld, releaseOf, wantedInstead, worldOf, type World } from "./world.ts";
+import { byReleaseAndIndex, placesHeld, releaseOf, wantedInstead } from "./snapshot-facts.ts";
 
 /** A tenant as it was counted, so that exactly that can be taken back. */
 interface Counted {
@@ -181,10 +180,6 @@ export class ClusterIndex {
     // A copy: counting again takes each out of the list and puts it back at its end.
     for (const view of Array.from(this.#slots.get(shard)?.tenants ?? [])) this.setTenant(view);
   }
-}
-
-export function readWorld(snapshot: Snapshot, policy: Policy): World {
-  return worldOf(ClusterIndex.of(snapshot), snapshot.now, policy);
 }
 
 function byName(a: SnapshotTenant, b: SnapshotTenant): number {

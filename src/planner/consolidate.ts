@@ -1,6 +1,6 @@
 import type { Draft } from "./place.ts";
 import type { SnapshotShard } from "./snapshot.ts";
-import { shardIndex } from "./world.ts";
+import { shardIndex } from "./snapshot-facts.ts";
 import { isQuiet } from "./stop.ts";
 
 /**

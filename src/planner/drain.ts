@@ -1,7 +1,8 @@
 import { beginMove, isMovable } from "./move.ts";
 import { cancelDrain, freePlaces, noPlace, takePlace, type Draft, type Place } from "./place.ts";
 import type { SnapshotShard, SnapshotTenant } from "./snapshot.ts";
-import { isAlive, presentRelease, wantedRelease, type World } from "./world.ts";
+import { isAlive } from "./snapshot-facts.ts";
+import { presentRelease, wantedRelease, type World } from "./world.ts";
 
 /** Shards that do not answer. */
 export function lostShards(world: World): SnapshotShard[] {

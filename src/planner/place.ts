@@ -1,6 +1,7 @@
 import type { Action, NoPlaceReason } from "./actions.ts";
 import type { SnapshotShard } from "./snapshot.ts";
-import { isAlive, isUsable, shardIndex, type World } from "./world.ts";
+import { isAlive, isUsable, shardIndex } from "./snapshot-facts.ts";
+import type { World } from "./world.ts";
 
 export interface Place {
   shard: string;

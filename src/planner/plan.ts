@@ -7,8 +7,8 @@ import { openLedger } from "./place.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { stopShards } from "./stop.ts";
 import { upgradeTenants } from "./upgrade.ts";
-import { readWorld, type ClusterIndex } from "./cluster-index.ts";
-import { worldOf, type World } from "./world.ts";
+import { readWorld, worldOf, type World } from "./world.ts";
+import type { ClusterIndex } from "./cluster-index.ts";
 
 /**
  * What to do next, in order. Pure: the same snapshot, in whichever order its arrays are, gives the same plan. Earlier steps

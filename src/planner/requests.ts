@@ -1,11 +1,11 @@
 import type { Policy } from "../model/policy.ts";
 import type { NoPlaceReason } from "./actions.ts";
 import { assignTenants } from "./assign.ts";
-import { readWorld } from "./cluster-index.ts";
+import { readWorld, presentRelease, wantedRelease, type World } from "./world.ts";
 import { evacuate, lostShards, shardsToEmpty, takePlaceAway } from "./drain.ts";
 import { freePlaces, growthPlaces, nextShardName, noPlace, openLedger, placesOf } from "./place.ts";
 import type { SnapshotShard, Snapshot, SnapshotTenant } from "./snapshot.ts";
-import { isUsable, presentRelease, wantedRelease, type World } from "./world.ts";
+import { isUsable } from "./snapshot-facts.ts";
 
 export interface DrainAdmission {
   fits: boolean;

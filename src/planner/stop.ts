@@ -1,6 +1,7 @@
 import type { Draft } from "./place.ts";
 import type { SnapshotShard } from "./snapshot.ts";
-import { isUsable, type World } from "./world.ts";
+import { isUsable } from "./snapshot-facts.ts";
+import type { World } from "./world.ts";
 
 /** Stops shards that have been drained, and those that have been empty and unwanted for long enough. Returns their names. */
 export function stopShards(draft: Draft): Set<string> {

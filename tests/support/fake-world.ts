@@ -1,6 +1,6 @@
 import { pino } from "pino";
 import { Registry } from "prom-client";
-import { Claims } from "../../src/controller/tenants/claims.ts";
+import { Claims } from "../../src/controller/claims/claims.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../../src/controller/context.ts";
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";

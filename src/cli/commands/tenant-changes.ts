@@ -7,7 +7,7 @@ import { readOverrides, timeoutOption, withClient, type WaitOptions } from "../o
 import { note, print, show, type Format } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
 import { waitUntilGone, waitUntilRunning } from "../wait.ts";
-import { tenantPath } from "./tenant.ts";
+import { tenantPath } from "./tenant-path.ts";
 
 interface SpecOptions extends WaitOptions {
   serverName?: string;

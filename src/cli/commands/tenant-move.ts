@@ -4,7 +4,7 @@ import { CliError, EXIT } from "../errors.ts";
 import { timeoutOption, withClient, type WaitOptions } from "../options.ts";
 import { counted, seconds, show } from "../output.ts";
 import { waitForMove } from "../wait.ts";
-import { tenantPath } from "./tenant.ts";
+import { tenantPath } from "./tenant-path.ts";
 
 export function addMove(tenant: Command): void {
   tenant

@@ -5,7 +5,7 @@ import type { Command } from "commander";
 import { CliError, EXIT } from "../errors.ts";
 import { readInput, withClient } from "../options.ts";
 import { show } from "../output.ts";
-import { tenantPath } from "./tenant.ts";
+import { tenantPath } from "./tenant-path.ts";
 
 interface RegisterOptions {
   user: string;

@@ -7,6 +7,7 @@ import { age, counted, fields, seconds, show, showList, table } from "../output.
 import { tenantDetails, tenantRow, type TenantRow } from "../rows.ts";
 import { because } from "../wait.ts";
 import { printLines } from "./logs.ts";
+import { tenantPath } from "./tenant-path.ts";
 import { addTenantChanges } from "./tenant-changes.ts";
 import { addMove } from "./tenant-move.ts";
 import { addRegisterUser } from "./tenant-register-user.ts";
@@ -76,10 +77,6 @@ export function addTenant(program: Command): void {
     );
 
   addRegisterUser(tenant);
-}
-
-export function tenantPath(name: string): string {
-  return `/v1/tenants/${encodeURIComponent(name)}`;
 }
 
 export function tenantTable(rows: TenantRow[]): string {

@@ -12,7 +12,7 @@
  * | Starting  | started on the old shard again, if its release can        |
  * | Releasing | none: only the gateways are told                          |
  */
-import { messageOf } from "../../model/errors.ts";
+import { messageOf, StartFailure } from "../../model/errors.ts";
 import type { Move, MoveResult, MoveStep } from "../../model/move.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { ShardRefusal, ShardUnreachable, type TenantState } from "../../ports/shard-control.ts";
@@ -20,15 +20,7 @@ import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { routeOf } from "../routes/routes.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
-import {
-  assignmentOf,
-  configHash,
-  recordFailure,
-  running,
-  schemaRefusal,
-  StartFailure,
-  startOn,
-} from "../tenants/start.ts";
+import { assignmentOf, configHash, recordFailure, running, schemaRefusal, startOn } from "../start/start.ts";
 import type { Migration } from "../../ports/databases.ts";
 import { exponential } from "../work-queue.ts";
 

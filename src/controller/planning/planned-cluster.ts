@@ -5,7 +5,7 @@ import type { NoPlaceReason } from "../../planner/actions.ts";
 import { ClusterIndex } from "../../planner/cluster-index.ts";
 import type { SnapshotShard, Snapshot, SnapshotTenant } from "../../planner/snapshot.ts";
 import type { CachedReader } from "../cached-reader.ts";
-import type { Claims } from "../tenants/claims.ts";
+import type { Claims } from "../claims/claims.ts";
 
 /** Reasons that only the planner gives, and takes back: `NoPlaceReason`. */
 export const NO_PLACE: ReadonlySet<string> = new Set<NoPlaceReason>(["MaxShardsReached", "ShardFailed"]);

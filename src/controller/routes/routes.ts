@@ -1,6 +1,6 @@
 import type { Route } from "../../model/routes.ts";
 import type { Tenant } from "../../model/tenant.ts";
-import type { Claims } from "../tenants/claims.ts";
+import type { Claims } from "../claims/claims.ts";
 
 /** Where a tenant's requests go, from where it stands. A host that is another tenant's does not lead to it, whoever is told of first. */
 export function routeOf(tenant: Tenant, claims: Claims): Route {

@@ -16,12 +16,12 @@ import { occupancyOf } from "../../model/occupancy.ts";
 import type { Snapshot } from "../../planner/snapshot.ts";
 import { canDrain, chooseTarget } from "../../planner/requests.ts";
 import { modify, type Kinds } from "../../ports/store.ts";
-import type { Claimant } from "../tenants/claims.ts";
+import type { Claimant } from "../claims/claims.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { followEvents } from "./event-stream.ts";
 import { snapshotOf } from "../planning/planned-cluster.ts";
 import { createShard } from "../planning/planning.ts";
-import { registerUser } from "../tenants/register-user.ts";
+import { registerUser } from "./register-user.ts";
 import type {
   ClusterService,
   ClusterStatus,

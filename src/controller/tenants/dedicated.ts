@@ -20,7 +20,7 @@ import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { routeOf } from "../routes/routes.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
-import { nextEpoch } from "./start.ts";
+import { nextEpoch } from "../start/start.ts";
 
 /** Less than a request may be parked (30 s), so that the shard still has time to start it. */
 const RELEASED_WITHIN_MS = 15_000;

@@ -4,7 +4,7 @@ import { modify } from "../../ports/store.ts";
 import { ownDatabase } from "../../model/homeserver-config.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { routeOf } from "../routes/routes.ts";
-import { nextEpoch } from "./start.ts";
+import { nextEpoch } from "../start/start.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
 
 /** Stops a tenant, and removes what its owner wants removed. Each part can be repeated; the object goes last. */

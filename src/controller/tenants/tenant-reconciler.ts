@@ -1,18 +1,18 @@
 import { randomUUID } from "node:crypto";
-import { messageOf, UserError } from "../../model/errors.ts";
+import { messageOf, UserError, StartFailure } from "../../model/errors.ts";
 import { forgetRefusedRelease, wantedRelease, type Tenant } from "../../model/tenant.ts";
 import { ShardUnreachable } from "../../ports/shard-control.ts";
 import { modify } from "../../ports/store.ts";
 import { ownDatabase } from "../../model/homeserver-config.ts";
 import { newTenantSecrets } from "../../model/tenant-secrets.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
-import { ClaimConflicts } from "./claim-conflicts.ts";
+import { ClaimConflicts } from "../claims/claim-conflicts.ts";
 import { DedicatedTransitions } from "./dedicated.ts";
 import type { TenantDeletion } from "./deletion.ts";
 import type { Mover } from "../moves/mover.ts";
 import { routeOf } from "../routes/routes.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
-import { configHash, recordFailure, running, StartFailure, startOn } from "./start.ts";
+import { configHash, recordFailure, running, startOn } from "../start/start.ts";
 
 /** How often it is asked whether a Synapse of its own is ready to take a tenant over from its shard: at first, and when it takes long. */
 const PREPARING_MS = 500;

@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { pino, type Logger } from "pino";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import { startApi } from "../../api/server.ts";
-import { Claims } from "../../controller/tenants/claims.ts";
+import { Claims } from "../../controller/claims/claims.ts";
 import { StoreClusterService } from "../../controller/service/store-cluster-service.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../../controller/context.ts";
 import { Controller } from "../../controller/controller.ts";

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { ReleaseFacts } from "../../ports/launcher.ts";
-import { messageOf, UserError } from "../../model/errors.ts";
+import { messageOf, StartFailure, UserError } from "../../model/errors.ts";
 import type { Tenant, TenantStatus } from "../../model/tenant.ts";
 import type { TenantSecretData } from "../../model/tenant-secrets.ts";
 import {
@@ -15,16 +15,6 @@ import { baseHomeserverConfig } from "../../model/homeserver-config.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import type { Migration, StoredSchema } from "../../ports/databases.ts";
 import { exponential } from "../work-queue.ts";
-
-/** A tenant could not be started, for a reason that its owner or operator can read and mend. */
-export class StartFailure extends Error {
-  readonly reason: string;
-  constructor(reason: string, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.name = "StartFailure";
-    this.reason = reason;
-  }
-}
 
 export interface StartTarget {
   shard: string;

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, it } from "vitest";
-import { Claims, type Claimant } from "../../../src/controller/tenants/claims.ts";
+import { Claims, type Claimant } from "../../../src/controller/claims/claims.ts";
 import { STATUS } from "../../ports/store-contract.ts";
 
 const OURS = { host: "postgres.ours", port: 5432 };

@@ -2,7 +2,7 @@ import { createHmac } from "node:crypto";
 import { request } from "undici";
 import { z } from "zod";
 import { UserError } from "../../model/errors.ts";
-import type { RegisterUserRequest } from "../service/cluster-service.ts";
+import type { RegisterUserRequest } from "./cluster-service.ts";
 
 const PATH = "/_synapse/admin/v1/register";
 const TIMEOUT_MS = 30_000;

@@ -1,0 +1,3 @@
+export function tenantPath(name: string): string {
+  return `/v1/tenants/${encodeURIComponent(name)}`;
+}

@@ -1,0 +1,47 @@
+import type { SnapshotShard, SnapshotTenant } from "./snapshot.ts";
+
+/** A moving tenant holds a place on both shards: it may arrive, and it may be rolled back. */
+export function placesHeld({ shard, move }: SnapshotTenant): Iterable<string> {
+  if (!move) return shard === undefined ? [] : [shard];
+  const names = new Set([move.from, move.to]);
+  return shard === undefined ? names : names.add(shard);
+}
+
+export function releaseOf(name: string, shard: SnapshotShard | undefined): string {
+  return shard?.release ?? name.replace(/-\d+$/, "");
+}
+
+/** @param present the release it has */
+export function wantedInstead(tenant: SnapshotTenant, present: string | undefined): string {
+  return tenant.refusedRelease === tenant.release && present !== undefined ? present : tenant.release;
+}
+
+/** It can take tenants, now or when it has come up. */
+export function isUsable(shard: SnapshotShard): boolean {
+  return shard.drain === undefined && isAlive(shard);
+}
+
+/** `Draining` without a drain: the drain was called off, and the phase has not followed yet. */
+export function isAlive(shard: SnapshotShard): boolean {
+  return shard.phase !== "Failed" && shard.phase !== "Lost" && shard.phase !== "Stopping";
+}
+
+/** The number after the last "-", by which shards of one release are ordered and named. */
+export function shardIndex(name: string): number {
+  const digits = /-(\d+)$/.exec(name)?.[1];
+  return digits === undefined ? -1 : Number(digits);
+}
+
+export function byReleaseAndIndex(a: SnapshotShard, b: SnapshotShard): number {
+  if (a.release !== b.release) return compareReleases(a.release, b.release);
+  return shardIndex(a.name) - shardIndex(b.name) || (a.name < b.name ? -1 : 1);
+}
+
+function compareReleases(a: string, b: string): number {
+  const [left, right] = [a.split("."), b.split(".")];
+  for (let i = 0; i < Math.max(left.length, right.length); i++) {
+    const difference = Number(left[i] ?? -1) - Number(right[i] ?? -1);
+    if (difference) return difference;
+  }
+  return a < b ? -1 : 1;
+}
