@@ -68,6 +68,10 @@ function everything({ python, pythons }) {
   return [
     { title: "types (tsc)", command: npm("typescript", "tsc") },
     { title: "lint (oxlint)", command: npm("oxlint", "oxlint") },
+    {
+      title: "folder rules (dependency-cruiser)",
+      command: [...npm("dependency-cruiser", "depcruise"), "--config", ".dependency-cruiser.mjs", "src"],
+    },
     { title: "format (oxfmt)", command: [...npm("oxfmt", "oxfmt"), "--check"] },
     { title: "Markdown (markdownlint)", command: npm("markdownlint-cli2", "markdownlint-cli2") },
     { title: "Python lint (ruff)", command: [python, "-m", "ruff", "check", "."], cwd: RUNTIME },

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import { createSecureContext, type SecureContext } from "node:tls";
-import "./reflect-metadata.ts";
+import "../model/reflect-metadata.ts";
 import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,

@@ -1,7 +1,7 @@
 import { createPublicKey, randomBytes, webcrypto, X509Certificate as NodeCertificate } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import "../../gateway/reflect-metadata.ts";
+import "../../model/reflect-metadata.ts";
 import {
   BasicConstraintsExtension,
   KeyUsageFlags,
