@@ -109,10 +109,10 @@ async function measure(world: World, size: Size, log: (line: string) => void): P
   };
   for (let round = 1; round <= size.rounds; round++) {
     log(`round ${round} of ${size.rounds}`);
-    await run(IDLE, direct!, []);
-    await run(DEDICATED, own!, []);
+    await run(IDLE, direct, []);
+    await run(DEDICATED, own, []);
     for (const gateway of gateways) await run(capped(gateway.cap), gateway.quiet, gateway.loud);
-    await run(DEDICATED_HAMMERED, own!, ownHammers);
+    await run(DEDICATED_HAMMERED, own, ownHammers);
     for (const gateway of gateways) await run(alone(gateway.cap), undefined, gateway.loud);
   }
   await agent.destroy();

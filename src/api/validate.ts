@@ -35,7 +35,7 @@ function repeatsInput(issue: z.core.$ZodIssue): boolean {
 
 function withoutInput(issue: z.core.$ZodIssue): z.core.$ZodIssue {
   const { input: _, ...rest } = issue;
-  return rest as z.core.$ZodIssue;
+  return rest;
 }
 
 function allowedKeys(schema: z.ZodType): string {

@@ -55,7 +55,7 @@ export class CachedReader {
   }
 
   #map<K extends Kind>(kind: K): Map<string, Kinds[K]> {
-    return this.#objects[kind] as Map<string, Kinds[K]>;
+    return this.#objects[kind];
   }
 
   #hear({ type, kind, resource }: Change): void {

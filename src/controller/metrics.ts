@@ -15,7 +15,7 @@ export function createControllerMetrics(registry: Registry) {
   /** A gauge of the store's content: read when it is asked for, and at no other time. */
   const stored = <T extends string = never>(rest: string, help: string, labelNames: T[] = []) => {
     const gauge = new Gauge<T>({ name: name(rest), help, labelNames, registers, collect: () => scrape.refresh() });
-    scrape.own(gauge as Gauge, labelNames);
+    scrape.own(gauge, labelNames);
     return gauge;
   };
   return {

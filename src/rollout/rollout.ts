@@ -124,7 +124,7 @@ class Rollout {
     for (const { name, given, release } of this.#followers) {
       if (given !== undefined) continue;
       // One that ran before it followed the fleet goes on with what it runs until its turn comes.
-      this.#give.set(name, release ?? (proven || finished ? this.#target : this.#previous!));
+      this.#give.set(name, release ?? (proven || finished ? this.#target : this.#previous));
     }
   }
 

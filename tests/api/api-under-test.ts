@@ -36,10 +36,7 @@ export async function startApiUnderTest(service = new MemoryService()) {
     logged: () => logged.join(""),
     shutdowns: () => shutdowns,
     /** A request with the token of people, unless another is given (null: none). */
-    request(
-      path: string,
-      { token = API_TOKEN as string | null, ...init }: RequestInit & { token?: string | null } = {},
-    ) {
+    request(path: string, { token = API_TOKEN, ...init }: RequestInit & { token?: string | null } = {}) {
       const headers = new Headers(init.headers);
       if (token !== null) headers.set("authorization", `Bearer ${token}`);
       if (init.body !== undefined && !headers.has("content-type")) headers.set("content-type", "application/json");

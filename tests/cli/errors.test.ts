@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { rm } from "node:fs/promises";
-import { createServer } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -192,14 +192,15 @@ describe("following", () => {
     cluster.service.onUpdate = () => {};
     let polls = 0;
     // In front of the API: cuts the first poll off, as a killed controller does, and hands on the rest.
-    const front = createServer(async (request, response) => {
+    const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
       if (request.method === "GET" && (polls += 1) === 1) return void request.socket.destroy();
       if (polls === 3) cluster.service.run(tenant, "1.163.2-0");
       const { method = "", url = "" } = request;
       const body = method === "GET" ? {} : { body: await text(request) };
       const answer = await cluster.api.request(url, { method, ...body });
       response.writeHead(answer.status).end(await answer.text());
-    });
+    };
+    const front = createServer((request, response) => void handle(request, response));
     front.listen(0, "127.0.0.1");
     await once(front, "listening");
     const apiUrl = `http://127.0.0.1:${(front.address() as AddressInfo).port}`;

@@ -165,7 +165,7 @@ describe("a tenant's database", () => {
 
   test("prevents that calls at the same time trip over each other", async () => {
     const results = await Promise.all([1, 2, 3].map(() => provisionTenantDatabase(admin, CLINIC)));
-    expect(results.map((result) => result.kept).toSorted()).toEqual([false, true, true]);
+    expect(results.filter((result) => result.kept)).toHaveLength(2);
     await expectUsable();
   });
 

@@ -25,7 +25,7 @@ export async function eventually<T>(what: string, check: () => T | Promise<T>): 
   const deadline = Date.now() + WAIT_MS;
   for (;;) {
     const value = await check();
-    if (value) return value as NonNullable<T>;
+    if (value) return value;
     if (Date.now() > deadline) throw new Error(`did not come about in ${WAIT_MS} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }

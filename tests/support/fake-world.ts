@@ -130,7 +130,7 @@ export class FakeProcess {
 
   constructor(world: FakeWorld, options: { killAtCall?: number; policy?: Partial<Policy> } = {}) {
     this.#callsLeft = options.killAtCall ?? Number.POSITIVE_INFINITY;
-    const store = this.#guarded(world.store as Store, ["watch", "watchEvents"]);
+    const store = this.#guarded<Store>(world.store, ["watch", "watchEvents"]);
     this.context = {
       store,
       reader: new CachedReader(store),

@@ -156,7 +156,7 @@ export class Planning {
   }
 
   async #changeShard(name: string, reason: string, message: string, change: (shard: Shard) => void): Promise<boolean> {
-    const changed = await modify(this.#context.store, "Shard", name, (shard) => void change(shard));
+    const changed = await modify(this.#context.store, "Shard", name, (shard) => change(shard));
     if (changed) await this.#say(reason, `Shard/${name}`, message);
     return changed !== undefined;
   }

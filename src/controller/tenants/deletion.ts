@@ -59,7 +59,7 @@ export class TenantDeletion {
   async #shutOut(tenant: Tenant, managed: boolean): Promise<void> {
     const { databases, store, log } = this.#context;
     const { name } = tenant.metadata;
-    if (managed) return void (await databases.fenceOff(tenant));
+    if (managed) return await databases.fenceOff(tenant);
     try {
       const secrets = await store.readSecret(name);
       const fence = secrets && (await databases.fence(tenant, secrets));

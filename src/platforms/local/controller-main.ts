@@ -85,7 +85,7 @@ async function main(): Promise<void> {
     gatewayToken: secretIn(config.gatewayTokenFile),
     metrics: registry,
     logger: log,
-    onShutdown: () => end(true),
+    onShutdown: () => void end(true),
   });
   writeAtomically(config.readyFile, JSON.stringify({ pid: process.pid, apiUrl: api.url }));
   log.info({ url: api.url }, "controller is up");

@@ -88,7 +88,7 @@ export function find(manifests: Manifest[], kind: string, name?: string): Manife
   const found = manifests.filter((m) => m.kind === kind && (name === undefined || m.metadata.name === name));
   if (found.length !== 1)
     throw new Error(
-      `${found.length} of ${kind} ${name ?? ""} among ${manifests.map((m) => `${m.kind}/${m.metadata.name}`)}`,
+      `${found.length} of ${kind} ${name ?? ""} among ${manifests.map((m) => `${m.kind}/${m.metadata.name}`).join(", ")}`,
     );
   return found[0]!;
 }

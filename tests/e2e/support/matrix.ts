@@ -71,7 +71,7 @@ export class TestUser {
       const probe = response.status === 404 && url.pathname.includes("/unstable/");
       if (response.status >= 400 && !probe) failed(`status ${response.status}`);
       else this.succeeded += 1;
-      return response as unknown as Response;
+      return response;
     } catch (error) {
       if (!init?.signal?.aborted) failed(String((error as Error).cause ?? error));
       throw error;

@@ -46,7 +46,7 @@ async function start(port: number, host: string, user: string, cluster: Cluster)
   });
   child.stdin.write(`${PASSWORD}\n`);
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const first = (await lines.next()).value as string | undefined;
+  const first = (await lines.next()).value;
   if (first === undefined || !JSON.parse(first).ready) throw new Error("the nio client did not come up");
   return { child, lines };
 }

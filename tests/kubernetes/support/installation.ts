@@ -192,7 +192,7 @@ export class Installation {
     const token = Buffer.from(await of("secret", `${CLUSTER}-tokens`, "-o", "jsonpath={.data.api-token}"), "base64");
     const response = await fetch(`http://${ip}:8010${path}`, {
       method,
-      headers: { authorization: `Bearer ${token}`, ...(body ? { "content-type": "application/json" } : {}) },
+      headers: { authorization: `Bearer ${token.toString()}`, ...(body ? { "content-type": "application/json" } : {}) },
       ...(body ? { body: JSON.stringify(body) } : {}),
     });
     const text = await response.text();

@@ -88,7 +88,7 @@ export class Prometheus {
   }
 
   async #get<T>(what: string, parameters: Record<string, string>): Promise<T> {
-    const response = await fetch(`${this.url}/api/v1/${what}?${new URLSearchParams(parameters)}`);
+    const response = await fetch(`${this.url}/api/v1/${what}?${new URLSearchParams(parameters).toString()}`);
     const answer = (await response.json()) as { status: string; data: T; error?: string };
     if (answer.status !== "success") throw new Error(`${answer.error}: ${JSON.stringify(parameters)}`);
     return answer.data;

@@ -61,7 +61,7 @@ export class ClusterEvents {
 
   async append(event: Omit<ClusterEvent, "id" | "time">): Promise<ClusterEvent> {
     const { namespace, clusterId, instance, refer } = this.#options;
-    const [kind, name = ""] = event.object.split("/") as [Kind, string];
+    const [kind, name = ""] = event.object.split("/") as [Kind, string?];
     const reference = refer(kind, name);
     const body: EventsV1Event = {
       metadata: {

@@ -247,7 +247,7 @@ export class KubernetesStore implements Store {
   }
 
   #cache<K extends Kind>(kind: K): ResourceCache<CustomKinds[K]> {
-    return this.#caches[kind] as ResourceCache<CustomKinds[K]>;
+    return this.#caches[kind];
   }
 
   #place(kind: Kind) {
@@ -345,7 +345,7 @@ export class KubernetesStore implements Store {
     // Without a finalizer it would be gone at once, and its clean-up would never be done.
     if (!finalizers.includes(FINALIZER)) {
       const metadata = { ...object.metadata, finalizers: [...finalizers, FINALIZER] };
-      kept = await this.#replace(kind, { ...object, metadata } as CustomKinds[K], name);
+      kept = await this.#replace(kind, { ...object, metadata }, name);
     }
     const version = kept === object ? resourceVersion : kept.metadata?.resourceVersion;
     return this.#write(kind, name, () =>
@@ -392,7 +392,7 @@ export class KubernetesStore implements Store {
       create: () => this.#api.createNamespacedCustomObject({ ...place, body: input.body }),
       replace: () => this.#api.replaceNamespacedCustomObject({ ...place, name, body: input.body }),
       replaceStatus: () => this.#api.replaceNamespacedCustomObjectStatus({ ...place, name, body: input.body }),
-      delete: () => this.#api.deleteNamespacedCustomObject({ ...place, name, body: input.body as never }),
+      delete: () => this.#api.deleteNamespacedCustomObject({ ...place, name, body: input.body }),
     };
     return attempt(`${verb} ${PLURALS[kind]}/${name}`, () => retrying(calls[verb])) as Promise<CustomKinds[K]>;
   }

@@ -133,7 +133,7 @@ export function withSpec<K extends Kind>(
   resource: Kinds[K],
   secretConfig?: string,
 ): CustomKinds[K] {
-  return { ...object, spec: { ...object.spec, ...specOf(resource) } } as CustomKinds[K];
+  return { ...object, spec: { ...object.spec, ...specOf(resource) } };
 
   function specOf(of: Tenant | Shard | Fleet): object {
     if (of.kind === "Tenant") {
@@ -150,7 +150,7 @@ export function withSpec<K extends Kind>(
 /** The object with the model's status, and what is shown besides it. */
 export function withStatus<K extends Kind>(object: CustomKinds[K], resource: Kinds[K], now: string): CustomKinds[K] {
   const conditions = conditionsOf(resource, object.status?.conditions ?? [], now);
-  return { ...object, status: { ...resource.status, ...shownOf(resource), conditions } } as CustomKinds[K];
+  return { ...object, status: { ...resource.status, ...shownOf(resource), conditions } };
 
   function shownOf(of: Tenant | Shard | Fleet): Shown {
     if (of.kind === "Tenant") return { imageTag: wantedRelease(of) };
@@ -176,15 +176,9 @@ function isoTime(time: Date | string | undefined): string {
 
 /** Fields that a controller has not written yet are as in a new object. */
 function statusOf<S extends object>(custom: { status?: object }, fresh: S): S {
-  const {
-    conditions: _,
-    imageTag: __,
-    tenants: ___,
-    ...status
-  } = withPresentNames(custom.status ?? {}) as Shown & {
-    conditions?: unknown;
-  };
-  return copyOf({ ...fresh, ...status }) as S;
+  const given = withPresentNames(custom.status ?? {}) as Shown & { conditions?: unknown };
+  const { conditions: _, imageTag: __, tenants: ___, ...status } = given;
+  return copyOf({ ...fresh, ...status });
 }
 
 /** A copy of plain data; several times as fast as `structuredClone`, and there is one of each tenant in every list. */

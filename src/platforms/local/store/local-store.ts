@@ -206,7 +206,7 @@ export class LocalStore implements Store {
     const text = JSON.stringify(resource);
     queueMicrotask(() => {
       for (const listener of this.#listeners) {
-        listener({ type, kind: resource.kind, resource: JSON.parse(text) } as Change);
+        listener({ type, kind: resource.kind, resource: JSON.parse(text) });
       }
     });
     return JSON.parse(text) as R;

@@ -130,7 +130,7 @@ async function pipInstall(
     else if (line.startsWith("Installing collected packages"))
       progress.onProgress?.(`installing ${spec.title}: ${line.split(",").length} packages`);
   };
-  const { code, lines } = await runWithOpenUmask(program!, [...pip, "install", "--progress-bar", "off", ...packages], {
+  const { code, lines } = await runWithOpenUmask(program, [...pip, "install", "--progress-bar", "off", ...packages], {
     ...progress,
     onLine,
   });
