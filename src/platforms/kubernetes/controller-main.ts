@@ -52,7 +52,7 @@ async function main(): Promise<void> {
   let leadership: Leadership | undefined;
   let leader: string | undefined;
   let ending: Promise<void> | undefined;
-  const front = await startLeaderProxy({
+  const leaderProxy = await startLeaderProxy({
     ...config.api,
     metrics: registry,
     logger: log,
@@ -62,7 +62,7 @@ async function main(): Promise<void> {
     },
   });
   const podIp = process.env["POD_IP"] ?? "127.0.0.1";
-  const address = `http://${podIp.includes(":") ? `[${podIp}]` : podIp}:${front.port}`;
+  const address = `http://${podIp.includes(":") ? `[${podIp}]` : podIp}:${leaderProxy.port}`;
   const instance = process.env["POD_NAME"] ?? hostname();
   const election = new LeaderElection({
     config: kubeConfig,
@@ -101,7 +101,7 @@ async function main(): Promise<void> {
   async function shutDown(code: number): Promise<void> {
     await leadership?.stop();
     await election.stop();
-    await front.close();
+    await leaderProxy.close();
     process.exit(code);
   }
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
@@ -145,7 +145,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     timing: { ...DEFAULT_TIMING, shardLostAfter: config.shardLostAfterSeconds, shardStartWithin: 300 },
     metrics,
     log,
-    environment: (tenant) => surroundingsOf(config, databases, tenant),
+    environment: (tenant) => environmentOf(config, databases, tenant),
     answers: answersHealth,
     // A tenant's bucket is its owner's; what is in a shard's cache goes with the shard.
     removeMedia: async () => {},
@@ -182,7 +182,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
   };
 }
 
-function surroundingsOf(config: KubernetesControllerConfig, databases: PostgresTenantDatabases, tenant: Tenant) {
+function environmentOf(config: KubernetesControllerConfig, databases: PostgresTenantDatabases, tenant: Tenant) {
   const { name } = tenant.metadata;
   return {
     publicBaseUrl: `${urlOf(tenant)}/`,

@@ -7,7 +7,7 @@ import type { Registry } from "prom-client";
 const FORWARDED = "x-synapse-shards-forwarded";
 const RETRY_AFTER_SECONDS = 1;
 
-export interface FrontOptions {
+export interface LeaderProxyOptions {
   host: string;
   port: number;
   metrics: Registry;
@@ -17,14 +17,14 @@ export interface FrontOptions {
 }
 
 /**
- * What every replica of the controller shows to the world: its own health and metrics; the API is passed on to the leader, which alone knows
- * and decides. So a Service may send a gateway, or a person, to any replica.
+ * What every replica of the controller shows to the outside: its own health and metrics; API requests go on to the leader, which alone
+ * decides. So a Service may send a gateway or a person to any replica.
  */
-export async function startLeaderProxy(options: FrontOptions): Promise<{ port: number; close(): Promise<void> }> {
+export async function startLeaderProxy(options: LeaderProxyOptions): Promise<{ port: number; close(): Promise<void> }> {
   const { host, port, metrics, logger, upstream } = options;
   const app = fastify({ logger: false, forceCloseConnections: true });
   app.get("/healthz", () => ({ ok: true }));
-  // Ready without a leader too: else a Service would have no endpoints, and nobody would be told to come again.
+  // Ready without a leader too: otherwise the Service would have no endpoints, and nobody would be told to retry.
   app.get("/readyz", () => ({ ok: true, leader: upstream()?.own ?? false }));
   app.get("/metrics", async (_request, reply) => reply.type(metrics.contentType).send(await metrics.metrics()));
   await app.register(httpProxy, {
@@ -34,7 +34,7 @@ export async function startLeaderProxy(options: FrontOptions): Promise<{ port: n
     undici: { connections: 512, pipelining: 1, bodyTimeout: 0, headersTimeout: 300_000 },
     preHandler: (request, reply, done) => {
       const target = upstream();
-      // The lease changes hands: whoever forwarded this believed it was still ours.
+      // The lease is changing hands: the replica that forwarded this believed that it was still ours.
       if (target && (target.own || request.headers[FORWARDED] === undefined)) return done();
       reply
         .code(503)

@@ -5,7 +5,7 @@ import { CustomObjectsApi, type KubernetesListObject } from "@kubernetes/client-
 import { messageOf, UserError } from "../../model/errors.ts";
 import { PLURALS, type SynapseShard, type SynapseTenant } from "./store/resources.ts";
 import { attempt, attemptIfThere } from "./api-error.ts";
-import { API_GROUP, API_VERSION, loadKubeConfig } from "./client.ts";
+import { API_GROUP, API_VERSION, apiClient, loadKubeConfig } from "./client.ts";
 import { readControllerConfig } from "./controller-config.ts";
 
 /** The controller stops an empty shard within seconds. */
@@ -17,7 +17,7 @@ async function main(): Promise<void> {
   const { values } = parseArgs({ options: { config: { type: "string" } } });
   if (values.config === undefined) throw new UserError("InvalidInput", "usage: uninstall-main.ts --config FILE");
   const { clusterId, namespace } = await readControllerConfig(values.config);
-  const api = loadKubeConfig().makeApiClient(CustomObjectsApi);
+  const api = apiClient(loadKubeConfig(), CustomObjectsApi);
   const place = (kind: "Tenant" | "Shard") => ({
     group: API_GROUP,
     version: API_VERSION,

@@ -15,6 +15,7 @@ import { ControlClient } from "../../../shard/control-client.ts";
 import { ShardRefusal, type ShardControl } from "../../../ports/shard-control.ts";
 import type { Launcher, ProcessState } from "../../../ports/launcher.ts";
 import { apiFailure, attempt, attemptIfThere, isStatus, wordsOf } from "../api-error.ts";
+import { API_GROUP, API_VERSION, apiClient } from "../client.ts";
 import { CopyingControl, type AssignmentCopies } from "./assignment-secret.ts";
 import {
   selectorOf,
@@ -64,9 +65,9 @@ export class KubernetesLauncher implements Launcher {
 
   private constructor(options: KubernetesLauncherOptions) {
     this.#options = options;
-    this.#core = options.config.makeApiClient(CoreV1Api);
-    this.#apps = options.config.makeApiClient(AppsV1Api);
-    this.#custom = options.config.makeApiClient(CustomObjectsApi);
+    this.#core = apiClient(options.config, CoreV1Api);
+    this.#apps = apiClient(options.config, AppsV1Api);
+    this.#custom = apiClient(options.config, CustomObjectsApi);
     const selector = Object.entries(selectorOf(options.clusterId)).map(([key, value]) => `${key}=${value}`);
     this.#cache = new ShardCache(options.config, options.namespace, selector.join(","), options.onError);
   }
@@ -148,7 +149,7 @@ export class KubernetesLauncher implements Launcher {
   async kill(shard: string): Promise<void> {
     const name = this.#nameOf(shard);
     const pod = this.#cache.pod(name);
-    // Deleting a pod that has no process yet would only begin the fetching of its image anew.
+    // Deleting a pod that has no process yet would only start pulling its image again.
     if (!pod || !hasProcess(pod)) return;
     const gone = () => this.#cache.pod(name)?.metadata?.uid !== pod.metadata?.uid;
     await this.#deletePod(name, 1);
@@ -240,8 +241,8 @@ export class KubernetesLauncher implements Launcher {
     const { clusterId, namespace } = this.#options;
     const list = await attemptIfThere("list SynapseShards", () =>
       this.#custom.listNamespacedCustomObject({
-        group: "synapse-shards.io",
-        version: "v1alpha1",
+        group: API_GROUP,
+        version: API_VERSION,
         plural: "synapseshards",
         namespace,
       }),
@@ -252,7 +253,7 @@ export class KubernetesLauncher implements Launcher {
     if (!found) return undefined;
     const { name, uid } = found.metadata;
     return {
-      apiVersion: "synapse-shards.io/v1alpha1",
+      apiVersion: `${API_GROUP}/${API_VERSION}`,
       kind: "SynapseShard",
       name,
       uid,

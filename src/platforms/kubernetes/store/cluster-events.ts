@@ -4,7 +4,7 @@ import { API_GROUP, API_VERSION, apiClient } from "../client.ts";
 import { attempt, retrying } from "../api-error.ts";
 import type { ClusterEvent } from "../../../model/event.ts";
 import type { Kind } from "../../../ports/store.ts";
-import { ResourceCache } from "./resource-cache.ts";
+import { ResourceCache } from "../resource-cache.ts";
 import { CUSTOM_KINDS } from "./resources.ts";
 
 const CLUSTER_LABEL = "synapse-shards.io/cluster";

@@ -9,7 +9,7 @@ import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
 import { ConflictError, type Change, type Kind, type Kinds, type Store } from "../../../ports/store.ts";
 import { ClusterEvents } from "./cluster-events.ts";
 import { fleetOf, newObject, objectName, secretNameOf, shardOf, tenantOf, withSpec, withStatus } from "./mapping.ts";
-import { ResourceCache, type CacheChange } from "./resource-cache.ts";
+import { ResourceCache, type CacheChange } from "../resource-cache.ts";
 import {
   FINALIZER,
   PLURALS,

@@ -4,7 +4,7 @@ import { apiClient } from "../client.ts";
 import { UserError } from "../../../model/errors.ts";
 import type { ConfigInEffect } from "../../../model/config-meaning.ts";
 import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
-import { ResourceCache, type CacheChange } from "./resource-cache.ts";
+import { ResourceCache, type CacheChange } from "../resource-cache.ts";
 
 /** Which tenant a Secret belongs to; only Secrets with this label are read. */
 export const TENANT_LABEL = "synapse-shards.io/tenant";

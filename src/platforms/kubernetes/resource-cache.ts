@@ -7,7 +7,7 @@ import {
   type KubernetesObject,
   type ObjectCache,
 } from "@kubernetes/client-node";
-import { apiFailure, mayPass, wordsOf } from "../api-error.ts";
+import { apiFailure, mayPass, wordsOf } from "./api-error.ts";
 
 /** Between attempts to watch again, where the API server does not let us. */
 const AGAIN_MS = 1_000;
