@@ -4,18 +4,34 @@ import type { Shard } from "../../../model/shard.ts";
 import type { AnyResource } from "../../../ports/store.ts";
 import type { Condition } from "./resources.ts";
 
-type Finding = Pick<Condition, "type" | "status" | "reason" | "message">;
+export type Finding = Pick<Condition, "type" | "status" | "reason" | "message">;
 
 /**
  * What a resource's status says, in Kubernetes' own form, for `kubectl wait` and for people.
- * @param previous the conditions it had: a time changes only with its status
+ * @param previous the conditions it had
+ * @param more what the resource itself does not say
  */
-export function conditionsOf(resource: AnyResource, previous: readonly Condition[], now: string): Condition[] {
-  return findingsOf(resource).map((finding) => {
+export function conditionsOf(
+  resource: AnyResource,
+  previous: readonly Condition[],
+  now: string,
+  more: readonly Finding[] = [],
+): Condition[] {
+  return [...findingsOf(resource), ...more].map((finding) => {
     const before = previous.find(({ type }) => type === finding.type);
-    const lastTransitionTime = before?.status === finding.status ? before.lastTransitionTime : now;
-    return { ...finding, lastTransitionTime, observedGeneration: resource.metadata.generation };
+    return conditionOf(finding, before, now, resource.metadata.generation);
   });
+}
+
+/** @param before the one of the same type: a time changes only with the status */
+export function conditionOf(
+  finding: Finding,
+  before: Condition | undefined,
+  now: string,
+  generation: number | undefined,
+): Condition {
+  const lastTransitionTime = before?.status === finding.status ? before.lastTransitionTime : now;
+  return { ...finding, lastTransitionTime, ...(generation === undefined ? {} : { observedGeneration: generation }) };
 }
 
 function findingsOf(resource: AnyResource): Finding[] {

@@ -8,7 +8,7 @@ import type { ConfigInEffect } from "../../../model/config-meaning.ts";
 import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
 import { ConflictError, type Change, type Kind, type Kinds, type Store } from "../../../ports/store.ts";
 import { ClusterEvents } from "./cluster-events.ts";
-import { fleetOf, newObject, objectName, secretNameOf, shardOf, tenantOf, withSpec, withStatus } from "./mapping.ts";
+import { fleetOf, newObject, objectName, shardOf, tenantOf, withSpec, withStatus } from "./mapping.ts";
 import { ResourceCache, type CacheChange } from "../resource-cache.ts";
 import {
   FINALIZER,
@@ -19,8 +19,8 @@ import {
   type SynapseShard,
   type SynapseTenant,
 } from "./resources.ts";
-import { ShardOccupancy } from "./shard-occupancy.ts";
-import { configSecretName, TenantSecrets } from "./tenant-secrets.ts";
+import { DerivedStatus, outdatedShards, outdatedTenants, secretsFinding } from "./derived-status.ts";
+import { TenantSecrets, type SecretProblem } from "./tenant-secrets.ts";
 
 export interface KubernetesStoreOptions {
   config: KubeConfig;
@@ -32,6 +32,8 @@ export interface KubernetesStoreOptions {
   /** Told in words when the API server does not answer, or refuses; it is tried again. */
   onError?: (message: string) => void;
   now?: () => Date;
+  /** Between two looks at a Secret of another namespace. */
+  secretPollMs?: number;
 }
 
 const KINDS: Kind[] = ["Tenant", "Shard", "Fleet"];
@@ -49,8 +51,10 @@ export class KubernetesStore implements Store {
   readonly #caches: { [K in Kind]: ResourceCache<CustomKinds[K]> };
   readonly #secrets: TenantSecrets;
   readonly #events: ClusterEvents;
-  readonly #occupancy: ShardOccupancy;
+  readonly #occupancy: DerivedStatus<SynapseShard>;
+  readonly #secretConditions: DerivedStatus<SynapseTenant>;
   readonly #listeners = new Set<(change: Change) => void>();
+  #opened = false;
   #closed = false;
 
   private constructor(options: KubernetesStoreOptions) {
@@ -58,16 +62,26 @@ export class KubernetesStore implements Store {
     this.#options = options;
     this.#api = apiClient(config, CustomObjectsApi);
     this.#caches = { Tenant: this.#cacheOf("Tenant"), Shard: this.#cacheOf("Shard"), Fleet: this.#cacheOf("Fleet") };
-    this.#secrets = new TenantSecrets({ config, namespace, onChange: (name) => this.#secretChanged(name), onError });
+    const { secretPollMs: pollMs } = options;
+    this.#secrets = new TenantSecrets({
+      config,
+      namespace,
+      onChange: (where, name) => this.#secretChanged(where, name),
+      onError,
+      ...(pollMs === undefined ? {} : { pollMs }),
+    });
     const refer = (kind: Kind, name: string) => {
       const object = objectName(kind, name, clusterId);
       return { name: object, uid: this.#caches[kind].get(object)?.metadata?.uid };
     };
     this.#events = new ClusterEvents({ config, namespace, clusterId, instance, refer, onError });
-    this.#occupancy = new ShardOccupancy({
-      tenants: () => this.#ours("Tenant"),
-      shards: () => this.#ours("Shard"),
+    this.#occupancy = new DerivedStatus({
+      outdated: () => outdatedShards(this.#ours("Tenant"), this.#ours("Shard")),
       write: (shard) => this.#writeStatus("Shard", shard, shard.spec.name),
+    });
+    this.#secretConditions = new DerivedStatus({
+      outdated: () => outdatedTenants(this.#ours("Tenant"), (tenant) => this.#secrets.problemOf(tenant), this.#now()),
+      write: (tenant) => this.#writeStatus("Tenant", tenant, tenant.metadata?.name ?? ""),
     });
   }
 
@@ -78,6 +92,8 @@ export class KubernetesStore implements Store {
       // Secrets first: a tenant must not be seen without its configuration.
       await store.#secrets.open();
       await Promise.all([...KINDS.map((kind) => store.#caches[kind].open()), store.#events.open()]);
+      await store.#secrets.openGranted(() => store.#ours("Tenant"));
+      store.#opened = true;
       return store;
     } catch (error) {
       await store.close();
@@ -180,27 +196,25 @@ export class KubernetesStore implements Store {
     return () => this.#listeners.delete(listener);
   }
 
-  /** @throws UserError InvalidConfig where the Secret that is named is missing, or lacks a key */
-  async readSecret(tenant: string): Promise<TenantSecretData | undefined> {
-    const object = this.#object("Tenant", tenant);
-    const secretName = this.#secretName(tenant);
-    const found = await this.#secrets.read(secretName, object?.spec.serverName ?? "");
-    if (!found && object?.spec.secretName !== undefined) {
-      throw new UserError(
-        "InvalidConfig",
-        `there is no Secret ${this.#options.namespace}/${secretName}, which the SynapseTenant ${tenant} names`,
-      );
-    }
-    return found;
+  /** @throws UserError InvalidConfig where a Secret that is named is missing, is not the tenant's, or lacks a key */
+  readSecret(tenant: string): Promise<TenantSecretData | undefined> {
+    return this.#secrets.read(this.#tenantObject(tenant));
   }
 
-  async writeSecret(tenant: string, data: TenantSecretData): Promise<void> {
-    await this.#secrets.write(this.#secretName(tenant), tenant, data);
+  writeSecret(tenant: string, data: TenantSecretData): Promise<void> {
+    return this.#secrets.write(this.#tenantObject(tenant), data);
   }
 
-  async removeSecret(tenant: string): Promise<void> {
-    await this.#secrets.remove(this.#secretName(tenant));
-    await this.#secrets.remove(configSecretName(tenant));
+  removeSecret(tenant: string): Promise<void> {
+    return this.#secrets.remove(this.#tenantObject(tenant));
+  }
+
+  /** The tenants whose configuration or keys cannot be read, and why. What runs of them goes on as it is. */
+  secretProblems(): (SecretProblem & { tenant: string })[] {
+    return [...this.#ours("Tenant")].flatMap((object) => {
+      const problem = this.#secrets.problemOf(object);
+      return problem ? [{ tenant: object.metadata?.name ?? "", ...problem }] : [];
+    });
   }
 
   readConfigInEffect(tenant: string): Promise<ConfigInEffect | undefined> {
@@ -227,6 +241,7 @@ export class KubernetesStore implements Store {
     this.#closed = true;
     this.#listeners.clear();
     this.#occupancy.close();
+    this.#secretConditions.close();
     await Promise.all([
       ...KINDS.map((kind) => this.#caches[kind].close()),
       this.#secrets.close(),
@@ -280,19 +295,28 @@ export class KubernetesStore implements Store {
   }
 
   #secretConfigOf(object: CustomKinds[Kind]): string | undefined {
-    return "serverName" in object.spec ? this.#secrets.configIn(secretNameOf(object as SynapseTenant)) : undefined;
+    return "serverName" in object.spec ? this.#secrets.configOf(object as SynapseTenant) : undefined;
   }
 
-  #secretName(tenant: string): string {
-    return secretNameOf(
-      this.#object("Tenant", tenant) ?? { metadata: { name: tenant }, spec: {} as SynapseTenant["spec"] },
-    );
+  /** A tenant's object; of one that is not there, what its Secret's name follows from. */
+  #tenantObject(name: string): SynapseTenant {
+    return this.#object("Tenant", name) ?? { metadata: { name }, spec: { clusterId: "", serverName: "" } };
   }
 
   #changed<K extends Kind>(kind: K, { type, object }: CacheChange<CustomKinds[K]>): void {
     if (this.#closed || !this.#isOurs(kind, object)) return;
     if (kind === "Tenant") this.#occupancy.touch();
-    if (kind === "Tenant" && type !== "Deleted") void this.#ensureFinalizer(object as SynapseTenant);
+    if (kind === "Tenant" && type !== "Deleted") {
+      this.#secretConditions.touch();
+      void this.#ensureFinalizer(object as SynapseTenant);
+      // What it names elsewhere may have changed with it; a difference is announced when it is known.
+      if (this.#opened) void this.#secrets.refresh(object as SynapseTenant);
+    }
+    this.#announce(kind, { type, object });
+  }
+
+  #announce<K extends Kind>(kind: K, { type, object }: CacheChange<CustomKinds[K]>): void {
+    if (this.#closed || !this.#isOurs(kind, object)) return;
     const resource = this.#resourceOf(kind, object);
     queueMicrotask(() => {
       for (const listener of this.#listeners) listener({ type, kind, resource: structuredClone(resource) } as Change);
@@ -309,9 +333,10 @@ export class KubernetesStore implements Store {
   }
 
   /** A tenant's configuration is in its Secret. */
-  #secretChanged(secretName: string): void {
+  #secretChanged(namespace: string, name: string): void {
+    this.#secretConditions.touch();
     for (const object of this.#caches.Tenant.values()) {
-      if (secretNameOf(object) === secretName) this.#changed("Tenant", { type: "Modified", object });
+      if (this.#secrets.concerns(object, namespace, name)) this.#announce("Tenant", { type: "Modified", object });
     }
   }
 
@@ -320,19 +345,24 @@ export class KubernetesStore implements Store {
     const { name } = after.metadata;
     throw new UserError(
       "Conflict",
-      `the configuration of ${name} is in the Secret ${this.#options.namespace}/${this.#secretName(name)}; change it where that is made, e.g. in the values of its Helm release`,
+      `the configuration of ${name} is in the Secret ${this.#secrets.nameOf(this.#tenantObject(name))}; change it where that is made, e.g. in the values of its Helm release`,
     );
   }
 
   #replaceStatus<K extends Kind>(kind: K, object: CustomKinds[K], resource: Kinds[K]): Promise<CustomKinds[K]> {
-    const now = (this.#options.now?.() ?? new Date()).toISOString();
-    return this.#writeStatus(kind, withStatus(object, resource, now), resource.metadata.name);
+    const isTenant = "serverName" in object.spec;
+    const findings = isTenant ? [secretsFinding(this.#secrets.problemOf(object as SynapseTenant))] : [];
+    return this.#writeStatus(kind, withStatus(object, resource, this.#now(), findings), resource.metadata.name);
   }
 
   #writeStatus<K extends Kind>(kind: K, object: CustomKinds[K], name: string): Promise<CustomKinds[K]> {
     return this.#write(kind, name, () =>
       this.#call(kind, "replaceStatus", { name: object.metadata?.name, body: object }),
     );
+  }
+
+  #now(): string {
+    return (this.#options.now?.() ?? new Date()).toISOString();
   }
 
   #replace<K extends Kind>(kind: K, object: CustomKinds[K], name: string): Promise<CustomKinds[K]> {

@@ -4,7 +4,7 @@ import type { Metadata } from "../../../model/resource.ts";
 import type { Shard, ShardStatus } from "../../../model/shard.ts";
 import { API_GROUP, API_VERSION } from "../client.ts";
 import type { Kind, Kinds } from "../../../ports/store.ts";
-import { conditionsOf } from "./conditions.ts";
+import { conditionsOf, type Finding } from "./conditions.ts";
 import {
   CUSTOM_KINDS,
   FINALIZER,
@@ -148,8 +148,13 @@ export function withSpec<K extends Kind>(
 }
 
 /** The object with the model's status, and what is shown besides it. */
-export function withStatus<K extends Kind>(object: CustomKinds[K], resource: Kinds[K], now: string): CustomKinds[K] {
-  const conditions = conditionsOf(resource, object.status?.conditions ?? [], now);
+export function withStatus<K extends Kind>(
+  object: CustomKinds[K],
+  resource: Kinds[K],
+  now: string,
+  findings: readonly Finding[] = [],
+): CustomKinds[K] {
+  const conditions = conditionsOf(resource, object.status?.conditions ?? [], now, findings);
   return { ...object, status: { ...resource.status, ...shownOf(resource), conditions } };
 
   function shownOf(of: Tenant | Shard | Fleet): Shown {

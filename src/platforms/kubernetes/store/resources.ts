@@ -28,12 +28,24 @@ interface Custom<Spec, Status> extends KubernetesObject {
   status?: Partial<Status> & Shown & { conditions?: Condition[] };
 }
 
+/** A key of a Secret in the namespace of the tenant's Secret. */
+export interface SecretRef {
+  /** What it is: a key of a tenant's Secret. */
+  for: "homeserver.yaml" | "signing.key" | "macaroon-secret-key" | "form-secret" | "registration-shared-secret";
+  /** Of homeserver.yaml: a JSON pointer to the option; absent: further top-level options. */
+  path?: string;
+  name: string;
+  key: string;
+}
+
 export type SynapseTenant = Custom<
   {
     clusterId: string;
     serverName: string;
     image?: { tag?: string };
     secretName?: string;
+    secretNamespace?: string;
+    secretRefs?: SecretRef[];
     config?: string;
     revision?: number;
     dedicated?: { address: string };

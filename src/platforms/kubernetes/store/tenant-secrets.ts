@@ -1,15 +1,12 @@
-import { CoreV1Api, type KubeConfig, type V1Secret } from "@kubernetes/client-node";
-import { attempt, attemptIfThere, isStatus, retrying } from "../api-error.ts";
-import { apiClient } from "../client.ts";
-import { UserError } from "../../../model/errors.ts";
+import type { KubeConfig, V1Secret } from "@kubernetes/client-node";
 import type { ConfigInEffect } from "../../../model/config-meaning.ts";
+import { messageOf, UserError } from "../../../model/errors.ts";
 import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
-import { ResourceCache, type CacheChange } from "../resource-cache.ts";
-
-/** Which tenant a Secret belongs to; only Secrets with this label are read. */
-export const TENANT_LABEL = "synapse-shards.io/tenant";
-const MANAGED_BY = "app.kubernetes.io/managed-by";
-const OURS = "synapse-shards-controller";
+import { composeConfig, type ConfigPart } from "./compose-config.ts";
+import { GrantedSecrets } from "./granted-secrets.ts";
+import { decode, LabelledSecrets, TENANT_LABEL } from "./labelled-secrets.ts";
+import { secretNameOf } from "./mapping.ts";
+import type { SecretRef, SynapseTenant } from "./resources.ts";
 
 /** The keys in a tenant's Secret; docs/kubernetes-design.md. */
 const KEYS = {
@@ -23,68 +20,215 @@ const CONFIG_KEY = "homeserver.yaml";
 const HASH_KEY = "config-hash";
 
 /** The Secret with the configuration that a tenant last ran with. The dot keeps it apart from all names of tenants. */
-export function configSecretName(tenant: string): string {
+function configSecretName(tenant: string): string {
   return `${tenant}.config-in-effect`;
+}
+
+/** Why a tenant's configuration or keys cannot be read. */
+export interface SecretProblem {
+  reason:
+    | "SecretMissing"
+    | "SecretKeyMissing"
+    | "SecretNotLabelled"
+    | "SecretForbidden"
+    | "SecretUnreadable"
+    | "SecretUnfit";
+  message: string;
 }
 
 export interface TenantSecretsOptions {
   config: KubeConfig;
   namespace: string;
-  onChange: (secretName: string) => void;
+  /** Told of each Secret that a tenant may have its configuration from. */
+  onChange: (namespace: string, name: string) => void;
   onError: (message: string) => void;
+  /** Between two looks at a Secret of another namespace. */
+  pollMs?: number;
 }
 
-/** The Secrets of tenants: made by their owners, or by us where they made none. One that is not ours is never changed. */
+/**
+ * The Secrets of tenants: made by their owners, or by us where they made none. One that is not ours is never changed, and one that does not
+ * name the tenant in its label is not read: who may write a SynapseTenant must not get at Secrets of others that way.
+ */
 export class TenantSecrets {
-  readonly #api: CoreV1Api;
   readonly #namespace: string;
-  readonly #cache: ResourceCache<V1Secret>;
+  readonly #own: LabelledSecrets;
+  readonly #granted: GrantedSecrets;
+  /** What was last composed, so that a configuration that cannot be read for now is not taken for an empty one. */
+  readonly #lastConfigs = new Map<string, string>();
+  /** Compositions by what they were made from: every list of tenants asks for all of them. */
+  readonly #composed = new Map<string, { from: string; text: string }>();
 
-  constructor({ config, namespace, onChange, onError }: TenantSecretsOptions) {
-    this.#api = apiClient(config, CoreV1Api);
+  constructor({ config, namespace, onChange, onError, pollMs }: TenantSecretsOptions) {
     this.#namespace = namespace;
-    this.#cache = new ResourceCache<V1Secret>({
-      config,
-      path: `/api/v1/namespaces/${namespace}/secrets`,
-      list: () => this.#api.listNamespacedSecret({ namespace, labelSelector: TENANT_LABEL }),
-      labelSelector: TENANT_LABEL,
-      what: "Secrets of tenants",
-      onChange: ({ object }: CacheChange<V1Secret>) => onChange(object.metadata?.name ?? ""),
-      onError,
-    });
+    const changed = (name: string) => onChange(namespace, name);
+    this.#own = new LabelledSecrets({ config, namespace, onChange: changed, onError });
+    this.#granted = new GrantedSecrets({ config, onChange, onError, ...(pollMs === undefined ? {} : { pollMs }) });
   }
 
   open(): Promise<void> {
-    return this.#cache.open();
+    return this.#own.open();
   }
 
-  close(): Promise<void> {
-    return this.#cache.close();
+  /** Reads the Secrets of other namespaces that tenants name, now and from time to time. */
+  openGranted(tenants: () => Iterable<SynapseTenant>): Promise<void> {
+    const places = () => [...tenants()].flatMap((tenant) => this.#placesOf(tenant));
+    return this.#granted.open(() => places().filter(({ namespace }) => namespace !== this.#namespace));
   }
 
-  /** The tenant's part of homeserver.yaml, if the Secret has one. */
-  configIn(name: string): string | undefined {
-    const data = this.#cache.get(name)?.data?.[CONFIG_KEY];
-    return data === undefined ? undefined : decode(data);
+  async close(): Promise<void> {
+    this.#granted.close();
+    await this.#own.close();
   }
 
-  /** @returns undefined where there is no such Secret @throws UserError InvalidConfig naming the key that is missing */
-  async read(name: string, serverName: string): Promise<TenantSecretData | undefined> {
+  /** Whether the tenant's configuration or keys come from this Secret. */
+  concerns(tenant: SynapseTenant, namespace: string, name: string): boolean {
+    return this.#placesOf(tenant).some((place) => place.namespace === namespace && place.name === name);
+  }
+
+  /** Reads what the tenant names in other namespaces, after it was changed. */
+  async refresh(tenant: SynapseTenant): Promise<void> {
+    const elsewhere = this.#placesOf(tenant).filter(({ namespace }) => namespace !== this.#namespace);
+    await Promise.all(elsewhere.map(({ namespace, name }) => this.#granted.read(namespace, name)));
+  }
+
+  /** The tenant's part of homeserver.yaml, if a Secret has it; while that cannot be read, as it last was. */
+  configOf(tenant: SynapseTenant): string | undefined {
+    const uid = tenant.metadata?.uid ?? "";
+    try {
+      const text = this.#compose(tenant);
+      if (text === undefined) this.#lastConfigs.delete(uid);
+      else this.#lastConfigs.set(uid, text);
+      return text;
+    } catch (error) {
+      if (error instanceof Unreadable) return this.#lastConfigs.get(uid);
+      throw error;
+    }
+  }
+
+  /** Why a Secret that the tenant names cannot be used; undefined where all is well. */
+  problemOf(tenant: SynapseTenant): SecretProblem | undefined {
+    if (tenant.spec.secretName === undefined && (tenant.spec.secretRefs ?? []).length === 0) return undefined;
+    try {
+      this.#compose(tenant);
+      this.#keysOf(tenant);
+      return undefined;
+    } catch (error) {
+      if (error instanceof Unreadable) return { reason: error.reason, message: error.message };
+      throw error;
+    }
+  }
+
+  /** @returns undefined where the tenant names no Secret and has none @throws UserError InvalidConfig saying what is missing */
+  async read(tenant: SynapseTenant): Promise<TenantSecretData | undefined> {
+    await this.refresh(tenant);
+    const { namespace, name } = this.#placeOf(tenant);
     // A tenant and its Secret are made together, and two watches may tell of them in the other order.
-    const secret = this.#cache.get(name) ?? (await this.#fresh(name));
-    if (!secret) return undefined;
-    const value = (key: string): string => {
-      const data = secret.data?.[key];
-      if (data === undefined || data === "")
-        throw new UserError(
-          "InvalidConfig",
-          `the Secret ${this.#namespace}/${name} has no key ${key}; it needs ${Object.values(KEYS).join(", ")}`,
-        );
-      return decode(data);
-    };
-    const optional = (key: string): string | undefined => (secret.data?.[key] ? value(key) : undefined);
+    if (namespace === this.#namespace) await this.#own.fresh(name);
+    try {
+      this.#compose(tenant);
+      return this.#keysOf(tenant);
+    } catch (error) {
+      if (!(error instanceof Unreadable)) throw error;
+      if (error.reason === "SecretUnreadable") throw new UserError("Unavailable", error.message);
+      throw new UserError("InvalidConfig", error.message);
+    }
+  }
+
+  /** Makes the Secret, or replaces one that we made. @throws UserError Conflict where it is somebody else's */
+  async write(tenant: SynapseTenant, data: TenantSecretData): Promise<void> {
+    const { namespace, name } = this.#placeOf(tenant);
+    if (namespace !== this.#namespace)
+      throw new UserError(
+        "Conflict",
+        `the Secret ${namespace}/${name} is not the controller's, and is not changed by it`,
+      );
+    const stringData = Object.fromEntries(
+      Object.entries({ ...KEYS, ...OWN_KEYS }).map(([field, key]) => [key, data[field as keyof TenantSecretData]]),
+    );
+    await this.#own.write(name, tenant.metadata?.name ?? "", stringData);
+  }
+
+  /** Removes the Secrets that we made for the tenant; those of its owner are left to them. */
+  async remove(tenant: SynapseTenant): Promise<void> {
+    const { namespace, name } = this.#placeOf(tenant);
+    if (namespace === this.#namespace) await this.#own.remove(name);
+    await this.#own.remove(configSecretName(tenant.metadata?.name ?? ""));
+  }
+
+  async readConfigInEffect(tenant: string): Promise<ConfigInEffect | undefined> {
+    const secret = await this.#own.fresh(configSecretName(tenant));
+    const [hash, config] = [secret?.data?.[HASH_KEY], secret?.data?.[CONFIG_KEY]];
+    return hash === undefined || config === undefined ? undefined : { hash: decode(hash), config: decode(config) };
+  }
+
+  async writeConfigInEffect(tenant: string, { hash, config }: ConfigInEffect): Promise<void> {
+    await this.#own.write(configSecretName(tenant), tenant, { [HASH_KEY]: hash, [CONFIG_KEY]: config });
+  }
+
+  /** NAMESPACE/NAME of the tenant's Secret. */
+  nameOf(tenant: SynapseTenant): string {
+    const { namespace, name } = this.#placeOf(tenant);
+    return `${namespace}/${name}`;
+  }
+
+  #placeOf(tenant: SynapseTenant): { namespace: string; name: string } {
+    return { namespace: tenant.spec.secretNamespace ?? this.#namespace, name: secretNameOf(tenant) };
+  }
+
+  #placesOf(tenant: SynapseTenant): { namespace: string; name: string }[] {
+    const own = this.#placeOf(tenant);
+    const more = (tenant.spec.secretRefs ?? []).map(({ name }) => ({ namespace: own.namespace, name }));
+    return [own, ...more];
+  }
+
+  #compose(tenant: SynapseTenant): string | undefined {
+    const { namespace, name } = this.#placeOf(tenant);
+    const secret = this.#usable(tenant, namespace, name);
+    const text = secret?.data?.[CONFIG_KEY];
+    const parts: ConfigPart[] = (tenant.spec.secretRefs ?? [])
+      .filter((ref) => ref.for === CONFIG_KEY)
+      .map((ref) => ({
+        ...(ref.path === undefined ? {} : { path: ref.path }),
+        ...this.#partOf(tenant, namespace, ref),
+      }));
+    if (parts.length === 0) return text === undefined ? undefined : decode(text);
+    const own = text === undefined ? (tenant.spec.config ?? "") : decode(text);
+    const from = JSON.stringify([own, parts]);
+    const known = this.#composed.get(tenant.metadata?.uid ?? "");
+    if (known?.from === from) return known.text;
+    try {
+      const composed = composeConfig(own, parts);
+      this.#composed.set(tenant.metadata?.uid ?? "", { from, text: composed });
+      return composed;
+    } catch (error) {
+      if (error instanceof UserError) throw new Unreadable("SecretUnfit", messageOf(error));
+      throw error;
+    }
+  }
+
+  #partOf(tenant: SynapseTenant, namespace: string, { name, key }: SecretRef): { content: string; from: string } {
+    const secret = this.#usable(tenant, namespace, name, true);
     return {
-      serverName: optional(OWN_KEYS.serverName) ?? serverName,
+      content: contentOf(secret, namespace, name, key),
+      from: `the key ${key} of the Secret ${namespace}/${name}`,
+    };
+  }
+
+  #keysOf(tenant: SynapseTenant): TenantSecretData | undefined {
+    const { namespace, name } = this.#placeOf(tenant);
+    const refs = new Map((tenant.spec.secretRefs ?? []).map((ref) => [ref.for, ref]));
+    const secret = this.#usable(tenant, namespace, name);
+    if (!secret && Object.values(KEYS).some((key) => !refs.has(key))) return undefined;
+    const value = (key: (typeof KEYS)[keyof typeof KEYS]): string => {
+      const ref = refs.get(key);
+      if (ref) return this.#partOf(tenant, namespace, ref).content.trim();
+      return contentOf(secret, namespace, name, key, `; it needs ${Object.values(KEYS).join(", ")}`);
+    };
+    const optional = (key: string): string | undefined =>
+      secret?.data?.[key] ? contentOf(secret, namespace, name, key) : undefined;
+    return {
+      serverName: optional(OWN_KEYS.serverName) ?? tenant.spec.serverName,
       signingKey: value(KEYS.signingKey),
       macaroonSecretKey: value(KEYS.macaroonSecretKey),
       formSecret: value(KEYS.formSecret),
@@ -93,86 +237,67 @@ export class TenantSecrets {
     };
   }
 
-  /** Makes the Secret, or replaces one that we made. @throws UserError Conflict where it is somebody else's */
-  async write(name: string, tenant: string, data: TenantSecretData): Promise<void> {
-    const stringData = Object.fromEntries(
-      Object.entries({ ...KEYS, ...OWN_KEYS }).map(([field, key]) => [key, data[field as keyof TenantSecretData]]),
-    );
-    await this.#write(name, tenant, stringData);
-  }
-
-  async readConfigInEffect(tenant: string): Promise<ConfigInEffect | undefined> {
-    const name = configSecretName(tenant);
-    const secret = this.#cache.get(name) ?? (await this.#fresh(name));
-    const [hash, config] = [secret?.data?.[HASH_KEY], secret?.data?.[CONFIG_KEY]];
-    return hash === undefined || config === undefined ? undefined : { hash: decode(hash), config: decode(config) };
-  }
-
-  async writeConfigInEffect(tenant: string, { hash, config }: ConfigInEffect): Promise<void> {
-    await this.#write(configSecretName(tenant), tenant, { [HASH_KEY]: hash, [CONFIG_KEY]: config });
-  }
-
-  async #write(name: string, tenant: string, stringData: Record<string, string>): Promise<void> {
-    const present = this.#cache.get(name);
-    const foreign = () =>
-      new UserError(
-        "Conflict",
-        `the Secret ${this.#namespace}/${name} is not the controller's, and is not changed by it`,
+  /**
+   * A Secret that names the tenant.
+   * @returns undefined where it is missing and need not be there @throws Unreadable
+   */
+  #usable(
+    tenant: SynapseTenant,
+    namespace: string,
+    name: string,
+    needed = tenant.spec.secretName !== undefined,
+  ): V1Secret | undefined {
+    const secret = this.#known(namespace, name);
+    const tenantName = tenant.metadata?.name ?? "";
+    if (!secret) {
+      if (!needed) return undefined;
+      throw new Unreadable(
+        "SecretMissing",
+        `there is no Secret ${namespace}/${name}, which the SynapseTenant ${tenantName} names`,
       );
-    if (present && present.metadata?.labels?.[MANAGED_BY] !== OURS) throw foreign();
-    const body: V1Secret = {
-      metadata: {
-        name,
-        namespace: this.#namespace,
-        labels: { [TENANT_LABEL]: tenant, [MANAGED_BY]: OURS },
-        resourceVersion: present?.metadata?.resourceVersion,
-      },
-      data: present?.data,
-      stringData,
-    };
-    const namespace = this.#namespace;
-    const written = await attempt(`write the Secret ${namespace}/${name}`, () =>
-      retrying(() =>
-        present
-          ? this.#api.replaceNamespacedSecret({ namespace, name, body })
-          : this.#api.createNamespacedSecret({ namespace, body }),
-      ).catch((error: unknown) => {
-        throw !present && isStatus(error, 409) ? foreign() : error;
-      }),
+    }
+    const label = secret.metadata?.labels?.[TENANT_LABEL];
+    if (label === tenantName) return secret;
+    const is =
+      label === undefined ? `has no label ${TENANT_LABEL}` : `belongs to ${label}, says its label ${TENANT_LABEL}`;
+    throw new Unreadable(
+      "SecretNotLabelled",
+      `the Secret ${namespace}/${name} ${is}; its value is to be ${tenantName}`,
     );
-    this.#cache.put(written);
   }
 
-  /** Removes a Secret that we made; one of somebody else's is left to its owner. */
-  async remove(name: string): Promise<void> {
-    const present = this.#cache.get(name);
-    if (!present || present.metadata?.labels?.[MANAGED_BY] !== OURS) return;
-    const namespace = this.#namespace;
-    await attemptIfThere(`remove the Secret ${namespace}/${name}`, () =>
-      retrying(() =>
-        this.#api.deleteNamespacedSecret({ namespace, name, body: { preconditions: { uid: present.metadata?.uid } } }),
-      ),
-    );
-    this.#cache.drop(present);
-  }
-
-  /** Reads a Secret that no watch has told of. @throws UserError InvalidConfig where it lacks the label, as no change of it would be noticed */
-  async #fresh(name: string): Promise<V1Secret | undefined> {
-    const namespace = this.#namespace;
-    const found = await attemptIfThere(`read the Secret ${namespace}/${name}`, () =>
-      retrying(() => this.#api.readNamespacedSecret({ namespace, name })),
-    );
-    if (!found) return undefined;
-    if (found.metadata?.labels?.[TENANT_LABEL] === undefined)
-      throw new UserError(
-        "InvalidConfig",
-        `the Secret ${namespace}/${name} has no label ${TENANT_LABEL}; its value is to be the tenant's name`,
-      );
-    this.#cache.put(found);
-    return found;
+  #known(namespace: string, name: string): V1Secret | undefined {
+    if (namespace === this.#namespace) return this.#own.get(name);
+    const known = this.#granted.get(namespace, name);
+    switch (known.state) {
+      case "found":
+        return known.secret;
+      case "missing":
+        return undefined;
+      case "forbidden":
+        throw new Unreadable(
+          "SecretForbidden",
+          `the namespace ${namespace} does not let this cluster's controller read the Secret ${name}: a Role and a RoleBinding there have to`,
+        );
+      case "unknown":
+        throw new Unreadable("SecretUnreadable", `the Secret ${namespace}/${name} cannot be read: ${known.why}`);
+    }
   }
 }
 
-function decode(base64: string): string {
-  return Buffer.from(base64, "base64").toString("utf8");
+/** Says why a Secret is of no use; what the callers make of it differs. */
+class Unreadable extends Error {
+  readonly reason: SecretProblem["reason"];
+  constructor(reason: SecretProblem["reason"], message: string) {
+    super(message);
+    this.reason = reason;
+  }
+}
+
+/** @throws Unreadable naming the key that is missing */
+function contentOf(secret: V1Secret | undefined, namespace: string, name: string, key: string, hint = ""): string {
+  const data = secret?.data?.[key];
+  if (data === undefined || data === "")
+    throw new Unreadable("SecretKeyMissing", `the Secret ${namespace}/${name} has no key ${key}${hint}`);
+  return decode(data);
 }

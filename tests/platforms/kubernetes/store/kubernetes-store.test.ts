@@ -3,7 +3,7 @@ import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { loadKubeConfig } from "../../../../src/platforms/kubernetes/client.ts";
 import { KubernetesStore } from "../../../../src/platforms/kubernetes/store/kubernetes-store.ts";
-import { TENANT_LABEL } from "../../../../src/platforms/kubernetes/store/tenant-secrets.ts";
+import { TENANT_LABEL } from "../../../../src/platforms/kubernetes/store/labelled-secrets.ts";
 import { modify, type Change, type Store } from "../../../../src/ports/store.ts";
 import { withoutCluster } from "../../../kubernetes/support/cluster.ts";
 import { applyCrds } from "../../../kubernetes/support/crds.ts";

@@ -18,7 +18,7 @@ import type {
   SynapseShard,
   SynapseTenant,
 } from "../../../../src/platforms/kubernetes/store/resources.ts";
-import { outdatedShards } from "../../../../src/platforms/kubernetes/store/shard-occupancy.ts";
+import { outdatedShards } from "../../../../src/platforms/kubernetes/store/derived-status.ts";
 
 const CLUSTER = { clusterId: "synapse-shards", namespace: "shards" };
 const METADATA = { name: "a", resourceVersion: "12", generation: 3, creationTimestamp: "2026-01-02T03:04:05Z" };

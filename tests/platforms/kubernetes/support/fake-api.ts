@@ -2,6 +2,8 @@ import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { KubeConfig, type KubernetesObject } from "@kubernetes/client-node";
 
+const COLLECTION = /\/(secrets|pods|statefulsets)$/;
+
 /** Lists and watches as an API server answers them, for tests that need no cluster. */
 export class FakeApi {
   readonly config = new KubeConfig();
@@ -37,11 +39,17 @@ export class FakeApi {
   /** Writes an object of a collection, and tells those who watch it. */
   put(path: string, name: string, more: object = {}): void {
     const of = this.#collection(path);
-    const isNew = !of.has(name);
-    const metadata = { name, namespace: "shards", uid: `uid-${name}`, resourceVersion: String(++this.#version) };
-    const object = { ...more, metadata };
+    const present = of.get(name);
+    const namespace = /\/namespaces\/([^/]+)/.exec(path)?.[1] ?? "";
+    const metadata = {
+      name,
+      namespace,
+      uid: present?.metadata?.uid ?? `${name}-${this.#version}`,
+      resourceVersion: String(++this.#version),
+    };
+    const object = { ...more, metadata: { ...("metadata" in more ? (more.metadata as object) : {}), ...metadata } };
     of.set(name, object);
-    this.#tell(path, isNew ? "ADDED" : "MODIFIED", object);
+    this.#tell(path, present ? "MODIFIED" : "ADDED", object);
   }
 
   remove(path: string, name: string): void {
@@ -78,7 +86,10 @@ export class FakeApi {
     const isWatch = url.searchParams.get("watch") === "true";
     // As an API server that has forgotten what happened since that version.
     const isStale = isWatch && Number(url.searchParams.get("resourceVersion")) < (this.#versions.get(path) ?? 0);
-    const fault = this.fault({ path, isWatch }) ?? (isStale ? 410 : undefined);
+    const [, parent = "", name = ""] = /^(.*)\/([^/]+)$/.exec(path) ?? [];
+    const named = this.#objects.get(parent)?.get(name);
+    const isMissing = !named && !isWatch && !COLLECTION.test(path);
+    const fault = this.fault({ path, isWatch }) ?? (isStale ? 410 : isMissing ? 404 : undefined);
     answer.writeHead(fault ?? 200, { "content-type": "application/json" });
     if (fault !== undefined) {
       answer.end(JSON.stringify({ kind: "Status", code: fault, message: `made up: ${fault}` }));
@@ -87,6 +98,8 @@ export class FakeApi {
       const watch = { path, answer };
       this.#watches.add(watch);
       answer.on("close", () => this.#watches.delete(watch));
+    } else if (named) {
+      answer.end(JSON.stringify(named));
     } else {
       const items = [...this.#collection(path).values()];
       answer.end(JSON.stringify({ kind: "List", metadata: { resourceVersion: String(this.#version) }, items }));

@@ -1,0 +1,84 @@
+import { conditionOf, type Finding } from "./conditions.ts";
+import type { Condition, SynapseShard, SynapseTenant } from "./resources.ts";
+import type { SecretProblem } from "./tenant-secrets.ts";
+
+/** Changes come in bursts, of which each object gets one write. */
+const SETTLE_MS = 500;
+
+export interface DerivedStatusOptions<T> {
+  /** Objects whose status does not say what it should, as they should be. */
+  outdated: () => Iterable<T>;
+  write: (object: T) => Promise<unknown>;
+}
+
+/** Keeps the part of statuses that follows from other objects, a moment behind them. */
+export class DerivedStatus<T> {
+  readonly #options: DerivedStatusOptions<T>;
+  #timer: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(options: DerivedStatusOptions<T>) {
+    this.#options = options;
+  }
+
+  /** Something that it follows from has changed. */
+  touch(): void {
+    if (this.#closed) return;
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      void this.#write();
+    }, SETTLE_MS).unref();
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+  }
+
+  async #write(): Promise<void> {
+    for (const object of this.#options.outdated()) {
+      if (this.#closed) return;
+      // Overtaken by the controller's own write, or not reached: once more, from what there is then.
+      await this.#options.write(object).catch(() => this.touch());
+    }
+  }
+}
+
+/** The shards whose number of tenants is not what it says, with the right one. */
+export function outdatedShards(tenants: Iterable<SynapseTenant>, shards: Iterable<SynapseShard>): SynapseShard[] {
+  const counts = new Map<string, number>();
+  for (const { status } of tenants) {
+    if (status?.shard !== undefined) counts.set(status.shard, (counts.get(status.shard) ?? 0) + 1);
+  }
+  return [...shards].flatMap((shard) => {
+    const count = counts.get(shard.spec.name) ?? 0;
+    const isRight = shard.status?.tenants === count || shard.metadata?.deletionTimestamp !== undefined;
+    return isRight ? [] : [{ ...shard, status: { ...shard.status, tenants: count } }];
+  });
+}
+
+/** Whether a tenant's configuration and keys can be read; what runs of it goes on in either case. */
+export function secretsFinding(problem: SecretProblem | undefined): Finding {
+  return problem
+    ? { type: "SecretsReadable", status: "False", ...problem }
+    : { type: "SecretsReadable", status: "True", reason: "Read", message: "" };
+}
+
+/** The tenants whose condition about their Secrets is not what it should be, with the right one. */
+export function outdatedTenants(
+  tenants: Iterable<SynapseTenant>,
+  problemOf: (tenant: SynapseTenant) => SecretProblem | undefined,
+  now: string,
+): SynapseTenant[] {
+  return [...tenants].flatMap((tenant) => {
+    // One without a status is new: its first write has the condition.
+    if (tenant.status?.conditions === undefined || tenant.metadata?.deletionTimestamp !== undefined) return [];
+    const finding = secretsFinding(problemOf(tenant));
+    const present = tenant.status.conditions.find(({ type }) => type === finding.type);
+    if (present?.status === finding.status && present.reason === finding.reason && present.message === finding.message)
+      return [];
+    const others: Condition[] = tenant.status.conditions.filter(({ type }) => type !== finding.type);
+    const condition = conditionOf(finding, present, now, tenant.metadata?.generation);
+    return [{ ...tenant, status: { ...tenant.status, conditions: [...others, condition] } }];
+  });
+}

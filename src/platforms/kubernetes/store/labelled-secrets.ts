@@ -1,0 +1,113 @@
+import { CoreV1Api, type KubeConfig, type V1Secret } from "@kubernetes/client-node";
+import { attempt, attemptIfThere, isStatus, retrying } from "../api-error.ts";
+import { apiClient } from "../client.ts";
+import { UserError } from "../../../model/errors.ts";
+import { ResourceCache, type CacheChange } from "../resource-cache.ts";
+
+/** Which tenant a Secret belongs to: nobody else's configuration or keys are read from it. */
+export const TENANT_LABEL = "synapse-shards.io/tenant";
+const MANAGED_BY = "app.kubernetes.io/managed-by";
+const OURS = "synapse-shards-controller";
+
+export interface LabelledSecretsOptions {
+  config: KubeConfig;
+  namespace: string;
+  onChange: (name: string) => void;
+  onError: (message: string) => void;
+}
+
+/** The Secrets of the shards' namespace that name a tenant: made by their owners or by us. One that is not ours is never changed. */
+export class LabelledSecrets {
+  readonly #api: CoreV1Api;
+  readonly #namespace: string;
+  readonly #cache: ResourceCache<V1Secret>;
+  /** Secrets without the label, which no watch tells of: known only to say what is wrong with them. */
+  readonly #unlabelled = new Map<string, V1Secret>();
+
+  constructor({ config, namespace, onChange, onError }: LabelledSecretsOptions) {
+    this.#api = apiClient(config, CoreV1Api);
+    this.#namespace = namespace;
+    this.#cache = new ResourceCache<V1Secret>({
+      config,
+      path: `/api/v1/namespaces/${namespace}/secrets`,
+      list: () => this.#api.listNamespacedSecret({ namespace, labelSelector: TENANT_LABEL }),
+      labelSelector: TENANT_LABEL,
+      what: "Secrets of tenants",
+      onChange: ({ object }: CacheChange<V1Secret>) => onChange(object.metadata?.name ?? ""),
+      onError,
+    });
+  }
+
+  open(): Promise<void> {
+    return this.#cache.open();
+  }
+
+  close(): Promise<void> {
+    return this.#cache.close();
+  }
+
+  get(name: string): V1Secret | undefined {
+    return this.#cache.get(name) ?? this.#unlabelled.get(name);
+  }
+
+  /** The same; one that no watch has told of is asked for. */
+  async fresh(name: string): Promise<V1Secret | undefined> {
+    const known = this.#cache.get(name);
+    if (known) return known;
+    const namespace = this.#namespace;
+    const found = await attemptIfThere(`read the Secret ${namespace}/${name}`, () =>
+      retrying(() => this.#api.readNamespacedSecret({ namespace, name })),
+    );
+    this.#unlabelled.delete(name);
+    if (!found) return undefined;
+    if (found.metadata?.labels?.[TENANT_LABEL] === undefined) this.#unlabelled.set(name, found);
+    else this.#cache.put(found);
+    return found;
+  }
+
+  /** Makes the Secret, or replaces one that we made. @throws UserError Conflict where it is somebody else's */
+  async write(name: string, tenant: string, stringData: Record<string, string>): Promise<void> {
+    const namespace = this.#namespace;
+    const present = this.#cache.get(name);
+    const foreign = () =>
+      new UserError("Conflict", `the Secret ${namespace}/${name} is not the controller's, and is not changed by it`);
+    if (present && present.metadata?.labels?.[MANAGED_BY] !== OURS) throw foreign();
+    const body: V1Secret = {
+      metadata: {
+        name,
+        namespace,
+        labels: { [TENANT_LABEL]: tenant, [MANAGED_BY]: OURS },
+        resourceVersion: present?.metadata?.resourceVersion,
+      },
+      data: present?.data,
+      stringData,
+    };
+    const written = await attempt(`write the Secret ${namespace}/${name}`, () =>
+      retrying(() =>
+        present
+          ? this.#api.replaceNamespacedSecret({ namespace, name, body })
+          : this.#api.createNamespacedSecret({ namespace, body }),
+      ).catch((error: unknown) => {
+        throw !present && isStatus(error, 409) ? foreign() : error;
+      }),
+    );
+    this.#cache.put(written);
+  }
+
+  /** Removes a Secret that we made; one of somebody else's is left to its owner. */
+  async remove(name: string): Promise<void> {
+    const present = this.#cache.get(name);
+    if (!present || present.metadata?.labels?.[MANAGED_BY] !== OURS) return;
+    const namespace = this.#namespace;
+    await attemptIfThere(`remove the Secret ${namespace}/${name}`, () =>
+      retrying(() =>
+        this.#api.deleteNamespacedSecret({ namespace, name, body: { preconditions: { uid: present.metadata?.uid } } }),
+      ),
+    );
+    this.#cache.drop(present);
+  }
+}
+
+export function decode(base64: string): string {
+  return Buffer.from(base64, "base64").toString("utf8");
+}
