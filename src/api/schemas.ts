@@ -3,10 +3,12 @@ import type { ClusterStatus } from "../controller/service/cluster-service.ts";
 import { serverNameProblem, tenantNameProblem } from "../model/names.ts";
 import {
   TRANSITION_STEPS,
+  MOVE_OUTCOMES,
   MOVE_STEPS,
   type DedicatedTransition,
   type TransitionStep,
   type Move,
+  type MoveOutcome,
   type MoveResult,
   type MoveStep,
 } from "../model/move.ts";
@@ -138,6 +140,11 @@ export const MoveSchema = z
     step: keysOf<MoveStep>(MOVE_STEPS).describe(definitions(MOVE_STEPS)),
     requestedAt: Time,
     parkedAt: Time.optional(),
+    configHash: z.string().optional(),
+    unsuccessful: z
+      .object({ outcome: z.enum(["RolledBack", "Refused", "Interrupted"]), message: z.string() })
+      .optional()
+      .describe("Set when it is known that it does not end as it was meant to."),
   })
   .meta({ id: "Move" }) satisfies z.ZodType<Move>;
 
@@ -147,12 +154,14 @@ export const MoveResultSchema = z
     from: z.string(),
     to: z.string(),
     reason: MoveReasonSchema,
-    outcome: z.enum(["Succeeded", "RolledBack", "Refused"]),
+    outcome: keysOf<MoveOutcome>(MOVE_OUTCOMES).describe(definitions(MOVE_OUTCOMES)),
     message: z.string().optional(),
     finishedAt: Time,
     blackoutSeconds: z.number().describe("Seconds in which neither shard served the tenant."),
-    parkedRequests: z.number(),
-    failedRequests: z.number(),
+    parkedRequests: z.number().describe("Requests that waited in gateways."),
+    failedRequests: z
+      .number()
+      .describe("Requests that were answered with an error because of the move, as clients saw it."),
   })
   .meta({ id: "MoveResult" }) satisfies z.ZodType<MoveResult>;
 
@@ -189,7 +198,10 @@ export const TenantSchema = z
       schemaRelease: z.string().optional(),
       observedGeneration: z.number(),
       configHash: z.string().optional(),
-      refusedConfigHash: z.string().optional(),
+      refusedConfig: z
+        .object({ hash: z.string(), reason: z.string(), message: z.string() })
+        .optional()
+        .describe("The configuration asked for, where it is refused."),
       inEffect: z
         .object({ hash: z.string(), meaning: ConfigMeaningSchema })
         .optional()
@@ -206,6 +218,7 @@ export const TenantSchema = z
       failures: z.number(),
       retryAt: Time.optional(),
       moveFailures: z.number().optional(),
+      moveInterruptions: z.number().optional(),
       moveNotBefore: Time.optional(),
       refusedRelease: z.object({ release: z.string(), reason: z.string(), message: z.string() }).optional(),
     }),

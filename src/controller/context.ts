@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import type { Clock } from "../model/clock.ts";
 import type { Launcher } from "../ports/launcher.ts";
 import type { Policy } from "../model/policy.ts";
 import type { ClusterEvent } from "../model/event.ts";
@@ -23,6 +24,7 @@ export interface ControllerContext {
   claims: Claims;
   policy: Policy;
   timing: Timing;
+  clock: Clock;
   metrics: ControllerMetrics;
   log: Logger;
   /** What the platform gives a tenant: database address, media directory, URL. */

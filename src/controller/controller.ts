@@ -11,7 +11,8 @@ import { routeOf } from "./routes/routes.ts";
 import { ShardReconciler } from "./shards/shard-reconciler.ts";
 import { TenantReconciler } from "./tenants/tenant-reconciler.ts";
 import { Gauges } from "./gauges.ts";
-import { exponential, WorkQueue } from "./work-queue.ts";
+import { exponential } from "../model/backoff.ts";
+import { WorkQueue } from "./work-queue.ts";
 
 /** Changes that come together are planned together. */
 const PLAN_DELAY_MS = 20;
@@ -110,8 +111,9 @@ export class Controller {
   }
 
   #queue(kind: string, concurrency: number, handler: (key: string) => Promise<number | void>): WorkQueue {
-    const { log, metrics } = this.#context;
+    const { log, metrics, clock } = this.#context;
     return new WorkQueue(handler, {
+      clock,
       concurrency,
       retryDelay: exponential(200, 30_000),
       onError: (key, error, attempt) => {

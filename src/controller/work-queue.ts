@@ -1,22 +1,25 @@
+import type { Backoff } from "../model/backoff.ts";
+import type { Clock } from "../model/clock.ts";
+
 export interface WorkQueueOptions {
+  clock: Pick<Clock, "after" | "now">;
   /** Handlers running at once. */
   concurrency: number;
-  /** Delay before the n-th retry in a row (n from 1), in milliseconds. */
-  retryDelay: (attempt: number) => number;
+  retryDelay: Backoff;
   onError: (key: string, error: unknown, attempt: number) => void;
 }
 
 /**
  * Level-triggered work by key, as Kubernetes controllers have it: a key that is added while it waits is there once; added
- * while its handler runs, it runs again afterwards; never twice at a time. A handler that throws is tried again with
- * backoff; one that returns a number is run again after so many milliseconds.
+ * while its handler runs, it runs again afterwards; never twice at a time. A handler that throws is retried with
+ * backoff; one that returns a number runs again after that many milliseconds.
  */
 export class WorkQueue {
   readonly #handler: (key: string) => Promise<number | void>;
   readonly #options: WorkQueueOptions;
   readonly #waiting = new Set<string>();
   readonly #running = new Map<string, Promise<void>>();
-  readonly #timers = new Map<string, { timer: NodeJS.Timeout; due: number }>();
+  readonly #timers = new Map<string, { cancel: () => void; due: number }>();
   readonly #attempts = new Map<string, number>();
   #closed = false;
 
@@ -29,7 +32,7 @@ export class WorkQueue {
     if (this.#closed) return;
     const timer = this.#timers.get(key);
     if (timer) {
-      clearTimeout(timer.timer);
+      timer.cancel();
       this.#timers.delete(key);
     }
     this.#waiting.add(key);
@@ -39,19 +42,20 @@ export class WorkQueue {
   /** Adds the key after a while; an earlier time that is already set stays. */
   addAfter(key: string, milliseconds: number): void {
     if (this.#closed) return;
-    const due = Date.now() + milliseconds;
+    const { clock } = this.#options;
+    const due = clock.now() + milliseconds;
     const present = this.#timers.get(key);
     if (present) {
       if (present.due <= due) return;
-      clearTimeout(present.timer);
+      present.cancel();
     }
-    this.#timers.set(key, { due, timer: setTimeout(() => this.add(key), milliseconds) });
+    this.#timers.set(key, { due, cancel: clock.after(milliseconds, () => this.add(key)) });
   }
 
   /** Takes no more work and waits for what runs. */
   async close(): Promise<void> {
     this.#closed = true;
-    for (const { timer } of this.#timers.values()) clearTimeout(timer);
+    for (const { cancel } of this.#timers.values()) cancel();
     this.#timers.clear();
     this.#waiting.clear();
     await Promise.all(this.#running.values());
@@ -84,13 +88,4 @@ export class WorkQueue {
       this.addAfter(key, this.#options.retryDelay(attempt));
     }
   }
-}
-
-/** Doubles from `first` to `most` milliseconds, spread by up to a fifth so that many do not retry in step. */
-export function exponential(
-  first: number,
-  most: number,
-  random: () => number = Math.random,
-): (attempt: number) => number {
-  return (attempt) => Math.min(most, first * 2 ** Math.min(attempt - 1, 30)) * (0.8 + 0.2 * random());
 }

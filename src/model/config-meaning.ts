@@ -1,3 +1,5 @@
+import type { TenantSecretData } from "./tenant-secrets.ts";
+
 /** Where a PostgreSQL database is, and who logs in to it. */
 export interface DatabaseAddress {
   host: string;
@@ -26,4 +28,6 @@ export interface ConfigInEffect {
   hash: string;
   /** The user's part of homeserver.yaml, as given. */
   config: string;
+  /** The keys that it was started with. Absent where an earlier version of this project kept it. */
+  secrets?: TenantSecretData;
 }

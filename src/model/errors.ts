@@ -30,7 +30,7 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** A tenant could not be started, for a reason that its owner or operator can read and mend. */
+/** A tenant cannot be started because of itself, its configuration or its release; its owner or operator can read why, and fix it. */
 export class StartFailure extends Error {
   readonly reason: string;
   constructor(reason: string, message: string, options?: ErrorOptions) {

@@ -28,7 +28,20 @@ export interface Move {
   requestedAt: string;
   /** When the gateways had parked; the blackout counts from here. */
   parkedAt?: string;
+  /** The hash of the configuration that it goes on with, once that has been checked. */
+  configHash?: string;
+  /** Set when it is known that it does not end as it was meant to, and why. */
+  unsuccessful?: { outcome: Exclude<MoveOutcome, "Succeeded">; message: string };
 }
+
+/** How moves end. */
+export const MOVE_OUTCOMES = {
+  Succeeded: "it runs where, and with what, it was meant to",
+  RolledBack: "it could not be started, because of itself or its release; it runs as before where that is possible",
+  Refused: "nothing was stopped, because it was known beforehand that it would not work",
+  Interrupted: "something was away that is not the tenant's (a shard, a database server, the store); it is retried",
+} as const;
+export type MoveOutcome = keyof typeof MOVE_OUTCOMES;
 
 /** The steps of a tenant's way between a shard and a Synapse of its own; each is written to the store before it is carried out. */
 export const TRANSITION_STEPS = {
@@ -55,13 +68,14 @@ export interface MoveResult {
   from: string;
   to: string;
   reason: MoveReason;
-  outcome: "Succeeded" | "RolledBack" | "Refused";
+  outcome: MoveOutcome;
   /** Why it did not succeed, in one sentence. */
   message?: string;
   finishedAt: string;
   /** Seconds in which neither shard served the tenant. */
   blackoutSeconds: number;
-  /** Requests that waited in gateways, and those of them that were answered with an error. */
+  /** Requests that waited in gateways. */
   parkedRequests: number;
+  /** Requests that were answered with an error because of the move, as clients saw it: also those that never waited. */
   failedRequests: number;
 }

@@ -23,5 +23,9 @@ function renamed(data: unknown, levels: number): unknown {
   for (const [name, value] of Object.entries(data)) result[RENAMED[name] ?? name] = renamed(value, levels - 1);
   const refused = result["refusedRelease"] as { version?: string; release?: string } | undefined;
   if (refused?.version !== undefined) result["refusedRelease"] = { ...refused, release: refused.version };
+  const hash = result["refusedConfigHash"];
+  if (typeof hash === "string" && result["refusedConfig"] === undefined)
+    result["refusedConfig"] = { hash, reason: "ConfigRefused", message: "its configuration was refused" };
+  delete result["refusedConfigHash"];
   return result;
 }

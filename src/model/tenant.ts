@@ -44,10 +44,10 @@ export interface TenantStatus {
   schemaRelease?: string;
   /** The generation of the spec that was last acted upon. */
   observedGeneration: number;
-  /** Hash of the configuration and the secrets that were last started. */
+  /** Hash of the configuration and keys that the last epoch was handed out for. */
   configHash?: string;
-  /** Hash of a configuration that was found wrong before anything was stopped for it. */
-  refusedConfigHash?: string;
+  /** The configuration asked for, where it is refused, and why. It stays until another one is asked for. */
+  refusedConfig?: RefusedConfig;
   /** The configuration it runs with, or last ran with: its hash (as `configHash`), and what the shard says it means. */
   inEffect?: { hash: string; meaning: ConfigMeaning };
   /** Its database as the server itself identifies it: `SYSTEM_IDENTIFIER/OID`. Several names can lead to one database. */
@@ -67,11 +67,21 @@ export interface TenantStatus {
   /** Failures in a row, and when the next attempt is due. */
   failures: number;
   retryAt?: string;
-  /** Moves rolled back in a row, and until when the planner leaves it where it is. */
+  /** Moves rolled back in a row. */
   moveFailures?: number;
+  /** Moves in a row that were interrupted by what is not the tenant's. */
+  moveInterruptions?: number;
+  /** Until when the planner leaves it where it is. */
   moveNotBefore?: string;
   /** A release it cannot be moved to, and why; tried again when the spec changes. */
   refusedRelease?: { release: string; reason: string; message: string };
+}
+
+export interface RefusedConfig {
+  /** As `configHash`; empty where the tenant's keys cannot be read. */
+  hash: string;
+  reason: string;
+  message: string;
 }
 
 export type Tenant = Resource<"Tenant", TenantSpec, TenantStatus>;
@@ -81,11 +91,20 @@ export function wantedRelease({ spec, status }: Pick<Tenant, "spec" | "status">)
   return spec.release === "" ? (status.fleetRelease ?? "") : spec.release;
 }
 
+/** What is to be said of a tenant that runs: nothing, or what of its specification is not in effect, and why. */
+export function reasonOfRunning(status: Pick<TenantStatus, "refusedRelease" | "refusedConfig">): {
+  reason: string;
+  message: string;
+} {
+  const refused = status.refusedConfig ?? status.refusedRelease;
+  if (!refused) return { reason: "", message: "" };
+  return { reason: refused.reason, message: `the change is not made, and it runs on as before: ${refused.message}` };
+}
+
 /** What was found out about a release says nothing of another one, nor of the same one with another configuration. */
 export function forgetRefusedRelease(status: TenantStatus): void {
   const refused = status.refusedRelease;
   if (!refused) return;
   delete status.refusedRelease;
-  const isAboutIt = status.reason === refused.reason && status.refusedConfigHash === undefined;
-  if (status.phase === "Running" && isAboutIt) Object.assign(status, { reason: "", message: "" });
+  if (status.phase === "Running" && status.reason === refused.reason) Object.assign(status, reasonOfRunning(status));
 }

@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, it } from "vitest";
-import { exponential, WorkQueue } from "../../src/controller/work-queue.ts";
+import { exponential } from "../../src/model/backoff.ts";
+import { SteadyClock } from "../../src/model/clock.ts";
+import { WorkQueue } from "../../src/controller/work-queue.ts";
 
-const options = { concurrency: 4, retryDelay: () => 5, onError: () => {} };
+const options = { clock: new SteadyClock(), concurrency: 4, retryDelay: () => 5, onError: () => {} };
 
 it("prevents two hands on one object: a key never runs twice at a time, and runs again if added meanwhile", async () => {
   let running = 0;

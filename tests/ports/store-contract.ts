@@ -243,9 +243,9 @@ export function describeStoreContract(
       expect(await store.readConfigInEffect("a")).toBeUndefined();
       await store.writeConfigInEffect("a", { hash: "1", config: "" });
       expect(await store.readConfigInEffect("a")).toEqual({ hash: "1", config: "" });
-      await store.writeConfigInEffect("a", { hash: "2", config: "b: ä\n" });
+      await store.writeConfigInEffect("a", { hash: "2", config: "b: ä\n", secrets: SECRET });
       store = await reopen(store);
-      expect(await store.readConfigInEffect("a")).toEqual({ hash: "2", config: "b: ä\n" });
+      expect(await store.readConfigInEffect("a")).toEqual({ hash: "2", config: "b: ä\n", secrets: SECRET });
       await store.writeSecret("a", SECRET);
       await store.removeSecret("a");
       expect(await store.readConfigInEffect("a")).toBeUndefined();

@@ -1,4 +1,5 @@
 import { pino } from "pino";
+import { SteadyClock } from "../../src/model/clock.ts";
 import { Registry } from "prom-client";
 import { Claims } from "../../src/controller/claims/claims.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../../src/controller/context.ts";
@@ -142,6 +143,7 @@ export class FakeProcess {
       feed: new RouteFeed(),
       claims: new Claims((tenant) => fakeDatabases(world).address(tenant)),
       policy: { ...DEFAULT_POLICY, avgShardsLoadRedistributionThreshold: 0, ...options.policy },
+      clock: new SteadyClock(),
       timing: { ...DEFAULT_TIMING, shardPoll: 0.05, shardLostAfter: 0.3, retryFirst: 0.02, retryMost: 0.2 },
       metrics: createControllerMetrics(new Registry()),
       log: pino({ level: process.env["TEST_LOG"] ?? "silent" }),

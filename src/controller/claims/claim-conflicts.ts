@@ -16,14 +16,9 @@ export class ClaimConflicts {
     const { claims } = this.#context;
     const rival = claims.blockingConflictOf(tenant);
     if (rival) return this.#turnAway(tenant, rival).then(() => undefined);
-    const { reason, refusedRelease, refusedConfigHash, phase } = tenant.status;
-    const wanted = claims.conflictOf(tenant);
-    const was = isTaken(reason) || isTaken(refusedRelease?.reason ?? "");
-    if (was && !wanted) return this.#letIn(tenant);
-    // Said already when it was refused; not any more where its shard, or the controller, began anew since.
-    if (wanted && phase === "Running" && refusedConfigHash !== undefined && reason === "")
-      return this.#remind(tenant, wanted);
-    return tenant;
+    const { reason, refusedRelease, refusedConfig } = tenant.status;
+    const was = [reason, refusedRelease?.reason, refusedConfig?.reason].some((said) => isTaken(said ?? ""));
+    return was && !claims.conflictOf(tenant) ? this.#letIn(tenant) : tenant;
   }
 
   async #turnAway(tenant: Tenant, { reason, message: what, holder }: ClaimConflict): Promise<void> {
@@ -52,21 +47,13 @@ export class ClaimConflicts {
     });
   }
 
-  #remind(tenant: Tenant, { reason, message }: ClaimConflict): Promise<Tenant | undefined> {
-    return modify(this.#context.store, "Tenant", tenant.metadata.name, ({ status }) => {
-      if (status.phase !== "Running" || status.move || status.refusedConfigHash === undefined) return false;
-      Object.assign(status, { reason, message: `the change is not made, and it runs on as before: ${message}` });
-      return true;
-    });
-  }
-
   /** Also one that runs, and whose change was refused: it is tried again. */
   async #letIn(tenant: Tenant): Promise<Tenant | undefined> {
     return modify(this.#context.store, "Tenant", tenant.metadata.name, ({ status }) => {
       if (status.move) return false;
       if (isTaken(status.refusedRelease?.reason ?? "")) delete status.refusedRelease;
+      if (isTaken(status.refusedConfig?.reason ?? "")) delete status.refusedConfig;
       if (!isTaken(status.reason)) return true;
-      delete status.refusedConfigHash;
       delete status.moveNotBefore;
       delete status.retryAt;
       Object.assign(status, { reason: "", message: "", failures: 0 });

@@ -133,7 +133,7 @@ export class Claims {
     const same = known?.serverName === serverName && known.config === config;
     const started = status.epoch > 0 || status.dedicated !== undefined;
     // The reason of one that runs on is forgotten while its shard is waited for; that its configuration was refused is not.
-    const refused = isTaken(status.reason) || status.refusedConfigHash !== undefined;
+    const refused = isTaken(status.reason) || status.refusedConfig !== undefined;
     const rank = { started, refused, since: metadata.creationTimestamp };
     return { serverName, config, claims: same ? known.claims : this.#claimsOf(tenant), rank };
   }

@@ -21,6 +21,7 @@ import { recordEvent, type ControllerContext } from "../context.ts";
 import { followEvents } from "./event-stream.ts";
 import { snapshotOf } from "../planning/planned-cluster.ts";
 import { createShard } from "../planning/planning.ts";
+import { asItRuns } from "../start/configs.ts";
 import { registerUser } from "./register-user.ts";
 import type {
   ClusterService,
@@ -188,7 +189,7 @@ export class StoreClusterService implements ClusterService {
   async registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }> {
     const tenant = await this.getTenant(name);
     const { address, phase } = tenant.status;
-    const secrets = await this.#context.store.readSecret(name);
+    const secrets = (await asItRuns(this.#context, tenant))?.secrets;
     if (phase !== "Running" || address === undefined || !secrets) {
       throw new UserError("Unavailable", `tenant ${name} is ${phase}; users can be registered while it runs`);
     }

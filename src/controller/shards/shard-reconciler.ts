@@ -5,7 +5,7 @@ import type { ShardControl, ShardState, TenantState } from "../../ports/shard-co
 import { shardsOf, type CachedReader } from "../cached-reader.ts";
 import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
-import { exponential } from "../work-queue.ts";
+import { exponential } from "../../model/backoff.ts";
 
 /** A process that ran for so long before it ended did not fail to start. */
 const HEALTHY_AFTER_MS = 30_000;

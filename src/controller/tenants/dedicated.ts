@@ -20,6 +20,7 @@ import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { routeOf } from "../routes/routes.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
+import { asItRuns } from "../start/configs.ts";
 import { nextEpoch } from "../start/start.ts";
 
 /** Less than a request may be parked (30 s), so that the shard still has time to start it. */
@@ -174,10 +175,10 @@ export class DedicatedTransitions {
     }
     const fence = released ? undefined : await this.#fence(tenant);
     if (fence && fence.owner !== "" && !fence.owner.startsWith(DEDICATED)) {
-      const secrets = await store.readSecret(name).catch(() => undefined);
-      const claimed = await nextEpoch(this.#context, name, { above: fence.epoch });
-      if (secrets) {
-        await databases.release(claimed, secrets, fence.owner).catch((error: unknown) => {
+      const runs = await asItRuns(this.#context, tenant);
+      const { status } = await nextEpoch(this.#context, name, { above: fence.epoch });
+      if (runs) {
+        await databases.release({ ...runs.tenant, status }, runs.secrets, fence.owner).catch((error: unknown) => {
           log.warn(
             { tenant: name, why: messageOf(error) },
             "its database cannot be released; the other claims it when its patience is over",
@@ -192,6 +193,9 @@ export class DedicatedTransitions {
       // It may run another release by now than the shard did.
       delete status.schemaRelease;
       delete status.refusedRelease;
+      // From here on it runs with what its owner has deployed.
+      delete status.inEffect;
+      delete status.refusedConfig;
       status.dedicated = { address: spec.dedicated?.address ?? "" };
       Object.assign(status, { failures: 0, reason: "", message: "" });
     });
@@ -225,13 +229,13 @@ export class DedicatedTransitions {
 
   /** One that still waits for a database that nobody has is of an older revision, as after `helm rollback`, and waits for our word. */
   async #letIn(tenant: Tenant): Promise<void> {
-    const { store, databases, log } = this.#context;
+    const { databases, log } = this.#context;
     const { name } = tenant.metadata;
     const fence = await this.#fence(tenant);
     if (!fence?.waiting || fence.owner !== "") return;
     try {
-      const secrets = await store.readSecret(name);
-      if (secrets) await databases.grant(tenant, secrets);
+      const runs = await asItRuns(this.#context, tenant);
+      if (runs) await databases.grant(runs.tenant, runs.secrets);
     } catch (error) {
       log.warn({ tenant: name, why: messageOf(error) }, "a Synapse of an older revision cannot be let in");
     }
@@ -357,11 +361,11 @@ export class DedicatedTransitions {
 
   /** Who has the database, or undefined where it cannot be read. */
   async #fence(tenant: Tenant): Promise<FenceState | undefined> {
-    const { store, databases, log } = this.#context;
+    const { databases, log } = this.#context;
     try {
-      const secrets = await store.readSecret(tenant.metadata.name);
+      const runs = await asItRuns(this.#context, tenant);
       // One that nobody ever claimed has no owner.
-      return secrets && ((await databases.fence(tenant, secrets)) ?? NOBODY);
+      return runs && ((await databases.fence(runs.tenant, runs.secrets)) ?? NOBODY);
     } catch (error) {
       log.warn({ tenant: tenant.metadata.name, why: messageOf(error) }, "its database does not say who has it");
       return undefined;

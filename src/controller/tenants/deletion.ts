@@ -1,9 +1,10 @@
 import { messageOf } from "../../model/errors.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { modify } from "../../ports/store.ts";
-import { ownDatabase } from "../../model/homeserver-config.ts";
+import { timeText } from "../../model/clock.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { routeOf } from "../routes/routes.ts";
+import { asItRuns, bringsDatabase } from "../start/configs.ts";
 import { nextEpoch } from "../start/start.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
 
@@ -33,10 +34,11 @@ export class TenantDeletion {
     const stopped = shard === undefined || (await this.#stop(name, shard));
     // A Synapse of its own goes on without us: it has, or is about to have, the database and the media.
     const lives = tenant.spec.dedicated !== undefined || tenant.status.dedicated !== undefined;
-    const managed = provisioned && !ownDatabase(tenant.spec.config);
+    const runs = await asItRuns(this.#context, tenant);
+    const managed = provisioned && !bringsDatabase((runs?.tenant ?? tenant).spec);
     const purge = tenant.spec.reclaimPolicy === "Delete" && !lives;
     if (managed && purge) await databases.drop(name);
-    else if (!stopped && tenant.status.epoch > 0) await this.#shutOut(tenant, managed);
+    else if (!stopped && tenant.status.epoch > 0) await this.#shutOut(runs?.tenant ?? tenant, managed);
     if (purge) {
       await this.#context.removeMedia(name);
       await store.removeSecret(name);
@@ -44,7 +46,12 @@ export class TenantDeletion {
     await store.remove("Tenant", name);
     feed.remove(name);
     if (shard !== undefined) {
-      await modify(store, "Shard", shard, (s) => void (s.status.lastAssignmentChange = new Date().toISOString()));
+      await modify(
+        store,
+        "Shard",
+        shard,
+        (s) => void (s.status.lastAssignmentChange = timeText(this.#context.clock.now())),
+      );
       await this.#shards.refresh(shard);
     }
     const what = lives ? DEDICATED_LIVES : describeFate(provisioned, managed, purge);
@@ -57,14 +64,15 @@ export class TenantDeletion {
   }
 
   async #shutOut(tenant: Tenant, managed: boolean): Promise<void> {
-    const { databases, store, log } = this.#context;
+    const { databases, log } = this.#context;
     const { name } = tenant.metadata;
-    if (managed) return await databases.fenceOff(tenant);
+    if (managed) return databases.fenceOff(tenant);
     try {
-      const secrets = await store.readSecret(name);
-      const fence = secrets && (await databases.fence(tenant, secrets));
-      if (!secrets || !fence || fence.owner !== tenant.status.shard) return;
-      await databases.release(await nextEpoch(this.#context, name, { above: fence.epoch }), secrets, fence.owner);
+      const runs = await asItRuns(this.#context, tenant);
+      const fence = runs && (await databases.fence(runs.tenant, runs.secrets));
+      if (!runs || !fence || fence.owner !== tenant.status.shard) return;
+      const { status } = await nextEpoch(this.#context, name, { above: fence.epoch });
+      await databases.release({ ...runs.tenant, status }, runs.secrets, fence.owner);
     } catch (error) {
       // It is its owner's, who may have removed it already.
       log.warn({ tenant: name, why: messageOf(error) }, "the shard cannot be shut out of the tenant's database");

@@ -1,10 +1,12 @@
 import { randomUUID } from "node:crypto";
-import { messageOf, UserError, StartFailure } from "../../model/errors.ts";
-import { forgetRefusedRelease, wantedRelease, type Tenant } from "../../model/tenant.ts";
-import { ShardUnreachable } from "../../ports/shard-control.ts";
+import { timeText } from "../../model/clock.ts";
+import { StartFailure, UserError } from "../../model/errors.ts";
+import type { Shard } from "../../model/shard.ts";
+import { forgetRefusedRelease, reasonOfRunning, wantedRelease, type Tenant } from "../../model/tenant.ts";
+import { ShardUnreachable, type TenantState } from "../../ports/shard-control.ts";
 import { modify } from "../../ports/store.ts";
-import { ownDatabase } from "../../model/homeserver-config.ts";
 import { newTenantSecrets } from "../../model/tenant-secrets.ts";
+import { judged, Postponement } from "../blame.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { ClaimConflicts } from "../claims/claim-conflicts.ts";
 import { DedicatedTransitions } from "./dedicated.ts";
@@ -12,7 +14,17 @@ import type { TenantDeletion } from "./deletion.ts";
 import type { Mover } from "../moves/mover.ts";
 import { routeOf } from "../routes/routes.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
-import { configHash, recordFailure, running, startOn } from "../start/start.ts";
+import {
+  bringsDatabase,
+  candidates,
+  configsOf,
+  isConfigsFault,
+  isRefused,
+  keepConfigInEffect,
+  type StartConfig,
+  type TenantConfigs,
+} from "../start/configs.ts";
+import { recordFailure, running, startOn } from "../start/start.ts";
 
 /** How often it is asked whether a Synapse of its own is ready to take a tenant over from its shard: at first, and when it takes long. */
 const PREPARING_MS = 500;
@@ -41,7 +53,7 @@ export class TenantReconciler {
     const tenant = await this.#context.store.get("Tenant", name);
     if (!tenant) {
       this.#context.feed.remove(name);
-      return undefined;
+      return this.#mover.forget(name);
     }
     this.#context.feed.publish(routeOf(tenant, this.#context.claims));
     // A move that has begun is brought to an end first: only then is it clear where the tenant is to be stopped.
@@ -56,173 +68,235 @@ export class TenantReconciler {
     const delay = await this.#keepRunning(verdict, shard);
     if (transition?.step !== "Preparing") return delay;
     // While the shard has it only until another is ready, both are looked after.
-    const isLong = Date.now() - Date.parse(transition.requestedAt) > LONG_AFTER_MS;
+    const isLong = this.#context.clock.age(transition.requestedAt) > LONG_AFTER_MS;
     const again = isLong ? LONG_PREPARING_MS : PREPARING_MS;
     return Math.min(delay ?? again, again);
   }
 
   async #keepRunning(tenant: Tenant, shardName: string): Promise<number | void> {
-    const { store } = this.#context;
-    const { name } = tenant.metadata;
+    const { store, clock, timing } = this.#context;
     const { status } = tenant;
     const shard = await store.get("Shard", shardName);
-    if (!shard) {
-      await modify(store, "Tenant", name, (t) => {
-        if (t.status.move) return false;
-        delete t.status.shard;
-        delete t.status.address;
-        t.status.phase = "Pending";
-        return true;
-      });
-      return undefined;
-    }
-    const due = status.retryAt === undefined ? 0 : Date.parse(status.retryAt) - Date.now();
+    if (!shard) return this.#leaveShard(tenant.metadata.name);
+    const due = clock.until(status.retryAt, timing.retryMost * 1000);
     if (due > 0 && !(await this.#isChanged(tenant))) return due;
 
     // The database is made while the shard's process comes up; not before its release is installed, which may take long.
     const installed = shard.status.phase !== "Pending" && shard.status.phase !== "Failed";
-    if (!status.provisioned && installed) return this.#start(tenant, shardName, shard.spec.release);
-    const observation = this.#shards.observation(shardName);
-    if (!observation) return this.#awaitShard(tenant, shardName, shard.status.message);
+    if (!status.provisioned && installed) return this.#start(tenant, shard);
+    return this.#keepRunningOn(tenant, shard);
+  }
+
+  async #keepRunningOn(tenant: Tenant, shard: Shard): Promise<number | void> {
+    const { name } = tenant.metadata;
+    const { status } = tenant;
+    const observation = this.#shards.observation(shard.metadata.name);
+    if (!observation) return this.#awaitShard(tenant, shard);
     const there = observation.tenants.get(name);
-    if (there?.phase === "running" && there.epoch === status.epoch) return this.#adopt(tenant, shardName);
+    if (there?.phase === "running" && there.epoch === status.epoch) return this.#keepUpToDate(tenant, shard, there);
     if (there && ["starting", "draining", "stopping"].includes(there.phase)) {
-      await this.#shards.refresh(shardName);
+      await this.#shards.refresh(shard.metadata.name);
       return 250;
     }
     // A tenant that waits for another release is not started on this one first, unless that release cannot have it.
     const wanted = wantedRelease(tenant);
-    if (status.epoch === 0 && shard.spec.release !== wanted && status.refusedRelease?.release !== wanted)
-      return undefined;
-    return this.#start(tenant, shardName, shard.spec.release);
+    const isRefusedRelease = status.refusedRelease?.release === wanted;
+    if (status.epoch === 0 && shard.spec.release !== wanted && !isRefusedRelease) return undefined;
+    return this.#start(tenant, shard);
   }
 
-  async #start(tenant: Tenant, shard: string, release: string): Promise<number | void> {
-    const { store, feed } = this.#context;
+  /** Its shard is gone: it is placed again. */
+  async #leaveShard(name: string): Promise<void> {
+    await modify(this.#context.store, "Tenant", name, (t) => {
+      if (t.status.move) return false;
+      delete t.status.shard;
+      delete t.status.address;
+      t.status.phase = "Pending";
+      return true;
+    });
+  }
+
+  async #start(tenant: Tenant, shard: Shard): Promise<number | void> {
     const { name } = tenant.metadata;
+    if (!tenant.status.provisioned) return this.#provision(tenant, shard);
+    const client = this.#shards.observation(shard.metadata.name)?.client;
+    if (!client) return 250;
+    const configs = await configsOf(this.#context, tenant);
+    const [config] = candidates(tenant, configs);
+    if (!config) return this.#failed(tenant, shard, notReadable(configs), undefined, configs);
+    await this.#setPhase(name, "Starting");
     try {
-      if (!tenant.status.provisioned) {
-        await this.#provision(tenant);
-        return 0;
-      }
-      const client = this.#shards.observation(shard)?.client;
-      if (!client) return 250;
-      await this.#setPhase(name, "Starting");
-      const { state } = await startOn(this.#context, name, { shard, release, client });
-      const started = await modify(store, "Tenant", name, ({ status }) => running(status, shard, state));
-      if (started) feed.publish(routeOf(started, this.#context.claims));
-      await this.#shards.refresh(shard);
-      await this.#say(tenant, "Normal", "Started", `${name} runs on shard ${shard}`);
+      const { release } = shard.spec;
+      const target = { shard: shard.metadata.name, release, client, config };
+      const { state } = await startOn(this.#context, tenant, target);
+      const started = await modify(this.#context.store, "Tenant", name, ({ status }) =>
+        running(status, shard.metadata.name, state),
+      );
+      if (started) this.#context.feed.publish(routeOf(started, this.#context.claims));
+      await this.#shards.refresh(shard.metadata.name);
+      await this.#say(tenant, "Normal", "Started", `${name} runs on shard ${shard.metadata.name}`);
       return undefined;
     } catch (error) {
-      if (error instanceof ShardUnreachable) {
-        await this.#shards.refresh(shard);
-        return 500;
-      }
-      if (error instanceof StartFailure) return recordFailure(this.#context, name, shard, error);
-      throw error;
+      if (!(error instanceof ShardUnreachable)) return this.#failed(tenant, shard, error, config, configs);
+      await this.#shards.refresh(shard.metadata.name);
+      return 500;
     }
   }
 
-  /** It runs as it should; what the store says of it is brought up to date, and a changed configuration is put to work. */
-  async #adopt(tenant: Tenant, shard: string): Promise<void> {
-    const { store } = this.#context;
+  /** @returns milliseconds until the next attempt */
+  async #failed(
+    tenant: Tenant,
+    shard: Shard,
+    error: unknown,
+    tried: StartConfig | undefined,
+    { effective }: TenantConfigs,
+  ): Promise<number> {
     const { name } = tenant.metadata;
-    const { status } = tenant;
-    const there = this.#shards.observation(shard)?.tenants.get(name);
-    if (!there) return;
-    if (status.phase !== "Running" || status.address !== there.address) {
-      await modify(store, "Tenant", name, (t) => {
-        if (t.status.move || t.status.epoch !== there.epoch) return false;
-        t.status.phase = "Running";
-        t.status.reason = "";
-        t.status.message = "";
-        t.status.address = there.address ?? undefined;
-        t.status.failures = 0;
-        delete t.status.retryAt;
-        return true;
-      });
-    }
-    const secrets = await store.readSecret(name).catch(() => undefined);
-    // Without its keys it could not be started again: better it runs on as it is. And one that leaves is not restarted on the way out.
-    if (!secrets || tenant.spec.dedicated) return;
-    const hash = configHash(tenant, secrets);
-    const wanted = wantedRelease(tenant);
-    if (hash === status.configHash && status.refusedConfigHash !== undefined) await this.#forgetRefusedConfig(name);
-    if (status.refusedRelease && status.refusedRelease.release !== wanted) await this.#forgetRefusedRelease(name);
-    const isSame = hash === status.configHash || hash === status.refusedConfigHash;
-    if (isSame && status.observedGeneration === tenant.metadata.generation) return;
-    const here = await store.get("Shard", shard);
+    if (error instanceof Postponement) return recordFailure(this.#context, name, shard.metadata.name, error);
+    if (!(error instanceof StartFailure)) throw error;
+    const isOther = tried && effective && tried.hash !== effective.hash;
+    if (!isOther || !isConfigsFault(tried, effective, error))
+      return recordFailure(this.#context, name, shard.metadata.name, error);
+    // At once with what worked before.
+    const { reason, message } = error;
+    await modify(this.#context.store, "Tenant", name, ({ status }) => {
+      if (status.move) return false;
+      status.refusedConfig = { hash: tried.hash, reason, message };
+      return true;
+    });
+    await this.#say(tenant, "Warning", reason, `${name} goes on with its previous configuration: ${message}`);
+    return 0;
+  }
+
+  /** It runs as it should: what the store says of it is brought up to date, and a changed configuration is put to work. */
+  async #keepUpToDate(tenant: Tenant, shard: Shard, there: TenantState): Promise<void> {
+    const current = await this.#recordRunning(tenant, there);
+    // One that leaves is not restarted on the way out.
+    if (!current || current.spec.dedicated) return;
+    const configs = await configsOf(this.#context, current);
+    const { asked } = configs;
+    if (asked && asked.hash === current.status.configHash)
+      await keepConfigInEffect(this.#context, current.metadata.name, asked);
+    if (!(await this.#settleRefusals(current, configs)) || !asked) return;
+    const { status, metadata } = current;
+    const wanted = wantedRelease(current);
+    const isSame = asked.hash === status.configHash || isRefused(current, asked);
+    if (isSame && status.observedGeneration === metadata.generation) return;
     // Another release is the planner's to move it to; the configuration is taken up on the way.
-    if (wanted !== "" && here?.spec.release !== wanted && status.refusedRelease?.release !== wanted) return;
-    if (isSame) {
-      await modify(store, "Tenant", name, (t) => void (t.status.observedGeneration = tenant.metadata.generation));
-      return;
-    }
-    await modify(store, "Tenant", name, (t) => {
+    if (wanted !== "" && shard.spec.release !== wanted && status.refusedRelease?.release !== wanted) return;
+    if (isSame)
+      await modify(
+        this.#context.store,
+        "Tenant",
+        metadata.name,
+        (t) => void (t.status.observedGeneration = metadata.generation),
+      );
+    else await this.#restart(metadata.name, shard.metadata.name);
+  }
+
+  /** @returns the tenant as it is now, or undefined where it is something else by now */
+  async #recordRunning(tenant: Tenant, there: TenantState): Promise<Tenant | undefined> {
+    const { name } = tenant.metadata;
+    const { phase, address, inEffect, configHash } = tenant.status;
+    const isKnown = phase === "Running" && address === there.address;
+    if (isKnown && (!there.meaning || inEffect?.hash === configHash)) return tenant;
+    const written = await modify(this.#context.store, "Tenant", name, ({ status }) => {
+      if (status.move || status.epoch !== there.epoch) return false;
+      if (there.meaning && status.configHash !== undefined)
+        status.inEffect = { hash: status.configHash, meaning: there.meaning };
+      if (!isKnown) Object.assign(status, { phase: "Running", failures: 0, ...reasonOfRunning(status) });
+      status.address = there.address ?? undefined;
+      delete status.retryAt;
+      return true;
+    });
+    return written?.status.move || written?.status.epoch !== there.epoch ? undefined : written;
+  }
+
+  /**
+   * Refusals of what is no longer asked for are nothing to speak of any more; that its keys cannot be read is.
+   * @returns whether nothing was changed: else it is looked at again
+   */
+  async #settleRefusals(tenant: Tenant, { asked, missing }: TenantConfigs): Promise<boolean> {
+    const { status, metadata } = tenant;
+    const isTakenBack = asked !== undefined && asked.hash === status.configHash && status.refusedConfig !== undefined;
+    const isMissing = missing !== undefined && missing.message !== status.refusedConfig?.message;
+    const isOtherRelease =
+      status.refusedRelease !== undefined && status.refusedRelease.release !== wantedRelease(tenant);
+    if (!isTakenBack && !isMissing && !isOtherRelease) return true;
+    await modify(this.#context.store, "Tenant", metadata.name, (t) => {
       if (t.status.move) return false;
-      t.status.phase = "Moving";
-      t.status.move = {
+      if (isTakenBack) delete t.status.refusedConfig;
+      if (isMissing) t.status.refusedConfig = missing;
+      if (isOtherRelease && t.status.refusedRelease?.release !== wantedRelease(t)) forgetRefusedRelease(t.status);
+      if (t.status.phase === "Running") Object.assign(t.status, reasonOfRunning(t.status));
+      return true;
+    });
+    if (isMissing) await this.#say(tenant, "Warning", missing.reason, missing.message);
+    return false;
+  }
+
+  async #restart(name: string, shard: string): Promise<void> {
+    const { store, clock } = this.#context;
+    await modify(store, "Tenant", name, ({ status }) => {
+      if (status.move) return false;
+      const requestedAt = timeText(clock.now());
+      status.phase = "Moving";
+      status.move = {
         id: randomUUID(),
         from: shard,
         to: shard,
         reason: "ConfigChanged",
         step: "Preparing",
-        requestedAt: new Date().toISOString(),
+        requestedAt,
       };
       return true;
     });
   }
 
-  /** A configuration that was refused, and then taken back, is nothing to speak of any more. */
-  async #forgetRefusedConfig(name: string): Promise<void> {
-    await modify(this.#context.store, "Tenant", name, ({ status }) => {
-      if (status.move) return false;
-      delete status.refusedConfigHash;
-      if (!status.refusedRelease) Object.assign(status, { reason: "", message: "" });
-      return true;
-    });
-  }
-
-  async #forgetRefusedRelease(name: string): Promise<void> {
-    await modify(this.#context.store, "Tenant", name, (t) => {
-      if (t.status.move || t.status.refusedRelease?.release === wantedRelease(t)) return false;
-      forgetRefusedRelease(t.status);
-      return true;
-    });
-  }
-
-  async #isChanged({ metadata, spec, status }: Tenant): Promise<boolean> {
+  async #isChanged(tenant: Tenant): Promise<boolean> {
+    const { metadata, status } = tenant;
     if (status.observedGeneration !== metadata.generation) return true;
-    const secrets = await this.#context.store.readSecret(metadata.name).catch(() => undefined);
+    const { asked } = await configsOf(this.#context, tenant);
     const started = status.configHash;
-    return secrets !== undefined && started !== undefined && configHash({ spec }, secrets) !== started;
+    return asked !== undefined && started !== undefined && asked.hash !== started && !isRefused(tenant, asked);
   }
 
-  async #awaitShard(tenant: Tenant, shard: string, why: string): Promise<void> {
-    if (tenant.status.phase === "Failed" || tenant.status.phase === "Pending")
-      return this.#setPhase(tenant.metadata.name, "Starting");
-    await modify(this.#context.store, "Tenant", tenant.metadata.name, ({ status }) => {
+  async #awaitShard(tenant: Tenant, shard: Shard): Promise<void> {
+    const { name } = tenant.metadata;
+    if (tenant.status.phase === "Failed" || tenant.status.phase === "Pending") return this.#setPhase(name, "Starting");
+    const why = shard.status.message;
+    await modify(this.#context.store, "Tenant", name, ({ status }) => {
       if (status.move || (status.phase === "Starting" && status.reason === "ShardNotReady")) return false;
       status.phase = "Starting";
       status.reason = "ShardNotReady";
-      status.message = why === "" ? `shard ${shard} is not ready` : `shard ${shard} is not ready: ${why}`;
+      status.message = `shard ${shard.metadata.name} is not ready${why === "" ? "" : `: ${why}`}`;
       return true;
     });
   }
 
-  async #provision(tenant: Tenant): Promise<void> {
-    const { store, databases } = this.#context;
+  /** Makes its keys and its database. @returns milliseconds to wait */
+  async #provision(tenant: Tenant, shard: Shard): Promise<number> {
     const { name } = tenant.metadata;
     await this.#setPhase(name, "Provisioning");
+    try {
+      await this.#makeDatabase(tenant);
+      return 0;
+    } catch (error) {
+      return this.#failed(tenant, shard, judged(error, bringsDatabase(tenant.spec)), undefined, {});
+    }
+  }
+
+  async #makeDatabase(tenant: Tenant): Promise<void> {
+    const { store, databases } = this.#context;
+    const { name } = tenant.metadata;
     // The secret first: a database whose password nobody knows could only be thrown away.
     const kept = await store.readSecret(name).catch((error: unknown) => {
-      if (error instanceof UserError) throw new StartFailure("SecretInvalid", error.message, { cause: error });
-      throw error;
+      if (!(error instanceof UserError && error.code === "InvalidConfig")) throw error;
+      throw new StartFailure("SecretInvalid", error.message, { cause: error });
     });
     const secrets = kept ?? newTenantSecrets(tenant.spec.serverName);
     if (!kept) await store.writeSecret(name, secrets);
-    if (ownDatabase(tenant.spec.config)) {
+    if (bringsDatabase(tenant.spec)) {
       // It may have run elsewhere before: the next claim must be higher than the last.
       const found = await databases.describe(tenant, secrets);
       await modify(store, "Tenant", name, ({ status }) => {
@@ -231,27 +305,15 @@ export class TenantReconciler {
       });
       return;
     }
-    try {
-      const found = await databases.provision(tenant, secrets);
-      await modify(store, "Tenant", name, ({ status }) => {
-        status.provisioned = true;
-        status.epoch = Math.max(status.epoch, found.epoch);
-        if (!found.kept) status.schemaRelease = wantedRelease(tenant);
-      });
-      if (found.kept)
-        await this.#say(
-          tenant,
-          "Normal",
-          "DatabaseKept",
-          `${name} continues with the database that was kept from before`,
-        );
-    } catch (error) {
-      if (error instanceof StartFailure) throw error;
-      const reason = error instanceof UserError ? error.code : "ProvisioningFailed";
-      throw new StartFailure(reason === "Unavailable" ? "DatabaseUnreachable" : reason, messageOf(error), {
-        cause: error,
-      });
-    }
+    const found = await databases.provision(tenant, secrets);
+    await modify(store, "Tenant", name, ({ status }) => {
+      status.provisioned = true;
+      status.epoch = Math.max(status.epoch, found.epoch);
+      if (!found.kept) status.schemaRelease = wantedRelease(tenant);
+    });
+    if (!found.kept) return;
+    const message = `${name} continues with the database that was kept from before`;
+    await this.#say(tenant, "Normal", "DatabaseKept", message);
   }
 
   /** Failed stays on show until it is overcome: a tenant that is tried again every minute is not "starting" for its owner. */
@@ -268,4 +330,8 @@ export class TenantReconciler {
   async #say(tenant: Tenant, type: "Normal" | "Warning", reason: string, message: string): Promise<void> {
     await recordEvent(this.#context, { type, reason, object: `Tenant/${tenant.metadata.name}`, message });
   }
+}
+
+function notReadable({ missing }: TenantConfigs): StartFailure {
+  return new StartFailure(missing?.reason ?? "SecretMissing", missing?.message ?? "its keys are missing");
 }

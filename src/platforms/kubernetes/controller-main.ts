@@ -1,5 +1,6 @@
 /** The controller's process on Kubernetes: the composition root of store, launcher, databases, loops, API and leader election. */
 import { randomBytes } from "node:crypto";
+import { SteadyClock } from "../../model/clock.ts";
 import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -142,6 +143,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     feed: new RouteFeed(),
     claims: new Claims((tenant) => databases.address(tenant)),
     policy: config,
+    clock: new SteadyClock(),
     timing: { ...DEFAULT_TIMING, shardLostAfter: config.shardLostAfterSeconds, shardStartWithin: 300 },
     metrics,
     log,

@@ -1,5 +1,6 @@
 /** The controller's process on one machine: the composition root of store, launcher, databases, loops and API. */
 import { mkdirSync, readFileSync } from "node:fs";
+import { SteadyClock } from "../../model/clock.ts";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -58,6 +59,7 @@ async function main(): Promise<void> {
     feed: new RouteFeed(),
     claims: new Claims((tenant) => databases.address(tenant)),
     policy: policyOf(config.cluster),
+    clock: new SteadyClock(),
     timing: { ...DEFAULT_TIMING, shardLostAfter: config.cluster.shardLostAfterSeconds },
     metrics: createControllerMetrics(registry),
     log,

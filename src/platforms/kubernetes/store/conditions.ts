@@ -71,8 +71,7 @@ function upToDate(tenant: Tenant): Finding {
       status.reason || "Pending",
       status.message || "the last change of its spec has not taken effect yet",
     );
-  if (status.refusedConfigHash !== undefined)
-    return finding("UpToDate", false, "ConfigRefused", status.lastMove?.message ?? "its configuration was refused");
+  if (status.refusedConfig) return finding("UpToDate", false, "ConfigRefused", status.refusedConfig.message);
   const release = status.shard === undefined ? wanted : releaseOf(status.shard);
   if (wanted !== "" && release !== wanted)
     return finding("UpToDate", false, "UpgradePending", `it runs ${release}, and is to run ${wanted}`);

@@ -18,6 +18,7 @@ const KEYS = {
 const OWN_KEYS = { serverName: "server-name", databasePassword: "database-password" } as const;
 const CONFIG_KEY = "homeserver.yaml";
 const HASH_KEY = "config-hash";
+const KEPT_KEYS = "keys.json";
 
 /** The Secret with the configuration that a tenant last ran with. The dot keeps it apart from all names of tenants. */
 function configSecretName(tenant: string): string {
@@ -159,11 +160,15 @@ export class TenantSecrets {
   async readConfigInEffect(tenant: string): Promise<ConfigInEffect | undefined> {
     const secret = await this.#own.fresh(configSecretName(tenant));
     const [hash, config] = [secret?.data?.[HASH_KEY], secret?.data?.[CONFIG_KEY]];
-    return hash === undefined || config === undefined ? undefined : { hash: decode(hash), config: decode(config) };
+    if (hash === undefined || config === undefined) return undefined;
+    const keys = secret?.data?.[KEPT_KEYS];
+    const secrets = keys === undefined ? {} : { secrets: JSON.parse(decode(keys)) as TenantSecretData };
+    return { hash: decode(hash), config: decode(config), ...secrets };
   }
 
-  async writeConfigInEffect(tenant: string, { hash, config }: ConfigInEffect): Promise<void> {
-    await this.#own.write(configSecretName(tenant), tenant, { [HASH_KEY]: hash, [CONFIG_KEY]: config });
+  async writeConfigInEffect(tenant: string, { hash, config, secrets }: ConfigInEffect): Promise<void> {
+    const keys: Record<string, string> = secrets ? { [KEPT_KEYS]: JSON.stringify(secrets) } : {};
+    await this.#own.write(configSecretName(tenant), tenant, { [HASH_KEY]: hash, [CONFIG_KEY]: config, ...keys });
   }
 
   /** NAMESPACE/NAME of the tenant's Secret. */

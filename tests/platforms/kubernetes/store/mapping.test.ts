@@ -181,7 +181,9 @@ describe("conditions", () => {
     const placed = { observedGeneration: 3, shard: "1.0.0-rc1-0", fleetRelease: "1.0.0-rc1" };
     expect(of(tenant(placed)).UpToDate).toBe("True AsSpecified");
     expect(of(tenant({ ...placed, fleetRelease: "1.0.0" })).UpToDate).toBe("False UpgradePending");
-    expect(of(tenant({ ...placed, refusedConfigHash: "x" })).UpToDate).toBe("False ConfigRefused");
+    expect(
+      of(tenant({ ...placed, refusedConfig: { hash: "x", reason: "InvalidConfig", message: "no" } })).UpToDate,
+    ).toBe("False ConfigRefused");
   });
 
   it("prevents a time of transition that moves without a transition", () => {
