@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from "node:child_process";
+import module from "node:module";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -6,6 +7,8 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 
 export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const MODULES = join(ROOT, "node_modules");
+/** Within node_modules, whose owner alone can write there: what is in it is run. */
+const COMPILE_CACHE = join(MODULES, ".cache/node-compile");
 const STAMP = join(MODULES, ".synapse-shards-lock-hash");
 const INSTALL_LOCK = join(ROOT, ".npm-install.lock");
 /** TypeScript is run as it is, which older ones cannot. */
@@ -160,7 +163,10 @@ export function node24() {
 /** Runs a program to its end with Node 24, in this process if it is one. Signals and the exit code are passed on. */
 export async function runWithNode24(program, args) {
   const node = node24();
+  // Halves the time that a program takes to start; it is for this process's children too.
+  process.env.NODE_COMPILE_CACHE ??= COMPILE_CACHE;
   if (node === process.execPath) {
+    module.enableCompileCache(process.env.NODE_COMPILE_CACHE);
     process.argv = [node, program, ...args];
     await import(pathToFileURL(program).href);
     return;

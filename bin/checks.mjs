@@ -1,5 +1,5 @@
-// All checks and tests, after all set-up. With patterns, `vitest run PATTERN…` alone; with --python, pytest alone; with --set-up, nothing else.
-// With KUBECONFIG, also the tests on a cluster, whose images are built and brought there by BUILDER (tests/kubernetes/images/build) if that is set.
+// Every check and test, after the set-up. With patterns, `vitest run PATTERN…` alone; --python: pytest alone; --kubernetes: the tests on a
+// cluster alone; --set-up: nothing else. The tests on a cluster need KUBECONFIG, and BUILDER (tests/kubernetes/images/build) to bring images there.
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -11,6 +11,7 @@ import {
   ensureSynapse,
   ensureTestTools,
 } from "../src/platforms/local/toolchain/toolchain.ts";
+import { ensureActionlint } from "./actionlint.mjs";
 import { ROOT } from "./bootstrap.mjs";
 
 /** The release that upgrades are tested from; an earlier one that can read the same databases. */
@@ -20,7 +21,6 @@ const OTHER_SYNAPSES = ["1.150.0", "1.99.0"];
 const RUNTIME = join(ROOT, "multi_synapse");
 
 const args = process.argv.slice(2);
-const pythonOnly = args[0] === "--python";
 const { KUBECONFIG, BUILDER } = process.env;
 /** What of the paths of tests says that they need a cluster. */
 const ON_A_CLUSTER = ["kubernetes", "shards-cluster", "stack-cluster"];
@@ -34,13 +34,14 @@ try {
   const tools = await setUp();
   process.exitCode = args[0] === "--set-up" ? 0 : await run(chosen(tools));
 } catch (error) {
-  // A mistake or a state that can be mended has a message that says how; anything else is a bug.
+  // A mistake that the user can fix has a message that says how; anything else is a bug.
   process.stderr.write(`error: ${error.name === "UserError" ? error.message : error.stack}\n`);
   process.exitCode = 1;
 }
 
 function chosen(tools) {
-  if (pythonOnly) return [pytest(tools, args.slice(1))];
+  if (args[0] === "--python") return [pytest(tools, args.slice(1))];
+  if (args[0] === "--kubernetes") return onCluster();
   return args.length > 0 ? [vitest(args)] : everything(tools);
 }
 
@@ -61,10 +62,11 @@ async function setUp() {
   const { python } = await steps.run("Test tools", (onProgress) => ensureTestTools({ onProgress }));
   // Where tests that start a server of their own look for its programs.
   Object.assign(environment, { SYNAPSE_SHARDS_PG_BIN: binDir, POSTGRES_BIN: binDir });
-  return { python, pythons: [newer.python, older.python] };
+  const actionlint = await steps.run("actionlint (if Go is there)", async () => ensureActionlint());
+  return { python, pythons: [newer.python, older.python], actionlint };
 }
 
-function everything({ python, pythons }) {
+function everything({ python, pythons, actionlint }) {
   return [
     { title: "types (tsc)", command: npm("typescript", "tsc") },
     { title: "lint (oxlint)", command: npm("oxlint", "oxlint") },
@@ -74,6 +76,7 @@ function everything({ python, pythons }) {
     },
     { title: "format (oxfmt)", command: [...npm("oxfmt", "oxfmt"), "--check"] },
     { title: "Markdown (markdownlint)", command: npm("markdownlint-cli2", "markdownlint-cli2") },
+    ...workflows(actionlint),
     { title: "Python lint (ruff)", command: [python, "-m", "ruff", "check", "."], cwd: RUNTIME },
     { title: "Python types (mypy)", command: [python, "-m", "mypy", "-p", "multi_synapse"], cwd: RUNTIME },
     pytest({ python, pythons }, []),
@@ -83,8 +86,15 @@ function everything({ python, pythons }) {
   ];
 }
 
+function workflows(actionlint) {
+  if (actionlint) return [{ title: "workflows (actionlint)", command: [actionlint] }];
+  process.stderr.write("Go is not there to build actionlint: the workflows are not checked\n");
+  return [];
+}
+
 function onCluster() {
   if (!KUBECONFIG) {
+    if (args[0] === "--kubernetes") throw new Error("KUBECONFIG is not set: name the cluster to test on");
     process.stderr.write("KUBECONFIG is not set: the tests on a Kubernetes cluster are skipped\n");
     return [];
   }

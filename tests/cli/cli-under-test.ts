@@ -19,8 +19,8 @@ export interface CliInput {
 
 /** Starts the CLI as a process of its own, with an environment of the test's making. */
 export function startCli(args: string[], env: Record<string, string> = {}): ChildProcess {
-  const { PATH = "" } = process.env;
-  return spawn(process.execPath, [MAIN, ...args], { env: { PATH, ...env }, stdio: "pipe" });
+  const { PATH = "", NODE_COMPILE_CACHE = "" } = process.env;
+  return spawn(process.execPath, [MAIN, ...args], { env: { PATH, NODE_COMPILE_CACHE, ...env }, stdio: "pipe" });
 }
 
 export async function runCli(args: string[], { stdin = "", env = {} }: CliInput = {}): Promise<CliResult> {
