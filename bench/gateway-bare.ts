@@ -47,7 +47,7 @@ class Handler implements Dispatcher.DispatchHandler {
 }
 
 const server = createServer({ noDelay: true, keepAliveTimeout: 75_000 }, (request, response) => {
-  const headers = requestHeaders(request, { address: "127.0.0.1", protocol: "http" }, "tenant");
+  const headers = requestHeaders(request, { address: "127.0.0.1", protocol: "http" }, { tenant: "tenant" });
   const send = (body: Buffer | null): void => {
     const client = idle.pop() ?? new Client(origin);
     const { method = "GET", url = "/" } = request;

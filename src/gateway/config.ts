@@ -10,6 +10,9 @@ import { proxyProblem } from "./trusted-proxies.ts";
  */
 const DEFAULT_IN_FLIGHT = 3;
 
+/** A company behind one address has a few for each of its people. */
+const DEFAULT_CONNECTIONS_PER_ADDRESS = 1_000;
+
 const host = z.string().min(1);
 const port = z.int().min(0).max(65535);
 const file = z.string().min(1);
@@ -43,6 +46,13 @@ export const GatewayConfigSchema = z.strictObject({
     maxBytes: z.int().min(1024),
     maxSeconds: z.number().min(0.1).max(600),
   }),
+  /** Memory for all requests that wait or whose bodies are kept, of all tenants together; one tenant may have a quarter of it. */
+  maxHeldBytes: z
+    .int()
+    .min(1024 * 1024)
+    .default(256 * 1024 * 1024),
+  /** Connections from one client address, with IPv6 from one network of 64 bits. */
+  maxConnectionsPerAddress: z.int().min(1).default(DEFAULT_CONNECTIONS_PER_ADDRESS),
   /** Requests of one tenant at its homeserver at once; 0: any number. */
   maxInFlightPerTenant: z.int().min(0).default(DEFAULT_IN_FLIGHT),
   /** Proxies before the gateway, whose word about the client is believed. */

@@ -55,6 +55,11 @@ export const errors = {
     errcode: "M_TOO_LARGE",
     message: "The request's header is too large",
   }),
+  bodyTooSlow: (bytesPerSecond: number): GatewayError => ({
+    status: 408,
+    errcode: "M_UNKNOWN",
+    message: `The request body arrived at less than ${bytesPerSecond} bytes per second`,
+  }),
   bodyStalled: (): GatewayError => ({
     status: 408,
     errcode: "M_UNKNOWN",
@@ -76,6 +81,23 @@ export const errors = {
     errcode: "M_LIMIT_EXCEEDED",
     message: "The homeserver is being moved or started, which takes longer than expected",
     retryAfterSeconds: RETRY_SOON_SECONDS,
+  }),
+  memoryFull: (): GatewayError => ({
+    status: 503,
+    errcode: "M_LIMIT_EXCEEDED",
+    message: "Too many requests wait at the gateway already",
+    retryAfterSeconds: RETRY_SOON_SECONDS,
+  }),
+  databaseAway: (): GatewayError => ({
+    status: 503,
+    errcode: "M_LIMIT_EXCEEDED",
+    message: "The homeserver's database does not answer at present",
+    retryAfterSeconds: RETRY_SOON_SECONDS,
+  }),
+  wrongConnection: (): GatewayError => ({
+    status: 421,
+    errcode: "M_UNKNOWN",
+    message: "This connection was made for another homeserver; open one for this name",
   }),
   shareFull: (): GatewayError => ({
     status: 429,

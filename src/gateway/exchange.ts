@@ -1,16 +1,20 @@
-import type { TrustedProxies } from "./trusted-proxies.ts";
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Logger } from "pino";
 import type { Dispatcher } from "undici";
 import type { Route } from "../model/routes.ts";
+import { answerBeforeBody } from "./discard.ts";
+import { isAnsweredWhileDraining } from "./draining.ts";
 import { errors, sendError, sendPreflight, type GatewayError } from "./errors.ts";
 import { countsForShare, type FairShare, type SharePlace, type ShareRequest } from "./fair-share.ts";
-import { headBytes, isMisdirected, requestHeaders, responseHeaders } from "./headers.ts";
-import type { GatewayMetrics } from "./metrics.ts";
+import { headBytes, isDatabaseAway, isMisdirected, isPreflight, requestHeaders, responseHeaders } from "./headers.ts";
+import type { HeldMemory } from "./held-memory.ts";
+import type { GatewayMetrics, RetryReason } from "./metrics.ts";
+import type { ParkCounts } from "./park-counts.ts";
 import type { Parking, ParkingTicket } from "./parking.ts";
 import { RequestBody, UpstreamBody } from "./request-body.ts";
 import type { RouteTable } from "./route-table.ts";
+import type { TrustedProxies } from "./trusted-proxies.ts";
 import { faultOf } from "./upstream-fault.ts";
 import type { Connection, Upstreams } from "./upstreams.ts";
 
@@ -20,24 +24,27 @@ const IDEMPOTENT = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]);
 const MAX_CUTS = 3;
 /** Until a client takes what it was sent (at most some 64 KiB): slower than 0.5 KiB/s is not reading. */
 const DOWNLOAD_STALL_MS = 120_000;
-/** How long the rest of an unread body may take after the answer, before the connection is closed. */
-const DISCARD_MS = 30_000;
+/** An answer that is on its way while the route changes arrives within this; from then on none is expected. */
+const LAST_WORD_MS = 2_000;
 /** Larger ones are not worth a copy. */
 const MAX_WHOLE_BYTES = 16 * 1024;
 const STATUS_CLASSES = ["", "1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx"];
 /** Ends an attempt whose end has been dealt with. */
-const MISDIRECTED = new Error("the homeserver is not at this address");
+const WITHDRAWN = new Error("the attempt is given up");
 
 export interface ExchangeContext {
   table: RouteTable;
   parking: Parking;
+  parks: ParkCounts;
+  memory: HeldMemory;
   share: FairShare;
   upstreams: Upstreams;
   metrics: GatewayMetrics;
   log: Logger;
   trusted: TrustedProxies;
-  maxBodyBytes: number;
-  bodyStallMs?: number;
+  /** As it is at present. */
+  limits: { maxBodyBytes: number };
+  timeouts: { bodyStallMs?: number; bodyGraceMs?: number };
   /** Answers then end their connection. */
   stopping(): boolean;
 }
@@ -72,14 +79,23 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   #connection: Connection | undefined;
   #controller: Dispatcher.DispatchController | undefined;
   #address = "";
+  /** Where the tenant drained, and no longer answered. */
+  #turnedAway: string | undefined;
+  /** Until an address that the route no longer names has had its last word. */
+  #lastWord: NodeJS.Timeout | undefined;
+  /** Bytes taken of what may be held in memory. */
+  #held = 0;
+  #counted = false;
   #stream: UpstreamBody | undefined;
   #sending = false;
   #bytesToCome = Number.NaN;
   /** An answer's body that came in one piece: it is sent with the header at the end, which follows at once. */
   #whole: Buffer | undefined;
   #cuts = 0;
-  /** When somebody else was first met at the tenant's address; waiting from then on is bounded as a whole. */
-  #misdirectedAt: number | undefined;
+  /** When the tenant's address was first met without the tenant, or without its database; waiting from then on is bounded as a whole. */
+  #missedAt: number | undefined;
+  /** What the client is told if it has waited in vain. */
+  #reason = errors.parkTimeout();
   #done = false;
   #stall: NodeJS.Timeout | undefined;
 
@@ -93,8 +109,9 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#computes = countsForShare(input.request.method ?? "GET", input.request.url ?? "/");
     this.#body = new RequestBody(input.request, {
       contentLength: input.contentLength,
-      maxBytes: context.maxBodyBytes,
-      stallMs: context.bodyStallMs,
+      maxBytes: context.limits.maxBodyBytes,
+      stallMs: context.timeouts.bodyStallMs,
+      rateGraceMs: context.timeouts.bodyGraceMs,
       onWanted: () => {
         if (input.expectsContinue) input.response.writeContinue();
       },
@@ -137,17 +154,59 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     const route = this.#context.table.tenant(this.#tenant);
     if (!route) return this.#fail(errors.unknownHost());
     if (route.state === "unavailable") return this.#fail(errors.unavailable(route.reason));
-    if (route.state === "parked" || route.address === undefined) {
+    const address = this.#addressIn(route);
+    if (address === undefined) {
       // What waits for the tenant takes nothing of its time.
       this.#leaveShare();
       return this.#hold();
     }
     if (!this.#body.ready) {
-      // Reading takes time: the route is looked at again afterwards. A place among the waiting is for who waits for the tenant.
+      if (!this.#takeMemory()) return this.#fail(errors.memoryFull());
+      // Reading takes time: the route is looked at again afterwards. Places among the waiting are for requests that wait for the tenant.
       this.#leavePark("sent");
       return this.#body.prepare(() => this.#advance());
     }
-    if (this.#mayGo()) this.#dispatch(route.address);
+    // What a drain waits for does not wait for its turn.
+    if (route.state === "parked" || this.#mayGo()) this.#dispatch(address, route);
+  }
+
+  /** Where the request may go; undefined: it has to wait. */
+  #addressIn({ state, address, draining }: Route): string | undefined {
+    if (state === "serving") return address;
+    if (state !== "parked" || draining === undefined || draining === this.#turnedAway) return undefined;
+    const { method = "GET", url = "/" } = this.#request;
+    return isAnsweredWhileDraining(method, url) ? draining : undefined;
+  }
+
+  #isAt(route: Route | undefined): boolean {
+    return route !== undefined && this.#addressIn(route) === this.#address;
+  }
+
+  /** The route of its tenant has changed: no answer is to be expected from an address that it no longer names. */
+  routeChanged(): void {
+    if (!this.#sending || this.#response.headersSent) return;
+    const route = this.#context.table.tenant(this.#tenant);
+    if (route?.address === this.#address || route?.draining === this.#address) return;
+    if (this.#isRepeatable) return this.#withdraw("moved", () => this.#advance());
+    this.#lastWord ??= setTimeout(() => {
+      this.#lastWord = undefined;
+      const now = this.#context.table.tenant(this.#tenant);
+      if (this.#sending && !this.#response.headersSent && now?.address !== this.#address)
+        this.#broke(new Error("given up"));
+    }, LAST_WORD_MS);
+  }
+
+  get #isRepeatable(): boolean {
+    return IDEMPOTENT.has(this.#request.method ?? "") && this.#body.repeatable;
+  }
+
+  /** Takes room for what it holds in memory, once. */
+  #takeMemory(): boolean {
+    if (this.#held > 0) return true;
+    const bytes = this.bytes;
+    if (!this.#context.memory.take(this.#tenant, bytes)) return false;
+    this.#held = bytes;
+    return true;
   }
 
   /** Whether it is its turn in the tenant's share. If not, it waits there, or has been answered. */
@@ -170,16 +229,19 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   }
 
   #hold(): void {
-    if (this.#isPreflight()) return this.#fail(errors.parkFull());
-    if (this.#ticket) return this.#context.parking.waitAgain(this.#ticket);
-    this.#ticket = this.#context.parking.enter({
+    if (isPreflight(this.#request)) return this.#fail(errors.parkFull());
+    const { parking, parks } = this.#context;
+    if (this.#ticket) return parking.waitAgain(this.#ticket);
+    parks.waits(this.#tenant);
+    if (!this.#takeMemory()) return this.#fail(errors.memoryFull());
+    this.#ticket = parking.enter({
       tenant: this.#tenant,
       bytes: this.bytes,
-      since: this.#misdirectedAt,
+      since: this.#missedAt,
       resume: () => this.#advance(),
       expire: () => {
         this.#ticket = undefined;
-        this.#fail(errors.parkTimeout());
+        this.#fail(this.#reason);
       },
     });
     if (!this.#ticket) this.#fail(errors.parkFull());
@@ -191,13 +253,9 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#ticket = undefined;
   }
 
-  #dispatch(address: string): void {
+  #dispatch(address: string, route: Route): void {
     const { body, contentLength } = this.#body.attempt();
-    const headers = requestHeaders(
-      this.#request,
-      this.#context.trusted.clientOf(this.#request, this.#protocol),
-      this.#tenant,
-    );
+    const headers = requestHeaders(this.#request, this.#context.trusted.clientOf(this.#request, this.#protocol), route);
     if (contentLength !== undefined) headers.push("Content-Length", String(contentLength));
     this.#stream = body instanceof UpstreamBody ? body : undefined;
     this.#address = address;
@@ -209,7 +267,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     const route = this.#context.table.tenant(this.#tenant);
-    if (this.#done || route?.state !== "serving" || route.address !== this.#address) {
+    if (this.#done || !this.#isAt(route)) {
       controller.abort(new Error("the route changed before the request was sent"));
       return;
     }
@@ -220,17 +278,17 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   }
 
   onResponseStart(
-    controller: Dispatcher.DispatchController,
+    _controller: Dispatcher.DispatchController,
     status: number,
     headers: IncomingHttpHeaders,
     text?: string,
   ): void {
     // Interim answers (103 and the like) are of this connection's making; the client did not ask for any.
     if (status < 200) return;
-    if (isMisdirected(status, headers)) {
-      this.#misdirected(controller);
-      return;
-    }
+    if (isMisdirected(status, headers)) return this.#misdirected();
+    if (isDatabaseAway(status, headers) && this.#isRepeatable) return this.#databaseAway();
+    clearTimeout(this.#lastWord);
+    if (status >= 500) this.#countFailure();
     const out = responseHeaders(headers);
     if (this.#context.stopping()) out.push("Connection", "close");
     this.#response.writeHead(status, text ?? "", out);
@@ -259,7 +317,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
     this.#release(false);
-    if (this.#done || error === MISDIRECTED) return;
+    if (this.#done || error === WITHDRAWN) return;
     this.#leaveShare();
     const wasSending = this.#sending;
     this.#controller = undefined;
@@ -267,11 +325,12 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     if (this.#response.headersSent) {
       // The client must see that this is not the whole: a broken connection is the only sign left.
       this.#context.metrics.upstreamErrors.inc({ tenant: this.#tenant, reason: "half" });
+      this.#countFailure();
       this.#response.destroy();
       return;
     }
     const route = this.#context.table.tenant(this.#tenant);
-    if (!wasSending && (route?.state !== "serving" || route.address !== this.#address)) return this.#advance();
+    if (!wasSending && !this.#isAt(route)) return this.#advance();
     switch (faultOf(error)) {
       case "timeout":
         this.#context.metrics.upstreamErrors.inc({ tenant: this.#tenant, reason: "timeout" });
@@ -283,7 +342,8 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
       case "connection":
         if (!wasSending) return this.#refused();
         this.#cuts += 1;
-        if (!IDEMPOTENT.has(this.#request.method ?? "") || !this.#body.repeatable || this.#cuts > MAX_CUTS)
+        // What is answered while draining only reads, whatever its method.
+        if (!(this.#isRepeatable || (this.#isDraining(route) && this.#body.repeatable)) || this.#cuts > MAX_CUTS)
           return this.#broke(error);
         this.#context.metrics.retries.inc({ tenant: this.#tenant, reason: "cut" });
         // An idle connection that the homeserver just closed: another is made at once. Whatever else it is shows then.
@@ -297,27 +357,55 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#connection = undefined;
   }
 
+  /** Whether it was sent to its tenant although that is parked. */
+  #isDraining(route: Route | undefined): boolean {
+    return route?.state === "parked" && this.#isAt(route);
+  }
+
   /** Nothing listens there: the tenant restarts, or moved and its new route is on its way. */
   #refused(): void {
     this.#context.metrics.retries.inc({ tenant: this.#tenant, reason: "refused" });
+    this.#holdAndRetry();
+  }
+
+  #holdAndRetry(): void {
+    const route = this.#context.table.tenant(this.#tenant);
+    if (this.#isDraining(route)) {
+      // It has drained: nobody will answer there again.
+      this.#turnedAway = this.#address;
+      return this.#hold();
+    }
+    if (!this.#isAt(route)) return this.#advance();
     this.#hold();
     if (this.#ticket) this.#context.parking.retryLater(this.#tenant);
   }
 
   /** The port is another tenant's by now. Nobody acted on the request, so even a `POST` is sent again. */
-  #misdirected(controller: Dispatcher.DispatchController): void {
-    this.#misdirectedAt ??= performance.now();
+  #misdirected(): void {
+    this.#missedAt ??= performance.now();
+    if (this.#body.repeatable) this.#withdraw("misdirected", () => this.#holdAndRetry());
+    else this.#withdraw(undefined, () => this.#fail(errors.justMoved()));
+  }
+
+  /** It can be had again when PostgreSQL has been restarted, which takes seconds. */
+  #databaseAway(): void {
+    this.#missedAt ??= performance.now();
+    this.#reason = errors.databaseAway();
+    this.#withdraw("database", () => this.#holdAndRetry());
+  }
+
+  /** Gives up the present attempt, and goes on. */
+  #withdraw(reason: RetryReason | undefined, goOn: () => void): void {
+    const controller = this.#controller;
+    clearTimeout(this.#lastWord);
+    this.#lastWord = undefined;
     this.#controller = undefined;
     this.#sending = false;
     this.#release(false);
-    controller.abort(MISDIRECTED);
+    controller?.abort(WITHDRAWN);
     this.#leaveShare();
-    if (!this.#body.repeatable) return this.#fail(errors.justMoved());
-    this.#context.metrics.retries.inc({ tenant: this.#tenant, reason: "misdirected" });
-    const route = this.#context.table.tenant(this.#tenant);
-    if (route?.state !== "serving" || route.address !== this.#address) return this.#advance();
-    this.#hold();
-    if (this.#ticket) this.#context.parking.retryLater(this.#tenant);
+    if (reason) this.#context.metrics.retries.inc({ tenant: this.#tenant, reason });
+    goOn();
   }
 
   #broke(error: Error): void {
@@ -335,12 +423,21 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     if (this.#controller?.paused) this.#controller.resume();
   }
 
+  /** An error that the client sees; if the tenant was parked meanwhile, the move is to blame. */
+  #countFailure(): void {
+    if (this.#counted) return;
+    this.#counted = true;
+    this.#context.parks.fails(this.#tenant, this.#startedAt);
+  }
+
   #fail(error: GatewayError): void {
     if (this.#done) return;
     this.#leavePark("failed");
+    const isPreflightAnswer = isPreflight(this.#request) && error.status >= 404;
+    if (!isPreflightAnswer && (error.status >= 500 || error.status === 429)) this.#countFailure();
     this.#finish(() => {
       if (this.#response.headersSent) this.#response.destroy();
-      else if (this.#isPreflight() && error.status >= 404) sendPreflight(this.#response);
+      else if (isPreflightAnswer) sendPreflight(this.#response);
       else sendError(this.#response, error, { close: this.#context.stopping() });
     });
   }
@@ -348,12 +445,12 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   /** The answer is known to its end, or there will be none; `send` puts the end of it on the wire. */
   #finish(send: () => void): void {
     this.#done = true;
+    clearTimeout(this.#lastWord);
     this.#leaveShare();
     this.#body.abandon();
     if (this.#sending) this.#controller?.abort(new Error("the exchange is over"));
     if (this.#response.destroyed) return;
-    if (!this.#request.complete)
-      this.#response.once("finish", () => discardRest(this.#request, this.#context.maxBodyBytes));
+    answerBeforeBody(this.#request, this.#response, this.#context.limits.maxBodyBytes);
     send();
   }
 
@@ -365,6 +462,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
       this.#leavePark("left");
       this.#finish(() => {});
     }
+    if (this.#held > 0) this.#context.memory.give(this.#tenant, this.#held);
     const { statusCode } = this.#response;
     const { metrics } = this.#context;
     metrics.answered(this.#tenant, complete ? STATUS_CLASSES[Math.floor(statusCode / 100)]! : "aborted");
@@ -381,25 +479,4 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     }
     this.#onDone();
   }
-
-  #isPreflight(): boolean {
-    return this.#request.method === "OPTIONS" && this.#request.headers["access-control-request-method"] !== undefined;
-  }
-}
-
-/**
- * Reads on for a while after an answer that came before the body's end. Closing at once would reset the connection, and the
- * client, which is still sending, would lose the answer.
- */
-export function discardRest(request: IncomingMessage, maxBytes: number): void {
-  if (request.complete || request.socket.destroyed) return;
-  let bytes = 0;
-  const timer = setTimeout(() => request.socket.destroy(), DISCARD_MS);
-  request.on("data", (chunk: Buffer) => {
-    bytes += chunk.length;
-    if (bytes > maxBytes) request.socket.destroy();
-  });
-  request.once("close", () => clearTimeout(timer));
-  request.once("end", () => clearTimeout(timer));
-  request.resume();
 }

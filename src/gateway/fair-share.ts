@@ -3,11 +3,9 @@ export const COUNTED_MS = 2_000;
 
 export interface ShareLimits {
   /** Of one tenant, at its homeserver at once; 0: any number. */
-  maxInFlight: number;
-  /** Of one tenant, waiting. */
-  maxRequests: number;
-  maxBytes: number;
-  maxSeconds: number;
+  maxInFlightPerTenant: number;
+  /** Of one tenant, waiting for its turn. The same as for parked ones, as those must find room here afterwards. */
+  parking: { maxRequests: number; maxBytes: number; maxSeconds: number };
 }
 
 export interface ShareRequest {
@@ -58,15 +56,23 @@ export class FairShare {
   readonly #observer: ShareObserver;
   readonly #countedMs: number;
   readonly #shares = new Map<string, TenantShare>();
+  readonly #partOf: (tenant: string) => number;
 
-  constructor(limits: ShareLimits, observer: ShareObserver, countedMs = COUNTED_MS) {
+  /** @param partOf what a tenant keeps of its places, above 0 and at most 1: less while it takes too much of its shard's time */
+  constructor(
+    limits: ShareLimits,
+    observer: ShareObserver,
+    countedMs = COUNTED_MS,
+    partOf: (tenant: string) => number = () => 1,
+  ) {
     this.#limits = limits;
     this.#observer = observer;
     this.#countedMs = countedMs;
+    this.#partOf = partOf;
   }
 
   get enabled(): boolean {
-    return this.#limits.maxInFlight > 0;
+    return this.#limits.maxInFlightPerTenant > 0;
   }
 
   /** @returns its place, `counted` if it may go on at once; undefined if too many wait */
@@ -74,15 +80,15 @@ export class FairShare {
     const share = this.#share(request.tenant);
     const place: SharePlace = { request, state: "counted", bytes: 0, since: performance.now() };
     this.#dropOverdue(share, place.since);
-    if (share.counted.length < this.#limits.maxInFlight && share.waiting.size === 0) {
+    if (share.counted.length < this.#placesOf(request.tenant) && share.waiting.size === 0) {
       share.counted.push(place);
       return place;
     }
     place.bytes = request.bytes;
     const bound =
-      share.waiting.size >= this.#limits.maxRequests
+      share.waiting.size >= this.#limits.parking.maxRequests
         ? "requests"
-        : share.bytes + place.bytes > this.#limits.maxBytes
+        : share.bytes + place.bytes > this.#limits.parking.maxBytes
           ? "bytes"
           : undefined;
     if (bound) {
@@ -117,6 +123,10 @@ export class FairShare {
     for (const [tenant, { waiting }] of this.#shares) if (waiting.size > 0) yield [tenant, waiting.size];
   }
 
+  #placesOf(tenant: string): number {
+    return Math.max(1, Math.floor(this.#limits.maxInFlightPerTenant * this.#partOf(tenant)));
+  }
+
   #share(tenant: string): TenantShare {
     let share = this.#shares.get(tenant);
     if (!share) {
@@ -140,8 +150,9 @@ export class FairShare {
     // Whose turn it is may leave at once, because the route changed: no deeper than this.
     if (share.granting || share.waiting.size === 0) return;
     share.granting = true;
+    const places = this.#placesOf(tenant);
     for (const place of share.waiting) {
-      if (share.counted.length >= this.#limits.maxInFlight) break;
+      if (share.counted.length >= places) break;
       this.#stopWaiting(share, place);
       place.state = "counted";
       place.since = performance.now();
@@ -163,7 +174,7 @@ export class FairShare {
     if (share.timer) return;
     const oldest = share.counted[0];
     const due = Math.min(
-      first.since + this.#limits.maxSeconds * 1000,
+      first.since + this.#limits.parking.maxSeconds * 1000,
       oldest ? oldest.since + this.#countedMs : Number.POSITIVE_INFINITY,
     );
     share.timer = setTimeout(
@@ -179,7 +190,7 @@ export class FairShare {
     const now = performance.now();
     this.#dropOverdue(share, now);
     for (const place of share.waiting) {
-      if (now - place.since < this.#limits.maxSeconds * 1000) break;
+      if (now - place.since < this.#limits.parking.maxSeconds * 1000) break;
       this.#stopWaiting(share, place);
       place.state = "left";
       this.#observer.refused(tenant, "seconds");

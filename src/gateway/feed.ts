@@ -28,8 +28,10 @@ export interface FeedOptions {
   url: string;
   tokenFile: string;
   log: Logger;
-  /** Acts on the routes, at once and to the end: the acknowledgement follows. @returns what to report of parks that ended */
-  apply(line: Exclude<RouteFeedLine, { type: "ping" }>): RouteAck["parks"];
+  /** Acts on the routes, at once and to the end: the acknowledgement follows. */
+  apply(line: Exclude<RouteFeedLine, { type: "ping" }>): void;
+  /** What is to be reported of parks, once. */
+  takeParks(): RouteAck["parks"];
   onConnected(connected: boolean): void;
   /** In [0, 1). */
   random?: () => number;
@@ -48,6 +50,8 @@ export class RouteFeedClient {
     bodyTimeout: 0,
   });
   #running: Promise<void> | undefined;
+  /** The feed is open. */
+  #connected = false;
   #parks: RouteAck["parks"] = {};
   #version = -1;
   #acked = -1;
@@ -67,6 +71,11 @@ export class RouteFeedClient {
     await this.#agent.destroy();
   }
 
+  /** Sends what there is to acknowledge or to report. */
+  report(): void {
+    if (this.#connected) void this.#acknowledge();
+  }
+
   async #run(): Promise<void> {
     const { log, random = Math.random } = this.#options;
     let backoff = BACKOFF_FIRST_MS;
@@ -80,6 +89,7 @@ export class RouteFeedClient {
       } catch (error) {
         problem = messageOf(error);
       }
+      this.#connected = false;
       this.#options.onConnected(false);
       if (this.#stopped.signal.aborted) return;
       backoff = heard ? BACKOFF_FIRST_MS : Math.min(backoff * 2, BACKOFF_MAX_MS);
@@ -112,17 +122,18 @@ export class RouteFeedClient {
           if (line.type !== "snapshot") throw new Error("the feed did not begin with a snapshot");
           // The controller counts anew after a restart.
           this.#acked = -1;
+          this.#connected = true;
           onConnected(true);
           log.info({ version: line.version, routes: line.routes.length }, "route feed open");
           first = false;
         }
         onLine();
         if (line.type !== "ping") {
-          this.#merge(this.#options.apply(line));
+          this.#options.apply(line);
           this.#version = line.version;
         }
         // A ping gives a word that was lost its second chance.
-        void this.#acknowledge();
+        this.report();
       }
     } finally {
       clearTimeout(watchdog);
@@ -141,7 +152,10 @@ export class RouteFeedClient {
     if (this.#acking) return;
     this.#acking = true;
     try {
-      while (this.#acked < this.#version && !this.#stopped.signal.aborted) {
+      for (;;) {
+        this.#merge(this.#options.takeParks());
+        const isNews = this.#acked < this.#version || Object.keys(this.#parks).length > 0;
+        if (!isNews || this.#stopped.signal.aborted) return;
         const version = this.#version;
         const parks = this.#parks;
         this.#parks = {};

@@ -1,19 +1,27 @@
 import { randomBytes } from "node:crypto";
-import { createServer as createPlainServer, type Server } from "node:http";
+import { createServer as createPlainServer, type IncomingMessage, type Server } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { TLSSocket } from "node:tls";
 import type { Logger } from "pino";
+import { describeFileProblem } from "../logging/file-problem.ts";
 import { messageOf } from "../model/errors.ts";
-import type { RouteAck, RouteFeedLine } from "../model/routes.ts";
+import type { RouteFeedLine } from "../model/routes.ts";
 import { admit } from "./admission.ts";
 import type { GatewayConfig } from "./config.ts";
+import { connectionsByDescriptors, Connections, plainAddress } from "./connections.ts";
+import { answerBeforeBody } from "./discard.ts";
 import { errors, sendError, sendPreflight, type GatewayError } from "./errors.ts";
-import { discardRest, Exchange, type ExchangeContext } from "./exchange.ts";
-import { FairShare } from "./fair-share.ts";
+import { Exchange, type ExchangeContext } from "./exchange.ts";
+import { FairShare, type ShareObserver } from "./fair-share.ts";
 import { RouteFeedClient } from "./feed.ts";
+import { isPreflight } from "./headers.ts";
+import { HeldMemory } from "./held-memory.ts";
 import { GatewayMetrics } from "./metrics.ts";
+import { ParkCounts } from "./park-counts.ts";
 import { Parking } from "./parking.ts";
 import { readRoutesFile, RoutesWriter, writeFileAtomically } from "./routes-file.ts";
 import { RouteTable, type RouteChange } from "./route-table.ts";
+import { takeUp } from "./settings.ts";
 import { createServer, listen, type RequestHandler, type Timeouts } from "./server.ts";
 import { Certificates } from "./tls.ts";
 import { TrustedProxies } from "./trusted-proxies.ts";
@@ -41,12 +49,16 @@ export class Gateway {
   readonly #exchanges: { exchange: Exchange; index: number }[] = [];
   readonly #metrics: GatewayMetrics;
   readonly #parking: Parking;
+  readonly #parks = new ParkCounts(() => this.#feed.report());
+  readonly #memory: HeldMemory;
+  readonly #connections: Connections;
   readonly #share: FairShare;
   readonly #context: ExchangeContext;
   readonly #feed: RouteFeedClient;
   readonly #writer: RoutesWriter;
   readonly #servers: Server[] = [];
   readonly #timeouts: Timeouts;
+  #certificates: Certificates | undefined;
   #synced = false;
   /** Heard from the controller, or from the last run. */
   #hasRoutes = false;
@@ -54,7 +66,8 @@ export class Gateway {
   #retiring = false;
 
   constructor(config: GatewayConfig, log: Logger, timeouts: Timeouts = {}) {
-    this.#config = config;
+    // Its own, as it changes when it is read again.
+    this.#config = structuredClone(config);
     this.#log = log;
     this.#timeouts = timeouts;
     this.id = `${config.id}-${randomBytes(4).toString("hex")}`;
@@ -64,34 +77,49 @@ export class Gateway {
       oldestParkSeconds: () => this.#parking.oldestSeconds(),
       queued: () => this.#share.sizes(),
       inFlight: () => this.#exchanges.length,
+      heldBytes: () => this.#memory.total,
+      connections: () => this.#connections.size,
       routes: () => this.#table.size,
     });
-    this.#parking = new Parking(config.parking, {
+    this.#parking = new Parking(this.#config.parking, {
       refused: (tenant, bound) => this.#metrics.parkRejected.inc({ tenant, bound }),
       waited: (seconds, outcome) => this.#metrics.parked(outcome, seconds),
     });
-    // Who was parked must find room afterwards: the bounds are the same.
-    const limits = { maxInFlight: config.maxInFlightPerTenant, ...config.parking };
-    this.#share = new FairShare(limits, {
+    this.#memory = new HeldMemory(this.#config);
+    this.#connections = new Connections({
+      max: connectionsByDescriptors(),
+      limits: this.#config,
+      isExempt: (address) => this.#context.trusted.trusts(address),
+      onRefused: (bound) => this.#metrics.connectionsRefused.inc({ bound }),
+    });
+    const shareObserver: ShareObserver = {
       refused: (tenant, bound) => this.#metrics.shareRejected.inc({ tenant, bound }),
       waited: (seconds) => this.#metrics.shareSeconds.observe(seconds),
-    });
+    };
+    const partOf = (tenant: string): number => this.#table.tenant(tenant)?.share ?? 1;
+    this.#share = new FairShare(this.#config, shareObserver, undefined, partOf);
     this.#context = {
       table: this.#table,
       parking: this.#parking,
+      parks: this.#parks,
+      memory: this.#memory,
       share: this.#share,
       upstreams: this.#upstreams,
       metrics: this.#metrics,
       log,
       trusted: new TrustedProxies(config.trustedProxies),
-      maxBodyBytes: config.maxBodyBytes,
-      bodyStallMs: timeouts.bodyStallMs,
+      limits: this.#config,
+      timeouts,
       stopping: () => this.#stopping,
     };
     this.#writer = new RoutesWriter(
       config.routesFile,
       () => this.#table.routes(),
-      (error) => log.error({ problem: messageOf(error) }, "the routes file could not be written"),
+      (error) =>
+        log.error(
+          { problem: describeFileProblem(error), file: config.routesFile },
+          "the routes file could not be written",
+        ),
     );
     this.#feed = new RouteFeedClient({
       gateway: this.id,
@@ -99,6 +127,7 @@ export class Gateway {
       tokenFile: config.controller.tokenFile,
       log,
       apply: (line) => this.#apply(line),
+      takeParks: () => this.#parks.take(),
       onConnected: (connected) => this.#metrics.feedConnected.set(connected ? 1 : 0),
     });
   }
@@ -109,12 +138,14 @@ export class Gateway {
    */
   async start(): Promise<GatewayReady> {
     const { http, https, metrics, readyFile } = this.#config;
-    const certificates = https && (await this.#certificates(https));
+    const certificates = https && (await this.#loadCertificates(https));
     await this.#loadRoutes();
     const serverOf = (certs?: Certificates): Server =>
       createServer({
         handle: this.#handle,
         isAnswering: (socket) => this.#exchanges.some(({ exchange }) => exchange.isAnswering(socket)),
+        connections: this.#connections,
+        limits: this.#config,
         certificates: certs,
         timeouts: this.#timeouts,
       });
@@ -131,7 +162,12 @@ export class Gateway {
       metrics: await urlOf(this.#metricsServer(), "http", metrics),
     };
     this.#feed.start();
-    await writeFileAtomically(readyFile, `${JSON.stringify(ready)}\n`);
+    try {
+      await writeFileAtomically(readyFile, `${JSON.stringify(ready)}\n`);
+    } catch (error) {
+      // A disk that is full must not keep it from coming back. Who started it learns it in another way as well (`main.ts`).
+      this.#log.error({ problem: describeFileProblem(error), file: readyFile }, "the ready file could not be written");
+    }
     this.#log.info({ id: ready.id, http: ready.http, https: ready.https, routes: this.#table.size }, "gateway listens");
     return ready;
   }
@@ -156,7 +192,7 @@ export class Gateway {
     const cutOff = setTimeout(() => {
       for (const { exchange } of this.#exchanges.slice()) exchange.cutOff();
       // A moment for those answers to leave.
-      setTimeout(() => this.#servers.forEach((server) => server.closeAllConnections()), 200);
+      setTimeout(() => this.#endConnections(), 200);
     }, graceMs);
     await closed;
     clearTimeout(cutOff);
@@ -165,17 +201,50 @@ export class Gateway {
     await this.#upstreams.destroy();
   }
 
+  /** Also those that never said anything, or are in the middle of a TLS handshake: Node's servers do not count them. */
+  #endConnections(): void {
+    for (const server of this.#servers) server.closeAllConnections();
+    this.#connections.destroyAll();
+  }
+
+  /** Takes up a new configuration, as far as that is possible without a restart, and replaced certificates. */
+  async reload(config: GatewayConfig): Promise<void> {
+    const restart = takeUp(this.#config, config);
+    this.#context.trusted = new TrustedProxies(config.trustedProxies);
+    this.#log.level = config.logLevel;
+    if (restart.length > 0) this.#log.warn({ keys: restart }, "these settings take a restart of the gateway");
+    try {
+      await this.#certificates?.reload();
+    } catch (error) {
+      this.#log.error({ problem: messageOf(error) }, "the certificates before stay in use");
+    }
+    this.#log.info("configuration read again");
+  }
+
   readonly #handle: RequestHandler = ({ request, response, protocol, expectsContinue }) => {
     const admitted = admit(request, this.#config);
     if ("status" in admitted) return this.#refuse(request, response, admitted);
+    request.url = admitted.target;
     const route = this.#table.lookup(admitted.host);
     if (!route) return this.#refuse(request, response, this.#synced ? errors.unknownHost() : errors.noRoutesYet());
+    if (!this.#fitsConnection(request, route.tenant)) return this.#refuse(request, response, errors.wrongConnection());
     const input = { request, response, protocol, expectsContinue, contentLength: admitted.contentLength };
     const exchange = new Exchange(this.#context, route, input, () => this.#remove(entry));
     const entry = { exchange, index: this.#exchanges.length };
     this.#exchanges.push(entry);
     exchange.resume();
   };
+
+  /**
+   * Whether the name that a TLS connection was made for is of the same tenant: the certificate was that tenant's, and so may be what stands between
+   * the client and us. Proxies of ours use their connections for all.
+   */
+  #fitsConnection({ socket }: IncomingMessage, tenant: string): boolean {
+    const { servername } = socket as Partial<TLSSocket>;
+    if (typeof servername !== "string" || servername === "") return true;
+    if (this.#table.lookup(servername.toLowerCase())?.tenant === tenant) return true;
+    return this.#context.trusted.trusts(plainAddress(socket.remoteAddress));
+  }
 
   /** The last one takes the place that becomes free. */
   #remove({ index }: { index: number }): void {
@@ -191,40 +260,39 @@ export class Gateway {
     error: GatewayError,
   ): void {
     this.#metrics.refused.inc({ status: String(error.status) });
-    response.once("finish", () => discardRest(request, this.#config.maxBodyBytes));
     request.on("error", () => {});
-    const preflight = request.method === "OPTIONS" && request.headers["access-control-request-method"] !== undefined;
-    if (preflight && error.status >= 403) sendPreflight(response);
+    answerBeforeBody(request, response, this.#config.maxBodyBytes);
+    if (isPreflight(request) && error.status >= 403) sendPreflight(response);
     else sendError(response, error, { close: this.#stopping || error.status === 400 });
   }
 
   /** All at once, in one turn of the loop: when it returns, no request acts on an older route. */
-  #apply(line: Exclude<RouteFeedLine, { type: "ping" }>): RouteAck["parks"] {
+  #apply(line: Exclude<RouteFeedLine, { type: "ping" }>): void {
     const changes =
       line.type === "snapshot" ? this.#table.replace(line.routes) : this.#table.update(line.routes, line.removed);
     this.#synced = true;
     this.#hasRoutes = true;
     this.#metrics.routesVersion.set(line.version);
     this.#writer.schedule();
-    return this.#follow(changes);
+    this.#follow(changes);
   }
 
-  #follow(changes: readonly RouteChange[]): RouteAck["parks"] {
-    const parks: RouteAck["parks"] = {};
+  #follow(changes: readonly RouteChange[]): void {
     this.#upstreams.follow(changes);
+    for (const { tenant, after } of changes)
+      if (after?.state === "parked") this.#parks.begin(tenant, this.#parking.size(tenant));
+    const left = new Set(changes.filter(leavesAddress).map(({ tenant }) => tenant));
+    if (left.size > 0)
+      for (const { exchange } of this.#exchanges.slice()) if (left.has(exchange.tenant)) exchange.routeChanged();
     for (const { tenant, after } of changes) {
-      if (after?.state === "parked") {
-        this.#parking.beginEpisode(tenant);
-        continue;
-      }
+      if (after?.state === "parked") continue;
       this.#parking.release(tenant);
-      const counts = this.#parking.endEpisode(tenant);
-      if (counts) parks[tenant] = counts;
+      this.#parks.end(tenant, performance.now());
       if (after) continue;
+      this.#parks.forget(tenant);
       this.#metrics.forget(tenant);
       this.#share.forget(tenant);
     }
-    return parks;
   }
 
   async #loadRoutes(): Promise<void> {
@@ -239,13 +307,14 @@ export class Gateway {
     }
   }
 
-  #certificates(https: NonNullable<GatewayConfig["https"]>): Promise<Certificates> {
-    return Certificates.load({
+  async #loadCertificates(https: NonNullable<GatewayConfig["https"]>): Promise<Certificates> {
+    this.#certificates = await Certificates.load({
       directory: https.certificates,
       authority: https.ca,
       isRouted: (host) => this.#table.lookup(host) !== undefined,
       onProblem: (host, error) => this.#log.error({ host, problem: messageOf(error) }, "no certificate for this host"),
     });
+    return this.#certificates;
   }
 
   #metricsServer(): Server {
@@ -262,4 +331,12 @@ export class Gateway {
       );
     });
   }
+}
+
+/** Whether requests may be at an address that the route no longer names. */
+function leavesAddress({ before, after }: RouteChange): boolean {
+  if (!before) return false;
+  return [before.address, before.draining].some(
+    (address) => address !== undefined && address !== after?.address && address !== after?.draining,
+  );
 }

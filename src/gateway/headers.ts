@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
+import type { Route } from "../model/routes.ts";
 import type { Client } from "./trusted-proxies.ts";
 
 /** Of one connection, not of the message (RFC 9110, 7.6.1); `expect` is answered here. */
@@ -15,12 +16,15 @@ const HOP_BY_HOP = new Set([
   "expect",
 ]);
 
-/** Names the tenant that a request is meant for (docs/control-api.md): a shard that has its port no longer turns it away. */
+/** Names the tenant that a request is meant for (docs/control-api.md): a shard that has another one at that port by now turns it away. */
 const TENANT_HEADER = "X-Synapse-Shards-Tenant";
+/** Proves to a shard that a request comes from a gateway. */
+const SECRET_HEADER = "X-Synapse-Shards-Secret";
 
 /** What only a proxy may say; a client that says it would be believed by Synapse (rate limits, login by address). */
 const FORWARDING = new Set([
   TENANT_HEADER.toLowerCase(),
+  SECRET_HEADER.toLowerCase(),
   "forwarded",
   "x-forwarded-for",
   "x-forwarded-proto",
@@ -36,7 +40,11 @@ const NOT_BY_CONNECTION = new Set(["host", "content-length", "content-type", "au
 const NOT_PASSED_ON = new Set(["content-length", ...HOP_BY_HOP, ...FORWARDING]);
 
 /** Flat name, value, … for the homeserver. */
-export function requestHeaders(request: IncomingMessage, client: Client, tenant: string): string[] {
+export function requestHeaders(
+  request: IncomingMessage,
+  client: Client,
+  { tenant, secret }: Pick<Route, "tenant" | "secret">,
+): string[] {
   const dropped = namedByConnection(request.headers.connection);
   const { rawHeaders } = request;
   const headers: string[] = [];
@@ -55,6 +63,7 @@ export function requestHeaders(request: IncomingMessage, client: Client, tenant:
     TENANT_HEADER,
     tenant,
   );
+  if (secret !== undefined) headers.push(SECRET_HEADER, secret);
   return headers;
 }
 
@@ -67,7 +76,7 @@ export function responseHeaders(parsed: IncomingHttpHeaders): string[] {
   const dropped = namedByConnection(Array.isArray(connection) ? connection.join(",") : connection);
   const headers: string[] = [];
   for (const name in parsed) {
-    if (HOP_BY_HOP.has(name) || dropped?.has(name)) continue;
+    if (HOP_BY_HOP.has(name) || name === SHARD_WORD || dropped?.has(name)) continue;
     const value = parsed[name];
     if (typeof value === "string") headers.push(name, value);
     else for (const one of value ?? []) headers.push(name, one);
@@ -75,9 +84,22 @@ export function responseHeaders(parsed: IncomingHttpHeaders): string[] {
   return headers;
 }
 
+/** A shard's word about an answer, which is not for clients. */
+const SHARD_WORD = "x-synapse-shards";
+
 /** Whether the answer is no homeserver's but a shard's: the tenant that was asked for does not live at this port. */
 export function isMisdirected(status: number, headers: IncomingHttpHeaders): boolean {
-  return status === 421 && headers["x-synapse-shards"] === "misdirected";
+  return status === 421 && headers[SHARD_WORD] === "misdirected";
+}
+
+/** Whether the homeserver could not act because its database is away (docs/control-api.md). */
+export function isDatabaseAway(status: number, headers: IncomingHttpHeaders): boolean {
+  return status === 503 && headers[SHARD_WORD] === "database-away";
+}
+
+/** A browser's question whether it may send a request; a refused one hides the answer to the request from the web client. */
+export function isPreflight({ method, headers }: IncomingMessage): boolean {
+  return method === "OPTIONS" && headers["access-control-request-method"] !== undefined;
 }
 
 function namedByConnection(value: string | undefined): Set<string> | undefined {

@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
 import { pino } from "pino";
+import { complain, LogFile } from "../logging/log-file.ts";
 import { messageOf, UserError } from "../model/errors.ts";
 import { readGatewayConfig } from "./config.ts";
 import { Gateway } from "./gateway.ts";
@@ -7,11 +8,13 @@ import { Gateway } from "./gateway.ts";
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { config: { type: "string" } } });
   if (values.config === undefined) throw new UserError("InvalidInput", "usage: main.ts --config FILE");
-  const config = await readGatewayConfig(values.config);
-  const log = pino(
-    { name: "gateway", level: config.logLevel },
-    pino.destination(config.logFile === undefined ? 1 : { dest: config.logFile, append: true, mkdir: true }),
-  );
+  const configFile = values.config;
+  const config = await readGatewayConfig(configFile);
+  const logFile = new LogFile({
+    path: config.logFile,
+    onProblem: (sentence) => complain(`gateway: ${sentence}`),
+  });
+  const log = pino({ name: "gateway", level: config.logLevel }, logFile);
   const gateway = new Gateway(config, log);
   let stopping = false;
   const stop = (signal: string): void => {
@@ -29,14 +32,23 @@ async function main(): Promise<void> {
   };
   process.on("SIGTERM", stop);
   process.on("SIGINT", stop);
-  await gateway.start();
+  const reload = async (): Promise<void> => {
+    logFile.reopen();
+    try {
+      await gateway.reload(await readGatewayConfig(configFile));
+    } catch (error) {
+      log.error({ problem: messageOf(error) }, "the configuration before stays in use");
+    }
+  };
+  process.on("SIGHUP", () => void reload());
+  const ready = await gateway.start();
+  // The ready file's content once more, for a parent: a full disk may have kept it from being written.
+  process.send?.(ready);
 }
 
 try {
   await main();
 } catch (error) {
-  process.stderr.write(
-    `gateway: ${error instanceof UserError ? error.message : ((error as Error).stack ?? messageOf(error))}\n`,
-  );
+  complain(`gateway: ${error instanceof UserError ? error.message : ((error as Error).stack ?? messageOf(error))}`);
   process.exit(error instanceof UserError ? 2 : 1);
 }

@@ -4,6 +4,9 @@ import { PARK_OUTCOMES, type ParkOutcome } from "./parking.ts";
 export const GATEWAY_PREFIX = "synapse_shards_gateway_";
 const PREFIX = GATEWAY_PREFIX;
 
+const RETRY_REASONS = ["refused", "cut", "misdirected", "moved", "database"] as const;
+export type RetryReason = (typeof RETRY_REASONS)[number];
+
 /** What metrics are read from when they are asked for. */
 export interface MetricSources {
   parked(): Iterable<[tenant: string, size: number]>;
@@ -11,6 +14,8 @@ export interface MetricSources {
   oldestParkSeconds(): number;
   queued(): Iterable<[tenant: string, size: number]>;
   inFlight(): number;
+  heldBytes(): number;
+  connections(): number;
   routes(): number;
 }
 
@@ -25,6 +30,12 @@ export class GatewayMetrics {
     name: `${PREFIX}refused_total`,
     help: "Requests that were answered without a tenant, by status",
     labelNames: ["status"],
+    registers: this.#registers,
+  });
+  readonly connectionsRefused = new Counter({
+    name: `${PREFIX}connections_refused_total`,
+    help: "Connections that were closed at once, by the bound that was reached: address (maxConnectionsPerAddress), total (file descriptors)",
+    labelNames: ["bound"],
     registers: this.#registers,
   });
   readonly parkSeconds = new Histogram({
@@ -69,7 +80,7 @@ export class GatewayMetrics {
   });
   readonly retries = new Counter({
     name: `${PREFIX}upstream_retries_total`,
-    help: "Attempts that failed and were repeated. refused: no connection; cut: the connection broke before the answer; misdirected: another tenant has the port",
+    help: "Attempts that failed and were repeated. refused: no connection; cut: the connection broke before the answer; misdirected: another tenant has the port; moved: the route left the address before the answer; database: the homeserver's database was away",
     labelNames: ["tenant", "reason"],
     registers: this.#registers,
   });
@@ -141,6 +152,22 @@ export class GatewayMetrics {
         this.set(sources.inFlight());
       },
     });
+    const held = new Gauge({
+      name: `${PREFIX}held_bytes`,
+      help: "Memory taken by requests that wait or whose bodies are kept; bounded by maxHeldBytes",
+      registers: [],
+      collect() {
+        this.set(sources.heldBytes());
+      },
+    });
+    const connections = new Gauge({
+      name: `${PREFIX}client_connections`,
+      help: "Connections of clients that are open, idle ones included",
+      registers: [],
+      collect() {
+        this.set(sources.connections());
+      },
+    });
     const routes = new Gauge({
       name: `${PREFIX}routes`,
       help: "Tenants with a route",
@@ -160,7 +187,7 @@ export class GatewayMetrics {
         for (const [tenant, codes] of requests) for (const [code, count] of codes) this.inc({ tenant, code }, count);
       },
     });
-    for (const metric of [answered, parked, parkedSeconds, oldestPark, queued, inFlight, routes])
+    for (const metric of [answered, parked, parkedSeconds, oldestPark, queued, inFlight, held, connections, routes])
       this.registry.registerMetric(metric);
     collectDefaultMetrics({ register: this.registry, prefix: PREFIX });
   }
@@ -189,7 +216,7 @@ export class GatewayMetrics {
       this.parkRejected.remove({ tenant, bound });
       this.shareRejected.remove({ tenant, bound });
     }
-    for (const reason of ["refused", "cut", "misdirected"]) this.retries.remove({ tenant, reason });
+    for (const reason of RETRY_REASONS) this.retries.remove({ tenant, reason });
     for (const reason of ["timeout", "cut", "half"]) this.upstreamErrors.remove({ tenant, reason });
   }
 }

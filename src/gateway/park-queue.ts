@@ -12,11 +12,6 @@ export interface ParkTicket {
   waiting: boolean;
 }
 
-export interface ParkCounts {
-  parked: number;
-  failed: number;
-}
-
 export type ParkRefusal = "requests" | "bytes";
 
 interface TenantQueue<T extends ParkTicket> {
@@ -25,48 +20,32 @@ interface TenantQueue<T extends ParkTicket> {
   bytes: number;
 }
 
-/**
- * Who waits for which tenant, first come first served, and how much. Pure: no clock, no requests. Tenants nobody waits for
- * take no memory, but for the counts of one that is parked.
- */
+/** Who waits for which tenant, first come first served, and how much. Pure: no clock, no requests. Tenants nobody waits for take no memory. */
 export class ParkQueue<T extends ParkTicket> {
   readonly #bounds: ParkBounds;
   readonly #queues = new Map<string, TenantQueue<T>>();
-  readonly #episodes = new Map<string, ParkCounts>();
 
   constructor(bounds: ParkBounds) {
     this.#bounds = bounds;
   }
 
-  /** Adds a ticket at the end, or says which bound it would break. A refused one counts as parked and failed. */
+  /** Adds a ticket at the end, or says which bound it would break. */
   enter(ticket: T): ParkRefusal | undefined {
     const queue = this.#queues.get(ticket.tenant) ?? { tickets: new Set<T>(), bytes: 0 };
-    const counts = this.#episodes.get(ticket.tenant);
-    if (counts) counts.parked += 1;
-    const refusal =
-      queue.tickets.size >= this.#bounds.maxRequests
-        ? "requests"
-        : queue.bytes + ticket.bytes > this.#bounds.maxBytes
-          ? "bytes"
-          : undefined;
-    if (refusal) {
-      if (counts) counts.failed += 1;
-      return refusal;
-    }
+    if (queue.tickets.size >= this.#bounds.maxRequests) return "requests";
+    if (queue.bytes + ticket.bytes > this.#bounds.maxBytes) return "bytes";
     queue.tickets.add(ticket);
     queue.bytes += ticket.bytes;
     this.#queues.set(ticket.tenant, queue);
     return undefined;
   }
 
-  /** Frees the ticket's place at once. `failed`: its request was answered with an error. */
-  leave(ticket: T, failed: boolean): void {
+  /** Frees the ticket's place at once. */
+  leave(ticket: T): void {
     const queue = this.#queues.get(ticket.tenant);
     if (!queue?.tickets.delete(ticket)) return;
     queue.bytes -= ticket.bytes;
     if (queue.tickets.size === 0) this.#queues.delete(ticket.tenant);
-    const counts = this.#episodes.get(ticket.tenant);
-    if (counts && failed) counts.failed += 1;
   }
 
   /** Those to be tried now, in order; each keeps its place until it leaves. */
@@ -74,17 +53,6 @@ export class ParkQueue<T extends ParkTicket> {
     const released = [...(this.#queues.get(tenant)?.tickets ?? [])].filter((ticket) => ticket.waiting);
     for (const ticket of released) ticket.waiting = false;
     return released;
-  }
-
-  /** From here the tenant's counts are kept. Who waits already, because the old address refused it, waits for the same reason. */
-  beginEpisode(tenant: string): void {
-    if (!this.#episodes.has(tenant)) this.#episodes.set(tenant, { parked: this.size(tenant), failed: 0 });
-  }
-
-  endEpisode(tenant: string): ParkCounts | undefined {
-    const counts = this.#episodes.get(tenant);
-    this.#episodes.delete(tenant);
-    return counts;
   }
 
   size(tenant: string): number {

@@ -1,5 +1,5 @@
 import type { ParkingLimits } from "./config.ts";
-import { ParkQueue, type ParkCounts, type ParkRefusal, type ParkTicket } from "./park-queue.ts";
+import { ParkQueue, type ParkRefusal, type ParkTicket } from "./park-queue.ts";
 
 /** How soon requests are tried again at an address that refused them, when no new route comes: a shard that restarts keeps its ports. */
 const RETRY_FIRST_MS = 100;
@@ -54,7 +54,7 @@ export type { Ticket as ParkingTicket };
 /** Gives the queue its clock: deadlines of requests, and retries at addresses that refused. */
 export class Parking {
   readonly #queue: ParkQueue<Ticket>;
-  readonly #maxMs: number;
+  readonly #limits: ParkingLimits;
   readonly #observer: ParkingObserver;
   /** Since when each tenant has had waiting requests without interruption (`performance.now()`). */
   readonly #since = new Map<string, number>();
@@ -62,7 +62,7 @@ export class Parking {
 
   constructor(limits: ParkingLimits, observer: ParkingObserver) {
     this.#queue = new ParkQueue(limits);
-    this.#maxMs = limits.maxSeconds * 1000;
+    this.#limits = limits;
     this.#observer = observer;
   }
 
@@ -82,7 +82,7 @@ export class Parking {
         this.leave(ticket, "timeout");
         request.expire();
       },
-      this.#maxMs - (performance.now() - ticket.since),
+      this.#limits.maxSeconds * 1000 - (performance.now() - ticket.since),
     );
     return ticket;
   }
@@ -94,7 +94,7 @@ export class Parking {
 
   leave(ticket: Ticket, outcome: Exclude<ParkOutcome, "full">): void {
     clearTimeout(ticket.timer);
-    this.#queue.leave(ticket, outcome === "timeout" || outcome === "failed");
+    this.#queue.leave(ticket);
     this.#observer.waited((performance.now() - ticket.since) / 1000, outcome);
     if (this.#queue.size(ticket.tenant) > 0) return;
     this.#since.delete(ticket.tenant);
@@ -119,13 +119,8 @@ export class Parking {
     }, retry.delayMs);
   }
 
-  /** The tenant is parked from now on. */
-  beginEpisode(tenant: string): void {
-    this.#queue.beginEpisode(tenant);
-  }
-
-  endEpisode(tenant: string): ParkCounts | undefined {
-    return this.#queue.endEpisode(tenant);
+  size(tenant: string): number {
+    return this.#queue.size(tenant);
   }
 
   sizes(): Iterable<[tenant: string, size: number]> {

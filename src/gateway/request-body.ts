@@ -10,8 +10,12 @@ import { errors, type GatewayError } from "./errors.ts";
 export const KEPT_BODY_BYTES = 64 * 1024;
 const EMPTY = Buffer.alloc(0);
 const ignore = (): void => {};
-/** A sender that is silent for so long has gone. Slow but steady ones may take as long as they like. */
+/** A sender that is silent for so long has gone. */
 const STALL_MS = 60_000;
+/** Slower than any line that a client can be used on. Large uploads at this rate take hours, and may. */
+const MIN_BYTES_PER_SECOND = 512;
+/** The rate is an average, and at the beginning lines are slow, or gone for a while. */
+const RATE_GRACE_MS = 30_000;
 
 export interface BodyOptions {
   /** Undefined: chunked. */
@@ -22,6 +26,7 @@ export interface BodyOptions {
   /** The body is too large, or does not come. */
   onFault: (error: GatewayError) => void;
   stallMs?: number;
+  rateGraceMs?: number;
 }
 
 /** A request's body: untouched until it is wanted, kept when small, streamed with back-pressure when not. */
@@ -131,6 +136,21 @@ export class RequestBody {
   /** Lets the source flow into `onChunk`. @returns what stops it */
   #read(onChunk: (chunk: Buffer) => void, onEnd: () => void): () => void {
     const source = this.#source;
+    const { rateGraceMs = RATE_GRACE_MS } = this.#options;
+    // Received by an earlier reading, in its time.
+    const before = this.#received;
+    let startedAt = performance.now();
+    let pausedAt: number | undefined;
+    // While it is paused, the homeserver is the slow one.
+    const onPause = (): void => void (pausedAt ??= performance.now());
+    const onResume = (): void => {
+      if (pausedAt !== undefined) startedAt += performance.now() - pausedAt;
+      pausedAt = undefined;
+    };
+    const isTooSlow = (): boolean => {
+      const seconds = (performance.now() - startedAt - rateGraceMs) / 1000;
+      return this.#received - before < seconds * MIN_BYTES_PER_SECOND;
+    };
     const stalled = setTimeout(() => {
       // Paused: it is the homeserver that is slow.
       if (source.isPaused()) stalled.refresh();
@@ -140,6 +160,7 @@ export class RequestBody {
       this.#received += chunk.length;
       stalled.refresh();
       if (this.#received > this.#options.maxBytes) fail(errors.tooLarge(this.#options.maxBytes));
+      else if (isTooSlow()) fail(errors.bodyTooSlow(MIN_BYTES_PER_SECOND));
       else onChunk(chunk);
     };
     let stopped = false;
@@ -148,7 +169,7 @@ export class RequestBody {
       if (stopped) return;
       stopped = true;
       clearTimeout(stalled);
-      source.off("data", onData).off("end", onEnd).off("close", stop);
+      source.off("data", onData).off("end", onEnd).off("close", stop).off("pause", onPause).off("resume", onResume);
       if (!source.readableEnded) source.pause();
       this.#detach = undefined;
     };
@@ -157,7 +178,7 @@ export class RequestBody {
       this.#options.onFault(error);
     };
     this.#detach = stop;
-    source.on("data", onData).on("end", onEnd).on("close", stop);
+    source.on("data", onData).on("end", onEnd).on("close", stop).on("pause", onPause).on("resume", onResume);
     source.resume();
     return stop;
   }

@@ -1,4 +1,4 @@
-import { open, readFile, rename } from "node:fs/promises";
+import { open, readFile, rename, rm } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { UserError } from "../model/errors.ts";
@@ -37,14 +37,20 @@ const FileSchema = z.object({ format: z.literal(1), routes: z.array(RouteSchema)
 /** Writes a file so that a reader, or a crash, never meets half of it. Readable by its owner only. */
 export async function writeFileAtomically(path: string, text: string | Iterable<string>): Promise<void> {
   const temporary = `${path}.${process.pid}.tmp`;
-  const handle = await open(temporary, "w", 0o600);
   try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
+    const handle = await open(temporary, "w", 0o600);
+    try {
+      await handle.writeFile(text);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    // On a disk that is full, the half is in others' way.
+    await rm(temporary, { force: true }).catch(() => {});
+    throw error;
   }
-  await rename(temporary, path);
 }
 
 /**
@@ -109,15 +115,20 @@ export class RoutesWriter {
   async #write(): Promise<void> {
     // A turn of the loop, so that a burst of updates is one write.
     await new Promise((resolve) => setImmediate(resolve));
+    let failed = false;
     while (this.#dirty) {
       this.#dirty = false;
       const started = performance.now();
       try {
         await writeFileAtomically(this.#path, textOf(this.#routes()));
+        failed = false;
       } catch (error) {
-        this.#onError(error);
+        // Once, not every few seconds for as long as the disk is full.
+        if (!failed) this.#onError(error);
+        failed = true;
+        this.#dirty = !this.#endRest.signal.aborted;
       }
-      const restMs = Math.min((performance.now() - started) * REST, MAX_REST_MS);
+      const restMs = failed ? MAX_REST_MS : Math.min((performance.now() - started) * REST, MAX_REST_MS);
       await sleep(restMs, undefined, { signal: this.#endRest.signal }).catch(() => {});
     }
     this.#writing = undefined;

@@ -9,6 +9,8 @@ import { createServer as createHttpsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { SecureContext } from "node:tls";
 import { errors, rawErrorResponse, type GatewayError } from "./errors.ts";
+import type { Connections } from "./connections.ts";
+import { answerBeforeBody, endAndDiscard } from "./discard.ts";
 import type { Certificates } from "./tls.ts";
 
 /** A request's head has to arrive within this, from the connection's beginning or the first byte: against slow-loris. */
@@ -32,18 +34,22 @@ export interface Timeouts {
   headersMs?: number;
   checkMs?: number;
   bodyStallMs?: number;
+  bodyGraceMs?: number;
 }
 
 export interface ServerParts {
   handle: RequestHandler;
   /** Whether an answer has begun on a connection, and has not ended. Asked only when something unreadable comes there. */
   isAnswering: (socket: Socket) => boolean;
+  connections: Connections;
+  limits: { maxBodyBytes: number };
   certificates?: Certificates;
   timeouts?: Timeouts;
 }
 
 /** Node's HTTP server with our limits, and our words where Node has none. Bodies have no overall deadline: `RequestBody` watches them. */
-export function createServer({ handle, isAnswering, certificates, timeouts = {} }: ServerParts): Server {
+export function createServer(parts: ServerParts): Server {
+  const { handle, isAnswering, connections, limits, certificates, timeouts = {} } = parts;
   const options: ServerOptions = {
     headersTimeout: timeouts.headersMs ?? HEADERS_TIMEOUT_MS,
     connectionsCheckingInterval: timeouts.checkMs ?? CHECK_INTERVAL_MS,
@@ -69,8 +75,11 @@ export function createServer({ handle, isAnswering, certificates, timeouts = {} 
   server.maxHeadersCount = 0;
   server.on("request", (request, response) => handle({ request, response, protocol, expectsContinue: false }));
   server.on("checkContinue", (request, response) => handle({ request, response, protocol, expectsContinue: true }));
-  server.on("checkExpectation", (request, response) => refuseExpectation(request, response));
-  server.on("clientError", (error, socket: Socket) => refuseUnparsable(error, socket, isAnswering(socket)));
+  server.on("checkExpectation", (request, response) => refuseExpectation(request, response, limits.maxBodyBytes));
+  server.on("clientError", (error, socket: Socket) => {
+    refuseUnparsable(error, socket, isAnswering(socket), limits.maxBodyBytes);
+  });
+  connections.watch(server);
   return server;
 }
 
@@ -84,19 +93,21 @@ function sniOf(certificates: Certificates): (name: string, done: SniDone) => voi
   };
 }
 
-function refuseExpectation(_request: IncomingMessage, response: ServerResponse): void {
+function refuseExpectation(request: IncomingMessage, response: ServerResponse, maxBodyBytes: number): void {
   const error = errors.unsupportedExpectation();
+  request.on("error", () => {});
+  answerBeforeBody(request, response, maxBodyBytes);
   response.writeHead(error.status, { "Content-Type": "application/json", Connection: "close" });
   response.end(JSON.stringify({ errcode: error.errcode, error: error.message }));
 }
 
 /** What Node could not parse has no response object: the answer is written on the bare connection, if none has begun there. */
-function refuseUnparsable(error: NodeJS.ErrnoException, socket: Socket, begun: boolean): void {
-  if (!socket.writable || begun || error.code === "ECONNRESET") {
+function refuseUnparsable(error: NodeJS.ErrnoException, socket: Socket, begun: boolean, maxBodyBytes: number): void {
+  if (socket.destroyed || begun || error.code === "ECONNRESET") {
     socket.destroy();
     return;
   }
-  socket.end(rawErrorResponse(answerTo(error)), () => socket.destroy());
+  endAndDiscard(socket, rawErrorResponse(answerTo(error)), maxBodyBytes);
 }
 
 function answerTo(error: NodeJS.ErrnoException): GatewayError {

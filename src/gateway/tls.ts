@@ -47,7 +47,7 @@ interface Minted {
 /** Certificates by server name: the operator's files first, else minted by the local authority. */
 export class Certificates {
   readonly #options: CertificateOptions;
-  readonly #authority: Authority | undefined;
+  #authority: Authority | undefined;
   readonly #contexts = new Map<string, { context: Promise<SecureContext | undefined>; until: number }>();
   readonly #minted = new Map<string, Minted>();
 
@@ -59,6 +59,16 @@ export class Certificates {
   /** @throws UserError InvalidConfig when the authority's files are missing or do not fit each other */
   static async load(options: CertificateOptions): Promise<Certificates> {
     return new Certificates(options, options.authority ? await Authority.load(options.authority) : undefined);
+  }
+
+  /** Takes up replaced files now, the authority's too. @throws UserError InvalidConfig; those before stay in use then */
+  async reload(): Promise<void> {
+    const { authority } = this.#options;
+    if (authority) {
+      this.#authority = await Authority.load(authority);
+      this.#minted.clear();
+    }
+    this.#contexts.clear();
   }
 
   /** The context for a name that a client asked for, or undefined: no such host here. */

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import { BlockList, isIP } from "node:net";
+import { plainAddress } from "./connections.ts";
 
 /** Who asks, and how, as far as it can be known. */
 export interface Client {
@@ -36,23 +37,19 @@ export class TrustedProxies {
 
   /** @param protocol of the connection itself */
   clientOf(request: IncomingMessage, protocol: "http" | "https"): Client {
-    const peer = plain(request.socket.remoteAddress ?? "unknown");
-    if (this.#none || !this.#trusts(peer)) return { address: peer, protocol };
+    const peer = plainAddress(request.socket.remoteAddress);
+    if (this.#none || !this.trusts(peer)) return { address: peer, protocol };
     const { "x-forwarded-for": chain = "", "x-forwarded-proto": said } = request.headers;
     const addresses = String(chain)
       .split(",")
-      .map((part) => plain(part.trim()));
-    const client = addresses.findLast((address) => isIP(address) !== 0 && !this.#trusts(address));
+      .map((part) => plainAddress(part.trim()));
+    const client = addresses.findLast((address) => isIP(address) !== 0 && !this.trusts(address));
     return { address: client ?? peer, protocol: said === "https" || said === "http" ? said : protocol };
   }
 
-  #trusts(address: string): boolean {
+  /** @param address as `plainAddress` gives it */
+  trusts(address: string): boolean {
     const family = isIP(address);
     return family !== 0 && this.#list.check(address, family === 6 ? "ipv6" : "ipv4");
   }
-}
-
-/** IPv4 addresses as such, also where the socket is one of IPv6. */
-function plain(address: string): string {
-  return address.replace(/^::ffff:(?=\d+\.)/, "");
 }

@@ -15,6 +15,10 @@ const CONNECTION = new Set([
   "ENETUNREACH",
   "ENETDOWN",
   "EADDRNOTAVAIL",
+  // Ours, and passing: no descriptors or buffers left for another connection.
+  "EMFILE",
+  "ENFILE",
+  "ENOBUFS",
   "ENOTFOUND",
   "EAI_AGAIN",
   "UND_ERR_CONNECT_TIMEOUT",

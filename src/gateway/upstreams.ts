@@ -89,6 +89,8 @@ export class Upstreams {
   follow(changes: readonly RouteChange[]): void {
     for (const { before, after } of changes) {
       if (before?.address !== undefined && before.address !== after?.address) this.#retire(before.address);
+      const drained = before?.draining;
+      if (drained !== undefined && drained !== after?.draining && drained !== after?.address) this.#retire(drained);
     }
   }
 

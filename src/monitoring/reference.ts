@@ -51,6 +51,8 @@ export function ownMetrics(): { controller: Described[]; gateway: Described[] } 
     oldestParkSeconds: () => 0,
     queued: () => [],
     inFlight: () => 0,
+    heldBytes: () => 0,
+    connections: () => 0,
     routes: () => 0,
   });
   const defaults = new RegExp(`^${GATEWAY_PREFIX}(process|nodejs)_`);

@@ -36,7 +36,7 @@ describe("the queue of a tenant's share", () => {
   const share = (maxInFlight: number, countedMs = 60_000, maxSeconds = 60): FairShare => {
     log.length = 0;
     return new FairShare(
-      { maxInFlight, maxRequests: 3, maxBytes: 100, maxSeconds },
+      { maxInFlightPerTenant: maxInFlight, parking: { maxRequests: 3, maxBytes: 100, maxSeconds } },
       { refused: (tenant, bound) => void log.push(`${tenant} ${bound}`), waited: () => {} },
       countedMs,
     );
@@ -78,7 +78,7 @@ describe("the queue of a tenant's share", () => {
 
   it("prevents that many turns that end at once end the stack, or skip anybody", () => {
     const of = new FairShare(
-      { maxInFlight: 1, maxRequests: 50_000, maxBytes: 1e9, maxSeconds: 60 },
+      { maxInFlightPerTenant: 1, parking: { maxRequests: 50_000, maxBytes: 1e9, maxSeconds: 60 } },
       { refused: () => {}, waited: () => {} },
     );
     const first = enter(of, "first")!;
@@ -200,7 +200,7 @@ describe("the gateway", () => {
     await bench.controller.update([route]);
     const answers = Array.from({ length: 5 }, () => ask(bench, "a.example", SEND));
     await eventually("four wait", async () => (await waiting("a")) === 4 && held.length === 1);
-    await bench.controller.update([parked("a")]);
+    await bench.controller.update([{ ...parked("a"), draining: route.address }]);
     held[0]!.end("{}");
     await eventually("they wait for the tenant now", async () => (await bench.parkedNow("a")) === 4);
     expect(await waiting("a")).toBe(0);

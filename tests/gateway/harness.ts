@@ -173,8 +173,10 @@ export function serving(tenant: string, origin: Origin, epoch = 1): Route {
   return { tenant, hosts: [`${tenant}.example`], state: "serving", address: origin.address, epoch };
 }
 
-export function parked(tenant: string, epoch = 1): Route {
-  return { tenant, hosts: [`${tenant}.example`], state: "parked", epoch, reason: "Moving" };
+/** @param draining the shard that still has it, in a move */
+export function parked(tenant: string, epoch = 1, draining?: Origin): Route {
+  const route: Route = { tenant, hosts: [`${tenant}.example`], state: "parked", epoch, reason: "Moving" };
+  return draining ? { ...route, draining: draining.address } : route;
 }
 
 type Overrides = { [K in keyof GatewayConfig]?: GatewayConfig[K] };

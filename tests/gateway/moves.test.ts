@@ -106,9 +106,10 @@ describe("moves under load", () => {
     ];
     for (let move = 0; move < 25; move += 1) {
       await eventually("requests went through", () => acted.length > move * 8);
-      await bench.controller.update([parked("a")]);
+      await bench.controller.update([parked("a", move, shard.origin)]);
       const old = shard;
       await old.drain();
+      await bench.controller.update([parked("a", move)]);
       shard = new Shard(acted);
       await shard.origin.listen();
       await bench.controller.update([serving("a", shard.origin, move)]);

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { ParkCounts } from "../../src/gateway/park-counts.ts";
 import { ParkQueue, type ParkTicket } from "../../src/gateway/park-queue.ts";
 
 const ticket = (tenant: string, bytes = 10): ParkTicket => ({ tenant, bytes, waiting: true });
@@ -20,8 +21,8 @@ describe("the queue of waiting requests", () => {
     expect(queue.enter(first)).toBeUndefined();
     expect(queue.enter(ticket("a", 41))).toBe("bytes");
     expect(queue.enter(ticket("a", 40))).toBeUndefined();
-    queue.leave(first, false);
-    queue.leave(first, false);
+    queue.leave(first);
+    queue.leave(first);
     expect(queue.bytes("a")).toBe(40);
     expect(queue.enter(ticket("a", 60))).toBeUndefined();
   });
@@ -37,26 +38,55 @@ describe("the queue of waiting requests", () => {
     expect(queue.release("a")).toEqual([one, two, three]);
   });
 
-  it("prevents that counts of one move show up in another", () => {
-    const queue = new ParkQueue({ maxRequests: 2, maxBytes: 1000 });
-    const early = ticket("a");
-    queue.enter(ticket("a"));
-    queue.leave(early, true);
-    queue.beginEpisode("a");
-    const late = ticket("a");
-    queue.enter(late);
-    queue.enter(ticket("a"));
-    queue.leave(late, true);
-    expect(queue.endEpisode("a")).toEqual({ parked: 3, failed: 2 });
-    expect(queue.endEpisode("a")).toBeUndefined();
-  });
-
   it("prevents that tenants nobody waits for take memory", () => {
     const queue = new ParkQueue({ maxRequests: 2, maxBytes: 1000 });
     const one = ticket("a");
     queue.enter(one);
     expect([...queue.sizes()]).toEqual([["a", 1]]);
-    queue.leave(one, false);
+    queue.leave(one);
     expect([...queue.sizes()]).toEqual([]);
+  });
+});
+
+describe("the counts of a park", () => {
+  it("has those who waited before it began, and is told once", () => {
+    const counts = new ParkCounts();
+    counts.waits("a");
+    counts.begin("a", 1);
+    counts.begin("a", 9);
+    counts.waits("a");
+    counts.fails("a", 5);
+    expect(counts.take()).toEqual({});
+    counts.end("a", 10);
+    expect(counts.take()).toEqual({ a: { parked: 2, failed: 1 } });
+    expect(counts.take()).toEqual({});
+  });
+
+  it("has requests that were open in it and fail after it, and none that came later or before any park", () => {
+    let late = 0;
+    const counts = new ParkCounts(() => (late += 1));
+    counts.fails("a", 0);
+    counts.begin("a", 0);
+    counts.end("a", 10);
+    counts.take();
+    counts.fails("a", 11);
+    expect(late).toBe(0);
+    counts.fails("a", 9);
+    counts.fails("a", 10);
+    expect([late, counts.take()]).toEqual([2, { a: { parked: 0, failed: 2 } }]);
+  });
+
+  it("keeps the parks of one tenant apart, and forgets tenants that are gone", () => {
+    const counts = new ParkCounts();
+    counts.begin("a", 3);
+    counts.end("a", 10);
+    counts.begin("a", 0);
+    counts.waits("a");
+    counts.end("a", 20);
+    expect(counts.take()).toEqual({ a: { parked: 4, failed: 0 } });
+    counts.fails("a", 15);
+    counts.forget("a");
+    counts.fails("a", 15);
+    expect(counts.take()).toEqual({ a: { parked: 0, failed: 1 } });
   });
 });

@@ -137,7 +137,10 @@ describe("request heads", () => {
     ["no Host in HTTP/1.0", "GET / HTTP/1.0\r\n\r\n", 400],
     ["two Hosts", "GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n\r\n", 400],
     ["a Host that is none", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400],
-    ["absolute form", "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n", 400],
+    ["a URL of another host", "GET http://b.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n", 400],
+    ["a URL with a user", "GET http://a.example@b.example/ HTTP/1.1\r\nHost: b.example\r\n\r\n", 400],
+    ["a URL of another kind", "GET ftp://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n", 400],
+    ["the admin API in a URL", "GET http://a.example/_synapse/admin/x HTTP/1.1\r\nHost: a.example\r\n\r\n", 403],
     [
       "length and chunks",
       "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -157,6 +160,24 @@ describe("request heads", () => {
     expect(wire.text).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
     expect(wire.text).toContain("Access-Control-Allow-Origin: *");
     expect(origin.seen).toEqual([]);
+    wire.destroy();
+  });
+
+  it.each([
+    ["http://a.example/p?q=1", "a.example", "/p?q=1"],
+    ["HTTP://A.Example./p", "a.example", "/p"],
+    ["http://a.example:80/p", "a.example", "/p"],
+    ["https://a.example/p", "a.example:443", "/p"],
+    ["http://a.example:8008/p", "a.example:8008", "/p"],
+    ["http://a.example", "a.example", "/"],
+    ["http://a.example?q", "a.example", "/?q"],
+  ])("takes %s with Host %s for %s", async (target, host, path) => {
+    bench = await Bench.start([]);
+    const origin = await bench.origin();
+    await bench.controller.update([serving("a", origin)]);
+    const wire = new Wire(bench.port).send(`GET ${target} HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+    await wire.sees("HTTP/1.1 200");
+    expect(origin.seen[0]!.url).toBe(path);
     wire.destroy();
   });
 

@@ -1,13 +1,16 @@
+import type { MoveStep, TransitionStep } from "../../model/move.ts";
 import type { Route } from "../../model/routes.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import type { Claims } from "../claims/claims.ts";
 
 /** Where a tenant's requests go, from where it stands. A host that is another tenant's does not lead to it, whoever is told of first. */
 export function routeOf(tenant: Tenant, claims: Claims): Route {
-  const { phase, address, epoch, move } = tenant.status;
+  const { phase, address, epoch, move, transition } = tenant.status;
   const route = { tenant: tenant.metadata.name, hosts: claims.hostsOf(tenant), epoch };
   const serving = (at: string): Route => ({ ...route, state: "serving", address: at });
   const parked = (): Route => ({ ...route, state: "parked", reason: phase });
+  // A lost shard is not waited for: what is in flight there is sent again.
+  const isDrained = isStopping(move?.step ?? transition?.step) && move?.reason !== "ShardLost";
   if (tenant.metadata.deletionTimestamp !== undefined || phase === "Deleting")
     return { ...route, state: "unavailable", reason: "Deleting" };
   switch (phase) {
@@ -15,7 +18,7 @@ export function routeOf(tenant: Tenant, claims: Claims): Route {
       return address === undefined ? parked() : serving(address);
     case "Moving":
       if (address !== undefined && (move?.step === "Preparing" || move?.step === "Releasing")) return serving(address);
-      return parked();
+      return address !== undefined && isDrained ? { ...parked(), draining: address } : parked();
     case "Provisioning":
       return parked();
     case "Starting":
@@ -24,4 +27,9 @@ export function routeOf(tenant: Tenant, claims: Claims): Route {
     default:
       return { ...route, state: "unavailable", reason: phase };
   }
+}
+
+/** Whether whoever has the tenant may still be at its requests (docs/stops.md). */
+function isStopping(step: MoveStep | TransitionStep | undefined): boolean {
+  return step === "Parking" || step === "Draining";
 }
