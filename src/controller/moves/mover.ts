@@ -180,7 +180,7 @@ export class Mover {
   }
 
   async #drain(tenant: Tenant, move: Move): Promise<Tenant | undefined> {
-    const { timing, log } = this.#context;
+    const { timing, log, feed, claims } = this.#context;
     const source = this.#shards.observation(move.from);
     if (source) {
       try {
@@ -192,7 +192,10 @@ export class Mover {
         );
       }
     }
-    return this.#advance(tenant, move, "Starting");
+    const stopped = await this.#advance(tenant, move, "Starting");
+    // Nobody answers at the old address any more; what still hangs there, as the shard did not answer either, is sent again.
+    if (stopped) feed.publish(routeOf(stopped, claims));
+    return stopped;
   }
 
   async #start(tenant: Tenant, move: Move, memory: InMemory): Promise<Tenant | number | undefined> {

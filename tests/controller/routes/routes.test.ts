@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { routeOf } from "../../../src/controller/routes/routes.ts";
-import { Claims } from "../../../src/controller/tenants/claims.ts";
+import { Claims } from "../../../src/controller/claims/claims.ts";
 import type { MoveReason, MoveStep } from "../../../src/model/move.ts";
 import type { Tenant, TenantStatus } from "../../../src/model/tenant.ts";
 import { STATUS } from "../../ports/store-contract.ts";
