@@ -1,7 +1,5 @@
-import { readFile } from "node:fs/promises";
 import { z } from "zod";
-import { UserError } from "../model/errors.ts";
-import { describeIssues } from "../model/validation.ts";
+import { checkConfig, readConfigFile } from "../model/config-file.ts";
 import { proxyProblem } from "./trusted-proxies.ts";
 
 /**
@@ -81,18 +79,10 @@ export type ParkingLimits = GatewayConfig["parking"];
 
 /** @throws UserError InvalidConfig naming each wrong path, what was given and what is allowed */
 export function parseGatewayConfig(document: unknown, where: string): GatewayConfig {
-  const result = GatewayConfigSchema.safeParse(document, { reportInput: true });
-  if (result.success) return result.data;
-  throw new UserError("InvalidConfig", `${where}: ${describeIssues(result.error).join("; ")}`);
+  return checkConfig(document, GatewayConfigSchema, where);
 }
 
-/** @throws UserError InvalidConfig when the file is missing, no JSON, or wrong */
-export async function readGatewayConfig(path: string): Promise<GatewayConfig> {
-  let document: unknown;
-  try {
-    document = JSON.parse(await readFile(path, "utf8"));
-  } catch (error) {
-    throw new UserError("InvalidConfig", `cannot read the configuration file ${path}: ${(error as Error).message}`);
-  }
-  return parseGatewayConfig(document, path);
+/** @throws UserError InvalidConfig when the file is missing, neither JSON nor YAML, or wrong */
+export function readGatewayConfig(path: string): Promise<GatewayConfig> {
+  return readConfigFile(path, GatewayConfigSchema);
 }

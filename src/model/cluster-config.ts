@@ -1,9 +1,5 @@
-import { readFile } from "node:fs/promises";
-import { parseDocument } from "yaml";
 import { z } from "zod";
 import { DEFAULT_POLICY, type Policy } from "./policy.ts";
-import { UserError } from "./errors.ts";
-import { describeIssues } from "./validation.ts";
 
 const port = z.int().min(0).max(65535);
 
@@ -63,27 +59,6 @@ export const ClusterConfigSchema = z.strictObject({
 });
 
 export type ClusterConfig = z.infer<typeof ClusterConfigSchema>;
-
-/** Checks a parsed document. @throws UserError InvalidConfig that names each wrong path, what was given and what is allowed. */
-export function parseClusterConfig(document: unknown, where: string): ClusterConfig {
-  const result = ClusterConfigSchema.safeParse(document ?? {}, { reportInput: true });
-  if (result.success) return result.data;
-  throw new UserError("InvalidConfig", `${where}: ${describeIssues(result.error).join("; ")}`);
-}
-
-/** Reads and checks a configuration file. @throws UserError InvalidConfig */
-export async function readClusterConfig(path: string): Promise<ClusterConfig> {
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    throw new UserError("InvalidConfig", `cannot read the configuration file ${path}: ${(error as Error).message}`);
-  }
-  const document = parseDocument(text);
-  const problem = document.errors[0];
-  if (problem) throw new UserError("InvalidConfig", `${path} is not YAML: ${problem.message.split("\n")[0]}`);
-  return parseClusterConfig(document.toJS(), path);
-}
 
 export function policyOf(config: ClusterConfig): Policy {
   const { maxShardsPerSynapseImageTag, maxTenantsPerShard, avgShardsLoadRedistributionThreshold } = config;

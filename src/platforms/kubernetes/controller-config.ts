@@ -1,10 +1,7 @@
-import { readFile } from "node:fs/promises";
-import { parseDocument } from "yaml";
 import { z } from "zod";
 import { ShardPodOptionsSchema } from "./launcher/pod-options.ts";
 import { ClusterConfigSchema } from "../../model/cluster-config.ts";
-import { messageOf, UserError } from "../../model/errors.ts";
-import { describeIssues } from "../../model/validation.ts";
+import { readConfigFile } from "../../model/config-file.ts";
 
 const port = z.int().min(1).max(65535);
 
@@ -36,17 +33,6 @@ export const KubernetesControllerConfigSchema = z.strictObject({
 export type KubernetesControllerConfig = z.infer<typeof KubernetesControllerConfigSchema>;
 
 /** @throws UserError InvalidConfig that names each wrong path, what was given and what is allowed */
-export async function readControllerConfig(path: string): Promise<KubernetesControllerConfig> {
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    throw new UserError("InvalidConfig", `cannot read the configuration file ${path}: ${messageOf(error)}`);
-  }
-  const document = parseDocument(text);
-  const problem = document.errors[0];
-  if (problem) throw new UserError("InvalidConfig", `${path} is not YAML: ${problem.message.split("\n")[0]}`);
-  const result = KubernetesControllerConfigSchema.safeParse(document.toJS(), { reportInput: true });
-  if (result.success) return result.data;
-  throw new UserError("InvalidConfig", `${path}: ${describeIssues(result.error).join("; ")}`);
+export function readControllerConfig(path: string): Promise<KubernetesControllerConfig> {
+  return readConfigFile(path, KubernetesControllerConfigSchema);
 }

@@ -17,6 +17,7 @@ import { PostgresTenantDatabases } from "../../database/postgres-tenant-database
 import { RouteFeed } from "../../controller/routes/route-feed.ts";
 import { LocalPreparers } from "./launcher/local-preparers.ts";
 import { LocalLauncher } from "./launcher/local-launcher.ts";
+import { readConfigFile } from "../../model/config-file.ts";
 import { policyOf } from "../../model/cluster-config.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { CachedReader } from "../../controller/cached-reader.ts";
@@ -35,7 +36,7 @@ const LOOPS_STOP_SECONDS = 5;
 async function main(): Promise<void> {
   const configFile = process.argv[process.argv.indexOf("--config") + 1];
   if (configFile === undefined) throw new Error("usage: controller-main --config FILE");
-  const config = ControllerConfigSchema.parse(JSON.parse(readFileSync(configFile, "utf8")));
+  const config = await readConfigFile(configFile, ControllerConfigSchema);
   const log = pino({ level: "info" }, pino.destination({ dest: config.logFile, append: true, sync: true }));
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: "synapse_shards_controller_" });

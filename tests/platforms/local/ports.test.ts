@@ -3,11 +3,13 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { choosePorts } from "../../../src/platforms/local/up/cluster-ports.ts";
 import { freePort } from "../../../src/platforms/local/up/ports.ts";
-import { parseClusterConfig } from "../../../src/model/cluster-config.ts";
+import { checkConfig } from "../../../src/model/config-file.ts";
+import { ClusterConfigSchema } from "../../../src/model/cluster-config.ts";
 import { temporaryDirectory } from "./support.ts";
 
 function config(gateway: object = {}, api: object = {}) {
-  return parseClusterConfig({ gateway: { port: 0, tlsPort: 0, ...gateway }, api: { port: 0, ...api } }, "test");
+  const document = { gateway: { port: 0, tlsPort: 0, ...gateway }, api: { port: 0, ...api } };
+  return checkConfig(document, ClusterConfigSchema, "test");
 }
 
 async function occupied(): Promise<number> {

@@ -1,5 +1,6 @@
 import { join, relative, resolve } from "node:path";
-import { type ClusterConfig, ClusterConfigSchema, readClusterConfig } from "../../../model/cluster-config.ts";
+import { type ClusterConfig, ClusterConfigSchema } from "../../../model/cluster-config.ts";
+import { readConfigFile } from "../../../model/config-file.ts";
 import { ensureDemo } from "./demo.ts";
 import { pathsIn, prepareDataDirectory } from "../data-directory.ts";
 import { ensureSecret } from "../files.ts";
@@ -28,7 +29,9 @@ export interface UpOptions {
  * @throws UserError for everything that keeps it from coming up; nothing is left running
  */
 export async function runUp(options: UpOptions): Promise<void> {
-  const config = options.configFile ? await readClusterConfig(options.configFile) : ClusterConfigSchema.parse({});
+  const config = options.configFile
+    ? await readConfigFile(options.configFile, ClusterConfigSchema)
+    : ClusterConfigSchema.parse({});
   // Whatever any part writes is for this user alone.
   process.umask(0o077);
   // A terminal that has been closed must not keep us from stopping in order.
