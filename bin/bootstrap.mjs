@@ -71,7 +71,7 @@ function install() {
       maxBuffer: 64 * 1024 * 1024,
       // Called by npm, we inherit settings that were meant for that call, such as --prefix or --global.
       env: Object.fromEntries(
-        Object.entries(process.env).filter(
+        Object.entries(withoutNodeSettings(process.env)).filter(
           ([name]) => !/^npm_/i.test(name) || /registry|proxy|cafile|userconfig/i.test(name),
         ),
       ),
@@ -172,7 +172,8 @@ export async function runWithNode24(program, args) {
     return;
   }
   // The channel tells the program when this process has been killed.
-  const child = spawn(node, [program, ...args], { stdio: ["inherit", "inherit", "inherit", "ipc"] });
+  const env = withoutNodeSettings(process.env);
+  const child = spawn(node, [program, ...args], { stdio: ["inherit", "inherit", "inherit", "ipc"], env });
   // The terminal sends Ctrl-C to both; the program counts signals in quick succession as one.
   for (const name of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(name, () => child.kill(name));
   child.on("error", (error) => fail(`cannot run ${node}: ${error.message}`));
@@ -182,6 +183,13 @@ export async function runWithNode24(program, args) {
     process.removeAllListeners(signal);
     process.kill(process.pid, signal);
   });
+}
+
+/** What is set for other programs on Node, such as NODE_OPTIONS, takes effect before a program's first line can refuse it. */
+function withoutNodeSettings(environment) {
+  return Object.fromEntries(
+    Object.entries(environment).filter(([name]) => !name.startsWith("NODE_") || name === "NODE_EXTRA_CA_CERTS"),
+  );
 }
 
 function fail(message) {

@@ -2,8 +2,8 @@ import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { Agent, request, type Dispatcher } from "undici";
 import { z } from "zod";
-import type { ApiError } from "../api/errors.ts";
 import { ROOT } from "../model/project.ts";
+import { quoted } from "../model/shell.ts";
 import { CliError, EXIT, Unreachable } from "./errors.ts";
 
 /** The API answers at once what it can; one call, registering a user, waits for Synapse for up to 30 seconds. */
@@ -17,10 +17,16 @@ export interface ConnectOptions {
   tokenFile?: string;
 }
 
+/** What every failed call of the API is answered with; see `ApiError`. */
+const Failure = z.object({ error: z.object({ code: z.string(), message: z.string().min(1) }) });
+
 export interface CallOptions {
   query?: Record<string, string | number | boolean | undefined>;
   body?: unknown;
 }
+
+/** Statuses that mean: the request is wrong in itself, so that asking again is of no use. */
+const WRONG_INPUT = new Set([400, 413, 415, 422]);
 
 /** @returns the directory of `--data`, of the environment, or the checkout's own */
 export function dataDirectory(given: string | undefined): string {
@@ -52,23 +58,28 @@ export async function connect(options: ConnectOptions): Promise<Client> {
     }
     throw new CliError(
       EXIT.failed,
-      `no cluster runs with data directory ${directory}: start one with \`synapse-shards up\``,
+      `no cluster runs with data directory ${directory}: start one with \`${upCommand(options.data)}\``,
     );
   }
   const parsed = ClusterFile.safeParse(parseJson(text));
   if (!parsed.success) {
     throw new CliError(
       EXIT.failed,
-      `${file} is damaged: stop the cluster and start it again with \`synapse-shards up\``,
+      `${file} is damaged: stop the cluster and start it again with \`${upCommand(options.data)}\``,
     );
   }
   const { apiUrl, tokenFile, pid } = parsed.data;
   const token = await readToken(options.tokenFile ?? resolve(directory, tokenFile));
   return new Client(apiUrl, token, (problem) => {
     if (pid !== undefined && !lives(pid))
-      return `the cluster with data directory ${directory} has ended: start it with \`synapse-shards up\``;
-    return `${problem}; if this lasts, stop the cluster and start it again with \`synapse-shards up\``;
+      return `the cluster with data directory ${directory} has ended: start it with \`${upCommand(options.data)}\``;
+    return `${problem}; if this lasts, stop the cluster and start it again with \`${upCommand(options.data)}\``;
   });
+}
+
+/** How the cluster of a data directory is started. */
+function upCommand(data: string | undefined): string {
+  return `synapse-shards up${data === undefined ? "" : ` --data ${quoted(data)}`}`;
 }
 
 function lives(pid: number): boolean {
@@ -104,10 +115,16 @@ export class Client {
     this.#advise = advise;
   }
 
-  async call<T>(method: "GET" | "POST" | "PATCH" | "DELETE", path: string, options: CallOptions = {}): Promise<T> {
+  /** @param has what an answer of the API has for certain; what answers without it is something else */
+  async call<T>(
+    method: "GET" | "POST" | "PATCH" | "DELETE",
+    path: string,
+    { has = [], ...options }: CallOptions & { has?: readonly (keyof T & string)[] } = {},
+  ): Promise<T> {
     const { body } = await this.#send(method, path, options);
     const value = parseJson(await this.#reading(() => body.text()));
-    if (value === undefined) throw new CliError(EXIT.failed, `${this.#baseUrl} answers, but is no synapse-shards API`);
+    const isAnswer = typeof value === "object" && value !== null && has.every((key) => key in value);
+    if (!isAnswer) throw this.#somethingElse("200");
     return value as T;
   }
 
@@ -151,29 +168,43 @@ export class Client {
     );
     if (response.statusCode < 300) return response;
     const text = await this.#reading(() => response.body.text());
-    throw failureOf(response.statusCode, parseJson(text), this.#baseUrl);
+    const failure = Failure.safeParse(parseJson(text));
+    if (!failure.success) throw this.#somethingElse(String(response.statusCode));
+    throw failureOf(response.statusCode, failure.data.error.message, this.#baseUrl);
+  }
+
+  #somethingElse(status: string): CliError {
+    return new CliError(
+      EXIT.failed,
+      `${this.#baseUrl} answers with status ${status}, but is not the API of synapse-shards: check the address`,
+    );
   }
 
   async #reading<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
-      const reason = (error as NodeJS.ErrnoException).code ?? (error as Error).message;
-      throw new Unreachable(this.#advise(`the controller does not answer at ${this.#baseUrl} (${reason})`), {
+      throw new Unreachable(this.#advise(`the controller does not answer at ${this.#baseUrl} (${reasonOf(error)})`), {
         cause: error,
       });
     }
   }
 }
 
-function failureOf(status: number, answer: unknown, baseUrl: string): CliError {
-  const error = (answer as Partial<ApiError> | undefined)?.error;
-  if (!error)
-    return new CliError(EXIT.failed, `${baseUrl} answers with status ${status}, but is no synapse-shards API`);
-  if (status === 401) return new CliError(EXIT.failed, `${baseUrl} does not take the token: ${error.message}`);
-  if (status === 404) return new CliError(EXIT.notFound, error.message);
-  if (status === 504) return new CliError(EXIT.timeout, error.message);
-  return new CliError(EXIT.failed, error.message);
+function failureOf(status: number, message: string, baseUrl: string): CliError {
+  if (status === 401) return new CliError(EXIT.failed, `${baseUrl} does not take the token: ${message}`);
+  if (status === 404) return new CliError(EXIT.notFound, message);
+  if (status === 504) return new CliError(EXIT.timeout, message);
+  return new CliError(WRONG_INPUT.has(status) ? EXIT.usage : EXIT.failed, message);
+}
+
+/** Of a failed connection: its code, or the first words there are. */
+function reasonOf(error: unknown): string {
+  const { name, code, message, cause, errors } = error as NodeJS.ErrnoException & { errors?: unknown[] };
+  if (name === "HTTPParserError") return "what listens there does not speak HTTP";
+  if (code) return code;
+  if (message) return message;
+  return cause || errors?.[0] ? reasonOf(cause ?? errors?.[0]) : "no reason is known";
 }
 
 function parseJson(text: string): unknown {

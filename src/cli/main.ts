@@ -1,8 +1,11 @@
 import { CommanderError } from "commander";
-import { UserError } from "../model/errors.ts";
+import { UserError, type ErrorCode } from "../model/errors.ts";
 import { CliError, EXIT } from "./errors.ts";
 import { plain } from "./output.ts";
 import { buildProgram } from "./program.ts";
+
+/** What `up` refuses for being wrong in itself. */
+const WRONG_INPUT = new Set<ErrorCode>(["InvalidInput", "InvalidConfig", "UnknownRelease"]);
 
 /** @returns the exit code */
 async function main(args: string[]): Promise<number> {
@@ -13,7 +16,8 @@ async function main(args: string[]): Promise<number> {
     // Commander has said already what is wrong; asked for help or the version, nothing is.
     if (error instanceof CommanderError) return asked(error) ? EXIT.ok : EXIT.usage;
     if (error instanceof CliError) return complain(error.message, error.exitCode, error);
-    if (error instanceof UserError) return complain(error.message, EXIT.failed, error);
+    if (error instanceof UserError)
+      return complain(error.message, WRONG_INPUT.has(error.code) ? EXIT.usage : EXIT.failed, error);
     return complain(
       `${error instanceof Error ? error.message : String(error)} (this is a bug; DEBUG=1 shows where)`,
       EXIT.failed,

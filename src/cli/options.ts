@@ -4,7 +4,7 @@ import { InvalidArgumentError, Option, type Command } from "commander";
 import { isMap, parseDocument } from "yaml";
 import { connect, type Client, type ConnectOptions } from "./client.ts";
 import { CliError, EXIT } from "./errors.ts";
-import { note, type Format } from "./output.ts";
+import type { Format } from "./output.ts";
 
 /** Options that every command takes. */
 export interface GlobalOptions extends ConnectOptions {
@@ -63,21 +63,23 @@ export async function readInput(file: string, option: string): Promise<string> {
   }
 }
 
-/** The user's part of homeserver.yaml. It is sent as it is: what is wrong with it is the tenant's business; but it is said. */
+/** The user's part of homeserver.yaml; what its settings mean is the API's to judge. @throws CliError usage if it is not YAML */
 export async function readOverrides(file: string): Promise<string> {
   const text = await readInput(file, "--config");
   const problem = overridesProblem(text);
-  if (problem !== undefined) {
-    const { line, column, words } = problem;
-    note(
-      `warning: ${file === "-" ? "stdin" : file}:${line}:${column}: ${words}; it is sent as it is, and the tenant cannot start with it`,
-    );
-  }
-  return text;
+  if (problem === undefined) return text;
+  const { line, column, words } = problem;
+  throw new CliError(EXIT.usage, `${file === "-" ? "stdin" : file}:${line}:${column}: ${words}`);
 }
 
 export function overridesProblem(text: string): { line: number; column: number; words: string } | undefined {
-  const document = parseDocument(text, { uniqueKeys: false });
+  let document: ReturnType<typeof parseDocument>;
+  try {
+    document = parseDocument(text, { uniqueKeys: false });
+  } catch {
+    // The parser is as deep in itself as the text is nested.
+    return { line: 1, column: 1, words: "not YAML that can be read: it is nested too deeply" };
+  }
   const error = document.errors[0];
   if (error) {
     const [at] = error.linePos ?? [{ line: 1, col: 1 }];

@@ -78,28 +78,25 @@ describe("tenant create", () => {
     `);
   });
 
-  test("prevents: broken YAML kept from the tenant, or sent without a word; and its content in the warning", async () => {
-    const broken = await cluster.write("broken.yaml", "a: 1\npassword: [hunter2\nb: 2\n");
-    const list = await cluster.write("list.yaml", "# settings\n- a: 1\n");
-    expect(await cluster.cli(["tenant", "create", "clinic-a", "--config", broken])).toMatchInlineSnapshot(`
-      {
-        "code": 0,
-        "stderr": "warning: DATA/broken.yaml:3:1: not YAML: Flow sequence in block collection must be sufficiently indented and end with a ]; it is sent as it is, and the tenant cannot start with it
-      ",
-        "stdout": "tenant clinic-a created; its URL is http://clinic-a.localhost:8008
-      ",
-      }
-    `);
-    expect(await cluster.cli(["tenant", "create", "clinic-b", "--config", list])).toMatchInlineSnapshot(`
-      {
-        "code": 0,
-        "stderr": "warning: DATA/list.yaml:2:1: not a YAML mapping of settings to values; it is sent as it is, and the tenant cannot start with it
-      ",
-        "stdout": "tenant clinic-b created; its URL is http://clinic-b.localhost:8008
-      ",
-      }
-    `);
-    expect(specOf("clinic-a")?.config).toBe("a: 1\npassword: [hunter2\nb: 2\n");
+  test("refuses what is not a mapping in YAML, with its place and without its content", async () => {
+    const refused = async (name: string, text: string) =>
+      cluster.cli(["tenant", "create", "clinic-a", "--config", await cluster.write(name, text)]);
+    expect(await refused("broken.yaml", "a: 1\npassword: [hunter2\nb: 2\n")).toEqual({
+      code: 2,
+      stderr:
+        "error: DATA/broken.yaml:3:1: not YAML: Flow sequence in block collection must be sufficiently indented and end with a ]\n",
+      stdout: "",
+    });
+    expect(await refused("list.yaml", "# settings\n- a: 1\n")).toEqual({
+      code: 2,
+      stderr: "error: DATA/list.yaml:2:1: not a YAML mapping of settings to values\n",
+      stdout: "",
+    });
+    expect(await refused("deep.yaml", "[".repeat(50_000))).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/^error: DATA\/deep.yaml:\d+:\d+: not YAML.{1,200}\n$/),
+    });
+    expect(specOf("clinic-a")).toBeUndefined();
   });
 
   test("prevents: a configuration on stdin ignored", async () => {

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { rm } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import { createServer as createTcpServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
@@ -23,7 +23,7 @@ describe("finding the cluster", () => {
     expect(await runCli(["tenant", "list", "--data", "/nowhere"])).toMatchInlineSnapshot(`
       {
         "code": 1,
-        "stderr": "error: no cluster runs with data directory /nowhere: start one with \`synapse-shards up\`
+        "stderr": "error: no cluster runs with data directory /nowhere: start one with \`synapse-shards up --data /nowhere\`
       ",
         "stdout": "",
       }
@@ -43,7 +43,7 @@ describe("finding the cluster", () => {
     expect(await cluster.cli(["status"])).toMatchInlineSnapshot(`
       {
         "code": 1,
-        "stderr": "error: the controller does not answer at API (ECONNREFUSED); if this lasts, stop the cluster and start it again with \`synapse-shards up\`
+        "stderr": "error: the controller does not answer at API (ECONNREFUSED); if this lasts, stop the cluster and start it again with \`synapse-shards up --data DATA\`
       ",
         "stdout": "",
       }
@@ -54,11 +54,44 @@ describe("finding the cluster", () => {
     expect(await cluster.cli(["status"])).toMatchInlineSnapshot(`
       {
         "code": 1,
-        "stderr": "error: the cluster with data directory DATA has ended: start it with \`synapse-shards up\`
+        "stderr": "error: the cluster with data directory DATA has ended: start it with \`synapse-shards up --data DATA\`
       ",
         "stdout": "",
       }
     `);
+  });
+
+  test("an address where something else answers is said to be that, whatever it answers", async () => {
+    const answers: [number, string][] = [
+      [200, "<html>It works!</html>"],
+      [200, "{}"],
+      [200, "null"],
+      [404, '{"errcode": "M_UNRECOGNIZED", "error": "Unrecognized request"}'],
+      [404, '{"error": {}}'],
+      [502, ""],
+    ];
+    let next = answers[0]!;
+    const other = createServer((_request, response) => void response.writeHead(next[0]).end(next[1]));
+    other.listen(0, "127.0.0.1");
+    await once(other, "listening");
+    const { port } = other.address() as AddressInfo;
+    const to = (url: string) =>
+      runCli(["tenant", "list", "--server", url, "--token-file", join(cluster.data, "api-token")]);
+    for (next of answers) {
+      const { code, stderr } = await to(`http://127.0.0.1:${port}`);
+      const words = `error: http://127.0.0.1:${port} answers with status ${next[0]}, but is not the API of synapse-shards: check the address\n`;
+      expect([next, code, stderr]).toEqual([next, 1, words]);
+    }
+    expect((await to(`https://127.0.0.1:${port}`)).stderr).toMatch(
+      /^error: the controller does not answer at .* \(\S.+\): check the address\n$/,
+    );
+    other.close();
+    const silent = createTcpServer((socket) => void socket.end("SSH-2.0-OpenSSH_9.2\r\n"));
+    silent.listen(0, "127.0.0.1");
+    await once(silent, "listening");
+    const ssh = await to(`http://127.0.0.1:${(silent.address() as AddressInfo).port}`);
+    silent.close();
+    expect(ssh.stderr).toMatch(/does not speak HTTP\): check the address\n$/);
   });
 
   test("prevents: damaged files read as something", async () => {
@@ -66,7 +99,7 @@ describe("finding the cluster", () => {
     expect(await cluster.cli(["status"])).toMatchInlineSnapshot(`
       {
         "code": 1,
-        "stderr": "error: DATA/cluster.json is damaged: stop the cluster and start it again with \`synapse-shards up\`
+        "stderr": "error: DATA/cluster.json is damaged: stop the cluster and start it again with \`synapse-shards up --data DATA\`
       ",
         "stdout": "",
       }
@@ -125,7 +158,9 @@ describe("exit codes", () => {
     const codeOf = async (...args: string[]) => (await cluster.cli(args)).code;
     expect(await codeOf("tenant", "get", "clinic-a")).toBe(0);
     expect(await codeOf("tenant", "create", "clinic-a")).toBe(1);
-    expect(await codeOf("tenant", "create", "clinic_a")).toBe(1);
+    expect(await codeOf("tenant", "create", "clinic_a")).toBe(2);
+    expect(await codeOf("up", "--config", await cluster.write("wrong.yaml", "gateway: {prot: 1}"))).toBe(2);
+    expect(await codeOf("tenant", "create", "x", "--config", await cluster.write("list.yaml", "- 1"))).toBe(2);
     expect(await codeOf("tenant", "get", "nobody")).toBe(3);
     expect(await codeOf("shard", "drain", "nothing")).toBe(3);
     for (const wrong of [
@@ -145,7 +180,7 @@ describe("exit codes", () => {
   });
 
   test("prevents: a stack shown for a bug unasked, or not at all", async () => {
-    cluster.service.status = async () => ({ imageTags: "none" }) as never;
+    cluster.service.status = async () => ({ version: "1", policy: {}, tenants: "none" }) as never;
     const { code, stderr } = await cluster.cli(["status"]);
     expect([code, stderr.split("\n").length]).toEqual([1, 2]);
     expect(stderr).toMatch(/^error: .*this is a bug; DEBUG=1 shows where/);

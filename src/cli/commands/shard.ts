@@ -18,7 +18,7 @@ export function addShard(program: Command): void {
     .description("list all shards")
     .action((_options, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const { items } = await client.call<{ items: ShardView[] }>("GET", "/v1/shards");
+        const { items } = await client.call<{ items: ShardView[] }>("GET", "/v1/shards", { has: ["items"] });
         const rows = items.map(shardRow);
         showList(output, rows, "No shards found.", () => shardTable(rows));
       }),
@@ -30,7 +30,7 @@ export function addShard(program: Command): void {
     .argument("<name>", "name of the shard")
     .action((name: string, _options, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const found = await client.call<ShardView>("GET", shardPath(name));
+        const found = await client.call<ShardView>("GET", shardPath(name), { has: ["metadata", "spec", "status"] });
         show(output, shardDetails(found), () => shardTable([shardRow(found)]));
       }),
     );
@@ -43,7 +43,7 @@ export function addShard(program: Command): void {
     .addOption(timeoutOption())
     .action((name: string, options: WaitOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const before = await client.call<ShardView>("GET", shardPath(name));
+        const before = await client.call<ShardView>("GET", shardPath(name), { has: ["metadata", "spec", "status"] });
         await client.call("POST", `${shardPath(name)}/drain`);
         if (options.wait) await waitUntilGone(client, "shard", name, options.timeout);
         const moved = counted(before.tenants.length, "tenant");

@@ -12,7 +12,7 @@ export function addStatus(program: Command): void {
     .description("show how the cluster is: tenants, shards, moves, problems")
     .action((_options, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const status = await client.call<ClusterStatus>("GET", "/v1/status");
+        const status = await client.call<ClusterStatus>("GET", "/v1/status", { has: ["version", "policy", "tenants"] });
         show(output, status, () => picture(status));
       }),
     );

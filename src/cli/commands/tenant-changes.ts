@@ -7,7 +7,7 @@ import { readOverrides, timeoutOption, withClient, type WaitOptions } from "../o
 import { note, print, show, type Format } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
 import { waitUntilGone, waitUntilRunning } from "../wait.ts";
-import { tenantPath } from "./tenant-path.ts";
+import { HAS, tenantPath } from "./tenant-path.ts";
 
 interface SpecOptions extends WaitOptions {
   serverName?: string;
@@ -37,6 +37,7 @@ export function addTenantChanges(tenant: Command): void {
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
         const created = await client.call<TenantView>("POST", "/v1/tenants", {
           body: { name, serverName, release, config },
+          has: HAS,
         });
         const now = options.wait ? await untilRunning(client, created, options) : created;
         const picture = () =>
@@ -60,7 +61,7 @@ export function addTenantChanges(tenant: Command): void {
         }
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
         const body = { release: options.release, config };
-        const updated = await client.call<TenantView>("PATCH", tenantPath(name), { body });
+        const updated = await client.call<TenantView>("PATCH", tenantPath(name), { body, has: HAS });
         const now = options.wait ? await untilRunning(client, updated, options) : updated;
         show(output, tenantDetails(now), () => `tenant ${name} ${options.wait ? "runs as updated" : "updated"}`);
       }),

@@ -15,7 +15,10 @@ export function addMove(tenant: Command): void {
     .addOption(timeoutOption())
     .action((name: string, options: WaitOptions & { to?: string }, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const move = await client.call<Move>("POST", `${tenantPath(name)}/move`, { body: { to: options.to } });
+        const move = await client.call<Move>("POST", `${tenantPath(name)}/move`, {
+          body: { to: options.to },
+          has: ["id", "from", "to"],
+        });
         const result = await waitForMove(client, name, move, options.timeout);
         const { from, to, outcome, message, blackoutSeconds, parkedRequests, failedRequests } = result;
         if (outcome !== "Succeeded") {

@@ -32,6 +32,7 @@ export function addRegisterUser(tenant: Command): void {
         const password = given ?? randomBytes(15).toString("base64url");
         const { userId } = await client.call<{ userId: string }>("POST", `${tenantPath(name)}/users`, {
           body: { username: options.user, password, admin: options.admin ?? false },
+          has: ["userId"],
         });
         const made = given === undefined ? { password } : {};
         show(

@@ -7,7 +7,7 @@ import { age, counted, fields, seconds, show, showList, table } from "../output.
 import { tenantDetails, tenantRow, type TenantRow } from "../rows.ts";
 import { because } from "../wait.ts";
 import { printLines } from "./logs.ts";
-import { tenantPath } from "./tenant-path.ts";
+import { HAS, tenantPath } from "./tenant-path.ts";
 import { addTenantChanges } from "./tenant-changes.ts";
 import { addMove } from "./tenant-move.ts";
 import { addRegisterUser } from "./tenant-register-user.ts";
@@ -29,7 +29,7 @@ export function addTenant(program: Command): void {
     .description("list all tenants")
     .action((_options, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const { items } = await client.call<{ items: TenantView[] }>("GET", "/v1/tenants");
+        const { items } = await client.call<{ items: TenantView[] }>("GET", "/v1/tenants", { has: ["items"] });
         const rows = items.map(tenantRow);
         showList(output, rows, "No tenants found.", () => tenantTable(rows));
       }),
@@ -43,7 +43,7 @@ export function addTenant(program: Command): void {
     .action((name: string, options: { showConfig?: boolean }, command: Command) =>
       withClient(command, async (client, { output }) => {
         const query = { includeConfig: options.showConfig };
-        const found = await client.call<TenantView>("GET", tenantPath(name), { query });
+        const found = await client.call<TenantView>("GET", tenantPath(name), { query, has: HAS });
         show(output, tenantDetails(found), () => tenantTable([tenantRow(found)]));
       }),
     );
@@ -54,7 +54,7 @@ export function addTenant(program: Command): void {
     .argument("<name>", "name of the tenant")
     .action((name: string, _options, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const found = await client.call<TenantView>("GET", tenantPath(name));
+        const found = await client.call<TenantView>("GET", tenantPath(name), { has: HAS });
         const events: ClusterEvent[] = [];
         for await (const line of client.lines("/v1/events", { query: { object: `Tenant/${found.metadata.name}` } })) {
           if (line !== "") events.push(JSON.parse(line) as ClusterEvent);

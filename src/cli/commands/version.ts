@@ -25,7 +25,7 @@ async function versionOfCluster(command: Command): Promise<string | null> {
   let version: string | null = null;
   try {
     await withClient(command, async (client) => {
-      ({ version } = await client.call<ClusterStatus>("GET", "/v1/status"));
+      ({ version } = await client.call<ClusterStatus>("GET", "/v1/status", { has: ["version"] }));
     });
   } catch (error) {
     if (!(error instanceof CliError)) throw error;

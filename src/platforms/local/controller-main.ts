@@ -25,6 +25,7 @@ import { LocalStore } from "./store/local-store.ts";
 import { parseOverrides } from "../../model/homeserver-config.ts";
 import { type ControllerConfig, ControllerConfigSchema } from "./controller-config.ts";
 import { writeAtomically } from "./files.ts";
+import { cleanOwnEnvironment } from "./environment.ts";
 import { exitWithParent } from "./up/parent.ts";
 import { ensureSynapse } from "./toolchain/toolchain.ts";
 import { ROOT, VERSION } from "../../model/project.ts";
@@ -34,6 +35,7 @@ const STOP_SECONDS = 20;
 const LOOPS_STOP_SECONDS = 5;
 
 async function main(): Promise<void> {
+  cleanOwnEnvironment();
   const configFile = process.argv[process.argv.indexOf("--config") + 1];
   if (configFile === undefined) throw new Error("usage: controller-main --config FILE");
   const config = await readConfigFile(configFile, ControllerConfigSchema);

@@ -9,6 +9,7 @@ export function pathsIn(dataDir: string) {
     apiToken: at("api-token"),
     gatewayToken: at("gateway-token"),
     demoPassword: at("demo-admin-password"),
+    demoRecord: at("demo-tenants.json"),
     ports: at("ports.json"),
     cluster: at("cluster.json"),
     controllerConfig: at("controller.json"),

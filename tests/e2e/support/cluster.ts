@@ -60,13 +60,16 @@ export class Cluster {
     this.#listen();
   }
 
-  /** @param config what differs from the defaults; ports are any free ones */
-  static async start(config: Record<string, unknown> = {}): Promise<Cluster> {
+  /**
+   * @param config what differs from the defaults; ports are any free ones
+   * @param env what the environment has more
+   */
+  static async start(config: Record<string, unknown> = {}, env: Record<string, string> = {}): Promise<Cluster> {
     const dataDir = await mkdtemp(join(tmpdir(), "shards-e2e-"));
     const configFile = join(dataDir, "cluster.yaml");
     const gateway = { port: 0, tlsPort: 0, ...(config["gateway"] as object | undefined) };
     await writeFile(configFile, stringify({ api: { port: 0 }, ...config, gateway }));
-    const cluster = new Cluster(dataDir, configFile, launch(configFile, dataDir));
+    const cluster = new Cluster(dataDir, configFile, launch(configFile, dataDir, env));
     await cluster.#untilUp();
     return cluster;
   }
@@ -207,10 +210,11 @@ export class Cluster {
   }
 }
 
-function launch(configFile: string, dataDir: string): ChildProcess {
+function launch(configFile: string, dataDir: string, env: Record<string, string> = {}): ChildProcess {
   return spawn(process.execPath, [join(ROOT, "src/cli/main.ts"), "up", "--config", configFile, "--data", dataDir], {
     // By the channel it notices if the test's process is killed, and ends in order.
     stdio: ["ignore", "pipe", "pipe", "ipc"],
+    env: { ...process.env, ...env },
   });
 }
 

@@ -3,6 +3,7 @@ import { mkdir, open, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
+import { pythonEnvironment } from "../environment.ts";
 import { ensureSecret, writeAtomically } from "../files.ts";
 import { UserError } from "../../../model/errors.ts";
 import { ControlClient } from "../../../shard/control-client.ts";
@@ -61,7 +62,7 @@ export class LocalLauncher implements Launcher {
         cwd: path("state"),
         detached: true,
         stdio: ["ignore", output.fd, output.fd],
-        env: { ...process.env, PYTHONPATH: this.#options.runtimePath, PYTHONUNBUFFERED: "1" },
+        env: { ...pythonEnvironment(), PYTHONPATH: this.#options.runtimePath },
       });
       child.on("error", () => {}); // seen as a process that is absent
       if (child.pid === undefined)

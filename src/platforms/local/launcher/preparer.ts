@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { createInterface } from "node:readline";
 import { UserError } from "../../../model/errors.ts";
+import { pythonEnvironment } from "../environment.ts";
 import {
   PreparerError,
   PreparerEventSchema,
@@ -14,7 +15,7 @@ import {
 export interface PreparerOptions {
   /** The Python of the release's environment. */
   python: string;
-  /** What the process finds in its environment, e.g. PYTHONPATH; nothing else is passed on but PATH and the locale. */
+  /** What the process finds in its environment, e.g. PYTHONPATH; beside what every Python of ours finds there. */
   env?: Record<string, string>;
   cwd?: string;
   /** Arguments; default `-m multi_synapse.prepare`. */
@@ -100,10 +101,7 @@ class PreparerProcess {
   #secretsSent = false;
 
   constructor(options: PreparerOptions) {
-    const { PATH, LANG, TMPDIR } = process.env;
-    const env = Object.fromEntries(
-      Object.entries({ PATH, LANG, TMPDIR, ...options.env }).filter(([, value]) => value !== undefined),
-    );
+    const env = { ...pythonEnvironment(), ...options.env };
     const args = options.args ?? ["-m", "multi_synapse.prepare"];
     this.#child = spawn(options.python, args, { cwd: options.cwd, env, stdio: ["pipe", "pipe", "pipe"] });
     this.#signal = options.signal;

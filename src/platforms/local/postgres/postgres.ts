@@ -18,6 +18,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
 import { messageOf, UserError } from "../../../model/errors.ts";
+import { systemEnvironment } from "../environment.ts";
 import { rotateAtStart } from "../files.ts";
 import { freePort, isFree } from "../up/ports.ts";
 import { isPostmaster, runningServer, serverEnded, stopServer } from "./postgres-process.ts";
@@ -309,7 +310,6 @@ function identity(user: RunAs | undefined): { uid?: number; gid?: number } {
   return user ? { uid: user.uid, gid: user.gid } : {};
 }
 
-/** Nothing of the operator's PG… variables may reach a server of ours. */
-function serverEnvironment(): NodeJS.ProcessEnv {
-  return { PATH: process.env["PATH"], LC_ALL: "C", TZ: "UTC" };
+function serverEnvironment(): Record<string, string> {
+  return { ...systemEnvironment(), LC_ALL: "C", TZ: "UTC" };
 }

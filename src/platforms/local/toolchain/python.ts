@@ -1,4 +1,5 @@
 import { UserError } from "../../../model/errors.ts";
+import { pythonEnvironment } from "../environment.ts";
 import { runCommand } from "./run-command.ts";
 
 const CANDIDATES = ["python3", "python3.11", "python3.12", "python3.13", "python3.14", "python3.10"];
@@ -59,23 +60,4 @@ async function probe(program: string, signal?: AbortSignal): Promise<Python | st
   if (ensurepip === "True") return { program, version, pip: "ensurepip" };
   if (pip === "True") return { program, version, pip: "own" };
   return `(${version}) lacks the module ensurepip`;
-}
-
-/** The environment without what would let another Python's packages into ours. */
-export function pythonEnvironment(): NodeJS.ProcessEnv {
-  const {
-    PYTHONPATH: _path,
-    PYTHONHOME: _home,
-    VIRTUAL_ENV: _venv,
-    PIP_TARGET: _target,
-    PIP_USER: _user,
-    ...rest
-  } = process.env;
-  return {
-    ...rest,
-    PIP_DISABLE_PIP_VERSION_CHECK: "1",
-    PIP_NO_INPUT: "1",
-    PIP_ROOT_USER_ACTION: "ignore",
-    PYTHONUNBUFFERED: "1",
-  };
 }

@@ -14,7 +14,8 @@ export interface CommandResult {
 
 export interface CommandOptions {
   cwd?: string;
-  env?: NodeJS.ProcessEnv;
+  /** All of it; see environment.ts. */
+  env: Record<string, string>;
   uid?: number;
   gid?: number;
   signal?: AbortSignal;
@@ -22,11 +23,7 @@ export interface CommandOptions {
 }
 
 /** Runs a program to its end. Rejects only if it cannot be started (ENOENT, EACCES) or the signal aborts. */
-export function runCommand(
-  program: string,
-  args: readonly string[],
-  options: CommandOptions = {},
-): Promise<CommandResult> {
+export function runCommand(program: string, args: readonly string[], options: CommandOptions): Promise<CommandResult> {
   const { cwd, env, uid, gid, signal, onLine } = options;
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, { cwd, env, uid, gid, signal, stdio: ["ignore", "pipe", "pipe"] });

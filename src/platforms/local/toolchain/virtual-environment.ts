@@ -6,7 +6,8 @@ import { messageOf, UserError } from "../../../model/errors.ts";
 import { makeDirectory } from "../files.ts";
 import { waitForLock } from "../up/lock.ts";
 import { explainPipFailure } from "./pip-failure.ts";
-import { findPython, pythonEnvironment, type Python } from "./python.ts";
+import { pipEnvironment, pythonEnvironment } from "../environment.ts";
+import { findPython, type Python } from "./python.ts";
 import { runCommand } from "./run-command.ts";
 
 export interface Progress {
@@ -144,7 +145,7 @@ function runWithOpenUmask(
   { signal, onLine }: Progress & { onLine?: (line: string) => void },
 ) {
   return runCommand("/bin/sh", ["-c", 'umask 022; exec "$@"', "sh", program, ...args], {
-    env: pythonEnvironment(),
+    env: pipEnvironment(),
     signal,
     onLine,
   });

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { closeSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { UserError } from "../../../model/errors.ts";
+import { nodeEnvironment } from "../environment.ts";
 import { rotateAtStart } from "../files.ts";
 import type { Running } from "./supervisor.ts";
 
@@ -32,7 +33,11 @@ export async function startNode(options: NodeProcessOptions): Promise<Running> {
   rmSync(readyFile, { force: true });
   rotateAtStart(outputFile);
   const output = openSync(outputFile, "a", 0o600);
-  const child = spawn(process.execPath, args, { detached: true, stdio: ["ignore", output, output, "ipc"] });
+  const child = spawn(process.execPath, args, {
+    detached: true,
+    stdio: ["ignore", output, output, "ipc"],
+    env: nodeEnvironment(),
+  });
   closeSync(output);
   let how: string | undefined;
   const ended = new Promise<string>((resolve) => {

@@ -1,4 +1,5 @@
 import pc from "picocolors";
+import { quoted } from "../../../model/shell.ts";
 import { DEMO_ADMIN, type DemoTenant } from "./demo.ts";
 
 export interface SummaryFacts {
@@ -24,11 +25,11 @@ export interface SummaryFacts {
 export function summary(facts: SummaryFacts): string {
   const { command, demo } = facts;
   const lines = ["", pc.bold(pc.green("The cluster is up."))];
-  if (demo) lines.push("", ...tenantLines(demo.tenants), "", ...loginLines(demo));
+  if (demo && demo.tenants.length > 0) lines.push("", ...tenantLines(demo.tenants), "", ...loginLines(demo));
   lines.push(
     "",
     pc.bold("Try next, in another terminal"),
-    ...aligned(demo ? demoCommands(facts, demo.tenants) : firstCommands(command)),
+    ...aligned(demo && demo.tenants.length > 0 ? demoCommands(facts, demo.tenants) : firstCommands(command)),
   );
   lines.push(
     "",
@@ -70,7 +71,7 @@ function firstCommands(command: string): string[][] {
   return [
     [`${command} tenant create clinic-a --wait`, "a first tenant"],
     [`${command} tenant list`, "where tenants are"],
-    [`${command} status`, "the whole at a glance"],
+    [`${command} status`, "the state of the cluster, and what is wrong"],
     [`${command} --help`, "everything else"],
   ];
 }
@@ -81,13 +82,15 @@ function demoCommands(facts: SummaryFacts, tenants: readonly DemoTenant[]): stri
   const shard = tenants.find((tenant) => tenant.shard !== undefined)?.shard;
   return [
     [`${command} tenant list`, "where tenants are"],
-    [`curl ${first?.url}/_matrix/client/versions`, "through the gateway, as a client does"],
+    [`curl ${quoted(`${first?.url}/_matrix/client/versions`)}`, "through the gateway, as a client does"],
     [`${command} tenant move ${first?.name}`, "to another shard; nobody notices"],
-    ...(shard ? [[`kill -9 $(cat ${shardsDir}/${shard}/pid)`, "a crash; its tenants come back by themselves"]] : []),
+    ...(shard
+      ? [[`kill -9 $(cat ${quoted(`${shardsDir}/${shard}/pid`)})`, "a crash; its tenants come back automatically"]]
+      : []),
     [`${command} tenant update ${second?.name} --release ${otherVersion}`, "to another Synapse release"],
     [`${command} tenant update ${second?.name} --release ${release}`, "and back"],
     [`${command} events --follow`, "what the controller does, and why"],
-    [`${command} status`, "the whole at a glance"],
+    [`${command} status`, "the state of the cluster, and what is wrong"],
   ];
 }
 

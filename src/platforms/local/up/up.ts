@@ -3,11 +3,13 @@ import { type ClusterConfig, ClusterConfigSchema } from "../../../model/cluster-
 import { readConfigFile } from "../../../model/config-file.ts";
 import { ensureDemo } from "./demo.ts";
 import { pathsIn, prepareDataDirectory } from "../data-directory.ts";
+import { cleanOwnEnvironment } from "../environment.ts";
 import { ensureSecret } from "../files.ts";
 import { LocalCluster } from "./local-cluster.ts";
 import { lockDataDirectory } from "./lock.ts";
 import { Steps } from "./steps.ts";
 import { summary } from "./summary.ts";
+import { quoted } from "../../../model/shell.ts";
 import { ROOT } from "../../../model/project.ts";
 
 /** npm passes a Ctrl-C on that the terminal has sent to everybody already: two signals, one press. */
@@ -29,6 +31,7 @@ export interface UpOptions {
  * @throws UserError for everything that keeps it from coming up; nothing is left running
  */
 export async function runUp(options: UpOptions): Promise<void> {
+  cleanOwnEnvironment();
   const config = options.configFile
     ? await readConfigFile(options.configFile, ClusterConfigSchema)
     : ClusterConfigSchema.parse({});
@@ -70,7 +73,9 @@ async function welcome(
   const paths = pathsIn(dataDir);
   const password = demo ? ensureSecret(paths.demoPassword, 12) : "";
   const tenants = demo
-    ? await steps.run("Example tenants", (onProgress) => ensureDemo(cluster.api, password, { onProgress, signal }))
+    ? await steps.run("Example tenants", (onProgress) =>
+        ensureDemo(cluster.api, { password, record: paths.demoRecord }, { onProgress, signal }),
+      )
     : [];
   return summary({
     apiUrl: cluster.apiUrl,
@@ -81,7 +86,8 @@ async function welcome(
     caFile: shown(join(dataDir, "ca.crt")),
     release: config.release,
     otherVersion: OTHER_VERSIONS.find((version) => version !== config.release)!,
-    command: dataDir === join(ROOT, "data") ? "npx synapse-shards" : `npx synapse-shards --data ${shown(dataDir)}`,
+    command:
+      dataDir === join(ROOT, "data") ? "npx synapse-shards" : `npx synapse-shards --data ${quoted(shown(dataDir))}`,
     ...(demo
       ? {
           demo: {
