@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import database, http, process, series, start, tenants, tls
+from . import database, http, images, process, series, start, tenants, tls
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,12 @@ PATCHES: tuple[Patch, ...] = (
         "a draining tenant must answer waiting requests now, and not wait in later ones",
         _TESTED,
         http.make_long_polls_drainable,
+    ),
+    Patch(
+        "images",
+        "images are decoded in the process of all tenants, without a bound, and with the last tenant's limit",
+        _TESTED,
+        images.decode_images_apart,
     ),
     Patch("log-dates", "each listener formats the time once a second for a log that is never written", _TESTED, http.no_log_dates),
 )
