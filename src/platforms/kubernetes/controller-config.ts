@@ -22,9 +22,14 @@ export const KubernetesControllerConfigSchema = z.strictObject({
   /** A tenant created by the API without a server name gets NAME.BASEDOMAIN. */
   baseDomain: ClusterConfigSchema.shape.baseDomain.default("example.org"),
   api: z.strictObject({ host: z.string().default("0.0.0.0"), port: port.default(8010) }).prefault({}),
-  /** Files with the tokens, which the chart makes and mounts. */
-  apiTokenFile: z.string().min(1),
-  gatewayTokenFile: z.string().min(1),
+  /** The Secret in the namespace with the keys `api-token` and `gateway-token`. */
+  tokens: z.strictObject({
+    secret: z.string().min(1),
+    /** Whether the controller makes it where it is missing. */
+    make: z.boolean(),
+  }),
+  /** Moves tenants off nodes that are cordoned; needs the right to read nodes. */
+  nodeMaintenance: z.boolean().default(false),
   shard: ShardPodOptionsSchema.prefault({}),
   /** Where federation of the tenants may reach private addresses, as in a test. */
   allowLocalFederation: z.boolean().default(false),

@@ -1,7 +1,6 @@
 /** The controller's process on Kubernetes: the composition root of store, launcher, databases, loops, API and leader election. */
 import { randomBytes } from "node:crypto";
 import { SteadyClock } from "../../model/clock.ts";
-import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
@@ -26,6 +25,9 @@ import { CachedReader } from "../../controller/cached-reader.ts";
 import { KubernetesStore } from "./store/kubernetes-store.ts";
 import { parseOverrides } from "../../model/homeserver-config.ts";
 import { loadKubeConfig } from "./client.ts";
+import { ClusterTokens } from "./cluster-tokens.ts";
+import { NodeMaintenance } from "./node-maintenance.ts";
+import { releaseIfNamespaceEnds } from "./namespace-end.ts";
 import { readControllerConfig, type KubernetesControllerConfig } from "./controller-config.ts";
 import { startLeaderProxy } from "./leader-proxy.ts";
 import { LeaderElection } from "./leader-election.ts";
@@ -101,6 +103,11 @@ async function main(): Promise<void> {
   /** Loops first, then the lease: the next leader finds nobody at work. Shards and tenants stay as they are. */
   async function shutDown(code: number): Promise<void> {
     await leadership?.stop();
+    // Any replica can do it, and which of them is told last is not known.
+    await releaseIfNamespaceEnds(kubeConfig, config.namespace, config.clusterId).then(
+      (ends) => ends && log.info("the namespace is being deleted: tenants and shards are let go"),
+      (error: unknown) => log.warn(`cannot see whether the namespace is being deleted: ${messageOf(error)}`),
+    );
     await election.stop();
     await leaderProxy.close();
     process.exit(code);
@@ -152,6 +159,17 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     // A tenant's bucket is its owner's; what is in a shard's cache goes with the shard.
     removeMedia: async () => {},
   };
+  const tokens = await ClusterTokens.open({
+    config: kubeConfig,
+    namespace,
+    ...config.tokens,
+    owner: await store.fleetReference(),
+    labels: { "app.kubernetes.io/name": "synapse-shards", "app.kubernetes.io/instance": clusterId },
+    onError,
+  });
+  const maintenance = config.nodeMaintenance
+    ? await NodeMaintenance.open({ config: kubeConfig, store, podOf: (shard) => launcher.podOf(shard), onError })
+    : undefined;
   const controller = new Controller(context);
   await controller.start();
   const service = new StoreClusterService(context, {
@@ -166,8 +184,8 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     routeFeed: context.feed,
     host: "127.0.0.1",
     port: 0,
-    apiToken: await secretIn(config.apiTokenFile),
-    gatewayToken: await secretIn(config.gatewayTokenFile),
+    apiToken: () => tokens.api(),
+    gatewayToken: () => tokens.gateway(),
     metrics: registry,
     logger: log,
   });
@@ -178,6 +196,8 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
       context.feed.close();
       await api.close();
       await databases.close();
+      await maintenance?.close();
+      await tokens.close();
       await launcher.close();
       await store.close();
     },
@@ -200,10 +220,6 @@ function urlOf(tenant: Tenant): string {
   const own = parseOverrides(tenant.spec.config)?.["public_baseurl"];
   if (typeof own === "string" && URL.canParse(own)) return own.replace(/\/$/, "");
   return `https://${tenant.spec.serverName}`;
-}
-
-async function secretIn(file: string): Promise<string> {
-  return (await readFile(file, "utf8")).trim();
 }
 
 try {

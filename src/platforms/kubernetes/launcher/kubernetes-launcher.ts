@@ -181,6 +181,11 @@ export class KubernetesLauncher implements Launcher {
     return new CopyingControl(new ControlClient(shard, address, token), this.#copiesIn(shard, name));
   }
 
+  /** The pod of a shard, if it has one. */
+  podOf(shard: string): V1Pod | undefined {
+    return this.#cache.pod(this.#nameOf(shard));
+  }
+
   log(shard: string, options: { tail?: number; follow?: boolean; signal?: AbortSignal }): AsyncIterable<string> {
     const name = this.#nameOf(shard);
     const { config, namespace } = this.#options;

@@ -43,10 +43,6 @@ export class ShardCache {
     return this.#pods.get(podNameOf(name));
   }
 
-  pods(): Iterable<V1Pod> {
-    return this.#pods.values();
-  }
-
   /** Waits for a condition. @returns whether it came true in time */
   until(isSo: () => boolean, timeoutMs: number): Promise<boolean> {
     if (isSo()) return Promise.resolve(true);

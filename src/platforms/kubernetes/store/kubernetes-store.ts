@@ -1,4 +1,5 @@
-import { CustomObjectsApi, type KubeConfig } from "@kubernetes/client-node";
+import { setTimeout as sleep } from "node:timers/promises";
+import { CustomObjectsApi, type KubeConfig, type V1OwnerReference } from "@kubernetes/client-node";
 import { isDeepStrictEqual } from "node:util";
 import { API_GROUP, API_VERSION, apiClient } from "../client.ts";
 import { attempt, attemptIfThere, isStatus, retrying } from "../api-error.ts";
@@ -11,6 +12,7 @@ import { ClusterEvents } from "./cluster-events.ts";
 import { fleetOf, newObject, objectName, shardOf, tenantOf, withSpec, withStatus } from "./mapping.ts";
 import { ResourceCache, type CacheChange } from "../resource-cache.ts";
 import {
+  CUSTOM_KINDS,
   FINALIZER,
   PLURALS,
   type CustomKinds,
@@ -35,6 +37,10 @@ export interface KubernetesStoreOptions {
   /** Between two looks at a Secret of another namespace. */
   secretPollMs?: number;
 }
+
+/** For the chart's own fleet to be there. */
+const FLEET_MS = 15_000;
+const FLEET_POLL_MS = 200;
 
 const KINDS: Kind[] = ["Tenant", "Shard", "Fleet"];
 
@@ -207,6 +213,24 @@ export class KubernetesStore implements Store {
 
   removeSecret(tenant: string): Promise<void> {
     return this.#secrets.remove(this.#tenantObject(tenant));
+  }
+
+  /**
+   * What is made for the whole cluster belongs to its fleet, and goes with it when the chart is uninstalled. The chart makes the fleet at the
+   * same time as the controller, so it is waited for; undefined where there is none.
+   */
+  async fleetReference(): Promise<V1OwnerReference | undefined> {
+    for (const deadline = performance.now() + FLEET_MS; ; await sleep(FLEET_POLL_MS)) {
+      const { metadata } = this.#object("Fleet", "fleet") ?? {};
+      if (metadata?.name !== undefined && metadata.uid !== undefined)
+        return {
+          apiVersion: `${API_GROUP}/${API_VERSION}`,
+          kind: CUSTOM_KINDS.Fleet,
+          name: metadata.name,
+          uid: metadata.uid,
+        };
+      if (performance.now() > deadline) return undefined;
+    }
   }
 
   /** The tenants whose configuration or keys cannot be read, and why. What runs of them goes on as it is. */
