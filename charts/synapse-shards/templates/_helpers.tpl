@@ -62,6 +62,11 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
+{{- /* The Secret with the tokens of the API, which the controller makes if the values name none. */ -}}
+{{- define "synapse-shards.tokensSecret" -}}
+{{ .Values.tokens.existingSecret | default (printf "%s-tokens" .Release.Name) }}
+{{- end }}
+
 {{- define "synapse-shards.probe" -}}
 httpGet: {{ toYaml .get | nindent 2 }}
 {{ toYaml .values }}

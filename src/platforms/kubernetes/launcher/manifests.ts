@@ -108,11 +108,17 @@ function mediaCacheSettings({ maxMiB, maxAgeHours }: ShardPodOptions["mediaCache
   };
 }
 
+/** The cache is looked at every ten minutes, and may exceed its bound until then. */
+function mediaMiBOf({ volumes, mediaCache }: ShardPodOptions): number {
+  return volumes.mediaMiB > 0 ? volumes.mediaMiB : 2 * mediaCache.maxMiB + 2048;
+}
+
 export function shardStatefulSet(identity: ShardIdentity, options: ShardPodOptions): V1StatefulSet {
   const metadata = metadataOf(identity, options);
   const selector = { ...selectorOf(identity.clusterId), [LABELS.shard]: labelValue(identity.shard) };
   const probe = { httpGet: { path: "/healthz", port: "control" } };
   const { registry, repository, pullPolicy, pullSecrets } = options.image;
+  const { volumes } = options;
   return {
     apiVersion: "apps/v1",
     kind: "StatefulSet",
@@ -179,9 +185,9 @@ export function shardStatefulSet(identity: ShardIdentity, options: ShardPodOptio
             },
           ],
           volumes: [
-            { name: "state", emptyDir: {} },
-            { name: "media", emptyDir: {} },
-            { name: "tmp", emptyDir: {} },
+            { name: "state", emptyDir: { sizeLimit: `${volumes.stateMiB}Mi` } },
+            { name: "media", emptyDir: { sizeLimit: `${mediaMiBOf(options)}Mi` } },
+            { name: "tmp", emptyDir: { sizeLimit: `${volumes.tmpMiB}Mi` } },
             { name: "secret", secret: { secretName: metadata.name, defaultMode: 0o440 } },
           ],
         },

@@ -27,6 +27,15 @@ export const ShardPodOptionsSchema = z.strictObject({
       maxAgeHours: z.number().min(1).default(DEFAULT_MEDIA_CACHE.maxAgeHours),
     })
     .prefault({}),
+  /** Bounds of the pods' local volumes: a pod that exceeds one is evicted. */
+  volumes: z
+    .strictObject({
+      stateMiB: z.int().min(16).default(512),
+      tmpMiB: z.int().min(16).default(4096),
+      /** 0: what the media cache may grow to between two looks at it. */
+      mediaMiB: z.int().min(0).default(0),
+    })
+    .prefault({}),
   resources: kubernetesObject.default({}),
   nodeSelector: texts.default({}),
   tolerations: z.array(kubernetesObject).default([]),
