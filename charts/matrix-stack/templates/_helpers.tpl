@@ -1,14 +1,14 @@
-{{- /* tenant: on a shard. handover: a Synapse of its own behind the cluster's gateway. dedicated: a Synapse of its own. */ -}}
+{{- /* tenant: on a shard. dedicated: outside shards, behind the cluster's gateway. standalone: without a cluster. */ -}}
 {{- define "matrix-stack.mode" -}}
 {{- $hook := .Values.synapse.asTenantHook -}}
 {{- $named := and $hook.clusterId $hook.namespace -}}
 {{- if $hook.enabled -}}
 {{- if not $named }}{{ fail "synapse.asTenantHook.enabled needs synapse.asTenantHook.clusterId (the release of the chart synapse-shards) and synapse.asTenantHook.namespace (its namespace)" }}{{ end -}}
 tenant
-{{- else if $named -}}handover
+{{- else if $named -}}dedicated
 {{- else if or $hook.clusterId $hook.namespace -}}
 {{ fail "synapse.asTenantHook.clusterId and synapse.asTenantHook.namespace belong together: set both, or neither" }}
-{{- else -}}dedicated{{ end -}}
+{{- else -}}standalone{{ end -}}
 {{- end }}
 
 {{- /* Refuses what would not work, all at once and in words. */ -}}
@@ -36,6 +36,11 @@ tenant
 {{- if gt (len .Release.Name) 53 }}{{ $problems = append $problems "the release's name is longer than 53 characters" }}{{ end -}}
 {{- end -}}
 {{- with $problems }}{{ fail (printf "\n  - %s" (join "\n  - " .)) }}{{ end -}}
+{{- end }}
+
+{{- /* Its name in the cluster: releases of one name in several namespaces need different ones. */ -}}
+{{- define "matrix-stack.tenantName" -}}
+{{ .Values.synapse.asTenantHook.tenantName | default .Release.Name }}
 {{- end }}
 
 {{- /* Call with (dict "root" $ "component" "synapse"). */ -}}
@@ -74,7 +79,7 @@ app.kubernetes.io/part-of: matrix-stack
 
 {{- /* Where the ingresses lead: one name in all modes, so that a switch changes nothing but what is behind it. */ -}}
 {{- define "matrix-stack.backend" -}}
-{{ .Release.Name }}-{{ if eq (include "matrix-stack.mode" .) "dedicated" }}synapse{{ else }}gateway{{ end }}
+{{ .Release.Name }}-{{ if eq (include "matrix-stack.mode" .) "standalone" }}synapse{{ else }}gateway{{ end }}
 {{- end }}
 
 {{- define "matrix-stack.serverHost" -}}

@@ -1,73 +1,62 @@
 {{- /*
-The content of a credential: `value`, or what a Secret of the release's namespace holds. Read when the chart is rendered, since a tenant's
-Secret is in another namespace, where it cannot be mounted from. Call with (dict "root" $ "path" "synapse.macaroon" "credential" VALUE).
+Nothing that is secret is read or made up when the chart is rendered, so the same values always give the same manifests. What the values give
+is in the Secret RELEASE-synapse-tenant; what they name is in Secrets of the release's namespace, which the controller or the dedicated
+Synapse's pod reads; keys that are not given are made by a Job, once.
 */ -}}
-{{- define "matrix-stack.credential" -}}
-{{- with .credential -}}
-{{- if hasKey . "value" }}{{ .value -}}
-{{- else -}}
-{{- include "matrix-stack.secretContent" (dict "root" $.root "path" $.path "secret" .secret "key" .secretKey) -}}
-{{- end -}}
-{{- end -}}
+
+{{- /* The keys, as in a tenant's Secret, by the name of their value. */ -}}
+{{- define "matrix-stack.keyNames" -}}
+{{- dict "signingKey" "signing.key" "macaroon" "macaroon-secret-key" "registrationSharedSecret" "registration-shared-secret" "formSecret" "form-secret" | toJson -}}
 {{- end }}
 
-{{- define "matrix-stack.secretContent" -}}
-{{- $namespace := .root.Release.Namespace -}}
-{{- $found := lookup "v1" "Secret" $namespace .secret -}}
-{{- if not $found -}}
-{{ fail (printf "%s names the Secret %q, which is not in the namespace %q or cannot be read there. Existing Secrets are read when the chart is installed: create it before; and `helm template` and `--dry-run=client`, which ask no cluster, need the value itself" .path .secret $namespace) }}
-{{- end -}}
-{{- if not (hasKey ($found.data | default dict) .key) -}}
-{{ fail (printf "%s names the key %q, which the Secret %q in the namespace %q does not have; it has: %s" .path .key .secret $namespace (keys ($found.data | default dict) | sortAlpha | join ", ")) }}
-{{- end -}}
-{{- get $found.data .key | b64dec -}}
-{{- end }}
-
-{{- /*
-The homeserver's keys, as JSON: those that are given, else those that were made before, else new ones. They are the same in all modes, and in a
-Secret of the release that a switch of modes does not touch. Without a cluster in sight nobody knows whether keys exist, so none are made up.
-*/ -}}
-{{- define "matrix-stack.keys" -}}
-{{- if not (hasKey .Values "madeKeys") -}}
-{{- include "matrix-stack.validate" . -}}
+{{- /* The keys that are made, by the name of their value: theirs in the Secret RELEASE-generated. */ -}}
+{{- define "matrix-stack.madeKeys" -}}
 {{- $names := dict "signingKey" "SYNAPSE_SIGNING_KEY" "macaroon" "SYNAPSE_MACAROON" "registrationSharedSecret" "SYNAPSE_REGISTRATION_SHARED_SECRET" "formSecret" "SYNAPSE_FORM_SECRET" -}}
-{{- $kept := lookup "v1" "Secret" .Release.Namespace (printf "%s-generated" .Release.Name) -}}
-{{- $given := dict -}}
 {{- $made := dict -}}
 {{- $missing := list -}}
 {{- range $name, $key := $names -}}
-{{- $credential := get $.Values.synapse $name -}}
-{{- if $credential -}}
-{{- $_ := set $given $name (include "matrix-stack.credential" (dict "root" $ "path" (printf "synapse.%s" $name) "credential" $credential) | trim) -}}
-{{- else if hasKey ($kept.data | default dict) $key -}}
-{{- $_ := set $made $name (get $kept.data $key | b64dec) -}}
-{{- else -}}
-{{- $missing = append $missing $name -}}
+{{- if not (get $.Values.synapse $name) }}{{ $_ := set $made $name $key }}{{ $missing = append $missing (printf "synapse.%s" $name) }}{{ end -}}
 {{- end -}}
-{{- end -}}
-{{- if $missing -}}
-{{- $list := printf "synapse.%s" (sortAlpha $missing | join ", synapse.") -}}
-{{- if not .Values.initSecrets.enabled }}{{ fail (printf "initSecrets.enabled is false, so these must be given: %s" $list) }}{{ end -}}
-{{- if eq (include "matrix-stack.seesCluster" .) "false" -}}
-{{ fail (printf "%s: not given, and no cluster can be asked for those that exist. New keys at each run would log out every user and break federation. With `helm template` or `--dry-run=client`, give them; else install directly, or use `--dry-run=server`" $list) }}
-{{- end -}}
-{{- range $missing -}}
-{{- if eq . "signingKey" -}}
-{{- $_ := set $made . (printf "ed25519 a_%s %s" (randAlphaNum 6) (randBytes 32 | trimSuffix "=")) -}}
-{{- else -}}
-{{- $_ := set $made . (randAlphaNum 48) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- $kept := dict -}}
-{{- range $name, $value := $made }}{{ $_ := set $kept (get $names $name) $value }}{{ end -}}
-{{- /* Each template of the chart sees the same values: what is random must be made once. */ -}}
-{{- $_ := set .Values "madeKeys" (dict "all" (merge (dict) $given $made) "kept" $kept) -}}
-{{- end -}}
-{{- toJson .Values.madeKeys -}}
+{{- if and $missing (not .Values.initSecrets.enabled) }}{{ fail (printf "initSecrets.enabled is false, so these must be given: %s" (sortAlpha $missing | join ", ")) }}{{ end -}}
+{{- toJson $made -}}
 {{- end }}
 
-{{- /* Every namespace has this account. Where the namespace is only about to be created, who may do that may also see others. */ -}}
-{{- define "matrix-stack.seesCluster" -}}
-{{- if lookup "v1" "ServiceAccount" .Release.Namespace "default" }}true{{ else if lookup "v1" "Namespace" "" "kube-system" }}true{{ else }}false{{ end -}}
+{{- /*
+What is in other Secrets: a list of {for, path?, name, key}, as in spec.secretRefs of a SynapseTenant. Sorted, so that it is always the same.
+*/ -}}
+{{- define "matrix-stack.secretRefs" -}}
+{{- $refs := list -}}
+{{- $synapse := .Values.synapse -}}
+{{- range $name := keys $synapse.additional | sortAlpha -}}
+{{- with get $synapse.additional $name -}}
+{{- if .configSecret }}{{ $refs = append $refs (dict "for" "homeserver.yaml" "name" .configSecret "key" .configSecretKey) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- if and $synapse.postgres.host ($synapse.postgres.password | default dict).secret -}}
+{{- $refs = append $refs (dict "for" "homeserver.yaml" "path" "/database/args/password" "name" $synapse.postgres.password.secret "key" $synapse.postgres.password.secretKey) -}}
+{{- end -}}
+{{- if $synapse.media.s3.bucket -}}
+{{- range $value, $option := dict "accessKeyId" "access_key_id" "secretAccessKey" "secret_access_key" -}}
+{{- with get $synapse.media.s3 $value -}}
+{{- if .secret }}{{ $refs = append $refs (dict "for" "homeserver.yaml" "path" (printf "/media_storage_providers/0/config/%s" $option) "name" .secret "key" .secretKey) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $made := include "matrix-stack.madeKeys" . | fromJson -}}
+{{- range $name, $for := include "matrix-stack.keyNames" . | fromJson -}}
+{{- if hasKey $made $name }}{{ $refs = append $refs (dict "for" $for "name" (printf "%s-generated" $.Release.Name) "key" (get $made $name)) }}
+{{- else -}}
+{{- with get $synapse $name -}}
+{{- if .secret }}{{ $refs = append $refs (dict "for" $for "name" .secret "key" .secretKey) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- dict "refs" $refs | toJson -}}
+{{- end }}
+
+{{- /* The names of all Secrets that are read. */ -}}
+{{- define "matrix-stack.secretNames" -}}
+{{- $names := list (printf "%s-synapse-tenant" .Release.Name) -}}
+{{- range (include "matrix-stack.secretRefs" . | fromJson).refs }}{{ $names = append $names .name }}{{ end -}}
+{{- $names | uniq | sortAlpha | toJson -}}
 {{- end }}

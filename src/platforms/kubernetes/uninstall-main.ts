@@ -1,4 +1,4 @@
-/** What the chart runs before it is uninstalled: refuses while there are tenants, whom nobody would stop; else removes the shards. */
+/** What the chart runs before it is uninstalled: refuses while there are tenants, which nobody would stop; otherwise removes the shards. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { CustomObjectsApi, type KubernetesListObject } from "@kubernetes/client-node";
@@ -7,6 +7,7 @@ import { PLURALS, type SynapseShard, type SynapseTenant } from "./store/resource
 import { attempt, attemptIfThere } from "./api-error.ts";
 import { API_GROUP, API_VERSION, apiClient, loadKubeConfig } from "./client.ts";
 import { readControllerConfig } from "./controller-config.ts";
+import { markDeployed } from "./helm-release.ts";
 
 /** The controller stops an empty shard within seconds. */
 const WAIT_MS = 90_000;
@@ -14,10 +15,12 @@ const POLL_MS = 500;
 const NAMES_SHOWN = 5;
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { config: { type: "string" } } });
-  if (values.config === undefined) throw new UserError("InvalidInput", "usage: uninstall-main.ts --config FILE");
+  const { values } = parseArgs({ options: { config: { type: "string" }, release: { type: "string" } } });
+  if (values.config === undefined)
+    throw new UserError("InvalidInput", "usage: uninstall-main.ts --config FILE [--release NAME]");
   const { clusterId, namespace } = await readControllerConfig(values.config);
-  const api = apiClient(loadKubeConfig(), CustomObjectsApi);
+  const kubeConfig = loadKubeConfig();
+  const api = apiClient(kubeConfig, CustomObjectsApi);
   const place = (kind: "Tenant" | "Shard") => ({
     group: API_GROUP,
     version: API_VERSION,
@@ -31,11 +34,13 @@ async function main(): Promise<void> {
 
   const tenants = await list<SynapseTenant>("Tenant");
   if (tenants.length > 0) {
+    const isDeployed = values.release !== undefined && (await markDeployed(kubeConfig, namespace, values.release));
     const names = tenants.slice(0, NAMES_SHOWN).map(({ metadata }) => metadata?.name);
     throw new UserError(
       "Conflict",
-      `${clusterId} still has ${tenants.length} tenants (${names.join(", ")}${tenants.length > NAMES_SHOWN ? ", …" : ""}): uninstall their releases first, or give them ` +
-        "Synapses of their own; or, to leave them as they are, running without a controller, uninstall with --no-hooks",
+      `${clusterId} still has ${tenants.length} tenants (${names.join(", ")}${tenants.length > NAMES_SHOWN ? ", …" : ""}): uninstall their releases first; ` +
+        "or, to leave them as they are, running without a controller, uninstall with --no-hooks. Nothing was changed" +
+        (isDeployed ? "" : "; `helm rollback` makes the release one that can be upgraded again"),
     );
   }
   for (const { metadata } of await list<SynapseShard>("Shard"))

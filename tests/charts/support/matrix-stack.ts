@@ -14,13 +14,15 @@ export interface Manifest {
   kind: string;
   metadata: { name: string; namespace?: string; labels?: Record<string, string>; annotations?: Record<string, string> };
   spec?: any;
+  rules?: { apiGroups: string[]; resources: string[]; resourceNames?: string[]; verbs: string[] }[];
+  subjects?: object[];
   data?: Record<string, string>;
   type?: string;
 }
 
 export type Values = Record<string, unknown>;
 
-/** The least a homeserver needs, keys included: without a cluster none are made. */
+/** The least a homeserver needs; a Job makes its keys. */
 export const MINIMAL = {
   serverName: "clinic-a.example",
   synapse: {

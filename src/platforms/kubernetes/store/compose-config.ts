@@ -18,10 +18,9 @@ export interface ConfigPart {
 export function composeConfig(text: string, parts: readonly ConfigPart[]): string {
   if (parts.length === 0) return text;
   const config = mappingOf(text, "homeserver.yaml");
-  for (const part of parts) {
-    if (part.path === undefined) addOptions(config, part);
-    else setValue(config, part.path, part);
-  }
+  // The last part first: of two that have an option, the later one counts.
+  for (const part of parts.toReversed()) if (part.path === undefined) addOptions(config, part);
+  for (const part of parts) if (part.path !== undefined) setValue(config, part.path, part);
   return config.toString({ lineWidth: 0 });
 }
 

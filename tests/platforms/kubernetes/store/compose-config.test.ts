@@ -27,9 +27,11 @@ describe("homeserver.yaml with values from Secrets", () => {
 
   it("adds the options of a part, below those that homeserver.yaml has; modules of both are loaded", () => {
     const composed = composeConfig("a: 1\nmodules: [{module: x.Y}]\n", [
-      { content: "a: 2\nb: 3\nmodules: [{module: z.Z}]\n", from },
+      { content: "a: 2\nb: 3\nc: 4\nmodules: [{module: v.V}]\n", from },
+      { content: "c: 5\nmodules: [{module: w.W}]\n", from },
     ]);
-    expect(read(composed)).toEqual({ a: 1, b: 3, modules: [{ module: "z.Z" }, { module: "x.Y" }] });
+    const modules = ["v.V", "w.W", "x.Y"].map((module) => ({ module }));
+    expect(read(composed)).toEqual({ a: 1, b: 3, c: 5, modules });
   });
 
   it.each([
