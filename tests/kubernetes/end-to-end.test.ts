@@ -126,7 +126,15 @@ describe.skipIf(withoutCluster)(
     it("prevents one tenant from reading another's files: the buckets' credentials are their own", async () => {
       const [a, b] = ["a", "b"].map(async (name) =>
         Buffer.from(
-          await inNamespace("get", "secret", `${name}-synapse-tenant`, "-o", "jsonpath={.data.homeserver\\.yaml}"),
+          await kubectl(
+            "-n",
+            cluster.namespaceOf(name),
+            "get",
+            "secret",
+            `${name}-synapse-tenant`,
+            "-o",
+            "jsonpath={.data.homeserver\\.yaml}",
+          ),
           "base64",
         ).toString("utf8"),
       );

@@ -26,7 +26,19 @@ interface TenantValues {
   dedicated?: boolean;
   /** More of homeserver.yaml. */
   config?: string;
+  /** More values of its release. */
+  more?: Record<string, unknown>;
 }
+
+/** Tests' servers are pods beside the shards, and tests themselves are on the first node. */
+const NETWORK = {
+  networkPolicies: {
+    servers: [
+      { to: [{ podSelector: { matchExpressions: [{ key: "app", operator: "In", values: ["postgres", "s3"] }] } }] },
+    ],
+    apiFrom: [{ ipBlock: { cidr: "10.244.0.1/32" } }],
+  },
+};
 
 /** The charts in namespaces of their own: a cluster of shards with a PostgreSQL and an S3 server, and a namespace for each tenant. */
 export class Installation {
@@ -35,7 +47,11 @@ export class Installation {
   #values: object = {};
   #agent: Agent | undefined;
 
-  constructor(name: string) {
+  readonly #keys: object;
+
+  /** @param options.keys whether tenants' keys are given or, for which each takes a pod, made */
+  constructor(name: string, { keys = "given" }: { keys?: "given" | "made" } = {}) {
+    this.#keys = keys === "given" ? KEYS : {};
     this.namespace = `${name}-${randomBytes(3).toString("hex")}`;
   }
 
@@ -65,7 +81,7 @@ export class Installation {
   }
 
   async upgrade(values: object, verb: "install" | "upgrade" = "upgrade"): Promise<void> {
-    this.#values = { ...this.#values, ...values };
+    this.#values = { ...NETWORK, ...this.#values, ...values };
     const chart = [CLUSTER, `${CHARTS}/synapse-shards`, "-n", this.namespace, "--skip-crds", "-f", "-"];
     await run("helm", [verb, ...chart, "--wait", "--timeout", "3m"], JSON.stringify(this.#values));
   }
@@ -114,7 +130,7 @@ export class Installation {
     await this.sql(`CREATE DATABASE "${name}" OWNER "${name}" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'`);
     await this.s3Admin("create-user", "-a", name, "-s", `secret-${name}`, "-r", "user");
     await this.s3Admin("create-bucket", "--owner", name, "--bucket", `bucket-${name}`);
-    await kubectl("create", "namespace", this.#namespaceOf(name));
+    await kubectl("create", "namespace", this.namespaceOf(name));
     this.#tenants.add(name);
     await this.helmTenant(name, values, "install");
   }
@@ -128,7 +144,7 @@ export class Installation {
   /** `helm install` or `upgrade` of a tenant. */
   async helmTenant(
     name: string,
-    { tag, dedicated = false, config = "", serverName = `${name}.example` }: TenantValues,
+    { tag, dedicated = false, config = "", serverName = `${name}.example`, more = {} }: TenantValues,
     verb: "install" | "upgrade" = "upgrade",
   ): Promise<void> {
     const at = (service: string) => `${service}.${this.namespace}.svc.cluster.local`;
@@ -156,16 +172,18 @@ export class Installation {
         },
         additional: { tests: { config: `${RELAXED}${config}` } },
         ingress: { host: serverName },
+        ...this.#keys,
+        ...more,
       },
     };
-    const chart = [name, `${CHARTS}/matrix-stack`, "-n", this.#namespaceOf(name), "-f", "-"];
+    const chart = [name, `${CHARTS}/matrix-stack`, "-n", this.namespaceOf(name), "-f", "-"];
     await run("helm", [verb, ...chart], JSON.stringify(values));
   }
 
   async uninstallTenant(name: string): Promise<void> {
-    await helm("uninstall", name, "-n", this.#namespaceOf(name), "--wait", "--timeout", "2m");
+    await helm("uninstall", name, "-n", this.namespaceOf(name), "--wait", "--timeout", "2m");
     this.#tenants.delete(name);
-    await kubectl("delete", "namespace", this.#namespaceOf(name), "--wait=false");
+    await kubectl("delete", "namespace", this.namespaceOf(name), "--wait=false");
   }
 
   async status(name: string): Promise<TenantStatus> {
@@ -259,7 +277,7 @@ export class Installation {
     await this.#agent?.destroy();
     for (const name of this.#tenants) await this.uninstallTenant(name).catch(() => {});
     for (const name of this.#tenants)
-      await kubectl("delete", "namespace", this.#namespaceOf(name), "--wait=false").catch(() => {});
+      await kubectl("delete", "namespace", this.namespaceOf(name), "--wait=false").catch(() => {});
     for (const kind of ["synapsetenants", "synapseshards", "synapsefleets"])
       await kubectl("-n", this.namespace, "delete", kind, "--all", "--timeout=30s").catch(() => {});
     await helm("uninstall", CLUSTER, "-n", this.namespace, "--wait", "--timeout", "1m").catch(() => {});
@@ -277,10 +295,18 @@ export class Installation {
     await kubectl("delete", "namespace", this.namespace, "--timeout=60s").catch(() => {});
   }
 
-  #namespaceOf(tenant: string): string {
+  namespaceOf(tenant: string): string {
     return `${this.namespace}-${tenant}`;
   }
 }
+
+/** Given, so that no Job has to make them; that it does is tested with the chart. */
+const KEYS = {
+  signingKey: { value: `ed25519 a_test ${randomBytes(32).toString("base64").replace("=", "")}` },
+  macaroon: { value: "macaroon" },
+  registrationSharedSecret: { value: "registration" },
+  formSecret: { value: "form" },
+};
 
 /** Clients of tests are quicker than people. */
 const RELAXED = `
