@@ -20,6 +20,8 @@ const CHECK_INTERVAL_MS = 5_000;
 /** Longer than the minute after which common clients and load balancers drop idle connections: the client closes first, and races with no close. */
 const KEEP_ALIVE_MS = 75_000;
 const TLS_HANDSHAKE_MS = 20_000;
+/** Connections that wait to be accepted, as in the moment after a restart when all clients come back; the kernel may allow fewer. */
+const BACKLOG = 4_096;
 const MAX_HEADER_BYTES = 16 * 1024;
 
 export type RequestHandler = (input: {
@@ -121,7 +123,7 @@ function answerTo(error: NodeJS.ErrnoException): GatewayError {
 export function listen(server: Server, host: string, port: number): Promise<number> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
-    server.listen({ host, port }, () => {
+    server.listen({ host, port, backlog: BACKLOG }, () => {
       server.off("error", reject);
       resolve((server.address() as AddressInfo).port);
     });

@@ -1,4 +1,6 @@
+import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { writeFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import {
   createServer,
@@ -263,10 +265,63 @@ export class Bench {
     return this.metric(`parked_requests{tenant="${tenant}"}`);
   }
 
+  /** The gateway as a process of its own, beside the one in this process. @param under a program that starts it, with its arguments */
+  async spawn(overrides: Record<string, unknown> = {}, under: string[] = []): Promise<GatewayProcess> {
+    const gateway = new GatewayProcess(this.file("gateway.json"), this.config(), overrides, under);
+    this.#cleanups.push(() => gateway.kill());
+    return gateway;
+  }
+
   async stop(): Promise<void> {
     for (const cleanup of this.#cleanups.toReversed()) await cleanup();
     await this.controller.close();
     await rm(this.directory, { recursive: true });
+  }
+}
+
+/** A gateway in a process of its own. */
+export class GatewayProcess {
+  readonly process: ChildProcess;
+  /** As the process says to its parent. */
+  readonly ready: Promise<{ port: number }>;
+  readonly #config: Record<string, unknown>;
+  readonly #configFile: string;
+  readonly #ended: Promise<number | null>;
+  #errors = "";
+
+  constructor(configFile: string, config: object, overrides: object, under: string[]) {
+    this.#configFile = configFile;
+    this.#config = { ...config, readyFile: `${configFile}.ready`, logFile: `${configFile}.log` };
+    this.configure(overrides);
+    const command = [...under, process.execPath, "src/gateway/main.ts", "--config", configFile];
+    this.process = spawn(command[0]!, command.slice(1), { stdio: ["ignore", "ignore", "pipe", "ipc"] });
+    this.process.stderr!.on("data", (chunk) => (this.#errors += String(chunk)));
+    this.#ended = once(this.process, "exit").then(([code]) => code as number | null);
+    this.ready = Promise.race([
+      once(this.process, "message").then(([{ http }]) => ({ port: Number(new URL(http as string).port) })),
+      this.#ended.then(() => Promise.reject(new Error(`it ended: ${this.#errors}`))),
+    ]);
+    this.ready.catch(() => {});
+  }
+
+  /** Writes its configuration file again. */
+  configure(overrides: object): void {
+    writeFileSync(this.#configFile, JSON.stringify({ ...this.#config, ...overrides }));
+  }
+
+  errors(): string {
+    return this.#errors;
+  }
+
+  /** @returns its exit code */
+  async stop(): Promise<number | null> {
+    this.process.kill("SIGTERM");
+    return this.#ended;
+  }
+
+  async kill(): Promise<void> {
+    this.process.kill("SIGKILL");
+    await this.#ended;
   }
 }
 
