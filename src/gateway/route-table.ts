@@ -50,8 +50,9 @@ export class RouteTable {
       this.#byTenant.delete(tenant);
       changes.push({ tenant, before });
     }
-    for (const route of routes) {
-      const before = this.#byTenant.get(route.tenant);
+    for (const heard of routes) {
+      const before = this.#byTenant.get(heard.tenant);
+      const route = withKnownSecret(heard, before);
       if (before) this.#disclaim(before, route.hosts);
       this.#byTenant.set(route.tenant, route);
       this.#claim(route);
@@ -76,4 +77,12 @@ export class RouteTable {
       else this.#byHost.delete(host);
     }
   }
+}
+
+/** A controller that has just started tells routes before it has asked the shards: what an address wanted before, it still wants. */
+function withKnownSecret(route: Route, before: Route | undefined): Route {
+  if (route.secret !== undefined || before?.secret === undefined) return route;
+  const known = [before.address, before.draining];
+  const address = route.address ?? route.draining;
+  return address !== undefined && known.includes(address) ? { ...route, secret: before.secret } : route;
 }

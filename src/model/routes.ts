@@ -12,6 +12,8 @@ export interface Route {
   address?: string;
   /** When parked by a move: `host:port` of the shard that still drains it. docs/control-api.md says what is sent there. */
   draining?: string;
+  /** Whose listener that is; absent where it is no shard's. */
+  shard?: string;
   /** What proves to the shard at `address` or `draining` that a request comes from a gateway. Never logged. */
   secret?: string;
   /** Above 0, at most 1: the part of its requests in flight that a tenant keeps while it takes more than its share of a shard. */

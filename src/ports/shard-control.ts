@@ -32,6 +32,8 @@ export const ShardStateSchema = z.preprocess(
     instance: z.string(),
     schemaVersion: z.number(),
     schemaCompatVersion: z.number(),
+    /** For the routes of its tenants; an earlier version's listeners ask for none. */
+    gatewaySecret: z.string().optional(),
     tenants: z.array(TenantStateSchema),
   }),
 );

@@ -26,14 +26,39 @@ export class RouteFeed {
   readonly #subscribers = new Set<Subscriber>();
   readonly #parks = new Map<string, ParkCount>();
   readonly #waiters = new Set<() => void>();
+  /** By shard; what its listeners want to hear from gateways. */
+  readonly #secrets = new Map<string, string>();
   #version = 0;
 
   /** Announces a tenant's route if it is another than before. @returns the version that has it */
-  publish(route: Route): number {
+  publish(given: Route): number {
+    const secret = given.shard === undefined ? undefined : this.#secrets.get(given.shard);
+    const route = secret === undefined ? given : { ...given, secret };
     const present = this.#routes.get(route.tenant);
     if (present && JSON.stringify(present) === JSON.stringify(route)) return this.#version;
     this.#routes.set(route.tenant, route);
     return this.#broadcast([route], []);
+  }
+
+  /** A shard's listeners want this secret from now on, and the one before for a while: its tenants' routes say so. */
+  setSecret(shard: string, secret: string | undefined): void {
+    if (secret === undefined || this.#secrets.get(shard) === secret) return;
+    this.#secrets.set(shard, secret);
+    const changed = [...this.#routes.values()].filter((route) => route.shard === shard);
+    for (const route of changed) this.#routes.set(route.tenant, { ...route, secret });
+    if (changed.length > 0)
+      this.#broadcast(
+        changed.map((route) => ({ ...route, secret })),
+        [],
+      );
+  }
+
+  secretOf(shard: string | undefined): string | undefined {
+    return shard === undefined ? undefined : this.#secrets.get(shard);
+  }
+
+  forgetShard(shard: string): void {
+    this.#secrets.delete(shard);
   }
 
   remove(tenant: string): number {

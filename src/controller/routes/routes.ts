@@ -5,9 +5,10 @@ import type { Claims } from "../claims/claims.ts";
 
 /** Where a tenant's requests go, from where it stands. A host that is another tenant's does not lead to it, whoever is told of first. */
 export function routeOf(tenant: Tenant, claims: Claims): Route {
-  const { phase, address, epoch, move, transition } = tenant.status;
+  const { phase, address, epoch, move, transition, shard } = tenant.status;
   const route = { tenant: tenant.metadata.name, hosts: claims.hostsOf(tenant), epoch };
-  const serving = (at: string): Route => ({ ...route, state: "serving", address: at });
+  const of = shard === undefined ? {} : { shard };
+  const serving = (at: string): Route => ({ ...route, ...of, state: "serving", address: at });
   const parked = (): Route => ({ ...route, state: "parked", reason: phase });
   // A lost shard is not waited for: what is in flight there is sent again.
   const isDrained = isStopping(move?.step ?? transition?.step) && move?.reason !== "ShardLost";
@@ -18,7 +19,7 @@ export function routeOf(tenant: Tenant, claims: Claims): Route {
       return address === undefined ? parked() : serving(address);
     case "Moving":
       if (address !== undefined && (move?.step === "Preparing" || move?.step === "Releasing")) return serving(address);
-      return address !== undefined && isDrained ? { ...parked(), draining: address } : parked();
+      return address !== undefined && isDrained ? { ...parked(), ...of, draining: address } : parked();
     case "Provisioning":
       return parked();
     case "Starting":

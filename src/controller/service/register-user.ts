@@ -7,29 +7,43 @@ import type { RegisterUserRequest } from "./cluster-service.ts";
 const PATH = "/_synapse/admin/v1/register";
 const TIMEOUT_MS = 30_000;
 
+/** A tenant's listener, and what it wants to hear from whoever is no client. */
+interface Listener {
+  address: string;
+  serverName: string;
+  secret: string | undefined;
+}
+
 /** Registers a user through Synapse's shared-secret registration, on the tenant's own listener. */
 export async function registerUser(
-  address: string,
-  serverName: string,
+  listener: Listener,
   sharedSecret: string,
   user: RegisterUserRequest,
 ): Promise<{ userId: string }> {
-  const { nonce } = z.object({ nonce: z.string() }).parse(await call(address, serverName, "GET"));
+  const { nonce } = z.object({ nonce: z.string() }).parse(await call(listener, "GET"));
   const { username, password, admin } = user;
   const mac = createHmac("sha1", sharedSecret);
   mac.update([nonce, username, password, admin ? "admin" : "notadmin"].join("\0"));
   const body = { nonce, username, password, admin, mac: mac.digest("hex") };
-  const answer = z.object({ user_id: z.string() }).parse(await call(address, serverName, "POST", body));
+  const answer = z.object({ user_id: z.string() }).parse(await call(listener, "POST", body));
   return { userId: answer.user_id };
 }
 
-async function call(address: string, serverName: string, method: "GET" | "POST", body?: unknown): Promise<unknown> {
+async function call(
+  { address, serverName, secret }: Listener,
+  method: "GET" | "POST",
+  body?: unknown,
+): Promise<unknown> {
   let status: number;
   let answer: unknown;
   try {
     const response = await request(`http://${address}${PATH}`, {
       method,
-      headers: { host: serverName, "content-type": "application/json" },
+      headers: {
+        host: serverName,
+        "content-type": "application/json",
+        ...(secret === undefined ? {} : { "x-synapse-shards-secret": secret }),
+      },
       body: body === undefined ? null : JSON.stringify(body),
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });

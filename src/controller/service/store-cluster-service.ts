@@ -188,12 +188,13 @@ export class StoreClusterService implements ClusterService {
 
   async registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }> {
     const tenant = await this.getTenant(name);
-    const { address, phase } = tenant.status;
+    const { address, phase, shard } = tenant.status;
     const secrets = (await asItRuns(this.#context, tenant))?.secrets;
     if (phase !== "Running" || address === undefined || !secrets) {
       throw new UserError("Unavailable", `tenant ${name} is ${phase}; users can be registered while it runs`);
     }
-    return registerUser(address, tenant.spec.serverName, secrets.registrationSharedSecret, request);
+    const listener = { address, serverName: tenant.spec.serverName, secret: this.#context.feed.secretOf(shard) };
+    return registerUser(listener, secrets.registrationSharedSecret, request);
   }
 
   async *tenantLog(name: string, options: LogOptions): AsyncIterable<string> {

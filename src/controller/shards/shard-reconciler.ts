@@ -227,6 +227,7 @@ export class ShardReconciler {
   async #ask(name: string, watched: Watched, client: ShardControl, address: string): Promise<void> {
     const state = await client.state();
     watched.answeredAt = performance.now();
+    this.#context.feed.setSecret(name, state.gatewaySecret);
     const before = watched.observation;
     if (before && before.client !== client) await before.client.close();
     if (before?.state.instance !== state.instance) await this.#learn(name, state);
@@ -379,6 +380,7 @@ export class ShardReconciler {
   async #forget(name: string): Promise<void> {
     const watched = this.#watched.get(name);
     this.#watched.delete(name);
+    this.#context.feed.forgetShard(name);
     await watched?.observation?.client.close();
   }
 }

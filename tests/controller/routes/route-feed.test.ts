@@ -59,3 +59,22 @@ it("prevents miscounted moves: parked and failed requests of all gateways add up
   expect(feed.takeParkCount("a")).toEqual({ parked: 0, failed: 0 });
   expect(feed.takeParkCount("unknown")).toEqual({ parked: 0, failed: 0 });
 });
+
+it("puts each shard's secret into the routes of its tenants, also those that are told already, and into no others", async () => {
+  const feed = new RouteFeed();
+  const of = (tenant: string, shard?: string): Route => ({ ...route(tenant, "serving", "127.0.0.1:1"), shard });
+  for (const each of [of("a", "s-0"), of("b", "s-1"), of("c")]) feed.publish(each);
+  const lines = feed.subscribe("g1")[Symbol.asyncIterator]();
+  await read(lines);
+  feed.setSecret("s-0", "one");
+  expect(await read(lines)).toMatchObject({ type: "update", routes: [{ tenant: "a", secret: "one" }], removed: [] });
+  const { version } = feed;
+  feed.setSecret("s-0", "one");
+  expect([feed.version, feed.publish(of("a", "s-0"))]).toEqual([version, version]);
+  feed.publish({ ...of("a", "s-0"), epoch: 2 });
+  expect(await read(lines)).toMatchObject({ routes: [{ tenant: "a", epoch: 2, secret: "one" }] });
+  feed.setSecret("s-0", "two");
+  expect(await read(lines)).toMatchObject({ routes: [{ tenant: "a", epoch: 2, secret: "two" }] });
+  expect(["b", "c"].map((tenant) => feed.get(tenant)?.secret)).toEqual([undefined, undefined]);
+  feed.close();
+});
