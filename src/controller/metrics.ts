@@ -7,6 +7,26 @@ export const CONTROLLER_PREFIX = "synapse_shards_controller_";
 const MOVE_REASONS = ["Requested", "Drain", "Consolidation", "Upgrade", "ConfigChanged", "ShardLost", "Dedicated"];
 const MOVE_OUTCOMES = ["Succeeded", "RolledBack", "Refused"];
 
+/** A gauge whose series somebody else knows: they are asked for them at each scrape. */
+export class AskedGauge<T extends string> {
+  /** Each has the value 1. */
+  ask: () => Iterable<Record<T, string>> = () => [];
+
+  constructor(name: string, help: string, labelNames: T[], registry: Registry) {
+    const series = () => this.ask();
+    new Gauge<T>({
+      name,
+      help,
+      labelNames,
+      registers: [registry],
+      collect() {
+        this.reset();
+        for (const labels of series()) this.set(labels as Partial<Record<T, string>>, 1);
+      },
+    });
+  }
+}
+
 /** Every metric of the controller, in one place; docs/metrics.md is made from it. The prefix is the product's. */
 export function createControllerMetrics(registry: Registry) {
   const name = (rest: string) => `${CONTROLLER_PREFIX}${rest}`;
@@ -40,6 +60,12 @@ export function createControllerMetrics(registry: Registry) {
       "tenant_move_failures",
       "Moves of a tenant rolled back in a row; tenants whose last move went well have no series",
       ["tenant"],
+    ),
+    tenantSecretUnreadable: new AskedGauge(
+      name("tenant_secret_unreadable"),
+      "1 for a tenant whose configuration or keys cannot be read from their Secrets, by reason; what runs of it goes on. On Kubernetes only",
+      ["tenant", "reason"],
+      registry,
     ),
     shards: stored("shards", "Shards by image tag and phase", ["image_tag", "phase"]),
     shardNotReadySince: stored(

@@ -170,6 +170,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
   const maintenance = config.nodeMaintenance
     ? await NodeMaintenance.open({ config: kubeConfig, store, podOf: (shard) => launcher.podOf(shard), onError })
     : undefined;
+  metrics.tenantSecretUnreadable.ask = () => store.secretProblems().map(({ tenant, reason }) => ({ tenant, reason }));
   const controller = new Controller(context);
   await controller.start();
   const service = new StoreClusterService(context, {

@@ -146,6 +146,19 @@ export const ALERT_CASES: AlertCase[] = [
     },
   },
   {
+    alert: "SynapseShardsTenantSecretUnreadable",
+    series: { [`${C}tenant_secret_unreadable{tenant="a",reason="SecretMissing"}`]: "_x9 1x10 _x40" },
+    quiet: [5, 11, 27],
+    fires: {
+      at: [13, 19],
+      labels: { tenant: "a", reason: "SecretMissing" },
+      severity: "warning",
+      summary: "The Secrets of tenant a cannot be read",
+      description:
+        "The controller of shards/synapse-shards cannot read the configuration or keys of tenant a (SecretMissing). What runs of it goes on unchanged, but no change of it takes effect.",
+    },
+  },
+  {
     alert: "SynapseShardsMoveFailing",
     when: "a tenant is rolled back again and again",
     series: {
