@@ -148,7 +148,7 @@ export const ALERT_CASES: AlertCase[] = [
   {
     alert: "SynapseShardsTenantSecretUnreadable",
     series: { [`${C}tenant_secret_unreadable{tenant="a",reason="SecretMissing"}`]: "_x9 1x10 _x40" },
-    quiet: [5, 11, 27],
+    quiet: [5, 10, 27],
     fires: {
       at: [13, 19],
       labels: { tenant: "a", reason: "SecretMissing" },
