@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { ClusterStatus } from "../controller/service/cluster-service.ts";
 import { serverNameProblem, tenantNameProblem } from "../model/names.ts";
+import { CHANGE_STATES, type ChangeState } from "../model/change.ts";
 import {
   TRANSITION_STEPS,
   MOVE_OUTCOMES,
@@ -12,6 +13,7 @@ import {
   type MoveResult,
   type MoveStep,
 } from "../model/move.ts";
+import { DEFAULT_PIN_SECONDS, LONGEST_PIN_SECONDS } from "../controller/service/cluster-service.ts";
 import { SHARD_PHASES, type Shard, type ShardPhase } from "../model/shard.ts";
 import { TENANT_PHASES, type TenantPhase } from "../model/tenant.ts";
 import type { ClusterEvent } from "../model/event.ts";
@@ -68,14 +70,32 @@ export const CreateTenantBody = z
   .meta({ id: "CreateTenant" });
 
 export const UpdateTenantBody = z
-  .strictObject({ release: Release.optional(), config: Config.optional() })
-  .refine(({ release, config }) => release !== undefined || config !== undefined, {
-    message: "give release, config, or both",
+  .strictObject({
+    release: Release.optional(),
+    config: Config.optional(),
+    revertConfig: z
+      .literal(true)
+      .optional()
+      .describe("Takes back the configuration that is not in effect: the one that runs is asked for again."),
+  })
+  .refine((body) => Object.values(body).some((value) => value !== undefined), {
+    message: "give release, config or revertConfig",
+  })
+  .refine(({ config, revertConfig }) => config === undefined || revertConfig === undefined, {
+    message: "give config or revertConfig, not both",
   })
   .meta({ id: "UpdateTenant" });
 
 export const MoveTenantBody = z
-  .strictObject({ to: z.string().min(1).optional().describe("Default: the best other shard.") })
+  .strictObject({
+    to: z.string().min(1).optional().describe("Default: the best other shard."),
+    pinSeconds: z
+      .int()
+      .min(0)
+      .max(LONGEST_PIN_SECONDS)
+      .default(DEFAULT_PIN_SECONDS)
+      .describe("For how long consolidation leaves it where it was moved to; 0: not at all."),
+  })
   .prefault({});
 
 export const RegisterUserBody = z
@@ -140,6 +160,7 @@ export const MoveSchema = z
     step: keysOf<MoveStep>(MOVE_STEPS).describe(definitions(MOVE_STEPS)),
     requestedAt: Time,
     parkedAt: Time.optional(),
+    pinnedUntil: Time.optional().describe("Until when consolidation leaves the tenant where it is moved to."),
     configHash: z.string().optional(),
     unsuccessful: z
       .object({ outcome: z.enum(["RolledBack", "Refused", "Interrupted"]), message: z.string() })
@@ -165,7 +186,7 @@ export const MoveResultSchema = z
   })
   .meta({ id: "MoveResult" }) satisfies z.ZodType<MoveResult>;
 
-export const HandoverSchema = z
+export const TransitionSchema = z
   .object({
     id: z.string(),
     to: z.enum(["shard", "dedicated"]),
@@ -212,7 +233,7 @@ export const TenantSchema = z
       fleetReleaseSince: z.string().optional(),
       assignedAt: Time.optional(),
       dedicated: z.object({ address: z.string() }).optional().describe("The Synapse of its own that has it."),
-      transition: HandoverSchema.optional(),
+      transition: TransitionSchema.optional(),
       move: MoveSchema.optional(),
       lastMove: MoveResultSchema.optional(),
       failures: z.number(),
@@ -220,10 +241,18 @@ export const TenantSchema = z
       moveFailures: z.number().optional(),
       moveInterruptions: z.number().optional(),
       moveNotBefore: Time.optional(),
+      pin: z.object({ shard: z.string(), until: Time }).optional().describe("Until when consolidation leaves it there."),
       refusedRelease: z.object({ release: z.string(), reason: z.string(), message: z.string() }).optional(),
     }),
     url: z.string(),
     hasConfig: z.boolean(),
+    change: z
+      .object({
+        state: keysOf<ChangeState>(CHANGE_STATES).describe(definitions(CHANGE_STATES)),
+        reason: z.string(),
+        message: z.string(),
+      })
+      .describe("Whether what spec asks for is what runs."),
   })
   .meta({ id: "Tenant" }) satisfies z.ZodType<TenantView>;
 

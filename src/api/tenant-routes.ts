@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { Tenant } from "../model/tenant.ts";
+import { INSTALLING, type Tenant } from "../model/tenant.ts";
 import { failures, type Api, type RouteContext } from "./api.ts";
 import {
   CreateTenantBody,
@@ -45,13 +45,20 @@ export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): vo
     {
       schema: {
         operationId: "createTenant",
-        summary: "Creates a tenant; placed and started by and by",
+        summary: "Creates a tenant; it is placed and started in the background",
         tags,
         body: CreateTenantBody,
-        response: { 201: TenantSchema.describe("The new tenant."), ...failures(409, 422) },
+        response: {
+          201: TenantSchema.describe("The new tenant."),
+          202: TenantSchema.describe("The new tenant, whose release is being installed."),
+          ...failures(409, 422),
+        },
       },
     },
-    async ({ body }, reply) => reply.code(201).send(view(await service.createTenant(body))),
+    async ({ body }, reply) => {
+      const tenant = await service.createTenant(body);
+      return reply.code(isInstalling(tenant) ? 202 : 201).send(view(tenant));
+    },
   );
 
   app.get(
@@ -78,10 +85,17 @@ export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): vo
         tags,
         params: Params,
         body: UpdateTenantBody,
-        response: { 200: TenantSchema.describe("The changed tenant."), ...failures(404, 409, 422) },
+        response: {
+          200: TenantSchema.describe("The changed tenant."),
+          202: TenantSchema.describe("The changed tenant, whose new release is being installed."),
+          ...failures(404, 409, 422),
+        },
       },
     },
-    async ({ params, body }) => view(await service.updateTenant(params.name, body)),
+    async ({ params, body }, reply) => {
+      const tenant = await service.updateTenant(params.name, body);
+      return reply.code(isInstalling(tenant) ? 202 : 200).send(view(tenant));
+    },
   );
 
   app.delete(
@@ -114,7 +128,7 @@ export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): vo
         response: { 202: MoveSchema.describe("The move that begins."), ...failures(404, 409, 422) },
       },
     },
-    async ({ params, body }, reply) => reply.code(202).send(await service.moveTenant(params.name, body.to)),
+    async ({ params, body }, reply) => reply.code(202).send(await service.moveTenant(params.name, body)),
   );
 
   app.post(
@@ -159,4 +173,8 @@ export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): vo
       });
     },
   );
+}
+
+function isInstalling({ status }: Tenant): boolean {
+  return status.reason === INSTALLING;
 }

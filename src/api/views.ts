@@ -1,4 +1,5 @@
 import type { ShardOverview } from "../controller/service/cluster-service.ts";
+import { changeOf, type Change } from "../model/change.ts";
 import type { Shard } from "../model/shard.ts";
 import type { Tenant, TenantSpec } from "../model/tenant.ts";
 
@@ -9,6 +10,8 @@ export type TenantView = Omit<Tenant, "spec"> & {
   url: string;
   /** Whether the user gave a configuration of their own. */
   hasConfig: boolean;
+  /** Whether what `spec` asks for is what runs. */
+  change: Change;
 };
 
 /** A shard as the API shows it. */
@@ -27,6 +30,7 @@ export function viewOfTenant(tenant: Tenant, url: string, includeConfig = false)
     status: tenant.status,
     url,
     hasConfig: config.trim() !== "",
+    change: changeOf(tenant),
   };
 }
 

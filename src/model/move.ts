@@ -28,6 +28,8 @@ export interface Move {
   requestedAt: string;
   /** When the gateways had parked; the blackout counts from here. */
   parkedAt?: string;
+  /** Until when consolidation is to leave the tenant where it is moved to. */
+  pinnedUntil?: string;
   /** The hash of the configuration that it goes on with, once that has been checked. */
   configHash?: string;
   /** Set when it is known that it does not end as it was meant to, and why. */

@@ -73,9 +73,14 @@ export interface TenantStatus {
   moveInterruptions?: number;
   /** Until when the planner leaves it where it is. */
   moveNotBefore?: string;
+  /** Where somebody moved it to, and until when consolidation leaves it there. */
+  pin?: { shard: string; until: string };
   /** A release it cannot be moved to, and why; tried again when the spec changes. */
   refusedRelease?: { release: string; reason: string; message: string };
 }
+
+/** Reason of a tenant that waits for its release to be installed. */
+export const INSTALLING = "InstallingRelease";
 
 export interface RefusedConfig {
   /** As `configHash`; empty where the tenant's keys cannot be read. */

@@ -2,6 +2,7 @@ import type { Draft } from "./place.ts";
 import type { SnapshotShard } from "./snapshot.ts";
 import { shardIndex } from "./snapshot-facts.ts";
 import { isQuiet } from "./stop.ts";
+import type { World } from "./world.ts";
 
 /**
  * Drains the least loaded shards of releases whose average load is below the threshold. Begun only where nothing else
@@ -28,13 +29,13 @@ function drainLeastLoaded(draft: Draft, release: string, shards: SnapshotShard[]
   let leaving = 0;
   while (staying.length > 1) {
     const average = tenants / staying.length;
-    const least = staying.at(-1);
+    const least = staying.findLast(({ name }) => !hasPinned(draft.world, name));
     if (!least || average >= policy.avgShardsLoadRedistributionThreshold) return;
     const freeAfter = free - Math.max(0, policy.maxTenantsPerShard - least.load);
     if (leaving + least.load > freeAfter) return;
     free = freeAfter;
     leaving += least.load;
-    staying.pop();
+    staying.splice(staying.indexOf(least), 1);
     draft.busy.add(release);
     draft.actions.push({
       type: "DrainShard",
@@ -45,4 +46,9 @@ function drainLeastLoaded(draft: Draft, release: string, shards: SnapshotShard[]
         `${policy.avgShardsLoadRedistributionThreshold}; its ${least.load} fit on ${staying.length} others`,
     });
   }
+}
+
+/** Whether somebody moved a tenant there on purpose, a while ago at most. */
+function hasPinned({ now, tenantsOn }: World, shard: string): boolean {
+  return tenantsOn(shard).some(({ pinnedUntil }) => pinnedUntil !== undefined && now < pinnedUntil);
 }

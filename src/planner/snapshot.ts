@@ -21,6 +21,8 @@ export interface SnapshotTenant {
   refusedRelease?: string;
   /** Milliseconds since the epoch: no move before (backoff after a move that failed). Its place is kept all the same. */
   moveNotBefore?: number;
+  /** Milliseconds since the epoch: consolidation leaves it on its shard until then. */
+  pinnedUntil?: number;
 }
 
 export interface SnapshotShard {

@@ -34,6 +34,11 @@ export type ProcessState =
  */
 export interface Launcher {
   /**
+   * Whether such a release can be had, within seconds: nothing is installed. Passes where that cannot be told beforehand.
+   * @throws UserError UnknownRelease, which names the nearest that there are
+   */
+  checkRelease(release: string): Promise<void>;
+  /**
    * Makes a release ready to run; installs it if need be. Idempotent, may take a minute.
    * @returns what the release says of itself; undefined where only a running shard can say it (`ShardState.facts`)
    * @throws UserError UnknownRelease, Environment

@@ -3,6 +3,7 @@ import type {
   ClusterStatus,
   CreateTenantRequest,
   LogOptions,
+  MoveTenantOptions,
   RegisterUserRequest,
   ShardOverview,
   UpdateTenantRequest,
@@ -148,7 +149,7 @@ export class MemoryService implements ClusterService {
     return [...this.tenants.values()].toSorted((a, b) => a.metadata.name.localeCompare(b.metadata.name));
   }
 
-  async moveTenant(name: string, to?: string): Promise<Move> {
+  async moveTenant(name: string, { to }: MoveTenantOptions = {}): Promise<Move> {
     const tenant = this.#tenant(name);
     const from = tenant.status.shard ?? "";
     const target = to ?? [...this.shards.keys()].find((shard) => shard !== from);

@@ -118,7 +118,7 @@ test("prevents: answers that do not fit the document", async () => {
   service.addShard("1.163.2-0");
   service.addShard("1.163.2-1").spec.drain = "Requested";
   service.run(service.addTenant("clinic-a"), "1.163.2-0");
-  await service.moveTenant("clinic-a", "1.163.2-1");
+  await service.moveTenant("clinic-a", { to: "1.163.2-1" });
   service.fail(service.addTenant("clinic-b"), "InvalidConfig", "broken");
   const get = async (path: string) => (await api.request(path)).json();
   for (const [call, path] of [

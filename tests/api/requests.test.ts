@@ -45,13 +45,13 @@ describe("wrong requests", () => {
     `);
     expect(await problemsOf("PATCH", "/v1/tenants/a", {})).toMatchInlineSnapshot(`
       [
-        "give release, config, or both",
+        "give release, config or revertConfig",
       ]
     `);
     expect(await problemsOf("PATCH", "/v1/tenants/a", { serverName: "b" })).toMatchInlineSnapshot(`
       [
-        "serverName: no such setting; allowed are release, config",
-        "give release, config, or both",
+        "serverName: no such setting; allowed are release, config, revertConfig",
+        "give release, config or revertConfig",
       ]
     `);
     expect(await problemsOf("POST", "/v1/tenants/a/move", { to: 7 })).toMatchInlineSnapshot(`

@@ -78,7 +78,7 @@ describe("tenant list", () => {
 describe("one tenant", () => {
   test("prevents: details lost between API and CLI", async () => {
     populate();
-    await cluster.service.moveTenant("clinic-a", "1.163.2-1");
+    await cluster.service.moveTenant("clinic-a", { to: "1.163.2-1" });
     expect(await cluster.printed("tenant", "get", "clinic-a")).toMatchInlineSnapshot(`
       "
       NAME       SERVER NAME          RELEASE   PHASE     REASON   SHARD       URL
@@ -151,7 +151,7 @@ describe("one tenant", () => {
   test("prevents: a description without state, last move, failures and events", async () => {
     populate();
     const { service } = cluster;
-    await service.moveTenant("clinic-a", "1.163.2-1");
+    await service.moveTenant("clinic-a", { to: "1.163.2-1" });
     const tenant = service.tenants.get("clinic-a")!;
     service.fail(tenant, "DatabaseUnreachable", "the database db:5432 does not answer");
     tenant.status.refusedRelease = { release: "1.157.2", reason: "SchemaTooNew", message: "its schema is too new" };
@@ -241,9 +241,9 @@ describe("shards", () => {
 
 test("prevents: a status that hides problems, saturation or moves", async () => {
   populate();
-  await cluster.service.moveTenant("clinic-a", "1.163.2-1");
+  await cluster.service.moveTenant("clinic-a", { to: "1.163.2-1" });
   cluster.service.onMove = () => {};
-  await cluster.service.moveTenant("clinic-a", "1.163.2-0");
+  await cluster.service.moveTenant("clinic-a", { to: "1.163.2-0" });
   cluster.service.problems = ["all 5 shards of 1.163.2 are full"];
   const text = (await cluster.printed("status")).replaceAll(/\d+[smhd]$/gm, "AGE");
   expect(text).toMatchInlineSnapshot(`

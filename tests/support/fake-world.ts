@@ -9,6 +9,7 @@ import type { TenantDatabases } from "../../src/ports/databases.ts";
 import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
 import { databaseIn, hostsIn, parseOverrides } from "../../src/model/homeserver-config.ts";
 import type { Launcher, ProcessState } from "../../src/ports/launcher.ts";
+import { UserError } from "../../src/model/errors.ts";
 import { DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
 import type { Tenant } from "../../src/model/tenant.ts";
 import {
@@ -35,6 +36,7 @@ export class FakeWorld {
   readonly failingStarts = new Map<string, { code: string; message: string }>();
   /** Configurations that Synapse finds wrong when it is asked. */
   readonly wrongConfigs = new Set<string>();
+  readonly unknownReleases = new Set<string>();
   /** Of every database: releases below cannot read it. */
   schemaCompatVersion = 84;
   /** Shards whose processes are on their way, as on a platform that starts them again by itself; "*" for all. */
@@ -201,6 +203,9 @@ export class FakeProcess {
 
 function fakeLauncher(world: FakeWorld, guard: (client: ShardControl) => ShardControl): Launcher {
   return {
+    checkRelease: async (release) => {
+      if (world.unknownReleases.has(release)) throw new UserError("UnknownRelease", `there is no Synapse ${release}`);
+    },
     prepareRelease: async (release) => ({ release: release, schemaVersion: 94, schemaCompatVersion: 84 }),
     start: async (name, release) => {
       const present = world.shards.get(name);

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { messageOf, UserError } from "../../model/errors.ts";
 import type { Shard } from "../../model/shard.ts";
+import { INSTALLING } from "../../model/tenant.ts";
 import type { Action } from "../../planner/actions.ts";
 import { planFromIndex } from "../../planner/plan.ts";
 import type { CachedReader } from "../cached-reader.ts";
@@ -128,7 +129,7 @@ export class Planning {
     await modify(this.#context.store, "Tenant", name, ({ status }) => {
       const known = status.reason === reason && status.message === message && (!pending || status.phase === "Pending");
       // A failure of its own says more than that it also waits for a place.
-      done = !known && (pending || status.reason === "" || NO_PLACE.has(status.reason));
+      done = !known && (pending || ["", INSTALLING].includes(status.reason) || NO_PLACE.has(status.reason));
       if (!done) return false;
       if (pending) status.phase = "Pending";
       status.reason = reason;

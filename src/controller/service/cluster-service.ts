@@ -18,7 +18,7 @@ export interface ClusterService {
   getTenant(name: string): Promise<Tenant>;
   listTenants(): Promise<Tenant[]>;
   /** Asks for a move to `to`, or to the best other shard, and returns at once; the result is `status.lastMove` with the returned id. */
-  moveTenant(name: string, to?: string): Promise<Move>;
+  moveTenant(name: string, options?: MoveTenantOptions): Promise<Move>;
   registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }>;
   /** Lines of the log that concern the tenant, oldest first. */
   tenantLog(name: string, options: LogOptions): AsyncIterable<string>;
@@ -51,7 +51,21 @@ export interface CreateTenantRequest {
   config?: string;
 }
 
-export type UpdateTenantRequest = Partial<Pick<TenantSpec, "release" | "config">>;
+export interface UpdateTenantRequest extends Partial<Pick<TenantSpec, "release" | "config">> {
+  /** Takes back a configuration that is not in effect. */
+  revertConfig?: boolean;
+}
+
+/** Long enough to look at what the move was for; a consolidation that waits costs a shard's memory. */
+export const DEFAULT_PIN_SECONDS = 3_600;
+export const LONGEST_PIN_SECONDS = 366 * 24 * 3_600;
+
+export interface MoveTenantOptions {
+  /** Default: the best other shard. */
+  to?: string;
+  /** For how long consolidation leaves it there; 0: not at all. Default: an hour. */
+  pinSeconds?: number;
+}
 
 export interface RegisterUserRequest {
   username: string;

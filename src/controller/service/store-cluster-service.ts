@@ -1,9 +1,11 @@
 import { randomUUID } from "node:crypto";
+import { isMap, parseDocument } from "yaml";
+import { timeText } from "../../model/clock.ts";
 import { UserError } from "../../model/errors.ts";
 import { serverNameProblem, tenantNameProblem } from "../../model/names.ts";
-import type { ReleaseFacts } from "../../ports/launcher.ts";
 import {
   forgetRefusedRelease,
+  reasonOfRunning,
   wantedRelease,
   type Tenant,
   type TenantSpec,
@@ -21,13 +23,16 @@ import { recordEvent, type ControllerContext } from "../context.ts";
 import { followEvents } from "./event-stream.ts";
 import { snapshotOf } from "../planning/planned-cluster.ts";
 import { createShard } from "../planning/planning.ts";
-import { asItRuns } from "../start/configs.ts";
+import { asItRuns, configsOf } from "../start/configs.ts";
 import { registerUser } from "./register-user.ts";
+import { INSTALLING } from "../../model/tenant.ts";
+import { DEFAULT_PIN_SECONDS } from "./cluster-service.ts";
 import type {
   ClusterService,
   ClusterStatus,
   CreateTenantRequest,
   LogOptions,
+  MoveTenantOptions,
   RegisterUserRequest,
   ShardOverview,
   UpdateTenantRequest,
@@ -55,18 +60,19 @@ const NEW_TENANT: TenantStatus = {
 export class StoreClusterService implements ClusterService {
   readonly #context: ControllerContext;
   readonly #settings: ServiceSettings;
-  readonly #startedAt = new Date().toISOString();
+  readonly #startedAt: string;
 
   constructor(context: ControllerContext, settings: ServiceSettings) {
+    this.#startedAt = timeText(context.clock.now());
     this.#context = context;
     this.#settings = settings;
   }
 
   async createTenant(request: CreateTenantRequest): Promise<Tenant> {
-    const { store } = this.#context;
+    const { store, clock } = this.#context;
     const { name } = request;
     const serverName = request.serverName ?? `${name}.${this.#settings.baseDomain}`;
-    const problem = tenantNameProblem(name) ?? serverNameProblem(serverName);
+    const problem = tenantNameProblem(name) ?? serverNameProblem(serverName) ?? configProblem(request.config ?? "");
     if (problem !== undefined) throw new UserError("InvalidInput", problem);
     const spec: TenantSpec = {
       serverName,
@@ -76,12 +82,13 @@ export class StoreClusterService implements ClusterService {
     };
     if (await store.get("Tenant", name))
       throw new UserError("AlreadyExists", `there is a tenant named ${name} already`);
-    const metadata = { name, creationTimestamp: new Date().toISOString(), resourceVersion: "", generation: 0 };
+    const metadata = { name, creationTimestamp: timeText(clock.now()), resourceVersion: "", generation: 0 };
     this.#refuseClash({ metadata, spec, status: NEW_TENANT });
     // Empty: the fleet's, which is there or is to come.
-    if (spec.release !== "") await this.#release(spec.release);
+    const isInstalled = spec.release === "" || (await this.#checkRelease(spec.release));
     await this.#refuseForeignKeptData(name, spec);
-    const tenant = await store.create("Tenant", name, spec, { ...NEW_TENANT });
+    const status = isInstalled ? NEW_TENANT : { ...NEW_TENANT, ...installing(spec.release) };
+    const tenant = await store.create("Tenant", name, spec, { ...status });
     await recordEvent(this.#context, {
       type: "Normal",
       reason: "Created",
@@ -92,30 +99,33 @@ export class StoreClusterService implements ClusterService {
   }
 
   async updateTenant(name: string, request: UpdateTenantRequest): Promise<Tenant> {
-    const { store, databases } = this.#context;
+    const { store } = this.#context;
     const present = await this.getTenant(name);
-    if (present.metadata.deletionTimestamp !== undefined)
-      throw new UserError("Conflict", `tenant ${name} is being deleted`);
-    const { release, config } = request;
-    if (config !== undefined) this.#refuseClash({ ...present, spec: { ...present.spec, config } });
-    if (release !== undefined && release !== present.spec.release && present.status.provisioned) {
-      const facts = await this.#release(release);
-      const secrets = await store.readSecret(name);
-      const stored = secrets && (await databases.describe(present, secrets));
-      if (facts && stored && stored.schemaCompatVersion > facts.schemaVersion) {
-        throw new UserError(
-          "SchemaTooNew",
-          `${name} cannot go to Synapse ${release}: that release knows database schemas up to ${facts.schemaVersion}, and this ` +
-            `database can only be read from schema ${stored.schemaCompatVersion} on`,
-        );
-      }
+    this.#refuseDeleted(present);
+    const { release } = request;
+    const config = request.revertConfig ? await this.#configInEffect(present) : request.config;
+    if (config !== undefined) {
+      const problem = configProblem(config);
+      if (problem !== undefined) throw new UserError("InvalidInput", problem);
+      this.#refuseClash({ ...present, spec: { ...present.spec, config } });
     }
-    const updated = await modify(store, "Tenant", name, ({ spec, status }) => {
+    const isOther = release !== undefined && release !== present.spec.release;
+    const isInstalled = !isOther || (await this.#checkRelease(release));
+    if (isOther) await this.#refuseOldSchema(present, release);
+    const updated = await modify(store, "Tenant", name, (t) => {
+      this.#refuseDeleted(t);
+      const { spec, status } = t;
       if (release !== undefined) spec.release = release;
-      if (config !== undefined) spec.config = config;
+      if (config !== undefined) {
+        spec.config = config;
+        // Asked for once more, it is tried once more.
+        delete status.refusedConfig;
+      }
       forgetRefusedRelease(status);
       delete status.moveNotBefore;
       delete status.retryAt;
+      if (status.phase === "Running") Object.assign(status, reasonOfRunning(status));
+      if (!isInstalled) Object.assign(status, installing(release));
     });
     return updated ?? this.getTenant(name);
   }
@@ -123,7 +133,7 @@ export class StoreClusterService implements ClusterService {
   async deleteTenant(name: string, options: { purge: boolean }): Promise<Tenant> {
     const deleted = await modify(this.#context.store, "Tenant", name, ({ spec, metadata }) => {
       if (options.purge) spec.reclaimPolicy = "Delete";
-      metadata.deletionTimestamp ??= new Date().toISOString();
+      metadata.deletionTimestamp ??= timeText(this.#context.clock.now());
     });
     return deleted ?? this.getTenant(name);
   }
@@ -138,46 +148,34 @@ export class StoreClusterService implements ClusterService {
     return this.#sorted("Tenant");
   }
 
-  async moveTenant(name: string, to?: string): Promise<Move> {
-    const { store, policy } = this.#context;
+  async moveTenant(name: string, options: MoveTenantOptions = {}): Promise<Move> {
+    const { store, policy, clock } = this.#context;
+    const { to, pinSeconds = DEFAULT_PIN_SECONDS } = options;
     const tenant = await this.getTenant(name);
     const { status } = tenant;
-    if (status.move)
-      throw new UserError(
-        "Conflict",
-        `tenant ${name} is being moved already, from ${status.move.from} to ${status.move.to}`,
-      );
-    if (tenant.spec.dedicated || status.transition)
-      throw new UserError(
-        "Conflict",
-        `tenant ${name} has a Synapse of its own${status.transition ? ", or is on its way" : ""}; moves are between shards`,
-      );
-    if (status.phase !== "Running" || status.shard === undefined) {
-      throw new UserError("Conflict", `tenant ${name} is ${status.phase}; only a running tenant can be moved`);
-    }
+    const refusal = whyNotMovable(tenant);
+    if (refusal !== undefined || status.shard === undefined) throw new UserError("Conflict", refusal ?? "");
     const choice = chooseTarget(this.#snapshot(), policy, name, to);
     if ("refused" in choice)
       throw new UserError(choice.refused === "ShardNotFound" ? "NotFound" : "NoPlace", choice.message);
     const target = "create" in choice ? choice.create : choice.shard;
     if ("create" in choice) await createShard(this.#context, target, wantedRelease(tenant), `for the move of ${name}`);
+    const now = clock.now();
     const move: Move = {
       id: randomUUID(),
       from: status.shard,
       to: target,
       reason: "Requested",
       step: "Preparing",
-      requestedAt: new Date().toISOString(),
+      requestedAt: timeText(now),
+      ...(pinSeconds > 0 ? { pinnedUntil: timeText(now + pinSeconds * 1000) } : {}),
     };
     const written = await modify(store, "Tenant", name, (t) => {
-      if (
-        t.status.move ||
-        t.status.transition ||
-        t.metadata.deletionTimestamp !== undefined ||
-        t.status.shard !== move.from
-      )
-        return false;
+      if (whyNotMovable(t) !== undefined || t.status.shard !== move.from) return false;
       t.status.move = move;
       t.status.phase = "Moving";
+      if (move.pinnedUntil === undefined) delete t.status.pin;
+      else t.status.pin = { shard: target, until: move.pinnedUntil };
       return true;
     });
     if (written?.status.move?.id !== move.id)
@@ -201,8 +199,7 @@ export class StoreClusterService implements ClusterService {
     const tenant = await this.getTenant(name);
     const shard = tenant.status.shard;
     if (shard === undefined) throw new UserError("Conflict", `tenant ${name} is on no shard, so it has no log`);
-    const { serverName } = tenant.spec;
-    const mine = (line: string) => line.includes(JSON.stringify(serverName)) || line.includes(serverName);
+    const mine = mentions(tenant.spec.serverName);
     // The shard's log is everybody's: the last lines of this tenant may lie far back.
     const { tail = 100, follow, signal } = options;
     const last: string[] = [];
@@ -323,16 +320,42 @@ export class StoreClusterService implements ClusterService {
   }
 
   /**
-   * Makes sure that there is such a release before anything is promised; may take a minute to install it.
-   * @returns what it says of itself, where that can be known beforehand @throws UserError UnknownRelease
+   * Refuses a release that there is not. Installing it may take minutes, and is the shards' concern.
+   * @returns whether it is installed already, or needs no installing @throws UserError UnknownRelease
    */
-  async #release(version: string): Promise<ReleaseFacts | undefined> {
-    const { databases, launcher } = this.#context;
-    const known = databases.facts(version);
-    if (known) return known;
-    const facts = await launcher.prepareRelease(version, () => {});
-    if (facts) databases.learn(facts);
-    return facts;
+  async #checkRelease(release: string): Promise<boolean> {
+    const { databases, launcher, reader } = this.#context;
+    if (databases.facts(release)) return true;
+    await launcher.checkRelease(release);
+    return [...reader.values("Shard")].some(({ spec, status }) => spec.release === release && status.phase === "Ready");
+  }
+
+  /** @throws UserError SchemaTooNew, as far as it is known already */
+  async #refuseOldSchema(present: Tenant, release: string): Promise<void> {
+    const { databases } = this.#context;
+    const { name } = present.metadata;
+    const facts = databases.facts(release);
+    const runs = present.status.provisioned && facts ? await asItRuns(this.#context, present) : undefined;
+    const stored = runs && (await databases.describe(runs.tenant, runs.secrets));
+    if (!facts || !stored || stored.schemaCompatVersion <= facts.schemaVersion) return;
+    throw new UserError(
+      "SchemaTooNew",
+      `${name} cannot go to Synapse ${release}: that release knows database schemas up to ${facts.schemaVersion}, and this ` +
+        `database can only be read from schema ${stored.schemaCompatVersion} on`,
+    );
+  }
+
+  async #configInEffect(tenant: Tenant): Promise<string> {
+    const { name } = tenant.metadata;
+    const { asked, effective } = await configsOf(this.#context, tenant);
+    if (!effective) throw new UserError("Conflict", `no configuration of tenant ${name} has been in effect yet`);
+    if (effective.config !== asked?.config) return effective.config;
+    throw new UserError("Conflict", `there is nothing to take back: the configuration of tenant ${name} is in effect`);
+  }
+
+  #refuseDeleted({ metadata }: Tenant): void {
+    if (metadata.deletionTimestamp !== undefined)
+      throw new UserError("Conflict", `tenant ${metadata.name} is being deleted`);
   }
 
   /** Two tenants of one host or one database would be two owners of one thing. */
@@ -351,6 +374,38 @@ export class StoreClusterService implements ClusterService {
       );
     }
   }
+}
+
+/** Whether a line names a server, and not another one whose name ends, or begins, with the same letters. */
+export function mentions(serverName: string): (line: string) => boolean {
+  const name = new RegExp(`(?<![A-Za-z0-9.-])${serverName.replaceAll(/[.[\]]/g, "\\$&")}(?![A-Za-z0-9-]|:\\d|\\.[A-Za-z0-9])`);
+  return (line) => name.test(line);
+}
+
+/** Its release is not there yet, and is on its way. */
+function installing(release: string): { reason: string; message: string } {
+  return { reason: INSTALLING, message: `Synapse ${release} is being installed` };
+}
+
+/** What makes a text no configuration at all; all else is the shard's to judge. */
+function configProblem(config: string): string | undefined {
+  const { errors, contents } = parseDocument(config, { version: "1.1", uniqueKeys: false });
+  const [error] = errors;
+  if (error) return `config is not YAML: ${error.message.split("\n")[0]}`;
+  if (contents === null || isMap(contents)) return undefined;
+  return "config is not a YAML mapping of settings, such as `enable_registration: true`";
+}
+
+/** Why a user cannot move it now, or undefined. */
+function whyNotMovable({ metadata, spec, status }: Tenant): string | undefined {
+  const { name } = metadata;
+  const { move, transition, phase, shard } = status;
+  if (metadata.deletionTimestamp !== undefined) return `tenant ${name} is being deleted`;
+  if (move) return `tenant ${name} is being moved already, from ${move.from} to ${move.to}`;
+  if (spec.dedicated || transition)
+    return `tenant ${name} is dedicated${transition ? ", or is on its way" : ""}; moves are between shards`;
+  if (phase === "Running" && shard !== undefined) return undefined;
+  return `tenant ${name} is ${phase}; only a running tenant can be moved`;
 }
 
 function problemsOf(tenants: Tenant[], shards: Shard[], gateways: number): string[] {

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { timeText } from "../../model/clock.ts";
 import { StartFailure, UserError } from "../../model/errors.ts";
 import type { Shard } from "../../model/shard.ts";
-import { forgetRefusedRelease, reasonOfRunning, wantedRelease, type Tenant } from "../../model/tenant.ts";
+import { forgetRefusedRelease, INSTALLING, reasonOfRunning, wantedRelease, type Tenant } from "../../model/tenant.ts";
 import { ShardUnreachable, type TenantState } from "../../ports/shard-control.ts";
 import { modify } from "../../ports/store.ts";
 import { newTenantSecrets } from "../../model/tenant-secrets.ts";
@@ -264,12 +264,12 @@ export class TenantReconciler {
   async #awaitShard(tenant: Tenant, shard: Shard): Promise<void> {
     const { name } = tenant.metadata;
     if (tenant.status.phase === "Failed" || tenant.status.phase === "Pending") return this.#setPhase(name, "Starting");
-    const why = shard.status.message;
+    const { message: why, reason: because } = shard.status;
+    const reason = because === "InstallingImage" ? INSTALLING : "ShardNotReady";
+    const message = `shard ${shard.metadata.name} is not ready${why === "" ? "" : `: ${why}`}`;
     await modify(this.#context.store, "Tenant", name, ({ status }) => {
-      if (status.move || (status.phase === "Starting" && status.reason === "ShardNotReady")) return false;
-      status.phase = "Starting";
-      status.reason = "ShardNotReady";
-      status.message = `shard ${shard.metadata.name} is not ready${why === "" ? "" : `: ${why}`}`;
+      if (status.move || (status.phase === "Starting" && status.message === message)) return false;
+      Object.assign(status, { phase: "Starting", reason, message });
       return true;
     });
   }

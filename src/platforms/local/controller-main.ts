@@ -27,6 +27,7 @@ import { type ControllerConfig, ControllerConfigSchema } from "./controller-conf
 import { writeAtomically } from "./files.ts";
 import { cleanOwnEnvironment } from "./environment.ts";
 import { exitWithParent } from "./up/parent.ts";
+import { refuseUnknownRelease } from "./toolchain/known-releases.ts";
 import { ensureSynapse } from "./toolchain/toolchain.ts";
 import { ROOT, VERSION } from "../../model/project.ts";
 
@@ -47,6 +48,7 @@ async function main(): Promise<void> {
     directory: join(config.dataDir, "shards"),
     runtimePath: ROOT,
     installSynapse: (version, onProgress) => ensureSynapse(version, { cacheDir: config.cacheDir, onProgress }),
+    checkRelease: (release) => refuseUnknownRelease(release, config.cacheDir),
   });
   const databases = new PostgresTenantDatabases({
     server: { ...config.postgres, password: secretIn(config.postgres.passwordFile) },

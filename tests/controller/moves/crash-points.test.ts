@@ -129,7 +129,7 @@ it("takes a tenant back to its old shard when the new one cannot reach the datab
   const { shard } = (await world.store.get("Tenant", "a"))!.status;
   const other = [...world.shards.keys()].find((name) => name !== shard)!;
   world.failingStarts.set(other, { code: "DatabaseUnreachable", message: "the new shard cannot reach the database" });
-  await service.moveTenant("a", other);
+  await service.moveTenant("a", { to: other });
   const [tenant] = await settled(world, ["a"]);
   expect(tenant!.status).toMatchObject({
     shard,

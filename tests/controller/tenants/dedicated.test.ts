@@ -248,7 +248,7 @@ it("prevents a move of what is on no shard: it is refused in words", async () =>
   const { world } = await onItsOwn();
   const { process, controller } = run(world);
   const service = new StoreClusterService(process.context, SETTINGS);
-  await expect(service.moveTenant("a")).rejects.toThrow("tenant a has a Synapse of its own; moves are between shards");
+  await expect(service.moveTenant("a")).rejects.toThrow("tenant a is dedicated; moves are between shards");
   await controller.stop();
 });
 

@@ -1,4 +1,5 @@
-import { wantedRelease, type Tenant } from "../../../model/tenant.ts";
+import { changeOf } from "../../../model/change.ts";
+import type { Tenant } from "../../../model/tenant.ts";
 import type { Fleet } from "../../../model/fleet.ts";
 import type { Shard } from "../../../model/shard.ts";
 import type { AnyResource } from "../../../ports/store.ts";
@@ -60,27 +61,10 @@ function placed({ status }: Tenant): Finding {
 
 /** It runs the release and the configuration that its spec asks for. */
 function upToDate(tenant: Tenant): Finding {
-  const { metadata, status } = tenant;
-  const wanted = wantedRelease(tenant);
-  if (status.refusedRelease?.release === wanted && wanted !== "")
-    return finding("UpToDate", false, status.refusedRelease.reason, status.refusedRelease.message);
-  if (status.observedGeneration !== metadata.generation)
-    return finding(
-      "UpToDate",
-      false,
-      status.reason || "Pending",
-      status.message || "the last change of its spec has not taken effect yet",
-    );
-  if (status.refusedConfig) return finding("UpToDate", false, "ConfigRefused", status.refusedConfig.message);
-  const release = status.shard === undefined ? wanted : releaseOf(status.shard);
-  if (wanted !== "" && release !== wanted)
-    return finding("UpToDate", false, "UpgradePending", `it runs ${release}, and is to run ${wanted}`);
-  return finding("UpToDate", true, "AsSpecified", "");
-}
-
-/** A shard is named RELEASE-INDEX. */
-function releaseOf(shard: string): string {
-  return shard.replace(/-\d+$/, "");
+  const { state, reason, message } = changeOf(tenant);
+  if (state === "InEffect") return finding("UpToDate", true, "AsSpecified", "");
+  const isConfig = state === "Refused" && tenant.status.refusedConfig !== undefined && tenant.status.refusedRelease === undefined;
+  return finding("UpToDate", false, isConfig ? "ConfigRefused" : reason, message);
 }
 
 function shardReady({ status }: Shard): Finding {

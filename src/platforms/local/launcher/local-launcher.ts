@@ -18,6 +18,8 @@ export interface LocalLauncherOptions {
   runtimePath: string;
   /** Installs a Synapse release and tells its Python. */
   installSynapse(release: string, onProgress: (step: string) => void): Promise<{ python: string; facts: ReleaseFacts }>;
+  /** @throws UserError UnknownRelease */
+  checkRelease?(release: string): Promise<void>;
   logLevel?: string;
 }
 
@@ -32,6 +34,10 @@ export class LocalLauncher implements Launcher {
 
   constructor(options: LocalLauncherOptions) {
     this.#options = options;
+  }
+
+  async checkRelease(release: string): Promise<void> {
+    await this.#options.checkRelease?.(release);
   }
 
   async prepareRelease(release: string, onProgress: (step: string) => void): Promise<ReleaseFacts> {
