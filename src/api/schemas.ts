@@ -125,6 +125,7 @@ export const RouteAckBody = z
   .strictObject({
     gateway: GatewayId,
     version: count,
+    stream: z.string().max(100).optional(),
     parks: z.record(z.string(), z.strictObject({ parked: count, failed: count })),
   })
   .meta({ id: "RouteAck" });
@@ -241,7 +242,10 @@ export const TenantSchema = z
       moveFailures: z.number().optional(),
       moveInterruptions: z.number().optional(),
       moveNotBefore: Time.optional(),
-      pin: z.object({ shard: z.string(), until: Time }).optional().describe("Until when consolidation leaves it there."),
+      pin: z
+        .object({ shard: z.string(), until: Time })
+        .optional()
+        .describe("Until when consolidation leaves it there."),
       refusedRelease: z.object({ release: z.string(), reason: z.string(), message: z.string() }).optional(),
     }),
     url: z.string(),

@@ -55,6 +55,10 @@ export function settlement({ metadata, spec, status }: TenantView): Progress<voi
   const seen = status.observedGeneration >= generation;
   const why = because(status.reason, status.message);
   const refused = status.refusedRelease;
+  if (status.refusedConfig && seen && status.phase === "Running") {
+    const { reason, message } = status.refusedConfig;
+    return { failed: `tenant ${name} runs with its previous settings: ${because(reason, message)}` };
+  }
   if (refused?.release === spec.release) {
     return { failed: `tenant ${name} stays on its present release: ${because(refused.reason, refused.message)}` };
   }

@@ -12,14 +12,11 @@ import { ShardReconciler } from "./shards/shard-reconciler.ts";
 import { TenantReconciler } from "./tenants/tenant-reconciler.ts";
 import { Gauges } from "./gauges.ts";
 import { exponential } from "../model/backoff.ts";
-import { WorkQueue } from "./work-queue.ts";
+import { laneOfShard, laneOfTenant } from "./lanes.ts";
+import { WorkQueue, type Lane } from "./work-queue.ts";
 
 /** Changes that come together are planned together. */
 const PLAN_DELAY_MS = 20;
-/** A tenant's slot is held while it starts; a database that never answers holds one for half a minute, and must not hold up others. */
-const TENANTS_AT_ONCE = 64;
-const SHARDS_AT_ONCE = 64;
-
 const TAKEN_IN_AT_ONCE = 100;
 
 /**
@@ -49,13 +46,19 @@ export class Controller {
     const tenants = new TenantReconciler(context, this.#shards, this.#mover, new TenantDeletion(context, this.#shards));
     const fleet = new FleetRollout(context, this.#reader);
     const planning = new Planning(context, this.#reader);
-    this.#shardQueue = this.#queue("Shard", SHARDS_AT_ONCE, (name) => this.#shards.reconcile(name));
-    this.#tenantQueue = this.#queue("Tenant", TENANTS_AT_ONCE, (name) => tenants.reconcile(name));
-    this.#planQueue = this.#queue("Plan", 1, async () => {
+    const laneOf = {
+      Shard: (name: string) => laneOfShard(this.#reader.get("Shard", name)),
+      Tenant: (name: string) => laneOfTenant(this.#reader.get("Tenant", name)),
+      Plan: () => ({ name: "plan", slots: 1 }),
+    };
+    this.#shardQueue = this.#queue("Shard", laneOf.Shard, (name) => this.#shards.reconcile(name));
+    this.#tenantQueue = this.#queue("Tenant", laneOf.Tenant, (name) => tenants.reconcile(name));
+    this.#planQueue = this.#queue("Plan", laneOf.Plan, async () => {
       const rolledOut = await fleet.pass();
       const changes = await planning.pass();
       return rolledOut || changes > 0 ? PLAN_DELAY_MS : PLAN_EVERY_MS;
     });
+    context.feed.onCounts((tenant) => this.#tenantQueue.add(tenant));
   }
 
   /** Publishes the routes as they were left, so that a gateway that asks gets them all, then starts the loops. */
@@ -110,15 +113,15 @@ export class Controller {
     this.#planQueue.addAfter("plan", PLAN_DELAY_MS);
   }
 
-  #queue(kind: string, concurrency: number, handler: (key: string) => Promise<number | void>): WorkQueue {
+  #queue(kind: string, laneOf: (key: string) => Lane, handler: (key: string) => Promise<number | void>): WorkQueue {
     const { log, metrics, clock } = this.#context;
     return new WorkQueue(handler, {
       clock,
-      concurrency,
+      laneOf,
       retryDelay: exponential(200, 30_000),
       onError: (key, error, attempt) => {
         metrics.reconcileErrors.inc({ kind });
-        log.error({ kind, key, attempt, err: error, why: messageOf(error) }, "reconciliation failed, trying again");
+        log.error({ kind, key, attempt, err: error, why: messageOf(error) }, "reconciliation failed, and is retried");
       },
     });
   }

@@ -5,8 +5,8 @@ import { occupancyOf } from "../model/occupancy.ts";
 import type { CachedReader } from "./cached-reader.ts";
 import type { ControllerContext } from "./context.ts";
 
-/** Since when something has been as it is, as far as it has been seen: nothing in the store says so for every phase. */
-class Since {
+/** When things came into their present state, as far as that has been seen: nothing in the store says so for every phase. */
+class StateBeginnings {
   #known = new Map<string, { state: string; at: number }>();
   #next = new Map<string, { state: string; at: number }>();
 
@@ -19,7 +19,7 @@ class Since {
   }
 
   /** Forgets what was not asked for since the last call. */
-  turn(): void {
+  forgetRest(): void {
     this.#known = this.#next;
     this.#next = new Map();
   }
@@ -29,8 +29,8 @@ class Since {
 export class Gauges {
   readonly #context: ControllerContext;
   readonly #reader: CachedReader;
-  readonly #tenantsSince = new Since();
-  readonly #shardsSince = new Since();
+  readonly #tenantBeginnings = new StateBeginnings();
+  readonly #shardBeginnings = new StateBeginnings();
   #shardNames = new Set<string>();
 
   constructor(context: ControllerContext, reader: CachedReader) {
@@ -39,11 +39,11 @@ export class Gauges {
   }
 
   async update(): Promise<void> {
-    const { metrics, feed } = this.#context;
+    const { metrics, feed, clock } = this.#context;
     const tenants = [...this.#reader.values("Tenant")];
     const shards = [...this.#reader.values("Shard")];
     const [fleet] = this.#reader.values("Fleet");
-    const now = Date.now();
+    const now = clock.now();
     metrics.scrape.clear();
     this.#tenants(tenants, now);
     this.#shards(shards, tenants, now);
@@ -62,10 +62,10 @@ export class Gauges {
       metrics.tenants.inc({ image_tag: wantedRelease(tenant), phase, reason, hosting });
       if (status.moveFailures) metrics.tenantMoveFailures.set({ tenant: name }, status.moveFailures);
       if (phase === "Running") continue;
-      const since = this.#tenantsSince.of(name, phase, now, beginningOf(tenant));
+      const since = this.#tenantBeginnings.of(name, phase, now, beginningOf(tenant));
       metrics.tenantNotReadySince.set({ tenant: name, phase, reason }, since);
     }
-    this.#tenantsSince.turn();
+    this.#tenantBeginnings.forgetRest();
   }
 
   #shards(shards: Shard[], tenants: Tenant[], now: number): void {
@@ -80,10 +80,10 @@ export class Gauges {
       if (load !== undefined) metrics.shardLoad.set({ shard: name, image_tag }, load);
       metrics.shardRestarts.inc({ shard: name }, 0);
       if (phase === "Ready") continue;
-      const since = this.#shardsSince.of(name, phase, now);
+      const since = this.#shardBeginnings.of(name, phase, now);
       metrics.shardNotReadySince.set({ shard: name, image_tag, phase, reason }, since);
     }
-    this.#shardsSince.turn();
+    this.#shardBeginnings.forgetRest();
     for (const { version: image_tag, capacity, saturated } of tags) {
       metrics.capacity.set({ image_tag }, capacity);
       metrics.saturated.set({ image_tag }, saturated ? 1 : 0);
@@ -91,7 +91,7 @@ export class Gauges {
     this.#forgetShards(new Set(shards.map(({ metadata }) => metadata.name)));
   }
 
-  /** Image tags come and go, and with them shards' names: their counters must not stay for ever. */
+  /** Image tags come and go, and with them shards' names: their counters must not stay forever. */
   #forgetShards(present: Set<string>): void {
     for (const shard of this.#shardNames)
       if (!present.has(shard)) this.#context.metrics.shardRestarts.remove({ shard });
@@ -103,7 +103,7 @@ export class Gauges {
     const { metrics } = this.#context;
     const { phase, release, previousRelease, wave, waves, total, updated, failed } = fleet.status;
     for (const known of Object.keys(FLEET_PHASES)) metrics.rolloutPhase.set({ phase: known }, known === phase ? 1 : 0);
-    // Before the first rollout there is none to tell of.
+    // Before the first rollout there is none to report.
     if (release !== "") metrics.rolloutInfo.set({ image_tag: release, previous_image_tag: previousRelease ?? "" }, 1);
     metrics.rolloutWave.set(wave);
     metrics.rolloutWaves.set(waves);

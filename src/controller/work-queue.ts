@@ -1,12 +1,25 @@
 import type { Backoff } from "../model/backoff.ts";
 import type { Clock } from "../model/clock.ts";
 
+/** A kind of work, with slots of its own: what is slow in one lane holds up no other. */
+export interface Lane {
+  name: string;
+  /** Handlers of the lane that run at once. */
+  slots: number;
+}
+
 export interface WorkQueueOptions {
   clock: Pick<Clock, "after" | "now">;
-  /** Handlers running at once. */
-  concurrency: number;
+  /** Which lane a key is in, as things are when it is added. */
+  laneOf: (key: string) => Lane;
   retryDelay: Backoff;
   onError: (key: string, error: unknown, attempt: number) => void;
+}
+
+interface LaneState {
+  slots: number;
+  waiting: Set<string>;
+  running: number;
 }
 
 /**
@@ -17,8 +30,12 @@ export interface WorkQueueOptions {
 export class WorkQueue {
   readonly #handler: (key: string) => Promise<number | void>;
   readonly #options: WorkQueueOptions;
-  readonly #waiting = new Set<string>();
+  readonly #lanes = new Map<string, LaneState>();
+  /** The lane that a waiting key is in. */
+  readonly #laneOf = new Map<string, string>();
   readonly #running = new Map<string, Promise<void>>();
+  /** Added while they run. */
+  readonly #again = new Set<string>();
   readonly #timers = new Map<string, { cancel: () => void; due: number }>();
   readonly #attempts = new Map<string, number>();
   #closed = false;
@@ -30,13 +47,21 @@ export class WorkQueue {
 
   add(key: string): void {
     if (this.#closed) return;
-    const timer = this.#timers.get(key);
-    if (timer) {
-      timer.cancel();
-      this.#timers.delete(key);
+    this.#timers.get(key)?.cancel();
+    this.#timers.delete(key);
+    if (this.#running.has(key)) {
+      this.#again.add(key);
+      return;
     }
-    this.#waiting.add(key);
-    this.#next();
+    const { name, slots } = this.#options.laneOf(key);
+    const present = this.#laneOf.get(key);
+    if (present !== undefined && present !== name) this.#leave(key, present);
+    const lane = this.#lanes.get(name) ?? { slots, waiting: new Set<string>(), running: 0 };
+    lane.slots = slots;
+    lane.waiting.add(key);
+    this.#lanes.set(name, lane);
+    this.#laneOf.set(key, name);
+    this.#next(name);
   }
 
   /** Adds the key after a while; an earlier time that is already set stays. */
@@ -45,10 +70,8 @@ export class WorkQueue {
     const { clock } = this.#options;
     const due = clock.now() + milliseconds;
     const present = this.#timers.get(key);
-    if (present) {
-      if (present.due <= due) return;
-      present.cancel();
-    }
+    if (present && present.due <= due) return;
+    present?.cancel();
     this.#timers.set(key, { due, cancel: clock.after(milliseconds, () => this.add(key)) });
   }
 
@@ -57,23 +80,39 @@ export class WorkQueue {
     this.#closed = true;
     for (const { cancel } of this.#timers.values()) cancel();
     this.#timers.clear();
-    this.#waiting.clear();
+    this.#lanes.clear();
+    this.#laneOf.clear();
+    this.#again.clear();
     await Promise.all(this.#running.values());
   }
 
-  #next(): void {
-    for (const key of this.#waiting) {
-      if (this.#running.size >= this.#options.concurrency) return;
-      if (this.#running.has(key)) continue;
-      this.#waiting.delete(key);
+  #next(name: string): void {
+    const lane = this.#lanes.get(name);
+    if (!lane) return;
+    for (const key of lane.waiting) {
+      if (lane.running >= lane.slots) return;
+      lane.waiting.delete(key);
+      this.#laneOf.delete(key);
+      lane.running += 1;
       this.#running.set(
         key,
-        this.#run(key).finally(() => {
-          this.#running.delete(key);
-          this.#next();
-        }),
+        this.#run(key).finally(() => this.#done(key, name, lane)),
       );
     }
+    if (lane.running === 0) this.#lanes.delete(name);
+  }
+
+  #done(key: string, name: string, lane: LaneState): void {
+    this.#running.delete(key);
+    lane.running -= 1;
+    if (this.#again.delete(key)) this.add(key);
+    this.#next(name);
+  }
+
+  #leave(key: string, name: string): void {
+    const lane = this.#lanes.get(name);
+    lane?.waiting.delete(key);
+    if (lane?.waiting.size === 0 && lane.running === 0) this.#lanes.delete(name);
   }
 
   async #run(key: string): Promise<void> {

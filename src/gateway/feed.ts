@@ -17,7 +17,12 @@ const ACK_TIMEOUT_MS = 5_000;
 const MAX_LINE_BYTES = 128 * 1024 * 1024;
 
 const LineSchema: z.ZodType<RouteFeedLine> = z.discriminatedUnion("type", [
-  z.object({ type: z.literal("snapshot"), version: z.int(), routes: z.array(RouteSchema) }),
+  z.object({
+    type: z.literal("snapshot"),
+    stream: z.string().optional(),
+    version: z.int(),
+    routes: z.array(RouteSchema),
+  }),
   z.object({ type: z.literal("update"), version: z.int(), routes: z.array(RouteSchema), removed: z.array(z.string()) }),
   z.object({ type: z.literal("ping") }),
 ]);
@@ -53,6 +58,8 @@ export class RouteFeedClient {
   /** The feed is open. */
   #connected = false;
   #parks: RouteAck["parks"] = {};
+  /** What the controller calls the present connection. */
+  #stream: string | undefined;
   #version = -1;
   #acked = -1;
   #acking = false;
@@ -123,6 +130,7 @@ export class RouteFeedClient {
           // The controller counts anew after a restart.
           this.#acked = -1;
           this.#connected = true;
+          this.#stream = line.stream;
           onConnected(true);
           log.info({ version: line.version, routes: line.routes.length }, "route feed open");
           first = false;
@@ -160,7 +168,8 @@ export class RouteFeedClient {
         const parks = this.#parks;
         this.#parks = {};
         try {
-          await this.#post({ gateway: this.#options.gateway, version, parks });
+          const stream = this.#stream === undefined ? {} : { stream: this.#stream };
+          await this.#post({ gateway: this.#options.gateway, version, ...stream, parks });
           this.#acked = version;
         } catch (error) {
           this.#merge(parks);

@@ -29,7 +29,9 @@ export function changeOf(tenant: Tenant): Change {
   if (wanted !== "" && release !== wanted)
     return pending("UpgradePending", `it runs ${release}, and is to run ${wanted}`);
   const runs = status.phase === "Running" || status.phase === "Moving";
-  return runs ? { state: "InEffect", reason: "", message: "" } : pending(status.reason, status.message || `it is ${status.phase}`);
+  return runs
+    ? { state: "InEffect", reason: "", message: "" }
+    : pending(status.reason, status.message || `it is ${status.phase}`);
 }
 
 function pending(reason: string, message: string): Change {

@@ -25,7 +25,7 @@ export interface Route {
 
 /** One line of the feed (NDJSON). Versions rise within one stream; a stream begins with a snapshot. */
 export type RouteFeedLine =
-  | { type: "snapshot"; version: number; routes: Route[] }
+  | { type: "snapshot"; stream?: string; version: number; routes: Route[] }
   | { type: "update"; version: number; routes: Route[]; removed: string[] /* tenants */ }
   | { type: "ping" };
 
@@ -34,6 +34,8 @@ export interface RouteAck {
   /** Names one run of a gateway process. */
   gateway: string;
   version: number;
+  /** The `stream` of the snapshot with which the stream began that told it; a gateway of an earlier version says none. */
+  stream?: string;
   /**
    * Since the last ack, of each tenant whose park ended: how many requests waited. `failed`: how many requests that were open at any moment of a
    * park ended with an error, also those that did so after it (docs/route-feed.md).

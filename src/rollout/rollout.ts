@@ -37,14 +37,22 @@ export interface RolloutDecision {
  *
  * A tenant that is not well when its turn comes is left where it is: it would neither show that the release is good nor that it is bad.
  */
-export function planRollout(fleet: Fleet, followers: readonly Follower[], now: number): RolloutDecision {
+export function planRollout(fleet: Fleet, followers: readonly Follower[], now: RolloutTime): RolloutDecision {
   return new Rollout(fleet, followers, now).plan();
+}
+
+export interface RolloutTime {
+  /** In the order of the followers' times. */
+  now: number;
+  /** By the machine's clock, to which windows are bound. */
+  wall: number;
 }
 
 class Rollout {
   readonly #fleet: Fleet;
   readonly #followers: readonly Follower[];
   readonly #now: number;
+  readonly #wall: number;
   readonly #give = new Map<string, string>();
   readonly #target: string;
   readonly #previous: string | undefined;
@@ -56,11 +64,12 @@ class Rollout {
   /** The wave under way; those before it have passed. */
   #wave: number;
 
-  constructor(fleet: Fleet, followers: readonly Follower[], now: number) {
+  constructor(fleet: Fleet, followers: readonly Follower[], { now, wall }: RolloutTime) {
     const { status, spec, metadata } = fleet;
     this.#fleet = fleet;
     this.#followers = followers;
     this.#now = now;
+    this.#wall = wall;
     this.#target = spec.release;
     this.#previous = previousOf(fleet);
     this.#fresh = status.observedGeneration !== metadata.generation;
@@ -94,7 +103,7 @@ class Rollout {
 
   #begin(pending: Follower[], phase: FleetPhase): RolloutDecision {
     const { paused, windows } = this.#fleet.spec.rollout;
-    const window = windowAt(windows, this.#now);
+    const window = windowAt(windows, this.#wall);
     if (!paused && window.open) {
       for (const { name } of pending.slice(0, this.#room())) this.#give.set(name, this.#target);
       return this.#decide(phase, "", this.#waitsFor());

@@ -152,7 +152,7 @@ describe("tenant update", () => {
     expect(await cluster.cli(["tenant", "update", "clinic-a"])).toMatchInlineSnapshot(`
       {
         "code": 2,
-        "stderr": "error: nothing to change: give --release, --config, or both
+        "stderr": "error: nothing to change: give --release, --config or --revert-config
       ",
         "stdout": "",
       }

@@ -4,7 +4,12 @@ import { exponential } from "../../src/model/backoff.ts";
 import { SteadyClock } from "../../src/model/clock.ts";
 import { WorkQueue } from "../../src/controller/work-queue.ts";
 
-const options = { clock: new SteadyClock(), concurrency: 4, retryDelay: () => 5, onError: () => {} };
+const options = {
+  clock: new SteadyClock(),
+  laneOf: () => ({ name: "all", slots: 4 }),
+  retryDelay: () => 5,
+  onError: () => {},
+};
 
 it("prevents two hands on one object: a key never runs twice at a time, and runs again if added meanwhile", async () => {
   let running = 0;
@@ -71,4 +76,42 @@ it("prevents retries in step and overflow: delays double, are spread, and are bo
   const delay = exponential(100, 1000, () => 1);
   expect([1, 2, 3, 4, 5, 1000].map(delay)).toEqual([100, 200, 400, 800, 1000, 1000]);
   expect(exponential(100, 1000, () => 0)(1)).toBe(80);
+});
+
+it("keeps a slow kind of work out of the way of others: each lane has slots of its own", async () => {
+  const begun: string[] = [];
+  let release = () => {};
+  const slow = new Promise<void>((done) => (release = done));
+  const laneOf = (key: string) => ({ name: key.startsWith("slow") ? "slow" : "quick", slots: 2 });
+  const queue = new WorkQueue(
+    async (key) => {
+      begun.push(key);
+      if (key.startsWith("slow")) await slow;
+    },
+    { ...options, laneOf },
+  );
+  for (const key of ["slow 1", "slow 2", "slow 3", "quick 1", "quick 2", "quick 3"]) queue.add(key);
+  await expect.poll(() => begun).toEqual(["slow 1", "slow 2", "quick 1", "quick 2", "quick 3"]);
+  release();
+  await expect.poll(() => begun.at(-1)).toBe("slow 3");
+  await queue.close();
+});
+
+it("moves a waiting key to the lane that its kind of work has become", async () => {
+  const lanes = new Map([["a", "slow"]]);
+  const begun: string[] = [];
+  const queue = new WorkQueue(
+    async (key) => {
+      begun.push(key);
+      if (key === "blocker") await new Promise(() => {});
+    },
+    { ...options, laneOf: (key) => ({ name: lanes.get(key) ?? "slow", slots: 1 }) },
+  );
+  queue.add("blocker");
+  queue.add("a");
+  await sleep(5);
+  expect(begun).toEqual(["blocker"]);
+  lanes.set("a", "moves");
+  queue.add("a");
+  await expect.poll(() => begun).toEqual(["blocker", "a"]);
 });

@@ -67,7 +67,10 @@ export class SimulatedFleet {
 
   /** One pass. @returns the names that were given a release */
   pass(): string[] {
-    const { give, status } = planRollout(this.fleet, structuredClone(this.followers), this.now);
+    const { give, status } = planRollout(this.fleet, structuredClone(this.followers), {
+      now: this.now,
+      wall: this.now,
+    });
     this.fleet.status = status;
     for (const [name, release] of give) {
       const follower = this.of(name);

@@ -13,6 +13,7 @@ interface SpecOptions extends WaitOptions {
   serverName?: string;
   release?: string;
   config?: string;
+  revertConfig?: true;
 }
 
 interface DeleteOptions extends WaitOptions {
@@ -52,15 +53,18 @@ export function addTenantChanges(tenant: Command): void {
     .argument("<name>", "name of the tenant")
     .option("--release <version>", "move it to this release, database included")
     .option("--config <file>", "its settings for homeserver.yaml, which replace those it has (-: stdin)")
+    .option("--revert-config", "take back settings that are not in effect: those it runs with are asked for again")
     .option("--wait", "wait until it runs with the change")
     .addOption(timeoutOption())
     .action((name: string, options: SpecOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        if (options.release === undefined && options.config === undefined) {
-          throw new CliError(EXIT.usage, "nothing to change: give --release, --config, or both");
-        }
+        const { release, revertConfig } = options;
+        if (release === undefined && options.config === undefined && !revertConfig)
+          throw new CliError(EXIT.usage, "nothing to change: give --release, --config or --revert-config");
+        if (options.config !== undefined && revertConfig)
+          throw new CliError(EXIT.usage, "give --config or --revert-config, not both");
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
-        const body = { release: options.release, config };
+        const body = { release, config, revertConfig };
         const updated = await client.call<TenantView>("PATCH", tenantPath(name), { body, has: HAS });
         const now = options.wait ? await untilRunning(client, updated, options) : updated;
         show(output, tenantDetails(now), () => `tenant ${name} ${options.wait ? "runs as updated" : "updated"}`);

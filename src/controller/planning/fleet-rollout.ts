@@ -1,5 +1,7 @@
+import { timeText, type Clock } from "../../model/clock.ts";
 import { forgetRefusedRelease, wantedRelease, type Tenant } from "../../model/tenant.ts";
-import type { Fleet } from "../../model/fleet.ts";
+import type { ClusterEvent } from "../../model/event.ts";
+import type { Fleet, FleetPhase, FleetStatus } from "../../model/fleet.ts";
 import type { Shard } from "../../model/shard.ts";
 import type { NoPlaceReason } from "../../planner/actions.ts";
 import { planRollout, type Follower } from "../../rollout/rollout.ts";
@@ -44,8 +46,9 @@ export class FleetRollout {
       });
     }
     const tenants = [...this.#reader.values("Tenant")].filter((tenant) => this.#follows(tenant));
-    const followers = tenants.map((tenant) => followerOf(tenant, (shard) => this.#reader.get("Shard", shard)));
-    const { give, status } = planRollout(fleet, followers, Date.now());
+    const { clock } = this.#context;
+    const followers = tenants.map((tenant) => followerOf(tenant, clock, (shard) => this.#reader.get("Shard", shard)));
+    const { give, status } = planRollout(fleet, followers, { now: clock.now(), wall: clock.wall() });
     let changed = false;
     for (const [name, release] of give) changed = (await this.#give(name, release)) || changed;
     return (await this.#write(fleet, status)) || changed;
@@ -57,7 +60,7 @@ export class FleetRollout {
       given = spec.release === "" && status.fleetRelease !== release;
       if (!given) return false;
       status.fleetRelease = release;
-      status.fleetReleaseSince = new Date().toISOString();
+      status.fleetReleaseSince = timeText(this.#context.clock.now());
       forgetRefusedRelease(status);
       delete status.moveNotBefore;
       status.moveFailures = 0;
@@ -77,31 +80,8 @@ export class FleetRollout {
       return changed;
     });
     if (changed && (before.phase !== status.phase || before.release !== status.release || before.wave !== status.wave))
-      await this.#say(fleet, status, before);
+      await recordEvent(this.#context, eventOf(fleet, status, before));
     return changed;
-  }
-
-  async #say(fleet: Fleet, status: Fleet["status"], before: Fleet["status"]): Promise<void> {
-    const { phase, release, message } = status;
-    const failed = phase === "Halted" || phase === "RollingBack" || phase === "RolledBack";
-    const began = before.release !== release && status.previousRelease !== undefined;
-    const reason = began
-      ? "RolloutStarted"
-      : phase === "Idle"
-        ? "RolloutDone"
-        : failed || phase === "Paused" || phase === "WaitingForWindow"
-          ? `Rollout${phase}`
-          : "RolloutWave";
-    const what = began ? `${status.previousRelease} → ${release}` : `${release} is rolled out`;
-    await recordEvent(this.#context, {
-      type: failed ? "Warning" : "Normal",
-      reason,
-      object: `Fleet/${fleet.metadata.name}`,
-      message:
-        phase === "Idle" && message === ""
-          ? `${release} is what all ${status.total} tenants of the fleet have`
-          : `${what}: ${message}`,
-    });
   }
 
   /** Nobody says which release they are to run. */
@@ -126,7 +106,33 @@ export class FleetRollout {
   }
 }
 
-function followerOf({ metadata, status }: Tenant, shardOf: (name: string) => Shard | undefined): Follower {
+const FAILED: ReadonlySet<FleetPhase> = new Set(["Halted", "RollingBack", "RolledBack"]);
+/** Phases whose events are called by them; a wave under way is one whatever its number. */
+const CALLED_BY_PHASE: ReadonlySet<FleetPhase> = new Set([...FAILED, "Paused", "WaitingForWindow"]);
+
+/** What is told of a rollout that came into another phase, wave or release. */
+function eventOf({ metadata }: Fleet, status: FleetStatus, before: FleetStatus): Omit<ClusterEvent, "id" | "time"> {
+  const { phase, release, previousRelease, message, total } = status;
+  const type = FAILED.has(phase) ? "Warning" : "Normal";
+  const object = `Fleet/${metadata.name}`;
+  if (phase === "Idle" && message === "")
+    return {
+      type,
+      reason: "RolloutDone",
+      object,
+      message: `${release} is what all ${total} tenants of the fleet have`,
+    };
+  if (before.release !== release && previousRelease !== undefined)
+    return { type, reason: "RolloutStarted", object, message: `${previousRelease} → ${release}: ${message}` };
+  const reason = phase === "Idle" ? "RolloutDone" : CALLED_BY_PHASE.has(phase) ? `Rollout${phase}` : "RolloutWave";
+  return { type, reason, object, message: `${release} is rolled out: ${message}` };
+}
+
+function followerOf(
+  { metadata, status }: Tenant,
+  clock: Clock,
+  shardOf: (name: string) => Shard | undefined,
+): Follower {
   const shard = status.shard === undefined ? undefined : shardOf(status.shard);
   return {
     name: metadata.name,
@@ -138,9 +144,9 @@ function followerOf({ metadata, status }: Tenant, shardOf: (name: string) => Sha
     moveFailed:
       (status.moveFailures ?? 0) > 0 ||
       (status.refusedRelease !== undefined && status.refusedRelease.release === status.fleetRelease),
-    givenAt: status.fleetReleaseSince === undefined ? undefined : Date.parse(status.fleetReleaseSince),
-    underWay: status.move !== undefined || status.reason === NO_ROOM,
-    arrivedAt: status.assignedAt === undefined ? undefined : Date.parse(status.assignedAt),
+    givenAt: status.fleetReleaseSince === undefined ? undefined : clock.past(status.fleetReleaseSince),
+    underWay: status.move !== undefined || status.reason === NO_ROOM || (status.moveInterruptions ?? 0) > 0,
+    arrivedAt: status.assignedAt === undefined ? undefined : clock.past(status.assignedAt),
   };
 }
 

@@ -1,37 +1,49 @@
 import { isDeepStrictEqual } from "node:util";
+import type { Clock } from "../../model/clock.ts";
 import { wantedRelease, type Tenant } from "../../model/tenant.ts";
 import type { Shard } from "../../model/shard.ts";
 import type { NoPlaceReason } from "../../planner/actions.ts";
 import { ClusterIndex } from "../../planner/cluster-index.ts";
 import type { SnapshotShard, Snapshot, SnapshotTenant } from "../../planner/snapshot.ts";
 import type { CachedReader } from "../cached-reader.ts";
+import { LONGEST_MOVE_DELAY_MS } from "../moves/ending.ts";
 import type { Claims } from "../claims/claims.ts";
 
 /** Reasons that only the planner gives, and takes back: `NoPlaceReason`. */
 export const NO_PLACE: ReadonlySet<string> = new Set<NoPlaceReason>(["MaxShardsReached", "ShardFailed"]);
 
-/** What the planner needs of a cluster, as a whole. @param claims absent: no tenant has a rival */
-export function snapshotOf(tenants: Iterable<Tenant>, shards: Iterable<Shard>, claims?: Claims): Snapshot {
+interface Surroundings {
+  clock: Clock;
+  /** Absent: no tenant has a rival. */
+  claims?: Claims;
+}
+
+/** What the planner needs of a cluster, as a whole. */
+export function snapshotOf(tenants: Iterable<Tenant>, shards: Iterable<Shard>, around: Surroundings): Snapshot {
   const present = [...shards];
   const releases = new Map(present.map(({ metadata, spec }) => [metadata.name, spec.release]));
-  const views = [...tenants].map((tenant) => tenantView(tenant, claims, (shard) => releases.get(shard)));
-  return { now: Date.now(), tenants: views.filter((view) => view !== undefined), shards: present.map(shardView) };
+  const views = [...tenants].map((tenant) => tenantView(tenant, around, (shard) => releases.get(shard)));
+  return {
+    now: around.clock.now(),
+    tenants: views.filter((view) => view !== undefined),
+    shards: present.map((shard) => shardView(shard, around.clock)),
+  };
 }
 
 /** The planner's index of what a reader has: brought up to date by what changed, so that a plan does not look at every tenant. */
 export class PlannedCluster {
   readonly index = new ClusterIndex();
   readonly #reader: CachedReader;
-  readonly #claims: Claims | undefined;
+  readonly #around: Surroundings;
   readonly #tenants = new Set<string>();
   readonly #shards = new Set<string>();
   readonly #withoutPlace = new Set<string>();
 
-  /** @param reader not opened yet: all that it reads is a change @param claims absent: no tenant has a rival */
-  constructor(reader: CachedReader, claims?: Claims) {
+  /** @param reader not opened yet: all that it reads is a change */
+  constructor(reader: CachedReader, around: Surroundings) {
     this.#reader = reader;
-    this.#claims = claims;
-    claims?.onChange((name) => this.#tenants.add(name));
+    this.#around = around;
+    around.claims?.onChange((name) => this.#tenants.add(name));
     reader.onChange((kind, name) => {
       if (kind === "Tenant") this.#tenants.add(name);
       if (kind === "Shard") this.#shards.add(name);
@@ -56,7 +68,7 @@ export class PlannedCluster {
   #updateShard(name: string): boolean {
     const before = this.index.shardByName.get(name);
     const shard = this.#reader.get("Shard", name);
-    const view = shard && shardView(shard);
+    const view = shard && shardView(shard, this.#around.clock);
     // Most changes of a shard, its load for one, are nothing to the planner.
     if (isDeepStrictEqual(before, view)) return false;
     if (view) this.index.setShard(view);
@@ -68,7 +80,7 @@ export class PlannedCluster {
 
   #updateTenant(name: string): boolean {
     const tenant = this.#reader.get("Tenant", name);
-    const view = tenant && tenantView(tenant, this.#claims, (shard) => this.#reader.get("Shard", shard)?.spec.release);
+    const view = tenant && tenantView(tenant, this.#around, (shard) => this.#reader.get("Shard", shard)?.spec.release);
     const waited = this.#withoutPlace.delete(name);
     const waits = tenant !== undefined && NO_PLACE.has(tenant.status.reason);
     if (waits) this.#withoutPlace.add(name);
@@ -82,7 +94,7 @@ export class PlannedCluster {
 /** Undefined for a tenant that nobody has given a release yet: there is nothing to be planned for it. */
 function tenantView(
   tenant: Tenant,
-  claims: Claims | undefined,
+  { claims, clock }: Surroundings,
   releaseOf: (shard: string) => string | undefined,
 ): SnapshotTenant | undefined {
   const { metadata, spec, status } = tenant;
@@ -99,16 +111,19 @@ function tenantView(
       spec.dedicated !== undefined ||
       claims?.blockingConflictOf(tenant) !== undefined,
     refusedRelease: status.refusedRelease?.release,
-    moveNotBefore: status.moveNotBefore === undefined ? undefined : Date.parse(status.moveNotBefore),
+    moveNotBefore:
+      status.moveNotBefore === undefined ? undefined : clock.end(status.moveNotBefore, LONGEST_MOVE_DELAY_MS),
+    // A pin says where it was moved to: it holds nowhere else.
+    pinnedUntil: status.pin?.shard === status.shard && status.pin ? Date.parse(status.pin.until) : undefined,
   };
 }
 
-function shardView({ metadata, spec, status }: Shard): SnapshotShard {
+function shardView({ metadata, spec, status }: Shard, clock: Clock): SnapshotShard {
   return {
     name: metadata.name,
     release: spec.release,
     phase: metadata.deletionTimestamp === undefined ? status.phase : "Stopping",
     drain: spec.drain,
-    lastAssignmentChange: Date.parse(status.lastAssignmentChange ?? metadata.creationTimestamp),
+    lastAssignmentChange: clock.past(status.lastAssignmentChange ?? metadata.creationTimestamp),
   };
 }

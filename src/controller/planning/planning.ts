@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { timeText } from "../../model/clock.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import type { Shard } from "../../model/shard.ts";
 import { INSTALLING } from "../../model/tenant.ts";
@@ -21,13 +22,13 @@ export class Planning {
   /** @param reader not opened yet */
   constructor(context: ControllerContext, reader: CachedReader) {
     this.#context = context;
-    this.#cluster = new PlannedCluster(reader, context.claims);
+    this.#cluster = new PlannedCluster(reader, context);
   }
 
   /** @returns the number of actions that changed something */
   async pass(): Promise<number> {
     const { policy, metrics, log } = this.#context;
-    const begunAt = performance.now();
+    const begunAt = this.#context.clock.now();
     // A timer may be early by a little.
     const isDue = begunAt - this.#plannedAt > PLAN_EVERY_MS * 0.9;
     // What changes most often, loads and messages, is nothing to the planner.
@@ -35,7 +36,7 @@ export class Planning {
     // Until all of the plan is written, another one is due.
     this.#plannedAt = Number.NEGATIVE_INFINITY;
     const stopTimer = metrics.planSeconds.startTimer();
-    const actions = planFromIndex(this.#cluster.index, Date.now(), policy);
+    const actions = planFromIndex(this.#cluster.index, begunAt, policy);
     stopTimer();
     let changes = 0;
     for (const action of actions) {
@@ -72,25 +73,32 @@ export class Planning {
       case "MarkWaiting":
         return this.#explain(action.tenant, action.reason, action.message, false);
       case "DrainShard":
-        return this.#changeShard(
-          action.shard,
-          "Draining",
-          action.message,
-          (shard) => (shard.spec.drain = "Consolidation"),
-        );
+        return this.#changeShard(action.shard, "Draining", action.message, (shard) => {
+          if (shard.spec.drain !== undefined) return false;
+          shard.spec.drain = "Consolidation";
+          return true;
+        });
       case "CancelDrain":
-        return this.#changeShard(action.shard, "DrainCancelled", action.message, (shard) => delete shard.spec.drain);
+        return this.#changeShard(action.shard, "DrainCancelled", action.message, (shard) => {
+          // Somebody may have asked for the drain meanwhile.
+          if (shard.spec.drain !== "Consolidation") return false;
+          delete shard.spec.drain;
+          return true;
+        });
       case "StopShard":
         return this.#changeShard(action.shard, "Stopping", action.message, (shard) => {
-          shard.metadata.deletionTimestamp = new Date().toISOString();
+          const [inhabitant] = this.#context.reader.tenantsOf(action.shard);
+          if (inhabitant !== undefined) return false;
+          shard.metadata.deletionTimestamp = timeText(this.#context.clock.now());
           shard.status.phase = "Stopping";
+          return true;
         });
     }
   }
 
   async #assign({ tenant: name, shard, message }: Extract<Action, { type: "Assign" }>): Promise<boolean> {
     const { store } = this.#context;
-    const now = new Date().toISOString();
+    const now = timeText(this.#context.clock.now());
     let done = false;
     await this.#touch(shard, now);
     await modify(store, "Tenant", name, ({ metadata, status }) => {
@@ -107,7 +115,7 @@ export class Planning {
   }
 
   async #move({ tenant: name, from, to, reason, message }: Extract<Action, { type: "Move" }>): Promise<boolean> {
-    const now = new Date().toISOString();
+    const now = timeText(this.#context.clock.now());
     let done = false;
     await this.#touch(to, now);
     await modify(this.#context.store, "Tenant", name, ({ metadata, status }) => {
@@ -116,8 +124,9 @@ export class Planning {
       if (!done) return false;
       status.move = { id: randomUUID(), from, to, reason, step: "Preparing", requestedAt: now };
       status.phase = "Moving";
-      // Whatever kept it from starting on its old shard is to be found out anew on the other.
+      // Whatever kept it from starting on its old shard may not be so on the other.
       delete status.retryAt;
+      delete status.pin;
       return true;
     });
     if (done) await this.#say("Moving", `Tenant/${name}`, message);
@@ -156,10 +165,20 @@ export class Planning {
     }
   }
 
-  async #changeShard(name: string, reason: string, message: string, change: (shard: Shard) => void): Promise<boolean> {
-    const changed = await modify(this.#context.store, "Shard", name, (shard) => change(shard));
-    if (changed) await this.#say(reason, `Shard/${name}`, message);
-    return changed !== undefined;
+  /** @param change false where the action rests on what is no longer so */
+  async #changeShard(
+    name: string,
+    reason: string,
+    message: string,
+    change: (shard: Shard) => boolean,
+  ): Promise<boolean> {
+    let done = false;
+    await modify(this.#context.store, "Shard", name, (shard) => {
+      done = shard.metadata.deletionTimestamp === undefined && change(shard);
+      return done;
+    });
+    if (done) await this.#say(reason, `Shard/${name}`, message);
+    return done;
   }
 
   /** Written before the tenant's side, so that a shard that is about to get a tenant does not look quiet. @throws ConflictError */

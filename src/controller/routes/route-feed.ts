@@ -1,3 +1,5 @@
+import { randomUUID } from "node:crypto";
+import { SteadyClock, type Clock } from "../../model/clock.ts";
 import type { Route, RouteAck, RouteFeedLine } from "../../model/routes.ts";
 
 /** How long a move waits for a gateway's word; one that is slower meets refused connections and holds the requests itself. */
@@ -13,6 +15,8 @@ export interface ParkCount {
 
 interface Subscriber {
   gateway: string;
+  /** Names this stream; another one of the same gateway has another name. */
+  stream: string;
   connectedAt: Date;
   acked: number;
   lines: RouteFeedLine[];
@@ -28,7 +32,18 @@ export class RouteFeed {
   readonly #waiters = new Set<() => void>();
   /** By shard; what its listeners want to hear from gateways. */
   readonly #secrets = new Map<string, string>();
+  readonly #listeners = new Set<(tenant: string) => void>();
+  readonly #clock: Pick<Clock, "now" | "after">;
   #version = 0;
+
+  constructor(clock: Pick<Clock, "now" | "after"> = new SteadyClock()) {
+    this.#clock = clock;
+  }
+
+  /** @param listener called with each tenant of which gateways have counted something, at any time after the move as well */
+  onCounts(listener: (tenant: string) => void): void {
+    this.#listeners.add(listener);
+  }
 
   /** Announces a tenant's route if it is another than before. @returns the version that has it */
   publish(given: Route): number {
@@ -87,9 +102,9 @@ export class RouteFeed {
    * @returns false if one of them did not say so in time; see docs/route-feed.md why that is no harm
    */
   async settled(version: number, timeoutMs = ACK_TIMEOUT_MS): Promise<boolean> {
-    const deadline = Date.now() + timeoutMs;
+    const deadline = this.#clock.now() + timeoutMs;
     while ([...this.#subscribers].some((s) => s.acked < version)) {
-      const left = deadline - Date.now();
+      const left = deadline - this.#clock.now();
       if (left <= 0) return false;
       await this.#nextAck(left);
     }
@@ -105,22 +120,28 @@ export class RouteFeed {
 
   acknowledge(ack: RouteAck): void {
     for (const subscriber of this.#subscribers) {
-      if (subscriber.gateway === ack.gateway) subscriber.acked = Math.max(subscriber.acked, ack.version);
+      if (subscriber.gateway !== ack.gateway) continue;
+      // Of a stream that has ended: versions of another controller may be higher, and what it acts on is not what this stream told.
+      if (ack.stream !== undefined && ack.stream !== subscriber.stream) continue;
+      if (ack.version <= this.#version) subscriber.acked = Math.max(subscriber.acked, ack.version);
     }
     for (const [tenant, { parked, failed }] of Object.entries(ack.parks)) {
       if (!this.#routes.has(tenant)) continue;
       const sum = this.#parks.get(tenant) ?? { parked: 0, failed: 0 };
       this.#parks.set(tenant, { parked: sum.parked + parked, failed: sum.failed + failed });
+      if (parked + failed > 0) for (const listener of this.#listeners) listener(tenant);
     }
     this.#wakeWaiters();
   }
 
   subscribe(gateway: string): AsyncIterable<RouteFeedLine> & { close(): void } {
+    const stream = randomUUID();
     const subscriber: Subscriber = {
       gateway,
-      connectedAt: new Date(),
+      stream,
+      connectedAt: new Date(this.#clock.now()),
       acked: -1,
-      lines: [{ type: "snapshot", version: this.#version, routes: [...this.#routes.values()] }],
+      lines: [{ type: "snapshot", stream, version: this.#version, routes: [...this.#routes.values()] }],
       closed: false,
       wake: () => {},
     };
@@ -159,11 +180,11 @@ export class RouteFeed {
   #nextAck(timeoutMs: number): Promise<void> {
     return new Promise((resolve) => {
       const done = () => {
-        clearTimeout(timer);
+        cancel();
         this.#waiters.delete(done);
         resolve();
       };
-      const timer = setTimeout(done, timeoutMs);
+      const cancel = this.#clock.after(timeoutMs, done);
       this.#waiters.add(done);
     });
   }

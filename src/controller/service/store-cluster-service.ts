@@ -309,8 +309,8 @@ export class StoreClusterService implements ClusterService {
   }
 
   #snapshot(): Snapshot {
-    const { reader, claims } = this.#context;
-    return snapshotOf(reader.values("Tenant"), reader.values("Shard"), claims);
+    const { reader } = this.#context;
+    return snapshotOf(reader.values("Tenant"), reader.values("Shard"), this.#context);
   }
 
   /** From memory: with very many of them, reading the store would hold up everything else. */
@@ -378,7 +378,9 @@ export class StoreClusterService implements ClusterService {
 
 /** Whether a line names a server, and not another one whose name ends, or begins, with the same letters. */
 export function mentions(serverName: string): (line: string) => boolean {
-  const name = new RegExp(`(?<![A-Za-z0-9.-])${serverName.replaceAll(/[.[\]]/g, "\\$&")}(?![A-Za-z0-9-]|:\\d|\\.[A-Za-z0-9])`);
+  const name = new RegExp(
+    `(?<![A-Za-z0-9.-])${serverName.replaceAll(/[.[\]]/g, "\\$&")}(?![A-Za-z0-9-]|:\\d|\\.[A-Za-z0-9])`,
+  );
   return (line) => name.test(line);
 }
 

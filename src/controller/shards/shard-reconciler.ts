@@ -1,4 +1,5 @@
 import type { ProcessState } from "../../ports/launcher.ts";
+import { timeText } from "../../model/clock.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import type { Shard, ShardPhase } from "../../model/shard.ts";
 import type { ShardControl, ShardState, TenantState } from "../../ports/shard-control.ts";
@@ -10,7 +11,8 @@ import { exponential } from "../../model/backoff.ts";
 /** A process that ran for so long before it ended did not fail to start. */
 const HEALTHY_AFTER_MS = 30_000;
 const LOAD_EVERY_MS = 10_000;
-const restartDelay = exponential(500, 60_000);
+const LONGEST_RESTART_DELAY_MS = 60_000;
+const restartDelay = exponential(500, LONGEST_RESTART_DELAY_MS);
 
 /** What is known of a shard's process at present; nothing here outlives the controller, as all of it can be asked again. */
 interface Observation {
@@ -22,7 +24,7 @@ interface Observation {
 
 interface Watched {
   observation?: Observation;
-  /** When its present process was first seen, and when it last answered; milliseconds of the monotonic clock. */
+  /** When its present process was first seen, and when it last answered; milliseconds of the clock. */
   startedAt?: number;
   /** Since when a process has been on its way without an address. */
   awaitedSince?: number;
@@ -64,18 +66,22 @@ export class ShardReconciler {
     const shard = await this.#context.store.get("Shard", name);
     if (!shard) return this.#forget(name);
     if (shard.metadata.deletionTimestamp !== undefined) return this.#remove(shard);
-    const due = shard.status.retryAt === undefined ? 0 : Date.parse(shard.status.retryAt) - Date.now();
+    const due = this.#context.clock.until(shard.status.retryAt, LONGEST_RESTART_DELAY_MS);
     if (due > 0) return due;
     if (!(await this.#prepareRelease(shard))) return 0;
     const watched = this.#watched.get(name) ?? {};
     this.#watched.set(name, watched);
     const seen = await this.#context.launcher.observe(name);
     if (seen.state === "absent") return this.#startProcess(shard, watched);
-    watched.startedAt ??= performance.now();
+    watched.startedAt ??= this.#context.clock.now();
     if (seen.state === "starting") return this.#await(shard, watched, seen);
     if (watched.awaitedSince !== undefined) {
       // What it did not say while it was on its way is no silence.
-      Object.assign(watched, { awaitedSince: undefined, startedAt: performance.now(), answeredAt: performance.now() });
+      Object.assign(watched, {
+        awaitedSince: undefined,
+        startedAt: this.#context.clock.now(),
+        answeredAt: this.#context.clock.now(),
+      });
     }
     return this.#poll(shard, watched, seen.address);
   }
@@ -89,8 +95,8 @@ export class ShardReconciler {
     const { timing, launcher } = this.#context;
     const { name } = shard.metadata;
     await this.#loseSight(name, watched);
-    watched.awaitedSince ??= performance.now();
-    const waited = (performance.now() - watched.awaitedSince) / 1000;
+    watched.awaitedSince ??= this.#context.clock.now();
+    const waited = (this.#context.clock.now() - watched.awaitedSince) / 1000;
     const served = shard.status.lastSeen !== undefined;
     // One that cannot be had any more (no node takes it, its image is gone) is like one that does not answer: its tenants go
     // elsewhere. Not so one that crashes, and that perhaps because of a tenant: it would take the next shard along.
@@ -130,7 +136,7 @@ export class ShardReconciler {
 
   async #startProcess(shard: Shard, watched: Watched): Promise<number> {
     const { name } = shard.metadata;
-    const ranFor = watched.startedAt === undefined ? undefined : performance.now() - watched.startedAt;
+    const ranFor = watched.startedAt === undefined ? undefined : this.#context.clock.now() - watched.startedAt;
     await this.#loseSight(name, watched);
     if (ranFor !== undefined) {
       this.#context.metrics.shardRestarts.inc({ shard: name });
@@ -151,7 +157,7 @@ export class ShardReconciler {
       }
     }
     await this.#setPhase(name, "Starting", "", "");
-    watched.startedAt = performance.now();
+    watched.startedAt = this.#context.clock.now();
     await this.#context.launcher.start(name, shard.spec.release);
     return 50;
   }
@@ -159,7 +165,7 @@ export class ShardReconciler {
   async #poll(shard: Shard, watched: Watched, address: string): Promise<number> {
     const { timing, launcher } = this.#context;
     const { name } = shard.metadata;
-    const now = performance.now();
+    const now = this.#context.clock.now();
     const sinceLastPoll = now - (watched.polledAt ?? now);
     watched.polledAt = now;
     const known = watched.observation?.address === address ? watched.observation.client : undefined;
@@ -169,7 +175,7 @@ export class ShardReconciler {
     } catch (error) {
       if (!known) await client.close();
       // Time in which this controller itself did not run (suspended, overloaded) is no silence of the shard's.
-      if (sinceLastPoll > timing.shardPoll * 5000) watched.answeredAt = performance.now();
+      if (sinceLastPoll > timing.shardPoll * 5000) watched.answeredAt = this.#context.clock.now();
       return this.#silent(shard, watched, messageOf(error));
     }
     const settled = now - (watched.startedAt ?? now) > HEALTHY_AFTER_MS;
@@ -195,8 +201,8 @@ export class ShardReconciler {
   async #silent(shard: Shard, watched: Watched, why: string): Promise<number> {
     const { timing, launcher, log } = this.#context;
     const { name } = shard.metadata;
-    watched.answeredAt ??= performance.now();
-    const silentFor = (performance.now() - watched.answeredAt) / 1000;
+    watched.answeredAt ??= this.#context.clock.now();
+    const silentFor = (this.#context.clock.now() - watched.answeredAt) / 1000;
     log.warn({ shard: name, silentFor, why }, "shard does not answer");
     if (silentFor < timing.shardLostAfter) return timing.shardPoll * 500;
     await this.#loseSight(name, watched);
@@ -226,7 +232,7 @@ export class ShardReconciler {
 
   async #ask(name: string, watched: Watched, client: ShardControl, address: string): Promise<void> {
     const state = await client.state();
-    watched.answeredAt = performance.now();
+    watched.answeredAt = this.#context.clock.now();
     this.#context.feed.setSecret(name, state.gatewaySecret);
     const before = watched.observation;
     if (before && before.client !== client) await before.client.close();
@@ -277,7 +283,7 @@ export class ShardReconciler {
   }
 
   async #measureLoad(name: string, watched: Watched): Promise<void> {
-    const at = performance.now();
+    const at = this.#context.clock.now();
     const before = watched.load;
     if (!watched.observation || (before && at - before.at < LOAD_EVERY_MS)) return;
     const { process } = await watched.observation.client.load();
@@ -288,7 +294,7 @@ export class ShardReconciler {
       // Written only when it says something new: a shard that idles must not cost the store a write every ten seconds.
       if (Math.abs((shard.status.load ?? -1) - load) < 0.02) return false;
       shard.status.load = load;
-      shard.status.lastSeen = new Date().toISOString();
+      shard.status.lastSeen = timeText(this.#context.clock.now());
       return true;
     });
   }
@@ -314,7 +320,7 @@ export class ShardReconciler {
     const fresh = shard.status.reason !== reason || shard.status.message !== message;
     await this.#setPhase(shard.metadata.name, "Failed", reason, message, (status) => {
       status.failures = failures;
-      status.retryAt = new Date(Date.now() + delay).toISOString();
+      status.retryAt = timeText(this.#context.clock.now() + delay);
     });
     if (fresh) {
       const object = `Shard/${shard.metadata.name}`;
@@ -334,7 +340,7 @@ export class ShardReconciler {
     phase: ShardPhase,
     reason: string,
     message: string,
-    more: (status: Shard["status"]) => void = () => {},
+    change: (status: Shard["status"]) => void = () => {},
   ): Promise<void> {
     const address = this.#watched.get(name)?.observation?.address;
     const instance = this.#watched.get(name)?.observation?.state.instance;
@@ -348,10 +354,10 @@ export class ShardReconciler {
       const attempt = phase === "Pending" || phase === "Starting";
       if (attempt && (shard.status.phase === "Failed" || shard.status.phase === "Lost")) return false;
       became = phase === "Ready" && shard.status.phase !== "Ready";
-      if (became) shard.status.lastSeen = new Date().toISOString();
+      if (became) shard.status.lastSeen = timeText(this.#context.clock.now());
       Object.assign(shard.status, { phase, reason, message, address, instance });
       if (phase !== "Failed") delete shard.status.retryAt;
-      more(shard.status);
+      change(shard.status);
       return JSON.stringify(shard.status) !== before;
     });
     if (!became) return;

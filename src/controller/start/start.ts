@@ -14,6 +14,7 @@ import { judged, Postponement } from "../blame.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import type { Migration, StoredSchema } from "../../ports/databases.ts";
 import { bringsDatabase, keepConfigInEffect, withConfig, type StartConfig } from "./configs.ts";
+import { timeText } from "../../model/clock.ts";
 import { exponential } from "../../model/backoff.ts";
 
 export interface StartTarget {
@@ -201,7 +202,7 @@ export async function recordFailure(
     status.failures = (again ? status.failures : 0) + 1;
     delay = delayAfter(status.failures);
     Object.assign(status, { phase, reason, message, shard, observedGeneration: metadata.generation });
-    status.retryAt = new Date(Date.now() + delay).toISOString();
+    status.retryAt = timeText(context.clock.now() + delay);
     delete status.address;
   });
   context.log.warn({ tenant: name, shard, reason, message, delay }, "tenant cannot be started");

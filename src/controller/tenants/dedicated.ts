@@ -13,6 +13,7 @@
  */
 import { randomUUID } from "node:crypto";
 import type { FenceState } from "../../ports/databases.ts";
+import { timeText } from "../../model/clock.ts";
 import { messageOf } from "../../model/errors.ts";
 import type { DedicatedTransition } from "../../model/move.ts";
 import type { Tenant } from "../../model/tenant.ts";
@@ -54,12 +55,17 @@ export async function answersHealth(address: string): Promise<boolean> {
 export class DedicatedTransitions {
   readonly #context: ControllerContext;
   readonly #shards: ShardReconciler;
-  /** Since when the Synapse of a tenant has not answered; of the monotonic clock. */
+  /** Since when the Synapse of a tenant has not answered; milliseconds of the clock. */
   readonly #silentSince = new Map<string, number>();
 
   constructor(context: ControllerContext, shards: ShardReconciler) {
     this.#context = context;
     this.#shards = shards;
+  }
+
+  /** Lets go of what is in memory of a tenant that is gone. */
+  forget(name: string): void {
+    this.#silentSince.delete(name);
   }
 
   /** @returns milliseconds to wait; or the tenant, where it is to be looked after as any on its shard */
@@ -78,6 +84,8 @@ export class DedicatedTransitions {
     const { spec, status } = tenant;
     const { transition } = status;
     const to = spec.dedicated ? "dedicated" : "shard";
+    const isWatched = !transition && spec.dedicated !== undefined && status.dedicated !== undefined;
+    if (!isWatched) this.#silentSince.delete(tenant.metadata.name);
     if (transition && transition.to !== to) return this.#turnBack(tenant, transition);
     if (!transition) {
       if (spec.dedicated && status.dedicated) return this.#watch(tenant, spec.dedicated);
@@ -102,12 +110,18 @@ export class DedicatedTransitions {
     const first = to === "shard" ? "Parking" : shard === undefined ? "Starting" : "Preparing";
     this.#context.feed.takeParkCount(tenant.metadata.name);
     return this.#write(tenant, undefined, (t) => {
-      t.status.transition = { id: randomUUID(), to, from, step: first, requestedAt: new Date().toISOString() };
+      t.status.transition = {
+        id: randomUUID(),
+        to,
+        from,
+        step: first,
+        requestedAt: timeText(this.#context.clock.now()),
+      };
       if (first === "Starting") Object.assign(t.status, { phase: "Starting", dedicated: { ...t.spec.dedicated } });
       if (first === "Parking") {
         t.status.phase = "Moving";
         // The planner gives it a shard meanwhile, and is to leave it there.
-        t.status.moveNotBefore = new Date(Date.now() + ANSWERS_WITHIN_MS).toISOString();
+        t.status.moveNotBefore = timeText(this.#context.clock.now() + ANSWERS_WITHIN_MS);
       }
     });
   }
@@ -158,7 +172,12 @@ export class DedicatedTransitions {
         { tenant: name },
         "a gateway did not say in time that it parks; it will meet refused connections and hold requests itself",
       );
-    return this.#advance(tenant, transition, "Draining", (h) => void (h.parkedAt = new Date().toISOString()));
+    return this.#advance(
+      tenant,
+      transition,
+      "Draining",
+      (h) => void (h.parkedAt = timeText(this.#context.clock.now())),
+    );
   }
 
   /** Stops it on its shard; whoever does not answer is shut out. */
@@ -200,7 +219,12 @@ export class DedicatedTransitions {
       Object.assign(status, { failures: 0, reason: "", message: "" });
     });
     if (shard !== undefined) {
-      await modify(store, "Shard", shard, (s) => void (s.status.lastAssignmentChange = new Date().toISOString()));
+      await modify(
+        store,
+        "Shard",
+        shard,
+        (s) => void (s.status.lastAssignmentChange = timeText(this.#context.clock.now())),
+      );
       await this.#shards.refresh(shard);
     }
     return advanced;
@@ -221,8 +245,8 @@ export class DedicatedTransitions {
       });
     }
     await this.#letIn(tenant);
-    const since = Date.parse(transition.parkedAt ?? transition.requestedAt);
-    if (Date.now() - since < ANSWERS_WITHIN_MS) return ANSWERS_POLL_MS;
+    const waited = this.#context.clock.age(transition.parkedAt ?? transition.requestedAt);
+    if (waited < ANSWERS_WITHIN_MS) return ANSWERS_POLL_MS;
     await this.#sayUnanswered(tenant, address, "Failed");
     return SILENT_WATCH_MS;
   }
@@ -261,16 +285,16 @@ export class DedicatedTransitions {
       }
       return WATCH_MS;
     }
-    const since = this.#silentSince.get(name) ?? performance.now();
+    const since = this.#silentSince.get(name) ?? this.#context.clock.now();
     this.#silentSince.set(name, since);
-    const isOutage = performance.now() - since > ANSWERS_WITHIN_MS;
+    const isOutage = this.#context.clock.now() - since > ANSWERS_WITHIN_MS;
     await this.#sayUnanswered(tenant, address, isOutage || tenant.status.phase === "Failed" ? "Failed" : "Starting");
     return SILENT_WATCH_MS;
   }
 
   async #awaitRelease(tenant: Tenant, transition: DedicatedTransition): Promise<Tenant | number | undefined> {
     const fence = await this.#fence(tenant);
-    const waited = Date.now() - Date.parse(transition.parkedAt ?? transition.requestedAt);
+    const waited = this.#context.clock.age(transition.parkedAt ?? transition.requestedAt);
     const isGone = fence
       ? !fence.owner.startsWith(DEDICATED) || !fence.connected
       : !(await this.#context.answers(transition.from));
@@ -310,8 +334,9 @@ export class DedicatedTransitions {
     });
     if (!written || written.status.transition) return written;
     await feed.settled(feed.publish(routeOf(written, this.#context.claims)));
-    const now = Date.now();
-    const blackoutSeconds = parkedAt === undefined ? 0 : (now - Date.parse(parkedAt)) / 1000;
+    const { clock } = this.#context;
+    const now = clock.now();
+    const blackoutSeconds = parkedAt === undefined ? 0 : clock.age(parkedAt) / 1000;
     const { parked, failed } = feed.takeParkCount(name);
     const target = (to === "shard" ? written.status.shard : written.status.address) ?? "";
     // One that never was anywhere else has not gone over.
@@ -337,7 +362,7 @@ export class DedicatedTransitions {
         to: target,
         reason: "Dedicated",
         outcome: "Succeeded",
-        finishedAt: new Date(now).toISOString(),
+        finishedAt: timeText(now),
         blackoutSeconds: Math.round(blackoutSeconds * 1000) / 1000,
         parkedRequests: parked,
         failedRequests: failed,

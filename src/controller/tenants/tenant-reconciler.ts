@@ -53,9 +53,11 @@ export class TenantReconciler {
     const tenant = await this.#context.store.get("Tenant", name);
     if (!tenant) {
       this.#context.feed.remove(name);
+      this.#transitions.forget(name);
       return this.#mover.forget(name);
     }
     this.#context.feed.publish(routeOf(tenant, this.#context.claims));
+    if (!tenant.status.move && !tenant.status.transition) await this.#addLateCounts(tenant);
     // A move that has begun is brought to an end first: only then is it clear where the tenant is to be stopped.
     if (tenant.status.move) return this.#mover.run(tenant);
     if (tenant.metadata.deletionTimestamp !== undefined) return this.#deletion.run(tenant);
@@ -71,6 +73,20 @@ export class TenantReconciler {
     const isLong = this.#context.clock.age(transition.requestedAt) > LONG_AFTER_MS;
     const again = isLong ? LONG_PREPARING_MS : PREPARING_MS;
     return Math.min(delay ?? again, again);
+  }
+
+  /** A request may fail because of a move when that is over already, as seen from here. */
+  async #addLateCounts({ metadata, status }: Tenant): Promise<void> {
+    const { store, feed } = this.#context;
+    const { parked, failed } = feed.takeParkCount(metadata.name);
+    const { lastMove } = status;
+    if (!lastMove || parked + failed === 0) return;
+    await modify(store, "Tenant", metadata.name, (t) => {
+      if (t.status.lastMove?.id !== lastMove.id) return false;
+      t.status.lastMove.parkedRequests += parked;
+      t.status.lastMove.failedRequests += failed;
+      return true;
+    });
   }
 
   async #keepRunning(tenant: Tenant, shardName: string): Promise<number | void> {

@@ -1,5 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
+import { SteadyClock } from "../../../src/model/clock.ts";
 import { PlannedCluster, snapshotOf } from "../../../src/controller/planning/planned-cluster.ts";
 import type { ShardPhase } from "../../../src/model/shard.ts";
 import type { TenantStatus } from "../../../src/model/tenant.ts";
@@ -10,6 +11,7 @@ import { modify } from "../../../src/ports/store.ts";
 import { NOW, SMALL, V1, V2 } from "../../planner/builders.ts";
 import { SPEC, STATUS } from "../../ports/store-contract.ts";
 
+const CLOCK = new SteadyClock();
 const shardName = fc.constantFrom(`${V1}-0`, `${V2}-0`, `${V2}-1`);
 const tenantName = fc.constantFrom("a", "b", "c", "d");
 /** Not after each change: several meet in one pass. */
@@ -42,7 +44,7 @@ test("prevents plans that rest on a stale index: whatever is written, it plans w
   const law = fc.asyncProperty(fc.array(step, { maxLength: 40 }), fc.boolean(), async (steps, opensLate) => {
     const store = new LocalStore(":memory:");
     const reader = new CachedReader(store);
-    const cluster = new PlannedCluster(reader);
+    const cluster = new PlannedCluster(reader, { clock: CLOCK });
     if (!opensLate) await reader.open();
     for (const each of steps) {
       await write(store, each);
@@ -56,7 +58,7 @@ test("prevents plans that rest on a stale index: whatever is written, it plans w
 });
 
 async function compare(store: LocalStore, cluster: PlannedCluster): Promise<void> {
-  const snapshot = { ...snapshotOf(await store.list("Tenant"), await store.list("Shard")), now: NOW };
+  const snapshot = { ...snapshotOf(await store.list("Tenant"), await store.list("Shard"), { clock: CLOCK }), now: NOW };
   cluster.update();
   expect(planFromIndex(cluster.index, NOW, SMALL)).toEqual(plan(snapshot, SMALL));
   const waiting = (await store.list("Tenant")).filter(({ status }) => status.reason === "MaxShardsReached");

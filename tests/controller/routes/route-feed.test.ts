@@ -78,3 +78,22 @@ it("puts each shard's secret into the routes of its tenants, also those that are
   expect(["b", "c"].map((tenant) => feed.get(tenant)?.secret)).toEqual([undefined, undefined]);
   feed.close();
 });
+
+it("takes no word for a stream that has ended: what a gateway acted on before it connected again says nothing of the present stream", async () => {
+  const feed = new RouteFeed();
+  const old = feed.subscribe("g1");
+  const before = await read(old[Symbol.asyncIterator]());
+  old.close();
+  const present = feed.subscribe("g1");
+  const now = await read(present[Symbol.asyncIterator]());
+  const version = feed.publish(route("a", "parked"));
+  const streamOf = (line: RouteFeedLine) => (line.type === "snapshot" ? line.stream : undefined);
+  expect(streamOf(before)).not.toBe(streamOf(now));
+  feed.acknowledge({ gateway: "g1", stream: streamOf(before), version, parks: {} });
+  expect(await feed.settled(version, 20)).toBe(false);
+  // Of another controller, whose versions are higher.
+  feed.acknowledge({ gateway: "g1", version: version + 900, parks: {} });
+  expect(await feed.settled(version, 20)).toBe(false);
+  feed.acknowledge({ gateway: "g1", stream: streamOf(now), version, parks: {} });
+  expect(await feed.settled(version, 20)).toBe(true);
+});

@@ -63,7 +63,8 @@ function placed({ status }: Tenant): Finding {
 function upToDate(tenant: Tenant): Finding {
   const { state, reason, message } = changeOf(tenant);
   if (state === "InEffect") return finding("UpToDate", true, "AsSpecified", "");
-  const isConfig = state === "Refused" && tenant.status.refusedConfig !== undefined && tenant.status.refusedRelease === undefined;
+  const isConfig =
+    state === "Refused" && tenant.status.refusedConfig !== undefined && tenant.status.refusedRelease === undefined;
   return finding("UpToDate", false, isConfig ? "ConfigRefused" : reason, message);
 }
 
