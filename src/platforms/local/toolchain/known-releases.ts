@@ -1,7 +1,8 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../../../model/errors.ts";
-import { findPython, pythonEnvironment } from "./python.ts";
+import { pipEnvironment } from "../environment.ts";
+import { findPython } from "./python.ts";
 import { runCommand } from "./run-command.ts";
 import { cacheDirectory } from "./toolchain.ts";
 
@@ -46,7 +47,7 @@ async function listReleases(cacheDir: string): Promise<string[]> {
   // Debian's Python may have no pip of its own; the environments that are there have one.
   const python = base.pip === "own" ? base.program : join(cacheDir, "postgres/bin/python");
   const { code, stdout } = await runCommand(python, ["-m", "pip", "index", "versions", "matrix-synapse"], {
-    env: pythonEnvironment(),
+    env: pipEnvironment(),
     signal: AbortSignal.timeout(INDEX_MS),
   });
   const versions = code === 0 ? /^\s*Available versions: (.*)$/m.exec(stdout)?.[1] : undefined;
