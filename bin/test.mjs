@@ -4,4 +4,4 @@ import { join } from "node:path";
 import { ensureDependencies, ROOT, runWithNode24 } from "./bootstrap.mjs";
 
 ensureDependencies();
-await runWithNode24(join(ROOT, "bin/checks.mjs"), process.argv.slice(2));
+await runWithNode24(join(ROOT, "bin/checks.ts"), process.argv.slice(2));

@@ -9,7 +9,7 @@ const VERSION = "1.7.12";
 const BUILD_MS = 5 * 60_000;
 
 /** @returns the path of the program, or undefined if it is not there and Go is not either. @throws Error if the build fails */
-export function ensureActionlint() {
+export function ensureActionlint(): string | undefined {
   const program = join(cacheDirectory(), `actionlint-${VERSION}`);
   if (existsSync(program)) return program;
   if (spawnSync("go", ["version"]).error) return undefined;

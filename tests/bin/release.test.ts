@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { notesOf, problemsOf, versions } from "../bin/release.ts";
+import { notesOf, problemsOf, versions } from "../../bin/release.ts";
 
 const CHANGELOG =
   "# Changelog\n\n## [Unreleased]\n\n## [9.8.7] - 2030-01-01\n\n### Added\n- A thing.\n\n## [9.8.6] - 2029-01-01\n";

@@ -2,7 +2,7 @@ import { existsSync, globSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { expect, test } from "vitest";
 
-const ROOT = resolve(import.meta.dirname, "..");
+const ROOT = resolve(import.meta.dirname, "../..");
 const ELSEWHERE = new Set(["node_modules", "data", ".git"]);
 const PAGES = globSync("**/*.md", { cwd: ROOT, exclude: (name) => ELSEWHERE.has(name) });
 

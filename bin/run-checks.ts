@@ -1,0 +1,176 @@
+/** Runs checks, and says at the end how they went. */
+import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
+import { ROOT } from "../src/model/project.ts";
+
+type Environment = Record<string, string | undefined>;
+
+interface Counts {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+/** What a test runner's own report says: how many tests, and which failed. */
+interface Report {
+  counts?: Counts;
+  failures?: string[];
+}
+
+export interface Check {
+  title: string;
+  command: string[];
+  cwd?: string;
+  env?: Environment;
+  report?: (ok: boolean) => Report;
+}
+
+export interface Outcome extends Report {
+  title: string;
+  ok: boolean;
+  seconds: number;
+}
+
+/** A signal ends all that runs. */
+const running = new Set<ChildProcess>();
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    for (const child of running) child.kill(signal);
+    process.exitCode = 130;
+  });
+}
+
+/**
+ * Runs the lanes beside each other, the checks of a lane one after the other and whatever the outcome of one. The output of the
+ * last lane is passed through, that of a check in another lane is shown when the check has ended.
+ * @returns what came of each check
+ */
+export async function runLanes(lanes: Check[][], environment: Environment): Promise<Outcome[]> {
+  const outcomes = await Promise.all(
+    lanes.map(async (checks, index) => {
+      const results: Outcome[] = [];
+      for (const check of checks) results.push(await runOne(check, environment, index === lanes.length - 1));
+      return results;
+    }),
+  );
+  return outcomes.flat();
+}
+
+async function runOne(check: Check, environment: Environment, live: boolean): Promise<Outcome> {
+  const { title, command, cwd = ROOT, env, report } = check;
+  if (live) process.stderr.write(`\n── ${title}\n`);
+  const startedAt = performance.now();
+  const { code, output } = await exitCodeOf(command, { cwd, env: { ...environment, ...env } }, live);
+  if (!live) process.stderr.write(`\n── ${title}\n${output}`);
+  const ok = code === 0 && process.exitCode !== 130;
+  return { title, ok, seconds: (performance.now() - startedAt) / 1000, ...report?.(ok) };
+}
+
+function exitCodeOf(
+  [program = "", ...args]: string[],
+  options: SpawnOptions,
+  live: boolean,
+): Promise<{ code: number; output: string }> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { ...options, stdio: live ? "inherit" : ["ignore", "pipe", "pipe"] });
+    running.add(child);
+    const chunks: Buffer[] = [];
+    for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk: Buffer) => chunks.push(chunk));
+    child.once("error", reject);
+    child.once("close", (code) => {
+      running.delete(child);
+      resolve({ code: code ?? 1, output: Buffer.concat(chunks).toString() });
+    });
+  });
+}
+
+/** Says it all, at the end, where it is not lost in a long log. The last line has the number of tests. @returns the exit code */
+export function summarize(results: Outcome[]): number {
+  process.stderr.write("\n");
+  const total: Counts = { passed: 0, failed: 0, skipped: 0 };
+  for (const { title, ok, seconds, counts, failures = [] } of results) {
+    const counted = counts ? `, ${counts.passed} tests` : "";
+    process.stderr.write(`${ok ? "✓" : "✗"} ${title} (${seconds.toFixed(1)} s${counted})\n`);
+    for (const failure of failures) process.stderr.write(`    ${failure}\n`);
+    for (const key of ["passed", "failed", "skipped"] as const) total[key] += counts?.[key] ?? 0;
+    // A check that counts no tests, or none that failed, and failed all the same.
+    if (!ok && !counts?.failed) total.failed += 1;
+  }
+  const failed = results.filter(({ ok }) => !ok).length;
+  process.stderr.write(`${results.length - failed} of ${results.length} checks passed\n`);
+  process.stdout.write(`tests: ${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped\n`);
+  return Number(process.exitCode) || (failed > 0 ? 1 : 0);
+}
+
+/** @returns the arguments with which vitest leaves a report, and `report` to read it */
+export function vitestReport(): { args: string[]; report: (ok: boolean) => Report } {
+  const path = join(temporaryDirectory(), "report.json");
+  return {
+    args: ["--reporter=default", "--reporter=json", `--outputFile.json=${path}`],
+    report: (ok) => {
+      const found = parsed(path, (text) => JSON.parse(text) as VitestReport);
+      if (!found) return { failures: ["vitest left no report"] };
+      const { numPassedTests: passed, numFailedTests: failed, numPendingTests, numTodoTests, testResults } = found;
+      const counts = { passed, failed, skipped: numPendingTests + numTodoTests };
+      return { counts, failures: ok ? [] : testResults.flatMap(failuresOf) };
+    },
+  };
+}
+
+interface VitestReport {
+  numPassedTests: number;
+  numFailedTests: number;
+  numPendingTests: number;
+  numTodoTests: number;
+  testResults: VitestFile[];
+}
+
+interface VitestFile {
+  name: string;
+  status: string;
+  message?: string;
+  assertionResults: { status: string; fullName: string; failureMessages: string[] }[];
+}
+
+function failuresOf({ name, status, message, assertionResults }: VitestFile): string[] {
+  const file = relative(ROOT, name);
+  const failed = assertionResults.filter((test) => test.status === "failed");
+  if (status === "failed" && failed.length === 0) return [`${file}: ${firstLine(message)}`];
+  return failed.map(({ fullName, failureMessages }) => `${file}: ${fullName}: ${firstLine(failureMessages[0])}`);
+}
+
+/** @returns the same for pytest */
+export function pytestReport(): { args: string[]; report: () => Report } {
+  const path = join(temporaryDirectory(), "report.xml");
+  return {
+    args: [`--junitxml=${path}`],
+    report: () => {
+      const suite = parsed(path, (text) => /<testsuite [^>]*>/.exec(text)?.[0]);
+      if (!suite) return { failures: ["pytest left no report"] };
+      const count = (name: string) => Number(new RegExp(` ${name}="(\\d+)"`).exec(suite)?.[1] ?? 0);
+      const failed = count("failures") + count("errors");
+      const skipped = count("skipped");
+      return { counts: { passed: count("tests") - failed - skipped, failed, skipped } };
+    },
+  };
+}
+
+function parsed<T>(path: string, parse: (text: string) => T): T | undefined {
+  try {
+    return parse(readFileSync(path, "utf8"));
+  } catch {
+    return undefined;
+  }
+}
+
+function temporaryDirectory(): string {
+  const directory = mkdtempSync(join(tmpdir(), "synapse-shards-checks-"));
+  process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+function firstLine(text = ""): string {
+  return text.split("\n", 1)[0] ?? "";
+}
