@@ -69,6 +69,14 @@ async function ownerOf(client: pg.Client, database: string): Promise<string | un
   return rows[0]?.owner;
 }
 
+/** Names of all databases on the server that are tenants', see `tenantDatabaseName`. @throws UserError */
+export async function listTenantDatabases(admin: AdminLogin, bounds: Bounds = DEFAULT_BOUNDS): Promise<string[]> {
+  const sql = "SELECT datname AS name FROM pg_database WHERE datname ~ '^tenantx?_' AND NOT datistemplate ORDER BY 1";
+  return asAdmin(admin, bounds, async (client) =>
+    (await client.query<{ name: string }>(sql)).rows.map(({ name }) => name),
+  );
+}
+
 /** Removes a tenant's database, whoever is connected to it, and its role. What is gone already is no error. @throws UserError */
 export async function dropTenantDatabase(
   admin: AdminLogin,

@@ -4,6 +4,9 @@ import { ClusterConfigSchema } from "../../model/cluster-config.ts";
 /** What `up` writes for the controller's process. Secrets are in files of their own. */
 export const ControllerConfigSchema = z.strictObject({
   dataDir: z.string(),
+  storeFile: z.string(),
+  /** The key to the secrets in it. */
+  storeKeyFile: z.string(),
   api: z.strictObject({ host: z.string(), port: z.int() }),
   apiTokenFile: z.string(),
   gatewayTokenFile: z.string(),

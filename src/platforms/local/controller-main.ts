@@ -22,6 +22,8 @@ import { policyOf } from "../../model/cluster-config.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { CachedReader } from "../../controller/cached-reader.ts";
 import { LocalStore } from "./store/local-store.ts";
+import { SecretBox, storeKey } from "./store/secret-box.ts";
+import { inspectStore } from "./store/store-file.ts";
 import { parseOverrides } from "../../model/homeserver-config.ts";
 import { type ControllerConfig, ControllerConfigSchema } from "./controller-config.ts";
 import { writeAtomically } from "./files.ts";
@@ -43,7 +45,7 @@ async function main(): Promise<void> {
   const log = pino({ level: "info" }, pino.destination({ dest: config.logFile, append: true, sync: true }));
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: "synapse_shards_controller_" });
-  const store = new LocalStore(join(config.dataDir, "store.db"));
+  const store = openStore(config);
   const launcher = new LocalLauncher({
     directory: join(config.dataDir, "shards"),
     runtimePath: ROOT,
@@ -114,6 +116,14 @@ async function main(): Promise<void> {
   // Asked to end without a word about the shards, it leaves them serving: the next controller finds them.
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void end(false));
   exitWithParent(() => end(false));
+}
+
+/** A copy of the store is renewed this long after each change that matters. */
+const BACKUP_AFTER_SECONDS = 2;
+
+function openStore({ storeFile, storeKeyFile }: ControllerConfig): LocalStore {
+  const box = new SecretBox(storeKey(storeKeyFile, !inspectStore(storeFile).sealed));
+  return new LocalStore(storeFile, { box, backupAfterSeconds: BACKUP_AFTER_SECONDS });
 }
 
 function surroundingsOf(config: ControllerConfig, databases: PostgresTenantDatabases, tenant: Tenant) {

@@ -18,6 +18,8 @@ export function pathsIn(dataDir: string) {
     gatewayReady: at("gateway.ready.json"),
     routes: at("routes.json"),
     certificates: at("certificates"),
+    store: at("store.db"),
+    storeKey: at("store.key"),
     postgres: at("postgres"),
     postgresPassword: at("postgres.password"),
     shards: at("shards"),

@@ -75,9 +75,9 @@ export class Cluster {
   }
 
   /** Ends `up` and starts it again with the same data. */
-  async restart(how: "SIGINT" | "SIGKILL" = "SIGINT"): Promise<void> {
+  async restart(how: "SIGINT" | "SIGKILL" = "SIGINT", ...more: string[]): Promise<void> {
     await this.end(how);
-    this.#process = launch(this.#configFile, this.dataDir);
+    this.#process = launch(this.#configFile, this.dataDir, {}, more);
     this.#listen();
     await this.#untilUp();
   }
@@ -210,12 +210,21 @@ export class Cluster {
   }
 }
 
-function launch(configFile: string, dataDir: string, env: Record<string, string> = {}): ChildProcess {
-  return spawn(process.execPath, [join(ROOT, "src/cli/main.ts"), "up", "--config", configFile, "--data", dataDir], {
-    // By the channel it notices if the test's process is killed, and ends in order.
-    stdio: ["ignore", "pipe", "pipe", "ipc"],
-    env: { ...process.env, ...env },
-  });
+function launch(
+  configFile: string,
+  dataDir: string,
+  env: Record<string, string> = {},
+  more: string[] = [],
+): ChildProcess {
+  return spawn(
+    process.execPath,
+    [join(ROOT, "src/cli/main.ts"), "up", "--config", configFile, "--data", dataDir, ...more],
+    {
+      // By the channel it notices if the test's process is killed, and ends in order.
+      stdio: ["ignore", "pipe", "pipe", "ipc"],
+      env: { ...process.env, ...env },
+    },
+  );
 }
 
 /** Waits until `check` gives something; the last thing it said is in the error. */

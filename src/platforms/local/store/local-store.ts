@@ -1,11 +1,14 @@
-import { chmodSync } from "node:fs";
-import { DatabaseSync } from "node:sqlite";
+import { chmodSync, renameSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { backup, DatabaseSync } from "node:sqlite";
 import { isDeepStrictEqual } from "node:util";
 import { UserError } from "../../../model/errors.ts";
 import type { ConfigInEffect } from "../../../model/config-meaning.ts";
 import type { ClusterEvent } from "../../../model/event.ts";
 import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
 import { withPresentNames } from "../../../model/renamed-fields.ts";
+import { backupOf } from "./store-file.ts";
+import { SecretBox } from "./secret-box.ts";
 import { ConflictError, type Change, type Kind, type Kinds, type Store } from "../../../ports/store.ts";
 
 /** Enough to look back over days of a busy cluster, small enough to list. */
@@ -16,13 +19,24 @@ const SCHEMA = `
     kind TEXT NOT NULL, name TEXT NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, name)) STRICT;
   CREATE TABLE IF NOT EXISTS secrets (tenant TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS configs_in_effect (tenant TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY AUTOINCREMENT, object TEXT NOT NULL, body TEXT NOT NULL) STRICT;
 `;
-const FORMAT = 2;
+const FORMAT = 3;
+/** Sealed with the key, it tells whether a key is the right one. */
+const KEY_CHECK = "the key of this store";
 
 interface Row {
   version: number;
   body: string;
+}
+
+export interface LocalStoreOptions {
+  now?: () => Date;
+  /** Seals what may be secret: keys of tenants, and their configurations. Without one they are in the file as they are. */
+  box?: SecretBox;
+  /** Keeps a copy beside the file, renewed so many seconds after each change of what tenants there are, or of their keys. */
+  backupAfterSeconds?: number;
 }
 
 /** The store of one machine: one SQLite file, written by the controller alone. */
@@ -33,10 +47,22 @@ export class LocalStore implements Store {
   readonly #eventListeners = new Set<(event: ClusterEvent) => void>();
   /** Of all objects: one that is made anew must not bear a version that its forerunner had. */
   #lastVersion: number;
+  readonly #file: string;
+  readonly #box: SecretBox | undefined;
+  readonly #backupAfterMs: number | undefined;
+  #backup: Promise<void> | undefined;
+  #backupAgain = false;
+  readonly #closing = new AbortController();
 
-  /** @param file its path; secrets are in it, so it is made readable by its owner only */
-  constructor(file: string, now: () => Date = () => new Date()) {
+  /**
+   * @param file its path; it is made readable by its owner only
+   * @throws UserError Environment when the file is another version's, or the key another file's
+   */
+  constructor(file: string, { now = () => new Date(), box, backupAfterSeconds }: LocalStoreOptions = {}) {
     this.#now = now;
+    this.#file = file;
+    this.#box = box;
+    this.#backupAfterMs = backupAfterSeconds === undefined ? undefined : backupAfterSeconds * 1000;
     this.#db = new DatabaseSync(file);
     if (file !== ":memory:") chmodSync(file, 0o600);
     // FULL: what was answered must survive a power cut, since steps of moves are written before they are done.
@@ -50,6 +76,7 @@ export class LocalStore implements Store {
     }
     this.#db.exec(SCHEMA);
     if (found === 1) this.#renameFields();
+    if (box) this.#sealAll(box);
     this.#db.exec(`PRAGMA user_version = ${FORMAT}`);
     const { last } = this.#db.prepare("SELECT coalesce(max(version), 0) AS last FROM resources").get() as {
       last: number;
@@ -73,12 +100,12 @@ export class LocalStore implements Store {
     const rows = this.#db
       .prepare("SELECT body FROM resources WHERE kind = ? ORDER BY name")
       .all(kind) as unknown as Row[];
-    return rows.map((row) => JSON.parse(row.body) as Kinds[K]);
+    return rows.map((row) => this.#read<Kinds[K]>(row.body));
   }
 
   async get<K extends Kind>(kind: K, name: string): Promise<Kinds[K] | undefined> {
     const row = this.#row(kind, name);
-    return row && (JSON.parse(row.body) as Kinds[K]);
+    return row && this.#read<Kinds[K]>(row.body);
   }
 
   async create<K extends Kind>(
@@ -93,9 +120,10 @@ export class LocalStore implements Store {
     const resource = { kind, metadata, spec, status } as unknown as Kinds[K];
     const { changes } = this.#db
       .prepare("INSERT INTO resources (kind, name, version, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
-      .run(kind, name, version, JSON.stringify(resource));
+      .run(kind, name, version, this.#written(resource));
     if (changes === 0) throw new UserError("AlreadyExists", `there is a ${kind.toLowerCase()} named ${name} already`);
     this.#lastVersion = version;
+    if (kind === "Tenant") this.#renewBackup();
     return this.#announce("Added", resource);
   }
 
@@ -103,7 +131,7 @@ export class LocalStore implements Store {
     const { kind, metadata } = resource;
     const row = this.#row(kind, metadata.name);
     if (!row || String(row.version) !== metadata.resourceVersion) throw new ConflictError(kind, metadata.name);
-    const old = JSON.parse(row.body) as Kinds[K];
+    const old = this.#read<Kinds[K]>(row.body);
     const specChanged = !isDeepStrictEqual(normal(old.spec), normal(resource.spec));
     const version = this.#lastVersion + 1;
     const next = {
@@ -117,8 +145,9 @@ export class LocalStore implements Store {
     };
     this.#db
       .prepare("UPDATE resources SET version = ?, body = ? WHERE kind = ? AND name = ? AND version = ?")
-      .run(version, JSON.stringify(next), kind, metadata.name, row.version);
+      .run(version, this.#written(next), kind, metadata.name, row.version);
     this.#lastVersion = version;
+    if (kind === "Tenant" && specChanged) this.#renewBackup();
     return this.#announce("Modified", next);
   }
 
@@ -126,7 +155,8 @@ export class LocalStore implements Store {
     const row = this.#row(kind, name);
     if (!row) return;
     this.#db.prepare("DELETE FROM resources WHERE kind = ? AND name = ?").run(kind, name);
-    this.#announce("Deleted", JSON.parse(row.body) as Kinds[Kind]);
+    if (kind === "Tenant") this.#renewBackup();
+    this.#announce("Deleted", this.#read<Kinds[Kind]>(row.body));
   }
 
   watch(listener: (change: Change) => void): () => void {
@@ -136,7 +166,7 @@ export class LocalStore implements Store {
 
   async readSecret(tenant: string): Promise<TenantSecretData | undefined> {
     const row = this.#db.prepare("SELECT body FROM secrets WHERE tenant = ?").get(tenant) as Row | undefined;
-    return row && (JSON.parse(row.body) as TenantSecretData);
+    return row && (JSON.parse(this.#opened(`secrets/${tenant}`, row.body)) as TenantSecretData);
   }
 
   async writeSecret(tenant: string, data: TenantSecretData): Promise<void> {
@@ -144,17 +174,19 @@ export class LocalStore implements Store {
       .prepare(
         "INSERT INTO secrets (tenant, body) VALUES (?, ?) ON CONFLICT (tenant) DO UPDATE SET body = excluded.body",
       )
-      .run(tenant, JSON.stringify(data));
+      .run(tenant, this.#sealed(`secrets/${tenant}`, JSON.stringify(data)));
+    this.#renewBackup();
   }
 
   async removeSecret(tenant: string): Promise<void> {
     this.#db.prepare("DELETE FROM secrets WHERE tenant = ?").run(tenant);
     this.#db.prepare("DELETE FROM configs_in_effect WHERE tenant = ?").run(tenant);
+    this.#renewBackup();
   }
 
   async readConfigInEffect(tenant: string): Promise<ConfigInEffect | undefined> {
     const row = this.#db.prepare("SELECT body FROM configs_in_effect WHERE tenant = ?").get(tenant) as Row | undefined;
-    return row && (JSON.parse(row.body) as ConfigInEffect);
+    return row && (JSON.parse(this.#opened(`configs/${tenant}`, row.body)) as ConfigInEffect);
   }
 
   async writeConfigInEffect(tenant: string, config: ConfigInEffect): Promise<void> {
@@ -162,7 +194,7 @@ export class LocalStore implements Store {
       .prepare(
         "INSERT INTO configs_in_effect (tenant, body) VALUES (?, ?) ON CONFLICT (tenant) DO UPDATE SET body = excluded.body",
       )
-      .run(tenant, JSON.stringify(config));
+      .run(tenant, this.#sealed(`configs/${tenant}`, JSON.stringify(config)));
   }
 
   async appendEvent(event: Omit<ClusterEvent, "id" | "time">): Promise<ClusterEvent> {
@@ -194,7 +226,89 @@ export class LocalStore implements Store {
   async close(): Promise<void> {
     this.#listeners.clear();
     this.#eventListeners.clear();
+    this.#closing.abort();
+    await this.#backup;
     this.#db.close();
+  }
+
+  /** Several changes in a row are in one copy. */
+  #renewBackup(): void {
+    if (this.#backupAfterMs === undefined || this.#closing.signal.aborted) return;
+    if (this.#backup) {
+      this.#backupAgain = true;
+      return;
+    }
+    const renew = async (): Promise<void> => {
+      // A store that is closed meanwhile is copied at once.
+      await sleep(this.#backupAfterMs, undefined, { signal: this.#closing.signal, ref: false }).catch(() => {});
+      this.#backupAgain = false;
+      await backup(this.#db, `${backupOf(this.#file)}.new`);
+      chmodSync(`${backupOf(this.#file)}.new`, 0o600);
+      renameSync(`${backupOf(this.#file)}.new`, backupOf(this.#file));
+    };
+    this.#backup = renew()
+      // Without room for a copy the store itself still works; the next change tries again.
+      .catch(() => {})
+      .finally(() => {
+        this.#backup = undefined;
+        if (this.#backupAgain) this.#renewBackup();
+      });
+  }
+
+  /** Seals what an earlier version, or one without a key, has written. */
+  #sealAll(box: SecretBox): void {
+    const check = this.#db.prepare("SELECT body FROM meta WHERE name = 'key'").get() as { body: string } | undefined;
+    if (check) {
+      try {
+        box.open("meta/key", check.body);
+        return;
+      } catch (error) {
+        throw new UserError(
+          "Environment",
+          `the key given for ${this.#file} is not the one its secrets are sealed with`,
+          {
+            cause: error,
+          },
+        );
+      }
+    }
+    // What was there before must not stay in pages that are free now.
+    this.#db.exec("PRAGMA secure_delete = ON; BEGIN");
+    for (const [table, place] of [
+      ["secrets", "secrets"],
+      ["configs_in_effect", "configs"],
+    ] as const) {
+      const write = this.#db.prepare(`UPDATE ${table} SET body = ? WHERE tenant = ?`);
+      for (const { tenant, body } of this.#db.prepare(`SELECT tenant, body FROM ${table}`).all())
+        write.run(box.seal(`${place}/${String(tenant)}`, String(body)), String(tenant));
+    }
+    const write = this.#db.prepare("UPDATE resources SET body = ? WHERE kind = 'Tenant' AND name = ?");
+    for (const { name, body } of this.#db.prepare("SELECT name, body FROM resources WHERE kind = 'Tenant'").all())
+      write.run(this.#written(JSON.parse(String(body)) as Kinds["Tenant"]), String(name));
+    this.#db.prepare("INSERT INTO meta VALUES ('key', ?)").run(box.seal("meta/key", KEY_CHECK));
+    this.#db.exec("COMMIT; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)");
+  }
+
+  #sealed(place: string, text: string): string {
+    return this.#box ? this.#box.seal(place, text) : text;
+  }
+
+  #opened(place: string, text: string): string {
+    return this.#box && SecretBox.isSealed(text) ? this.#box.open(place, text) : text;
+  }
+
+  /** A tenant's configuration may hold passwords; the rest can be read by whoever looks for what is wrong. */
+  #written(resource: Kinds[Kind]): string {
+    if (!this.#box || resource.kind !== "Tenant" || resource.spec.config === "") return JSON.stringify(resource);
+    const config = this.#box.seal(`tenants/${resource.metadata.name}`, resource.spec.config);
+    return JSON.stringify({ ...resource, spec: { ...resource.spec, config } });
+  }
+
+  #read<R extends Kinds[Kind]>(body: string): R {
+    const resource = JSON.parse(body) as R;
+    if (!this.#box || resource.kind !== "Tenant" || !SecretBox.isSealed(resource.spec.config)) return resource;
+    resource.spec.config = this.#box.open(`tenants/${resource.metadata.name}`, resource.spec.config);
+    return resource;
   }
 
   #row(kind: Kind, name: string): Row | undefined {

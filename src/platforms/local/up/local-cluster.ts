@@ -2,7 +2,10 @@ import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { LocalLauncher } from "../launcher/local-launcher.ts";
 import type { ClusterConfig } from "../../../model/cluster-config.ts";
-import { messageOf } from "../../../model/errors.ts";
+import { tenantDatabaseName } from "../../../database/names.ts";
+import { listTenantDatabases } from "../../../database/tenant-database.ts";
+import { messageOf, UserError } from "../../../model/errors.ts";
+import { checkAgainstDatabases, removeOldStores, restoreStore } from "../store/store-file.ts";
 import { ensureAuthority, type AuthorityFiles } from "../certificates.ts";
 import { choosePorts, type ClusterPorts } from "./cluster-ports.ts";
 import { ControllerApi } from "./controller-api.ts";
@@ -28,6 +31,7 @@ export class LocalCluster {
   readonly #paths: DataPaths;
   readonly #config: ClusterConfig;
   readonly #steps: Steps;
+  readonly #recover: boolean;
   #database: RunningPostgres | undefined;
   #postgres: Supervisor | undefined;
   #controller: Supervisor | undefined;
@@ -36,11 +40,19 @@ export class LocalCluster {
   #authority: AuthorityFiles | undefined;
   #api: ControllerApi | undefined;
 
-  constructor(options: { dataDir: string; paths: DataPaths; config: ClusterConfig; steps: Steps }) {
+  constructor(options: {
+    dataDir: string;
+    paths: DataPaths;
+    config: ClusterConfig;
+    steps: Steps;
+    /** Puts the copy of the store back where the store is lost or damaged. */
+    recover: boolean;
+  }) {
     this.#dataDir = options.dataDir;
     this.#paths = options.paths;
     this.#config = options.config;
     this.#steps = options.steps;
+    this.#recover = options.recover;
   }
 
   /** Starts all parts. Rejects with what went wrong; `stop` then ends those that were started. */
@@ -56,6 +68,7 @@ export class LocalCluster {
     const { binDir } = await steps.run("PostgreSQL's programs", (onProgress) => ensurePostgres({ onProgress, signal }));
     this.#authority = await ensureAuthority(this.#dataDir);
     await steps.run("PostgreSQL", (onProgress) => this.#startPostgres(binDir, onProgress, signal));
+    await this.#checkStore();
     await steps.run("Controller", () => this.#startController(signal));
     await steps.run("Gateway", () => this.#startGateway(signal));
     writeAtomically(
@@ -122,6 +135,26 @@ export class LocalCluster {
     await this.#postgres.start(signal);
   }
 
+  /** A store that lacks what PostgreSQL has must not be filled again. */
+  async #checkStore(): Promise<void> {
+    const { host, port, adminUser: user, adminPassword: password } = this.#database!;
+    const databases = await listTenantDatabases({ host, port, user, password });
+    const check = () => checkAgainstDatabases(this.#paths.store, databases, tenantDatabaseName);
+    if (!this.#recover) return check();
+    try {
+      check();
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      const { from, formerStore } = restoreStore(this.#paths.store);
+      removeOldStores(this.#dataDir);
+      this.#steps.line(
+        `Restored the store from ${from}${formerStore ? `; the former one is kept as ${formerStore}` : ""}`,
+      );
+      return check();
+    }
+    this.#steps.line("The store is sound and knows every tenant: nothing to recover");
+  }
+
   async #startController(signal: AbortSignal): Promise<void> {
     const paths = this.#paths;
     const database = this.#database!;
@@ -129,6 +162,8 @@ export class LocalCluster {
     ensureSecret(paths.gatewayToken);
     const config = {
       dataDir: this.#dataDir,
+      storeFile: paths.store,
+      storeKeyFile: this.#config.storeKeyFile ?? paths.storeKey,
       api: { host: this.#config.api.host, port: this.#ports!.api },
       apiTokenFile: paths.apiToken,
       gatewayTokenFile: paths.gatewayToken,

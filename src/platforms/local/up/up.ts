@@ -23,6 +23,8 @@ export interface UpOptions {
   configFile?: string;
   dataDir: string;
   demo: boolean;
+  /** Puts the copy of the store back where the store is lost or damaged. */
+  recover: boolean;
 }
 
 /**
@@ -43,7 +45,7 @@ export async function runUp(options: UpOptions): Promise<void> {
   const paths = prepareDataDirectory(dataDir);
   const lock = lockDataDirectory(dataDir);
   const steps = new Steps();
-  const cluster = new LocalCluster({ dataDir, paths, config, steps });
+  const cluster = new LocalCluster({ dataDir, paths, config, steps, recover: options.recover });
   const interrupt = listen(() => {
     steps.line("Stopping at once");
     void cluster.kill().finally(() => process.exit(INTERRUPTED));
