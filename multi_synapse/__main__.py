@@ -38,7 +38,7 @@ def main() -> int:
         return 2
     # Tenants must not tell systemd that this process is ready or gone.
     os.environ.pop("NOTIFY_SOCKET", None)
-    os.umask(0o077)
+    os.umask(settings.umask)
     _raise_file_limit()
     return _run(settings, token)
 

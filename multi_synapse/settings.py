@@ -29,6 +29,8 @@ class Settings:
     ready_file: Path | None = None
     log_file: Path | None = None
     log_level: str = "INFO"
+    #: 0o007 where the shards of a machine have a group in common, by which each can read what another one wrote of a tenant.
+    umask: int = 0o077
     #: A database connection unused for so long is closed.
     database_idle_seconds: float = 10.0
     #: A tenant without requests for so long is idle.
@@ -85,6 +87,7 @@ def parse_settings(raw: Any, where: str) -> Settings:
         ready_file=reader.path("readyFile"),
         log_file=reader.path("logFile"),
         log_level=level,
+        umask=_umask(reader.take("umask", str, "077"), where),
         database_idle_seconds=float(reader.take("databaseIdleSeconds", (int, float), 10)),
         tenant_idle_seconds=float(reader.take("tenantIdleSeconds", (int, float), 30)),
         idle_round_seconds=float(reader.take("idleRoundSeconds", (int, float), 600)),
@@ -114,6 +117,12 @@ def parse_settings(raw: Any, where: str) -> Settings:
     if settings.media_cache_seconds < 600:
         raise SettingsError(f"{where}: mediaCacheSeconds is {settings.media_cache_seconds}, allowed is 600 or more")
     return settings
+
+
+def _umask(text: str, where: str) -> int:
+    if text not in ("077", "007"):
+        raise SettingsError(f"{where}: umask is {text!r}, allowed are '077' and '007'")
+    return int(text, 8)
 
 
 def _default_listen_host(advertise_host: str) -> str:

@@ -1,5 +1,5 @@
 import { createPublicKey, randomBytes, webcrypto, X509Certificate as NodeCertificate } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import "../../model/reflect-metadata.ts";
 import {
@@ -36,6 +36,7 @@ export async function ensureAuthority(directory: string, now = new Date()): Prom
       );
     }
     check(files);
+    publish(files.certificate);
     return files;
   }
   const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
@@ -60,7 +61,13 @@ export async function ensureAuthority(directory: string, now = new Date()): Prom
     .join("\n")}\n-----END PRIVATE KEY-----\n`;
   writeAtomically(files.key, pem);
   writeAtomically(files.certificate, `${certificate.toString("pem")}\n`);
+  publish(files.certificate);
   return files;
+}
+
+/** Shards, which have users of their own, trust it. */
+function publish(certificate: string): void {
+  chmodSync(certificate, 0o644);
 }
 
 function check(files: AuthorityFiles): void {

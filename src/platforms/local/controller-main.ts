@@ -1,8 +1,7 @@
 /** The controller's process on one machine: the composition root of store, launcher, databases, loops and API. */
-import { mkdirSync, readFileSync } from "node:fs";
+import { readFileSync, realpathSync } from "node:fs";
 import { SteadyClock } from "../../model/clock.ts";
-import { rm } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { collectDefaultMetrics, Registry } from "prom-client";
@@ -16,6 +15,9 @@ import { createControllerMetrics } from "../../controller/metrics.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
 import { RouteFeed } from "../../controller/routes/route-feed.ts";
 import { LocalPreparers } from "./launcher/local-preparers.ts";
+import { findMeans, helperIn } from "./launcher/confinement.ts";
+import { copyRuntime } from "./launcher/runtime-copy.ts";
+import { TenantMedia } from "./launcher/tenant-media.ts";
 import { LocalLauncher } from "./launcher/local-launcher.ts";
 import { readConfigFile } from "../../model/config-file.ts";
 import { policyOf } from "../../model/cluster-config.ts";
@@ -46,16 +48,26 @@ async function main(): Promise<void> {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: "synapse_shards_controller_" });
   const store = openStore(config);
+  const { python } = await ensureSynapse(config.cluster.release, { cacheDir: config.cacheDir });
+  const places = [config.dataDir, config.cacheDir, dirname(realpathSync(python))];
+  const means = await findMeans({ python, helper: helperIn(ROOT), places });
+  for (const weakness of means.weaknesses) log.warn(weakness);
+  const runtimePath = copyRuntime(ROOT, join(config.dataDir, "runtime"));
+  const media = new TenantMedia(join(config.dataDir, "media"), means.users);
+  const readable = [config.caCertificate];
   const launcher = new LocalLauncher({
     directory: join(config.dataDir, "shards"),
-    runtimePath: ROOT,
+    runtimePath,
+    confinement: { means, media, readable },
     installSynapse: (version, onProgress) => ensureSynapse(version, { cacheDir: config.cacheDir, onProgress }),
     checkRelease: (release) => refuseUnknownRelease(release, config.cacheDir),
   });
   const databases = new PostgresTenantDatabases({
     server: { ...config.postgres, password: secretIn(config.postgres.passwordFile) },
-    preparers: new LocalPreparers(ROOT, (version) =>
-      ensureSynapse(version, { cacheDir: config.cacheDir, onProgress: () => {} }),
+    preparers: new LocalPreparers(
+      runtimePath,
+      (version) => ensureSynapse(version, { cacheDir: config.cacheDir, onProgress: () => {} }),
+      { means, directory: join(config.dataDir, "preparers"), readable },
     ),
   });
   const context: ControllerContext = {
@@ -70,11 +82,10 @@ async function main(): Promise<void> {
     timing: { ...DEFAULT_TIMING, shardLostAfter: config.cluster.shardLostAfterSeconds },
     metrics: createControllerMetrics(registry),
     log,
-    environment: (tenant) => surroundingsOf(config, databases, tenant),
+    environment: (tenant) => surroundingsOf(config, databases, media, tenant),
     answers: answersHealth,
-    removeMedia: (tenant) => rm(mediaPath(config, tenant), { recursive: true, force: true }),
+    removeMedia: (tenant) => media.remove(tenant),
   };
-  mkdirSync(join(config.dataDir, "media"), { recursive: true, mode: 0o700 });
   const controller = new Controller(context);
   await controller.start();
   const service = new StoreClusterService(context, {
@@ -126,19 +137,20 @@ function openStore({ storeFile, storeKeyFile }: ControllerConfig): LocalStore {
   return new LocalStore(storeFile, { box, backupAfterSeconds: BACKUP_AFTER_SECONDS });
 }
 
-function surroundingsOf(config: ControllerConfig, databases: PostgresTenantDatabases, tenant: Tenant) {
+function surroundingsOf(
+  config: ControllerConfig,
+  databases: PostgresTenantDatabases,
+  media: TenantMedia,
+  tenant: Tenant,
+) {
   const name = tenant.metadata.name;
   return {
     publicBaseUrl: `${urlOf(config, tenant)}/`,
     database: databases.address(name),
-    mediaPath: mediaPath(config, name),
+    mediaPath: media.pathOf(name),
     federationCaFiles: [config.caCertificate],
     allowLocalFederation: config.cluster.baseDomain === "localhost",
   };
-}
-
-function mediaPath(config: ControllerConfig, tenant: string): string {
-  return join(config.dataDir, "media", tenant);
 }
 
 /** The tenant's URL for clients: its own word for it, or the gateway's port under its host name. */

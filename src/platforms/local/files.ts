@@ -7,6 +7,7 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  realpathSync,
   renameSync,
   statSync,
   writeSync,
@@ -57,4 +58,18 @@ export function makeDirectory(path: string, mode: number): void {
   makeDirectory(dirname(path), mode);
   mkdirSync(path);
   chmodSync(path, mode);
+}
+
+/** The first directory on the way that the user may not pass. */
+export function firstClosed(directory: string, user: { uid: number; gid: number }): string | undefined {
+  const parents: string[] = [];
+  for (let at = realpathSync(directory); ; at = dirname(at)) {
+    parents.unshift(at);
+    if (at === dirname(at)) break;
+  }
+  return parents.find((parent) => {
+    const { mode, uid, gid } = statSync(parent);
+    const bit = uid === user.uid ? 0o100 : gid === user.gid ? 0o010 : 0o001;
+    return (mode & bit) === 0;
+  });
 }

@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
-import { mkdir, open, readFile, rm } from "node:fs/promises";
+import { constants } from "node:fs";
+import { chmod, chown, lchown, lstat, mkdir, open, readdir, readFile, rename, rm, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
@@ -7,8 +8,10 @@ import { pythonEnvironment } from "../environment.ts";
 import { ensureSecret, writeAtomically } from "../files.ts";
 import { UserError } from "../../../model/errors.ts";
 import { ControlClient } from "../../../shard/control-client.ts";
-import type { ShardControl } from "../../../ports/shard-control.ts";
+import type { Assignment, ShardControl, TenantState } from "../../../ports/shard-control.ts";
 import type { ReleaseFacts, Launcher, ProcessState } from "../../../ports/launcher.ts";
+import { confinedCommand, helperIn, newId, ownerOf, type Means, type Owner } from "./confinement.ts";
+import type { TenantMedia } from "./tenant-media.ts";
 import { followLines, lastLines } from "./log-file.ts";
 
 export interface LocalLauncherOptions {
@@ -21,6 +24,16 @@ export interface LocalLauncherOptions {
   /** @throws UserError UnknownRelease */
   checkRelease?(release: string): Promise<void>;
   logLevel?: string;
+  /** Keeps shards apart; without it they are processes like any other, which is for those who only end them. */
+  confinement?: Confinement;
+}
+
+export interface Confinement {
+  means: Means;
+  media: TenantMedia;
+  /** Files that every shard may read. */
+  readable: readonly string[];
+  memoryBytes?: number;
 }
 
 const ReadySchema = z.object({ pid: z.int(), instance: z.string(), address: z.url() });
@@ -48,27 +61,34 @@ export class LocalLauncher implements Launcher {
     if ((await this.observe(shard)).state !== "absent") return;
     const { python } = await this.#options.installSynapse(release, () => {});
     const path = (file: string) => this.#path(shard, file);
-    await mkdir(path("state"), { recursive: true, mode: 0o700 });
-    ensureSecret(path("token"));
-    await rm(path("ready.json"), { force: true });
+    const owner = await this.#prepareDirectory(shard);
     const config = {
       name: shard,
       stateDir: path("state"),
       control: { host: "127.0.0.1", port: 0 },
       tokenFile: path("token"),
       advertiseHost: "127.0.0.1",
-      readyFile: path("ready.json"),
-      logFile: path("shard.log"),
+      readyFile: path("run/ready.json"),
+      logFile: path("run/shard.log"),
       logLevel: this.#options.logLevel ?? "INFO",
+      ...(owner ? { umask: "007" } : {}),
     };
     writeAtomically(path("shard.json"), JSON.stringify(config, null, 2));
-    const output = await open(path("output.log"), "w", 0o600);
+    if (owner) for (const file of ["shard.json", "token"]) await chown(path(file), owner.id, owner.id);
+    const [program, ...args] = await this.#command(shard, python, owner);
+    const output = await open(path("output.log"), "a", 0o600);
     try {
-      const child = spawn(python, ["-m", "multi_synapse", "--config", path("shard.json")], {
+      await output.truncate(0);
+      const child = spawn(program, args, {
         cwd: path("state"),
         detached: true,
         stdio: ["ignore", output.fd, output.fd],
-        env: { ...pythonEnvironment(), PYTHONPATH: this.#options.runtimePath },
+        env: {
+          ...pythonEnvironment(),
+          HOME: path("run"),
+          TMPDIR: path("run/tmp"),
+          PYTHONPATH: this.#options.runtimePath,
+        },
       });
       child.on("error", () => {}); // seen as a process that is absent
       if (child.pid === undefined)
@@ -80,10 +100,53 @@ export class LocalLauncher implements Launcher {
     }
   }
 
+  /**
+   * What is the shard's own (`state`, `run`), and what we tell it, in a directory that it cannot change: as root we would follow any
+   * link that it makes.
+   */
+  async #prepareDirectory(shard: string): Promise<Owner | undefined> {
+    const path = (file: string) => this.#path(shard, file);
+    const { means, media } = this.#options.confinement ?? {};
+    const owner =
+      means?.users && media ? { id: ownerOf(path("state")) ?? newId(), shared: await media.group() } : undefined;
+    const passable = owner ? 0o711 : 0o700;
+    await mkdir(path(""), { recursive: true });
+    for (const directory of [this.#options.directory, path("")]) await chmod(directory, passable);
+    for (const directory of ["state", "run", "run/tmp"]) {
+      await mkdir(path(directory), { recursive: true, mode: 0o700 });
+    }
+    ensureSecret(path("token"));
+    for (const file of ["ready.json", "shard.log"]) {
+      // An earlier version's shard had its log here.
+      const former = await lstat(path(file)).catch(() => undefined);
+      if (file === "shard.log" && former?.isFile()) await rename(path(file), path(`run/${file}`));
+      await rm(path(file), { force: true });
+      await symlink(`run/${file}`, path(file));
+    }
+    await rm(path("run/ready.json"), { force: true });
+    if (owner) for (const directory of ["state", "run"]) await giveTo(path(directory), owner.id);
+    await media?.openShard(shard, owner);
+    return owner;
+  }
+
+  async #command(shard: string, python: string, owner: Owner | undefined): Promise<[string, ...string[]]> {
+    const path = (file: string) => this.#path(shard, file);
+    const command: [string, ...string[]] = [python, "-m", "multi_synapse", "--config", path("shard.json")];
+    const { confinement, runtimePath } = this.#options;
+    if (!confinement) return command;
+    const { means, media, readable, memoryBytes } = confinement;
+    return confinedCommand(means, helperIn(runtimePath), command, {
+      owner,
+      memoryBytes,
+      read: [runtimePath, path("shard.json"), path("token"), ...readable],
+      write: [path("state"), path("run"), media.shardDirectory(shard)],
+    });
+  }
+
   async observe(shard: string): Promise<ProcessState> {
     const pid = await this.#livePid(shard);
     if (pid === undefined) return { state: "absent" };
-    const ready = ReadySchema.safeParse(await readJson(this.#path(shard, "ready.json")));
+    const ready = await this.#announcement(shard);
     if (!ready.success || ready.data.pid !== pid) return { state: "starting" };
     return { state: "running", address: ready.data.address };
   }
@@ -109,15 +172,20 @@ export class LocalLauncher implements Launcher {
 
   async remove(shard: string): Promise<void> {
     if ((await this.#livePid(shard)) !== undefined) throw new Error(`shard ${shard} still runs`);
+    await this.#options.confinement?.media.closeShard(shard);
     await rm(this.#path(shard), { recursive: true, force: true });
   }
 
   async client(shard: string, address: string): Promise<ShardControl> {
-    return new ControlClient(shard, address, (await readFile(this.#path(shard, "token"), "utf8")).trim());
+    const token = (await readFile(this.#path(shard, "token"), "utf8")).trim();
+    const media = this.#options.confinement?.media;
+    return media ? new LocalShardClient(shard, address, token, media) : new ControlClient(shard, address, token);
   }
 
   async *log(shard: string, options: { tail?: number; follow?: boolean; signal?: AbortSignal }): AsyncIterable<string> {
-    const file = this.#path(shard, "shard.log");
+    const own = this.#path(shard, "run/shard.log");
+    const file = (await lstat(own).catch(() => undefined)) ? own : this.#path(shard, "shard.log");
+    if (!(await lstat(file).catch(() => undefined))?.isFile()) return;
     if (options.tail !== 0) yield* lastLines(file, options.tail);
     if (options.follow) yield* followLines(file, options.signal);
   }
@@ -128,11 +196,18 @@ export class LocalLauncher implements Launcher {
    */
   async #livePid(shard: string): Promise<number | undefined> {
     const noted = Number(await readFile(this.#path(shard, "pid"), "utf8").catch(() => "0"));
-    const announced = ReadySchema.safeParse(await readJson(this.#path(shard, "ready.json")));
+    const announced = await this.#announcement(shard);
     for (const pid of new Set([noted, announced.data?.pid ?? 0])) {
       if (pid > 0 && (await this.#isShard(pid, shard))) return pid;
     }
     return undefined;
+  }
+
+  /** What the shard says of itself. Of an earlier version it is beside what is ours. */
+  async #announcement(shard: string) {
+    const text =
+      (await readOwn(this.#path(shard, "run/ready.json"))) ?? (await readOwn(this.#path(shard, "ready.json")));
+    return ReadySchema.safeParse(parsed(text));
   }
 
   /** A pid alone would not do: another process may have it by now. */
@@ -162,9 +237,52 @@ function signal(pid: number, name: "SIGTERM" | "SIGKILL"): void {
   }
 }
 
-async function readJson(file: string): Promise<unknown> {
+/** Before a shard starts a tenant, it gets the tenant's media. */
+class LocalShardClient extends ControlClient {
+  readonly #admit: (tenant: string) => Promise<void>;
+
+  constructor(shard: string, address: string, token: string, media: TenantMedia) {
+    super(shard, address, token);
+    this.#admit = (tenant) => media.admit(shard, tenant);
+  }
+
+  override async startTenant(name: string, assignment: Assignment, timeoutMs?: number): Promise<TenantState> {
+    await this.#admit(name);
+    return super.startTenant(name, assignment, timeoutMs);
+  }
+}
+
+/** Gives a directory and what is in it to a user. What belongs to it is left, since it may be large. */
+async function giveTo(directory: string, id: number): Promise<void> {
+  if (ownerOf(directory) === id) return;
+  for (const entry of await readdir(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) await giveTo(path, id);
+    else await lchown(path, id, id);
+  }
+  await lchown(directory, id, id);
+}
+
+const MOST_ANNOUNCED = 64 * 1024;
+
+/** A file that the shard wrote, which may have put anything in its place: a link, a pipe that nobody writes to. */
+async function readOwn(file: string): Promise<string | undefined> {
   try {
-    return JSON.parse(await readFile(file, "utf8"));
+    const handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      const stat = await handle.stat();
+      return stat.isFile() && stat.size <= MOST_ANNOUNCED ? await handle.readFile("utf8") : undefined;
+    } finally {
+      await handle.close();
+    }
+  } catch {
+    return undefined;
+  }
+}
+
+function parsed(text: string | undefined): unknown {
+  try {
+    return JSON.parse(text ?? "");
   } catch {
     return undefined;
   }

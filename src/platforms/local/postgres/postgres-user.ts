@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { chownSync, existsSync, lstatSync, readFileSync, realpathSync, statSync, symlinkSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { UserError } from "../../../model/errors.ts";
-import { makeDirectory } from "../files.ts";
+import { firstClosed, makeDirectory } from "../files.ts";
 
 /** Where root's databases go when the cluster's own directory is one that PostgreSQL's user cannot reach. */
 const ROOT_FALLBACK = "/var/lib/synapse-shards";
@@ -51,18 +51,4 @@ export function placeForData(wished: string, user: RunAs | undefined, onProgress
   symlinkSync(other, path);
   onProgress(`the user ${user.name} cannot enter ${obstacle}: databases are kept in ${other}`);
   return other;
-}
-
-/** The first directory on the way that the user may not pass. */
-export function firstClosed(directory: string, user: RunAs): string | undefined {
-  const parents: string[] = [];
-  for (let at = realpathSync(directory); ; at = dirname(at)) {
-    parents.unshift(at);
-    if (at === dirname(at)) break;
-  }
-  return parents.find((parent) => {
-    const { mode, uid, gid } = statSync(parent);
-    const bit = uid === user.uid ? 0o100 : gid === user.gid ? 0o010 : 0o001;
-    return (mode & bit) === 0;
-  });
 }
