@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import { UserError } from "../../src/model/errors.ts";
 import type { RouteFeedLine } from "../../src/model/routes.ts";
 import { type ApiUnderTest, GATEWAY_TOKEN, startApiUnderTest } from "./api-under-test.ts";
@@ -67,7 +67,7 @@ test("prevents: a service that goes on producing for a client that left", async 
   ];
   expect(api.service.openStreams).toBe(3);
   for (const stream of streams) stream.leave();
-  await vi.waitFor(() => expect(api.service.openStreams).toBe(0), 10_000);
+  await expect.poll(() => api.service.openStreams).toBe(0);
 });
 
 test("prevents: open streams holding up the end of the API", async () => {
@@ -128,7 +128,7 @@ test("prevents: a stream that broke off looking complete", async () => {
   };
   const response = await api.request("/v1/tenants/clinic-a/logs");
   await expect(response.text()).rejects.toThrow(/terminated|aborted/);
-  await vi.waitFor(() => expect(api.logged()).toContain("disk on fire"));
+  await expect.poll(() => api.logged()).toContain("disk on fire");
 });
 
 test("prevents: a gateway that learns no routes, or whose word does not count", async () => {
@@ -153,5 +153,5 @@ test("prevents: a gateway that learns no routes, or whose word does not count", 
   expect(api.routeFeed.takeParkCount("clinic-a")).toEqual({ parked: 3, failed: 1 });
 
   stream.leave();
-  await vi.waitFor(() => expect(api.routeFeed.gateways()).toEqual([]), 10_000);
+  await expect.poll(() => api.routeFeed.gateways()).toEqual([]);
 });

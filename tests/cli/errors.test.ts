@@ -194,7 +194,7 @@ describe("exit codes", () => {
     expect(JSON.parse(chunk.toString())).toMatchObject(EVENT);
     child.kill("SIGINT");
     expect(await once(child, "exit")).toEqual([130, null]);
-    await vi.waitFor(() => expect(cluster.service.openStreams).toBe(0), 10_000);
+    await expect.poll(() => cluster.service.openStreams).toBe(0);
   });
 });
 

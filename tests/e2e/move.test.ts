@@ -50,7 +50,7 @@ it("prevents a move that clients notice: none of two real clients sees a failed 
   expect([...user.failures, ...watcher.failures]).toEqual([]);
   expect(sent.length).toBeGreaterThan(MOVES);
   expect(await messagesOf(user, roomId)).toEqual(sent);
-  await expect.poll(() => heard.length, { timeout: 20_000 }).toBe(sent.length);
+  await expect.poll(() => heard.length).toBe(sent.length);
   expect(heard).toEqual(sent);
   expect(await user.client.whoami()).toMatchObject({ user_id: userId });
   expect(await watcher.client.whoami()).toMatchObject({ user_id: userId });

@@ -9,7 +9,6 @@ import { FakeProcess, FakeWorld } from "../../support/fake-world.ts";
 
 const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 const PENDING = { ...STATUS, phase: "Pending", reason: "", message: "" } as Tenant["status"];
-const POLL = { timeout: 8_000 };
 
 /** One controller after another in one world. */
 class Run {
@@ -62,11 +61,11 @@ class Run {
 
 async function expectWell(run: Run, name: string): Promise<void> {
   const well = { phase: "Running", reason: "", message: "" };
-  await expect.poll(async () => (await run.tenant(name)).status, POLL).toMatchObject(well);
+  await expect.poll(async () => (await run.tenant(name)).status).toMatchObject(well);
 }
 
 async function expectReason(run: Run, name: string, reason: string): Promise<Tenant> {
-  await expect.poll(async () => (await run.tenant(name)).status.reason, POLL).toBe(reason);
+  await expect.poll(async () => (await run.tenant(name)).status.reason).toBe(reason);
   return run.tenant(name);
 }
 
@@ -164,8 +163,8 @@ it("prevents an outage by a changed configuration that names another's database:
     expect([run.startsOf("first").length, run.startsOf("second").length]).toEqual([1, 1]);
     await run.leave("second");
     await expectWell(run, "first");
-    await expect.poll(() => run.route("first").hosts, POLL).toEqual(["a.example", "b.example"]);
-    await expect.poll(() => run.startsOf("first").length, POLL).toBe(2);
+    await expect.poll(() => run.route("first").hosts).toEqual(["a.example", "b.example"]);
+    await expect.poll(() => run.startsOf("first").length).toBe(2);
   }));
 
 it("prevents that a tenant which is not placed counts in a rollout, or is told that it has no release", () =>

@@ -5,6 +5,7 @@ import { Controller } from "../../../src/controller/controller.ts";
 import type { Policy } from "../../../src/model/policy.ts";
 import type { Tenant } from "../../../src/model/tenant.ts";
 import { FakeProcess, FakeWorld } from "../../support/fake-world.ts";
+import { PATIENCE_MS } from "../../support/patience.ts";
 
 const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 const POLICY: Partial<Policy> = { maxTenantsPerShard: 2, consolidateAfterSeconds: 0.1 };
@@ -23,7 +24,7 @@ async function run(world: FakeWorld, options: { killAtCall?: number; policy?: Pa
 }
 
 async function settled(world: FakeWorld, names: string[], what = ""): Promise<Tenant[]> {
-  const deadline = Date.now() + 5_000;
+  const deadline = Date.now() + PATIENCE_MS;
   for (;;) {
     const tenants = await world.store.list("Tenant");
     const mine = tenants.filter((tenant) => names.includes(tenant.metadata.name));
@@ -147,16 +148,14 @@ it("prevents two owners when a shard falls silent: its tenants start elsewhere w
   const before = (await world.store.get("Tenant", "a"))!;
   const old = world.shards.get(before.status.shard!)!;
   old.paused = true;
-  await expect
-    .poll(async () => (await world.store.get("Tenant", "a"))!.status.shard, { timeout: 5_000 })
-    .not.toBe(old.name);
+  await expect.poll(async () => (await world.store.get("Tenant", "a"))!.status.shard).not.toBe(old.name);
   const [after] = await settled(world, ["a"]);
   expect(after!.status.epoch).toBeGreaterThan(before.status.epoch);
   expectOneOwner(world, after!);
   old.paused = false;
-  await expect.poll(() => old.tenants.has("a"), { timeout: 5_000 }).toBe(false);
+  await expect.poll(() => old.tenants.has("a")).toBe(false);
   await expect
-    .poll(async () => (await world.store.get("Shard", old.name))?.status.phase ?? "gone", { timeout: 5_000 })
+    .poll(async () => (await world.store.get("Shard", old.name))?.status.phase ?? "gone")
     .toMatch(/Ready|gone|Stopping/);
   await controller.stop();
 });
@@ -185,11 +184,9 @@ it("prevents a drain that a failed tenant holds up for ever: it moves as it is, 
   const before = (await world.store.get("Tenant", "a"))!.status.shard!;
   world.shards.get(before)!.tenants.delete("a");
   const { controller, service } = await run(world);
-  await expect
-    .poll(async () => (await world.store.get("Tenant", "a"))!.status.phase, { timeout: 5_000 })
-    .toBe("Failed");
+  await expect.poll(async () => (await world.store.get("Tenant", "a"))!.status.phase).toBe("Failed");
   await service.drainShard(before);
-  await expect.poll(async () => (await world.store.get("Shard", before)) === undefined, { timeout: 10_000 }).toBe(true);
+  await expect.poll(async () => (await world.store.get("Shard", before)) === undefined).toBe(true);
   const after = (await world.store.get("Tenant", "a"))!;
   expect(after.status.shard).not.toBe(before);
   await expect

@@ -6,6 +6,7 @@ import type { StartProblem } from "../../../src/ports/launcher.ts";
 import type { Shard } from "../../../src/model/shard.ts";
 import type { Tenant } from "../../../src/model/tenant.ts";
 import { FakeProcess, FakeWorld } from "../../support/fake-world.ts";
+import { PATIENCE_MS } from "../../support/patience.ts";
 
 const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 const [A, B] = ["1.163.2-0", "1.163.2-1"];
@@ -25,7 +26,7 @@ beforeEach(async () => {
 afterEach(() => controller.stop());
 
 async function when<T>(what: string, look: () => Promise<T | undefined>, is: (found: T) => boolean): Promise<T> {
-  for (const deadline = Date.now() + 8_000; ; await sleep(5)) {
+  for (const deadline = Date.now() + PATIENCE_MS; ; await sleep(5)) {
     const found = await look();
     if (found && is(found)) return found;
     if (Date.now() > deadline) throw new Error(`not ${what}: ${JSON.stringify(found)}`);

@@ -5,6 +5,7 @@ import { Controller } from "../../../src/controller/controller.ts";
 import type { Tenant } from "../../../src/model/tenant.ts";
 import { modify } from "../../../src/ports/store.ts";
 import { FakeDedicated, FakeProcess, FakeWorld } from "../../support/fake-world.ts";
+import { PATIENCE_MS } from "../../support/patience.ts";
 
 const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 const ADDRESS = "a-synapse.a.svc:8008";
@@ -28,7 +29,7 @@ async function end({ process, controller }: Run): Promise<void> {
 }
 
 async function tenantWhen(world: FakeWorld, what: string, is: (tenant: Tenant) => boolean): Promise<Tenant> {
-  const deadline = Date.now() + 8_000;
+  const deadline = Date.now() + PATIENCE_MS;
   for (;;) {
     const tenant = await world.store.get("Tenant", "a");
     if (tenant && is(tenant)) return tenant;
@@ -168,7 +169,7 @@ it("prevents two owners when the shard does not answer: it is shut out, and the 
   // When it comes back, what it still runs is stopped.
   const silent = world.shards.get(shard!);
   if (silent) silent.paused = false;
-  await expect.poll(() => world.shards.get(shard!)?.tenants.has("a") ?? false, { timeout: 5_000 }).toBe(false);
+  await expect.poll(() => world.shards.get(shard!)?.tenants.has("a") ?? false).toBe(false);
   expect(world.ownersOf("a")).toEqual([ADDRESS]);
   await controller.stop();
 });
@@ -259,7 +260,7 @@ it("prevents lost data: deleting the object of a tenant in a Synapse of its own 
     tenant.spec.reclaimPolicy = "Delete";
     tenant.metadata.deletionTimestamp = new Date().toISOString();
   });
-  await expect.poll(() => world.store.get("Tenant", "a"), { timeout: 5_000 }).toBeUndefined();
+  await expect.poll(() => world.store.get("Tenant", "a")).toBeUndefined();
   expect(dedicated.serves()).toBe(true);
   expect(await world.store.readSecret("a")).toBeDefined();
   expect(process.context.feed.get("a")).toBeUndefined();

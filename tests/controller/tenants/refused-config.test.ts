@@ -29,15 +29,15 @@ it("prevents a complaint that outlives its cause: a wrong configuration is refus
     conditionsOf((await world.store.get("Tenant", "a"))!, [], "").find(({ type }) => type === "UpToDate")?.reason;
   try {
     await service.createTenant({ name: "a", config: "good: 1" });
-    await expect.poll(async () => (await status())?.phase, { timeout: 5_000 }).toBe("Running");
+    await expect.poll(async () => (await status())?.phase).toBe("Running");
     const started = (await status())?.epoch;
     world.wrongConfigs.add("wrong: 1");
     await service.updateTenant("a", { config: "wrong: 1" });
-    await expect.poll(async () => (await status())?.reason, { timeout: 5_000 }).toBe("InvalidConfig");
+    await expect.poll(async () => (await status())?.reason).toBe("InvalidConfig");
     expect(await upToDate()).toBe("ConfigRefused");
     await service.updateTenant("a", { config: "good: 1" });
-    await expect.poll(async () => (await status())?.reason, { timeout: 5_000 }).toBe("");
-    await expect.poll(upToDate, { timeout: 5_000 }).toBe("AsSpecified");
+    await expect.poll(async () => (await status())?.reason).toBe("");
+    await expect.poll(upToDate).toBe("AsSpecified");
     expect(await status()).toMatchObject({ phase: "Running", message: "", epoch: started });
   } finally {
     await stop();
@@ -49,13 +49,13 @@ it("prevents the same for a release: who goes back to the one that runs, by kube
   const edit = (version: string) => modify(world.store, "Tenant", "a", ({ spec }) => void (spec.release = version));
   try {
     await service.createTenant({ name: "a", config: "old: 1", release: "1.157.2" });
-    await expect.poll(async () => (await status())?.phase, { timeout: 5_000 }).toBe("Running");
+    await expect.poll(async () => (await status())?.phase).toBe("Running");
     world.wrongConfigs.add("old: 1");
     await edit("1.163.2");
-    await expect.poll(async () => (await status())?.reason, { timeout: 5_000 }).toBe("InvalidConfig");
+    await expect.poll(async () => (await status())?.reason).toBe("InvalidConfig");
     expect((await status())?.refusedRelease).toMatchObject({ release: "1.163.2" });
     await edit("1.157.2");
-    await expect.poll(async () => (await status())?.reason, { timeout: 5_000 }).toBe("");
+    await expect.poll(async () => (await status())?.reason).toBe("");
     expect(await status()).toMatchObject({ phase: "Running", message: "", shard: "1.157.2-0" });
     expect((await status())?.refusedRelease).toBeUndefined();
   } finally {

@@ -127,7 +127,7 @@ test("an older one hands over to the packaged one, and passes signals and the ex
   expect(await failing.ended).toBe(3);
   expect(failing.output()).toContain(`"child":true`);
   const waiting = run(root, ["wait"], true);
-  await expect.poll(() => waiting.output(), { timeout: 20_000 }).toContain(`"wait"`);
+  await expect.poll(() => waiting.output()).toContain(`"wait"`);
   waiting.process.kill("SIGTERM");
   expect(await waiting.ended).toBe(5);
   expect(waiting.output().match(/SIGTERM/g)).toHaveLength(1);

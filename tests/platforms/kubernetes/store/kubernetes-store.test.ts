@@ -186,7 +186,7 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       expect(tenants[0]).toEqual(["NAME", "SERVER NAME", "SHARD", "TAG", "PHASE", "REASON", "AGE"]);
       expect(tenants[1]).toEqual(["a", "a.example", "1.163.2-0", "1.163.2", "Running", expect.any(String)]);
       await expect
-        .poll(async () => (await shown("sshard"))[1]?.slice(1, 5), { timeout: 5_000 })
+        .poll(async () => (await shown("sshard"))[1]?.slice(1, 5))
         .toEqual(["1.163.2-0", "1.163.2", "Ready", "1"]);
       await modify(store, "Shard", "1.163.2-0", ({ status }) => void (status.load = 0.5));
       expect((await at.raw("shards-1.163.2-0", "synapseshards"))["status"]).toMatchObject({ tenants: 1, load: 0.5 });
