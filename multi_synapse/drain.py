@@ -1,21 +1,28 @@
 """Taking a tenant out of service so that no request in flight is lost.
 
-Order matters: stop accepting without cutting open connections; tell kept-alive clients to come back on a new connection;
-answer what waits for events; wait until nothing is open; only then may the HomeServer be shut down.
+Order matters: tell kept-alive clients to come back on a new connection, where only what other servers ask is still answered;
+answer what waits for events; wait until nothing is open and nothing is in work; stop accepting without cutting open
+connections; only then may the HomeServer be shut down.
 """
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet import defer, task
+from twisted.web import resource, server
 from twisted.web.http import HTTPChannel
 
+from . import work
 from .patches.http import end_long_polls
 from .pools import pools_of
+
+logger = logging.getLogger(__name__)
 
 _STEP_SECONDS = 0.01
 #: Requests that were on their way when the drain began are still answered. Gateways send nothing more by then, so what
@@ -23,6 +30,17 @@ _STEP_SECONDS = 0.01
 #: long these take on a busy machine.
 _GRACE_SECONDS = 0.05
 _GRACE_STEPS = 3
+#: For what another server asked while everything else was finished: it is asked for again if there is no answer.
+_LAST_SECONDS = 1.0
+
+#: What other servers ask of a tenant while they answer it; docs/control-api.md. Reading alone: nothing new may begin.
+_ANSWERED_WHILE_DRAINING = {
+    b"GET": re.compile(
+        rb"/_matrix/key/v2/.*|/\.well-known/matrix/server"
+        rb"|/_matrix/federation/v1/(version|openid/userinfo|(event|event_auth|state|state_ids|backfill|query|user/devices)/.*)"
+    ),
+    b"POST": re.compile(rb"/_matrix/key/v2/query|/_matrix/federation/v1/(get_missing_events/.*|user/keys/query)"),
+}
 
 
 @dataclass
@@ -30,6 +48,18 @@ class Drained:
     long_polls: int = 0
     requests_left: int = 0
     seconds: float = 0.0
+
+
+class Misdirected(resource.Resource):
+    """What a request gets that was meant for another tenant, or for where this one goes: nobody acted on it, and it can be sent again."""
+
+    isLeaf = True
+
+    def render(self, request: server.Request) -> bytes:
+        request.setResponseCode(421)
+        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"x-synapse-shards", b"misdirected")
+        return b'{"errcode":"M_UNKNOWN","error":"This homeserver is not here"}'
 
 
 class Listeners:
@@ -40,6 +70,16 @@ class Listeners:
         self._ports = [port for port in hs._listening_services if hasattr(_site(port), "connections")]
         # Closed here, not by shutdown().
         hs._listening_services.clear()
+        self._before: set[HTTPChannel] = set()
+
+    def answer_servers_only(self) -> None:
+        """On connections that come from now on."""
+        for port in self._ports:
+            # Those that wait to be accepted belong to the ones before: their requests are on their way.
+            port.doRead()
+            site = _site(port)
+            self._before.update(site.connections)
+            _answer_servers_only(site, self._before)
 
     async def stop_accepting(self) -> None:
         for port in self._ports:
@@ -58,11 +98,34 @@ class Listeners:
             yield from list(_site(port).connections)
 
     def open_requests(self) -> int:
-        return sum(1 for channel in self.channels() if channel.requests)
+        """On connections that were open before the drain."""
+        return sum(1 for channel in self.channels() if channel.requests and channel in self._before)
+
+    def open_requests_of_servers(self) -> int:
+        return sum(1 for channel in self.channels() if channel.requests and channel not in self._before)
 
 
 def _site(port: Any) -> Any:
     return getattr(port.factory, "wrappedFactory", port.factory)
+
+
+def is_answered_while_draining(method: bytes, path: bytes) -> bool:
+    pattern = _ANSWERED_WHILE_DRAINING.get(method)
+    return pattern is not None and pattern.fullmatch(path) is not None
+
+
+def _answer_servers_only(site: Any, before: set[HTTPChannel]) -> None:
+    find = site.getResourceFor
+
+    def draining(request: Any) -> Any:
+        if request.channel in before:
+            return find(request)
+        # Else the next request would meet the end of this connection.
+        request.channel.persistent = False
+        request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+        return find(request) if is_answered_while_draining(request.method, request.path) else Misdirected()
+
+    site.getResourceFor = draining
 
 
 async def drain(hs: Any, seconds: float, reactor: Any) -> Drained:
@@ -70,23 +133,40 @@ async def drain(hs: Any, seconds: float, reactor: Any) -> Drained:
     begun = time.monotonic()
     result = Drained()
     listeners = Listeners(hs)
-    await listeners.stop_accepting()
+    listeners.answer_servers_only()
     for channel in listeners.channels():
         _close_after_answer(channel)
     if seconds > 0:
         result.long_polls += end_long_polls(hs)
-        end = begun + seconds
-        grace = min(end, begun + _GRACE_SECONDS)
-        steps = 0
-        while (now := time.monotonic()) < end and (now < grace or steps < _GRACE_STEPS or listeners.open_requests() or _database_works(hs)):
-            steps += 1
-            await task.deferLater(reactor, _STEP_SECONDS)
-            # A request that came late may just have begun to wait.
-            result.long_polls += end_long_polls(hs)
+        await _finish(hs, listeners, begun, begun + seconds, result, reactor)
+    await listeners.stop_accepting()
+    end = time.monotonic() + min(seconds, _LAST_SECONDS)
+    while listeners.open_requests_of_servers() and time.monotonic() < end:
+        await task.deferLater(reactor, _STEP_SECONDS)
     result.requests_left = listeners.open_requests()
     listeners.close_connections()
     result.seconds = time.monotonic() - begun
     return result
+
+
+async def _finish(hs: Any, listeners: Listeners, begun: float, end: float, result: Drained, reactor: Any) -> None:
+    """Until no request is open and nothing is in work, or the end."""
+    grace = min(end, begun + _GRACE_SECONDS)
+    steps = 0
+    #: Since when there is no request: work that began with one has its whole time.
+    quiet = begun
+    while (now := time.monotonic()) < end:
+        if now < grace or steps < _GRACE_STEPS or listeners.open_requests():
+            quiet = now
+        elif not _database_works(hs) and not work.waits_for(hs, now - quiet):
+            break
+        steps += 1
+        await task.deferLater(reactor, _STEP_SECONDS)
+        # A request that came late may just have begun to wait.
+        result.long_polls += end_long_polls(hs)
+    left = work.waits_for(hs, 0)
+    if left:
+        logger.info("stopping, though there is something in work: %s", ", ".join(sorted(left)))
 
 
 def _database_works(hs: Any) -> bool:

@@ -12,14 +12,15 @@ from synapse.app import homeserver as synapse_app
 from synapse.config.homeserver import HomeServerConfig
 from synapse.logging.context import LoggingContext, PreserveLoggingContext, make_deferred_yieldable, run_in_background
 from synapse.util.caches.response_cache import ResponseCache
-from twisted.internet import defer, task, tcp
-from twisted.web import resource, server
+from twisted.internet import defer, task, tcp, threads
 
-from . import metrics
+from . import kept, metrics, resume
+from .drain import Misdirected
+from .fence import Claim
 from .memory import Memory
 from .patches import s3
 from .patches.tenants import caches_of_tenants
-from .pools import pools_of
+from .pools import pools_of, threads_of_shard
 from .waiting import Limit, current_fiber, run_in_fiber
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 _ASYNC_HANDLERS_SECONDS = 5.0
 #: Statements that still run when a tenant stops are given so long, then they are ended.
 _STATEMENT_SECONDS = 5.0
+#: For a database that answered a moment ago.
+_KEEP_SECONDS = 5.0
 _POLL_SECONDS = 0.01
 
 
@@ -77,6 +80,7 @@ async def start_homeserver(config: HomeServerConfig, limit: Limit, reactor: Any,
             for starting in await run_in_fiber(limit, start):
                 await make_deferred_yieldable(starting)
             await s3.make_clients(hs)
+            await _take_up_work(hs)
         return running
     except BaseException:
         for connection in opened:
@@ -88,7 +92,24 @@ async def start_homeserver(config: HomeServerConfig, limit: Limit, reactor: Any,
         raise
 
 
-async def close_homeserver(running: Running, reactor: Any, gracefully: bool) -> None:
+async def _take_up_work(hs: Any) -> None:
+    try:
+        await resume.resume(hs)
+    except Exception:
+        # Synapse comes to it in its own time; a tenant that runs is worth more.
+        logger.exception("%s: what its last process left in work is not taken up at once", hs.hostname)
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What a stop needs to write down what is queued in memory."""
+
+    claim: Claim
+    database: dict[str, Any]
+    services: kept.ServicesHeld | None
+
+
+async def close_homeserver(running: Running, reactor: Any, gracefully: bool, keeping: Keeping | None = None) -> None:
     """Shuts a tenant down; returns when no database connection of it is left.
 
     `gracefully`: lets it write what it holds (client addresses, presence, locks), which needs a database that is still ours.
@@ -104,6 +125,11 @@ async def close_homeserver(running: Running, reactor: Any, gracefully: bool) -> 
         with PreserveLoggingContext():
             # If these hang, so will what else runs in the database.
             gracefully = gracefully and await _run_async_handlers(hs, reactor)
+            # Before anything is cancelled, so that nothing is written about what the stop itself breaks: that another server
+            # cannot be reached, that an event could not be fetched, that an application service is down.
+            await _close_database(server_name, reactor, gracefully)
+            if gracefully and keeping is not None:
+                await _keep(hs, keeping, reactor)
         try:
             await hs.shutdown()
         except Exception:
@@ -112,9 +138,22 @@ async def close_homeserver(running: Running, reactor: Any, gracefully: bool) -> 
     for trigger in running.triggers:
         _remove_trigger(reactor, trigger)
     running.triggers.clear()
-    await _wait_for_database(server_name, reactor, gracefully)
+    # What shutting down may have opened.
+    await _close_database(server_name, reactor, patiently=False)
     caches_of_tenants.remove_tenant(server_name)
     metrics.drop_series(server_name)
+
+
+async def _keep(hs: Any, keeping: Keeping, reactor: Any) -> None:
+    try:
+        queued = kept.collect(hs, keeping.services)
+        if not queued:
+            return
+        limit = Limit(_KEEP_SECONDS)
+        writing = threads.deferToThreadPool(reactor, threads_of_shard.start, kept.write, keeping.database, keeping.claim, queued, limit)
+        await writing.addTimeout(_KEEP_SECONDS + 1, reactor)
+    except Exception:
+        logger.exception("%s: what is queued in memory could not be written", hs.hostname)
 
 
 def _track_triggers(running: Running) -> None:
@@ -143,8 +182,20 @@ async def _run_async_handlers(hs: Any, reactor: Any) -> bool:
     for handler in handlers:
         _remove_trigger(reactor, handler.trigger_id)
         waiting.append(defer.maybeDeferred(handler.func, **handler.kwargs))
+    waiting.append(_note_media_accesses(hs))
     ended: bool = await _at_most(_ASYNC_HANDLERS_SECONDS, defer.DeferredList(waiting, consumeErrors=True), reactor)
     return ended
+
+
+def _note_media_accesses(hs: Any) -> defer.Deferred[None]:
+    """Synapse writes them once a minute, and by them decides which media are old."""
+    if not hs.config.media.can_load_media_repo:
+        return defer.succeed(None)
+    media = hs.get_media_repository()
+    if not (media.recently_accessed_locals or media.recently_accessed_remotes):
+        return defer.succeed(None)
+    writing: defer.Deferred[None] = defer.maybeDeferred(media._start_update_recently_accessed)
+    return writing
 
 
 def forget_cached_responses(clock: Any, reactor: Any) -> None:
@@ -186,10 +237,11 @@ def _remove_trigger(reactor: Any, trigger: Any) -> None:
         pass
 
 
-async def _wait_for_database(server_name: str, reactor: Any, patiently: bool) -> None:
+async def _close_database(server_name: str, reactor: Any, patiently: bool) -> None:
+    """Takes no more statements, ends those that run if they take long, and returns when every connection is closed."""
     begun = reactor.seconds()
     aborted = False
-    # A start that failed half-way has a pool its HomeServer did not know of, and so did not close.
+    # A start that failed half-way has a pool its HomeServer did not know of, and so would not close.
     for pool in pools_of(server_name):
         if pool.running:
             pool.close()
@@ -214,18 +266,6 @@ def free_port(host: str, wanted: int) -> int:
     return wanted
 
 
-class _Misdirected(resource.Resource):
-    """What a request gets that was meant for another tenant: a gateway with an old route found a port that changed hands."""
-
-    isLeaf = True
-
-    def render(self, request: server.Request) -> bytes:
-        request.setResponseCode(421)
-        request.setHeader(b"content-type", b"application/json")
-        request.setHeader(b"x-synapse-shards", b"misdirected")
-        return b'{"errcode":"M_UNKNOWN","error":"This homeserver is not here"}'
-
-
 def watch_requests(running: Running, name: str, on_request: Callable[[], None]) -> None:
     """Calls `on_request` at each request that reaches the tenant, and turns away those that name another one."""
     for port in running.hs._listening_services:
@@ -235,7 +275,7 @@ def watch_requests(running: Running, name: str, on_request: Callable[[], None]) 
         def watched(request: Any, find: Any = find) -> Any:
             meant = request.getHeader(b"x-synapse-shards-tenant")
             if meant is not None and meant != name.encode():
-                return _Misdirected()
+                return Misdirected()
             on_request()
             return find(request)
 

@@ -18,11 +18,11 @@ from synapse.util import SYNAPSE_VERSION
 from twisted.internet import defer, task, threads
 
 from . import config as tenant_config
-from . import errors, metrics
+from . import errors, kept, metrics
 from .drain import Drained, drain
 from .due import next_due
 from .fence import Claim, claim_database, claims_of_shard, read_owner, release_database
-from .homeserver import Running, close_homeserver, free_port, has_open_requests, start_homeserver, watch_requests
+from .homeserver import Keeping, Running, close_homeserver, free_port, has_open_requests, start_homeserver, watch_requests
 from .housekeeping import Housekeeping, Pace
 from .media_cache import Bounds, MediaCaches
 from .memory import Memory
@@ -251,7 +251,7 @@ class Shard:
             modules = {module for _, module in tenant_config.module_names(overrides)}
             async with _turn(self._parsing, limit):
                 config = await self._bounded(limit, lambda: self._load(tenant, overrides, wanted_port))
-            claim = Claim(assignment.epoch, self.settings.name, self.instance)
+            claim = self._claim(tenant)
             arguments = tenant_config.database_arguments(config)
             await self._bounded(limit, lambda: claim_database(arguments, claim, limit))
             claims_of_shard.add(assignment.server_name, claim)
@@ -345,17 +345,30 @@ class Shard:
         if tenant.housekeeping is not None:
             tenant.housekeeping.close()
             tenant.housekeeping = None
+        keeping = self._keeping(tenant, running) if gracefully else None
         drained = await drain(running.hs, drain_seconds, self._reactor)
         tenant.phase = STOPPING
-        await close_homeserver(running, self._reactor, gracefully)
+        await close_homeserver(running, self._reactor, gracefully, keeping)
         tenant.running = None
         claims_of_shard.remove(tenant.server_name)
         self._memory.tenant_stopped()
         logger.info("tenant %s (%s) has stopped", tenant.name, tenant.server_name)
         return drained
 
+    def _keeping(self, tenant: Tenant, running: Running) -> Keeping | None:
+        """Also tells application services nothing more, so that what they are told and what is kept cannot overlap."""
+        try:
+            services = kept.hold_services(running.hs)
+        except Exception:
+            logger.exception("tenant %s: application services cannot be held", tenant.name)
+            services = None
+        return Keeping(self._claim(tenant), tenant_config.database_arguments(running.hs.config), services)
+
+    def _claim(self, tenant: Tenant) -> Claim:
+        return Claim(tenant.assignment.epoch, self.settings.name, self.instance)
+
     async def _release(self, tenant: Tenant, arguments: dict[str, Any]) -> bool:
-        claim, limit = Claim(tenant.assignment.epoch, self.settings.name, self.instance), Limit(_RELEASE_SECONDS)
+        claim, limit = self._claim(tenant), Limit(_RELEASE_SECONDS)
         try:
             return await self._bounded(limit, lambda: release_database(arguments, claim, limit))
         except Exception as error:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import database, http, images, process, series, start, tenants, tls
+from . import database, http, images, process, series, start, stops, tenants, tls
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,20 @@ PATCHES: tuple[Patch, ...] = (
         _TESTED,
         images.decode_images_apart,
     ),
+    Patch("processes", "a stop must know what is in work, and what of it to wait for", _TESTED, stops.note_background_processes),
+    Patch(
+        "services-in-flight",
+        "what is on its way to an application service is in local variables: a stop would lose it",
+        _TESTED,
+        stops.note_transactions_to_services,
+    ),
+    Patch(
+        "servers-in-flight",
+        "what is on its way to another server is in local variables: a stop would lose it",
+        _TESTED,
+        stops.note_transactions_to_servers,
+    ),
+    Patch("queues-of-servers", "a start must put back what a stop has kept", _TESTED, stops.take_up_queues_of_servers),
     Patch("log-dates", "each listener formats the time once a second for a log that is never written", _TESTED, http.no_log_dates),
 )
 

@@ -1,0 +1,125 @@
+"""What was acknowledged, or was on its way, when a tenant stopped; docs/stops.md names each of these."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .postgres import Postgres
+from .service import running_service
+from .shard import Client, Shard
+
+Assign = Callable[..., dict[str, Any]]
+Shards = Callable[..., Shard]
+
+
+def eventually(check: Callable[[], Any], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, check()
+        time.sleep(0.05)
+
+
+def moved(name: str, assignment: dict[str, Any], source: Shard, target: Shard, drain_seconds: float = 10) -> str:
+    """Moves a tenant as the controller does; its new address."""
+    assert source.delete(name, drain_seconds).status == 200
+    assignment["epoch"] += 1
+    address: str = target.expect_started(name, assignment)["address"]
+    return address
+
+
+@pytest.mark.smoke
+def test_an_application_service_gets_each_event_once_over_a_move(new_shard: Shards, assign: Assign, folder: Path) -> None:
+    source, target = new_shard("source"), new_shard("target")
+    with running_service(seconds=1.5) as service:
+        assignment = assign("bridged")
+        assignment["base"]["app_service_config_files"] = [service.registration(folder)]
+        client = Client(source.expect_started("bridged", assignment)["address"]).register()
+        client.create_room()
+        for number in range(6):
+            client.send(f"before {number}")
+            time.sleep(0.25)
+        client.address = moved("bridged", assignment, source, target)
+        for number in range(4):
+            client.send(f"after {number}")
+        wanted = [f"before {number}" for number in range(6)] + [f"after {number}" for number in range(4)]
+        eventually(lambda: len(service.bodies()) >= len(wanted))
+        time.sleep(2)
+        assert service.bodies() == wanted
+        # Not even under the number of the first time, as the stop waits for an answer that comes soon.
+        assert len(service.transactions) == len({path for path, _ in service.transactions})
+
+
+def test_an_application_service_that_is_slower_than_a_stop_gets_the_transaction_again(
+    new_shard: Shards, assign: Assign, folder: Path
+) -> None:
+    source, target = new_shard("source"), new_shard("target")
+    with running_service(seconds=60) as service:
+        assignment = assign("bridged")
+        assignment["base"]["app_service_config_files"] = [service.registration(folder)]
+        client = Client(source.expect_started("bridged", assignment)["address"]).register()
+        client.create_room()
+        client.send("cut off")
+        eventually(lambda: service.transactions)
+        client.send("queued")
+        begun = time.monotonic()
+        client.address = moved("bridged", assignment, source, target, drain_seconds=15)
+        assert time.monotonic() - begun < 12
+        service.seconds = 0
+        # Without anything new that would set the queue going.
+        eventually(lambda: service.bodies() == ["cut off", "queued"])
+        client.send("after")
+        eventually(lambda: service.bodies() == ["cut off", "queued", "after"])
+
+
+def test_an_application_service_gets_receipts_that_were_queued_at_a_stop(new_shard: Shards, assign: Assign, folder: Path) -> None:
+    source, target = new_shard("source"), new_shard("target")
+    with running_service() as service:
+        assignment = assign("bridged")
+        assignment["base"]["app_service_config_files"] = [service.registration(folder)]
+        client = Client(source.expect_started("bridged", assignment)["address"]).register()
+        client.create_room()
+        event = client.send("read me")
+        eventually(lambda: service.bodies() == ["read me"])
+        service.seconds = 4
+        client.send("keeps the service busy")
+        eventually(lambda: len(service.bodies()) == 2)
+        client.ok("POST", f"/_matrix/client/v3/rooms/{client.room}/receipt/m.read/{event}", {})
+        assert service.ephemeral("m.receipt") == []
+        client.address = moved("bridged", assignment, source, target)
+        eventually(lambda: service.ephemeral("m.receipt"))
+        content = service.ephemeral("m.receipt")[0]["content"]
+        assert list(content) == [event]
+
+
+def test_an_application_service_gets_what_a_crash_left_unsent(new_shard: Shards, assign: Assign, folder: Path) -> None:
+    shard = new_shard()
+    with running_service() as service:
+        assignment = assign("bridged")
+        assignment["base"]["app_service_config_files"] = [service.registration(folder)]
+        client = Client(shard.expect_started("bridged", assignment)["address"]).register()
+        client.create_room()
+        client.send("taken")
+        eventually(lambda: service.bodies() == ["taken"])
+        service.seconds = 60
+        client.send("in flight")
+        eventually(lambda: service.bodies() == ["taken", "in flight"])
+        shard.kill()
+        service.seconds = 0
+        service.transactions.clear()
+        shard.start()
+        eventually(lambda: service.bodies() == ["in flight"])
+
+
+def test_a_stop_writes_when_media_were_read(shard: Shard, assign: Assign, postgres: Postgres) -> None:
+    assignment = assign("media")
+    client = Client(shard.expect_started("media", assignment)["address"]).register()
+    uri = client.ok("POST", "/_matrix/media/v3/upload?filename=x", {"a": 1})["content_uri"]
+    client.ok("GET", f"/_matrix/client/v1/media/download/{uri.removeprefix('mxc://')}")
+    assert shard.delete("media", 5).status == 200
+    database = assignment["base"]["database"]["args"]["dbname"]
+    assert postgres.query("SELECT last_access_ts IS NOT NULL FROM local_media_repository", database=database) == [(True,)]
