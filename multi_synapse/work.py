@@ -56,8 +56,10 @@ WAITED: dict[str, Waited] = {
     "http_pusher.on_new_receipts": _PUSH,
     "send_renewals": _PUSH,
     "_send_events": _DELAYED,
+    "_send_on_timeout": _DELAYED,
     "_schedule_db_events": _DELAYED,
-    "_schedule_next_expiry": _DELAYED,
+    "_schedule_next_expiry": Waited("plans when the next event expires"),
+    "_expire_event": Waited("removes an event whose time is over"),
     "delayed_events.notify_new_event": _DELAYED,
     "_handle_new_device_update_async": Waited("notes which servers are to get a change of somebody's devices"),
     "presence.notify_new_event": _STREAM,
@@ -144,6 +146,7 @@ LEFT: dict[str, str] = {
     "rotate_notifs": _LOOP,
     "send_dummy_events_to_fill_extremities": _LOOP,
     "typing._handle_timeouts": _LOOP,
+    "upsert_safety_check": _LOOP,
 }
 #: Of scheduled tasks, whose state is in the database: `task-purge_history` and others.
 _TASK_PREFIX = "task-"

@@ -1,0 +1,186 @@
+"""What is under way between a tenant and another homeserver when the tenant stops; docs/stops.md names each of these."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .peer import Peer
+from .postgres import Postgres
+from .shard import Client, Shard, request
+from .test_stops import eventually, moved
+
+Assign = Callable[..., dict[str, Any]]
+Shards = Callable[..., Shard]
+
+
+@pytest.fixture
+def new_peer(folder: Path) -> Iterator[Callable[[], Peer]]:
+    made: list[Peer] = []
+
+    def make() -> Peer:
+        made.append(Peer(folder))
+        return made[-1]
+
+    yield make
+    for peer in made:
+        peer.close()
+
+
+@pytest.fixture
+def federated(assign: Assign) -> dict[str, Any]:
+    assignment = assign("here")
+    assignment["base"] |= {"federation_verify_certificates": False, "rc_federation": {"window_size": 1000, "sleep_limit": 1000}}
+    return assignment
+
+
+def open_room(client: Client) -> str:
+    client.room = client.ok("POST", "/_matrix/client/v3/createRoom", {"preset": "public_chat", "room_version": "10"})["room_id"]
+    return client.room
+
+
+def newest(client: Client) -> str:
+    return str(client.ok("GET", f"/_matrix/client/v3/rooms/{client.room}/messages?dir=b&limit=1")["chunk"][0]["event_id"])
+
+
+def has_event(postgres: Postgres, assignment: dict[str, Any], event_id: str) -> bool:
+    database = assignment["base"]["database"]["args"]["dbname"]
+    sql = "SELECT NOT outlier FROM events WHERE event_id = %s AND rejection_reason IS NULL"
+    return postgres.query(sql, event_id, database=database) == [(True,)]
+
+
+@pytest.mark.smoke
+def test_an_event_of_another_server_that_was_in_work_is_taken_up_at_once(
+    new_shard: Shards, federated: dict[str, Any], new_peer: Callable[[], Peer], postgres: Postgres
+) -> None:
+    source, target, peer, third = new_shard("source"), new_shard("target"), new_peer(), new_peer()
+    address = source.expect_started("here", federated)["address"]
+    client = Client(address).register()
+    room = open_room(client)
+    for server in (peer, third):
+        server.join("here.localhost", address, room)
+    # The third server's event is missing, and its key is not known yet.
+    third.published = 2
+    missing = third.message(room, "missing", [newest(client)], key=1)
+    event = peer.message(room, "in work", [third.id_of(missing)], depth=101)
+    peer.answers["/get_missing_events/"] = lambda _body: (200, {"events": [missing]})
+    asked = third.hold("/key/v2/server$")
+    before = third.asked.count("/_matrix/key/v2/server")
+    assert peer.send(event)["pdus"] == {peer.id_of(event): {}}
+    eventually(lambda: third.asked.count("/_matrix/key/v2/server") > before)
+    moving = threading.Thread(target=lambda: source.delete("here", 1))
+    moving.start()
+    moving.join(30)
+    database = federated["base"]["database"]["args"]["dbname"]
+    assert not has_event(postgres, federated, peer.id_of(event))
+    # What the stop broke is nobody's failure.
+    assert postgres.query("SELECT * FROM event_failed_pull_attempts", database=database) == []
+    assert postgres.query("SELECT * FROM destinations WHERE retry_interval > 0", database=database) == []
+    asked.set()
+    federated["epoch"] += 1
+    target.expect_started("here", federated)
+    eventually(lambda: has_event(postgres, federated, peer.id_of(event)))
+    assert has_event(postgres, federated, third.id_of(missing))
+
+
+def test_a_stop_waits_for_keys_that_come_soon(
+    shard: Shard, federated: dict[str, Any], new_peer: Callable[[], Peer], postgres: Postgres
+) -> None:
+    peer, third = new_peer(), new_peer()
+    address = shard.expect_started("here", federated)["address"]
+    client = Client(address).register()
+    room = open_room(client)
+    for server in (peer, third):
+        server.join("here.localhost", address, room)
+    third.published = 2
+    missing = third.message(room, "missing", [newest(client)], key=1)
+    event = peer.message(room, "in work", [third.id_of(missing)], depth=101)
+    peer.answers["/get_missing_events/"] = lambda _body: (200, {"events": [missing]})
+    asked = third.hold("/key/v2/server$")
+    before = third.asked.count("/_matrix/key/v2/server")
+    peer.send(event)
+    eventually(lambda: third.asked.count("/_matrix/key/v2/server") > before)
+    threading.Timer(1.5, asked.set).start()
+    begun = time.monotonic()
+    assert shard.delete("here", 10).json["drained"] is True
+    assert 1 < time.monotonic() - begun < 8
+    assert has_event(postgres, federated, peer.id_of(event))
+
+
+@pytest.mark.smoke
+def test_another_server_gets_all_that_was_on_its_way_to_it(
+    new_shard: Shards, federated: dict[str, Any], new_peer: Callable[[], Peer]
+) -> None:
+    source, target, peer = new_shard("source"), new_shard("target"), new_peer()
+    address = source.expect_started("here", federated)["address"]
+    client = Client(address).register()
+    room = open_room(client)
+    peer.join("here.localhost", address, room)
+    client.send("arrives")
+    eventually(lambda: peer.bodies() == ["arrives"])
+    answers = peer.hold("/federation/v1/send/")
+    sent = len([path for path in peer.asked if "/send/" in path])
+    event = client.send("0")
+    eventually(lambda: len([path for path in peer.asked if "/send/" in path]) > sent)
+    for number in range(1, 5):
+        client.send(f"{number}")
+    client.ok("POST", f"/_matrix/client/v3/rooms/{room}/receipt/m.read/{event}", {})
+    client.ok("PUT", "/_matrix/client/v3/sendToDevice/m.test/1", {"messages": {peer.user(): {"*": {"to": "device"}}}})
+    begun = time.monotonic()
+    peer.tenant = moved("here", federated, source, target)
+    # A server that is slow holds nobody up.
+    assert time.monotonic() - begun < 8
+    peer.transactions.clear()
+    answers.set()
+    # Without anything new that would set the queue going.
+    eventually(lambda: peer.bodies()[-5:] == ["0", "1", "2", "3", "4"])
+    eventually(lambda: event in str(peer.edus("m.receipt")))
+    eventually(lambda: any(content["type"] == "m.test" for content in peer.edus("m.direct_to_device")))
+
+
+def test_a_draining_tenant_answers_the_server_whose_answer_it_waits_for(
+    shard: Shard, federated: dict[str, Any], new_peer: Callable[[], Peer]
+) -> None:
+    peer = new_peer()
+    address = shard.expect_started("here", federated)["address"]
+    client = Client(address).register()
+    draining = threading.Event()
+    answers: list[Any] = []
+
+    def make_join(_body: Any) -> tuple[int, Any]:
+        draining.wait(20)
+        time.sleep(0.5)
+        for method, path in (
+            ("GET", "/_matrix/key/v2/server"),
+            ("GET", "/_matrix/federation/v1/version"),
+            ("GET", "/_matrix/client/versions"),
+            ("PUT", "/_matrix/federation/v1/send/1"),
+        ):
+            answers.append(request(address, method, path, {} if method == "PUT" else None, timeout=5).status)
+        return 403, {"errcode": "M_FORBIDDEN", "error": "not today"}
+
+    peer.answers["/make_join/"] = make_join
+    joined: list[Any] = []
+    joining = threading.Thread(
+        target=lambda: joined.append(client.call("POST", f"/_matrix/client/v3/join/!room:{peer.name}?server_name={peer.name}", {}))
+    )
+    joining.start()
+    eventually(lambda: any("make_join" in path for path in peer.asked))
+    result: list[Any] = []
+    stopping = threading.Thread(target=lambda: result.append(shard.delete("here", 15).json))
+    stopping.start()
+    shard.expect_phase("here", "draining")
+    draining.set()
+    joining.join(30)
+    stopping.join(30)
+    assert answers == [200, 200, 421, 421]
+    assert joined[0].status == 403
+    assert result[0]["drained"] is True
+    assert result[0]["seconds"] < 8
+    with pytest.raises(ConnectionRefusedError):
+        request(address, "GET", "/_matrix/key/v2/server")
