@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,9 +37,11 @@ _CLAIM = """
 """
 _READ = "SELECT epoch, shard, instance FROM synapse_shards.fence"
 _RELEASE = "UPDATE synapse_shards.fence SET shard = '', instance = %(heir)s WHERE epoch = %(epoch)s AND instance = %(instance)s"
-# usesysid is null for the server's own processes, such as autovacuum.
+# usesysid is null for the server's own processes, such as autovacuum. Who can write neither the fence nor events is no homeserver.
 _OTHERS = """
-    SELECT a.pid, a.usename, r.rolsuper, pg_has_role(current_user, a.usesysid, 'MEMBER')
+    SELECT a.pid, a.usename, a.application_name, r.rolsuper, pg_has_role(current_user, a.usesysid, 'MEMBER'),
+      has_table_privilege(a.usesysid, 'synapse_shards.fence', 'INSERT, UPDATE, DELETE')
+        OR coalesce(has_table_privilege(a.usesysid, to_regclass('events'), 'INSERT, UPDATE, DELETE'), false)
     FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
     WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
       AND coalesce(a.backend_type, 'client backend') = 'client backend'
@@ -55,21 +57,24 @@ class Claim:
     instance: str
 
 
-def claim_database(arguments: dict[str, Any], claim: Claim, limit: Limit) -> None:
+def claim_database(arguments: dict[str, Any], claim: Claim, limit: Limit, left_alone: Collection[str] = ()) -> None:
     """Takes the tenant's database: writes our row, ends every other connection, clears what dead owners left.
 
-    Blocks; call it in a thread. `arguments` are psycopg2's. @raises Fenced, TenantError, psycopg2.Error
+    Blocks; call it in a thread. `arguments` are psycopg2's; `left_alone` are roles whose connections may stay.
+    @raises Fenced, TenantError, psycopg2.Error
     """
     with limit:
         connection = psycopg2.connect(**arguments)
         try:
             ensure_fence(connection)
             with connection, connection.cursor() as cursor:
+                # First, so that a start that is refused takes the database from nobody.
+                _backends_of_others(cursor, left_alone)
                 cursor.execute(_CLAIM, claim.__dict__)
                 if cursor.rowcount != 1:
                     cursor.execute(_READ)
                     raise Fenced(_who_has_it(cursor.fetchone(), claim))
-            _end_other_connections(connection, limit)
+            _end_other_connections(connection, limit, left_alone)
             _clear_stale_locks(connection)
         finally:
             connection.close()
@@ -140,22 +145,31 @@ def _who_has_it(row: tuple[int, str, str] | None, claim: Claim) -> str:
     return f"the database belongs to shard {row[1]} with epoch {row[0]}, and this is shard {claim.shard} with epoch {claim.epoch}"
 
 
-def _end_other_connections(connection: Any, limit: Limit) -> None:
+def _backends_of_others(cursor: Any, left_alone: Collection[str]) -> list[int]:
+    """Those to be ended. @raises TenantError for one that may not be, and could be another homeserver's"""
+    cursor.execute(_OTHERS)
+    pids = []
+    for pid, role, program, is_superuser, ours, writes in cursor.fetchall():
+        if ours:
+            pids.append(pid)
+        elif is_superuser or not writes or role in left_alone:
+            # A person's, a backup's or an exporter's: no homeserver logs in like that.
+            logger.info("a connection of the role %s to the tenant's database is left alone", role)
+        else:
+            raise TenantError(
+                DATABASE_UNSUITABLE,
+                f"the role {role} ({program or 'a program without a name'}, backend {pid}) is connected to the tenant's database "
+                "and may write to it, so it could be another homeserver, and the tenant's role may not end that connection. "
+                f"End it, or revoke the role's right to write. If the role ran this tenant before, GRANT {role} TO the tenant's role; "
+                "if it never runs a homeserver, name it in databaseRolesLeftAlone",
+            )
+    return pids
+
+
+def _end_other_connections(connection: Any, limit: Limit, left_alone: Collection[str]) -> None:
     connection.autocommit = True
     with connection.cursor() as cursor:
-        cursor.execute(_OTHERS)
-        others = cursor.fetchall()
-        pids = []
-        for pid, role, is_superuser, ours in others:
-            if ours:
-                pids.append(pid)
-            elif is_superuser:
-                # A person's or a backup's: no shard logs in as a superuser for a tenant whose own role is none.
-                logger.info("a superuser's connection to the tenant's database is left alone")
-            else:
-                raise TenantError(
-                    DATABASE_UNSUITABLE, f"the role {role} is connected to the database, and the tenant's role may not end that connection"
-                )
+        pids = _backends_of_others(cursor, left_alone)
         if not pids:
             return
         cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", (pids,))

@@ -28,6 +28,14 @@ logger = logging.getLogger(__name__)
 _ASYNC_HANDLERS_SECONDS = 5.0
 #: Statements that still run when a tenant stops are given so long, then they are ended.
 _STATEMENT_SECONDS = 5.0
+#: For a statement to end once that was asked for, of the server and of the thread (`waiting.py`: three seconds).
+_ABORT_SECONDS = 10.0
+#: Of Synapse's own shutdown, which closes ports and waits for nothing else.
+_SHUTDOWN_SECONDS = 10.0
+#: To look for what the last process left; the tenant serves without it, if its database is slow.
+_TAKE_UP_SECONDS = 5.0
+#: How often a start that waits for something looks whether it was given up.
+_LIMIT_STEP_SECONDS = 0.25
 #: For a database that answered a moment ago.
 _KEEP_SECONDS = 5.0
 _POLL_SECONDS = 0.01
@@ -78,9 +86,9 @@ async def start_homeserver(config: HomeServerConfig, limit: Limit, reactor: Any,
             await run_in_fiber(limit, setup)
             limit.check()
             for starting in await run_in_fiber(limit, start):
-                await make_deferred_yieldable(starting)
+                await make_deferred_yieldable(_within(limit, starting, reactor))
             await s3.make_clients(hs)
-            await _take_up_work(hs)
+            await _take_up_work(hs, reactor)
         return running
     except BaseException:
         for connection in opened:
@@ -92,12 +100,12 @@ async def start_homeserver(config: HomeServerConfig, limit: Limit, reactor: Any,
         raise
 
 
-async def _take_up_work(hs: Any) -> None:
-    try:
-        await resume.resume(hs)
-    except Exception:
-        # Synapse comes to it in its own time; a tenant that runs is worth more.
-        logger.exception("%s: what its last process left in work is not taken up at once", hs.hostname)
+async def _take_up_work(hs: Any, reactor: Any) -> None:
+    """Synapse comes to it in its own time, if it cannot be done now: a tenant that runs is worth more."""
+    taking = run_in_background(resume.resume, hs)
+    taking.addErrback(lambda failure: logger.error("%s: what is in work is not taken up at once: %s", hs.hostname, failure.getTraceback()))
+    if not await make_deferred_yieldable(_at_most(_TAKE_UP_SECONDS, taking, reactor)):
+        logger.warning("%s: looking for what is in work takes long; the tenant serves meanwhile", hs.hostname)
 
 
 @dataclass(frozen=True)
@@ -130,10 +138,10 @@ async def close_homeserver(running: Running, reactor: Any, gracefully: bool, kee
             await _close_database(server_name, reactor, gracefully)
             if gracefully and keeping is not None:
                 await _keep(hs, keeping, reactor)
-        try:
-            await hs.shutdown()
-        except Exception:
-            logger.exception("shutting %s down", server_name)
+            shutting_down = defer.ensureDeferred(hs.shutdown())
+            shutting_down.addErrback(lambda failure: logger.error("shutting %s down: %s", server_name, failure.getTraceback()))
+            if not await _at_most(_SHUTDOWN_SECONDS, shutting_down, reactor):
+                logger.error("%s does not shut down within %g s; it is left", server_name, _SHUTDOWN_SECONDS)
     forget_cached_responses(hs.get_clock(), reactor)
     for trigger in running.triggers:
         _remove_trigger(reactor, trigger)
@@ -229,6 +237,23 @@ def _at_most(seconds: float, work: defer.Deferred[Any], reactor: Any) -> defer.D
     return over.addCallback(stop_timer)
 
 
+def _within(limit: Limit, work: defer.Deferred[Any], reactor: Any) -> defer.Deferred[Any]:
+    """Fails when the limit is over or aborted; what goes on then is ended with the tenant."""
+    result: defer.Deferred[Any] = defer.Deferred()
+    looking = task.LoopingCall(limit.check)
+    looking.clock = reactor
+
+    def ended(value: Any) -> None:
+        if looking.running:
+            looking.stop()
+        if not result.called:
+            result.callback(value)
+
+    looking.start(_LIMIT_STEP_SECONDS, now=False).addErrback(ended)
+    work.addBoth(ended)
+    return result
+
+
 def _remove_trigger(reactor: Any, trigger: Any) -> None:
     try:
         reactor.removeSystemEventTrigger(trigger)
@@ -245,11 +270,18 @@ async def _close_database(server_name: str, reactor: Any, patiently: bool) -> No
     for pool in pools_of(server_name):
         if pool.running:
             pool.close()
-    while any(pool.is_busy() for pool in pools_of(server_name)):
-        if not aborted and reactor.seconds() - begun > (_STATEMENT_SECONDS if patiently else 0):
+    while busy := [pool for pool in pools_of(server_name) if pool.is_busy()]:
+        passed = reactor.seconds() - begun - (_STATEMENT_SECONDS if patiently else 0)
+        if passed > 0 and not aborted:
             aborted = True
-            for pool in pools_of(server_name):
+            for pool in busy:
                 pool.abort()
+        if passed > _ABORT_SECONDS:
+            # The fence holds without it: whoever has the database next ends these connections from there.
+            logger.error("%s: a database connection does not end; it is cut", server_name)
+            for pool in busy:
+                pool.cut()
+            return
         await task.deferLater(reactor, _POLL_SECONDS)
 
 

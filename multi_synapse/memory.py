@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import time
 import weakref
 from typing import Any
 
@@ -38,7 +37,7 @@ class Memory:
         self._freezing: Any = None
         self._large = False
         self._stopped = 0
-        self._last_full = time.monotonic()
+        self._last_full = self._reactor.seconds()
 
     def start(self) -> None:
         gc.collect()
@@ -61,8 +60,12 @@ class Memory:
         self.collect_soon()
 
     def collect_soon(self) -> None:
-        if self._collecting is None:
-            self._collecting = self._reactor.callLater(_COLLECT_AFTER_SECONDS, self._collect_when_due)
+        if self._collecting is not None:
+            # One that is about to come is shared; one that waits for its turn must not keep this from being seen.
+            if self._collecting.getTime() - self._reactor.seconds() <= _COLLECT_AFTER_SECONDS:
+                return
+            self._collecting.cancel()
+        self._collecting = self._reactor.callLater(_COLLECT_AFTER_SECONDS, self._collect_when_due)
 
     def collect(self) -> defer.Deferred[None]:
         """Collects all garbage, a stall of its own; fires when freed memory is back with the system."""
@@ -72,7 +75,7 @@ class Memory:
         if self._large:
             gc.freeze()
         self._stopped = 0
-        self._last_full = time.monotonic()
+        self._last_full = self._reactor.seconds()
         # Freed memory is scattered over malloc's arenas; without this it never goes back.
         return threads.deferToThreadPool(self._reactor, threads_of_shard.start, _malloc_trim)
 
@@ -85,7 +88,7 @@ class Memory:
 
     def _collect_when_due(self) -> None:
         self._collecting = None
-        since = time.monotonic() - self._last_full
+        since = self._reactor.seconds() - self._last_full
         if not self._large or self._stopped >= _MOST_STOPPED or since >= _FULL_EVERY_SECONDS:
             self.collect()
             return

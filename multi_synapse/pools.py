@@ -7,12 +7,15 @@ once; a connection is opened when a job needs it and closed when it was idle for
 
 from __future__ import annotations
 
+import functools
 import heapq
 import logging
+import os
+import socket
 import threading
 import time
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,8 +29,11 @@ from .waiting import CONNECT_SECONDS, Limit
 
 logger = logging.getLogger(__name__)
 
-#: Database jobs of all tenants at once. Far above what one core of Python can use: the rest may be waiting for databases that hang.
-_DATABASE_THREADS = 64
+#: Database jobs of all tenants at once, beside one of each. Far above what one core of Python can use: the rest may be waiting for
+#: databases that hang.
+_SHARED_JOBS = 64
+#: For these and one of each tenant; `FairShare` keeps to it.
+_DATABASE_THREADS = 4096
 #: Connecting, claiming and config parsing; apart from the above, so that hanging starts never take a thread from running tenants.
 _START_THREADS = 32
 _RESOLVER_THREADS = 8
@@ -121,6 +127,58 @@ class ShareOfPool(PoolFacade):
         self._pool.callInThreadWithCallback(done, function, *args, **kwargs)
 
 
+class FairShare:
+    """Database threads of all tenants: one for each that wants one, whatever the others do, and some for whoever has fewest.
+
+    So tenants whose databases hang take no thread from those whose databases answer.
+    """
+
+    def __init__(self, shared: int, run: Callable[[Callable[[], None]], None]) -> None:
+        self._free = shared
+        self._run = run
+        self._running: Counter[int] = Counter()
+        self._waiting: list[tuple[int, Callable[[], None]]] = []
+        self._lock = threading.Lock()
+
+    def ask(self, tenant: int, job: Callable[[], None]) -> None:
+        """Runs the job in a thread as soon as there is one for the tenant, which is any number that stays its own."""
+        with self._lock:
+            self._waiting.append((tenant, job))
+            chosen = self._take()
+        self._start(chosen)
+
+    def _take(self) -> list[tuple[int, Callable[[], None]]]:
+        chosen = []
+        while self._waiting:
+            # The first of those that have fewest.
+            position = min(range(len(self._waiting)), key=lambda index: self._running[self._waiting[index][0]])
+            tenant, _ = self._waiting[position]
+            if self._running[tenant]:
+                if not self._free:
+                    break
+                self._free -= 1
+            self._running[tenant] += 1
+            chosen.append(self._waiting.pop(position))
+        return chosen
+
+    def _start(self, chosen: list[tuple[int, Callable[[], None]]]) -> None:
+        for tenant, job in chosen:
+            self._run(functools.partial(self._run_job, tenant, job))
+
+    def _run_job(self, tenant: int, job: Callable[[], None]) -> None:
+        try:
+            job()
+        finally:
+            with self._lock:
+                self._running[tenant] -= 1
+                if self._running[tenant]:
+                    self._free += 1
+                else:
+                    del self._running[tenant]
+                chosen = self._take()
+            self._start(chosen)
+
+
 class TenantJobs:
     """Looks like a ThreadPool to adbapi; runs at most `most` jobs of one tenant at once on the shared database threads.
 
@@ -164,7 +222,7 @@ class TenantJobs:
 
     def _run_soon(self, slot: int | None) -> None:
         if slot is not None:
-            threads_of_shard.database.callInThread(self._run, slot)
+            shares_of_shard.ask(id(self), functools.partial(self._run, slot))
 
     def _run(self, slot: int) -> None:
         _job.slot = slot
@@ -232,6 +290,9 @@ class TenantJobs:
         return idle
 
 
+shares_of_shard = FairShare(_SHARED_JOBS, threads_of_shard.database.callInThread)
+
+
 class TenantPool(adbapi.ConnectionPool):
     """adbapi's pool with its threads exchanged; a drop-in for `synapse.storage.database.adbapi.ConnectionPool`."""
 
@@ -289,6 +350,15 @@ class TenantPool(adbapi.ConnectionPool):
         """Has the server end the statements that run; their connections are cut if it does not react."""
         self._jobs.limit.aborted.set()
         threads_of_shard.start.callInThread(self._terminate_backends)
+
+    def cut(self) -> None:
+        """Ends the connections at this end, for a thread that does not come back: the server may be gone without a word."""
+        for connection in list(self.connections.values()):
+            try:
+                with socket.socket(fileno=os.dup(connection.fileno())) as end:
+                    end.shutdown(socket.SHUT_RDWR)
+            except Exception:
+                logger.debug("cutting a database connection failed", exc_info=True)
 
     def _terminate_backends(self) -> None:
         # Not connection.cancel(): that waits for ever if the server accepts the connection and never answers.

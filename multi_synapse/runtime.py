@@ -253,7 +253,8 @@ class Shard:
                 config = await self._bounded(limit, lambda: self._load(tenant, overrides, wanted_port))
             claim = self._claim(tenant)
             arguments = tenant_config.database_arguments(config)
-            await self._bounded(limit, lambda: claim_database(arguments, claim, limit))
+            left_alone = self.settings.database_roles_left_alone
+            await self._bounded(limit, lambda: claim_database(arguments, claim, limit, left_alone))
             claims_of_shard.add(assignment.server_name, claim)
             async with _turn(self._starting, limit):
                 tenant.running = await start_homeserver(config, limit, self._reactor, self._memory)

@@ -49,6 +49,10 @@ class Settings:
     media_cache_sweep_seconds: float = 600.0
     #: Python modules (dotted, with the class) that tenants may name in their configuration, beside Synapse's own and S3's.
     allowed_modules: frozenset[str] = field(default_factory=frozenset)
+    #: Roles of PostgreSQL that may stay connected to a tenant's database though they may write to it, and never run a homeserver.
+    database_roles_left_alone: frozenset[str] = field(default_factory=frozenset)
+    #: Releases of Synapse that this shard may run though they were never tested.
+    allow_untested_releases: frozenset[str] = field(default_factory=frozenset)
 
 
 def load_settings(path: Path) -> Settings:
@@ -97,6 +101,8 @@ def parse_settings(raw: Any, where: str) -> Settings:
         media_cache_seconds=float(reader.take("mediaCacheSeconds", (int, float), 7 * 86400)),
         media_cache_sweep_seconds=float(reader.take("mediaCacheSweepSeconds", (int, float), 600)),
         allowed_modules=frozenset(reader.strings("allowedModules")),
+        database_roles_left_alone=frozenset(reader.strings("databaseRolesLeftAlone")),
+        allow_untested_releases=frozenset(reader.strings("allowUntestedReleases")),
     )
     reader.finish()
     if not settings.name:

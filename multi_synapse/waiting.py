@@ -79,6 +79,16 @@ class Fiber(greenlet.greenlet):
     opened: list[Any]
     #: When the reactor last gave it its thread.
     entered = 0.0
+    #: Says what came of it; called when it has ended, outside of it.
+    deliver: Callable[[], None]
+
+    def resume(self) -> None:
+        """Goes on with it, until it pauses or ends. The only way to switch to a fiber."""
+        with PreserveLoggingContext():
+            self.switch()
+        # Not from within: whoever waits for it goes on here, and must not have its limit and be taken for it.
+        if self.dead:
+            self.deliver()
 
     def pause(self) -> None:
         """Gives the reactor its thread back until somebody switches to this fiber."""
@@ -93,30 +103,33 @@ def current_fiber() -> Fiber | None:
 
 
 def run_in_fiber(limit: Limit, function: Callable[..., T], *args: Any) -> defer.Deferred[T]:
-    """Runs a function that talks to PostgreSQL synchronously; the reactor goes on while it waits for the server."""
+    """Runs a function that talks to PostgreSQL synchronously; the reactor goes on while it waits for the server. Not from a fiber."""
+    if current_fiber() is not None:
+        raise RuntimeError("a fiber cannot begin another one: it would be paused with it")
     result: defer.Deferred[T] = defer.Deferred()
     context = current_context()
+    outcome: list[Any] = []
 
     def body() -> None:
         with PreserveLoggingContext(context):
             try:
-                value = function(*args)
+                outcome.append(function(*args))
             except BaseException:
-                failure = Failure()
-                value = None
-            else:
-                failure = None
-        if failure is not None:
-            result.errback(failure)
+                outcome.append(Failure())
+
+    def deliver() -> None:
+        value = outcome.pop()
+        if isinstance(value, Failure):
+            result.errback(value)
         else:
-            result.callback(value)  # type: ignore[arg-type]
+            result.callback(value)
 
     fiber = Fiber(body)
+    fiber.deliver = deliver
     fiber.limit = limit
     fiber.opened = []
     fiber.entered = time.monotonic()
-    with PreserveLoggingContext():
-        fiber.switch()
+    fiber.resume()
     return make_deferred_yieldable(result)
 
 
@@ -126,7 +139,7 @@ def breathe(unless: Callable[[], bool] = lambda: False) -> None:
 
     fiber = current_fiber()
     if fiber is not None and time.monotonic() - fiber.entered > BREATH_SECONDS and not unless():
-        reactor.callLater(0, fiber.switch)  # type: ignore[attr-defined]
+        reactor.callLater(0, fiber.resume)  # type: ignore[attr-defined]
         fiber.pause()
 
 
@@ -149,7 +162,7 @@ def in_thread(pool: ThreadPool, function: Callable[[], T]) -> T:
 
         def done(value: Any) -> None:
             outcome.append(value)
-            fiber.switch()
+            fiber.resume()
 
         deferred.addBoth(done)
         while not outcome:
@@ -205,7 +218,7 @@ def _wait_in_fiber(connection: Any, fiber: Fiber) -> None:
             nonlocal woken
             if not woken:
                 woken = True
-                fiber.switch()
+                fiber.resume()
 
         socket = _SocketWait(connection.fileno(), wake)
         watched(socket)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import secrets
 import signal
 import threading
 import time
@@ -169,13 +170,34 @@ def test_connections_of_others_are_ended(shard: Shard, assign: Assign, postgres:
         assert "terminat" in str(error) or "closed" in str(error)
     with operator.cursor() as cursor:
         cursor.execute("SELECT 1")
-    # A role that we may not end and that is no superuser could be a former owner.
-    postgres.query("DROP ROLE IF EXISTS stranger")
-    postgres.query("CREATE ROLE stranger LOGIN PASSWORD 'stranger'")
-    other = assign("barred")
-    stranger = postgres.connect(database_of(other), "stranger", "stranger")
-    answer = shard.put("barred", other)
-    assert (answer.status, answer.code) == (422, "DatabaseUnsuitable")
-    assert "stranger" in answer.message
-    stranger.close()
     operator.close()
+
+
+def test_a_stranger_that_may_write_is_refused_by_name(new_shard: Callable[..., Shard], assign: Assign, postgres: Postgres) -> None:
+    # It could be a former owner, whom the tenant's role may not end.
+    role = f"stranger_{secrets.token_hex(3)}"
+    postgres.query(f"CREATE ROLE {role} LOGIN PASSWORD 'stranger'")
+    assignment = assign("barred")
+    postgres.query(f"GRANT INSERT ON events TO {role}", database=database_of(assignment))
+    stranger = postgres.connect(database_of(assignment), role, "stranger")
+    shard = new_shard()
+    answer = shard.put("barred", assignment)
+    assert (answer.status, answer.code) == (422, "DatabaseUnsuitable")
+    assert all(part in answer.message for part in (role, f"backend {stranger.info.backend_pid}", f"GRANT {role}", "databaseRolesLeftAlone"))
+    tolerant = new_shard("tolerant", databaseRolesLeftAlone=[role])
+    tolerant.expect_started("barred", assignment)
+    with stranger.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    stranger.close()
+
+
+def test_a_stranger_that_only_reads_is_left_alone(shard: Shard, assign: Assign, postgres: Postgres) -> None:
+    # A backup or an exporter, whose connection must not keep a tenant from starting.
+    role = f"exporter_{secrets.token_hex(3)}"
+    postgres.query(f"CREATE ROLE {role} LOGIN PASSWORD 'exporter' IN ROLE pg_read_all_data")
+    assignment = assign("watched")
+    exporter = postgres.connect(database_of(assignment), role, "exporter")
+    shard.expect_started("watched", assignment)
+    with exporter.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM events")
+    exporter.close()

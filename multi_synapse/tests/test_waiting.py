@@ -15,7 +15,7 @@ from twisted.internet.testing import MemoryReactorClock
 
 from multi_synapse import log, waiting
 from multi_synapse.patches import start
-from multi_synapse.waiting import Limit, breathe, run_in_fiber
+from multi_synapse.waiting import Limit, breathe, current_fiber, run_in_fiber
 
 
 @pytest.fixture
@@ -81,6 +81,43 @@ def test_a_fiber_that_computes_briefly_goes_on(clock: MemoryReactorClock) -> Non
     result = run_in_fiber(Limit(10), lambda: breathe() or "done")  # type: ignore[func-returns-value]
     assert result.result == "done"
     assert clock.getDelayedCalls() == []
+
+
+def test_what_waits_for_a_fiber_goes_on_outside_of_it(clock: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Else the next tenant would be started within the fiber of the last, with its limit.
+    monkeypatch.setattr(waiting, "BREATH_SECONDS", 0.0)
+    seen: list[object] = []
+
+    def within(limit: Limit) -> None:
+        fiber = current_fiber()
+        seen.append(fiber is not None and fiber.limit is limit)
+        breathe()
+
+    async def start_two() -> None:
+        for seconds in (10, 20):
+            limit = Limit(seconds)
+            await run_in_fiber(limit, within, limit)
+            seen.append(current_fiber())
+
+    result = defer.ensureDeferred(start_two())
+    clock.advance(0)
+    clock.advance(0)
+    assert result.called
+    assert seen == [True, None, True, None]
+
+
+def test_a_fiber_that_fails_says_so(clock: MemoryReactorClock) -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    async def start() -> str:
+        try:
+            await run_in_fiber(Limit(1), fail)
+        except ValueError as error:
+            return str(error)
+        return "nothing"
+
+    assert defer.ensureDeferred(start()).result == "no"  # type: ignore[comparison-overlap]
 
 
 def test_breathing_outside_a_fiber_does_nothing(clock: MemoryReactorClock) -> None:

@@ -1,4 +1,4 @@
-"""Every background process of Synapse is in one of the two tables of `work.py`, so that a new release cannot bring one that nobody thought of."""
+"""The tables of `work.py`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def _name_given(call: ast.Call) -> ast.expr | None:
         return call.args[0] if call.args else by_keyword.get("desc")
     if function in ("BatchingQueue", "BackgroundQueue"):
         return by_keyword.get("name")
-    starts = [argument for argument in call.args[:2] if isinstance(argument, ast.Attribute) and argument.attr == "run_as_background_process"]
+    starts = [
+        argument for argument in call.args[:2] if isinstance(argument, ast.Attribute) and argument.attr == "run_as_background_process"
+    ]
     if starts and function in ("looping_call", "looping_call_now", "call_later"):
         after = call.args[2:]
         return after[0] if after else by_keyword.get("desc")
@@ -46,6 +48,7 @@ def _name_given(call: ast.Call) -> ast.expr | None:
 
 @pytest.mark.smoke
 def test_each_background_process_of_synapse_is_known(python: Path) -> None:
+    # A new release must not bring one that nobody thought of.
     found = subprocess.run([python, "-c", "import synapse; print(synapse.__file__)"], capture_output=True, text=True, check=True)
     names = dict(_names(Path(found.stdout.strip()).parent))
     assert len(names) > 80
