@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import docstrings
-from .release import UnsupportedRelease, check_release
+from .release import UnsupportedRelease, check_release, warn
 from .settings import Settings, SettingsError, load_settings
 
 #: After a clean stop of all tenants, threads that hang in a dead database must not keep the process.
@@ -30,8 +30,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="multi_synapse", description="Runs many Synapse homeservers in one process.")
     parser.add_argument("--config", required=True, type=Path, help="the shard's configuration, a JSON file")
     try:
-        check_release()
         settings = load_settings(parser.parse_args().config)
+        warning = check_release(settings.allow_untested_releases)
+        warn(warning, "multi_synapse")
         token = _read_token(settings.token_file)
     except (SettingsError, UnsupportedRelease) as error:
         print(f"multi_synapse: {error}", file=sys.stderr)
@@ -40,15 +41,15 @@ def main() -> int:
     os.environ.pop("NOTIFY_SOCKET", None)
     os.umask(settings.umask)
     _raise_file_limit()
-    return _run(settings, token)
+    return _run(settings, token, warning)
 
 
-def _run(settings: Settings, token: str) -> int:
+def _run(settings: Settings, token: str, warning: str | None) -> int:
     docstrings.leave_out()
     from twisted.internet import error as net_error
     from twisted.internet import reactor as imported_reactor
 
-    from . import log, patches, waiting, warmup
+    from . import log, patches, warmup
     from .control import ControlResource, ControlSite
     from .memory import Memory
     from .pools import threads_of_shard
@@ -69,13 +70,19 @@ def _run(settings: Settings, token: str) -> int:
     if settings.assignments_dir is not None:
         for name in state.seed(settings.assignments_dir):
             logger.info("tenant %s is taken over from this shard's former state directory", name)
-    waiting.install()
-    patches.apply_all()
+    if warning is not None:
+        logger.warning("%s", warning)
+    patches.allow(settings.allow_untested_releases)
+    try:
+        patches.apply_all()
+    except (UnsupportedRelease, patches.signatures.ChangedUpstream) as error:
+        print(f"multi_synapse: {error}", file=sys.stderr)
+        return 2
     warmup.warm_up(settings.state_dir)
     memory = Memory(reactor)
     shard = Shard(settings, state, reactor, memory)
     probe = Probe(reactor, shard.check_owners)
-    preparers = Preparers(reactor, settings.preparer_lease_seconds)
+    preparers = Preparers(reactor, settings.preparer_lease_seconds, settings.allow_untested_releases)
     site = ControlSite(ControlResource(shard, preparers, token, probe, memory, reactor))
     exit_code = 0
 

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import psycopg2
 
-from .release import UnsupportedRelease, check_release
+from .release import UnsupportedRelease, check_release, warn
 
 logger = logging.getLogger("multi_synapse.dedicated")
 
@@ -59,6 +59,7 @@ class Settings:
     revision: int
     handover_seconds: float
     drain_seconds: float
+    allow_untested_releases: tuple[str, ...] = ()
 
 
 def parse_arguments(arguments: list[str]) -> tuple[Settings, list[str]]:
@@ -70,6 +71,7 @@ def parse_arguments(arguments: list[str]) -> tuple[Settings, list[str]]:
     revision.add_argument("--fence-revision-file", type=Path, metavar="FILE")
     parser.add_argument("--handover-seconds", type=_seconds, default=120.0, metavar="S")
     parser.add_argument("--drain-seconds", type=_seconds, default=10.0, metavar="S")
+    parser.add_argument("--allow-untested-release", action="append", default=[], metavar="VERSION")
     ours, rest = parser.parse_known_args(arguments)
     if not ours.fence_owner:
         parser.error("--fence-owner is empty; it names this deployment in the fence")
@@ -79,7 +81,7 @@ def parse_arguments(arguments: list[str]) -> tuple[Settings, list[str]]:
             number = _revision(ours.fence_revision_file.read_text("utf-8"))
         except (OSError, ValueError, argparse.ArgumentTypeError) as error:
             parser.error(f"--fence-revision-file {ours.fence_revision_file}: {error}")
-    return Settings(ours.fence_owner, number, ours.handover_seconds, ours.drain_seconds), rest
+    return Settings(ours.fence_owner, number, ours.handover_seconds, ours.drain_seconds, tuple(ours.allow_untested_release)), rest
 
 
 def acquire(arguments: dict[str, Any], settings: Settings, instance: str) -> Any:
@@ -171,12 +173,13 @@ class Dedicated:
     def run(self, arguments: list[str]) -> int:
         from synapse.app import homeserver as synapse_app
 
+        from . import patches
         from .fence import claims_of_shard
-        from .patches import database, http, s3_faults
         from .patches.process import replace
 
-        database.check_fence_on_connect()
-        http.make_long_polls_drainable()
+        patches.allow(self._settings.allow_untested_releases)
+        patches.apply("fence")
+        patches.apply("long-polls")
         claims_of_shard.on_fenced = lambda _server_name: _end(FENCED, "another owner has taken the tenant's database")
         create = synapse_app.create_homeserver
 
@@ -185,7 +188,7 @@ class Dedicated:
             # None where it has no media repository.
             providers = getattr(config.media, "media_storage_providers", ())
             if any(provider.__module__ == "s3_storage_provider" for provider, *_ in providers):
-                s3_faults.apply()
+                patches.apply("s3-faults")
             self._hs = create(config, *args, **kwargs)
             return self._hs
 
@@ -310,7 +313,7 @@ def _seconds(text: str) -> float:
 def main() -> int:
     settings, rest = parse_arguments(sys.argv[1:])
     try:
-        check_release()
+        warn(check_release(settings.allow_untested_releases), "multi_synapse.dedicated")
     except UnsupportedRelease as error:
         _say(str(error))
         return WRONG_CONFIGURATION

@@ -10,6 +10,7 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -243,11 +244,11 @@ class _Commands(LineReceiver):
         self._reactor.callLater(_ABANDONED_SECONDS, os._exit, 1)
 
 
-def main() -> int:
+def main(allowed_releases: Collection[str] = ()) -> int:
     from twisted.internet import reactor as imported_reactor
     from twisted.internet import stdio
 
-    from . import log, patches, waiting
+    from . import log, patches
 
     reactor: Any = imported_reactor
     os.environ.pop("NOTIFY_SOCKET", None)
@@ -256,7 +257,7 @@ def main() -> int:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     log.set_up_logging("WARNING", None)
-    waiting.install()
+    patches.allow(allowed_releases)
     patches.apply_all()
 
     def up() -> None:

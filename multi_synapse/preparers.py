@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import defer, error, protocol
@@ -129,9 +130,10 @@ class _Lines(LineReceiver):
 class Preparers:
     """Those of this shard, by id."""
 
-    def __init__(self, reactor: Any, lease_seconds: float) -> None:
+    def __init__(self, reactor: Any, lease_seconds: float, allow_untested_releases: Iterable[str] = ()) -> None:
         self._reactor = reactor
         self._lease_seconds = lease_seconds
+        self._allowed = [f"--allow-untested-release={release}" for release in allow_untested_releases]
         self._preparers: dict[str, Preparer] = {}
 
     def is_full(self) -> bool:
@@ -143,7 +145,7 @@ class Preparers:
         preparer, name = Preparer(self._reactor, self._lease_seconds), secrets.token_hex(8)
         passed = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE")
         env = {key: os.environ[key] for key in passed if key in os.environ}
-        self._reactor.spawnProcess(preparer, sys.executable, [sys.executable, "-m", "multi_synapse.prepare"], env=env)
+        self._reactor.spawnProcess(preparer, sys.executable, [sys.executable, "-m", "multi_synapse.prepare", *self._allowed], env=env)
         self._preparers[name] = preparer
         return name
 

@@ -27,11 +27,14 @@ def ensure_applied() -> None:
     global _applied
     with _lock:
         if not _applied:
-            _apply()
+            from . import apply
+
+            apply("s3")
+            apply("s3-faults")
             _applied = True
 
 
-def _apply() -> None:
+def share_between_tenants() -> None:
     import botocore.session
     import s3_storage_provider
     from twisted.internet import reactor
@@ -50,7 +53,7 @@ def _apply() -> None:
     # The provider's shutdown trigger would outlive its tenant.
     quiet = types.SimpleNamespace(callFromThread=reactor.callFromThread, addSystemEventTrigger=lambda *_a, **_k: None)  # type: ignore[attr-defined]
     replace(s3_storage_provider, "reactor", quiet)
-    s3_faults.apply(share_descriptions)
+    s3_faults.prepare_sessions = share_descriptions
 
 
 async def make_clients(hs: Any) -> None:

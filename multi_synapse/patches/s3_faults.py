@@ -59,8 +59,12 @@ def _is_one_for_all(_session: Any) -> None:
     """Nothing to share."""
 
 
-def apply(prepare: Callable[[Any], None] = _is_one_for_all) -> None:
-    """Mends the provider's module; once per process. @param prepare: given each new session of botocore's, one per tenant"""
+#: Given each new session of botocore's, one per tenant.
+prepare_sessions: Callable[[Any], None] = _is_one_for_all
+
+
+def apply() -> None:
+    """Changes the provider's module; once per process."""
     import boto3
     import botocore.session
     import s3_storage_provider as provider
@@ -100,7 +104,7 @@ def apply(prepare: Callable[[Any], None] = _is_one_for_all) -> None:
         # What the provider sets itself goes before these.
         session.set_default_client_config(Config(connect_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS, retries=retries))
         Patience().watch(session)
-        prepare(session)
+        prepare_sessions(session)
         return boto3.session.Session(botocore_session=session)
 
     replace(provider, "boto3", types.SimpleNamespace(session=types.SimpleNamespace(Session=new_session)))

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import synapse.config.cache as cache_config
+from synapse import rest
+from synapse.config import ConfigError, experimental
 from synapse.handlers.auth import AuthHandler
 from synapse.logging.context import make_deferred_yieldable
 from synapse.util import caches
@@ -89,3 +91,27 @@ def limit_password_hashing() -> None:
 
     for name in ("hash", "validate_hash"):
         replace(AuthHandler, name, limited(getattr(AuthHandler, name)))
+
+
+def register_media_servlets_per_tenant() -> None:
+    original = rest.ClientRestResource.register_servlets
+
+    def register_servlets(client_resource: Any, hs: Any, servlet_groups: Any = None) -> None:
+        # The first tenant with media adds them to the list of all groups, which is the process's.
+        groups = servlet_groups or [name for name in rest.SERVLET_GROUPS if name != "media" or hs.config.media.can_load_media_repo]
+        original(client_resource, hs, groups)
+
+    replace(rest.ClientRestResource, "register_servlets", staticmethod(register_servlets))
+
+
+class _RoomVersions:
+    """Stands in for the room versions that Synapse knows, where experimental features add to them."""
+
+    def add_room_version(self, version: Any) -> None:
+        raise ConfigError(
+            f"the room version {version.identifier} would be known to all tenants of the process", path=("experimental_features",)
+        )
+
+
+def refuse_room_versions_for_all() -> None:
+    replace(experimental, "KNOWN_ROOM_VERSIONS", _RoomVersions())

@@ -10,14 +10,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .postgres import Postgres
-from .shard import CHECKOUT, SHARED_SECRET, Shard
+from .shard import CHECKOUT, SHARED_SECRET, UNTESTED, Shard
 
 PASSWORD = "tenant-database-password"
 ROLE = "tenant"
@@ -54,9 +54,9 @@ def postgres() -> Iterator[Postgres]:
 class Preparer:
     """The preparer process; docs/control-api.md."""
 
-    def __init__(self, python: Path) -> None:
+    def __init__(self, python: Path, allowed: Iterable[str] = UNTESTED) -> None:
         self._process = subprocess.Popen(
-            [python, "-m", "multi_synapse.prepare"],
+            [python, "-m", "multi_synapse.prepare", *(f"--allow-untested-release={release}" for release in allowed)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
@@ -87,11 +87,11 @@ class Preparer:
 class Databases:
     """Databases of tenants, copied from a template."""
 
-    def __init__(self, postgres: Postgres, python: Path) -> None:
+    def __init__(self, postgres: Postgres, python: Path, allowed: Iterable[str] = UNTESTED) -> None:
         self.postgres = postgres
         self.template = f"{TEMPLATE}_{secrets.token_hex(3)}"
         self.create_empty(self.template)
-        preparer = Preparer(python)
+        preparer = Preparer(python, allowed)
         answer = preparer.send({"command": "template", "database": self.arguments(self.template)})
         assert answer["event"] == "done", answer
         assert preparer.close() == 0

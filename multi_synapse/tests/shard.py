@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import http.client
@@ -18,6 +19,14 @@ from typing import Any
 TOKEN = "token-of-the-test-shards"
 SHARED_SECRET = "registration-secret-of-the-tests"
 CHECKOUT = Path(__file__).resolve().parents[2]
+#: Releases that were never tested, and are to be tried: separated by commas.
+UNTESTED = [item for item in os.environ.get("MULTI_SYNAPSE_UNTESTED", "").split(",") if item]
+
+
+@functools.cache
+def release_of(python: Path) -> str:
+    program = "from importlib.metadata import version; print(version('matrix-synapse'))"
+    return subprocess.run([python, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
 
 
 class Answer:
@@ -81,6 +90,7 @@ class Shard:
                     "readyFile": str(self.ready),
                     "logFile": str(self.log),
                     "logLevel": "INFO",
+                    **({"allowUntestedReleases": UNTESTED} if UNTESTED else {}),
                     **settings,
                 }
             )

@@ -12,7 +12,7 @@ import pytest
 
 from .conftest import Databases, Preparer
 from .postgres import Postgres
-from .shard import Client, Shard
+from .shard import Client, Shard, release_of
 
 Assign = Callable[..., dict[str, Any]]
 
@@ -89,13 +89,12 @@ def test_work_for_nobody_is_given_up(python: Path, databases: Databases) -> None
 
 
 @pytest.mark.skipif("MULTI_SYNAPSE_OLD_PYTHON" not in os.environ, reason="MULTI_SYNAPSE_OLD_PYTHON names no release with an older schema")
-def test_upgrade_from_an_older_schema(
-    python: Path, postgres: Postgres, databases_of: Callable[[Path], Databases], assign: Assign, shard: Shard, folder: Path
-) -> None:
+def test_upgrade_from_an_older_schema(python: Path, postgres: Postgres, assign: Assign, shard: Shard, folder: Path) -> None:
     # Prevents: a tenant of an older release cannot be upgraded, or loses its data.
     old_python = Path(os.environ["MULTI_SYNAPSE_OLD_PYTHON"])
-    old = Shard(old_python, folder / "old", "old")
-    database = databases_of(old_python).create()
+    allowed = [release_of(old_python)]
+    old = Shard(old_python, folder / "old", "old", allowUntestedReleases=allowed)
+    database = Databases(postgres, old_python, allowed).create()
     assignment = assign("a", database=database)
     old.start()
     try:

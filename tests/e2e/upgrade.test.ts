@@ -22,6 +22,7 @@ beforeAll(async () => {
     release: OLD,
     consolidateAfterSeconds: 2,
     avgShardsLoadRedistributionThreshold: 1,
+    allowUntestedReleases: [OLD_SCHEMA],
   });
   const config = await withConfig(cluster);
   await cluster.createTenant("clinic-a", ...config);

@@ -55,12 +55,14 @@ async function main(): Promise<void> {
   const runtimePath = copyRuntime(ROOT, join(config.dataDir, "runtime"));
   const media = new TenantMedia(join(config.dataDir, "media"), means.users);
   const readable = [config.caCertificate];
+  const { allowUntestedReleases, databaseRolesLeftAlone } = config.cluster;
   const launcher = new LocalLauncher({
     directory: join(config.dataDir, "shards"),
     runtimePath,
     confinement: { means, media, readable },
     installSynapse: (version, onProgress) => ensureSynapse(version, { cacheDir: config.cacheDir, onProgress }),
     checkRelease: (release) => refuseUnknownRelease(release, config.cacheDir),
+    settings: { allowUntestedReleases, databaseRolesLeftAlone },
   });
   const databases = new PostgresTenantDatabases({
     server: { ...config.postgres, password: secretIn(config.postgres.passwordFile) },
@@ -68,6 +70,7 @@ async function main(): Promise<void> {
       runtimePath,
       (version) => ensureSynapse(version, { cacheDir: config.cacheDir, onProgress: () => {} }),
       { means, directory: join(config.dataDir, "preparers"), readable },
+      allowUntestedReleases,
     ),
   });
   const context: ControllerContext = {

@@ -96,8 +96,14 @@ export function shardSettings(identity: ShardIdentity, options: ShardPodOptions)
     listenHost: options.listenHost,
     logLevel: options.logLevel,
     ...mediaCacheSettings(options.mediaCache),
+    ...listed("allowUntestedReleases", options.allowUntestedReleases),
+    ...listed("databaseRolesLeftAlone", options.databaseRolesLeftAlone),
   };
   return JSON.stringify(settings, null, 2);
+}
+
+function listed(key: string, values: string[]): object {
+  return values.length === 0 ? {} : { [key]: values };
 }
 
 /** Said only where it is not the default: a shard of an older image refuses settings that it does not know. */

@@ -36,6 +36,10 @@ export const ShardPodOptionsSchema = z.strictObject({
       mediaMiB: z.int().min(0).default(0),
     })
     .prefault({}),
+  /** Synapse releases that may run though the runtime was never tested with them. */
+  allowUntestedReleases: z.array(z.string().min(1)).default([]),
+  /** Roles of PostgreSQL that may stay connected to tenants' databases, and write to them, while a tenant starts. */
+  databaseRolesLeftAlone: z.array(z.string().min(1)).default([]),
   resources: kubernetesObject.default({}),
   nodeSelector: texts.default({}),
   tolerations: z.array(kubernetesObject).default([]),

@@ -24,6 +24,8 @@ export interface LocalLauncherOptions {
   /** @throws UserError UnknownRelease */
   checkRelease?(release: string): Promise<void>;
   logLevel?: string;
+  /** More of the shards' configuration file (multi_synapse/settings.py). */
+  settings?: object;
   /** Keeps shards apart; without it they are processes like any other, which is for those who only end them. */
   confinement?: Confinement;
 }
@@ -72,6 +74,7 @@ export class LocalLauncher implements Launcher {
       logFile: path("run/shard.log"),
       logLevel: this.#options.logLevel ?? "INFO",
       ...(owner ? { umask: "007" } : {}),
+      ...this.#options.settings,
     };
     writeAtomically(path("shard.json"), JSON.stringify(config, null, 2));
     if (owner) for (const file of ["shard.json", "token"]) await chown(path(file), owner.id, owner.id);

@@ -9,7 +9,7 @@ import type {
   WarmPreparer,
 } from "../../../ports/preparers.ts";
 import { confinedCommand, helperIn, newId, type Means } from "./confinement.ts";
-import { Preparer } from "./preparer.ts";
+import { Preparer, preparerArguments } from "./preparer.ts";
 
 /** As for shards; each preparer has a user of its own too, and a directory that goes with it. */
 export interface PreparerConfinement {
@@ -48,25 +48,29 @@ export class LocalPreparers implements Preparers {
   readonly #runtimePath: string;
   readonly #installSynapse: (release: string) => Promise<{ python: string; facts: ReleaseFacts }>;
   readonly #confinement: PreparerConfinement | undefined;
+  readonly #args: string[];
 
   /**
    * @param runtimePath the directory that has the package `multi_synapse`
    * @param installSynapse makes sure of a release, and tells its Python
+   * @param allowUntestedReleases releases that may run though the runtime was never tested with them
    */
   constructor(
     runtimePath: string,
     installSynapse: (release: string) => Promise<{ python: string; facts: ReleaseFacts }>,
     confinement?: PreparerConfinement,
+    allowUntestedReleases: string[] = [],
   ) {
     this.#confinement = confinement;
     this.#runtimePath = runtimePath;
     this.#installSynapse = installSynapse;
+    this.#args = preparerArguments(allowUntestedReleases);
   }
 
   async start(release: string, commandMs?: number): Promise<WarmPreparer> {
     const { python } = await this.#installSynapse(release);
     const env = { PYTHONPATH: this.#runtimePath };
-    if (!this.#confinement) return Preparer.start({ python, env, commandMs });
+    if (!this.#confinement) return Preparer.start({ python, args: this.#args, env, commandMs });
     const { means, directory, readable } = this.#confinement;
     await mkdir(directory, { recursive: true });
     await chmod(directory, means.users ? 0o711 : 0o700);
@@ -74,12 +78,11 @@ export class LocalPreparers implements Preparers {
     try {
       const id = newId();
       if (means.users) await chown(own, id, id);
-      const [program, ...args] = confinedCommand(
-        means,
-        helperIn(this.#runtimePath),
-        [python, "-m", "multi_synapse.prepare"],
-        { owner: means.users ? { id, shared: id } : undefined, read: [this.#runtimePath, ...readable], write: [own] },
-      );
+      const [program, ...args] = confinedCommand(means, helperIn(this.#runtimePath), [python, ...this.#args], {
+        owner: means.users ? { id, shared: id } : undefined,
+        read: [this.#runtimePath, ...readable],
+        write: [own],
+      });
       const more = { ...env, HOME: own, TMPDIR: own };
       const preparer = await Preparer.start({ python: program, args, cwd: own, env: more, commandMs });
       return new TidyPreparer(preparer, own);

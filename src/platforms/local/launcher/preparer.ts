@@ -18,7 +18,7 @@ export interface PreparerOptions {
   /** What the process finds in its environment, e.g. PYTHONPATH; beside what every Python of ours finds there. */
   env?: Record<string, string>;
   cwd?: string;
-  /** Arguments; default `-m multi_synapse.prepare`. */
+  /** Arguments; default `preparerArguments()`. */
   args?: string[];
   /** Milliseconds for importing Synapse: one or two seconds on an idle machine. */
   readyMs?: number;
@@ -26,6 +26,15 @@ export interface PreparerOptions {
   commandMs?: number;
   /** Ends the process; whatever is waited for fails. */
   signal?: AbortSignal;
+}
+
+/** What Python is started with. */
+export function preparerArguments(allowUntestedReleases: string[] = []): string[] {
+  return [
+    "-m",
+    "multi_synapse.prepare",
+    ...allowUntestedReleases.map((release) => `--allow-untested-release=${release}`),
+  ];
 }
 
 const READY_MS = 60_000;
@@ -102,7 +111,7 @@ class PreparerProcess {
 
   constructor(options: PreparerOptions) {
     const env = { ...pythonEnvironment(), ...options.env };
-    const args = options.args ?? ["-m", "multi_synapse.prepare"];
+    const args = options.args ?? preparerArguments();
     this.#child = spawn(options.python, args, { cwd: options.cwd, env, stdio: ["pipe", "pipe", "pipe"] });
     this.#signal = options.signal;
     this.#exited = new Promise((resolve) => {
