@@ -75,8 +75,7 @@ def _written(function: ast.AST, modules: set[str]) -> Iterator[ast.expr | str]:
             yield from (target for target in node.targets if isinstance(target, ast.Attribute | ast.Subscript))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGES:
             # `os.remove` is none of a list's.
-            if _root_of(node.func.value) not in modules:
-                yield node.func.value
+            yield from [node.func.value] if _root_of(node.func.value) not in modules else []
 
 
 def _process_wide(root: Path) -> Iterator[tuple[str, str]]:
