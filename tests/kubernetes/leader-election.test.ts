@@ -80,7 +80,7 @@ describe.skipIf(withoutCluster)("leader election (needs KUBECONFIG)", () => {
     });
     const at = performance.now();
     const candidate = new Candidate("killed", "b");
-    await expect.poll(() => candidate.election.leading, { timeout: 10_000 }).toBe(true);
+    await expect.poll(() => candidate.election.leading).toBe(true);
     expect(candidate.startedAt - at).toBeGreaterThanOrEqual(TIMING.leaseMs);
   });
 
@@ -91,7 +91,7 @@ describe.skipIf(withoutCluster)("leader election (needs KUBECONFIG)", () => {
     const second = new Candidate("cut", "b");
     await sleep(300);
     proxy.cut();
-    await expect.poll(() => second.election.leading, { timeout: 10_000 }).toBe(true);
+    await expect.poll(() => second.election.leading).toBe(true);
     expect(first.log).toEqual(["leads", "stopped"]);
     expect(first.stoppedAt).toBeLessThan(second.startedAt);
     proxy.mend();
@@ -107,7 +107,7 @@ describe.skipIf(withoutCluster)("leader election (needs KUBECONFIG)", () => {
     const second = new Candidate("silent", "b");
     await sleep(300);
     proxy.stall();
-    await expect.poll(() => second.election.leading, { timeout: 10_000 }).toBe(true);
+    await expect.poll(() => second.election.leading).toBe(true);
     expect(first.log).toEqual(["leads", "stopped"]);
     expect(first.stoppedAt).toBeLessThan(second.startedAt);
     await proxy.close();
@@ -123,7 +123,7 @@ describe.skipIf(withoutCluster)("leader election (needs KUBECONFIG)", () => {
     await sleep(TIMING.retryMs * 2);
     await first.election.stop();
     proxy.mend();
-    await expect.poll(() => second.election.leading, { timeout: 10_000 }).toBe(true);
+    await expect.poll(() => second.election.leading).toBe(true);
     await proxy.close();
   }, 20_000);
 

@@ -6,7 +6,6 @@ import { FakeApi } from "../support/fake-api.ts";
 
 const STATEFUL_SETS = "/apis/apps/v1/namespaces/shards/statefulsets";
 const PODS = "/api/v1/namespaces/shards/pods";
-const LONG = { timeout: 10_000 };
 
 describe("what the launcher knows of pods", () => {
   let api: FakeApi;
@@ -48,13 +47,13 @@ describe("what the launcher knows of pods", () => {
     api.remove(PODS, "one-0");
     api.put(PODS, "two-0");
     api.put(STATEFUL_SETS, "one", { spec: { replicas: 0 } });
-    await expect.poll(() => told.length, LONG).toBeGreaterThan(0);
+    await expect.poll(() => told.length).toBeGreaterThan(0);
     expect(cache.pod("one")).toBeDefined();
     const gone = cache.until(() => cache.pod("one") === undefined, 10_000);
     isAway = false;
     expect(await gone).toBe(true);
-    await expect.poll(() => cache.pod("two"), LONG).toBeDefined();
-    await expect.poll(() => cache.statefulSet("one")?.spec?.replicas, LONG).toBe(0);
+    await expect.poll(() => cache.pod("two")).toBeDefined();
+    await expect.poll(() => cache.statefulSet("one")?.spec?.replicas).toBe(0);
   }, 30_000);
 });
 

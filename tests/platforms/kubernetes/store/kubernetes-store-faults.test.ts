@@ -9,8 +9,6 @@ import { FaultyApi } from "../../../kubernetes/support/faulty-api.ts";
 import { SPEC, STATUS } from "../../../ports/store-contract.ts";
 import { StoreNamespaces } from "./store-namespaces.ts";
 
-const LONG = { timeout: 20_000 };
-
 describe.skipIf(withoutCluster)("store on Kubernetes in bad times (needs KUBECONFIG)", () => {
   const config = withoutCluster ? undefined! : loadKubeConfig();
   const at = withoutCluster ? undefined! : new StoreNamespaces(config);
@@ -47,7 +45,7 @@ describe.skipIf(withoutCluster)("store on Kubernetes in bad times (needs KUBECON
     });
     await expect.poll(() => told.join("\n")).toMatch(/cannot watch synapsetenants, trying again: .+: .+/);
     proxy.mend();
-    await expect.poll(() => epochIn(store), LONG).toBe(5);
+    await expect.poll(() => epochIn(store)).toBe(5);
     await modify(store, "Tenant", "a", (t) => void (t.status.epoch += 1));
     await expect.poll(() => epochIn(other)).toBe(6);
   }, 60_000);
@@ -75,13 +73,11 @@ describe.skipIf(withoutCluster)("store on Kubernetes in bad times (needs KUBECON
       gone.add(path);
       return { status: 410 };
     };
-    await expect
-      .poll(async () => (await store.list("Tenant")).map((t) => t.metadata.name), LONG)
-      .toEqual(["comes", "stays"]);
+    await expect.poll(async () => (await store.list("Tenant")).map((t) => t.metadata.name)).toEqual(["comes", "stays"]);
     expect(await epochIn(store, "stays")).toBe(3);
     await expect.poll(() => heard.toSorted()).toEqual(["Added comes", "Deleted goes", "Modified stays"]);
     await modify(other, "Tenant", "comes", (t) => void (t.status.epoch = 8));
-    await expect.poll(() => epochIn(store, "comes"), LONG).toBe(8);
+    await expect.poll(() => epochIn(store, "comes")).toBe(8);
   }, 60_000);
 
   it("prevents spinning on what is stale: where no watch tells of anything, a conflict is settled by one read", async () => {
@@ -108,7 +104,7 @@ describe.skipIf(withoutCluster)("store on Kubernetes in bad times (needs KUBECON
     await other.create("Tenant", "a", SPEC, STATUS);
     const data = { ...KEYS, databasePassword: "p" };
     await other.writeSecret("a", data);
-    await expect.poll(() => store.get("Tenant", "a"), LONG).toBeDefined();
+    await expect.poll(() => store.get("Tenant", "a")).toBeDefined();
     expect(await store.readSecret("a")).toEqual(data);
   }, 60_000);
 
