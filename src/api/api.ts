@@ -29,6 +29,7 @@ export interface RouteContext {
 
 const DESCRIPTIONS = {
   401: "The token is missing or wrong.",
+  403: "The token's role is not enough.",
   404: "There is no such object.",
   409: "The state of things does not allow it: it exists already, there is no place, the release cannot read the schema, …",
   422: "The request is wrong; the details name each path, what was given and what is allowed.",
@@ -36,9 +37,9 @@ const DESCRIPTIONS = {
   504: "It took too long.",
 } as const;
 
-/** Documents how a call may fail, besides with 401 and 500. */
+/** Documents how a call may fail, besides with 401, 403 and 500. */
 export function failures(...statuses: (keyof typeof DESCRIPTIONS)[]) {
   return Object.fromEntries(
-    [401 as const, ...statuses].map((status) => [status, ErrorSchema.describe(DESCRIPTIONS[status])]),
+    [401 as const, 403 as const, ...statuses].map((status) => [status, ErrorSchema.describe(DESCRIPTIONS[status])]),
   );
 }

@@ -1,14 +1,19 @@
 import { createHash, timingSafeEqual } from "node:crypto";
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyRequest } from "fastify";
 import { UserError } from "../model/errors.ts";
+import { mayActAs, type Actor, type Role } from "../model/role.ts";
 
-/** Who may call a route: people (and the CLI), gateways, or anybody who can reach the port. */
-export type Access = "user" | "gateway" | "anybody";
+/** Who may call a route: people with a role, gateways, or anybody who can reach the port. */
+export type Access = Role | "gateway" | "anybody";
 
 declare module "fastify" {
   interface FastifyContextConfig {
-    /** Default: user. */
+    /** Default: viewer for what only reads, operator for the rest. */
     access?: Access;
+  }
+  interface FastifyRequest {
+    /** Who makes it; undefined where a route is open to anybody, or the token is not known. */
+    actor?: Actor;
   }
 }
 
@@ -16,28 +21,57 @@ declare module "fastify" {
 export type TokenSource = string | (() => readonly string[]);
 
 export interface Tokens {
+  /** The token that the cluster makes for its owner: an admin's, named `owner`. */
   apiToken: TokenSource;
   gatewayToken: TokenSource;
+  /** Whose token has this SHA-256 digest (hexadecimal). */
+  namedTokens?: { actorOf(digest: string): Actor | undefined };
 }
+
+export const OWNER: Actor = { name: "owner", role: "admin" };
+const GATEWAY: Actor = { name: "gateway", role: "viewer" };
 
 /** Asks for a bearer token before anything of a request is read; also where there is no such route. */
 export function registerAuthentication(app: FastifyInstance, tokens: Tokens): void {
-  const digests = { user: digestsOf(tokens.apiToken), gateway: digestsOf(tokens.gatewayToken) };
+  const owners = digestsOf(tokens.apiToken);
+  const gateways = digestsOf(tokens.gatewayToken);
+  const actorOf = (token: string): Actor | undefined => {
+    const digest = digestOf(token);
+    if (isAmong(digest, owners())) return OWNER;
+    if (isAmong(digest, gateways())) return GATEWAY;
+    return tokens.namedTokens?.actorOf(digest.toString("hex"));
+  };
   app.addHook("onRequest", async (request) => {
-    const access = request.routeOptions.config.access ?? "user";
+    const access = accessTo(request);
     if (access === "anybody") return;
     const given = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? "")?.[1];
     if (given === undefined)
       throw new UserError("Unauthorized", "the header `Authorization: Bearer TOKEN` is missing or malformed");
-    // Digests have one length, so the time of the comparison tells nothing of the token, not even its length.
-    const digest = digestOf(given);
-    if (!digests[access]().some((good) => timingSafeEqual(digest, good)))
-      throw new UserError("Unauthorized", refusal(access));
+    const actor = actorOf(given);
+    if (actor && actor !== GATEWAY) request.actor = actor;
+    if ((actor === GATEWAY) !== (access === "gateway") || !actor)
+      throw new UserError(
+        "Unauthorized",
+        access === "gateway" ? "this call needs the gateways' token" : "the token is wrong",
+      );
+    if (access !== "gateway") requireRole(actor, access, "this call");
   });
 }
 
-function refusal(access: Access): string {
-  return access === "gateway" ? "this call needs the gateways' token" : "the token is wrong";
+/** @param what what needs the role, in words @throws UserError Forbidden */
+export function requireRole(actor: Actor | undefined, needed: Role, what: string): void {
+  if (actor && mayActAs(actor.role, needed)) return;
+  const has = actor ? `the token ${actor.name} has the role ${actor.role}` : "nobody is known to ask";
+  throw new UserError("Forbidden", `${what} needs the role ${needed}, and ${has}`);
+}
+
+function accessTo({ method, routeOptions }: FastifyRequest): Access {
+  return routeOptions.config.access ?? (method === "GET" || method === "HEAD" ? "viewer" : "operator");
+}
+
+/** Digests have one length, so the time of a comparison tells nothing of a token, not even its length. */
+function isAmong(digest: Buffer, good: readonly Buffer[]): boolean {
+  return good.some((one) => timingSafeEqual(digest, one));
 }
 
 function digestsOf(source: TokenSource): () => Buffer[] {

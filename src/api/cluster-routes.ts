@@ -1,5 +1,6 @@
 import type { Registry } from "prom-client";
 import { z } from "zod";
+import type { Access } from "./auth.ts";
 import { failures, type Api, type RouteContext, type RouteFeedSource } from "./api.ts";
 import { EventSchema, flag, GatewayId, RouteAckBody, StatusSchema, wholeNumber } from "./schemas.ts";
 
@@ -55,6 +56,7 @@ export function clusterRoutes(app: Api, { service, sendLines }: RouteContext, on
   app.post(
     "/v1/shutdown",
     {
+      config: { access: "admin" },
       schema: {
         operationId: "shutdown",
         summary: "Stops the cluster in order; tenants, users and messages are there at its next start",
@@ -127,8 +129,8 @@ export function routeFeedRoutes(app: Api, { sendLines }: RouteContext, routeFeed
 }
 
 /** What needs no token: liveness, and metrics the way Prometheus expects them. They have names and numbers, nothing secret. */
-export function openRoutes(app: Api, metrics: Registry): void {
-  const config = { access: "anybody" } as const;
+export function openRoutes(app: Api, metrics: Registry, metricsNeedToken = false): void {
+  const config: { access: Access } = { access: "anybody" };
 
   app.get(
     "/healthz",
@@ -148,12 +150,12 @@ export function openRoutes(app: Api, metrics: Registry): void {
   app.get(
     "/metrics",
     {
-      config,
+      config: metricsNeedToken ? { access: "viewer" as const } : config,
       schema: {
         operationId: "getMetrics",
         summary: "Metrics in Prometheus' text format",
         tags: ["cluster"],
-        security: [],
+        ...(metricsNeedToken ? {} : { security: [] }),
         response: { 200: { description: "Metrics.", content: { "text/plain": { schema: z.string() } } } },
       },
     },

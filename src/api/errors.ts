@@ -24,6 +24,7 @@ const STATUS_OF_CODE: Record<ErrorCode, number> = {
   InvalidConfig: 422,
   UnknownRelease: 422,
   Unauthorized: 401,
+  Forbidden: 403,
   Unavailable: 503,
   Timeout: 504,
   Environment: 500,

@@ -11,16 +11,24 @@ import type { Registry } from "prom-client";
 import { z } from "zod";
 import type { ClusterService } from "../controller/service/cluster-service.ts";
 import { failures, type Api, type RouteFeedSource } from "./api.ts";
+import { accessRoutes } from "./access-routes.ts";
+import { registerAudit, type AuditLog } from "./audit.ts";
 import { registerAuthentication, type Tokens } from "./auth.ts";
 import { clusterRoutes, openRoutes, routeFeedRoutes } from "./cluster-routes.ts";
 import { registerErrorHandling } from "./errors.ts";
 import { shardRoutes } from "./shard-routes.ts";
+import type { NamedTokens } from "./named-tokens.ts";
 import { lineSender } from "./streams.ts";
 import { tenantRoutes } from "./tenant-routes.ts";
 import { validatorCompiler } from "./validate.ts";
 
 export interface ApiOptions extends Tokens {
   service: ClusterService;
+  /** Without it, the owner's token is the only one of people. */
+  namedTokens?: NamedTokens;
+  audit?: AuditLog;
+  /** Asks for a viewer's token at `/metrics`. */
+  metricsNeedToken?: boolean;
   routeFeed: RouteFeedSource;
   host: string;
   /** 0: any free port. */
@@ -83,6 +91,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   app.setSerializerCompiler(() => JSON.stringify);
   registerErrorHandling(app, logger);
   registerAuthentication(app, options);
+  if (options.audit) registerAudit(app, options.audit);
   app.addHook("onResponse", async (request, reply) => {
     const { method, routeOptions } = request;
     logger.debug({ method, route: routeOptions.url, status: reply.statusCode, ms: reply.elapsedTime }, "request");
@@ -93,7 +102,8 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
 
   await registerDocument(app);
   const context = { service, sendLines: lineSender(stopping.signal, logger) };
-  openRoutes(app, options.metrics);
+  openRoutes(app, options.metrics, options.metricsNeedToken);
+  accessRoutes(app, context, options.namedTokens, options.audit);
   tenantRoutes(app, context);
   shardRoutes(app, context);
   clusterRoutes(app, context, options.onShutdown);

@@ -52,6 +52,7 @@ export function shardRoutes(app: Api, { service, sendLines }: RouteContext): voi
   app.get(
     "/v1/shards/:name/logs",
     {
+      config: { access: "operator" },
       schema: {
         operationId: "shardLogs",
         summary: "Lines of the shard's log, oldest first",

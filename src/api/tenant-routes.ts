@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { INSTALLING, type Tenant } from "../model/tenant.ts";
 import { failures, type Api, type RouteContext } from "./api.ts";
+import { requireRole } from "./auth.ts";
 import {
   CreateTenantBody,
   flag,
@@ -73,7 +74,10 @@ export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): vo
         response: { 200: TenantSchema.describe("The tenant."), ...failures(404, 422) },
       },
     },
-    async ({ params, query }) => view(await service.getTenant(params.name), query.includeConfig),
+    async ({ params, query, actor }) => {
+      if (query.includeConfig) requireRole(actor, "operator", "a configuration may hold secrets; reading one");
+      return view(await service.getTenant(params.name), query.includeConfig);
+    },
   );
 
   app.patch(
@@ -101,6 +105,7 @@ export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): vo
   app.delete(
     "/v1/tenants/:name",
     {
+      config: { access: "admin" },
       schema: {
         operationId: "deleteTenant",
         summary: "Asks for deletion; the tenant is gone when it is not found any more",
@@ -152,6 +157,7 @@ export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): vo
   app.get(
     "/v1/tenants/:name/logs",
     {
+      config: { access: "operator" },
       schema: {
         operationId: "tenantLogs",
         summary: "Lines of the log that concern the tenant, oldest first",

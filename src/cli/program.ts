@@ -1,9 +1,11 @@
 import { Command, Option } from "commander";
+import { addAudit } from "./commands/audit.ts";
 import { addCompletion } from "./commands/completion.ts";
 import { addEvents } from "./commands/events.ts";
 import { addShard } from "./commands/shard.ts";
 import { addStatus } from "./commands/status.ts";
 import { addTenant } from "./commands/tenant.ts";
+import { addToken } from "./commands/token.ts";
 import { addUp } from "./commands/up.ts";
 import { VERSION } from "../model/project.ts";
 import { addVersion } from "./commands/version.ts";
@@ -28,6 +30,8 @@ export function buildProgram(): Command {
   addShard(program);
   addStatus(program);
   addEvents(program);
+  addToken(program);
+  addAudit(program);
   addCompletion(program);
   addVersion(program);
   return program;

@@ -55,11 +55,18 @@ export const ClusterConfigSchema = z.strictObject({
     .prefault({}),
   /** The file with the key to the secrets in the store (default: store.key in the data directory); made if it is not there. */
   storeKeyFile: z.string().min(1).optional(),
-  api: z.strictObject({ host: z.string().default("127.0.0.1"), port: port.default(8010) }).prefault({}),
   /** Synapse releases that may run though the runtime was never tested with them. */
   allowUntestedReleases: z.array(z.string().min(1)).default([]),
   /** Roles of PostgreSQL that may stay connected to tenants' databases, and write to them, while a tenant starts. */
   databaseRolesLeftAlone: z.array(z.string().min(1)).default([]),
+  api: z
+    .strictObject({
+      host: z.string().default("127.0.0.1"),
+      port: port.default(8010),
+      /** Asks for a token at `/metrics` too; a viewer's is enough. */
+      metricsNeedToken: z.boolean().default(false),
+    })
+    .prefault({}),
   /** A shard that does not answer for so long is `Lost`, and its tenants are started elsewhere. */
   shardLostAfterSeconds: z.number().min(1).max(3600).default(15),
 });

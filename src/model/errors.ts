@@ -12,6 +12,7 @@ export type ErrorCode =
   | "SchemaTooNew"
   | "UnknownRelease"
   | "Unauthorized"
+  | "Forbidden"
   | "Unavailable"
   | "Timeout"
   | "Environment";

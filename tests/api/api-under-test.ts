@@ -1,6 +1,11 @@
 import { PassThrough } from "node:stream";
 import pino from "pino";
 import { Registry } from "prom-client";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { AuditEntry } from "../../src/api/audit.ts";
+import { FileTokens } from "../../src/api/named-tokens.ts";
 import { startApi } from "../../src/api/server.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
 import { MemoryService } from "./memory-service.ts";
@@ -9,13 +14,22 @@ export const API_TOKEN = "api-token-of-the-test";
 export const GATEWAY_TOKEN = "gateway-token-of-the-test";
 
 /** The real API on a free port, over a service of nothing but objects. */
-export async function startApiUnderTest(service = new MemoryService()) {
+export async function startApiUnderTest(service = new MemoryService(), { metricsNeedToken = false } = {}) {
   const logged: string[] = [];
   const sink = new PassThrough();
   sink.on("data", (chunk: Buffer) => logged.push(chunk.toString()));
   const routeFeed = new RouteFeed();
   const metrics = new Registry();
   let shutdowns = 0;
+  const directory = mkdtempSync(join(tmpdir(), "api-"));
+  const tokensFile = join(directory, "tokens.json");
+  const problems: string[] = [];
+  const namedTokens = new FileTokens(
+    tokensFile,
+    (text) => writeFileSync(tokensFile, text),
+    (problem) => problems.push(problem),
+  );
+  const audited: AuditEntry[] = [];
   const { url, close } = await startApi({
     service,
     routeFeed,
@@ -24,6 +38,14 @@ export async function startApiUnderTest(service = new MemoryService()) {
     apiToken: API_TOKEN,
     gatewayToken: GATEWAY_TOKEN,
     metrics,
+    namedTokens,
+    audit: {
+      append: (entry) => void audited.push(entry),
+      read: async function* ({ tail }) {
+        yield* tail === undefined ? audited : audited.slice(-tail);
+      },
+    },
+    metricsNeedToken,
     logger: pino({ level: "debug" }, sink),
     onShutdown: () => void (shutdowns += 1),
   });
@@ -32,7 +54,14 @@ export async function startApiUnderTest(service = new MemoryService()) {
     routeFeed,
     metrics,
     url,
-    close,
+    tokensFile,
+    namedTokens,
+    problems,
+    audited,
+    close: async () => {
+      await close();
+      rmSync(directory, { recursive: true, force: true });
+    },
     logged: () => logged.join(""),
     shutdowns: () => shutdowns,
     /** A request with the token of people, unless another is given (null: none). */

@@ -59,8 +59,10 @@ test("prevents: a call that the document lacks", () => {
   ).toMatchInlineSnapshot(`
     [
       "DELETE /v1/tenants/{name}",
+      "DELETE /v1/tokens/{name}",
       "GET /healthz",
       "GET /metrics",
+      "GET /v1/audit",
       "GET /v1/events",
       "GET /v1/openapi.json",
       "GET /v1/routes",
@@ -71,6 +73,8 @@ test("prevents: a call that the document lacks", () => {
       "GET /v1/tenants",
       "GET /v1/tenants/{name}",
       "GET /v1/tenants/{name}/logs",
+      "GET /v1/tokens",
+      "GET /v1/whoami",
       "PATCH /v1/tenants/{name}",
       "POST /v1/routes/acks",
       "POST /v1/shards/{name}/drain",
@@ -78,6 +82,7 @@ test("prevents: a call that the document lacks", () => {
       "POST /v1/tenants",
       "POST /v1/tenants/{name}/move",
       "POST /v1/tenants/{name}/users",
+      "POST /v1/tokens",
     ]
   `);
 });

@@ -125,6 +125,7 @@ describe("failures of the service", () => {
     InvalidConfig: 422,
     UnknownRelease: 422,
     Unauthorized: 401,
+    Forbidden: 403,
     Unavailable: 503,
     Timeout: 504,
     Environment: 500,

@@ -273,6 +273,11 @@ describe("help", () => {
         "shard logs",
         "status",
         "events",
+        "token",
+        "token create",
+        "token list",
+        "token revoke",
+        "audit",
         "completion",
         "version",
       ]

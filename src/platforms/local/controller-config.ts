@@ -7,9 +7,11 @@ export const ControllerConfigSchema = z.strictObject({
   storeFile: z.string(),
   /** The key to the secrets in it. */
   storeKeyFile: z.string(),
-  api: z.strictObject({ host: z.string(), port: z.int() }),
+  api: z.strictObject({ host: z.string(), port: z.int(), metricsNeedToken: z.boolean() }),
   apiTokenFile: z.string(),
   gatewayTokenFile: z.string(),
+  tokensFile: z.string(),
+  auditFile: z.string(),
   readyFile: z.string(),
   logFile: z.string(),
   postgres: z.strictObject({ host: z.string(), port: z.int(), user: z.string(), passwordFile: z.string() }),

@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { collectDefaultMetrics, Registry } from "prom-client";
+import { FileTokens } from "../../api/named-tokens.ts";
 import { startApi } from "../../api/server.ts";
 import { Claims } from "../../controller/claims/claims.ts";
 import { StoreClusterService } from "../../controller/service/store-cluster-service.ts";
@@ -28,6 +29,7 @@ import { SecretBox, storeKey } from "./store/secret-box.ts";
 import { inspectStore } from "./store/store-file.ts";
 import { parseOverrides } from "../../model/homeserver-config.ts";
 import { type ControllerConfig, ControllerConfigSchema } from "./controller-config.ts";
+import { AuditFile } from "./audit-file.ts";
 import { writeAtomically } from "./files.ts";
 import { cleanOwnEnvironment } from "./environment.ts";
 import { exitWithParent } from "./up/parent.ts";
@@ -103,7 +105,15 @@ async function main(): Promise<void> {
   const api = await startApi({
     service,
     routeFeed: context.feed,
-    ...config.api,
+    host: config.api.host,
+    port: config.api.port,
+    metricsNeedToken: config.api.metricsNeedToken,
+    namedTokens: new FileTokens(
+      config.tokensFile,
+      (text) => writeAtomically(config.tokensFile, text),
+      (problem) => log.error(problem),
+    ),
+    audit: new AuditFile(config.auditFile, (problem) => log.error(problem)),
     apiToken: secretIn(config.apiTokenFile),
     gatewayToken: secretIn(config.gatewayTokenFile),
     metrics: registry,

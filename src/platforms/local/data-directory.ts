@@ -8,6 +8,8 @@ export function pathsIn(dataDir: string) {
   return {
     apiToken: at("api-token"),
     gatewayToken: at("gateway-token"),
+    tokens: at("tokens.json"),
+    audit: at("audit.jsonl"),
     demoPassword: at("demo-admin-password"),
     demoRecord: at("demo-tenants.json"),
     ports: at("ports.json"),

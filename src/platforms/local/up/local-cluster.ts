@@ -164,9 +164,11 @@ export class LocalCluster {
       dataDir: this.#dataDir,
       storeFile: paths.store,
       storeKeyFile: this.#config.storeKeyFile ?? paths.storeKey,
-      api: { host: this.#config.api.host, port: this.#ports!.api },
+      api: { ...this.#config.api, port: this.#ports!.api },
       apiTokenFile: paths.apiToken,
       gatewayTokenFile: paths.gatewayToken,
+      tokensFile: paths.tokens,
+      auditFile: paths.audit,
       readyFile: paths.controllerReady,
       logFile: paths.log("controller"),
       postgres: {
