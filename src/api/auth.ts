@@ -25,7 +25,7 @@ export interface Tokens {
   apiToken: TokenSource;
   gatewayToken: TokenSource;
   /** Whose token has this SHA-256 digest (hexadecimal). */
-  namedTokens?: { actorOf(digest: string): Actor | undefined };
+  actorOf?: (digest: string) => Actor | undefined;
 }
 
 export const OWNER: Actor = { name: "owner", role: "admin" };
@@ -39,7 +39,7 @@ export function registerAuthentication(app: FastifyInstance, tokens: Tokens): vo
     const digest = digestOf(token);
     if (isAmong(digest, owners())) return OWNER;
     if (isAmong(digest, gateways())) return GATEWAY;
-    return tokens.namedTokens?.actorOf(digest.toString("hex"));
+    return tokens.actorOf?.(digest.toString("hex"));
   };
   app.addHook("onRequest", async (request) => {
     const access = accessTo(request);

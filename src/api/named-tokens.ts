@@ -2,13 +2,11 @@ import { createHash, randomBytes } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { z } from "zod";
 import { messageOf, UserError } from "../model/errors.ts";
-import type { Actor, NamedToken, Role } from "../model/role.ts";
-import { OWNER } from "./auth.ts";
+import { isTokenName, type Actor, type NamedToken, type Role } from "../model/role.ts";
 
 export const TokenName = z
   .string()
-  .regex(/^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$/, "1 to 64 of a-z, 0-9, dot, underscore and hyphen")
-  .refine((name) => name !== OWNER.name && name !== "gateway", "a name other than owner and gateway");
+  .refine(isTokenName, "1 to 64 of a-z, 0-9, dot, underscore and hyphen, other than owner and gateway");
 export const RoleSchema = z.enum(["viewer", "operator", "admin"]);
 
 const FileSchema = z.strictObject({

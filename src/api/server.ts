@@ -24,11 +24,13 @@ import { validatorCompiler } from "./validate.ts";
 
 export interface ApiOptions extends Tokens {
   service: ClusterService;
-  /** Without it, the owner's token is the only one of people. */
+  /** Where tokens of people are made and revoked through the API. */
   namedTokens?: NamedTokens;
   audit?: AuditLog;
   /** Asks for a viewer's token at `/metrics`. */
   metricsNeedToken?: boolean;
+  /** Believes `X-Forwarded-For`, for the audit log: where nobody but a proxy of ours reaches the port. */
+  trustProxy?: boolean;
   routeFeed: RouteFeedSource;
   host: string;
   /** 0: any free port. */
@@ -82,6 +84,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   const { service, logger } = options;
   const app = fastify({
     logger: false,
+    trustProxy: options.trustProxy ?? false,
     bodyLimit: BODY_LIMIT,
     requestTimeout: REQUEST_TIMEOUT_MS,
     exposeHeadRoutes: false,
@@ -90,7 +93,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(() => JSON.stringify);
   registerErrorHandling(app, logger);
-  registerAuthentication(app, options);
+  registerAuthentication(app, { actorOf: (digest) => options.namedTokens?.actorOf(digest), ...options });
   if (options.audit) registerAudit(app, options.audit);
   app.addHook("onResponse", async (request, reply) => {
     const { method, routeOptions } = request;

@@ -14,16 +14,17 @@ export class AskedGauge<T extends string> {
 
   constructor(name: string, help: string, labelNames: T[], registry: Registry) {
     const series = () => this.ask();
-    new Gauge<T>({
+    const gauge = new Gauge<T>({
       name,
       help,
       labelNames,
-      registers: [registry],
+      registers: [],
       collect() {
         this.reset();
         for (const labels of series()) this.set(labels as Partial<Record<T, string>>, 1);
       },
     });
+    registry.registerMetric(gauge);
   }
 }
 

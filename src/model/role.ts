@@ -12,6 +12,13 @@ export function mayActAs(role: Role, needed: Role): boolean {
   return ORDER.indexOf(role) >= ORDER.indexOf(needed);
 }
 
+/** Names that no token of people may have: the cluster's own have them. */
+const RESERVED = new Set(["owner", "gateway"]);
+
+export function isTokenName(name: string): boolean {
+  return /^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$/.test(name) && !RESERVED.has(name);
+}
+
 /** Who makes a request: the name of the token, and its role. */
 export interface Actor {
   name: string;

@@ -29,6 +29,7 @@ import { ClusterTokens } from "./cluster-tokens.ts";
 import { NodeMaintenance } from "./node-maintenance.ts";
 import { releaseIfNamespaceEnds } from "./namespace-end.ts";
 import { readControllerConfig, type KubernetesControllerConfig } from "./controller-config.ts";
+import { LoggedAudit } from "./logged-audit.ts";
 import { startLeaderProxy } from "./leader-proxy.ts";
 import { LeaderElection } from "./leader-election.ts";
 
@@ -187,6 +188,10 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     port: 0,
     apiToken: () => tokens.api(),
     gatewayToken: () => tokens.gateway(),
+    actorOf: (digest) => tokens.actorOf(digest),
+    audit: new LoggedAudit(log),
+    // Only our own proxy reaches it.
+    trustProxy: true,
     metrics: registry,
     logger: log,
   });

@@ -45,7 +45,12 @@ export async function startLeaderProxy(options: LeaderProxyOptions): Promise<{ p
     },
     replyOptions: {
       getUpstream: () => upstream()?.url ?? "",
-      rewriteRequestHeaders: (_request, headers) => ({ ...headers, [FORWARDED]: "1" }),
+      // The connection's word, not the client's: the audit log has it.
+      rewriteRequestHeaders: (request, headers) => ({
+        ...headers,
+        [FORWARDED]: "1",
+        "x-forwarded-for": request.socket.remoteAddress,
+      }),
       onError: (reply, { error }) => {
         logger.warn({ err: error }, "the leader's API does not answer");
         reply
