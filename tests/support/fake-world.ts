@@ -1,11 +1,11 @@
 import { pino } from "pino";
-import { SteadyClock } from "../../src/model/clock.ts";
+import { SteadyClock, type ClockParts } from "../../src/model/clock.ts";
 import { Registry } from "prom-client";
 import { Claims } from "../../src/controller/claims/claims.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../../src/controller/context.ts";
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
-import type { TenantDatabases } from "../../src/ports/databases.ts";
+import type { Migration, TenantDatabases } from "../../src/ports/databases.ts";
 import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
 import { databaseIn, hostsIn, parseOverrides } from "../../src/model/homeserver-config.ts";
 import type { Launcher, ProcessState } from "../../src/ports/launcher.ts";
@@ -36,7 +36,18 @@ export class FakeWorld {
   readonly failingStarts = new Map<string, { code: string; message: string }>();
   /** Configurations that Synapse finds wrong when it is asked. */
   readonly wrongConfigs = new Set<string>();
+  /** Configurations that pass every check and then cannot be started. */
+  readonly failingConfigs = new Map<string, { code: string; message: string }>();
+  /** What a shard was given last, by SHARD/TENANT. */
+  readonly assignments = new Map<string, Assignment>();
   readonly unknownReleases = new Set<string>();
+  /** What a call of something outside the controller throws, if it is to fail. */
+  fault: (call: string, args: readonly unknown[]) => Error | undefined = () => undefined;
+  /** Warmed-up preparers that nobody has closed; no more than four at once, as in earnest. */
+  readonly preparers = new Set<object>();
+  readonly #waiting: (() => void)[] = [];
+  /** By how much the machine's clock was set, in milliseconds. */
+  clockSetBy = 0;
   /** Of every database: releases below cannot read it. */
   schemaCompatVersion = 84;
   /** Shards whose processes are on their way, as on a platform that starts them again by itself; "*" for all. */
@@ -52,6 +63,20 @@ export class FakeWorld {
       .map((shard) => shard.name);
     const own = [...this.dedicated.values()].filter((one) => one.tenant === tenant && one.serves());
     return [...shards, ...own.map((one) => one.address)];
+  }
+
+  async warmUp(): Promise<Migration> {
+    while (this.preparers.size >= PREPARERS_AT_ONCE) await new Promise<void>((go) => this.#waiting.push(go));
+    const preparer = {};
+    this.preparers.add(preparer);
+    return {
+      run: async () => {
+        if (!this.preparers.has(preparer)) throw new Error("this preparer has been closed");
+      },
+      close: async () => {
+        if (this.preparers.delete(preparer)) this.#waiting.shift()?.();
+      },
+    };
   }
 
   owns(tenant: string, shard: FakeShard): boolean {
@@ -125,6 +150,7 @@ export class FakeDedicated {
 /** One run of a controller in the world: its calls end when it is killed. */
 export class FakeProcess {
   readonly context: ControllerContext;
+  readonly #world: FakeWorld;
   #callsLeft: number;
   calls = 0;
   killed = false;
@@ -132,6 +158,7 @@ export class FakeProcess {
   readonly whenKilled = new Promise<void>((done) => (this.#onKill = done));
 
   constructor(world: FakeWorld, options: { killAtCall?: number; policy?: Partial<Policy> } = {}) {
+    this.#world = world;
     this.#callsLeft = options.killAtCall ?? Number.POSITIVE_INFINITY;
     const store = this.#guarded<Store>(world.store, ["watch", "watchEvents"]);
     this.context = {
@@ -145,7 +172,7 @@ export class FakeProcess {
       feed: new RouteFeed(),
       claims: new Claims((tenant) => fakeDatabases(world).address(tenant)),
       policy: { ...DEFAULT_POLICY, avgShardsLoadRedistributionThreshold: 0, ...options.policy },
-      clock: new SteadyClock(),
+      clock: new SteadyClock(clockOf(world)),
       timing: { ...DEFAULT_TIMING, shardPoll: 0.05, shardLostAfter: 0.3, retryFirst: 0.02, retryMost: 0.2 },
       metrics: createControllerMetrics(new Registry()),
       log: pino({ level: process.env["TEST_LOG"] ?? "silent" }),
@@ -191,6 +218,8 @@ export class FakeProcess {
           this.#callsLeft -= 0.5;
           if (this.#callsLeft <= 0) this.kill();
           if (this.killed) return new Promise(() => {});
+          const fault = this.#world.fault(String(key), args);
+          if (fault) throw fault;
           const answer = await value.apply(object, args);
           this.#callsLeft -= 0.5;
           if (this.#callsLeft <= 0) this.kill();
@@ -199,6 +228,20 @@ export class FakeProcess {
       },
     });
   }
+}
+
+const PREPARERS_AT_ONCE = 4;
+
+/** A machine's clock that can be set, beside a monotonic one that cannot. */
+function clockOf(world: FakeWorld): ClockParts {
+  return {
+    wall: () => Date.now() + world.clockSetBy,
+    monotonic: () => performance.now(),
+    after: (milliseconds, run) => {
+      const timer = setTimeout(run, milliseconds);
+      return () => clearTimeout(timer);
+    },
+  };
 }
 
 function fakeLauncher(world: FakeWorld, guard: (client: ShardControl) => ShardControl): Launcher {
@@ -246,7 +289,8 @@ function fakeClient(world: FakeWorld, name: string): ShardControl {
       const here = shard();
       const running = here.tenants.get(tenant);
       if (running?.phase === "running" && running.epoch === assignment.epoch) return running;
-      const failure = world.failingStarts.get(name) ?? world.failingStarts.get("*");
+      const failure =
+        world.failingConfigs.get(assignment.overrides) ?? world.failingStarts.get(name) ?? world.failingStarts.get("*");
       if (failure) throw new ShardRefusal(422, failure.code, failure.message);
       if (running && running.epoch < assignment.epoch)
         throw new ShardRefusal(409, "AlreadyRunning", `${tenant} runs here already`);
@@ -255,6 +299,7 @@ function fakeClient(world: FakeWorld, name: string): ShardControl {
         throw new ShardRefusal(409, "Fenced", `the database of ${tenant} belongs to ${fence.shard}`);
       }
       world.fences.set(tenant, { epoch: assignment.epoch, shard: name });
+      world.assignments.set(`${name}/${tenant}`, assignment);
       world.log.push(`start ${tenant} ${name} ${assignment.epoch}`);
       const state: TenantState = {
         name: tenant,
@@ -333,7 +378,7 @@ function fakeDatabases(world: FakeWorld): TenantDatabases {
       if (fence?.shard === "") fence.granted = true;
     },
     describe: async () => ({ schemaVersion: 94, schemaCompatVersion: world.schemaCompatVersion, epoch: 0 }),
-    migration: async () => ({ run: async () => {}, close: async () => {} }),
+    migration: () => world.warmUp(),
     address: (tenant) => ({ host: "127.0.0.1", port: 1, name: tenant, user: tenant }),
   };
 }

@@ -409,8 +409,15 @@ export class Mover {
     });
   }
 
-  #end(tenant: Tenant, move: Move, ending: Ending, change: (tenant: Tenant) => void): Promise<Tenant | undefined> {
-    return endMove(this.#context, this.#shards, tenant, move, ending, change);
+  async #end(
+    tenant: Tenant,
+    move: Move,
+    ending: Ending,
+    change: (tenant: Tenant) => void,
+  ): Promise<Tenant | undefined> {
+    const ended = await endMove(this.#context, this.#shards, tenant, move, ending, change);
+    await this.forget(tenant.metadata.name);
+    return ended;
   }
 
   async #advance(

@@ -117,9 +117,10 @@ export class StoreClusterService implements ClusterService {
       const { spec, status } = t;
       if (release !== undefined) spec.release = release;
       if (config !== undefined) {
-        spec.config = config;
         // Asked for once more, it is tried once more.
+        if (status.refusedConfig && spec.config === config) status.observedGeneration = t.metadata.generation - 1;
         delete status.refusedConfig;
+        spec.config = config;
       }
       forgetRefusedRelease(status);
       delete status.moveNotBefore;

@@ -1,0 +1,70 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { Controller } from "../../src/controller/controller.ts";
+import { StoreClusterService } from "../../src/controller/service/store-cluster-service.ts";
+import type { Policy } from "../../src/model/policy.ts";
+import type { Tenant } from "../../src/model/tenant.ts";
+import { PATIENCE_MS } from "./patience.ts";
+import { FakeProcess, type FakeWorld } from "./fake-world.ts";
+
+const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
+
+/** A controller with its API in a world. */
+export interface Run {
+  process: FakeProcess;
+  controller: Controller;
+  service: StoreClusterService;
+  /** Stops it in order. */
+  stop(): Promise<void>;
+}
+
+export function runController(world: FakeWorld, options: { killAtCall?: number; policy?: Partial<Policy> } = {}): Run {
+  const process = new FakeProcess(world, options);
+  const controller = new Controller(process.context);
+  // One that is killed never starts to the end.
+  void controller.start();
+  const stop = async () => {
+    await controller.stop();
+    process.kill();
+  };
+  return { process, controller, service: new StoreClusterService(process.context, SETTINGS), stop };
+}
+
+/** The tenant as soon as it is as described. */
+export async function tenantWhen(
+  world: FakeWorld,
+  name: string,
+  what: string,
+  is: (tenant: Tenant) => boolean,
+): Promise<Tenant> {
+  for (const deadline = Date.now() + PATIENCE_MS; ; await sleep(5)) {
+    const tenant = await world.store.get("Tenant", name);
+    if (tenant && is(tenant)) return tenant;
+    if (Date.now() > deadline) throw new Error(`${name} not ${what}: ${JSON.stringify(tenant?.status)}`);
+  }
+}
+
+export function runs({ status }: Tenant): boolean {
+  return status.phase === "Running" && !status.move;
+}
+
+/** Creates tenants, and waits until they run. */
+export async function created(world: FakeWorld, { service }: Run, names: string[], release?: string): Promise<void> {
+  for (const name of names) await service.createTenant({ name, release });
+  for (const name of names) await tenantWhen(world, name, "created", runs);
+}
+
+/** Worlds that wait for their controllers side by side. */
+const AT_ONCE = 8;
+
+/**
+ * Kills a controller at each call of what it does, in a world each, from the first on, until one gets through.
+ * @returns how many were interrupted
+ */
+export async function atEachCall(attempt: (killAtCall: number) => Promise<"done" | "interrupted">): Promise<number> {
+  for (let call = 1, interrupted = 0; ; call += 0.5 * AT_ONCE) {
+    const calls = Array.from({ length: AT_ONCE }, (_, n) => call + 0.5 * n);
+    const ends = await Promise.all(calls.map(attempt));
+    interrupted += ends.filter((end) => end === "interrupted").length;
+    if (ends.includes("done")) return interrupted;
+  }
+}
