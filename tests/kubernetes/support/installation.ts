@@ -40,6 +40,11 @@ const NETWORK = {
   },
 };
 
+/** Names of the nodes; the tests' servers are on the first. */
+export async function nodes(): Promise<string[]> {
+  return (await kubectl("get", "nodes", "-o", "jsonpath={.items[*].metadata.name}")).split(" ").toSorted();
+}
+
 /** The charts in namespaces of their own: a cluster of shards with a PostgreSQL and an S3 server, and a namespace for each tenant. */
 export class Installation {
   readonly namespace: string;
@@ -58,7 +63,8 @@ export class Installation {
   async install(values: object): Promise<void> {
     await applyCrds();
     await kubectl("create", "namespace", this.namespace);
-    await this.apply([...postgres(), ...s3()]);
+    const [node] = await nodes();
+    await this.apply([...postgres(node), ...s3(node)]);
     await kubectl("-n", this.namespace, "wait", "--for=condition=Ready", "--timeout=60s", "pod/postgres", "pod/s3");
     await this.upgrade(values, "install");
     const ip = await kubectl(

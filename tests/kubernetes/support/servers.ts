@@ -9,7 +9,7 @@ function server(
   name: string,
   image: string,
   port: number,
-  more: { env?: object[]; user: number; probe: object },
+  more: { env?: object[]; user: number; probe: object; node?: string | undefined },
 ): object[] {
   return [
     {
@@ -18,6 +18,8 @@ function server(
       metadata: { name, labels: { app: name } },
       spec: {
         automountServiceAccountToken: false,
+        // They are nobody's who could make them again elsewhere.
+        ...(more.node === undefined ? {} : { nodeSelector: { "kubernetes.io/hostname": more.node } }),
         terminationGracePeriodSeconds: 2,
         securityContext: { ...SECURITY, runAsUser: more.user, runAsGroup: more.user, fsGroup: more.user },
         containers: [
@@ -37,16 +39,18 @@ function server(
   ];
 }
 
-export function postgres(): object[] {
+export function postgres(node?: string): object[] {
   return server("postgres", "synapse-shards-test/postgres:15", 5432, {
     user: 100,
+    node,
     probe: { exec: { command: ["pg_isready", "--host=127.0.0.1"] } },
   });
 }
 
-export function s3(): object[] {
+export function s3(node?: string): object[] {
   return server("s3", "synapse-shards-test/versitygw:1.8.0", 7070, {
     user: 10001,
+    node,
     env: [
       { name: "ROOT_ACCESS_KEY", value: S3_ROOT.access },
       { name: "ROOT_SECRET_KEY", value: S3_ROOT.secret },

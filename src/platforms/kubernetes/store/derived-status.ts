@@ -57,6 +57,27 @@ export function outdatedShards(tenants: Iterable<SynapseTenant>, shards: Iterabl
   });
 }
 
+/**
+ * Tenants whose cluster is not here, with a status that says so: nobody else would. One that another cluster takes care of is left alone.
+ * @param clusters those that there are in the namespace
+ */
+export function strayTenants(
+  tenants: Iterable<SynapseTenant>,
+  clusters: ReadonlySet<string>,
+  namespace: string,
+): SynapseTenant[] {
+  return [...tenants].flatMap((tenant) => {
+    const { clusterId } = tenant.spec;
+    if (clusters.has(clusterId) || tenant.metadata?.deletionTimestamp !== undefined) return [];
+    const names = clusters.size === 0 ? "none" : [...clusters].toSorted().join(", ");
+    const message = `no cluster ${clusterId} is in the namespace ${namespace}; there is ${names}`;
+    const { phase, message: said } = tenant.status ?? {};
+    // It may have run in a cluster that was uninstalled: what it was is kept.
+    if (said === message || (phase !== undefined && phase !== "Pending")) return [];
+    return [{ ...tenant, status: { ...tenant.status, phase: "Pending" as const, reason: "UnknownCluster", message } }];
+  });
+}
+
 /** Whether a tenant's configuration and keys can be read; what runs of it goes on in either case. */
 export function secretsFinding(problem: SecretProblem | undefined): Finding {
   return problem

@@ -21,7 +21,7 @@ import {
   type SynapseShard,
   type SynapseTenant,
 } from "./resources.ts";
-import { DerivedStatus, outdatedShards, outdatedTenants, secretsFinding } from "./derived-status.ts";
+import { DerivedStatus, outdatedShards, outdatedTenants, secretsFinding, strayTenants } from "./derived-status.ts";
 import { TenantSecrets, type SecretProblem } from "./tenant-secrets.ts";
 
 export interface KubernetesStoreOptions {
@@ -58,7 +58,7 @@ export class KubernetesStore implements Store {
   readonly #secrets: TenantSecrets;
   readonly #events: ClusterEvents;
   readonly #occupancy: DerivedStatus<SynapseShard>;
-  readonly #secretConditions: DerivedStatus<SynapseTenant>;
+  readonly #tenantConditions: DerivedStatus<SynapseTenant>;
   readonly #listeners = new Set<(change: Change) => void>();
   #opened = false;
   #closed = false;
@@ -85,8 +85,11 @@ export class KubernetesStore implements Store {
       outdated: () => outdatedShards(this.#ours("Tenant"), this.#ours("Shard")),
       write: (shard) => this.#writeStatus("Shard", shard, shard.spec.name),
     });
-    this.#secretConditions = new DerivedStatus({
-      outdated: () => outdatedTenants(this.#ours("Tenant"), (tenant) => this.#secrets.problemOf(tenant), this.#now()),
+    this.#tenantConditions = new DerivedStatus({
+      outdated: () => [
+        ...outdatedTenants(this.#ours("Tenant"), (tenant) => this.#secrets.problemOf(tenant), this.#now()),
+        ...strayTenants(this.#caches.Tenant.values(), this.#clusters(), namespace),
+      ],
       write: (tenant) => this.#writeStatus("Tenant", tenant, tenant.metadata?.name ?? ""),
     });
   }
@@ -265,7 +268,7 @@ export class KubernetesStore implements Store {
     this.#closed = true;
     this.#listeners.clear();
     this.#occupancy.close();
-    this.#secretConditions.close();
+    this.#tenantConditions.close();
     await Promise.all([
       ...KINDS.map((kind) => this.#caches[kind].close()),
       this.#secrets.close(),
@@ -292,6 +295,12 @@ export class KubernetesStore implements Store {
   #place(kind: Kind) {
     const { namespace } = this.#options;
     return { group: API_GROUP, version: API_VERSION, namespace, plural: PLURALS[kind] };
+  }
+
+  /** The clusters of the namespace, each of which has a fleet of its name, and this one. */
+  #clusters(): Set<string> {
+    const names = [...this.#caches.Fleet.values()].map(({ spec }) => spec.clusterId);
+    return new Set([...names, this.#options.clusterId]);
   }
 
   /** The API server refuses fleets of other names; those that were there before it did are not the cluster's. */
@@ -328,10 +337,11 @@ export class KubernetesStore implements Store {
   }
 
   #changed<K extends Kind>(kind: K, { type, object }: CacheChange<CustomKinds[K]>): void {
+    // Also for tenants of clusters that are not here.
+    if (kind !== "Shard") this.#tenantConditions.touch();
     if (this.#closed || !this.#isOurs(kind, object)) return;
     if (kind === "Tenant") this.#occupancy.touch();
     if (kind === "Tenant" && type !== "Deleted") {
-      this.#secretConditions.touch();
       void this.#ensureFinalizer(object as SynapseTenant);
       // What it names elsewhere may have changed with it; a difference is announced when it is known.
       if (this.#opened) void this.#secrets.refresh(object as SynapseTenant);
@@ -358,7 +368,7 @@ export class KubernetesStore implements Store {
 
   /** A tenant's configuration is in its Secret. */
   #secretChanged(namespace: string, name: string): void {
-    this.#secretConditions.touch();
+    this.#tenantConditions.touch();
     for (const object of this.#caches.Tenant.values()) {
       if (this.#secrets.concerns(object, namespace, name)) this.#announce("Tenant", { type: "Modified", object });
     }

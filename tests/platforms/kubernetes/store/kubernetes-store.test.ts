@@ -8,7 +8,7 @@ import { modify, type Change, type Store } from "../../../../src/ports/store.ts"
 import { withoutCluster } from "../../../kubernetes/support/cluster.ts";
 import { applyCrds } from "../../../kubernetes/support/crds.ts";
 import { describeStoreContract, SPEC, STATUS } from "../../../ports/store-contract.ts";
-import { StoreNamespaces } from "./store-namespaces.ts";
+import { CLUSTER, StoreNamespaces } from "./store-namespaces.ts";
 
 const FOREIGN_KEYS = {
   "signing.key": "ed25519 a_1 x",
@@ -50,9 +50,14 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       store = await KubernetesStore.open(at.options);
     });
     afterEach(() => store.close());
-    const labelled = (name: string, data: Record<string, string>) => at.secret(name, data, { [TENANT_LABEL]: name });
+    const labelled = (name: string, data: Record<string, string>, tenant = "a") =>
+      at.secret(name, data, { [TENANT_LABEL]: tenant });
+    const condition = async (name: string, type: string) =>
+      ((await at.raw(name))["status"]?.["conditions"] as Record<string, string>[] | undefined)?.find(
+        (each) => each["type"] === type,
+      );
 
-    it("prevents a tenant that vanishes while it runs: one made by hand gets the finalizer", async () => {
+    it("keeps a tenant that was made by hand until it has been stopped", async () => {
       await at.apply("a");
       await expect.poll(() => store.get("Tenant", "a")).toBeDefined();
       await expect.poll(async () => (await at.raw("a")).metadata.finalizers).toEqual(["synapse-shards.io/controller"]);
@@ -62,7 +67,7 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       await expect.poll(() => at.raw("a").catch((e: { code: number }) => e.code)).toBe(404);
     });
 
-    it("prevents taking another cluster's tenants", async () => {
+    it("leaves other clusters' tenants alone, and says so of one whose cluster is not there", async () => {
       await at.apply("theirs", { clusterId: "another" });
       await at.apply("ours");
       await expect.poll(async () => (await store.list("Tenant")).map((t) => t.metadata.name)).toEqual(["ours"]);
@@ -71,10 +76,16 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       await store.remove("Tenant", "theirs");
       const theirs = await at.raw("theirs");
       expect(theirs.metadata).not.toHaveProperty("finalizers");
-      expect(theirs["status"]).toBeUndefined();
+      await expect
+        .poll(async () => (await at.raw("theirs"))["status"])
+        .toMatchObject({
+          phase: "Pending",
+          reason: "UnknownCluster",
+          message: `no cluster another is in the namespace ${at.namespace}; there is ${CLUSTER}`,
+        });
     });
 
-    it("prevents a configuration that is not noticed: a changed Secret is a change of its tenant", async () => {
+    it("tells of a changed Secret as of a change of its tenant", async () => {
       await labelled("mine", { "homeserver.yaml": "a: 1\n" });
       await at.apply("a", { secretName: "mine", config: "ignored: true" });
       await expect.poll(async () => (await store.get("Tenant", "a"))?.spec.config).toBe("a: 1\n");
@@ -90,7 +101,7 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       await expect.poll(() => heard.includes("a: 2\n")).toBe(true);
     });
 
-    it("prevents passwords in custom resources: what is in the Secret stays there, whatever else of the spec is written", async () => {
+    it("keeps what is in the Secret out of the custom resource", async () => {
       await labelled("mine", { "homeserver.yaml": "database: {args: {password: hush}}\n" });
       await at.apply("a", { secretName: "mine" });
       await expect.poll(async () => (await store.get("Tenant", "a"))?.spec.config).toContain("hush");
@@ -104,7 +115,7 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       expect((await store.get("Tenant", "a"))?.spec.config).toContain("hush");
     });
 
-    it("prevents a change that takes no effect: a configuration that is in a Secret cannot be changed here", async () => {
+    it("refuses to change a configuration that is in a Secret", async () => {
       await labelled("mine", { "homeserver.yaml": "a: 1\n" });
       await at.apply("a", { secretName: "mine" });
       await expect.poll(() => store.get("Tenant", "a")).toBeDefined();
@@ -116,11 +127,11 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       expect((await at.raw("a"))["status"]?.["message"]).not.toBe("half");
     });
 
-    it("prevents keys invented where the owner gave some: what is missing is named", async () => {
+    it("names what the owner's Secret lacks, and makes up no keys", async () => {
       const { "registration-shared-secret": _, ...incomplete } = FOREIGN_KEYS;
-      await labelled("incomplete", incomplete);
+      await labelled("incomplete", incomplete, "incomplete");
       await at.secret("unlabelled", FOREIGN_KEYS, {});
-      await labelled("whole", FOREIGN_KEYS);
+      await labelled("whole", FOREIGN_KEYS, "whole");
       for (const secretName of ["incomplete", "nowhere", "unlabelled", "whole"])
         await at.apply(secretName, { secretName });
       await expect.poll(async () => (await store.list("Tenant")).length).toBe(4);
@@ -134,7 +145,29 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       });
     });
 
-    it("prevents foreign Secrets from being overwritten or removed, labelled or not", async () => {
+    it("says of a Secret that was deleted, or is another tenant's, what is wrong, and keeps the configuration", async () => {
+      await labelled("mine", { "homeserver.yaml": "a: 1\n", ...FOREIGN_KEYS });
+      await labelled("theirs", { "homeserver.yaml": "b: 1\n", ...FOREIGN_KEYS }, "b");
+      await at.apply("a", { secretName: "mine" });
+      await at.apply("thief", { secretName: "theirs" });
+      await expect.poll(async () => (await store.list("Tenant")).length).toBe(2);
+      for (const name of ["a", "thief"]) await modify(store, "Tenant", name, (t) => void (t.status.phase = "Running"));
+      await expect.poll(() => condition("a", "SecretsReadable")).toMatchObject({ status: "True" });
+      await at.core.deleteNamespacedSecret({ namespace: at.namespace, name: "mine" });
+      await expect
+        .poll(() => condition("a", "SecretsReadable"), { timeout: 5_000 })
+        .toMatchObject({ status: "False", reason: "SecretMissing", message: expect.stringContaining("mine") });
+      expect((await store.get("Tenant", "a"))?.spec.config).toBe("a: 1\n");
+      expect((await store.get("Tenant", "thief"))?.spec.config).toBe("");
+      expect((await condition("thief", "SecretsReadable"))?.["reason"]).toBe("SecretNotLabelled");
+      await labelled("mine", { "homeserver.yaml": "a: 2\n", ...FOREIGN_KEYS });
+      await expect
+        .poll(() => condition("a", "SecretsReadable"), { timeout: 5_000 })
+        .toMatchObject({ status: "True", message: "" });
+      expect((await store.get("Tenant", "a"))?.spec.config).toBe("a: 2\n");
+    }, 30_000);
+
+    it("neither overwrites nor removes Secrets of others, labelled or not", async () => {
       await labelled("mine", FOREIGN_KEYS);
       await at.secret("b-synapse-tenant", FOREIGN_KEYS, {});
       await at.apply("a", { secretName: "mine" });
@@ -151,7 +184,7 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       }
     });
 
-    it("prevents a configuration that is lost with new keys: what the owner put into our Secret stays", async () => {
+    it("keeps what the owner put into a Secret that we made", async () => {
       await at.apply("a");
       await expect.poll(() => store.get("Tenant", "a")).toBeDefined();
       await store.writeSecret("a", OWN_SECRET);
@@ -166,7 +199,7 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       expect((await store.readSecret("a"))?.formSecret).toBe("new");
     });
 
-    it("prevents a blind `kubectl`: conditions with reasons, tags, how many tenants a shard has, and events on the object", async () => {
+    it("shows conditions with reasons, tags, a shard's tenants, and events on the object", async () => {
       await store.create("Shard", "1.163.2-0", { release: "1.163.2" }, SHARD_STATUS);
       await store.create("Tenant", "a", { ...SPEC, release: "" }, { ...STATUS, reason: "MaxShardsReached" });
       const ready = async () =>
@@ -196,7 +229,7 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       expect(stdout).toMatch(/Warning\s+Tested.*by hand/);
     });
 
-    it("prevents wrong specs: the API server refuses them in words", async () => {
+    it("has the API server refuse wrong specs in words", async () => {
       const words = (call: Promise<unknown>) =>
         call.then(
           () => "accepted",
@@ -204,7 +237,16 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
         );
       expect(await words(at.apply("w", { image: { tag: "latest" } }))).toMatch(/spec.image.tag.*such as 1.163.2/);
       expect(await words(at.apply("w", { reclaimPolicy: "Keep" }))).toContain("supported values");
-      expect(await words(at.apply("w", { dedicated: { address: "nowhere" } }))).toContain("an address is HOST:PORT");
+      expect(await words(at.apply("w", { dedicated: { address: "nowhere" } }))).toContain("SERVICE.NAMESPACE.svc");
+      const dedicated = { address: "s.elsewhere.svc.cluster.local:8008" };
+      expect(await words(at.apply("w", { secretName: "s", secretNamespace: "home", dedicated }))).toContain(
+        "a Service in spec.secretNamespace",
+      );
+      expect(await words(at.apply("w", { dedicated }))).toContain("a Service in spec.secretNamespace");
+      expect(await words(at.apply("w", { secretNamespace: "home" }))).toContain("needs it");
+      const ref = { for: "signing.key", path: "/a", name: "n", key: "k" };
+      expect(await words(at.apply("w", { secretName: "s", secretRefs: [ref] }))).toContain("have a path");
+      expect(await words(at.apply("w", { serverName: "w.example:70000" }))).toContain("at most 65535");
       expect(await words(at.apply("w", { serverName: "Upper.example" }))).toContain("domain name in lower case");
       expect(await words(at.apply("w.x", { serverName: "w.example" }))).toContain("DNS label");
       expect(await words(at.apply("w", { clusterId: "" }))).toContain("spec.clusterId");

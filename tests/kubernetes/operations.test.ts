@@ -1,0 +1,245 @@
+import { fetch } from "undici";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { TestUser } from "../e2e/support/matrix.ts";
+import { Chatter } from "./support/chatter.ts";
+import { withoutCluster } from "./support/cluster.ts";
+import { Installation, nodes } from "./support/installation.ts";
+import { helm, kubectl, until } from "./support/run.ts";
+
+const RELEASE = "1.163.2";
+const MINUTES = 60_000;
+
+/** What operators do to a cluster, and what must not come of it. One installation; the tests build on each other. */
+describe.skipIf(withoutCluster)(
+  "operating the charts (needs KUBECONFIG, and the images of tests/kubernetes/images)",
+  () => {
+    const cluster = new Installation("ops", { keys: "made" });
+    const inNamespace = (...args: string[]) => kubectl("-n", cluster.namespace, ...args);
+    let names: string[] = [];
+    let ada: TestUser;
+
+    const versions = async (tenant: string) =>
+      (await fetch(`${cluster.urlOf(tenant)}/_matrix/client/versions`, { dispatcher: cluster.agent })).status;
+    const signingKey = async () =>
+      Buffer.from(
+        await kubectl(
+          "-n",
+          cluster.namespaceOf("a"),
+          "get",
+          "secret",
+          "a-generated",
+          "-o",
+          "jsonpath={.data.SYNAPSE_SIGNING_KEY}",
+        ),
+        "base64",
+      ).toString("utf8");
+    const condition = async (type: string) => {
+      const json = JSON.parse(await inNamespace("get", "synapsetenant", "a", "-o", "json")) as {
+        status?: { conditions?: { type: string; status: string; reason: string; message: string }[] };
+      };
+      return json.status?.conditions?.find((each) => each.type === type);
+    };
+
+    beforeAll(async () => {
+      names = await nodes();
+      // On the last node, as long as that may be had.
+      const preference = {
+        matchExpressions: [{ key: "kubernetes.io/hostname", operator: "In", values: [names.at(-1)] }],
+      };
+      await cluster.install({
+        avgShardsLoadRedistributionThreshold: 0,
+        fleet: { imageTag: RELEASE },
+        controller: { allowLocalFederation: true },
+        shard: {
+          topologySpreadConstraints: [],
+          affinity: {
+            nodeAffinity: { preferredDuringSchedulingIgnoredDuringExecution: [{ weight: 100, preference }] },
+          },
+        },
+      });
+      await cluster.createTenant("a");
+      await cluster.running("a");
+      ada = await cluster.register("a", "ada");
+    }, 8 * MINUTES);
+    afterAll(() => cluster.close(), 5 * MINUTES);
+
+    it(
+      "takes up a changed token at once, in controllers and gateways, without a restart",
+      async () => {
+        const pods = () => inNamespace("get", "pods", "-o", "jsonpath={.items[*].metadata.uid}");
+        const before = await pods();
+        const tokens = { "api-token": "new-api-token", "gateway-token": "new-gateway-token" };
+        await inNamespace("patch", "secret", "synapse-shards-tokens", "-p", JSON.stringify({ stringData: tokens }));
+        await until("the new token is good", () => cluster.api("GET", "/v1/status"));
+        expect(await helm("test", "synapse-shards", "-n", cluster.namespace, "--timeout", "3m")).toContain("Succeeded");
+        expect((await pods()).split(" ").toSorted()).toEqual(before.split(" ").toSorted());
+        // One that is deleted comes back as it was.
+        await inNamespace("delete", "secret", "synapse-shards-tokens");
+        await until("it is there again", async () =>
+          (await inNamespace("get", "secret", "-o", "name")).includes("tokens"),
+        );
+        await until("its token is good", () => cluster.api("GET", "/v1/status"));
+      },
+      5 * MINUTES,
+    );
+
+    it(
+      "lets shards reach their own servers and public addresses, and neither the control plane nor each other",
+      async () => {
+        const pod = "synapse-shards-shard-1-163-2-0-0";
+        const controller = await inNamespace(
+          "get",
+          "pods",
+          "-l",
+          "app.kubernetes.io/component=controller",
+          "-o",
+          "jsonpath={.items[0].status.podIP}",
+        );
+        const gateway = await inNamespace(
+          "get",
+          "service",
+          "synapse-shards-gateway",
+          "-o",
+          "jsonpath={.spec.clusterIP}",
+        );
+        const reaches = async (host: string, port: number) =>
+          (
+            await inNamespace(
+              "exec",
+              pod,
+              "--",
+              "python",
+              "-c",
+              `import socket\ntry:\n socket.create_connection(("${host}", ${port}), 3).close(); print("yes")\nexcept OSError: print("no")`,
+            )
+          ).trim();
+        const seen = {
+          postgres: await reaches("postgres", 5432),
+          s3: await reaches("s3", 7070),
+          controller: await reaches(controller, 8010),
+          apiServer: await reaches("kubernetes.default.svc", 443),
+          gateway: await reaches(gateway, 8008),
+          node: await reaches("10.244.0.1", 6443),
+        };
+        expect(seen).toEqual({
+          postgres: "yes",
+          s3: "yes",
+          controller: "no",
+          apiServer: "no",
+          gateway: "no",
+          node: "no",
+        });
+        // Nobody but gateways and the controller reaches a tenant's port, whose address every pod may know.
+        const address = (await cluster.status("a")).address ?? "";
+        const other = await kubectl(
+          "-n",
+          cluster.namespace,
+          "exec",
+          "postgres",
+          "--",
+          "bash",
+          "-c",
+          `timeout 3 bash -c '</dev/tcp/${address.replace(/:(\d+)$/, "/$1")}' && echo yes || echo no`,
+        );
+        expect(other.trim()).toBe("no");
+      },
+      2 * MINUTES,
+    );
+
+    it(
+      "serves a tenant whose Secret was deleted as before, says what is missing, and takes it up when it is back",
+      async () => {
+        const home = cluster.namespaceOf("a");
+        const secret = await kubectl("-n", home, "get", "secret", "a-generated", "-o", "json");
+        await kubectl("-n", home, "delete", "secret", "a-generated");
+        const missing = await until("it is noticed", async () => {
+          const found = await condition("SecretsReadable");
+          return found?.status === "False" ? found : undefined;
+        });
+        expect(missing).toMatchObject({ reason: "SecretMissing", message: expect.stringContaining("a-generated") });
+        // Also under a controller that never saw the Secret.
+        await inNamespace("delete", "pod", await cluster.leader(), "--force", "--grace-period=0");
+        await until("another one leads", () => cluster.api("GET", "/v1/status"));
+        expect(await versions("a")).toBe(200);
+        expect((await ada.client.whoami()).user_id).toBe("@ada:a.example");
+        expect(await condition("Ready")).toMatchObject({ status: "True" });
+        const { metadata, ...rest } = JSON.parse(secret) as { metadata: Record<string, unknown> };
+        const kept = { name: metadata["name"], labels: metadata["labels"], annotations: metadata["annotations"] };
+        await cluster.apply([{ ...rest, metadata: kept }], home);
+        await until("it is read again", async () => (await condition("SecretsReadable"))?.status === "True");
+        await cluster.running("a");
+      },
+      5 * MINUTES,
+    );
+
+    it(
+      "moves tenants off a node before it is emptied, and no request fails",
+      async () => {
+        const node = names.at(-1)!;
+        expect(names.length, "needs two nodes").toBeGreaterThan(1);
+        const nodeOf = async () =>
+          inNamespace(
+            "get",
+            "pods",
+            "-l",
+            "app.kubernetes.io/component=shard",
+            "-o",
+            "jsonpath={.items[*].spec.nodeName}",
+          );
+        expect(await nodeOf()).toBe(node);
+        const chatter = await Chatter.begin(ada, await cluster.logIn("a", "ada"));
+        try {
+          await until("a few messages are sent", async () => chatter.count > 5);
+          await kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=4m");
+          await cluster.running("a", ({ shard }) => shard === `${RELEASE}-1`);
+          const count = chatter.count;
+          await until("it goes on", async () => chatter.count > count + 5);
+        } finally {
+          await kubectl("uncordon", node);
+          const { sent, kept, failures } = await chatter.end();
+          expect(failures).toEqual([]);
+          expect(kept).toEqual(sent);
+        }
+        expect(await nodeOf()).toBe(names[0]);
+        expect(await inNamespace("get", "events.events.k8s.io")).toContain("NodeMaintenance");
+      },
+      8 * MINUTES,
+    );
+
+    it(
+      "refuses to be uninstalled while there are tenants, and can be upgraded afterwards",
+      async () => {
+        await expect(helm("uninstall", "synapse-shards", "-n", cluster.namespace, "--timeout", "2m")).rejects.toThrow("synapse-shards-uninstall");
+        expect(await inNamespace("logs", "job/synapse-shards-uninstall")).toMatch(/still has 1 tenants \(a\)/);
+        await cluster.upgrade({ maxConcurrentMoves: 3 });
+        expect(await versions("a")).toBe(200);
+      },
+      5 * MINUTES,
+    );
+
+    it(
+      "keeps the signing key through an uninstallation, and gives it to the release that is installed again",
+      async () => {
+        const before = await signingKey();
+        const said = await helm("get", "notes", "a", "-n", cluster.namespaceOf("a"));
+        expect(said).toContain(`${cluster.namespaceOf("a")}/a-generated`);
+        await helm("uninstall", "a", "-n", cluster.namespaceOf("a"), "--wait", "--timeout", "2m");
+        await until("it is gone", async () => (await inNamespace("get", "synapsetenants", "-o", "name")) === "");
+        await cluster.reinstallTenant("a");
+        await cluster.running("a");
+        expect(await signingKey()).toBe(before);
+        expect((await ada.client.whoami()).user_id).toBe("@ada:a.example");
+      },
+      5 * MINUTES,
+    );
+
+    it(
+      "lets its namespace be deleted with the tenants in it",
+      async () => {
+        await kubectl("delete", "namespace", cluster.namespace, "--timeout=150s");
+        await expect(kubectl("get", "namespace", cluster.namespace)).rejects.toThrow(/not found/);
+      },
+      4 * MINUTES,
+    );
+  },
+);
