@@ -2,7 +2,13 @@ import { randomUUID } from "node:crypto";
 import type { AdminLogin, Bounds } from "./connection.ts";
 import { tenantDatabaseName } from "./names.ts";
 import type { Preparers, WarmPreparer } from "../ports/preparers.ts";
-import { describeDatabase, dropTenantDatabase, fenceOff, provisionTenantDatabase } from "./tenant-database.ts";
+import {
+  describeDatabase,
+  identifyDatabase,
+  dropTenantDatabase,
+  fenceOff,
+  provisionTenantDatabase,
+} from "./tenant-database.ts";
 import { grantFence, readFence, releaseFence } from "./fence.ts";
 import type { FenceState, Migration, StoredSchema, TenantDatabases } from "../ports/databases.ts";
 import { ensureTemplate } from "./template.ts";
@@ -110,6 +116,10 @@ export class PostgresTenantDatabases implements TenantDatabases {
         ? undefined
         : { schemaVersion, schemaCompatVersion: schemaCompatVersion ?? schemaVersion, epoch };
     });
+  }
+
+  identify(tenant: Tenant, secrets: TenantSecretData): Promise<string | undefined> {
+    return explained(() => identifyDatabase(this.#login(tenant, secrets), DESCRIBE_BOUNDS));
   }
 
   async migration(version: string): Promise<Migration> {

@@ -152,6 +152,29 @@ export async function describeDatabase(
   }
 }
 
+/** `SYSTEM_IDENTIFIER/OID`; undefined where the server keeps that from its users. @throws UserError Unauthorized, NotFound, Unavailable, … */
+export function identifyDatabase(
+  connection: Login & { database: string },
+  bounds: Bounds = DEFAULT_BOUNDS,
+): Promise<string | undefined> {
+  return withConnection(
+    connection,
+    connection.database,
+    async (client) => {
+      const { rows: may } = await client.query<{ may: boolean }>(
+        "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE') AS may",
+      );
+      if (!may[0]?.may) return undefined;
+      const { rows } = await client.query<{ id: string }>(
+        `SELECT c.system_identifier::text || '/' || d.oid::text AS id
+         FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()`,
+      );
+      return rows[0]?.id;
+    },
+    bounds,
+  );
+}
+
 async function readDescription(client: pg.Client): Promise<DatabaseDescription> {
   const schemaVersion = await readNumber(client, "schema_version", "version");
   const schemaCompatVersion = await readNumber(client, "schema_compat_version", "compat_version");

@@ -1,8 +1,6 @@
-// A leader reads the configurations of all tenants at its start, and `yaml`, which tells more of mistakes, takes six times as long.
-import { loadAll, YAMLException } from "js-yaml";
+import { tryReadConfig, type OwnDatabase } from "./config-reading.ts";
 import type { Tenant } from "./tenant.ts";
 import type { TenantSecretData } from "./tenant-secrets.ts";
-import { hostOf } from "./names.ts";
 
 /** What the platform gives every tenant. */
 export interface TenantEnvironment {
@@ -52,55 +50,13 @@ export function baseHomeserverConfig(
   };
 }
 
-/** The user's part as an object, or undefined where it is not a YAML mapping (the shard will say what is wrong with it). */
-export function parseOverrides(text: string): Record<string, unknown> | undefined {
-  let documents: unknown[];
-  try {
-    // Of a key that is given twice the last counts, as for Synapse.
-    documents = loadAll(text, { json: true });
-  } catch (error) {
-    if (error instanceof YAMLException) return undefined;
-    throw error;
-  }
-  if (documents.length > 1) return undefined;
-  const value = documents[0] ?? {};
-  return typeof value === "object" && !Array.isArray(value) ? (value as Record<string, unknown>) : undefined;
+/** The database that a tenant brings along, if its configuration names a usable one. */
+export function ownDatabase(config: string): OwnDatabase | undefined {
+  return tryReadConfig(config)?.database;
 }
 
-export interface OwnDatabase {
-  host: string;
-  port: number;
-  name: string;
-  user: string;
-  password: string;
-  sslMode: string;
-}
-
-/** A database of the user's own, if the overrides name one. */
-export function ownDatabase(text: string): OwnDatabase | undefined {
-  return databaseIn(parseOverrides(text));
-}
-
-/** The same of parsed overrides. */
-export function databaseIn(overrides: Record<string, unknown> | undefined): OwnDatabase | undefined {
-  const database = overrides?.["database"];
-  if (typeof database !== "object" || database === null) return undefined;
-  const args = (database as Record<string, unknown>)["args"];
-  const given = typeof args === "object" && args !== null ? (args as Record<string, unknown>) : {};
-  return {
-    host: String(given["host"] ?? "localhost"),
-    port: Number(given["port"] ?? 5432),
-    name: String(given["dbname"] ?? given["database"] ?? ""),
-    user: String(given["user"] ?? ""),
-    password: String(given["password"] ?? ""),
-    sslMode: String(given["sslmode"] ?? "prefer"),
-  };
-}
-
-/** Names in `Host` that lead to the tenant: its server name's host, and that of its public base URL. */
-export function hostsIn(serverName: string, overrides: Record<string, unknown> | undefined): string[] {
-  const hosts = new Set([hostOf(serverName)]);
-  const url = overrides?.["public_baseurl"];
-  if (typeof url === "string" && URL.canParse(url)) hosts.add(new URL(url).hostname.toLowerCase());
-  return [...hosts];
+/** The tenant's URL for clients: of the configuration in effect, else the one asked for; undefined where it is the platform's. */
+export function ownUrlOf({ spec, status }: Pick<Tenant, "spec" | "status">): string | undefined {
+  const url = status.inEffect?.meaning.publicBaseUrl ?? tryReadConfig(spec.config)?.publicBaseUrl;
+  return url?.replace(/\/$/, "");
 }

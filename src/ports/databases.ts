@@ -48,6 +48,11 @@ export interface TenantDatabases {
    * @throws UserError DatabaseUnreachable, DatabaseAuthenticationFailed, DatabaseMissing
    */
   describe(tenant: Tenant, secrets: TenantSecretData): Promise<StoredSchema | undefined>;
+  /**
+   * The database that the tenant brings along, as its server identifies it: `SYSTEM_IDENTIFIER/OID`, the same by whatever name it is reached.
+   * Undefined where the server does not tell. @throws as `describe`
+   */
+  identify(tenant: Tenant, secrets: TenantSecretData): Promise<string | undefined>;
   /** Who has the tenant's database, read with its own login; undefined where nobody ever claimed it. @throws as `describe` */
   fence(tenant: Tenant, secrets: TenantSecretData): Promise<FenceState | undefined>;
   /** Shuts out the shard that has it and does not answer, with the tenant's epoch; nothing if another has it. @throws as `describe` */

@@ -7,6 +7,7 @@ import {
   describeDatabase,
   dropTenantDatabase,
   fenceOff,
+  identifyDatabase,
   provisionTenantDatabase,
   terminateBackends,
 } from "../../src/database/tenant-database.ts";
@@ -228,6 +229,24 @@ describe("a tenant's database", () => {
     expect(await provisionTenantDatabase(manager, { ...CLINIC, version: "1.150.0" })).toEqual({ kept: false });
     await expectUsable();
     await dropTenantDatabase(manager, "clinic-a");
+  });
+
+  test("is one database by the server's identification, whatever name leads to it, and another one when it is made again", async () => {
+    await provisionTenantDatabase(admin, CLINIC);
+    const login = { ...as("clinic-a"), database: DATABASE };
+    const id = await identifyDatabase(login);
+    expect(id).toMatch(/^\d{15,20}\/\d+$/);
+    expect(await identifyDatabase({ ...login, host: "localhost" })).toBe(id);
+    expect(await identifyDatabase({ ...admin, database: "postgres" })).not.toBe(id);
+    await dropTenantDatabase(admin, "clinic-a");
+    await provisionTenantDatabase(admin, CLINIC);
+    expect(await identifyDatabase(login)).not.toBe(id);
+  });
+
+  test("has no identification where the server keeps that from its users", async () => {
+    await provisionTenantDatabase(admin, CLINIC);
+    await ask(admin, DATABASE, "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC");
+    expect(await identifyDatabase({ ...as("clinic-a"), database: DATABASE })).toBeUndefined();
   });
 
   test("prevents that a password gets into the server's log", async () => {

@@ -7,7 +7,7 @@ import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
 import type { Migration, TenantDatabases } from "../../src/ports/databases.ts";
 import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
-import { databaseIn, hostsIn, parseOverrides } from "../../src/model/homeserver-config.ts";
+import { hostsOf, tryReadConfig } from "../../src/model/config-reading.ts";
 import type { Launcher, ProcessState } from "../../src/ports/launcher.ts";
 import { UserError } from "../../src/model/errors.ts";
 import { DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
@@ -48,6 +48,8 @@ export class FakeWorld {
   readonly #waiting: (() => void)[] = [];
   /** By how much the machine's clock was set, in milliseconds. */
   clockSetBy = 0;
+  /** What servers say of databases that tenants bring along, by host. */
+  readonly databaseIds = new Map<string, string>();
   /** Of every database: releases below cannot read it. */
   schemaCompatVersion = 84;
   /** Shards whose processes are on their way, as on a platform that starts them again by itself; "*" for all. */
@@ -339,13 +341,11 @@ function fakeClient(world: FakeWorld, name: string): ShardControl {
 
 /** As a shard's checker reads it, for the few options that tests use. */
 export function fakeMeaning({ serverName, overrides }: Assignment): ConfigMeaning {
-  const parsed = parseOverrides(overrides);
-  const own = databaseIn(parsed);
-  const url = parsed?.["public_baseurl"];
+  const { database: own, publicBaseUrl } = tryReadConfig(overrides) ?? {};
   return {
     database: own ? { host: own.host, port: own.port, name: own.name, user: own.user } : null,
-    hosts: hostsIn(serverName, parsed),
-    publicBaseUrl: typeof url === "string" ? url : `https://${serverName}/`,
+    hosts: hostsOf(serverName, publicBaseUrl),
+    publicBaseUrl: publicBaseUrl ?? `https://${serverName}/`,
     bucket: null,
   };
 }
@@ -379,6 +379,7 @@ function fakeDatabases(world: FakeWorld): TenantDatabases {
     },
     describe: async () => ({ schemaVersion: 94, schemaCompatVersion: world.schemaCompatVersion, epoch: 0 }),
     migration: () => world.warmUp(),
+    identify: async ({ spec }) => world.databaseIds.get(tryReadConfig(spec.config)?.database?.host ?? ""),
     address: (tenant) => ({ host: "127.0.0.1", port: 1, name: tenant, user: tenant }),
   };
 }

@@ -1,6 +1,7 @@
 import type { Tenant } from "../../model/tenant.ts";
+import { hostsOf, tryReadConfig } from "../../model/config-reading.ts";
+import type { ConfigMeaning, DatabaseAddress } from "../../model/config-meaning.ts";
 import { hostOf } from "../../model/names.ts";
-import { databaseIn, hostsIn, parseOverrides } from "../../model/homeserver-config.ts";
 
 export type TakenReason = "ServerNameTaken" | "HostTaken" | "DatabaseTaken";
 const TAKEN: ReadonlySet<string> = new Set<TakenReason>(["ServerNameTaken", "HostTaken", "DatabaseTaken"]);
@@ -19,7 +20,7 @@ export interface ClaimConflict {
 }
 
 export type Claimant = Pick<Tenant, "metadata" | "spec" | "status">;
-type Database = { host: string; port: number; name: string };
+type Database = Omit<DatabaseAddress, "user">;
 
 /** Who goes first, where nobody has it yet. */
 interface Rank {
@@ -28,18 +29,42 @@ interface Rank {
   since: string;
 }
 
+/** What a tenant is to run with, once a shard has read it. */
+export interface Admission {
+  /** As `status.configHash`. */
+  hash: string;
+  meaning: ConfigMeaning;
+  /** Of a database that the tenant brings along: ours is its own by the way it was made. */
+  databaseId?: string;
+}
+
+type Reservation = Admission & { config: string; since: number };
+/** Longer than a move takes from its preparation to the start. */
+const RESERVED_MS = 60_000;
+
 interface Entry {
   serverName: string;
   config: string;
-  /** `host NAME` and `database SERVER/NAME`. */
+  inEffect: string | undefined;
+  databaseId: string | undefined;
+  reservation: Reservation | undefined;
+  /** Whether its configuration is the one in effect, as far as is known: then no text needs to be read, which a leader of 100,000 notices. */
+  runsAsAsked: boolean;
+  /** What it asks for: `host NAME`, `database SERVER/NAME`, `database-id SYSTEM/OID`. */
+  wanted: readonly string[];
+  /** What it runs with; it may ask for something else by now. */
+  held: readonly string[];
+  /** Both. */
   claims: readonly string[];
   rank: Rank;
 }
 
 /**
- * What must belong to one tenant alone: the hosts that lead to it, and its database. Whoever has one keeps it until it lets go, so that no
- * newcomer, and nobody who changes its configuration, can disturb it. Who has what is found out anew when a controller begins: those go first
- * that ran already, then those that were not refused before, then the older ones.
+ * What must belong to one tenant alone: the hosts that lead to it, and its database, by every name and by the server's own identification.
+ * The holder keeps it until it lets go, so that no newcomer, and no changed configuration, can disturb it. When a controller begins, what runs
+ * decides: those go first that run with it, then those that ever ran, then those that were not refused before, then the older ones.
+ *
+ * What a tenant runs with is what its shard reported; what it asks for is read from its configuration until a shard has reported on it.
  *
  * Pure, and kept change by change: each costs by the tenant's own claims, not by the number of tenants.
  */
@@ -48,6 +73,7 @@ export class Claims {
   readonly #entries = new Map<string, Entry>();
   /** Claimants, the holder first; a name alone where nobody else wants it, as almost always. */
   readonly #claimants = new Map<string, string | string[]>();
+  readonly #reserved = new Map<string, Reservation>();
   readonly #listeners = new Set<(tenant: string) => void>();
   #settled = false;
 
@@ -65,7 +91,7 @@ export class Claims {
   settle(): void {
     this.#settled = true;
     for (const [claim, claimants] of this.#claimants)
-      if (typeof claimants !== "string") this.#claimants.set(claim, this.#ranked(claimants));
+      if (typeof claimants !== "string") this.#claimants.set(claim, this.#ranked(claim, claimants));
   }
 
   set(tenant: Claimant): void {
@@ -81,13 +107,45 @@ export class Claims {
   remove(name: string): void {
     const entry = this.#entries.get(name);
     this.#entries.delete(name);
+    this.#reserved.delete(name);
     for (const claim of entry?.claims ?? []) this.#release(claim, name);
   }
 
   /** Who has something that the tenant, as it is given here, asks for. Its server name goes before anything else. */
   conflictOf(tenant: Claimant): ClaimConflict | undefined {
+    return this.#conflictIn(tenant, this.#entryOf(tenant, this.#entries.get(tenant.metadata.name)).wanted);
+  }
+
+  /** The same for a configuration as a shard reads it. */
+  conflictWith(tenant: Claimant, meaning: ConfigMeaning): ClaimConflict | undefined {
+    return this.#conflictIn(tenant, this.#claimsIn(tenant, meaning));
+  }
+
+  /**
+   * Claims what a shard read in a tenant's configuration, and its database as the server identifies it, before anything is started with it.
+   * What another tenant has is claimed for the time when that lets go.
+   * @returns who has something of it now
+   */
+  reserve(tenant: Claimant, { hash, meaning, databaseId }: Admission): ClaimConflict | undefined {
+    const { metadata, spec, status } = tenant;
+    // What runs is claimed as such; its configuration may not be the one asked for, of which this is kept.
+    if (hash !== status.inEffect?.hash) {
+      const since = performance.now();
+      this.#reserved.set(metadata.name, { hash, config: spec.config, meaning, databaseId, since });
+      this.set(tenant);
+    }
+    return this.#conflictIn(tenant, [...this.#claimsIn(tenant, meaning), ...idClaim(databaseId)]);
+  }
+
+  /** What was reserved for the configuration of that hash, if that was a short while ago: names can lead elsewhere by now. */
+  reservation(tenant: string, hash: string): Admission | undefined {
+    const found = this.#reserved.get(tenant);
+    return found?.hash === hash && performance.now() - found.since < RESERVED_MS ? found : undefined;
+  }
+
+  #conflictIn(tenant: Claimant, claims: readonly string[]): ClaimConflict | undefined {
     const { name } = tenant.metadata;
-    for (const claim of this.#entryOf(tenant, this.#entries.get(name)).claims) {
+    for (const claim of claims) {
       const holder = this.#holderOf(claim);
       if (holder !== undefined && holder !== name) return this.#rival(tenant, claim, holder);
     }
@@ -104,11 +162,14 @@ export class Claims {
     return runsOn ? undefined : rival;
   }
 
-  /** The hosts that lead to the tenant: those that it asks for and no other has. */
+  /** The hosts that lead to the tenant: those of the configuration in effect, or asked for where it never ran, that no other has. */
   hostsOf(tenant: Claimant): string[] {
     const { name } = tenant.metadata;
-    return this.#entryOf(tenant, this.#entries.get(name))
-      .claims.filter((claim) => claim.startsWith(HOST) && (this.#holderOf(claim) ?? name) === name)
+    const { held, wanted } = this.#entryOf(tenant, this.#entries.get(name));
+    // The process of a dedicated tenant reads its configuration itself, and reports nothing.
+    const isOnShard = tenant.status.inEffect !== undefined && tenant.status.dedicated === undefined;
+    return (isOnShard ? held : wanted)
+      .filter((claim) => claim.startsWith(HOST) && (this.#holderOf(claim) ?? name) === name)
       .map((claim) => claim.slice(HOST.length));
   }
 
@@ -116,6 +177,10 @@ export class Claims {
     if (claim.startsWith(DATABASE)) {
       const database = claim.slice(DATABASE.length);
       return { reason: "DatabaseTaken", holder, message: `database ${database} belongs to tenant ${holder} already` };
+    }
+    if (claim.startsWith(DATABASE_ID)) {
+      const message = `its database is, under another name, the one that belongs to tenant ${holder} already`;
+      return { reason: "DatabaseTaken", holder, message };
     }
     const host = claim.slice(HOST.length);
     const theirs = this.#entries.get(holder)?.serverName ?? "";
@@ -130,20 +195,50 @@ export class Claims {
   #entryOf(tenant: Claimant, known: Entry | undefined): Entry {
     const { metadata, spec, status } = tenant;
     const { serverName, config } = spec;
-    const same = known?.serverName === serverName && known.config === config;
+    const { databaseId } = status;
+    const inEffect = status.inEffect?.hash;
     const started = status.epoch > 0 || status.dedicated !== undefined;
     // The reason of one that runs on is forgotten while its shard is waited for; that its configuration was refused is not.
     const refused = isTaken(status.reason) || status.refusedConfig !== undefined;
     const rank = { started, refused, since: metadata.creationTimestamp };
-    return { serverName, config, claims: same ? known.claims : this.#claimsOf(tenant), rank };
+    const found = this.#reserved.get(metadata.name);
+    const reservation = found?.config === config ? found : undefined;
+    if (
+      known?.serverName === serverName &&
+      known.config === config &&
+      known.inEffect === inEffect &&
+      known.databaseId === databaseId &&
+      known.reservation === reservation
+    )
+      return { ...known, rank };
+    const isNews =
+      known !== undefined && (known.config !== config || (known.inEffect === inEffect && !known.runsAsAsked));
+    const runsAsAsked = isSettled(tenant) && !isNews;
+    const wanted = reservation
+      ? [...this.#claimsIn(tenant, reservation.meaning), ...idClaim(reservation.databaseId)]
+      : this.#wantedBy(tenant, runsAsAsked);
+    const held = status.inEffect
+      ? [...this.#claimsIn(tenant, status.inEffect.meaning), ...idClaim(databaseId)]
+      : idClaim(databaseId);
+    const claims = [...new Set([...wanted, ...held])];
+    return { serverName, config, inEffect, databaseId, reservation, runsAsAsked, wanted, held, claims, rank };
   }
 
-  #claimsOf(tenant: Claimant): string[] {
-    const { metadata, spec } = tenant;
-    const overrides = parseOverrides(spec.config);
-    const database = databaseKey(databaseIn(overrides)) ?? this.#managedKey(metadata.name);
-    const hosts = hostsIn(spec.serverName, overrides).map((host) => `${HOST}${host}`);
-    return database === undefined ? hosts : [...hosts, `${DATABASE}${database}`];
+  #wantedBy(tenant: Claimant, runsAsAsked: boolean): string[] {
+    const { serverName, config } = tenant.spec;
+    const { inEffect } = tenant.status;
+    if (inEffect && runsAsAsked) return this.#claimsIn(tenant, inEffect.meaning);
+    const reading = tryReadConfig(config);
+    return this.#claimsIn(tenant, {
+      hosts: hostsOf(serverName, reading?.publicBaseUrl),
+      database: reading?.database ?? null,
+    });
+  }
+
+  #claimsIn({ metadata }: Claimant, { hosts, database }: Pick<ConfigMeaning, "hosts" | "database">): string[] {
+    const key = database ? databaseKey(database) : this.#managedKey(metadata.name);
+    const claims = hosts.map((host) => `${HOST}${host}`);
+    return key === undefined ? claims : [...claims, `${DATABASE}${key}`];
   }
 
   #managedKey(tenant: string): string | undefined {
@@ -169,16 +264,18 @@ export class Claims {
       return;
     }
     const rest = there.filter((other) => other !== name);
-    const left = there[0] === name ? this.#ranked(rest) : rest;
+    const left = there[0] === name ? this.#ranked(claim, rest) : rest;
     this.#claimants.set(claim, left.length === 1 ? left[0]! : left);
     if (there[0] !== name || !this.#settled) return;
     for (const other of left) for (const listener of this.#listeners) listener(other);
   }
 
-  #ranked(names: readonly string[]): string[] {
+  #ranked(claim: string, names: readonly string[]): string[] {
+    const holds = (name: string) => Number(this.#entries.get(name)!.held.includes(claim));
     return names.toSorted((a, b) => {
       const [first, second] = [this.#entries.get(a)!.rank, this.#entries.get(b)!.rank];
       return (
+        holds(b) - holds(a) ||
         Number(second.started) - Number(first.started) ||
         Number(first.refused) - Number(second.refused) ||
         Date.parse(first.since) - Date.parse(second.since) ||
@@ -188,12 +285,26 @@ export class Claims {
   }
 }
 
+/** Whether its status says that it runs with what it asks for. A Secret that changes changes no status: who hears of that knows better. */
+function isSettled({ metadata, status }: Claimant): boolean {
+  const { inEffect, configHash, observedGeneration, refusedConfig } = status;
+  return (
+    inEffect !== undefined &&
+    inEffect.hash === configHash &&
+    observedGeneration === metadata.generation &&
+    refusedConfig === undefined
+  );
+}
+
 const HOST = "host ";
 const DATABASE = "database ";
+const DATABASE_ID = "database-id ";
 
-/** Undefined where no database is named: the shard says what is wrong with that. */
-function databaseKey(database: Database | undefined): string | undefined {
-  if (!database || database.name === "") return undefined;
+function idClaim(databaseId: string | undefined): string[] {
+  return databaseId === undefined ? [] : [`${DATABASE_ID}${databaseId}`];
+}
+
+function databaseKey(database: Database): string {
   const host = ["localhost", "::1", ""].includes(database.host) ? "127.0.0.1" : database.host.toLowerCase();
   return `${host}:${database.port}/${database.name}`;
 }

@@ -27,6 +27,7 @@ import { judged, Postponement } from "../blame.ts";
 import type { ControllerContext } from "../context.ts";
 import { routeOf } from "../routes/routes.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
+import { admit } from "../start/admission.ts";
 import {
   asItRuns,
   bringsDatabase,
@@ -375,7 +376,8 @@ export class Mover {
     if (rival) return new StartFailure(rival.reason, rival.message);
     const client = this.#shards.observation(move.to)?.client;
     try {
-      await client?.checkTenant(tenant.metadata.name, assignmentOf(this.#context, tenant, config));
+      const assignment = assignmentOf(this.#context, tenant, config);
+      if (client) await admit(this.#context, client, { ...config, tenant: configured, assignment });
       const problem = await this.#schemaProblem(configured, config.secrets, release);
       return problem === undefined ? undefined : new StartFailure("SchemaTooNew", problem);
     } catch (error) {

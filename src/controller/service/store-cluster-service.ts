@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
-import { isMap, parseDocument } from "yaml";
 import { timeText } from "../../model/clock.ts";
 import { UserError } from "../../model/errors.ts";
+import { readConfig } from "../../model/config-reading.ts";
 import { serverNameProblem, tenantNameProblem } from "../../model/names.ts";
 import {
   forgetRefusedRelease,
@@ -392,11 +392,13 @@ function installing(release: string): { reason: string; message: string } {
 
 /** What makes a text no configuration at all; all else is the shard's to judge. */
 function configProblem(config: string): string | undefined {
-  const { errors, contents } = parseDocument(config, { version: "1.1", uniqueKeys: false });
-  const [error] = errors;
-  if (error) return `config is not YAML: ${error.message.split("\n")[0]}`;
-  if (contents === null || isMap(contents)) return undefined;
-  return "config is not a YAML mapping of settings, such as `enable_registration: true`";
+  try {
+    readConfig(config);
+    return undefined;
+  } catch (error) {
+    if (error instanceof UserError) return error.message;
+    throw error;
+  }
 }
 
 /** Why a user cannot move it now, or undefined. */

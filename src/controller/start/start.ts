@@ -13,6 +13,7 @@ import { baseHomeserverConfig } from "../../model/homeserver-config.ts";
 import { judged, Postponement } from "../blame.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import type { Migration, StoredSchema } from "../../ports/databases.ts";
+import { admit } from "./admission.ts";
 import { bringsDatabase, keepConfigInEffect, withConfig, type StartConfig } from "./configs.ts";
 import { timeText } from "../../model/clock.ts";
 import { exponential } from "../../model/backoff.ts";
@@ -79,7 +80,10 @@ export async function startOn(context: ControllerContext, tenant: Tenant, target
 async function start(context: ControllerContext, tenant: Tenant, target: StartTarget): Promise<Started> {
   const { config, client, release } = target;
   const { name } = tenant.metadata;
-  const claimed = await claim(context, tenant, config);
+  const isAdmitted = config.hash === tenant.status.inEffect?.hash;
+  const request = { ...config, tenant: withConfig(tenant, config), assignment: assignmentOf(context, tenant, config) };
+  const databaseId = isAdmitted ? undefined : await admit(context, client, request);
+  const claimed = await claim(context, tenant, config, databaseId);
   const configured = withConfig(claimed, config);
   const assignment = assignmentOf(context, claimed, config);
   if (claimed.status.schemaRelease !== release) {
@@ -95,7 +99,12 @@ async function start(context: ControllerContext, tenant: Tenant, target: StartTa
 }
 
 /** Takes the next epoch, and notes what it stands for: the next controller knows by it which configuration runs. */
-function claim(context: ControllerContext, tenant: Tenant, config: StartConfig): Promise<Tenant> {
+function claim(
+  context: ControllerContext,
+  tenant: Tenant,
+  config: StartConfig,
+  databaseId: string | undefined,
+): Promise<Tenant> {
   const change = (t: Tenant) => {
     // Claiming its database would shut out whom it belongs to.
     const rival = context.claims.conflictOf(withConfig(t, config));
@@ -107,6 +116,7 @@ function claim(context: ControllerContext, tenant: Tenant, config: StartConfig):
       if (t.status.phase === "Failed") Object.assign(t.status, { phase: "Starting", reason: "", message: "" });
     }
     t.status.configHash = config.hash;
+    if (databaseId !== undefined) t.status.databaseId = databaseId;
     t.status.observedGeneration = generation;
   };
   return nextEpoch(context, tenant.metadata.name, { change });

@@ -23,7 +23,7 @@ import { messageOf, UserError } from "../../model/errors.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { CachedReader } from "../../controller/cached-reader.ts";
 import { KubernetesStore } from "./store/kubernetes-store.ts";
-import { parseOverrides } from "../../model/homeserver-config.ts";
+import { ownUrlOf } from "../../model/homeserver-config.ts";
 import { loadKubeConfig } from "./client.ts";
 import { ClusterTokens } from "./cluster-tokens.ts";
 import { NodeMaintenance } from "./node-maintenance.ts";
@@ -223,8 +223,8 @@ function environmentOf(config: KubernetesControllerConfig, databases: PostgresTe
 
 /** The tenant's URL for clients: its own word for it, or its server name. */
 function urlOf(tenant: Tenant): string {
-  const own = parseOverrides(tenant.spec.config)?.["public_baseurl"];
-  if (typeof own === "string" && URL.canParse(own)) return own.replace(/\/$/, "");
+  const own = ownUrlOf(tenant);
+  if (own !== undefined) return own;
   return `https://${tenant.spec.serverName}`;
 }
 

@@ -27,7 +27,7 @@ import { CachedReader } from "../../controller/cached-reader.ts";
 import { LocalStore } from "./store/local-store.ts";
 import { SecretBox, storeKey } from "./store/secret-box.ts";
 import { inspectStore } from "./store/store-file.ts";
-import { parseOverrides } from "../../model/homeserver-config.ts";
+import { ownUrlOf } from "../../model/homeserver-config.ts";
 import { type ControllerConfig, ControllerConfigSchema } from "./controller-config.ts";
 import { AuditFile } from "./audit-file.ts";
 import { writeAtomically } from "./files.ts";
@@ -168,8 +168,8 @@ function surroundingsOf(
 
 /** The tenant's URL for clients: its own word for it, or the gateway's port under its host name. */
 function urlOf(config: ControllerConfig, tenant: Tenant): string {
-  const own = parseOverrides(tenant.spec.config)?.["public_baseurl"];
-  if (typeof own === "string" && URL.canParse(own)) return own.replace(/\/$/, "");
+  const own = ownUrlOf(tenant);
+  if (own !== undefined) return own;
   const url = new URL(config.gatewayUrls.http);
   url.hostname = tenant.spec.serverName.replace(/:\d+$/, "");
   return url.origin;

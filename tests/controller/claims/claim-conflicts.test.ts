@@ -128,7 +128,7 @@ it("prevents that a new controller takes the later one for the first, in whateve
 
 it("prevents that two tenants are started with one database: the second waits until the first names another", () =>
   during(async (run) => {
-    const own = (name: string) => `database: {name: psycopg2, args: {host: db.example, dbname: ${name}}}`;
+    const own = (name: string) => `database: {name: psycopg2, args: {host: db.example, user: u, dbname: ${name}}}`;
     await run.make("first", "a.example", own("one"));
     await expectWell(run, "first");
     await run.make("second", "b.example", own("one"));
@@ -142,7 +142,7 @@ it("prevents that two tenants are started with one database: the second waits un
 
 it("prevents an outage by a changed configuration that names another's database: it is refused, and taken up when that is free", () =>
   during(async (run) => {
-    const own = (name: string) => `database: {name: psycopg2, args: {host: db.example, dbname: ${name}}}`;
+    const own = (name: string) => `database: {name: psycopg2, args: {host: db.example, user: u, dbname: ${name}}}`;
     await run.make("first", "a.example", own("one"));
     await run.make("second", "b.example", own("two"));
     await expectWell(run, "first");
@@ -190,4 +190,43 @@ it("prevents the same by the API at once: a name, a host or a database that anot
     await expect(service.updateTenant("b", { config: "public_baseurl: https://x.example" })).rejects.toThrow(
       "host x.example belongs to tenant a already",
     );
+  }));
+
+const databaseAt = (host: string) => `database: {name: psycopg2, args: {host: ${host}, user: u, dbname: d}}`;
+
+it("does not start a tenant with the database of another under another name of its server", () =>
+  during(async (run) => {
+    run.world.databaseIds.set("db.example", "7/16384").set("10.0.0.7", "7/16384").set("elsewhere", "7/16385");
+    await run.make("first", "a.example", databaseAt("db.example"));
+    await expectWell(run, "first");
+    expect((await run.tenant("first")).status).toMatchObject({
+      databaseId: "7/16384",
+      inEffect: { meaning: { database: { host: "db.example" }, hosts: ["a.example"] } },
+    });
+    await run.make("second", "b.example", databaseAt("10.0.0.7"));
+    const second = await expectReason(run, "second", "DatabaseTaken");
+    expect(second.status.message).toMatch(/under another name, the one that belongs to tenant first/);
+    expect(run.startsOf("second")).toEqual([]);
+    await run.edit("second", databaseAt("elsewhere"));
+    await expectWell(run, "second");
+    // Nor does one that runs get there, and it is not stopped for it.
+    await run.edit("second", databaseAt("10.0.0.7"));
+    expect((await expectReason(run, "second", "DatabaseTaken")).status).toMatchObject({ phase: "Running", epoch: 1 });
+    expect(run.startsOf("first").length).toBe(1);
+    await run.restart();
+    await expectReason(run, "second", "DatabaseTaken");
+    expect([run.startsOf("first").length, run.startsOf("second").length]).toEqual([1, 1]);
+  }));
+
+it("refuses a configuration that is no YAML at create and at update, and leaves nothing behind", () =>
+  during(async (run) => {
+    const service = new StoreClusterService(run.process.context, SETTINGS);
+    await expect(service.createTenant({ name: "a", config: "[1, 2" })).rejects.toMatchObject({
+      code: "InvalidInput",
+      message: expect.stringMatching(/line 1, column \d+: not YAML/) as string,
+    });
+    expect(await run.world.store.get("Tenant", "a")).toBeUndefined();
+    await service.createTenant({ name: "a" });
+    await expect(service.updateTenant("a", { config: "a: [*x]" })).rejects.toMatchObject({ code: "InvalidInput" });
+    expect((await run.tenant("a")).spec.config).toBe("");
   }));

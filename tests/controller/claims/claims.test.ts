@@ -1,6 +1,7 @@
 import * as fc from "fast-check";
 import { expect, it } from "vitest";
 import { Claims, type Claimant } from "../../../src/controller/claims/claims.ts";
+import type { ConfigMeaning } from "../../../src/model/config-meaning.ts";
 import { STATUS } from "../../ports/store-contract.ts";
 
 const OURS = { host: "postgres.ours", port: 5432 };
@@ -25,7 +26,8 @@ function tenant(
   };
 }
 
-const database = (host: string, name: string) => `database: {name: psycopg2, args: {host: ${host}, dbname: ${name}}}`;
+const database = (host: string, name: string) =>
+  `database: {name: psycopg2, args: {host: ${host}, user: u, dbname: ${name}}}`;
 const baseUrl = (host: string) => `public_baseurl: https://${host}/`;
 
 it("prevents two tenants of one server name: who was first has it, the other is told whose it is, and gets it when it is free", () => {
@@ -152,4 +154,124 @@ it("prevents a name with two owners, one that nobody gets, and one taken from it
     }
   });
   fc.assert(law, { numRuns: 500 });
+});
+
+const meaning = (serverName: string, hosts: string[] = [], own?: string): ConfigMeaning => ({
+  database: own === undefined ? null : { host: own, port: 5432, name: "d", user: "u" },
+  hosts: [serverName, ...hosts],
+  publicBaseUrl: `https://${serverName}/`,
+  bucket: null,
+});
+const inEffect = (of: ConfigMeaning): Partial<Claimant["status"]> => ({
+  epoch: 1,
+  address: "1.2.3.4:8008",
+  configHash: "one",
+  observedGeneration: 1,
+  inEffect: { hash: "one", meaning: of },
+});
+
+it("leads requests by what runs, not by what is asked for: a host that is named anew leads nowhere until something runs with it", () => {
+  const all = claims();
+  all.settle();
+  const runs = tenant("a", { status: inEffect(meaning("a.example", ["old.example"])), config: baseUrl("old.example") });
+  all.set(runs);
+  expect(all.hostsOf(runs)).toEqual(["a.example", "old.example"]);
+  const changed = { ...runs, spec: { ...runs.spec, config: baseUrl("new.example") } };
+  all.set(changed);
+  expect(all.hostsOf(changed)).toEqual(["a.example", "old.example"]);
+  // Both are its own meanwhile.
+  for (const host of ["old.example", "new.example"])
+    expect(all.conflictOf(tenant("b", { config: baseUrl(host) }))).toMatchObject({ reason: "HostTaken", holder: "a" });
+  const started = {
+    ...changed,
+    status: {
+      ...changed.status,
+      configHash: "two",
+      inEffect: { hash: "two", meaning: meaning("a.example", ["new.example"]) },
+    },
+  };
+  all.set(started);
+  expect(all.hostsOf(started)).toEqual(["a.example", "new.example"]);
+  expect(all.conflictOf(tenant("b", { config: baseUrl("old.example") }))).toBeUndefined();
+});
+
+it("keeps the routes of a tenant whose configuration is gone, or is no YAML any more", () => {
+  const all = claims();
+  all.settle();
+  const runs = tenant("a", { status: inEffect(meaning("a.example", ["old.example"])), config: baseUrl("old.example") });
+  all.set(runs);
+  for (const config of ["", "[1, 2"]) {
+    const broken = { ...runs, spec: { ...runs.spec, config } };
+    all.set(broken);
+    expect(all.hostsOf(broken)).toEqual(["a.example", "old.example"]);
+  }
+});
+
+it("ranks what runs above what is asked for when a controller begins, whichever tenant is older", () => {
+  const runs = tenant("z", {
+    since: 9,
+    status: inEffect(meaning("z.example", ["x.example"])),
+    config: baseUrl("x.example"),
+  });
+  const asks = tenant("a", { since: 1, status: inEffect(meaning("a.example")), config: baseUrl("x.example") });
+  // Its configuration was changed while no controller ran.
+  asks.metadata.generation = 2;
+  for (const order of [
+    [runs, asks],
+    [asks, runs],
+  ]) {
+    const all = claims();
+    for (const one of order) all.set(one);
+    all.settle();
+    expect(all.conflictOf(asks)).toMatchObject({ reason: "HostTaken", holder: "z" });
+    expect(all.hostsOf(runs)).toContain("x.example");
+  }
+});
+
+it("finds one database behind two names, by the identity that its server reports", () => {
+  const all = claims();
+  all.settle();
+  const holder = tenant("a", {
+    status: { ...inEffect(meaning("a.example", [], "db.example")), databaseId: "7/16384" },
+  });
+  all.set(holder);
+  const other = tenant("b", { config: database("10.0.0.7", "d") });
+  all.set(other);
+  expect(all.conflictOf(other)).toBeUndefined();
+  const asked = { hash: "h", meaning: meaning("b.example", [], "10.0.0.7") };
+  expect(all.reserve(other, { ...asked, databaseId: "7/16384" })).toEqual({
+    reason: "DatabaseTaken",
+    holder: "a",
+    message: expect.stringMatching(/under another name, the one that belongs to tenant a/) as string,
+  });
+  // Known from now on, until it asks for another one.
+  expect(all.conflictOf(other)).toMatchObject({ reason: "DatabaseTaken", holder: "a" });
+  expect(all.reserve(other, { ...asked, databaseId: "7/16385" })).toBeUndefined();
+  expect(all.reservation("b", "h")).toMatchObject({ databaseId: "7/16385" });
+});
+
+it("admits one of two tenants that ask for one database at the same time", () => {
+  const all = claims();
+  all.settle();
+  const [first, second] = ["a", "b"].map((name) => tenant(name, { config: database(`${name}.db.example`, "d") }));
+  for (const one of [first!, second!]) all.set(one);
+  const ask = (one: Claimant, host: string) =>
+    all.reserve(one, { hash: "h", meaning: meaning(one.spec.serverName, [], host), databaseId: "7/1" });
+  expect(ask(first!, "a.db.example")).toBeUndefined();
+  expect(ask(second!, "b.db.example")).toMatchObject({ reason: "DatabaseTaken", holder: "a" });
+  // Another configuration of the first lets go of it.
+  all.set({ ...first!, spec: { ...first!.spec, config: "" } });
+  expect(ask(second!, "b.db.example")).toBeUndefined();
+});
+
+it("claims what a shard reads, where that is more than is read here", () => {
+  const all = claims();
+  all.settle();
+  const odd = tenant("a", { config: "x: !!binary aGVsbG8=" });
+  all.set(odd);
+  expect(all.reserve(odd, { hash: "h", meaning: meaning("a.example", ["x.example"]) })).toBeUndefined();
+  expect(all.conflictOf(tenant("b", { config: baseUrl("x.example") }))).toMatchObject({
+    reason: "HostTaken",
+    holder: "a",
+  });
 });

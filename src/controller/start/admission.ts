@@ -1,0 +1,44 @@
+import { disagreement, readConfig } from "../../model/config-reading.ts";
+import { StartFailure } from "../../model/errors.ts";
+import type { Tenant } from "../../model/tenant.ts";
+import type { TenantSecretData } from "../../model/tenant-secrets.ts";
+import type { Assignment, ShardControl } from "../../ports/shard-control.ts";
+import type { ControllerContext } from "../context.ts";
+
+export interface AdmissionRequest {
+  /** With the configuration that is to be admitted. */
+  tenant: Tenant;
+  secrets: TenantSecretData;
+  /** Of that configuration, as `status.configHash`. */
+  hash: string;
+  assignment: Assignment;
+}
+
+/**
+ * Whether a tenant may run with a configuration: a shard reads it, and what that says must be the tenant's own, under whatever name. Starts
+ * nothing and stops nothing. What it asks for is kept for it for a minute, so that two that ask for the same are not both admitted.
+ * @returns its database as the server identifies it, where the tenant brings one along
+ * @throws StartFailure, UserError InvalidConfig, ShardRefusal, ShardUnreachable
+ */
+export async function admit(
+  { claims, databases }: Pick<ControllerContext, "claims" | "databases">,
+  client: ShardControl,
+  { tenant, secrets, hash, assignment }: AdmissionRequest,
+): Promise<string | undefined> {
+  const { name } = tenant.metadata;
+  const reserved = claims.reservation(name, hash);
+  if (reserved && !claims.conflictOf(tenant)) return reserved.databaseId;
+  const reading = readConfig(tenant.spec.config);
+  const meaning = await client.checkTenant(name, assignment);
+  // A shard of an earlier version says only whether it could be started.
+  if (!meaning) return undefined;
+  const twofold = disagreement(reading, meaning);
+  if (twofold !== undefined) throw new StartFailure("InvalidConfig", twofold);
+  // What is taken by its name needs no connection to be found out.
+  const rival = claims.conflictWith(tenant, meaning);
+  if (rival) throw new StartFailure(rival.reason, rival.message);
+  const databaseId = meaning.database ? await databases.identify(tenant, secrets) : undefined;
+  const conflict = claims.reserve(tenant, { hash, meaning, databaseId });
+  if (conflict) throw new StartFailure(conflict.reason, conflict.message);
+  return databaseId;
+}
