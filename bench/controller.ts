@@ -14,15 +14,15 @@ import type { Bench, BenchOptions, BenchResult } from "./lib/result.ts";
 const PER_SHARD = 25;
 const VERSION = "1.163.2";
 const AT_REST_SECONDS = 60;
-/** So that each of very many shards has been asked twice: then its load is known, and written no more. */
+/** Until every shard has been asked twice: from then on its load is known and no longer written. */
 const SETTLE_SECONDS = 100;
 const EPOCH = 3;
-/** A restart that takes longer has failed, and is reported as that long. */
+/** A restart that takes longer has failed, and is reported with this duration. */
 const RESTART_WITHIN_SECONDS = 300;
 
 /**
- * The controller with its real store, a file, and shards that are objects in this process: what it costs by itself. Their
- * answers are made here too and count against it.
+ * The controller with its real store, a file, and shards that are objects in this process: what it costs on its own.
+ * The shards' answers are computed in this process too, and count against it.
  */
 export const bench: Bench = {
   name: "controller",
@@ -34,7 +34,7 @@ export const bench: Bench = {
     try {
       const world = seeded(join(directory, "store.db"), tenants);
       const process = new FakeProcess(world, { policy: { maxShardsPerSynapseImageTag: shards } });
-      // As often as in earnest; tests are more impatient.
+      // As often as in production; tests poll faster.
       process.context.timing.shardPoll = 1;
       const controller = new Controller(process.context);
       const restartSeconds = await restart(controller, process, tenants);
@@ -79,7 +79,7 @@ async function restart(controller: Controller, { context }: FakeProcess, tenants
   const seconds = (): number => (performance.now() - begin) / 1000;
   await controller.start();
   for (;;) {
-    // Every shard was asked once: only then does the controller see what runs.
+    // Every shard has been asked once: only then does the controller see what runs.
     const known = await context.store.list("Shard");
     const asked = known.every(({ status }) => status.instance !== undefined);
     if (asked && context.feed.get(`t-${tenants - 1}`)?.state === "serving") return seconds();
@@ -96,7 +96,7 @@ async function cpuShare(forSeconds: number): Promise<number> {
   return (user + system) / 1000 / (performance.now() - begin);
 }
 
-/** A world that has been at rest for long: written at once, since creating so many one by one would be a bench of the disk. */
+/** A world that settled long ago. It is written at once: creating it tenant by tenant would measure the disk. */
 function seeded(file: string, count: number): FakeWorld {
   new LocalStore(file).close().catch(() => {});
   const db = new DatabaseSync(file);

@@ -1,6 +1,6 @@
 /**
- * The least that a proxy of the gateway's parts can be: node:http in, undici out, headers passed on, and nothing else: no routes, limits, parking, retries or
- * metrics. What it does is the most that can be asked of the gateway. `node gateway-bare.ts ORIGIN_PORT`; prints its own port.
+ * The smallest proxy that can be made of the gateway's parts: node:http in, undici out, headers passed on, and nothing else: no routes, limits, parking, retries or
+ * metrics. Its performance is the upper bound of the gateway's. `node gateway-bare.ts ORIGIN_PORT`; prints its own port.
  */
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";

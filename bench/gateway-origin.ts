@@ -1,4 +1,4 @@
-/** A process that answers every request with the same kilobyte, as fast as Node can: what is measured is before it. Prints its port. */
+/** Answers every request with the same kilobyte, as fast as Node can, so that the proxy in front is what is measured. Prints its port. */
 import { createServer, type AddressInfo, type Socket } from "node:net";
 
 const BODY = JSON.stringify({ next_batch: "s72594_4483_1934", filler: "x".repeat(970) });
@@ -9,7 +9,7 @@ const ANSWER = Buffer.from(
 );
 const LENGTH = /\r\ncontent-length: *(\d+)/i;
 
-/** Answers each whole request of a connection; knows no chunked bodies, for no proxy here sends any. */
+/** Answers each complete request of a connection. It knows no chunked bodies, because no proxy here sends any. */
 function serve(socket: Socket): void {
   let pending = "";
   socket.setNoDelay(true);

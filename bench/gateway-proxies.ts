@@ -1,4 +1,4 @@
-/** The proxies that are compared: each one process with one thread for requests, on a port of its own, before the same origin. */
+/** The proxies that are compared: each is one process with one thread for requests, on a port of its own, in front of the same origin. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
@@ -25,13 +25,13 @@ export interface Proxy {
   version: string;
 }
 
-/** What is compared with, and the Debian package it is in. */
+/** The proxies to compare with, and their Debian packages. */
 export const RIVALS = [
   { name: "HAProxy", program: "haproxy", debian: "haproxy", start: startHaproxy },
   { name: "nginx", program: "nginx", debian: "nginx-light", start: startNginx },
 ] as const;
 
-/** Debian keeps servers in directories that are not in everybody's path. */
+/** Debian keeps servers in directories that are not on every user's path. */
 export async function findProgram(name: string): Promise<string | undefined> {
   const env = { ...process.env, PATH: `${process.env["PATH"] ?? ""}:/usr/local/sbin:/usr/sbin:/sbin` };
   const found = await promisify(execFile)("which", [name], { env }).catch(() => undefined);
@@ -42,13 +42,13 @@ export function startOrigin(): Promise<{ port: number; pid: number }> {
   return startScript("gateway-origin.ts");
 }
 
-/** What Node's parts can do without the gateway's work. */
+/** What Node's parts achieve without the gateway's work. */
 export async function startBare(origin: number): Promise<Proxy> {
   const { port, pid } = await startScript("gateway-bare.ts", String(origin));
   return { name: "bare", url: `http://${HOST}:${port}`, pid, version: process.version };
 }
 
-/** A program of the benchmark's own, which says its port when it listens. */
+/** A program of the benchmark, which prints its port when it listens. */
 async function startScript(file: string, ...args: string[]): Promise<{ port: number; pid: number }> {
   const child = begin(process.execPath, [join(HERE, file), ...args], "pipe");
   const [line] = (await once(createInterface({ input: child.stdout! }), "line", {
@@ -58,7 +58,7 @@ async function startScript(file: string, ...args: string[]): Promise<{ port: num
 }
 
 /**
- * The gateway as it is; its routes are those of a last run, for there is no controller here.
+ * The real gateway; its routes come from the file of a last run, because there is no controller here.
  *
  * @param origins port of each host
  * @param more what differs from its defaults

@@ -18,14 +18,14 @@ const QUICK: Size = { rounds: 2, seconds: 2 };
 const TENANTS = 50;
 const CONNECTIONS = 64;
 const WARM_UP_SECONDS = 3;
-/** Of what the gateway does at most; the others get the same rate. */
+/** Share of the gateway's maximum; the others get the same rate. */
 const HALF = 0.5;
 
 /** One proxy (or none) in one round. */
 interface Sample {
   name: string;
   full: LoadResult;
-  /** Seconds of processor time that the proxy took meanwhile. */
+  /** Seconds of processor time that the proxy took. */
   cpuSeconds: number;
   half: LoadResult;
 }
@@ -61,7 +61,7 @@ export const bench: Bench = {
   },
 };
 
-/** Each in turn as much as it can, then each in turn at half of what the gateway can. */
+/** Each in turn at its maximum, then each in turn at half of the gateway's maximum. */
 async function measure(proxies: Proxy[], hosts: string[], seconds: number, directory: string): Promise<Sample[]> {
   const load = { hosts, connections: CONNECTIONS, seconds };
   const full = [];

@@ -16,13 +16,13 @@ interface Size {
   seconds: number;
   caps: number[];
 }
-/** A cap of 0 is none. */
+/** 0 means no cap. */
 const FULL: Size = { neighbours: 24, rounds: 3, seconds: 10, caps: [0, 4, 3, 2, 1] };
 const QUICK: Size = { neighbours: 4, rounds: 1, seconds: 4, caps: [0, 4, 3, 2, 1] };
 
-/** Of a send and a sync after it, in each second. */
+/** Pairs of a send and a sync, per second. */
 const RATE = 8;
-/** Clients who ask the neighbour as fast as they are answered. */
+/** Clients that send requests to the neighbour as fast as it answers. */
 const HAMMERS = 8;
 const WARM_UP_MS = 1_500;
 
@@ -44,7 +44,7 @@ export const bench: Bench = {
 interface Sample {
   send: number[];
   sync: number[];
-  /** What the hammered neighbour got done. */
+  /** What the hammered neighbour achieved. */
   hammered: number;
   failed: number;
 }
@@ -119,7 +119,7 @@ async function measure(world: World, size: Size, log: (line: string) => void): P
   return samples;
 }
 
-/** Users whom no rate limit holds back, whichever process they are on. @returns their access tokens */
+/** Users without rate limits, on whichever process they are. @returns their access tokens */
 async function register(world: World, tenant: BenchTenant, url: string, count: number): Promise<string[]> {
   const tokens: string[] = [];
   for (let index = 0; index < count; index++) {
@@ -168,7 +168,7 @@ async function hammerOn(person: Person, signal: AbortSignal): Promise<Answer[]> 
   const answers: Answer[] = [];
   while (!signal.aborted) {
     answers.push(...(await sendAndSync(person)));
-    // Else a homeserver that refuses would be asked as fast as it can refuse.
+    // Otherwise a homeserver that refuses would be asked as fast as it can refuse.
     if (!ok(answers.at(-1)!)) await sleep(200);
   }
   return answers;

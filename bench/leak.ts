@@ -12,16 +12,16 @@ const KIB = 1024;
 
 interface Size {
   cycles: number;
-  /** Cycles between two looks at the process. */
+  /** Cycles between two samples of the process. */
   every: number;
 }
 const FULL: Size = { cycles: 1000, every: 20 };
 const QUICK: Size = { cycles: 30, every: 4 };
-/** At the same time, so that starts and stops of several overlap as they do in a drain. */
+/** Several at once, so that starts and stops overlap as in a drain. */
 const AT_ONCE = 4;
-/** A thousand cycles then add a megabyte: what is left of a single tenant would be a thousand times three. */
+/** A thousand cycles then add a megabyte; if each left a tenant behind, they would add three thousand times as much. */
 const MOST_GROWTH_KIB = 1;
-/** Looks whose median stands for a moment. */
+/** Samples whose median stands for one moment. */
 const FEW = 5;
 /** Threads that were told to end are still there for a moment. */
 const SETTLE_MS = 300;
@@ -63,7 +63,7 @@ async function measure(world: World, size: Size, log: (line: string) => void): P
     const stats = { ...collected, threads: await threadsOf(shard.pid) };
     return { cycles, seconds: (performance.now() - begun) / 1000, stats, memory: (await memoryOf(shard.pid)).private };
   };
-  // Before the first tenant: everything above it later has been left by one.
+  // Before the first tenant: everything above this later was left by a tenant.
   const looks = [await look(0)];
   const subjects = await Promise.all((await world.tenants("subject", AT_ONCE)).map((tenant) => prepare(shard, tenant)));
   log(`${size.cycles} starts and stops, ${AT_ONCE} at once`);

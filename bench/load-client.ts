@@ -1,10 +1,10 @@
-/** Users who send and sync at a given rate, and keep count of what they saw. */
+/** Users that send and sync at a given rate, and count what they saw. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Agent } from "undici";
 
 const REQUEST_MS = 120_000;
 
-/** Where a homeserver is: itself, or the gateway before it, which knows it by its name. */
+/** Where a homeserver is reached: directly, or through the gateway, which knows it by its name. */
 export interface Target {
   url: string;
   host?: string;
@@ -14,7 +14,7 @@ export interface Answer {
   /** When it was sent and answered: milliseconds, `performance.now()`. */
   sent: number;
   answered: number;
-  /** HTTP status; 0: no answer. */
+  /** HTTP status; 0 without an answer. */
   status: number;
   what: string;
 }
@@ -63,7 +63,7 @@ export class LoadUser {
     return (await this.#ask("PUT", path, "send", body)).answer;
   }
 
-  /** From where the last one ended. @param timeout how long the homeserver may wait for something to happen; milliseconds */
+  /** Continues where the last one ended. @param timeout how long the homeserver may wait for something to happen; milliseconds */
   async sync(timeout: number, signal?: AbortSignal): Promise<Answer> {
     const since = this.#since === undefined ? "" : `&since=${encodeURIComponent(this.#since)}`;
     const { answer, json } = await this.#ask("GET", `/sync?timeout=${timeout}${since}`, "sync", undefined, signal);
@@ -117,7 +117,7 @@ function must<T>(json: Record<string, unknown>, key: string): T {
   return json[key] as T;
 }
 
-/** Begins something `rate` times a second until the signal, whether or not earlier ones are done. @returns all that came of it */
+/** Begins something `rate` times a second until the signal, whether or not earlier ones are done. @returns all results */
 export async function atRate<T>(rate: number, signal: AbortSignal, begin: () => Promise<T>): Promise<T[]> {
   const begun: Promise<T>[] = [];
   const start = performance.now();

@@ -8,20 +8,20 @@ const run = promisify(execFile);
 
 export interface Load {
   url: string;
-  /** Sent to in turn. */
+  /** The hosts that requests go to, in turn. */
   hosts: string[];
   connections: number;
   seconds: number;
-  /** Requests per second to aim at; none: as many as are answered. */
+  /** Requests per second to aim at; without it, as many as are answered. */
   rate?: number;
 }
 
 export interface LoadResult {
   requests: number;
-  /** No answer, or one that is no success. */
+  /** No answer, or an unsuccessful one. */
   errors: number;
   seconds: number;
-  /** Milliseconds, from the sending of a request to its answer's end. */
+  /** Milliseconds from sending a request to the end of its answer. */
   p50: number;
   p99: number;
 }
@@ -61,7 +61,7 @@ export async function hasWrk(): Promise<boolean> {
   return (await run("which", ["wrk"]).catch(() => undefined)) !== undefined;
 }
 
-/** @throws Error when wrk says something else than its result */
+/** @throws Error when wrk prints something other than its result */
 export async function runWrk(load: Load, directory: string): Promise<LoadResult> {
   const file = join(directory, "load.lua");
   await writeFile(file, script(load));

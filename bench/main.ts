@@ -1,4 +1,4 @@
-/** `npm run bench`: runs the parts of the suite one after the other and writes bench/results/. */
+/** `npm run bench`: runs the parts of the suite one after another and writes bench/results/. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";

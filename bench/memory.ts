@@ -17,19 +17,19 @@ interface Size {
   seeded: number;
   /** Seconds without a request before anything is measured. */
   settle: number;
-  /** Seconds over which processor time and connections are measured: an idle tenant's housekeeping comes in rounds, every ten minutes, and belongs in it. */
+  /** Seconds over which processor time and connections are measured: an idle tenant's housekeeping comes in rounds, every ten minutes, and has to be included. */
   window: number;
 }
 const FULL: Size = { dedicated: 5, perShard: 25, shards: 4, seeded: 10, settle: 60, window: 600 };
 const QUICK: Size = { dedicated: 2, perShard: 5, shards: 2, seeded: 2, settle: 15, window: 10 };
-/** A dedicated process and a bare shard need less: nothing of theirs is closed later. */
+/** A dedicated process and a bare shard need less time: they close nothing later. */
 const SHORT_SETTLE = 0.5;
-/** One shard and PostgreSQL keep two cores busy with so many. */
+/** Enough for one shard and PostgreSQL to keep two cores busy. */
 const SEEDED_AT_ONCE = 5;
 
-/** Processes that have the machine's Python to themselves when they are measured, so that no neighbour bears a part of their libraries. */
+/** Processes that are measured alone with the machine's Python, so that no neighbour bears a part of their libraries. */
 interface Group {
-  /** Sum over the processes. */
+  /** The sum over the processes. */
   pss: number;
   private: number;
   each: ProcessMemory[];
@@ -161,7 +161,7 @@ interface Seeded {
   synced: Group;
 }
 
-/** Tenants with something in them, started anew on a shard of their own; then each of their users syncs once. */
+/** Tenants with content, started again on a shard of their own; then each of their users syncs once. */
 async function measureSeeded(world: World, size: Size, log: (line: string) => void): Promise<Seeded> {
   log(`seeding ${size.seeded} tenants with 5 users and 20 rooms each`);
   const tenants = await world.tenants("seeded", size.seeded);
@@ -210,7 +210,7 @@ interface Measured {
   seeded: Seeded;
 }
 
-/** So many dedicated processes: what is each one's own so many times, and once what they share. */
+/** The memory of N dedicated processes: N times what each has of its own, plus once what they share. */
 function scaled({ dedicatedMemory: { pss, private: own, each } }: Measured, count: number): number {
   return pss - own + (own / each.length) * count;
 }

@@ -16,13 +16,13 @@ const QUICK = { moves: 20 };
 const TENANT = "clinic-a";
 const POLLS = 20;
 const POLL_MS = 30_000;
-/** Per second; together 50. What a shard of the machine's one core bears beside everything else. */
+/** Per second; 50 in total, which a shard on one core sustains beside everything else. */
 const RATES = { send: 5, sync: 20, whoami: 25 };
-/** Between two moves: the polls are waiting again, and what waited is answered; else the next move would measure the queue of the last one. */
+/** Pause between two moves, until the polls wait again and held requests are answered; otherwise the next move would measure the queue of the last one. */
 const PAUSE_MS = 150;
 const SETTLED = 10;
 const SETTLE_MS = 20_000;
-/** What a client sees before and after the move itself still belongs to it. */
+/** What a client sees shortly before and after the move belongs to it. */
 const AROUND_MS = 100;
 const CALM_MS = 5_000;
 const MOVE_MS = 60_000;
@@ -62,7 +62,7 @@ interface Measured {
   moves: Seen[];
   answers: Answer[];
   polls: Answer[];
-  /** From when until when nothing moved. */
+  /** The period in which nothing moved. */
   calm: [number, number];
 }
 
@@ -121,19 +121,19 @@ async function measure(cluster: BenchCluster, moves: number, log: (line: string)
   return { moves: seen, answers, polls, calm };
 }
 
-/** One poll after the other; the last one, which nobody waits for, is not counted. */
+/** One poll after another; the last one, which nobody waits for, is not counted. */
 async function poll(user: LoadUser, signal: AbortSignal): Promise<Answer[]> {
   const answers: Answer[] = [];
   for (let timeout = 0; ; timeout = POLL_MS) {
     const answer = await user.sync(timeout, signal);
     if (signal.aborted) return answers;
     answers.push(answer);
-    // Else a homeserver that refuses would be asked as fast as it can refuse.
+    // Otherwise a homeserver that refuses would be asked as fast as it can refuse.
     if (!ok(answer)) await sleep(1_000);
   }
 }
 
-/** The controller's API, without the command line's start in each move. */
+/** The controller's API, to leave out the start of the command line in each move. */
 class Controller {
   readonly gateway: string;
   readonly #url: string;
@@ -175,7 +175,7 @@ class Controller {
   }
 }
 
-/** The longest time between two answers in a row, in seconds; `times` sorted. */
+/** The longest time between two consecutive answers, in seconds; `times` must be sorted. */
 function longestGap(times: number[], from: number, to: number): number {
   let [last, longest] = [from, 0];
   for (const time of times) {

@@ -113,7 +113,7 @@ function measure(tenants: number): Row {
   return { tenants, shards: given.shards.length, fullMs, freshMs, indexMs, changeMs, heapMiB };
 }
 
-/** The changes that come: a new tenant, a deletion, an upgrade, a shard that falls silent and comes back. */
+/** The changes: a new tenant, a deletion, an upgrade, a shard that falls silent and comes back. */
 function change(index: ClusterIndex, { tenants, shards }: Snapshot, n: number, policy: Policy): void {
   const tenant = tenants[(n * 7919) % tenants.length]!;
   const shard = shards[(n * 31) % shards.length]!;
@@ -125,7 +125,7 @@ function change(index: ClusterIndex, { tenants, shards }: Snapshot, n: number, p
   ];
   kinds[n % kinds.length]!();
   planFromIndex(index, NOW, policy);
-  // The next one meets the same world.
+  // The next change meets the same world.
   if (n % kinds.length === 3) index.setShard(shard);
   else index.setTenant(tenant);
 }
@@ -158,7 +158,7 @@ function policyFor(shards: number): Policy {
 }
 
 setFlagsFromString("--expose-gc");
-/** Without it a figure of the heap says more of when garbage was collected last. */
+/** Otherwise a figure of the heap would mostly say when garbage was last collected. */
 const collect = runInNewContext("gc") as () => void;
 
 function heap(): number {

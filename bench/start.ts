@@ -17,13 +17,13 @@ interface Size {
 const FULL: Size = { neighbours: 24, starts: 60, fresh: 20, migrations: 10, created: 10 };
 const QUICK: Size = { neighbours: 3, starts: 5, fresh: 3, migrations: 2, created: 3 };
 
-/** Started and stopped in turn, so that none profits from its own last start. */
+/** Started and stopped in turn, so that no tenant profits from its own last start. */
 const ROTATING = 5;
-/** Its schema is a version older than the default release's. */
+/** A release whose schema is one version older than the default release's. */
 const OLDER_RELEASE = "1.150.0";
 /** A stopped tenant's garbage is collected a second later: that stall is a part of the stop. */
 const AFTER_STOP_MS = 1_300;
-/** What a start leaves to be done comes at once. */
+/** Work that a start leaves behind comes immediately. */
 const AFTER_START_MS = 200;
 const MS = 1000;
 
@@ -52,13 +52,13 @@ export const bench: Bench = {
 /** Seconds each. */
 interface InShard {
   existing: number[];
-  /** With the first answered request. */
+  /** Including the first answered request. */
   existingAnswered: number[];
   stop: number[];
   provision: number[];
   fresh: number[];
   migrate: number[];
-  /** Longest stall of the reactor in each start, stop, migration; and in as long a time without any. */
+  /** Longest stall of the reactor in each start, stop and migration, and in an equal time without any. */
   stalls: { start: number[]; stop: number[]; fresh: number[]; migrate: number[]; none: number[] };
 }
 
@@ -67,7 +67,7 @@ async function measureShard(world: World, size: Size, log: (line: string) => voi
   const shard = await world.shard("shard");
   await shard.startAll(await world.tenants("neighbour", size.neighbours));
   const rotating = await world.tenants("rotating", ROTATING);
-  // Their first start is another thing: it claims a fence that is not there yet.
+  // The first start is different: it claims a fence that does not exist yet.
   for (const tenant of rotating) {
     await shard.start(tenant);
     await shard.stopTenant(tenant);
@@ -120,7 +120,7 @@ async function measureShard(world: World, size: Size, log: (line: string) => voi
   return measured;
 }
 
-/** The longest time in which the shard's reactor, and so every tenant of it, stood still while `work` was done. */
+/** The longest time for which the shard's reactor, and so each of its tenants, stood still during `work`. */
 async function stallDuring<T>(
   shard: RunningShard,
   work: () => Promise<T>,
@@ -166,7 +166,7 @@ async function provisionAndStart(
   return { provisioned, started: (performance.now() - begun) / MS };
 }
 
-/** As the controller does it: the schema in a process of its own, which is a part of what the neighbours may notice. */
+/** As the controller does it: the schema is migrated in a process of its own, which the neighbours may notice too. */
 async function migrateAndStart(world: World, shard: RunningShard, tenant: BenchTenant): Promise<number> {
   const assignment = tenant.assignment();
   return timed(async () => {
@@ -189,7 +189,7 @@ async function migrateAndStart(world: World, shard: RunningShard, tenant: BenchT
 
 /** Seconds each. */
 interface Created {
-  /** The first one waits for a shard's process, and for the template. */
+  /** The first one waits for a shard's process and for the template. */
   first: number;
   others: number[];
 }
@@ -288,7 +288,7 @@ function report(size: Size, inShard: InShard, created: Created): BenchResult {
   return { name: bench.name, title: bench.title, figures, plots, raw: { size, inShard, created } };
 }
 
-/** All percentiles of each, side by side. */
+/** All percentiles of each series, side by side. */
 function distribution(title: string, unit: string, samples: Record<string, number[]>): Plot {
   const percentiles = Array.from({ length: 101 }, (_, percent) => percent);
   return {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { cacheDirectory } from "../src/platforms/local/toolchain/toolchain.ts";
 
 const VERSION = "1.7.12";
-/** Built in less than a minute; a module proxy that does not answer is not waited for longer. */
+/** It is built in less than a minute; do not wait longer for a module proxy that does not answer. */
 const BUILD_MS = 5 * 60_000;
 
 /** @returns the path of the program, or undefined if it is not there and Go is not either. @throws Error if the build fails */

@@ -7,16 +7,16 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 
 export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const MODULES = join(ROOT, "node_modules");
-/** Within node_modules, whose owner alone can write there: what is in it is run. */
+/** Inside node_modules, which only its owner can write to, because its content is executed. */
 const COMPILE_CACHE = join(MODULES, ".cache/node-compile");
 const STAMP = join(MODULES, ".synapse-shards-lock-hash");
 const INSTALL_LOCK = join(ROOT, ".npm-install.lock");
-/** TypeScript is run as it is, which older ones cannot. */
+/** TypeScript runs directly, which older versions cannot do. */
 const NODE_MAJOR = 24;
-/** An installation takes a minute or two on a slow line; a lock older than this has lost its owner. */
+/** An installation takes a minute or two on a slow line; a lock that is older than this has lost its owner. */
 const LOCK_STALE_MS = 15 * 60_000;
 
-/** Installs the npm packages if package-lock.json is not the one they were installed from. Ends the process if that fails. */
+/** Installs the npm packages if package-lock.json has changed since the last installation. Ends the process on failure. */
 export function ensureDependencies() {
   if (current()) return;
   lockInstallation();
@@ -54,7 +54,7 @@ function install() {
   const npm = npmCommand();
   const { status, error, stdout, stderr } = spawnSync(
     npm[0],
-    // What the lock file says and nothing else; none of the packages needs an install script.
+    // Exactly what the lock file says. No package needs an install script.
     [
       ...npm.slice(1),
       "ci",
@@ -69,7 +69,7 @@ function install() {
       cwd: ROOT,
       encoding: "utf8",
       maxBuffer: 64 * 1024 * 1024,
-      // Called by npm, we inherit settings that were meant for that call, such as --prefix or --global.
+      // When npm calls us, we inherit settings that were meant for that call, such as --prefix or --global.
       env: Object.fromEntries(
         Object.entries(withoutNodeSettings(process.env)).filter(
           ([name]) => !/^npm_/i.test(name) || /registry|proxy|cafile|userconfig/i.test(name),
@@ -96,7 +96,7 @@ function linkCommand() {
   symlinkSync("../../bin/synapse-shards.mjs", link);
 }
 
-/** The npm that called us, else the one on the path. */
+/** The npm that called us, otherwise the one on the path. */
 function npmCommand() {
   const caller = process.env.npm_execpath;
   return caller && caller.endsWith("npm-cli.js") ? [process.execPath, caller] : ["npm"];
@@ -128,7 +128,7 @@ function isStale(owner) {
   try {
     age = Date.now() - statSync(INSTALL_LOCK).mtimeMs;
   } catch {
-    return false; // Gone meanwhile: the next try gets it.
+    return false; // It is gone by now: the next attempt gets it.
   }
   let pid;
   try {
@@ -136,7 +136,7 @@ function isStale(owner) {
   } catch {
     pid = 0;
   }
-  // It has been made and its owner not been noted yet, or never will be.
+  // It was made, but its owner has not been recorded yet, or never will be.
   if (!pid) return age > 5_000;
   return age > LOCK_STALE_MS || !lives(pid);
 }
@@ -150,7 +150,7 @@ function lives(pid) {
   }
 }
 
-/** This process's Node if it is new enough, else the one that came as an npm package. Ends the process if there is none. */
+/** This process's Node if it is new enough, otherwise the one from the npm package. Ends the process if there is neither. */
 export function node24() {
   if (Number(process.versions.node.split(".")[0]) >= NODE_MAJOR) return process.execPath;
   const binary = join(MODULES, `node-${process.platform}-${process.arch}`, "bin/node");
@@ -163,7 +163,7 @@ export function node24() {
 /** Runs a program to its end with Node 24, in this process if it is one. Signals and the exit code are passed on. */
 export async function runWithNode24(program, args) {
   const node = node24();
-  // Halves the time that a program takes to start; it is for this process's children too.
+  // Halves the time that a program takes to start, including this process's children.
   process.env.NODE_COMPILE_CACHE ??= COMPILE_CACHE;
   if (node === process.execPath) {
     module.enableCompileCache(process.env.NODE_COMPILE_CACHE);
@@ -171,7 +171,7 @@ export async function runWithNode24(program, args) {
     await import(pathToFileURL(program).href);
     return;
   }
-  // The channel tells the program when this process has been killed.
+  // Through the channel, the program learns when this process has been killed.
   const env = withoutNodeSettings(process.env);
   const child = spawn(node, [program, ...args], { stdio: ["inherit", "inherit", "inherit", "ipc"], env });
   // The terminal sends Ctrl-C to both; the program counts signals in quick succession as one.
@@ -179,7 +179,7 @@ export async function runWithNode24(program, args) {
   child.on("error", (error) => fail(`cannot run ${node}: ${error.message}`));
   child.on("exit", (code, signal) => {
     if (signal === null) process.exit(code);
-    // Ended by a signal: so do we, for whoever looks at how.
+    // It was ended by a signal, so we end by the same one: our caller may look at it.
     process.removeAllListeners(signal);
     process.kill(process.pid, signal);
   });

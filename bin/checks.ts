@@ -14,19 +14,19 @@ import { ROOT } from "../src/model/project.ts";
 import { ensureActionlint } from "./actionlint.ts";
 import { type Check, type Outcome, pytestReport, runLanes, summarize, vitestReport } from "./run-checks.ts";
 
-/** The release that upgrades are tested from; an earlier one that can read the same databases. */
+/** The release that upgrades are tested from: an earlier one that can read the same databases. */
 const OLDER_RELEASE = "1.157.2";
-/** One with an older schema, which is migrated; and one that cannot read the schema of the others, which is refused. */
+/** A release with an older schema, which is migrated, and one that cannot read the others' schema and is refused. */
 const OTHER_SYNAPSES = ["1.150.0", "1.99.0"];
 const RUNTIME = join(ROOT, "multi_synapse");
 
 const args = process.argv.slice(2);
 const { KUBECONFIG, BUILDER } = process.env;
-/** What of the paths of tests says that they need a cluster. */
+/** Parts of the paths of tests that need a cluster. */
 const ON_A_CLUSTER = ["kubernetes", "shards-cluster", "stack-cluster"];
 const environment: Record<string, string | undefined> = {
   ...process.env,
-  // Programs with `#!/usr/bin/env node` must meet this Node.
+  // Programs with `#!/usr/bin/env node` must find this Node.
   PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}`,
 };
 
@@ -58,7 +58,7 @@ function chosen(tools: Tools): Check[][][] {
 interface Tools {
   /** The default release's, with pytest, ruff and mypy. */
   python: string;
-  /** Of the releases that the Python tests run with. */
+  /** Those of the releases that the Python tests run with. */
   pythons: string[];
   actionlint?: string;
 }
@@ -73,12 +73,12 @@ async function setUp(): Promise<Tools> {
   );
   for (const version of OTHER_SYNAPSES) {
     const { python } = await steps.run(`Synapse ${version}`, (onProgress) => ensureSynapse(version, { onProgress }));
-    // Of them the first is the one that databases are migrated from.
+    // The first of them is the one that databases are migrated from.
     environment.MULTI_SYNAPSE_OLD_PYTHON ??= python;
   }
   const { binDir } = await steps.run("PostgreSQL's programs", (onProgress) => ensurePostgres({ onProgress }));
   const { python } = await steps.run("Test tools", (onProgress) => ensureTestTools({ onProgress }));
-  // Where tests that start a server of their own look for its programs.
+  // Tests that start their own server look for its programs here.
   Object.assign(environment, { SYNAPSE_SHARDS_PG_BIN: binDir, POSTGRES_BIN: binDir });
   const actionlint = await steps.run("actionlint (if Go is there)", async () => ensureActionlint());
   return { python, pythons: [newer.python, older.python], actionlint };

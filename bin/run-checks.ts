@@ -43,7 +43,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 }
 
 /**
- * Runs the lanes beside each other, the checks of a lane one after the other and whatever the outcome of one. The output of the
+ * Runs the lanes beside each other, the checks of a lane one after another, whatever their outcome. The output of the
  * last lane is passed through, that of a check in another lane is shown when the check has ended.
  * @returns what came of each check
  */
@@ -86,7 +86,7 @@ function exitCodeOf(
   });
 }
 
-/** Says it all, at the end, where it is not lost in a long log. The last line has the number of tests. @returns the exit code */
+/** Sums up at the end, where nothing is lost in a long log. The last line has the number of tests. @returns the exit code */
 export function summarize(results: Outcome[]): number {
   process.stderr.write("\n");
   const total: Counts = { passed: 0, failed: 0, skipped: 0 };
@@ -95,7 +95,7 @@ export function summarize(results: Outcome[]): number {
     process.stderr.write(`${ok ? "✓" : "✗"} ${title} (${seconds.toFixed(1)} s${counted})\n`);
     for (const failure of failures) process.stderr.write(`    ${failure}\n`);
     for (const key of ["passed", "failed", "skipped"] as const) total[key] += counts?.[key] ?? 0;
-    // A check that counts no tests, or none that failed, and failed all the same.
+    // A check that failed without a failed test.
     if (!ok && !counts?.failed) total.failed += 1;
   }
   const failed = results.filter(({ ok }) => !ok).length;

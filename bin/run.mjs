@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// `node bin/run.mjs FILE ARGUMENTS`: runs one of the project's programs with dependencies and Node brought up to date.
+// `node bin/run.mjs FILE ARGUMENTS`: runs one of the project's programs, with up-to-date packages and a suitable Node.
 import { resolve } from "node:path";
 import { ensureDependencies, ROOT, runWithNode24 } from "./bootstrap.mjs";
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Runs on any Node from 18 on: brings the npm packages up to date, finds a Node that the project runs on, and hands over.
+// Runs on Node 18 or newer: brings the npm packages up to date, finds a Node that the project runs on, and hands over to it.
 import { ensureDependencies, ROOT, runWithNode24 } from "./bootstrap.mjs";
 import { join } from "node:path";
 

@@ -2,7 +2,7 @@ import { Random } from "./random.ts";
 
 export const VERSIONS = ["1.157.2", "1.163.2"] as const;
 
-/** What is done to the cluster. Shards are named by a tenant that they have: their own names depend on timing. */
+/** What is done to the cluster. A shard is named by a tenant that it hosts, because its own name depends on timing. */
 export type Action =
   | { type: "create"; tenant: string; version: string; uploadMegabytes: number }
   | { type: "delete"; tenant: string; purge: boolean }
@@ -15,7 +15,7 @@ export type Action =
   | { type: "kill"; part: "controller" | "gateway" | "up" | "postgres" }
   | { type: "restart" };
 
-/** What a tenant shall be when all is done; `kept` is deleted without its data. */
+/** What a tenant should be in the end; `kept`: deleted, with its data kept. */
 export interface Wish {
   state: "absent" | "present" | "kept";
   version: string;
@@ -26,17 +26,17 @@ export type Wishes = Readonly<Record<string, Wish>>;
 
 export interface Step {
   number: number;
-  /** Each is begun so many milliseconds after the one before was. */
+  /** Milliseconds between the beginnings of two actions. */
   actions: { afterMs: number; action: Action }[];
   /** After the step. */
   wishes: Wishes;
-  /** Nothing in it excuses a failed request. */
+  /** Nothing in this step excuses a failed request. */
   graceful: boolean;
 }
 
 export interface GeneratorOptions {
   seed: number;
-  /** Size of the pool of tenants' names. */
+  /** How many names of tenants there are to choose from. */
   tenants: number;
 }
 
@@ -54,14 +54,14 @@ const WEIGHTS: Weights = {
   kill: 24,
   restart: 2,
 };
-/** What makes a step rough; a part of the steps is without any of these, and must then be without a failed request. */
+/** What makes a step rough. Some steps have none of these, and must then have no failed request. */
 const ROUGH = ["killShard", "pauseShard", "kill", "restart"] as const;
 const GENTLE_SHARE = 0.3;
 const MOST_ACTIONS = 4;
-/** Two things at once meet in every stage of a move: they last some hundred milliseconds. */
+/** Two simultaneous actions meet in every stage of a move, which takes some hundred milliseconds. */
 const DELAYS_MS = [0, 20, 80, 150, 300, 600, 1200, 2500];
 
-/** The steps of a run; they depend on the options alone, and on nothing that happens. */
+/** The steps of a run. They depend only on the options, not on what happens. */
 export function* steps(options: GeneratorOptions): Generator<Step, never, undefined> {
   const random = new Random(options.seed);
   let wishes: Wishes = Object.fromEntries(
@@ -86,7 +86,7 @@ export function* steps(options: GeneratorOptions): Generator<Step, never, undefi
   }
 }
 
-/** What is wished for once the action is done. */
+/** The wishes after the action. */
 export function after(wishes: Wishes, action: Action): Wishes {
   const change = (tenant: string, changes: Partial<Wish>): Wishes => {
     const wish = wishes[tenant];
@@ -154,7 +154,7 @@ function choose(
     }
     case "configure":
       return { type, tenant: one(present), uploadMegabytes: random.whole(1, 99) };
-    // These may well meet a tenant that is on its way: that is the point.
+    // These are meant to meet tenants that are moving.
     case "drain":
     case "killShard":
       return { type, shardOf: random.pick(present) };

@@ -8,7 +8,7 @@ const SEND_EVERY_MS = 120;
 const RETRY_MS = 250;
 const LONG_POLL_MS = 5_000;
 const PAGE = 500;
-/** Bounds what a run holds of a tenant that fails all the time. */
+/** Bounds what a run remembers of a tenant that always fails. */
 const FAILURES_KEPT = 1_000;
 
 interface Reply {
@@ -16,7 +16,7 @@ interface Reply {
   body: Record<string, unknown>;
 }
 
-/** A request that a client saw fail: no answer, or 5xx, or 4xx where it has a right to more. */
+/** A request that failed for its client: no answer, 5xx, or 4xx where it was entitled to more. */
 export interface Failure {
   at: number;
   what: string;
@@ -54,7 +54,7 @@ export class Client {
     this.#room = String((await this.#must("POST", "/v3/createRoom", {}))["room_id"]);
   }
 
-  /** Begins to make load. */
+  /** Starts the load. */
   start(): void {
     if (this.#running) return;
     this.#stop = new AbortController();
@@ -73,7 +73,7 @@ export class Client {
     await this.#agent.destroy();
   }
 
-  /** What is to be found now. */
+  /** What should be found now. */
   async look(): Promise<ClientFacts> {
     // A message acknowledged while the others are read would be missed.
     const acknowledged = [...this.acknowledged];
@@ -99,7 +99,7 @@ export class Client {
       const body = `m-${this.#next++}`;
       const path = `/v3/rooms/${encodeURIComponent(this.#room)}/send/m.room.message/${body}`;
       while (!signal.aborted) {
-        // Not cut off by the end of the load: an answer that is on its way counts.
+        // The end of the load does not cut it off: an answer that is on its way counts.
         const status = await this.#counted("PUT", path, { msgtype: "m.text", body });
         if (status === 200) this.acknowledged.push(body);
         if (status === 200) break;
@@ -116,7 +116,7 @@ export class Client {
         const path = `/v3/sync?timeout=${since ? LONG_POLL_MS : 0}${since && `&since=${since}`}`;
         const { status, body } = await this.#call("GET", path, undefined, signal);
         if (status === 200) since = String(body["next_batch"]);
-        // An older release may not know a newer one's tokens: Synapse's own limit. A client then syncs anew.
+        // An older release may not know a newer one's tokens: Synapse's own limit. A client then starts a new sync.
         else if (status === 400 && since) since = "";
         else this.#failed("sync", `${status} ${JSON.stringify(body).slice(0, 200)}`);
         if (status !== 200) await pause(RETRY_MS, signal);

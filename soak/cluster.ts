@@ -8,20 +8,20 @@ import { stringify } from "yaml";
 import { pathsIn } from "../src/platforms/local/data-directory.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
-/** A first start makes PostgreSQL's data; a busy machine takes its time. */
+/** The first start creates PostgreSQL's data, which takes a busy machine some time. */
 const UP_MS = 180_000;
 /** `up` bounds each of its parts; this is above the sum. */
 const DOWN_MS = 150_000;
 /** Installing nothing, the API's slowest answer is the registration of a user. */
 const ANSWER_MS = 60_000;
-/** So long the controller may be away: it is started again at growing intervals. */
+/** How long the controller may be away: it is restarted at growing intervals. */
 const AWAY_MS = 90_000;
 const POLL_MS = 100;
 
 export interface Answer {
   status: number;
   body: unknown;
-  /** How many times it was asked; what a lost answer was about may have been done. */
+  /** How often it was asked; an action whose answer was lost may have been done. */
   attempts: number;
 }
 
@@ -45,13 +45,13 @@ export class SoakCluster {
     await this.#launch();
   }
 
-  /** Ends `up` the one way or the other and starts it again with the same data. */
+  /** Ends `up` in the given way and starts it again with the same data. */
   async restart(how: "SIGINT" | "SIGKILL"): Promise<void> {
     await this.#end(how);
     await this.#launch();
   }
 
-  /** Ends everything, and what did not end by itself by force. @returns pids that had to be forced */
+  /** Ends everything, by force where necessary. @returns pids of the processes that had to be forced */
   async end(): Promise<number[]> {
     await this.#end("SIGINT");
     const left = await this.processes();
@@ -66,7 +66,7 @@ export class SoakCluster {
     return left.map(({ pid }) => pid);
   }
 
-  /** Asks the controller, again while it is away. @throws when it has been away for too long */
+  /** Asks the controller, and retries while it is away. @throws when it has been away for too long */
   async api(method: "GET" | "POST" | "PATCH" | "DELETE", path: string, body?: unknown): Promise<Answer> {
     const deadline = Date.now() + AWAY_MS;
     for (let attempts = 1; ; attempts++) {
@@ -132,7 +132,7 @@ export class SoakCluster {
     }
   }
 
-  /** Living processes that were given a path below the data directory; those of PostgreSQL were not. */
+  /** Processes whose command line has a path below the data directory; PostgreSQL's have none. */
   async processes(): Promise<{ pid: number; args: string[] }[]> {
     const found = [];
     for (const entry of await readdir("/proc")) {
@@ -177,7 +177,7 @@ export class SoakCluster {
     throw new Error(`up did not end within ${DOWN_MS / 1000} s of ${how}`);
   }
 
-  /** Also while `up` is down, the address is the one it will have. */
+  /** While `up` is down, the address that it will have. */
   async #apiUrl(): Promise<string> {
     const { api } = JSON.parse(await readFile(join(this.dataDir, "ports.json"), "utf8")) as { api: number };
     return `http://127.0.0.1:${api}`;

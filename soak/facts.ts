@@ -12,7 +12,7 @@ import type { Facts, FenceFacts, ProcessFacts, ShardFacts, TenantFacts } from ".
 import { type LogSweep, type Secret, secretsIn, secretsOf } from "./secrets.ts";
 
 const CONNECT_MS = 10_000;
-/** PostgreSQL recovers within seconds of its end; beyond this it is not coming back. */
+/** PostgreSQL recovers within seconds; after this time it is not coming back. */
 const BACK_MS = 60_000;
 
 /** What the controller says of its tenants and shards. */
@@ -42,7 +42,7 @@ export async function controllerFacts(cluster: SoakCluster): Promise<{ tenants: 
   };
 }
 
-/** Everything that the oracle judges by, asked of those whom it concerns: shards, PostgreSQL, the gateway, the disk. */
+/** Everything that the oracle judges by, from its source: shards, PostgreSQL, the gateway, the disk. */
 export async function gatherFacts(
   cluster: SoakCluster,
   wishes: Wishes,
@@ -152,7 +152,7 @@ async function databaseFacts(
   };
 }
 
-/** Secrets are remembered: what was purged since may have leaked before. */
+/** Secrets are remembered, because a tenant that was purged since may have leaked its own before. */
 async function leaks(
   cluster: SoakCluster,
   processes: { pid: number; args: string[] }[],

@@ -16,7 +16,7 @@ const CONFIG = {
   consolidateAfterSeconds: 3,
   shardLostAfterSeconds: 4,
 };
-/** As many have a place if all want one release. */
+/** The number of tenants that have a place if all want the same release. */
 const MOST_TENANTS = LIMITS.tenantsPerShard * LIMITS.shardsPerTag;
 const NOTES_SHOWN = 25;
 
@@ -85,7 +85,7 @@ async function soak({ minutes, seed, tenants, keep, templatesFirst }: Options): 
   return failed ? 1 : 0;
 }
 
-/** @returns whether all ended by itself, as it should */
+/** @returns whether everything ended without force, as it should */
 async function ending(run: Run | undefined, cluster: SoakCluster, say: (line: string) => void): Promise<boolean> {
   try {
     await run?.close();

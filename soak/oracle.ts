@@ -16,7 +16,7 @@ export interface TenantFacts {
   epoch: number;
   moving: boolean;
   deleting: boolean;
-  /** Whether its present wishes have been acted upon. */
+  /** Whether its current specification has taken effect. */
   observed: boolean;
 }
 
@@ -44,13 +44,13 @@ export interface FenceFacts {
 
 /** What a client found through the gateway. */
 export interface ClientFacts {
-  /** Status of a request that needs the database; 0: no answer. */
+  /** Status of a request that needs the database; 0 without an answer. */
   status: number;
-  /** Largest upload, in bytes, as the tenant says. */
+  /** Largest upload in bytes, as the tenant announces it. */
   uploadBytes?: number;
   /** Bodies of all messages, as stored. */
   messages: string[];
-  /** Bodies of messages whose sending was answered with success. */
+  /** Bodies of messages that were acknowledged. */
   acknowledged: string[];
 }
 
@@ -60,21 +60,21 @@ export interface Facts {
   processes: ProcessFacts[];
   /** Number of processes of each other part. */
   parts: { controller: number; gateway: number };
-  /** Names of tenants that have a database, a role of that name, and a directory of media; and what else is there. */
+  /** Names of tenants that have a database, a role of that name and a directory of media; and everything else found there. */
   databases: string[];
   roles: string[];
   media: string[];
-  /** Databases that are nobody's. */
+  /** Databases that belong to no tenant. */
   strangeDatabases: string[];
   fences: Record<string, FenceFacts>;
   clients: Record<string, ClientFacts>;
-  /** Statuses that the gateway gives for tenants that are not there. */
+  /** The gateway's statuses for tenants that do not exist. */
   absent: Record<string, number>;
   /** Where a secret was found, without the secret. */
   leaks: string[];
 }
 
-/** What the cluster is still at, in words; empty when it has come to rest. */
+/** What the cluster still has to do, in words; empty when it has settled. */
 export function unsettled(wishes: Wishes, tenants: TenantFacts[], shards: ShardFacts[]): string[] {
   const left: string[] = [];
   for (const tenant of tenants) {
@@ -112,7 +112,7 @@ export function exceeded(shards: ShardFacts[], limits: Limits): string[] {
   return wrong;
 }
 
-/** What is wrong with a cluster that has come to rest, one sentence each; empty when all is well. */
+/** What is wrong with a settled cluster, one sentence each; empty when nothing is. */
 export function judge(wishes: Wishes, facts: Facts, limits: Limits): string[] {
   return [
     ...exceeded(facts.shards, limits),
@@ -174,7 +174,7 @@ function judgePlaces(wishes: Wishes, { tenants, processes, fences }: Facts): str
   return wrong;
 }
 
-/** Data is there of those whose it shall be, and of nobody else. */
+/** Exactly the tenants that should have data have it. */
 function judgeData(wishes: Wishes, { databases, roles, media, strangeDatabases }: Facts): string[] {
   const wrong = strangeDatabases.map((name) => `database ${name} is nobody's`);
   for (const [name, { state }] of Object.entries(wishes)) {

@@ -1,4 +1,4 @@
-/** Numbers that look random and depend on the seed alone, so that a run can be had again. */
+/** Numbers that look random but depend only on the seed, so that a run can be repeated. */
 export class Random {
   #state: number;
 
@@ -7,7 +7,7 @@ export class Random {
     this.#state = seed >>> 0;
   }
 
-  /** From 0, below 1 (mulberry32: small, fast, and good enough to choose by). */
+  /** From 0, below 1 (mulberry32: small, fast and good enough for choices). */
   next(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let t = this.#state;
@@ -27,7 +27,7 @@ export class Random {
     return item;
   }
 
-  /** One of the keys, each as often as its weight says; weights of 0 never. */
+  /** One of the keys, with a probability according to its weight; never one with the weight 0. */
   weighted<K extends string>(weights: Record<K, number>): K {
     const entries = Object.entries(weights) as [K, number][];
     let left = this.next() * entries.reduce((sum, [, weight]) => sum + weight, 0);

@@ -8,14 +8,14 @@ import { controllerFacts, gatherFacts } from "./facts.ts";
 import { exceeded, judge, unsettled, type Limits, type ShardFacts, type TenantFacts } from "./oracle.ts";
 import { LogSweep, type Secret } from "./secrets.ts";
 
-/** Rolled back moves are tried again after half a minute, then after one; a machine that is busy doubles that. */
+/** A move that was rolled back is retried after half a minute, then after a minute; a busy machine doubles that. */
 const SETTLE_MS = 240_000;
 const POLL_MS = 250;
-/** After the last action of a step, so that load meets what it left. */
+/** Wait after the last action of a step, so that load meets its effects. */
 const LOAD_AFTER_MS = 700;
-/** Things may change by themselves between two looks (consolidation); then it is looked again. */
+/** The cluster may change between two observations (consolidation); then it is observed again. */
 const LOOKS = 20;
-/** What is still wrong at so many looks, a second apart, is no recovery that is under way. */
+/** A problem that persists over this many observations, a second apart, is not a recovery under way. */
 const PERSISTS = 6;
 const often = { per_second: 10_000, burst_count: 10_000 };
 const UNLIMITED = {
@@ -24,7 +24,7 @@ const UNLIMITED = {
   rc_room_creation: often,
 };
 
-/** What was found wrong; the run ends with it. */
+/** A problem that was found; it ends the run. */
 export class Violation extends Error {
   readonly findings: string[];
   constructor(findings: string[]) {
@@ -34,7 +34,7 @@ export class Violation extends Error {
   }
 }
 
-/** Carries out steps on a cluster and has the oracle judge what came of each. */
+/** Carries out steps on a cluster; the oracle judges the outcome of each. */
 export class Run {
   readonly #cluster: SoakCluster;
   readonly #limits: Limits;
@@ -42,7 +42,7 @@ export class Run {
   readonly #sweep: LogSweep;
   readonly #secrets = new Map<string, Secret>();
   readonly #paused = new Set<Promise<void>>();
-  /** Limits are looked at all the time, not only at rest. */
+  /** Limits must hold at any time, not only when settled. */
   readonly #exceeded = new Set<string>();
   readonly #note: (line: string) => void;
 
@@ -80,7 +80,7 @@ export class Run {
     return `settled in ${seconds(acted, settled)} s, checked in ${seconds(settled, Date.now())} s; ${this.#clients.size} tenants, ${sent} messages, ${failures.length} failed requests`;
   }
 
-  /** A first tenant of a release waits for its template; made here, that is out of the way of what comes. */
+  /** The first tenant of a release waits for its template; making it here keeps that wait out of later steps. */
   async makeTemplates(): Promise<void> {
     for (const version of VERSIONS) {
       const tenant = "first";
@@ -104,7 +104,7 @@ export class Run {
       case "delete":
         return this.#delete(action.tenant, action.purge);
       case "move":
-        // A tenant that is on its way, or has no place to go, is refused.
+        // A tenant that is moving, or has nowhere to go, is refused.
         return this.#ask("POST", `/v1/tenants/${action.tenant}/move`, {}, [202, 409]);
       case "upgrade":
         return this.#ask("PATCH", `/v1/tenants/${action.tenant}`, { release: action.version }, [200]);
@@ -196,7 +196,7 @@ export class Run {
     return (await controllerFacts(this.#cluster)).tenants.find(({ name }) => name === tenant)?.shard;
   }
 
-  /** With a secret of the user's own, which must not turn up anywhere either. */
+  /** With a secret of the user's own, which must not appear anywhere either. */
   #config(tenant: string, uploadMegabytes: number): string {
     const secret = `turn-secret-of-${tenant}-${randomBytes(9).toString("hex")}`;
     this.#secrets.set(secret, { what: `the configuration of ${tenant}`, value: secret });
@@ -216,7 +216,7 @@ export class Run {
     }
   }
 
-  /** A tenant that was created gets its user; one whose data were kept has it still. */
+  /** A new tenant gets its user; a tenant whose data were kept still has it. */
   async #enterNewcomers(wishes: Wishes): Promise<void> {
     const port = await this.#cluster.gatewayPort();
     for (const [name, wish] of Object.entries(wishes)) {
@@ -235,7 +235,7 @@ export class Run {
     }
   }
 
-  /** What is wrong. Facts are gathered one after the other; they count only if nothing was placed anew meanwhile. */
+  /** What is wrong. Facts are gathered one after another, so they count only if placement did not change meanwhile. */
   async #findings(wishes: Wishes): Promise<string[]> {
     for (let look = 1; ; look++) {
       const before = placing(await this.#settle(wishes));
@@ -244,7 +244,7 @@ export class Run {
       const stable = placing(await this.#settle(wishes)) === before;
       if (findings.length === 0 || (stable && look >= PERSISTS) || look === LOOKS || facts.leaks.length > 0)
         return findings;
-      // A process that a shard just removed has left may take a moment to be gone.
+      // The process of a shard that was just removed may take a moment to end.
       await sleep(1_000);
     }
   }

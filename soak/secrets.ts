@@ -7,18 +7,18 @@ import { pathsIn } from "../src/platforms/local/data-directory.ts";
 const SHORTEST = 12;
 const BLOCK = 1 << 20;
 
-/** A secret and what it is, so that a find can be told without telling the secret. */
+/** A secret and its description, so that a finding can be reported without the secret. */
 export interface Secret {
   what: string;
   value: string;
 }
 
-/** Which of the secrets are in the text. */
+/** The secrets that are in the text. */
 export function secretsIn(text: string, secrets: readonly Secret[]): string[] {
   return secrets.filter(({ value }) => value.length >= SHORTEST && text.includes(value)).map(({ what }) => what);
 }
 
-/** All secrets that a cluster has at present, but those of its users. */
+/** All secrets that a cluster has at present, except those of its users. */
 export async function secretsOf(dataDir: string): Promise<Secret[]> {
   const paths = pathsIn(dataDir);
   const found: Secret[] = [];
@@ -44,7 +44,7 @@ export async function secretsOf(dataDir: string): Promise<Secret[]> {
   return found;
 }
 
-/** Reads what the logs of a cluster got since it was asked last. */
+/** Reads what was added to a cluster's logs since the last call. */
 export class LogSweep {
   readonly #dataDir: string;
   readonly #read = new Map<string, { inode: number; offset: number }>();
@@ -53,7 +53,7 @@ export class LogSweep {
     this.#dataDir = dataDir;
   }
 
-  /** Where secrets were found: the log and what it was. */
+  /** Where secrets were found: the log and the description. */
   async leaks(secrets: readonly Secret[]): Promise<string[]> {
     const found = new Set<string>();
     for (const file of await this.#logs()) {
@@ -80,7 +80,7 @@ export class LogSweep {
     if (!now) return;
     const before = this.#read.get(file);
     const same = before?.inode === now.ino && before.offset <= now.size;
-    // Some again from before: a secret may have been cut in two.
+    // Overlaps with what was read before, because a secret may have been cut in two.
     let offset = same ? Math.max(0, before.offset - 200) : 0;
     const handle = await open(file, "r").catch(() => undefined);
     if (!handle) return;

@@ -15,7 +15,7 @@ export function onEnd(undo: () => Promise<void>): () => Promise<void> {
   return once;
 }
 
-/** Undoes everything, the youngest first; a failure does not keep the others from being undone. */
+/** Undoes everything, the most recent first; a failure does not keep the others from being undone. */
 export async function cleanUp(): Promise<void> {
   for (let undo = stack.pop(); undo; undo = stack.pop()) {
     await undo().catch((error: unknown) => console.error("cleaning up:", error));

@@ -10,7 +10,7 @@ import { onEnd } from "./cleanup.ts";
 const ROOT = resolve(import.meta.dirname, "../..");
 const UP_MS = 300_000;
 const ANSWER_MS = 60_000;
-/** How often a new tenant is asked whether it serves; half of it is added to what is measured, on the average. */
+/** How often a new tenant is asked whether it serves; half of it is added to the measurement on average. */
 const ASK_EVERY_MS = 10;
 
 /** A whole cluster as a user has it: `synapse-shards up`, worked through its command line and its gateway. */
@@ -67,7 +67,7 @@ export class BenchCluster {
     return stdout;
   }
 
-  /** Asks a tenant through the gateway until it answers a client's question. */
+  /** Asks a tenant through the gateway until it answers a client's request. */
   async untilAnswered(host: string): Promise<void> {
     let last: unknown = "nothing";
     for (const deadline = Date.now() + ANSWER_MS; Date.now() < deadline; await sleep(ASK_EVERY_MS)) {

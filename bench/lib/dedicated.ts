@@ -72,7 +72,7 @@ async function answers(url: string): Promise<boolean> {
 
 /**
  * What `generate_config` writes, with the database as Synapse's guide to PostgreSQL has it (cp_min, cp_max), and without calls to
- * key servers abroad, which would differ from run to run.
+ * external key servers, which would differ from run to run.
  */
 function config(tenant: BenchTenant, directory: string, port: number): Record<string, unknown> {
   const { host, port: databasePort, name, user } = tenant.database;
@@ -114,7 +114,7 @@ function config(tenant: BenchTenant, directory: string, port: number): Record<st
   };
 }
 
-/** The log configuration that `generate_config` writes, less its buffer, which the shard has not either. */
+/** The log configuration that `generate_config` writes, without its buffer, which the shard does not have either. */
 function logging(file: string): Record<string, unknown> {
   return {
     version: 1,

@@ -7,7 +7,7 @@ import { DEFAULT_RELEASE, ensurePostgres, ensureSynapse } from "../../src/platfo
 const ROOT = resolve(import.meta.dirname, "../..");
 const run = promisify(execFile);
 
-/** On what, and with what, was measured. */
+/** The machine and the versions that were measured. */
 export interface Surroundings {
   cpu: string;
   cores: number;
@@ -47,7 +47,7 @@ export async function surroundings(): Promise<Surroundings> {
 async function commit(said: (program: string, ...args: string[]) => Promise<string>): Promise<string> {
   try {
     const hash = await said("git", "rev-parse", "--short", "HEAD");
-    // Results are written by the run itself.
+    // The run itself writes results.
     const changes = await said("git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results");
     return changes === "" ? hash : `${hash}+`;
   } catch {

@@ -39,13 +39,13 @@ export class MatrixUser {
     );
   }
 
-  /** The same user where the homeserver listens now. */
+  /** The same user, at the address where the homeserver listens now. */
   at(url: string): MatrixUser {
     const moved = new MatrixUser(url, new Agent({ connections: 4 }), {
       user_id: this.userId,
       access_token: this.#token,
     });
-    // Transaction ids are the token's: a second message with the same one would be the first again.
+    // Transaction ids belong to the token: a second message with the same id would be taken for the first.
     moved.#transactions = this.#transactions + 1_000_000;
     return moved;
   }
@@ -106,7 +106,7 @@ async function call<T>(
   return JSON.parse(text) as T;
 }
 
-/** For the making of fixtures only; what is measured runs without. */
+/** Only for making fixtures; what is measured runs with limits. */
 export const SEEDING_OVERRIDES = JSON.stringify({
   bcrypt_rounds: 4,
   ...Object.fromEntries(

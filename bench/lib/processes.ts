@@ -1,11 +1,11 @@
 import { readdir, readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** What Linux counts of a process. Bytes; seconds. */
+/** What Linux counts for a process, in bytes and seconds. */
 export interface ProcessMemory {
   /** Proportional set size: pages that several processes map are shared out among them. */
   pss: number;
-  /** The part of it that no neighbour's coming or going changes. */
+  /** The part of it that does not depend on neighbours. */
   private: number;
 }
 
@@ -22,10 +22,10 @@ export async function threadsOf(pid: number): Promise<number> {
 /** Ticks of /proc/PID/stat per second: fixed at 100 for user space on every Linux architecture that Node runs on. */
 const TICKS_PER_SECOND = 100;
 
-/** Seconds of processor time, of all its threads, those that ended included. */
+/** Seconds of processor time, of all its threads, including those that have ended. */
 export async function cpuSecondsOf(pid: number): Promise<number> {
   const stat = await readFile(`/proc/${pid}/stat`, "utf8");
-  // The name, in brackets, may hold blanks; the fields after it are numbered from 3.
+  // The name, in brackets, may contain spaces; the fields after it are numbered from 3.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[14 - 3]) + Number(fields[15 - 3])) / TICKS_PER_SECOND;
 }
@@ -39,7 +39,7 @@ export async function isAlive(pid: number): Promise<boolean> {
   }
 }
 
-/** Ends a process that we started: politely, and by force after a while. */
+/** Ends a process that we started, by force if it does not end in time. */
 export async function endProcess(pid: number, graceMs = 20_000): Promise<void> {
   for (const [signal, limit] of [["SIGTERM", graceMs] as const, ["SIGKILL", 5_000] as const]) {
     try {

@@ -7,13 +7,13 @@ import { drawPlot, format } from "./svg.ts";
 export const RESULTS = resolve(import.meta.dirname, "../results");
 /** Every sample of the last runs. Too large for the repository: each machine keeps its own. */
 const SAMPLES = resolve(import.meta.dirname, "../samples");
-/** Has the figures with targets between these lines. */
+/** Contains the figures with targets, between the marks below. */
 const BENCH_README = resolve(import.meta.dirname, "../README.md");
 const BEGIN = "<!-- written by npm run bench -->";
 const END = "<!-- end -->";
-/** Has the figures that a newcomer asks for first, between lines of the same kind. */
+/** Contains the headlines, between marks of the same kind. */
 const PROJECT_README = resolve(import.meta.dirname, "../../README.md");
-/** These, as their part names them, in words that need no explanation. */
+/** The figures that a newcomer asks for first: the part, its own name for the figure, and words that need no explanation. */
 const HEADLINES: [part: string, what: string, words: string][] = [
   ["memory", "each tenant, empty", "memory of an idle tenant"],
   [
@@ -46,7 +46,7 @@ export interface RunRecord {
   result: BenchResult;
 }
 
-/** What the repository keeps of it: no samples, and of the plots, which are files, the titles. */
+/** What the repository keeps of a run: no samples, and only the titles of plots, which are files of their own. */
 export type RunSummary = Omit<RunRecord, "result"> & {
   result: Pick<BenchResult, "name" | "title" | "figures"> & { plots: { title: string }[] };
 };

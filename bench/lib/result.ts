@@ -1,15 +1,15 @@
-/** One figure: what was measured, and what it is to reach. */
+/** One figure: what was measured, and its target. */
 export interface Figure {
   what: string;
   value: number;
   unit: string;
-  /** The bound, in the same unit, and its direction; none where a figure is only shown. */
+  /** The bound, in the same unit, and its direction; undefined where a figure is only shown. */
   target?: { at: "most" | "least"; value: number };
-  /** How it came about: number of samples, percentile, what it is a ratio of. */
+  /** How it was obtained: number of samples, percentile, what it is a ratio of. */
   note?: string;
 }
 
-/** A plot: lines over a common x axis, or bars where x are words. */
+/** A plot: lines over a common x axis, or bars where x is words. */
 export interface Plot {
   title: string;
   x: { label: string; values: (number | string)[] };
@@ -22,17 +22,17 @@ export interface BenchResult {
   title: string;
   figures: Figure[];
   plots: Plot[];
-  /** Everything measured, for those who want to compute otherwise. */
+  /** Every sample, for other analyses. */
   raw: unknown;
 }
 
 export interface BenchOptions {
-  /** A small version to see that it works; its figures are not for quoting. */
+  /** A small version that shows that the part works; its figures are not for quoting. */
   quick: boolean;
   log(line: string): void;
 }
 
-/** Each part of the suite is a module with this. */
+/** Each part of the suite is a module that exports this. */
 export interface Bench {
   name: string;
   title: string;

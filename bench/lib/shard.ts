@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { ControlClient } from "../../src/shard/control-client.ts";
 import type { BenchTenant } from "./tenant.ts";
 
-/** A shard's figures of itself; docs/control-api.md. */
+/** A shard's own figures; docs/control-api.md. */
 const StatsSchema = z.object({
   threads: z.number(),
   databaseConnections: z.number(),
@@ -18,7 +18,7 @@ export type ShardStats = z.infer<typeof StatsSchema>;
 
 const STATS_MS = 30_000;
 
-/** A shard that runs, without a controller. */
+/** A running shard without a controller. */
 export class RunningShard {
   readonly name: string;
   readonly pid: number;
@@ -61,7 +61,7 @@ export class RunningShard {
   }
 
   /**
-   * @param collect first collects garbage, gives memory back and ends idle threads
+   * @param collect collect garbage, return memory and end idle threads first
    *
    * Not before processor time is measured: for two minutes after it the shard looks at its reactor 200 times a second.
    */

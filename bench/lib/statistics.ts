@@ -13,8 +13,8 @@ export function median(values: number[]): number {
 }
 
 /**
- * Slope of the line through points: the median of the slopes between any two (Theil and Sen). A look that happened upon a
- * passing state does not bend it, as it would bend least squares.
+ * Slope of the line through points: the median of the slopes between any two (Theil and Sen). A sample of a
+ * passing state does not distort it, as it would distort least squares.
  * @returns also the quartiles of those slopes
  */
 export function slopeOf(x: number[], y: number[]): { slope: number; low: number; high: number } {

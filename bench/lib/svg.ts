@@ -11,7 +11,7 @@ const TICKS = 5;
 /** More points than the picture has columns would only make the file large. */
 const MOST_POINTS = 600;
 
-/** Draws a plot: bars where x are words, else lines. Readable on a white and on a dark page. */
+/** Draws a plot: bars where x is words, otherwise lines. Readable on a white and on a dark page. */
 export function drawPlot(plot: Plot): string {
   const bars = plot.x.values.some((value) => typeof value === "string");
   const finite = plot.series.flatMap(({ values }) => values).filter(Number.isFinite);
@@ -106,7 +106,7 @@ function niceRange(low: number, high: number): [number, number] {
   return start + step * TICKS >= high ? [start, start + step * TICKS] : [start, start + 2 * step * TICKS];
 }
 
-/** Numbers as people read them: three digits that count. */
+/** Numbers with three significant digits. */
 export function format(value: number): string {
   if (!Number.isFinite(value)) return "–";
   if (value === 0) return "0";

@@ -12,7 +12,7 @@ export class BenchTenant {
   readonly secrets: TenantSecretData;
   readonly database: { host: string; port: number; name: string; user: string };
   readonly mediaPath: string;
-  /** YAML of its own; none. */
+  /** Its own YAML; empty. */
   overrides = "";
   #epoch = 0;
 
@@ -25,7 +25,7 @@ export class BenchTenant {
     this.mediaPath = mediaPath;
   }
 
-  /** With a higher epoch at each call, as each start has one. */
+  /** With a higher epoch for each call, as each start has. */
   assignment(): Assignment {
     this.#epoch += 1;
     const base = baseHomeserverConfig({ spec: { serverName: this.serverName } } as Tenant, this.secrets, {

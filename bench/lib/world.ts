@@ -49,7 +49,7 @@ export class World {
   static async open(log: (line: string) => void, version = DEFAULT_RELEASE): Promise<World> {
     const { binDir } = await ensurePostgres();
     const directory = await mkdtemp(join(tmpdir(), "shards-bench-"));
-    // PostgreSQL's user, if it is another one, has to get through to its data.
+    // PostgreSQL's user, if it is another one, must be able to reach its data.
     await chmod(directory, 0o711);
     const server = await startPostgres({
       dataDir: join(directory, "data"),
@@ -106,7 +106,7 @@ export class World {
     });
   }
 
-  /** One after the other: several copies at once would only wait for the same disk. */
+  /** One after another: several copies at once would only wait for the same disk. */
   async tenants(prefix: string, count: number): Promise<BenchTenant[]> {
     const tenants: BenchTenant[] = [];
     for (let index = 0; index < count; index++) tenants.push(await this.tenant(`${prefix}-${index}`));
@@ -135,7 +135,7 @@ export class World {
     throw new Error(`shard ${name} was not ready after ${READY_MS / 1000} s`);
   }
 
-  /** A stock Synapse process on the tenant's database, as its documentation has it; serves when this resolves. */
+  /** A stock Synapse process on the tenant's database, as its documentation recommends; it serves when this resolves. */
   async dedicated(tenant: BenchTenant): Promise<DedicatedSynapse> {
     const { python } = await ensureSynapse(this.version);
     const directory = join(this.directory, "dedicated", tenant.name);
@@ -145,7 +145,7 @@ export class World {
     return synapse;
   }
 
-  /** Connections that PostgreSQL has of each of these tenants now. */
+  /** The number of PostgreSQL connections of each of these tenants now. */
   async connections(tenants: BenchTenant[]): Promise<number[]> {
     const found = await withConnection(this.admin, "postgres", async (client) => {
       const { rows } = await client.query<{ datname: string; count: number }>(
