@@ -143,7 +143,7 @@ class Preparers:
     def create(self) -> str:
         """Starts one; it is ready when it has imported Synapse."""
         preparer, name = Preparer(self._reactor, self._lease_seconds), secrets.token_hex(8)
-        passed = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE")
+        passed = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "PGSSLROOTCERT")
         env = {key: os.environ[key] for key in passed if key in os.environ}
         self._reactor.spawnProcess(preparer, sys.executable, [sys.executable, "-m", "multi_synapse.prepare", *self._allowed], env=env)
         self._preparers[name] = preparer

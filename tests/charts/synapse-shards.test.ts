@@ -139,6 +139,14 @@ describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
     expect(find(manifests, "SynapseFleet", "cluster-a").spec.imageTag).toBe("1.150.0");
   });
 
+  it("gives controller and shards the certificate authorities that are named", async () => {
+    const manifests = await template({ trustedCAs: { configMap: "our-ca" } });
+    const { containers, volumes } = find(manifests, "Deployment", "cluster-a-controller").spec.template.spec;
+    expect(containers[0].env).toContainEqual({ name: "NODE_EXTRA_CA_CERTS", value: "/run/synapse-shards/ca/ca.crt" });
+    expect(volumes).toContainEqual({ name: "ca", configMap: { name: "our-ca" } });
+    expect(find(manifests, "ConfigMap", "cluster-a-controller").data!["controller.yaml"]).toMatch(/configMap: our-ca/);
+  });
+
   it("renders the same manifests each time, and no Secret", async () => {
     const manifests = await template();
     expect(await template()).toEqual(manifests);

@@ -68,7 +68,7 @@ describe.skipIf(withoutCluster)(
       async () => {
         const pods = () => inNamespace("get", "pods", "-o", "jsonpath={.items[*].metadata.uid}");
         const before = await pods();
-        const tokens = { "api-token": "new-api-token", "gateway-token": "new-gateway-token" };
+        const tokens = { "api-token": "a-new-token-for-the-api", "gateway-token": "a-new-token-for-gateways" };
         await inNamespace("patch", "secret", "synapse-shards-tokens", "-p", JSON.stringify({ stringData: tokens }));
         await until("the new token is good", () => cluster.api("GET", "/v1/status"));
         expect(await helm("test", "synapse-shards", "-n", cluster.namespace, "--timeout", "3m")).toContain("Succeeded");
@@ -209,7 +209,9 @@ describe.skipIf(withoutCluster)(
     it(
       "refuses to be uninstalled while there are tenants, and can be upgraded afterwards",
       async () => {
-        await expect(helm("uninstall", "synapse-shards", "-n", cluster.namespace, "--timeout", "2m")).rejects.toThrow("synapse-shards-uninstall");
+        await expect(helm("uninstall", "synapse-shards", "-n", cluster.namespace, "--timeout", "2m")).rejects.toThrow(
+          "synapse-shards-uninstall",
+        );
         expect(await inNamespace("logs", "job/synapse-shards-uninstall")).toMatch(/still has 1 tenants \(a\)/);
         await cluster.upgrade({ maxConcurrentMoves: 3 });
         expect(await versions("a")).toBe(200);

@@ -114,6 +114,19 @@ function mediaCacheSettings({ maxMiB, maxAgeHours }: ShardPodOptions["mediaCache
   };
 }
 
+const CA_PATH = "/etc/synapse-shards/ca";
+
+/** How libpq and the S3 client are told of certificate authorities. */
+function trustOf({ trustedCAs: { configMap, key } }: ShardPodOptions) {
+  if (configMap === "") return { env: [], mounts: [], volumes: [] };
+  const file = `${CA_PATH}/${key}`;
+  return {
+    env: ["PGSSLROOTCERT", "AWS_CA_BUNDLE"].map((name) => ({ name, value: file })),
+    mounts: [{ name: "ca", mountPath: CA_PATH, readOnly: true }],
+    volumes: [{ name: "ca", configMap: { name: configMap } }],
+  };
+}
+
 /** The cache is looked at every ten minutes, and may exceed its bound until then. */
 function mediaMiBOf({ volumes, mediaCache }: ShardPodOptions): number {
   return volumes.mediaMiB > 0 ? volumes.mediaMiB : 2 * mediaCache.maxMiB + 2048;
@@ -125,6 +138,7 @@ export function shardStatefulSet(identity: ShardIdentity, options: ShardPodOptio
   const probe = { httpGet: { path: "/healthz", port: "control" } };
   const { registry, repository, pullPolicy, pullSecrets } = options.image;
   const { volumes } = options;
+  const trust = trustOf(options);
   return {
     apiVersion: "apps/v1",
     kind: "StatefulSet",
@@ -167,7 +181,7 @@ export function shardStatefulSet(identity: ShardIdentity, options: ShardPodOptio
               image: `${registry === "" ? "" : `${registry}/`}${repository}:${identity.imageTag}`,
               imagePullPolicy: pullPolicy,
               args: ["--config", `${SECRET_PATH}/shard.json`],
-              env: options.extraEnv as unknown as V1EnvVar[],
+              env: [...trust.env, ...(options.extraEnv as unknown as V1EnvVar[])],
               resources: options.resources,
               terminationMessagePolicy: "FallbackToLogsOnError",
               ports: [{ name: "control", containerPort: CONTROL_PORT, protocol: "TCP" }],
@@ -187,6 +201,7 @@ export function shardStatefulSet(identity: ShardIdentity, options: ShardPodOptio
                 { name: "media", mountPath: MEDIA_CACHE_PATH },
                 { name: "tmp", mountPath: "/tmp" },
                 { name: "secret", mountPath: SECRET_PATH, readOnly: true },
+                ...trust.mounts,
               ],
             },
           ],
@@ -195,6 +210,7 @@ export function shardStatefulSet(identity: ShardIdentity, options: ShardPodOptio
             { name: "media", emptyDir: { sizeLimit: `${mediaMiBOf(options)}Mi` } },
             { name: "tmp", emptyDir: { sizeLimit: `${volumes.tmpMiB}Mi` } },
             { name: "secret", secret: { secretName: metadata.name, defaultMode: 0o440 } },
+            ...trust.volumes,
           ],
         },
       },

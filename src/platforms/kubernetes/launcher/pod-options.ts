@@ -27,6 +27,10 @@ export const ShardPodOptionsSchema = z.strictObject({
       maxAgeHours: z.number().min(1).default(DEFAULT_MEDIA_CACHE.maxAgeHours),
     })
     .prefault({}),
+  /** A ConfigMap with certificate authorities for PostgreSQL and S3, in PEM; none if it has no name. */
+  trustedCAs: z
+    .strictObject({ configMap: z.string().default(""), key: z.string().min(1).default("ca.crt") })
+    .prefault({}),
   /** Bounds of the pods' local volumes: a pod that exceeds one is evicted. */
   volumes: z
     .strictObject({

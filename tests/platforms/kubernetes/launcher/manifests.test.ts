@@ -131,6 +131,23 @@ describe("a shard's objects", () => {
     });
   });
 
+  test("gives a shard the certificate authorities that are named, and none otherwise", () => {
+    const trustedCAs = { configMap: "our-ca", key: "bundle.pem" };
+    expect(podOf({ trustedCAs }).volumes).toContainEqual({ name: "ca", configMap: { name: "our-ca" } });
+    expect(containerOf({ trustedCAs }).env).toEqual([
+      { name: "PGSSLROOTCERT", value: "/etc/synapse-shards/ca/bundle.pem" },
+      { name: "AWS_CA_BUNDLE", value: "/etc/synapse-shards/ca/bundle.pem" },
+    ]);
+    expect(containerOf().env).toEqual([]);
+    expect(podOf().volumes?.map(({ name }) => name)).not.toContain("ca");
+  });
+
+  test("bounds the local volumes of a shard, with room for what the media cache takes between two looks", () => {
+    const limits = (over: object) => podOf(over).volumes?.flatMap(({ emptyDir }) => emptyDir?.sizeLimit ?? []);
+    expect(limits({})).toEqual(["512Mi", "6144Mi", "4096Mi"]);
+    expect(limits({ mediaCache: { maxMiB: 100 }, volumes: { tmpMiB: 64 } })).toEqual(["512Mi", "2248Mi", "64Mi"]);
+  });
+
   test("prevents that a misspelt wish is ignored", () => {
     expect(ShardPodOptionsSchema.safeParse({ nodeSelektor: {} }).success).toBe(false);
     expect(ShardPodOptionsSchema.safeParse({ image: { pullPolicy: "Sometimes" } }).success).toBe(false);
