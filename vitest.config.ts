@@ -13,10 +13,7 @@ export default defineConfig({
     teardownTimeout: PATIENCE_MS,
     expect: { poll: { timeout: PATIENCE_MS } },
     // Tests start many Node processes; compiled once, each starts in half the time. `npm test` sets the same.
-    env: {
-      NODE_COMPILE_CACHE:
-        process.env["NODE_COMPILE_CACHE"] ?? resolve(import.meta.dirname, "node_modules/.cache/node-compile"),
-    },
+    env: { NODE_COMPILE_CACHE: resolve(import.meta.dirname, "node_modules/.cache/node-compile") },
     // Clients' own chatter is of use only where something failed.
     silent: "passed-only",
   },

@@ -164,15 +164,14 @@ export function node24() {
 export async function runWithNode24(program, args) {
   const node = node24();
   // Halves the time that a program takes to start, including this process's children.
-  process.env.NODE_COMPILE_CACHE ??= COMPILE_CACHE;
   if (node === process.execPath) {
-    module.enableCompileCache(process.env.NODE_COMPILE_CACHE);
+    module.enableCompileCache(COMPILE_CACHE);
     process.argv = [node, program, ...args];
     await import(pathToFileURL(program).href);
     return;
   }
   // Through the channel, the program learns when this process has been killed.
-  const env = withoutNodeSettings(process.env);
+  const env = { ...withoutNodeSettings(process.env), NODE_COMPILE_CACHE: COMPILE_CACHE };
   const child = spawn(node, [program, ...args], { stdio: ["inherit", "inherit", "inherit", "ipc"], env });
   // The terminal sends Ctrl-C to both; the program counts signals in quick succession as one.
   for (const name of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(name, () => child.kill(name));

@@ -26,6 +26,7 @@ const { KUBECONFIG, BUILDER } = process.env;
 const ON_A_CLUSTER = ["kubernetes", "shards-cluster", "stack-cluster"];
 const environment: Record<string, string | undefined> = {
   ...process.env,
+  NODE_COMPILE_CACHE: join(ROOT, "node_modules/.cache/node-compile"),
   // Programs with `#!/usr/bin/env node` must find this Node.
   PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}`,
 };

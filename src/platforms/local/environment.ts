@@ -3,6 +3,9 @@
  * PGSSLMODE, PYTHONHOME, NODE_OPTIONS or a proxy's address were set for other programs, and would change what ours do.
  */
 
+import { getCompileCacheDir } from "node:module";
+import { dirname } from "node:path";
+
 /** For every process. */
 const SYSTEM = ["PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ"];
 /** For those that speak with a person at a terminal. */
@@ -68,9 +71,17 @@ export function pipEnvironment(from: Environment = process.env): Record<string, 
   };
 }
 
-/** For parts of the cluster that run on Node. They install releases, so they get what pip needs. */
-export function nodeEnvironment(from: Environment = process.env): Record<string, string> {
-  return { ...systemEnvironment(from), ...chosen(DOWNLOAD, from), ...ours(from) };
+/**
+ * For parts of the cluster that run on Node. They install releases, so they get what pip needs.
+ * @param compileCache this process's own, which halves the time that a Node process takes to start; null without one
+ */
+export function nodeEnvironment(
+  from: Environment = process.env,
+  compileCache = getCompileCacheDir() ?? null,
+): Record<string, string> {
+  const environment = { ...systemEnvironment(from), ...chosen(DOWNLOAD, from), ...ours(from) };
+  // Node keeps a directory for each of its versions below the one it is told.
+  return compileCache === null ? environment : { ...environment, NODE_COMPILE_CACHE: dirname(compileCache) };
 }
 
 /**
