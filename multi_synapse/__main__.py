@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import docstrings
+from . import docstrings, watchdog
+from .init import become_child_of_init
 from .release import UnsupportedRelease, check_release, warn
 from .settings import Settings, SettingsError, load_settings
 
@@ -41,10 +42,12 @@ def main() -> int:
     os.environ.pop("NOTIFY_SOCKET", None)
     os.umask(settings.umask)
     _raise_file_limit()
-    return _run(settings, token, warning)
+    become_child_of_init()
+    beat = watchdog.start(settings.watchdog_seconds, settings.state_dir) if settings.watchdog_seconds else watchdog.Beat()
+    return _run(settings, token, warning, beat)
 
 
-def _run(settings: Settings, token: str, warning: str | None) -> int:
+def _run(settings: Settings, token: str, warning: str | None, beat: watchdog.Beat) -> int:
     docstrings.leave_out()
     from twisted.internet import error as net_error
     from twisted.internet import reactor as imported_reactor
@@ -72,6 +75,7 @@ def _run(settings: Settings, token: str, warning: str | None) -> int:
             logger.info("tenant %s is taken over from this shard's former state directory", name)
     if warning is not None:
         logger.warning("%s", warning)
+    patches.watch.beat = beat if settings.watchdog_seconds else None
     patches.allow(settings.allow_untested_releases)
     try:
         patches.apply_all()
@@ -81,7 +85,7 @@ def _run(settings: Settings, token: str, warning: str | None) -> int:
     warmup.warm_up(settings.state_dir)
     memory = Memory(reactor)
     shard = Shard(settings, state, reactor, memory)
-    probe = Probe(reactor, shard.check_owners)
+    probe = Probe(reactor, shard.check_owners, beat.tick)
     preparers = Preparers(reactor, settings.preparer_lease_seconds, settings.allow_untested_releases)
     site = ControlSite(ControlResource(shard, preparers, token, probe, memory, reactor))
     exit_code = 0
@@ -120,14 +124,17 @@ def _run(settings: Settings, token: str, warning: str | None) -> int:
         stopping = defer.ensureDeferred(shard.shut_down())
         stopping.addTimeout(_SHUTDOWN_SECONDS, reactor)
         stopping.addErrback(lambda failure: logger.error("not every tenant stopped: %s", failure.getErrorMessage()))
-        stopping.addBoth(lambda _: _end(reactor))
+        stopping.addBoth(lambda _: _end(reactor, beat))
 
     reactor.callWhenRunning(up)
     reactor.run()
     return exit_code
 
 
-def _end(reactor: Any) -> None:
+def _end(reactor: Any, beat: watchdog.Beat) -> None:
+    # What follows is bounded below.
+    beat.finish()
+
     def give_up() -> None:
         time.sleep(_EXIT_SECONDS)
         logging.shutdown()

@@ -16,9 +16,10 @@ _PAUSE_SECONDS = 2.0
 
 
 class Probe:
-    def __init__(self, reactor: Any, on_pause: Callable[[float], None]) -> None:
+    def __init__(self, reactor: Any, on_pause: Callable[[float], None], on_tick: Callable[[], None] = lambda: None) -> None:
         self._reactor = reactor
         self._on_pause = on_pause
+        self._on_tick = on_tick
         self._longest = 0.0
         self._fine_until = 0.0
         self._due = 0.0
@@ -44,6 +45,7 @@ class Probe:
         self._timer = self._reactor.callLater(interval, self._tick)
 
     def _tick(self) -> None:
+        self._on_tick()
         late = _now() - self._due
         self._longest = max(self._longest, late)
         self._schedule()

@@ -18,7 +18,7 @@ from synapse.util import SYNAPSE_VERSION
 from twisted.internet import defer, task, threads
 
 from . import config as tenant_config
-from . import errors, kept, metrics
+from . import errors, kept, metrics, watchdog
 from .drain import Drained, drain
 from .due import next_due
 from .fence import Claim, claim_database, claims_of_shard, read_owner, release_database
@@ -38,6 +38,8 @@ T = TypeVar("T")
 #: Starts that use the reactor at once; those that wait for their database do not count.
 _STARTS_AT_ONCE = 3
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+#: A tenant that held up the shard is started again after so long, unless it is put or deleted before.
+_HELD_BACK_SECONDS = 30.0
 _OWNER_CHECK_SECONDS = 10.0
 _OWNER_CHECKS = 12
 _SHUTDOWN_DRAIN_SECONDS = 10.0
@@ -86,6 +88,8 @@ class Shard:
         self._reactor = reactor
         self._memory = memory
         self._tenants: dict[str, Tenant] = {}
+        #: Of the processes before this one.
+        self._former_stalls: list[watchdog.Stall] = []
         self._locks: dict[str, defer.DeferredLock] = {}
         self._parsing = defer.DeferredSemaphore(1)
         self._starting = defer.DeferredSemaphore(_STARTS_AT_ONCE)
@@ -99,9 +103,15 @@ class Shard:
         shortest = min(self.settings.database_idle_seconds, self.settings.tenant_idle_seconds)
         self._reviewer.start(max(0.5, shortest / 4), now=False)
         self._media.start(self.settings.media_cache_sweep_seconds)
+        held_up = {stall.server_name: stall for stall in watchdog.take_news(self._state.path)}
+        self._former_stalls = watchdog.read_stalls(self._state.path)
         for name, assignment, port in self._state.assignments():
             tenant = self._tenants[name] = Tenant(name, assignment, port=port)
-            _in_background(self._restore(tenant, 0), f"restoring {name}")
+            stall = held_up.get(assignment.server_name)
+            if stall is None:
+                _in_background(self._restore(tenant, 0), f"restoring {name}")
+            else:
+                self._hold_back(tenant, stall)
 
     # What the control API asks for
 
@@ -115,8 +125,18 @@ class Shard:
             "startedAt": self.started_at,
             "schemaVersion": SCHEMA_VERSION,
             "schemaCompatVersion": SCHEMA_COMPAT_VERSION,
+            "stalls": self._stalls(),
             "tenants": [self.describe_tenant(tenant) for tenant in self._tenants.values()],
         }
+
+    def _stalls(self) -> list[dict[str, Any]]:
+        names = {tenant.server_name: tenant.name for tenant in self._tenants.values()}
+        found = []
+        for stall in self._former_stalls:
+            described = stall.described()
+            del described["known"]
+            found.append({**described, "tenant": names.get(stall.server_name or "")})
+        return found
 
     def describe_tenant(self, tenant: Tenant) -> dict[str, Any]:
         """The TenantState of docs/control-api.md."""
@@ -330,6 +350,16 @@ class Shard:
                 )
         finally:
             lock.release()
+
+    def _hold_back(self, tenant: Tenant, stall: watchdog.Stall) -> None:
+        """Leaves the others in peace for a while, so that the controller can decide where this one runs."""
+        where = f", in {stall.stack[0]}" if stall.stack else ""
+        text = f"its code held up the whole shard for {stall.seconds:.0f} s{where}; tried again in {_HELD_BACK_SECONDS:g} s"
+        logger.error("tenant %s: %s", tenant.name, text)
+        tenant.phase, tenant.error = FAILED, errors.TenantError(errors.STALLED, text)
+        tenant.retry = self._reactor.callLater(
+            _HELD_BACK_SECONDS, lambda: _in_background(self._restore(tenant, 0), f"restoring {tenant.name}")
+        )
 
     def _cancel_retry(self, tenant: Tenant) -> None:
         if tenant.retry is not None and tenant.retry.active():

@@ -51,6 +51,8 @@ class Settings:
     allowed_modules: frozenset[str] = field(default_factory=frozenset)
     #: Roles of PostgreSQL that may stay connected to a tenant's database though they may write to it, and never run a homeserver.
     database_roles_left_alone: frozenset[str] = field(default_factory=frozenset)
+    #: A reactor that stands still for so long is ended, with the process; 0: never.
+    watchdog_seconds: float = 5.0
     #: Releases of Synapse that this shard may run though they were never tested.
     allow_untested_releases: frozenset[str] = field(default_factory=frozenset)
 
@@ -101,6 +103,7 @@ def parse_settings(raw: Any, where: str) -> Settings:
         media_cache_seconds=float(reader.take("mediaCacheSeconds", (int, float), 7 * 86400)),
         media_cache_sweep_seconds=float(reader.take("mediaCacheSweepSeconds", (int, float), 600)),
         allowed_modules=frozenset(reader.strings("allowedModules")),
+        watchdog_seconds=float(reader.take("watchdogSeconds", (int, float), 5)),
         database_roles_left_alone=frozenset(reader.strings("databaseRolesLeftAlone")),
         allow_untested_releases=frozenset(reader.strings("allowUntestedReleases")),
     )
@@ -118,6 +121,8 @@ def parse_settings(raw: Any, where: str) -> Settings:
     for key, value in seconds.items():
         if not 0.1 <= value <= 3600:
             raise SettingsError(f"{where}: {key} is {value}, allowed is 0.1 to 3600")
+    if settings.watchdog_seconds != 0 and not 1 <= settings.watchdog_seconds <= 3600:
+        raise SettingsError(f"{where}: watchdogSeconds is {settings.watchdog_seconds:g}, allowed is 0 (no watchdog) or 1 to 3600")
     if settings.media_cache_bytes < 0:
         raise SettingsError(f"{where}: mediaCacheBytes is {settings.media_cache_bytes}, allowed is 0 or more")
     if settings.media_cache_seconds < 600:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from .. import docstrings, waiting
 from ..release import TESTED, UnsupportedRelease, installed_release, is_within
-from . import database, http, images, process, rust, s3, s3_faults, series, signatures, start, stops, tenants, tls
+from . import database, http, images, process, rust, s3, s3_faults, series, signatures, start, stops, tenants, tls, watch
 
 logger = logging.getLogger(__name__)
 
@@ -163,6 +163,12 @@ PATCHES: tuple[Patch, ...] = (
                 "self, server_name, media_id, file_id, media_type, url_cache"
             ),
         },
+    ),
+    Patch(
+        "tenant-at-work",
+        "a process that stands still must be known to stand in whose code",
+        watch.note_tenant_at_work,
+        {"synapse.logging.context:set_current_context": "context"},
     ),
     Patch(
         "processes",
