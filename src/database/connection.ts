@@ -1,3 +1,4 @@
+import { rootCertificates } from "node:tls";
 import { Client, DatabaseError, escapeIdentifier, escapeLiteral } from "pg";
 import { messageOf, UserError, type ErrorCode } from "../model/errors.ts";
 
@@ -7,8 +8,10 @@ export interface Login {
   port: number;
   user: string;
   password: string;
-  /** As libpq's `sslmode`; `disable` if not given. Certificates are verified for `verify-ca` and `verify-full`, against those the system trusts. */
+  /** As libpq's `sslmode`; `disable` if not given. Certificates are verified for `verify-ca` and `verify-full`, against `authorities` and those Node trusts. */
   sslMode?: string;
+  /** Certificates of private authorities, PEM. */
+  authorities?: string;
 }
 
 /** A superuser, or a role with CREATEDB and CREATEROLE. */
@@ -41,7 +44,7 @@ export async function withConnection<T>(
   work: (client: Client) => Promise<T>,
   bounds: Bounds = DEFAULT_BOUNDS,
 ): Promise<T> {
-  const ways = encryptionOf(login.sslMode);
+  const ways = encryptionOf(login);
   try {
     return await withClient(login, database, work, bounds, ways[0]);
   } catch (error) {
@@ -51,14 +54,34 @@ export async function withConnection<T>(
   }
 }
 
-/** TLS and whether its certificate is verified, or none. */
-type Encryption = false | { rejectUnauthorized: boolean };
+/**
+ * Runs `work` as the administrator. Nothing but the server's own functions is found by name: what somebody else left behind in this database
+ * would run with the administrator's rights.
+ */
+export function asAdmin<T>(admin: AdminLogin, bounds: Bounds, work: (client: Client) => Promise<T>): Promise<T> {
+  return withConnection(
+    admin,
+    admin.database ?? "postgres",
+    async (client) => {
+      await client.query("SET search_path TO pg_catalog");
+      return work(client);
+    },
+    bounds,
+  );
+}
+
+/** TLS and how its certificate is verified, or none. */
+type Encryption = false | { rejectUnauthorized: boolean; ca?: string[]; checkServerIdentity?: () => undefined };
 
 /** The server does not want to speak as we tried; nothing was done yet. */
 class EncryptionMismatch extends Error {}
 
 /** What to try, in order. */
-function encryptionOf(sslMode: string | undefined): readonly [Encryption, Encryption?] {
+function encryptionOf({ sslMode, authorities }: Login): readonly [Encryption, Encryption?] {
+  const verified = {
+    rejectUnauthorized: true,
+    ...(authorities === undefined ? {} : { ca: [...rootCertificates, authorities] }),
+  };
   switch (sslMode) {
     case "allow":
       return [false, { rejectUnauthorized: false }];
@@ -67,8 +90,9 @@ function encryptionOf(sslMode: string | undefined): readonly [Encryption, Encryp
     case "require":
       return [{ rejectUnauthorized: false }];
     case "verify-ca":
+      return [{ ...verified, checkServerIdentity: () => undefined }];
     case "verify-full":
-      return [{ rejectUnauthorized: true }];
+      return [verified];
     default:
       return [false];
   }
@@ -106,6 +130,12 @@ async function withClient<T>(
     return await work(client);
   } catch (error) {
     if (error instanceof EncryptionMismatch) throw error;
+    if (certificateProblem(error))
+      throw new UserError(
+        "Unauthorized",
+        `PostgreSQL at ${login.host}:${login.port} has a certificate that sslmode ${login.sslMode} refuses: ${messageOf(error)}`,
+        { cause: error },
+      );
     throw describeError(error, `${login.host}:${login.port}`, database, login.user);
   } finally {
     await endQuietly(client);
@@ -117,6 +147,12 @@ async function endQuietly(client: Client): Promise<void> {
   const bound = new Promise<void>((resolve) => (timer = setTimeout(resolve, END_MS)));
   await Promise.race([client.end().catch(() => {}), bound]);
   clearTimeout(timer);
+}
+
+/** Node's words for what is wrong with a certificate. */
+function certificateProblem(error: unknown): boolean {
+  const code = String((error as { code?: unknown }).code ?? "");
+  return /^(ERR_TLS_CERT|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|CERT_)/.test(code);
 }
 
 function describeError(error: unknown, where: string, database: string, user: string): unknown {

@@ -1,5 +1,6 @@
 import type pg from "pg";
 import type { FenceState } from "../ports/databases.ts";
+import { wholeNumber } from "./whole-number.ts";
 import { withConnection, type Bounds, type Login } from "./connection.ts";
 
 /** So the connections of processes that wait for the database are named; `multi_synapse/dedicated.py` has the same. */
@@ -59,11 +60,12 @@ export async function grantFence(login: TenantLogin, bounds: Bounds): Promise<vo
 
 async function fenceRow(client: pg.Client): Promise<{ epoch: number; owner: string } | undefined> {
   const { rows: found } = await client.query<{ there: boolean }>(
-    "SELECT to_regclass('synapse_shards.fence') IS NOT NULL AS there",
+    "SELECT pg_catalog.to_regclass('synapse_shards.fence') IS NOT NULL AS there",
   );
   if (!found[0]?.there) return undefined;
   const { rows } = await client.query<{ epoch: string; owner: string }>(
-    "SELECT epoch::text, shard AS owner FROM synapse_shards.fence",
+    `SELECT pg_catalog.left(epoch::pg_catalog.text, 20) AS epoch, pg_catalog.left(shard::pg_catalog.text, 300) AS owner
+     FROM synapse_shards.fence LIMIT 1`,
   );
-  return rows[0] && { epoch: Number(rows[0].epoch), owner: rows[0].owner };
+  return rows[0] && { epoch: wholeNumber(rows[0].epoch, "synapse_shards.fence.epoch"), owner: rows[0].owner };
 }

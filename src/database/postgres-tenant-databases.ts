@@ -6,11 +6,12 @@ import {
   describeDatabase,
   identifyDatabase,
   dropTenantDatabase,
-  fenceOff,
+  shutOut,
   provisionTenantDatabase,
 } from "./tenant-database.ts";
 import { grantFence, readFence, releaseFence } from "./fence.ts";
-import type { FenceState, Migration, StoredSchema, TenantDatabases } from "../ports/databases.ts";
+import { databaseUsage } from "./usage.ts";
+import type { DatabaseUsage, FenceState, Migration, StoredSchema, TenantDatabases } from "../ports/databases.ts";
 import { ensureTemplate } from "./template.ts";
 import type { ReleaseFacts } from "../ports/launcher.ts";
 import { UserError, StartFailure } from "../model/errors.ts";
@@ -87,7 +88,7 @@ export class PostgresTenantDatabases implements TenantDatabases {
 
   async fenceOff(tenant: Tenant): Promise<void> {
     const { server } = this.#options;
-    if (server && !ownDatabase(tenant.spec.config)) await fenceOff(server, tenant.metadata.name);
+    if (server && !ownDatabase(tenant.spec.config)) await shutOut(server, tenant.metadata.name);
   }
 
   fence(tenant: Tenant, secrets: TenantSecretData): Promise<FenceState | undefined> {
@@ -120,6 +121,10 @@ export class PostgresTenantDatabases implements TenantDatabases {
 
   identify(tenant: Tenant, secrets: TenantSecretData): Promise<string | undefined> {
     return explained(() => identifyDatabase(this.#login(tenant, secrets), DESCRIBE_BOUNDS));
+  }
+
+  async usage(tenants: readonly string[]): Promise<Map<string, DatabaseUsage>> {
+    return this.#options.server ? databaseUsage(this.#options.server, tenants) : new Map<string, DatabaseUsage>();
   }
 
   async migration(version: string): Promise<Migration> {

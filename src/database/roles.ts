@@ -31,3 +31,40 @@ export async function endConnections(client: pg.Client, database: string): Promi
     [database],
   );
 }
+
+/** A shard's pool has 5; a move has two shards, a migration and the controller on it. */
+const MOST_CONNECTIONS = 20;
+/** What Synapse itself allows a statement; background work on large tables takes minutes. */
+const LONGEST_STATEMENT = "1h";
+/** Sorting a tenant of some GiB takes less. */
+const MOST_TEMP_FILES = "2GB";
+const NOT_ALLOWED = "42501";
+
+/**
+ * Bounds what a tenant's role can take of the server. It cannot lift the number of connections and the space for temporary files; the time of
+ * statements is a default, which a role can change for itself.
+ */
+export async function limitRole(client: pg.Client, role: string): Promise<void> {
+  await client.query(`ALTER ROLE ${identifier(role)} CONNECTION LIMIT ${MOST_CONNECTIONS}`);
+  await client.query(`ALTER ROLE ${identifier(role)} SET statement_timeout = '${LONGEST_STATEMENT}'`);
+  // An administrator who is no superuser needs a grant for it (docs/postgresql.md).
+  await client
+    .query(`ALTER ROLE ${identifier(role)} SET temp_file_limit = '${MOST_TEMP_FILES}'`)
+    .catch((error: unknown) => {
+      if ((error as { code?: unknown }).code !== NOT_ALLOWED) throw error;
+    });
+}
+
+/**
+ * Tenants' roles are to connect to their own databases alone: in a database that everyone may enter they could hold the administrator's
+ * advisory locks, and leave things behind for it. Of databases that are not the administrator's the owner decides.
+ */
+export async function closeCommonDatabases(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ name: string }>(
+    `SELECT datname AS name FROM pg_database
+     WHERE datname IN ('postgres', 'template1', current_database())
+       AND has_database_privilege('public', oid, 'CONNECT') AND pg_has_role(current_user, datdba, 'USAGE')`,
+  );
+  for (const { name } of rows)
+    await client.query(`REVOKE CONNECT, TEMPORARY ON DATABASE ${identifier(name)} FROM PUBLIC`);
+}

@@ -1,9 +1,9 @@
 import type pg from "pg";
-import { DEFAULT_BOUNDS, identifier, withConnection, type AdminLogin, type Bounds } from "./connection.ts";
+import { asAdmin, DEFAULT_BOUNDS, identifier, withConnection, type AdminLogin, type Bounds } from "./connection.ts";
 import type { PreparerDatabase } from "../ports/preparers.ts";
 import { withLock } from "./lock.ts";
 import { templateDatabaseName, TEMPLATE_ROLE } from "./names.ts";
-import { endConnections, ensureRole } from "./roles.ts";
+import { closeCommonDatabases, endConnections, ensureRole } from "./roles.ts";
 
 /** Making a schema takes seconds on an idle machine, and much longer on a busy one. */
 const LOCK_WAIT_MS = 300_000;
@@ -24,6 +24,7 @@ export async function ensureTemplate(
   const name = templateDatabaseName(release);
   const bounds = options.bounds ?? DEFAULT_BOUNDS;
   const work = async (client: pg.Client) => {
+    await closeCommonDatabases(client);
     if (await isComplete(client, name)) return name;
     const make = async () => {
       if (!(await isComplete(client, name))) await makeTemplate(client, admin, name, makeSchema, bounds);
@@ -31,7 +32,7 @@ export async function ensureTemplate(
     await withLock(client, name, LOCK_WAIT_MS, make, options.signal);
     return name;
   };
-  return withConnection(admin, admin.database ?? "postgres", work, bounds);
+  return asAdmin(admin, bounds, work);
 }
 
 async function isComplete(client: pg.Client, name: string): Promise<boolean> {
@@ -54,9 +55,11 @@ async function makeTemplate(
   // meanwhile, gives away the databases of that role too, wherever it is run.
   // Synapse insists on UTF8 and on the C locale, by which its indexes sort.
   await client.query(
-    `CREATE DATABASE ${identifier(unfinished)} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'`,
+    `CREATE DATABASE ${identifier(unfinished)} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'
+     ALLOW_CONNECTIONS false`,
   );
   await client.query(`REVOKE CONNECT, TEMPORARY ON DATABASE ${identifier(unfinished)} FROM PUBLIC`);
+  await client.query(`ALTER DATABASE ${identifier(unfinished)} WITH ALLOW_CONNECTIONS true`);
   await client.query(`GRANT CREATE, TEMPORARY ON DATABASE ${identifier(unfinished)} TO ${identifier(TEMPLATE_ROLE)}`);
   const inside = (statement: string) => withConnection(admin, unfinished, (c) => c.query(statement), bounds);
   await inside(`GRANT CREATE ON SCHEMA public TO ${identifier(TEMPLATE_ROLE)}`);

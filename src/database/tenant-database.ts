@@ -1,6 +1,8 @@
+import { randomBytes } from "node:crypto";
 import type pg from "pg";
 import { UserError } from "../model/errors.ts";
 import {
+  asAdmin,
   DEFAULT_BOUNDS,
   identifier,
   literal,
@@ -11,7 +13,8 @@ import {
 } from "./connection.ts";
 import { withLock } from "./lock.ts";
 import { templateDatabaseName, tenantDatabaseName, TEMPLATE_ROLE } from "./names.ts";
-import { endConnections, ensureRole } from "./roles.ts";
+import { endConnections, ensureRole, limitRole } from "./roles.ts";
+import { wholeNumber } from "./whole-number.ts";
 import { scramVerifier } from "./scram.ts";
 
 const LOCK_WAIT_MS = 60_000;
@@ -19,6 +22,9 @@ const LOCK_WAIT_MS = 60_000;
 /**
  * Makes a tenant's role and database, a copy of its release's template that belongs to the role alone. May be called again
  * at any time: it completes what a crash left half done, sets the password, and keeps a database that is there.
+ *
+ * Until the database is the tenant's, nobody but the administrator gets in; from then on the administrator never does: a trigger or a
+ * function that is planted there would run with its rights.
  * @returns whether the database was there, complete, before
  * @throws UserError; NotFound if the template is missing
  */
@@ -29,36 +35,77 @@ export async function provisionTenantDatabase(
 ): Promise<{ kept: boolean }> {
   const name = tenantDatabaseName(tenant.name);
   const template = templateDatabaseName(tenant.version);
-  const verifier = scramVerifier(tenant.password);
   const provision = async (client: pg.Client): Promise<{ kept: boolean }> => {
     await ensureRole(client, name);
-    await client.query(`ALTER ROLE ${identifier(name)} WITH LOGIN PASSWORD ${literal(verifier)}`);
     const owner = await ownerOf(client, name);
-    if (owner === name) return { kept: true };
+    const kept = owner === name;
     if (owner === undefined) await copyTemplate(client, template, name);
-    await client.query(`REVOKE ALL ON DATABASE ${identifier(name)} FROM PUBLIC`);
-    // Whoever came in before the door was shut.
-    await endConnections(client, name);
-    await withConnection(admin, name, (inside) => handOver(inside, name), bounds);
-    // Last, for it says that all the rest is done.
-    await client.query(`ALTER DATABASE ${identifier(name)} OWNER TO ${identifier(name)}`);
-    return { kept: false };
+    if (!kept) await handOver(client, admin, name, bounds);
+    await limitRole(client, name);
+    if (kept && (await isShutOut(client, name))) await raiseEpoch(client, admin, name, bounds);
+    await setPassword(client, name, tenant.password);
+    return { kept };
   };
   return asAdmin(admin, bounds, (client) => withLock(client, name, LOCK_WAIT_MS, () => provision(client)));
 }
 
-/** Gives the template's objects to the tenant's role. What has been given already stays given. */
-async function handOver(inside: pg.Client, role: string): Promise<void> {
-  // An owner must be allowed to create in the schema, which this role is not yet by owning the database.
-  await inside.query(`GRANT CREATE ON SCHEMA public TO ${identifier(role)}`);
-  await inside.query(`REASSIGN OWNED BY ${identifier(TEMPLATE_ROLE)} TO ${identifier(role)}`);
+/** Gives database and objects to the tenant's role. What has been given already stays given. */
+async function handOver(client: pg.Client, admin: AdminLogin, name: string, bounds: Bounds): Promise<void> {
+  const role = identifier(name);
+  await client.query(`REVOKE ALL ON DATABASE ${role} FROM PUBLIC`);
+  await client.query(`ALTER DATABASE ${role} WITH ALLOW_CONNECTIONS true`);
+  await withConnection(
+    admin,
+    name,
+    async (inside) => {
+      // An owner must be allowed to create in the schema, which this role is not yet by owning the database.
+      await inside.query(`GRANT CREATE ON SCHEMA public TO ${role}`);
+      await inside.query(`REASSIGN OWNED BY ${identifier(TEMPLATE_ROLE)} TO ${role}`);
+    },
+    bounds,
+  );
+  // Last, for it says that all the rest is done.
+  await client.query(`ALTER DATABASE ${role} OWNER TO ${role}`);
 }
 
 async function copyTemplate(client: pg.Client, template: string, name: string): Promise<void> {
   const { rowCount } = await client.query("SELECT FROM pg_database WHERE datname = $1 AND datistemplate", [template]);
   if (rowCount === 0) throw new UserError("NotFound", `the template database ${template} has not been made`);
   // By WAL_LOG, which is the default: 0.1 to 0.3 s, where FILE_COPY, which forces checkpoints, took 0.3 to 6 s (PostgreSQL 18).
-  await client.query(`CREATE DATABASE ${identifier(name)} TEMPLATE ${identifier(template)}`);
+  // Closed: PUBLIC may connect to a new database, and other tenants are PUBLIC.
+  await client.query(`CREATE DATABASE ${identifier(name)} TEMPLATE ${identifier(template)} ALLOW_CONNECTIONS false`);
+}
+
+async function setPassword(client: pg.Client, role: string, password: string): Promise<void> {
+  await client.query(`ALTER ROLE ${identifier(role)} WITH LOGIN PASSWORD ${literal(scramVerifier(password))}`);
+}
+
+async function isShutOut(client: pg.Client, role: string): Promise<boolean> {
+  const { rowCount } = await client.query("SELECT FROM pg_roles WHERE rolname = $1 AND NOT rolcanlogin", [role]);
+  return rowCount === 1;
+}
+
+/**
+ * Makes sure that a process that was shut out stays so once its role can log in again: as the tenant itself, under a password that nobody
+ * else has.
+ */
+async function raiseEpoch(client: pg.Client, admin: AdminLogin, name: string, bounds: Bounds): Promise<void> {
+  const password = randomBytes(32).toString("base64url");
+  await setPassword(client, name, password);
+  try {
+    await withConnection(
+      { ...admin, user: name, password },
+      name,
+      async (inside) => {
+        if (!(await hasFence(inside))) return;
+        await inside.query("UPDATE synapse_shards.fence SET epoch = epoch + 1, shard = '', instance = ''");
+      },
+      bounds,
+    );
+  } catch (error) {
+    await client.query(`ALTER ROLE ${identifier(name)} WITH NOLOGIN`);
+    throw error;
+  }
 }
 
 async function ownerOf(client: pg.Client, database: string): Promise<string | undefined> {
@@ -91,42 +138,20 @@ export async function dropTenantDatabase(
   await asAdmin(admin, bounds, (client) => withLock(client, name, LOCK_WAIT_MS, () => drop(client)));
 }
 
-/** Ends every connection to a tenant's database. @throws UserError */
-export async function terminateBackends(
-  admin: AdminLogin,
-  tenant: string,
-  bounds: Bounds = DEFAULT_BOUNDS,
-): Promise<void> {
-  await asAdmin(admin, bounds, (client) => endConnections(client, tenantDatabaseName(tenant)));
-}
-
 /**
- * Fences off whoever runs a tenant, without a new owner: the epoch rises, and every connection is ended. A database that
- * does not exist, or has no fence yet, has no owner to be fenced off.
- * @returns the new epoch, or undefined
+ * Shuts out whoever runs a tenant, from outside its database: its role cannot log in any more, and its connections end. Provisioning lets
+ * it in again, behind a higher epoch. What is not there needs no shutting out.
  * @throws UserError
  */
-export async function fenceOff(
-  admin: AdminLogin,
-  tenant: string,
-  bounds: Bounds = DEFAULT_BOUNDS,
-): Promise<number | undefined> {
-  try {
-    const epoch = await withConnection(admin, tenantDatabaseName(tenant), raiseEpoch, bounds);
-    await terminateBackends(admin, tenant, bounds);
-    return epoch;
-  } catch (error) {
-    if (error instanceof UserError && error.code === "NotFound") return undefined;
-    throw error;
-  }
-}
-
-async function raiseEpoch(client: pg.Client): Promise<number | undefined> {
-  if (!(await hasFence(client))) return undefined;
-  const { rows } = await client.query<{ epoch: string }>(
-    "UPDATE synapse_shards.fence SET epoch = epoch + 1, shard = '', instance = '' RETURNING epoch",
-  );
-  return rows[0] && Number(rows[0].epoch);
+export async function shutOut(admin: AdminLogin, tenant: string, bounds: Bounds = DEFAULT_BOUNDS): Promise<void> {
+  const name = tenantDatabaseName(tenant);
+  const shut = async (client: pg.Client) => {
+    const { rowCount } = await client.query("SELECT FROM pg_roles WHERE rolname = $1", [name]);
+    if (rowCount === 0) return;
+    await client.query(`ALTER ROLE ${identifier(name)} WITH NOLOGIN`);
+    await endConnections(client, name);
+  };
+  await asAdmin(admin, bounds, (client) => withLock(client, name, LOCK_WAIT_MS, () => shut(client)));
 }
 
 export interface DatabaseDescription {
@@ -182,22 +207,22 @@ async function readDescription(client: pg.Client): Promise<DatabaseDescription> 
   return { exists: true, schemaVersion, schemaCompatVersion, epoch: epoch ?? 0 };
 }
 
+/** Whatever stands in the table's place is the tenant's: one short value is read, and it must be a number. */
 async function readNumber(client: pg.Client, table: string, column: string): Promise<number | undefined> {
-  const { rows: found } = await client.query<{ there: boolean }>("SELECT to_regclass($1) IS NOT NULL AS there", [
-    table,
-  ]);
+  const { rows: found } = await client.query<{ there: boolean }>(
+    "SELECT pg_catalog.to_regclass($1) IS NOT NULL AS there",
+    [table],
+  );
   if (!found[0]?.there) return undefined;
-  const { rows } = await client.query<{ value: string }>(`SELECT ${column}::text AS value FROM ${table}`);
-  return rows[0] && Number(rows[0].value);
+  const { rows } = await client.query<{ value: string }>(
+    `SELECT pg_catalog.left(${column}::pg_catalog.text, 20) AS value FROM ${table} LIMIT 1`,
+  );
+  return rows[0] && wholeNumber(rows[0].value, `${table}.${column}`);
 }
 
 async function hasFence(client: pg.Client): Promise<boolean> {
   const { rows } = await client.query<{ there: boolean }>(
-    "SELECT to_regclass('synapse_shards.fence') IS NOT NULL AS there",
+    "SELECT pg_catalog.to_regclass('synapse_shards.fence') IS NOT NULL AS there",
   );
   return rows[0]?.there ?? false;
-}
-
-function asAdmin<T>(admin: AdminLogin, bounds: Bounds, work: (client: pg.Client) => Promise<T>): Promise<T> {
-  return withConnection(admin, admin.database ?? "postgres", work, bounds);
 }

@@ -21,6 +21,16 @@ export interface Migration {
   close(): Promise<void>;
 }
 
+/** What a tenant's database takes of its server. */
+export interface DatabaseUsage {
+  bytes: number;
+  connections: number;
+  /** Rows inserted, changed and deleted since the server's statistics began. */
+  rowsWritten: number;
+  /** Written to temporary files since then. */
+  tempBytes: number;
+}
+
 /** What is stored in a tenant's database about its schema. */
 export interface StoredSchema {
   schemaVersion: number;
@@ -41,7 +51,10 @@ export interface TenantDatabases {
   provision(tenant: Tenant, secrets: TenantSecretData): Promise<{ epoch: number; kept: boolean }>;
   /** Removes database and role. */
   drop(tenant: string): Promise<void>;
-  /** Raises the epoch and ends every connection, so that whoever runs the tenant is fenced off. */
+  /**
+   * Shuts out whoever runs the tenant, from outside its database. `provision` lets it in again, and whoever ran it before stays out. Nothing
+   * for a database that the tenant brings along.
+   */
   fenceOff(tenant: Tenant): Promise<void>;
   /**
    * The schema in the tenant's database, read with the tenant's own login; undefined where there is none yet.
@@ -59,6 +72,8 @@ export interface TenantDatabases {
   release(tenant: Tenant, secrets: TenantSecretData, owner: string): Promise<boolean>;
   /** Lets a Synapse of its own have the released database, also one of an older revision. @throws as `describe` */
   grant(tenant: Tenant, secrets: TenantSecretData): Promise<void>;
+  /** What the databases of our own server take of it, by tenant; empty where tenants bring all of theirs. @throws UserError */
+  usage(tenants: readonly string[]): Promise<Map<string, DatabaseUsage>>;
   /** What a release says of its schema, if it is known by now. */
   facts(release: string): ReleaseFacts | undefined;
   migration(release: string): Promise<Migration>;

@@ -1,4 +1,6 @@
+import { readFile } from "node:fs/promises";
 import { createServer } from "node:net";
+import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { identifier, withConnection, type AdminLogin, type Login } from "../../src/database/connection.ts";
 import { ensureTemplate } from "../../src/database/template.ts";
@@ -6,11 +8,11 @@ import type { PreparerDatabase } from "../../src/ports/preparers.ts";
 import {
   describeDatabase,
   dropTenantDatabase,
-  fenceOff,
   identifyDatabase,
   provisionTenantDatabase,
-  terminateBackends,
+  shutOut,
 } from "../../src/database/tenant-database.ts";
+import { databaseUsage } from "../../src/database/usage.ts";
 import { freePort } from "../../src/platforms/local/up/ports.ts";
 import { startTestServer, type TestServer } from "./postgres-server.ts";
 
@@ -198,37 +200,69 @@ describe("a tenant's database", () => {
     expect(await describeDatabase({ ...admin, database: DATABASE })).toEqual({ exists: false, epoch: 0 });
   });
 
-  test("prevents that a former owner goes on after it was fenced off", async () => {
+  test("shuts out a former owner from outside, and lets its successor in behind a higher epoch", async () => {
+    await shutOut(admin, "clinic-a");
     await provisionTenantDatabase(admin, CLINIC);
-    expect(await fenceOff(admin, "clinic-a")).toBeUndefined();
     await ask(
       as("clinic-a"),
       DATABASE,
       `CREATE SCHEMA synapse_shards; CREATE TABLE synapse_shards.fence (epoch bigint, shard text, instance text);
        INSERT INTO synapse_shards.fence VALUES (4, '1.163.2-0', 'i')`,
     );
-    await expect(
-      withConnection(as("clinic-a"), DATABASE, async (client) => {
-        expect(await fenceOff(admin, "clinic-a")).toBe(5);
-        await client.query("SELECT 1");
-      }),
-    ).rejects.toMatchObject({ code: "Unavailable" });
+    const former = withConnection(as("clinic-a"), DATABASE, async (client) => {
+      await shutOut(admin, "clinic-a");
+      await client.query("SELECT 1");
+    });
+    await expect(former).rejects.toMatchObject({ code: "Unavailable" });
+    await expect(ask(as("clinic-a"), DATABASE, "SELECT 1")).rejects.toMatchObject({ code: "Unauthorized" });
+    expect(await provisionTenantDatabase(admin, CLINIC)).toEqual({ kept: true });
     expect(await describeDatabase({ ...as("clinic-a"), database: DATABASE })).toMatchObject({ epoch: 5 });
     expect(await ask(as("clinic-a"), DATABASE, "SELECT * FROM synapse_shards.fence")).toEqual([
       { epoch: "5", shard: "", instance: "" },
     ]);
-    await terminateBackends(admin, "clinic-a");
-    expect(await fenceOff(admin, "nobody")).toBeUndefined();
+    // Nobody is shut out by being provisioned again.
+    await provisionTenantDatabase(admin, CLINIC);
+    expect(await describeDatabase({ ...as("clinic-a"), database: DATABASE })).toMatchObject({ epoch: 5 });
   });
 
-  test("prevents that a managed server, whose administrator is no superuser, cannot be used", async () => {
-    await ask(admin, "postgres", "CREATE ROLE manager LOGIN CREATEDB CREATEROLE PASSWORD 'of-manager'");
-    const manager = { ...admin, user: "manager", password: "of-manager" };
-    await ask(admin, "postgres", "GRANT synapse_template TO manager WITH ADMIN OPTION");
-    await ensureTemplate(manager, "1.150.0", smallSchema);
-    expect(await provisionTenantDatabase(manager, { ...CLINIC, version: "1.150.0" })).toEqual({ kept: false });
+  test("needs no superuser: a platform role with the rights that docs/postgresql.md names makes, bounds, shuts out and drops", async () => {
+    const page = await readFile(join(import.meta.dirname, "../../docs/postgresql.md"), "utf8");
+    const statements = /```sql\n([^`]*)```/.exec(page)?.[1]?.replace("'PASSWORD'", "'of-platform'") ?? "";
+    // One at a time: CREATE DATABASE is possible outside of transactions only.
+    for (const statement of statements.split(";").filter((each) => each.trim() !== ""))
+      await ask(admin, "postgres", statement);
+    // Roles that were made by another administrator are that one's to give.
+    await ask(admin, "postgres", "GRANT synapse_template TO synapse_platform WITH ADMIN OPTION");
+    const platform = { ...admin, user: "synapse_platform", password: "of-platform", database: "synapse_platform" };
+    await ensureTemplate(platform, "1.150.0", smallSchema);
+    const clinic = { ...CLINIC, version: "1.150.0" };
+    expect(await provisionTenantDatabase(platform, clinic)).toEqual({ kept: false });
     await expectUsable();
-    await dropTenantDatabase(manager, "clinic-a");
+    const limits = await ask(
+      as("clinic-a"),
+      DATABASE,
+      "SELECT rolconnlimit, current_setting('temp_file_limit') AS temp FROM pg_roles WHERE rolname = current_user",
+    );
+    expect(limits).toEqual([{ rolconnlimit: 20, temp: "2GB" }]);
+    for (const other of ["postgres", "template1", "synapse_platform"])
+      await expect(ask(as("clinic-a"), other, "SELECT 1")).rejects.toMatchObject({ name: "UserError" });
+    await shutOut(platform, "clinic-a");
+    await expect(ask(as("clinic-a"), DATABASE, "SELECT 1")).rejects.toMatchObject({ code: "Unauthorized" });
+    expect(await provisionTenantDatabase(platform, clinic)).toEqual({ kept: true });
+    expect((await databaseUsage(platform, ["clinic-a"])).get("clinic-a")?.bytes).toBeGreaterThan(1_000_000);
+    await dropTenantDatabase(platform, "clinic-a");
+  });
+
+  test("tells how much each tenant takes, without entering its database", async () => {
+    await provisionTenantDatabase(admin, CLINIC);
+    await ask(as("clinic-a"), DATABASE, "INSERT INTO events (body) SELECT 'x' FROM generate_series(1, 1000)");
+    await expect
+      .poll(async () => (await databaseUsage(admin, ["clinic-a", "nobody"])).get("clinic-a"))
+      .toMatchObject({
+        connections: expect.any(Number) as number,
+        rowsWritten: expect.toSatisfy((n: number) => n >= 1000) as number,
+      });
+    expect((await databaseUsage(admin, ["clinic-a", "nobody"])).get("clinic-a")?.bytes).toBeGreaterThan(1_000_000);
   });
 
   test("is one database by the server's identification, whatever name leads to it, and another one when it is made again", async () => {

@@ -5,7 +5,7 @@ import { Claims } from "../../src/controller/claims/claims.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../../src/controller/context.ts";
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
-import type { Migration, TenantDatabases } from "../../src/ports/databases.ts";
+import type { DatabaseUsage, Migration, TenantDatabases } from "../../src/ports/databases.ts";
 import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
 import { hostsOf, tryReadConfig } from "../../src/model/config-reading.ts";
 import type { Launcher, ProcessState } from "../../src/ports/launcher.ts";
@@ -379,6 +379,7 @@ function fakeDatabases(world: FakeWorld): TenantDatabases {
     },
     describe: async () => ({ schemaVersion: 94, schemaCompatVersion: world.schemaCompatVersion, epoch: 0 }),
     migration: () => world.warmUp(),
+    usage: async () => new Map<string, DatabaseUsage>(),
     identify: async ({ spec }) => world.databaseIds.get(tryReadConfig(spec.config)?.database?.host ?? ""),
     address: (tenant) => ({ host: "127.0.0.1", port: 1, name: tenant, user: tenant }),
   };
