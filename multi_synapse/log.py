@@ -59,6 +59,8 @@ def set_up_logging(level: str, file: Path | None) -> None:
         file.chmod(0o600)
     handler.setFormatter(JsonLines())
     handler.addFilter(_is_news)
+    # A line that cannot be written, as on a full disk, is dropped without a stack on stderr for each.
+    logging.raiseExceptions = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

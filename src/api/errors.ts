@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { FastifyError, FastifyInstance } from "fastify";
 import type { Logger } from "pino";
+import { machineProblem } from "../model/machine-problem.ts";
 import { UserError, type ErrorCode } from "../model/errors.ts";
 
 /** What every failed request is answered with. */
@@ -76,6 +77,10 @@ export function answerOf(error: Error, recordBug: (errorId: string) => void): { 
     return answer(STATUS_OF_CODE[error.code], { code: error.code, message: error.message });
   }
   const status = "statusCode" in error && typeof error.statusCode === "number" ? error.statusCode : 500;
+  // A full disk is nobody's bug; what was asked for has not been done.
+  const problem = machineProblem(error);
+  if (problem !== undefined)
+    return answer(503, { code: "Unavailable", message: `the controller cannot do this now: ${problem}` });
   const known = HTTP_LAYER[status];
   if (known) return answer(status, known);
   const errorId = randomUUID().slice(0, 8);

@@ -1,5 +1,6 @@
 import { CommanderError } from "commander";
 import { UserError, type ErrorCode } from "../model/errors.ts";
+import { machineProblem } from "../model/machine-problem.ts";
 import { CliError, EXIT } from "./errors.ts";
 import { plain } from "./output.ts";
 import { buildProgram } from "./program.ts";
@@ -18,6 +19,8 @@ async function main(args: string[]): Promise<number> {
     if (error instanceof CliError) return complain(error.message, error.exitCode, error);
     if (error instanceof UserError)
       return complain(error.message, WRONG_INPUT.has(error.code) ? EXIT.usage : EXIT.failed, error);
+    const problem = machineProblem(error);
+    if (problem !== undefined) return complain(problem, EXIT.failed, error);
     return complain(
       `${error instanceof Error ? error.message : String(error)} (this is a bug; DEBUG=1 shows where)`,
       EXIT.failed,

@@ -44,6 +44,8 @@ export interface ServiceSettings {
   release: string;
   baseDomain: string;
   urlOf(tenant: Tenant): string;
+  /** What is wrong with the platform now, one sentence each. */
+  platformProblems?(): string[];
 }
 
 const NEW_TENANT: TenantStatus = {
@@ -292,7 +294,10 @@ export class StoreClusterService implements ClusterService {
       ),
       recentMoves: recent.toSorted((a, b) => b.result.finishedAt.localeCompare(a.result.finishedAt)).slice(0, 10),
       gateways: feed.gateways(),
-      problems: problemsOf(tenants, shards, feed.gateways().length),
+      problems: [
+        ...(this.#settings.platformProblems?.() ?? []),
+        ...problemsOf(tenants, shards, feed.gateways().length),
+      ],
     };
   }
 

@@ -1,9 +1,10 @@
 /** The controller's process on one machine: the composition root of store, launcher, databases, loops and API. */
-import { readFileSync, realpathSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { SteadyClock } from "../../model/clock.ts";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
+import { complain, LogFile } from "../../logging/log-file.ts";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import { FileTokens } from "../../api/named-tokens.ts";
 import { startApi } from "../../api/server.ts";
@@ -31,6 +32,9 @@ import { ownUrlOf } from "../../model/homeserver-config.ts";
 import { type ControllerConfig, ControllerConfigSchema } from "./controller-config.ts";
 import { AuditFile } from "./audit-file.ts";
 import { writeAtomically } from "./files.ts";
+import { diskProblems } from "./disks.ts";
+import { messageOf, UserError } from "../../model/errors.ts";
+import { machineProblem } from "../../model/machine-problem.ts";
 import { cleanOwnEnvironment } from "./environment.ts";
 import { exitWithParent } from "./up/parent.ts";
 import { refuseUnknownRelease } from "./toolchain/known-releases.ts";
@@ -44,15 +48,15 @@ const LOOPS_STOP_SECONDS = 5;
 async function main(): Promise<void> {
   cleanOwnEnvironment();
   const configFile = process.argv[process.argv.indexOf("--config") + 1];
-  if (configFile === undefined) throw new Error("usage: controller-main --config FILE");
+  if (configFile === undefined) throw new UserError("InvalidInput", "usage: controller-main --config FILE");
   const config = await readConfigFile(configFile, ControllerConfigSchema);
-  const log = pino({ level: "info" }, pino.destination({ dest: config.logFile, append: true, sync: true }));
+  const logFile = new LogFile({ path: config.logFile, onProblem: (sentence) => complain(`controller: ${sentence}`) });
+  const log = pino({ level: "info" }, logFile);
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: "synapse_shards_controller_" });
   const store = openStore(config);
   const { python } = await ensureSynapse(config.cluster.release, { cacheDir: config.cacheDir });
-  const places = [config.dataDir, config.cacheDir, dirname(realpathSync(python))];
-  const means = await findMeans({ python, helper: helperIn(ROOT), places });
+  const means = await findMeans({ python, helper: helperIn(ROOT), places: [config.dataDir, config.cacheDir] });
   for (const weakness of means.weaknesses) log.warn(weakness);
   const runtimePath = copyRuntime(ROOT, join(config.dataDir, "runtime"));
   const media = new TenantMedia(join(config.dataDir, "media"), means.users);
@@ -84,7 +88,7 @@ async function main(): Promise<void> {
     claims: new Claims((tenant) => databases.address(tenant)),
     policy: policyOf(config.cluster),
     clock: new SteadyClock(),
-    timing: { ...DEFAULT_TIMING, shardLostAfter: config.cluster.shardLostAfterSeconds },
+    timing: timingOf(config),
     metrics: createControllerMetrics(registry),
     log,
     environment: (tenant) => surroundingsOf(config, databases, media, tenant),
@@ -93,12 +97,14 @@ async function main(): Promise<void> {
   };
   const controller = new Controller(context);
   await controller.start();
-  const service = new StoreClusterService(context, {
+  const settings = {
     version: VERSION,
     release: config.cluster.release,
     baseDomain: config.cluster.baseDomain,
-    urlOf: (tenant) => urlOf(config, tenant),
-  });
+    urlOf: (tenant: Tenant) => urlOf(config, tenant),
+    platformProblems: () => [...diskProblems(placesOf(config)), ...means.weaknesses],
+  };
+  const service = new StoreClusterService(context, settings);
 
   let ending: Promise<void> | undefined;
   const end = (stopShards: boolean): Promise<void> => (ending ??= shutDown(stopShards));
@@ -123,6 +129,20 @@ async function main(): Promise<void> {
   writeAtomically(config.readyFile, JSON.stringify({ pid: process.pid, apiUrl: api.url }));
   log.info({ url: api.url }, "controller is up");
 
+  async function reload(file: string): Promise<void> {
+    logFile.reopen();
+    try {
+      const next = await readConfigFile(file, ControllerConfigSchema);
+      // In place: whoever decides by them looks at them each time.
+      Object.assign(context.policy, policyOf(next.cluster));
+      Object.assign(context.timing, timingOf(next));
+      settings.release = next.cluster.release;
+      log.info("the configuration is read again");
+    } catch (error) {
+      log.error({ problem: messageOf(error) }, "the configuration before stays in use");
+    }
+  }
+
   /** Loops first, so that nobody starts again what is being stopped. */
   async function shutDown(stopShards: boolean): Promise<void> {
     log.info({ stopShards }, "controller stops");
@@ -137,6 +157,7 @@ async function main(): Promise<void> {
     await store.close();
     process.exit(0);
   }
+  process.on("SIGHUP", () => void reload(configFile));
   // Asked to end without a word about the shards, it leaves them serving: the next controller finds them.
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void end(false));
   exitWithParent(() => end(false));
@@ -175,11 +196,25 @@ function urlOf(config: ControllerConfig, tenant: Tenant): string {
   return url.origin;
 }
 
+function timingOf({ cluster }: ControllerConfig) {
+  return { ...DEFAULT_TIMING, shardLostAfter: cluster.shardLostAfterSeconds };
+}
+
+function placesOf({ dataDir, cacheDir }: ControllerConfig): { directory: string; what: string }[] {
+  return [
+    { directory: dataDir, what: "store, media, logs" },
+    { directory: join(dataDir, "postgres"), what: "databases" },
+    { directory: cacheDir, what: "installed releases" },
+  ];
+}
+
 function secretIn(file: string): string {
   return readFileSync(file, "utf8").trim();
 }
 
 main().catch((error: unknown) => {
-  console.error(error);
+  complain(
+    error instanceof UserError ? error.message : (machineProblem(error) ?? (error as Error).stack ?? messageOf(error)),
+  );
   process.exit(1);
 });

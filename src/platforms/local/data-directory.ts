@@ -1,6 +1,8 @@
 import { chmodSync, mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { makeDirectory } from "./files.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
+import { machineProblem } from "../../model/machine-problem.ts";
 
 /** The names of what a cluster keeps in its data directory. */
 export function pathsIn(dataDir: string) {
@@ -38,7 +40,8 @@ export function prepareDataDirectory(dataDir: string): DataPaths {
   const root = process.getuid?.() === 0;
   const paths = pathsIn(dataDir);
   try {
-    mkdirSync(dataDir, { recursive: true });
+    // Not by `recursive`, which tries without end where a file system, such as /proc, makes no directories.
+    makeDirectory(dataDir, 0o755);
     const { mode, uid } = statSync(dataDir);
     if (uid !== process.getuid?.() || (mode & 0o1002) !== 0) {
       throw new UserError(
@@ -53,7 +56,7 @@ export function prepareDataDirectory(dataDir: string): DataPaths {
     if (error instanceof UserError) throw error;
     throw new UserError(
       "Environment",
-      `cannot use ${dataDir} as the data directory: ${messageOf(error)}; give another one with --data`,
+      `cannot use ${dataDir} as the data directory: ${machineProblem(error) ?? messageOf(error)}; give another one with --data`,
     );
   }
   return paths;

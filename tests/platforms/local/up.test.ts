@@ -1,6 +1,6 @@
-import { spawn, type ChildProcess } from "node:child_process";
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -64,6 +64,24 @@ async function status(dataDir: string): Promise<number> {
     headers: { authorization: `Bearer ${readFileSync(tokenFile, "utf8").trim()}` },
   });
   return response.status;
+}
+
+async function statusOf(dataDir: string): Promise<{ policy: Record<string, number>; problems: string[] }> {
+  return (await (await call(dataDir, "/v1/status")).json()) as { policy: Record<string, number>; problems: string[] };
+}
+
+async function create(dataDir: string, name: string, config: string): Promise<{ status: number; message?: string }> {
+  const response = await call(dataDir, "/v1/tenants", { name, config });
+  const body = (await response.json()) as { error?: { message: string } };
+  return { status: response.status, message: body.error?.message };
+}
+
+function call(dataDir: string, path: string, body?: object): Promise<Response> {
+  const { apiUrl, tokenFile } = clusterFile(dataDir);
+  const authorization = `Bearer ${readFileSync(tokenFile, "utf8").trim()}`;
+  if (body === undefined) return fetch(`${apiUrl}${path}`, { headers: { authorization } });
+  const headers = { authorization, "content-type": "application/json" };
+  return fetch(`${apiUrl}${path}`, { method: "POST", headers, body: JSON.stringify(body) });
 }
 
 async function leftBehind(dataDir: string): Promise<unknown[]> {
@@ -193,3 +211,58 @@ test("a data directory that others share is refused and left as it is", { timeou
   expect(cluster.output()).toContain("is shared with other users");
   expect(statSync(dataDir).mode & 0o7777).toBe(0o1777);
 });
+
+test("SIGHUP reopens logs and takes up the configuration, and ends nothing", { timeout: MINUTES_3 }, async () => {
+  const dataDir = join(await temporaryDirectory(), "data");
+  const cluster = up(dataDir);
+  await cluster.ready();
+  const policy = async () => (await statusOf(dataDir)).policy["maxTenantsPerShard"];
+  expect(await policy()).toBe(25);
+  renameSync(join(dataDir, "controller.log"), join(dataDir, "controller.log.moved"));
+  const file = join(dataDir, "..", "cluster.yaml");
+  writeFileSync(file, "maxTenantsPerShard: 7\ngateway: {port: 0, tlsPort: 1}\napi: {port: 0}\n");
+  cluster.process.kill("SIGHUP");
+  await expect.poll(policy, { timeout: 20_000 }).toBe(7);
+  expect(existsSync(join(dataDir, "controller.log"))).toBe(true);
+  expect(cluster.output()).toContain("Reloaded; at the next start: gateway.tlsPort");
+  writeFileSync(file, "maxTenantPerShard: 9\n");
+  cluster.process.kill("SIGHUP");
+  await expect.poll(() => cluster.output(), { timeout: 20_000 }).toContain("Not reloaded");
+  expect(cluster.output()).toContain("did you mean maxTenantsPerShard?");
+  expect(await policy()).toBe(7);
+  expect((await leftBehind(dataDir)).length).toBe(3);
+});
+
+test.skipIf(process.getuid?.() !== 0)(
+  "a full disk stops nothing, is named, and is no trouble any more once there is room (needs root, for a small disk)",
+  { timeout: MINUTES_3 },
+  async () => {
+    const disk = join(await temporaryDirectory(), "disk");
+    mkdirSync(disk);
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=160m,mode=711", "tmpfs", disk]);
+    // Last in, first out: the cluster ends before its disk goes.
+    onTestFinished(() => void execFileSync("umount", ["--lazy", disk]));
+    const dataDir = join(disk, "data");
+    const cluster = up(dataDir);
+    await cluster.ready();
+    const { gateway } = clusterFile(dataDir);
+    const before = await leftBehind(dataDir);
+    expect(() => writeFileSync(join(disk, "filler"), Buffer.alloc(200 * 2 ** 20))).toThrow(/ENOSPC/);
+    await expect
+      .poll(async () => (await statusOf(dataDir)).problems.join(), { timeout: 20_000 })
+      .toMatch(/the disk of .*data \(store, media, logs, databases\) is full/);
+    // Enough to fill what SQLite still has room for in its files.
+    const answers = await Promise.all(
+      Array.from({ length: 40 }, (_, n) => create(dataDir, `t${n}`, "#".repeat(50_000))),
+    );
+    expect(answers.filter(({ status }) => status === 503).length).toBeGreaterThan(0);
+    for (const { status, message } of answers.filter((answer) => answer.status >= 400)) {
+      expect([status, message]).toEqual([503, expect.stringMatching(/no space is left on the disk/)]);
+    }
+    expect((await fetch(`${gateway.http}/_matrix/client/versions`)).status).toBe(404);
+    expect(await leftBehind(dataDir)).toEqual(before);
+    rmSync(join(disk, "filler"));
+    await expect.poll(async () => (await create(dataDir, "later", "")).status, { timeout: 20_000 }).toBeLessThan(300);
+    expect((await statusOf(dataDir)).problems.join()).not.toMatch(/is full/);
+  },
+);

@@ -65,7 +65,11 @@ export async function findMeans(
   const { landlock } = z.object({ landlock: z.int() }).parse(JSON.parse(stdout));
   const weaknesses: string[] = [];
   const obstacle =
-    uid === 0 ? places.map((place) => firstClosed(place, OTHER)).find((found) => found !== undefined) : undefined;
+    uid === 0
+      ? [...places, dirname(realpathSync(python))]
+          .map((place) => firstClosed(place, OTHER))
+          .find((found) => found !== undefined)
+      : undefined;
   const users = uid === 0 && obstacle === undefined;
   if (obstacle !== undefined) {
     weaknesses.push(

@@ -27,6 +27,9 @@ export function runCommand(program: string, args: readonly string[], options: Co
   const { cwd, env, uid, gid, signal, onLine } = options;
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, { cwd, env, uid, gid, signal, stdio: ["ignore", "pipe", "pipe"] });
+    child.once("error", reject);
+    // Without descriptors for its pipes there are none; the error says so.
+    if (!child.stdout || !child.stderr) return;
     const lines: string[] = [];
     const stdout: string[] = [];
     const keep = (line: string) => {
@@ -40,7 +43,6 @@ export function runCommand(program: string, args: readonly string[], options: Co
       keep(line);
     });
     createInterface({ input: child.stderr }).on("line", keep);
-    child.once("error", reject);
     child.once("close", (code) => resolve({ code: code ?? -1, stdout: stdout.join("\n"), lines }));
   });
 }

@@ -8,6 +8,14 @@ import { messageOf, UserError } from "../../../model/errors.ts";
 import { checkAgainstDatabases, removeOldStores, restoreStore } from "../store/store-file.ts";
 import { ensureAuthority, type AuthorityFiles } from "../certificates.ts";
 import { choosePorts, type ClusterPorts } from "./cluster-ports.ts";
+import { LogKeeper, logsToKeep } from "./log-keeper.ts";
+import {
+  controllerConfig,
+  gatewayConfig,
+  settingsForNextStart,
+  withFixedSettings,
+  type ClusterFacts,
+} from "./part-configs.ts";
 import { ControllerApi } from "./controller-api.ts";
 import type { DataPaths } from "../data-directory.ts";
 import { ensureSecret, rotateIfLarge, writeAtomically } from "../files.ts";
@@ -15,10 +23,9 @@ import { endLeftovers, endProcess, sendSignal, startNode } from "./node-process.
 import { startPostgres, type RunningPostgres } from "../postgres/postgres.ts";
 import type { Steps } from "./steps.ts";
 import { Supervisor, type Running } from "./supervisor.ts";
-import { cacheDirectory, ensurePostgres, ensureSynapse } from "../toolchain/toolchain.ts";
+import { ensurePostgres, ensureSynapse } from "../toolchain/toolchain.ts";
 import { ROOT } from "../../../model/project.ts";
 
-const LOOPBACK = "127.0.0.1";
 /** What is in flight in the gateway gets its answer. */
 const GATEWAY_STOP_MS = 30_000;
 /** Shards drain their tenants at once; each is bounded by the controller, and this is above that bound. */
@@ -29,7 +36,8 @@ const SHARD_STOP_SECONDS = 20;
 export class LocalCluster {
   readonly #dataDir: string;
   readonly #paths: DataPaths;
-  readonly #config: ClusterConfig;
+  #config: ClusterConfig;
+  readonly #logs: LogKeeper;
   readonly #steps: Steps;
   readonly #recover: boolean;
   #database: RunningPostgres | undefined;
@@ -53,6 +61,7 @@ export class LocalCluster {
     this.#config = options.config;
     this.#steps = options.steps;
     this.#recover = options.recover;
+    this.#logs = new LogKeeper(() => logsToKeep(this.#dataDir, this.#paths.shards));
   }
 
   /** Starts all parts. Rejects with what went wrong; `stop` then ends those that were started. */
@@ -75,6 +84,31 @@ export class LocalCluster {
       paths.cluster,
       JSON.stringify({ apiUrl: this.apiUrl, tokenFile: paths.apiToken, gateway: this.gatewayUrls, pid: process.pid }),
     );
+  }
+
+  /** Reopens logs and takes up what a running cluster can of a configuration. @returns the settings that take effect at the next start */
+  reload(config: ClusterConfig): string[] {
+    const later = settingsForNextStart(this.#config, config);
+    this.#config = withFixedSettings(this.#config, config);
+    if (this.#database && this.#ports) {
+      writeConfig(this.#paths.controllerConfig, controllerConfig(this.#config, this.#facts()));
+      writeConfig(this.#paths.gatewayConfig, gatewayConfig(this.#config, this.#facts()));
+    }
+    for (const part of [this.#controller, this.#gateway, this.#postgres])
+      if (part?.running) sendSignal(part.running.pid, "SIGHUP");
+    return later;
+  }
+
+  #facts(): ClusterFacts {
+    return {
+      dataDir: this.#dataDir,
+      paths: this.#paths,
+      ports: this.#ports!,
+      database: this.#database!,
+      authority: this.#authority!,
+      apiUrl: this.apiUrl,
+      gatewayUrls: this.gatewayUrls,
+    };
   }
 
   get api(): ControllerApi {
@@ -104,6 +138,7 @@ export class LocalCluster {
     const database = this.#database;
     if (database) await steps.run("Stopping PostgreSQL", (onProgress) => database.stop(onProgress));
     rmSync(this.#paths.cluster, { force: true });
+    this.#logs.stop();
     await this.#api?.close();
   }
 
@@ -157,32 +192,9 @@ export class LocalCluster {
 
   async #startController(signal: AbortSignal): Promise<void> {
     const paths = this.#paths;
-    const database = this.#database!;
     const apiToken = ensureSecret(paths.apiToken);
     ensureSecret(paths.gatewayToken);
-    const config = {
-      dataDir: this.#dataDir,
-      storeFile: paths.store,
-      storeKeyFile: this.#config.storeKeyFile ?? paths.storeKey,
-      api: { ...this.#config.api, port: this.#ports!.api },
-      apiTokenFile: paths.apiToken,
-      gatewayTokenFile: paths.gatewayToken,
-      tokensFile: paths.tokens,
-      auditFile: paths.audit,
-      readyFile: paths.controllerReady,
-      logFile: paths.log("controller"),
-      postgres: {
-        host: database.host,
-        port: database.port,
-        user: database.adminUser,
-        passwordFile: database.passwordFile,
-      },
-      cluster: this.#config,
-      caCertificate: this.#authority!.certificate,
-      cacheDir: cacheDirectory(),
-      gatewayUrls: this.gatewayUrls,
-    };
-    writeAtomically(paths.controllerConfig, JSON.stringify(config, null, 2));
+    writeConfig(paths.controllerConfig, controllerConfig(this.#config, this.#facts()));
     this.#controller = this.#supervisor("the controller", (abort) =>
       this.#startNode(
         "the controller",
@@ -199,21 +211,7 @@ export class LocalCluster {
 
   async #startGateway(signal: AbortSignal): Promise<void> {
     const paths = this.#paths;
-    const { host, maxBodyBytes, adminApi, maxInFlightPerTenant, parking } = this.#config.gateway;
-    const config = {
-      http: { host, port: this.#ports!.http },
-      https: { host, port: this.#ports!.https, certificates: paths.certificates, ca: this.#authority! },
-      controller: { url: this.apiUrl, tokenFile: paths.gatewayToken },
-      routesFile: paths.routes,
-      readyFile: paths.gatewayReady,
-      metrics: { host: LOOPBACK, port: this.#ports!.metrics },
-      adminApi,
-      maxBodyBytes,
-      maxInFlightPerTenant,
-      parking,
-      logFile: paths.log("gateway"),
-    };
-    writeAtomically(paths.gatewayConfig, JSON.stringify(config, null, 2));
+    writeConfig(paths.gatewayConfig, gatewayConfig(this.#config, this.#facts()));
     const program = ["--import", join(ROOT, "src/platforms/local/up/end-with-parent.ts"), "src/gateway/main.ts"];
     this.#gateway = this.#supervisor("the gateway", (abort) =>
       this.#startNode("the gateway", "gateway", program, paths.gatewayConfig, paths.gatewayReady, abort),
@@ -271,6 +269,10 @@ export class LocalCluster {
       installSynapse: (version, onProgress) => ensureSynapse(version, { onProgress }),
     });
   }
+}
+
+function writeConfig(file: string, config: object): void {
+  writeAtomically(file, JSON.stringify(config, null, 2));
 }
 
 function bracketed(host: string): string {

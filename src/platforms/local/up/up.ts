@@ -1,5 +1,6 @@
 import { join, relative, resolve } from "node:path";
 import { type ClusterConfig, ClusterConfigSchema } from "../../../model/cluster-config.ts";
+import { messageOf } from "../../../model/errors.ts";
 import { readConfigFile } from "../../../model/config-file.ts";
 import { ensureDemo } from "./demo.ts";
 import { pathsIn, prepareDataDirectory } from "../data-directory.ts";
@@ -17,7 +18,7 @@ const SAME_PRESS_MS = 1_000;
 const INTERRUPTED = 130;
 /** Releases to try an upgrade or a way back with. */
 const OTHER_VERSIONS = ["1.157.2", "1.163.2"];
-const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+const STOP_SIGNALS = ["SIGINT", "SIGTERM"] as const;
 
 export interface UpOptions {
   configFile?: string;
@@ -34,9 +35,7 @@ export interface UpOptions {
  */
 export async function runUp(options: UpOptions): Promise<void> {
   cleanOwnEnvironment();
-  const config = options.configFile
-    ? await readConfigFile(options.configFile, ClusterConfigSchema)
-    : ClusterConfigSchema.parse({});
+  const config = await configIn(options.configFile);
   // Whatever any part writes is for this user alone.
   process.umask(0o077);
   // A terminal that has been closed must not keep us from stopping in order.
@@ -46,10 +45,11 @@ export async function runUp(options: UpOptions): Promise<void> {
   const lock = lockDataDirectory(dataDir);
   const steps = new Steps();
   const cluster = new LocalCluster({ dataDir, paths, config, steps, recover: options.recover });
-  const interrupt = listen(() => {
+  const kill = () => {
     steps.line("Stopping at once");
     void cluster.kill().finally(() => process.exit(INTERRUPTED));
-  });
+  };
+  const interrupt = listen(kill, () => void reload(cluster, options, steps));
   try {
     await cluster.start(interrupt.signal);
     process.stdout.write(await welcome({ demo: options.demo, dataDir, config }, cluster, steps, interrupt.signal));
@@ -64,6 +64,19 @@ export async function runUp(options: UpOptions): Promise<void> {
     lock.release();
     interrupt.close();
   }
+}
+
+async function reload(cluster: LocalCluster, { configFile }: UpOptions, steps: Steps): Promise<void> {
+  try {
+    const later = cluster.reload(await configIn(configFile));
+    steps.line(`Reloaded${later.length > 0 ? `; at the next start: ${later.join(", ")}` : ""}`);
+  } catch (error) {
+    steps.line(`Not reloaded: ${messageOf(error)}`);
+  }
+}
+
+function configIn(file: string | undefined): Promise<ClusterConfig> {
+  return file ? readConfigFile(file, ClusterConfigSchema) : Promise.resolve(ClusterConfigSchema.parse({}));
 }
 
 async function welcome(
@@ -109,7 +122,7 @@ function shown(path: string): string {
 }
 
 /** The first signal aborts, a second one forces; the end of a process that started us counts as a signal. */
-function listen(force: () => void): { signal: AbortSignal; close(): void } {
+function listen(force: () => void, reload: () => void): { signal: AbortSignal; close(): void } {
   const controller = new AbortController();
   let first = 0;
   const onSignal = () => {
@@ -123,14 +136,22 @@ function listen(force: () => void): { signal: AbortSignal; close(): void } {
   const onParentGone = () => {
     if (!controller.signal.aborted) onSignal();
   };
-  for (const name of SIGNALS) process.on(name, onSignal);
+  for (const name of STOP_SIGNALS) process.on(name, onSignal);
+  // At a terminal it says that the terminal is gone; to a service, and after nohup, that logs were moved or the configuration changed.
+  const onHangUp = atTerminal() ? onSignal : reload;
+  process.on("SIGHUP", onHangUp);
   process.on("disconnect", onParentGone);
   process.channel?.unref();
   const close = () => {
-    for (const name of SIGNALS) process.off(name, onSignal);
+    for (const name of STOP_SIGNALS) process.off(name, onSignal);
+    process.off("SIGHUP", onHangUp);
     process.off("disconnect", onParentGone);
   };
   return { signal: controller.signal, close };
+}
+
+function atTerminal(): boolean {
+  return process.stdout.isTTY || process.stderr.isTTY;
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -19,13 +19,17 @@ async function open(pythonFor: (installed: string, directory: string) => string)
   await chmod(directory, 0o711);
   const { python: installed, facts } = await ensureSynapse(DEFAULT_RELEASE);
   const python = pythonFor(installed, directory);
-  const means = await findMeans({ python, helper: helperIn(ROOT), places: [directory, dirname(python)] });
+  const means = await findMeans({ python, helper: helperIn(ROOT), places: [directory] });
   const launcherOf = () =>
     new LocalLauncher({
       directory: join(directory, "shards"),
       runtimePath: copyRuntime(ROOT, join(directory, "runtime")),
       installSynapse: async () => ({ python, facts }),
-      confinement: { means, media: new TenantMedia(join(directory, "media"), means.users), readable: [] },
+      confinement: {
+        means,
+        media: new TenantMedia(join(directory, "media"), means.users),
+        readable: [dirname(dirname(installed))],
+      },
     });
   const launcher = launcherOf();
   const version = DEFAULT_RELEASE;
