@@ -1,8 +1,14 @@
-import { existsSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { findPython } from "../../../src/platforms/local/toolchain/python.ts";
-import { cacheDirectory, ensureSynapse } from "../../../src/platforms/local/toolchain/toolchain.ts";
+import {
+  cacheDirectory,
+  DEFAULT_RELEASE,
+  ensureSynapse,
+  lockFileOf,
+  RUNTIME_PACKAGES,
+} from "../../../src/platforms/local/toolchain/toolchain.ts";
 import {
   ensureVirtualEnvironment,
   type EnvironmentSpec,
@@ -121,4 +127,22 @@ test("a Python that does not do is named, with what to install", async () => {
     if (before === undefined) delete process.env["SYNAPSE_SHARDS_PYTHON"];
     else process.env["SYNAPSE_SHARDS_PYTHON"] = before;
   }
+});
+
+test("the default release is installed from a list with hashes, which has all that it needs", () => {
+  const list = readFileSync(lockFileOf(DEFAULT_RELEASE)!, "utf8");
+  const names = RUNTIME_PACKAGES.map((requirement) => requirement.replace(/[<>=[].*/, ""));
+  for (const name of [...names, "synapse-s3-storage-provider"])
+    expect(list).toMatch(new RegExp(`^${name}==\\S+ \\\\$`, "m"));
+  expect(list).toContain(`matrix-synapse==${DEFAULT_RELEASE} \\\n    --hash=sha256:`);
+  expect(lockFileOf("1.0.0")).toBeUndefined();
+});
+
+test("a package that is not the one in the list is not installed", { timeout: 120_000 }, async () => {
+  const directory = await temporaryDirectory();
+  const lockFile = join(directory, "lock.txt");
+  writeFileSync(lockFile, `tqdm==4.67.1 \\\n    --hash=sha256:${"0".repeat(64)}\n`);
+  const failure = ensureVirtualEnvironment(emptyEnvironment(directory, { lockFile }), {});
+  // Where the index cannot be reached, it is not installed either.
+  await expect(failure).rejects.toMatchObject({ code: "Environment", message: expect.stringMatching(/HASH|hash|pip/) });
 });

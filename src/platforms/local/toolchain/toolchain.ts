@@ -1,9 +1,11 @@
+import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
 import type { ReleaseFacts } from "../../../ports/launcher.ts";
 import { ClusterConfigSchema } from "../../../model/cluster-config.ts";
 import { UserError } from "../../../model/errors.ts";
+import { ROOT } from "../../../model/project.ts";
 import { ensureVirtualEnvironment, type Progress } from "./virtual-environment.ts";
 
 export interface ToolchainOptions extends Progress {
@@ -18,13 +20,19 @@ export const DEFAULT_RELEASE = ClusterConfigSchema.parse({}).release;
  * psycopg2 itself has no wheels and needs a compiler and libpq's headers; psycopg2-binary is the same module with both in it.
  * The storage provider asks for psycopg2 by name and is therefore installed without its dependencies, which are listed here.
  */
-const RUNTIME_PACKAGES = ["psycopg2-binary", "greenlet", "boto3<2", "humanize<5", "tqdm<5"];
+export const RUNTIME_PACKAGES = ["psycopg2-binary", "greenlet", "boto3<2", "humanize<5", "tqdm<5"];
 const WITHOUT_DEPENDENCIES = ["--no-deps", "synapse-s3-storage-provider"];
 
 /** What older releases need and do not say: their metrics cannot be imported with a prometheus-client of 0.24 or newer. */
 function boundsFor(version: string): string[] {
   const [major = 0, minor = 0] = version.split(".").map(Number);
   return major === 1 && minor < 150 ? ["prometheus-client<0.24"] : [];
+}
+
+/** The same as for images; there is none for releases that are not ours to ship. */
+export function lockFileOf(version: string): string | undefined {
+  const file = join(ROOT, "images/shard/requirements", `${version}.txt`);
+  return existsSync(file) ? file : undefined;
 }
 
 const SYNAPSE_CHECK = `
@@ -65,6 +73,7 @@ export async function ensureSynapse(
         ["--only-binary", "psycopg2-binary", `matrix-synapse==${version}`, ...RUNTIME_PACKAGES, ...boundsFor(version)],
         WITHOUT_DEPENDENCIES,
       ],
+      lockFile: lockFileOf(version),
       check: SYNAPSE_CHECK,
       parse: (found) => {
         const { release } = FactsSchema.parse(found);

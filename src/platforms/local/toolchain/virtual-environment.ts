@@ -21,6 +21,11 @@ export interface EnvironmentSpec {
   title: string;
   /** Each is one `pip install` with these arguments, in order. */
   installs: readonly (readonly string[])[];
+  /**
+   * A list of all packages with versions and hashes, which a new environment is made from instead. One that is there already is left as it
+   * is: what runs in it must not change under it.
+   */
+  lockFile?: string;
   /** A Python program that imports what must be there and prints one line of JSON: the facts. */
   check: string;
   /** Judges what `check` printed; throws if it is not what was wanted. */
@@ -103,7 +108,9 @@ async function install(spec: EnvironmentSpec, progress: Progress): Promise<unkno
   }
   await writeFile(begunFile(spec), "");
   try {
-    for (const packages of spec.installs) await pipInstall(spec, base, packages, progress);
+    const locked = !keep && spec.lockFile !== undefined;
+    const installs = locked ? [["--no-deps", "--require-hashes", "--requirement", spec.lockFile!]] : spec.installs;
+    for (const packages of installs) await pipInstall(spec, base, packages, progress);
   } catch (error) {
     // A release that does not exist leaves nothing behind.
     if (!keep && error instanceof UserError && error.code === "UnknownRelease")
