@@ -155,14 +155,14 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       await expect.poll(() => condition("a", "SecretsReadable")).toMatchObject({ status: "True" });
       await at.core.deleteNamespacedSecret({ namespace: at.namespace, name: "mine" });
       await expect
-        .poll(() => condition("a", "SecretsReadable"), { timeout: 5_000 })
+        .poll(() => condition("a", "SecretsReadable"))
         .toMatchObject({ status: "False", reason: "SecretMissing", message: expect.stringContaining("mine") });
       expect((await store.get("Tenant", "a"))?.spec.config).toBe("a: 1\n");
       expect((await store.get("Tenant", "thief"))?.spec.config).toBe("");
       expect((await condition("thief", "SecretsReadable"))?.["reason"]).toBe("SecretNotLabelled");
       await labelled("mine", { "homeserver.yaml": "a: 2\n", ...FOREIGN_KEYS });
       await expect
-        .poll(() => condition("a", "SecretsReadable"), { timeout: 5_000 })
+        .poll(() => condition("a", "SecretsReadable"))
         .toMatchObject({ status: "True", message: "" });
       expect((await store.get("Tenant", "a"))?.spec.config).toBe("a: 2\n");
     }, 30_000);
