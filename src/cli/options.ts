@@ -49,7 +49,7 @@ export interface WaitOptions {
 }
 
 export function timeoutOption(): Option {
-  return new Option("--timeout <duration>", "give up waiting after so long, e.g. 90s, 5m, 1h")
+  return new Option("--timeout <duration>", "give up waiting after this time, e.g. 90s, 5m, 1h")
     .argParser(parseDuration)
     .default(300_000, "5m");
 }

@@ -60,7 +60,7 @@ export function addShard(program: Command): void {
     .description("print a shard's log")
     .argument("<name>", "name of the shard")
     .option("-f, --follow", "go on with new lines as they come")
-    .option("--tail <lines>", "so many lines from the end", parseTail)
+    .option("--tail <lines>", "only the last lines", parseTail)
     .action((name: string, options: { follow?: boolean; tail?: number }, command: Command) =>
       withClient(command, (client) => printLines(client, `${shardPath(name)}/logs`, options)),
     );

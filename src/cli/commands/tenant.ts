@@ -71,7 +71,7 @@ export function addTenant(program: Command): void {
     .description("print the lines of the log that concern a tenant")
     .argument("<name>", "name of the tenant")
     .option("-f, --follow", "go on with new lines as they come")
-    .option("--tail <lines>", "so many lines from the end", parseTail)
+    .option("--tail <lines>", "only the last lines", parseTail)
     .action((name: string, options: { follow?: boolean; tail?: number }, command: Command) =>
       withClient(command, (client) => printLines(client, `${tenantPath(name)}/logs`, options)),
     );
