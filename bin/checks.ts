@@ -1,5 +1,5 @@
 // Every check and test, after the set-up. With patterns, `vitest run PATTERN…` alone; --python: pytest alone; --kubernetes: the tests on a
-// cluster alone; --set-up: nothing else. The tests on a cluster need KUBECONFIG, and BUILDER (tests/kubernetes/images/build) to bring images there.
+// cluster alone; --newest-synapse: the Python tests with what PyPI has newer, as a warning; --set-up: nothing else. The tests on a cluster need KUBECONFIG, and BUILDER (tests/kubernetes/images/build) to bring images there.
 import { readFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { Steps } from "../src/platforms/local/up/steps.ts";
@@ -12,6 +12,7 @@ import {
 import { UserError } from "../src/model/errors.ts";
 import { ROOT } from "../src/model/project.ts";
 import { ensureActionlint } from "./actionlint.ts";
+import { publishedReleases, untested } from "./newest.ts";
 import { type Check, type Outcome, pytestReport, runLanes, summarize, vitestReport } from "./run-checks.ts";
 
 /** The release that upgrades are tested from: an earlier one that can read the same databases. */
@@ -34,9 +35,13 @@ const environment: Record<string, string | undefined> = {
 try {
   const tools = await setUp();
   const results: Outcome[] = [];
-  for (const lanes of args[0] === "--set-up" ? [] : chosen(tools))
-    results.push(...(await runLanes(lanes, environment)));
-  if (results.length > 0) process.exitCode = summarize(results);
+  const isWarning = args[0] === "--newest-synapse";
+  const stages = isWarning ? [[await withNewestSynapse(tools)]] : args[0] === "--set-up" ? [] : chosen(tools);
+  for (const lanes of stages) results.push(...(await runLanes(lanes, environment)));
+  const code = results.length > 0 ? summarize(results) : 0;
+  // The annotation of a workflow; the run itself does not fail.
+  if (isWarning && code !== 0) process.stdout.write("::warning::the runtime's tests fail with a newer Synapse\n");
+  process.exitCode = isWarning ? 0 : code;
 } catch (error) {
   // A mistake that the user can fix has a message that says how; anything else is a bug.
   process.stderr.write(`error: ${error instanceof UserError ? error.message : String((error as Error).stack)}\n`);
@@ -98,6 +103,29 @@ function withoutRunning({ python, actionlint }: Tools): Check[] {
     ...workflows(actionlint),
     { title: "Python lint (ruff)", command: [python, "-m", "ruff", "check", "."], cwd: RUNTIME },
     { title: "Python types (mypy)", command: [python, "-m", "mypy", "-p", "multi_synapse"], cwd: RUNTIME },
+  ];
+}
+
+/** A release that this project does not run yet: what fails says what is to be done before it does. */
+async function withNewestSynapse(tools: Tools): Promise<Check[]> {
+  const versions = untested(await publishedReleases(tools.python), DEFAULT_RELEASE);
+  if (versions.length === 0) {
+    process.stderr.write(`PyPI has nothing newer than Synapse ${DEFAULT_RELEASE}\n`);
+    return [];
+  }
+  const steps = new Steps();
+  const pythons: string[] = [];
+  for (const version of versions) {
+    const { python } = await steps.run(`Synapse ${version}`, (onProgress) => ensureSynapse(version, { onProgress }));
+    pythons.push(python);
+  }
+  const check = pytest({ ...tools, pythons }, args.slice(1));
+  return [
+    {
+      ...check,
+      title: `Python tests with Synapse ${versions.join(" and ")} (pytest)`,
+      env: { ...check.env, MULTI_SYNAPSE_UNTESTED: versions.join(",") },
+    },
   ];
 }
 
