@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -41,12 +42,17 @@ GRANTED = "dedicated"
 _POLL_SECONDS = 0.1
 _CLAIM_SECONDS = 60.0
 _RELEASE_SECONDS = 5.0
+_KEEP_SECONDS = 5.0
 _CONNECT_SECONDS = 10
 #: As a shard by default.
 _SWEEP_SECONDS = 600.0
 #: The fence is also read so often, for a process that opens no connection.
 _WATCH_SECONDS = 5.0
 _RECONNECT_SECONDS = 1.0
+
+
+#: Of `patches`: the fence, and what a stop needs.
+_PATCHES = ("fence", "long-polls", "processes", "services-in-flight", "servers-in-flight", "queues-of-servers")
 
 
 class CannotOwn(Exception):
@@ -178,8 +184,8 @@ class Dedicated:
         from .patches.process import replace
 
         patches.allow(self._settings.allow_untested_releases)
-        patches.apply("fence")
-        patches.apply("long-polls")
+        for name in _PATCHES:
+            patches.apply(name)
         claims_of_shard.on_fenced = lambda _server_name: _end(FENCED, "another owner has taken the tenant's database")
         create = synapse_app.create_homeserver
 
@@ -193,6 +199,7 @@ class Dedicated:
             return self._hs
 
         replace(synapse_app, "create_homeserver", create_homeserver)
+        replace(synapse_app, "start", _and_resume(synapse_app.start))
         # The first process of a container gets no signal that it does not ask for. Ends what is under way, by an exception.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         sys.argv[1:] = arguments
@@ -242,12 +249,24 @@ class Dedicated:
         self._stopping = True
         from twisted.internet import defer, reactor
 
-        from .drain import drain
-
         logger.info("Synapse finishes what is in flight, and ends")
-        draining = defer.ensureDeferred(drain(self._hs, self._settings.drain_seconds, reactor))
-        draining.addErrback(lambda failure: logger.error("draining: %s", failure.getTraceback()))
-        draining.addBoth(lambda _: reactor.stop())  # type: ignore[attr-defined]
+        finishing = defer.ensureDeferred(self._finish())
+        finishing.addErrback(lambda failure: logger.error("draining: %s", failure.getTraceback()))
+        finishing.addBoth(lambda _: reactor.stop())  # type: ignore[attr-defined]
+
+    async def _finish(self) -> None:
+        """As a shard stops a tenant (docs/stops.md), but that Synapse ends with the process, and so cancels nothing."""
+        from twisted.internet import reactor, threads
+
+        from . import kept
+        from .drain import drain
+        from .waiting import Limit
+
+        services = kept.hold_services(self._hs)
+        await drain(self._hs, self._settings.drain_seconds, reactor)
+        queued = kept.collect(self._hs, services)
+        if queued:
+            await threads.deferToThread(kept.write, self._arguments, self._claim, queued, Limit(_KEEP_SECONDS))
 
     def _watch(self) -> None:
         """Ends the process when the database has another owner: its claim ends this connection, too."""
@@ -283,6 +302,20 @@ class Dedicated:
         except psycopg2.Error as error:
             # Whoever comes next waits for the handover's time, and claims it then.
             _say(f"the database could not be released: {' '.join(str(error).split())}")
+
+
+def _and_resume(start: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    async def start_and_resume(hs: Any, **options: Any) -> None:
+        from .resume import resume
+
+        await start(hs, **options)
+        try:
+            await resume(hs)
+        except Exception:
+            # Synapse comes to it in its own time.
+            logger.exception("what the last process left in work is not taken up at once")
+
+    return start_and_resume
 
 
 def _say(sentence: str) -> None:

@@ -11,8 +11,10 @@ import pytest
 
 from .dedicated import Dedicated
 from .postgres import Postgres
+from .service import running_service
 from .shard import Client, Shard
 from .test_fence import database_of, message_bodies, with_epoch
+from .test_stops import eventually
 
 Assign = Callable[..., dict[str, Any]]
 NewShard = Callable[..., Shard]
@@ -71,6 +73,38 @@ def test_a_tenant_goes_from_a_shard_to_its_own_synapse_and_back(
     client.address = shard.expect_started("grows", with_epoch(assignment, 3 * REVISION + 1))["address"]
     client.send("back on the shard")
     assert {"on the shard", "still on the shard", "on its own", "back on the shard"} <= message_bodies(postgres, database_of(assignment))
+
+
+def test_an_application_service_gets_each_event_once_on_the_way_to_a_dedicated_synapse_and_back(
+    shard: Shard, new_dedicated: NewDedicated, assign: Assign, folder: Path
+) -> None:
+    with running_service(seconds=1) as service:
+        assignment = assign("bridged", epoch=1 * REVISION + 1)
+        assignment["base"]["app_service_config_files"] = [service.registration(folder)]
+        client = Client(shard.expect_started("bridged", assignment)["address"]).register()
+        client.create_room()
+        wanted = []
+
+        def send(text: str) -> None:
+            wanted.append(text)
+            client.send(text)
+
+        for number in range(3):
+            send(f"shard {number}")
+        dedicated = new_dedicated(assignment, "--fence-revision", "2")
+        dedicated.expect_said("waiting until it is released")
+        send("at last")
+        shard.call("DELETE", "/v1/tenants/bridged?drainSeconds=10&release=true")
+        dedicated.expect_healthy()
+        client.address = dedicated.address
+        for number in range(3):
+            send(f"dedicated {number}")
+        dedicated.signal(signal.SIGTERM)
+        dedicated.expect_end(0)
+        client.address = shard.expect_started("bridged", with_epoch(assignment, 3 * REVISION + 1))["address"]
+        send("back")
+        eventually(lambda: len(service.bodies()) >= len(wanted))
+        assert service.bodies() == wanted
 
 
 def test_a_first_start_in_an_empty_database(new_dedicated: NewDedicated, assign: Assign, databases: Any, postgres: Postgres) -> None:
