@@ -14,6 +14,7 @@ import { failures, type Api, type RouteFeedSource } from "./api.ts";
 import { accessRoutes } from "./access-routes.ts";
 import { registerAudit, type AuditLog } from "./audit.ts";
 import { registerAuthentication, type Tokens } from "./auth.ts";
+import { registerBodyParsing } from "./bodies.ts";
 import { clusterRoutes, openRoutes, routeFeedRoutes } from "./cluster-routes.ts";
 import { registerErrorHandling } from "./errors.ts";
 import { shardRoutes } from "./shard-routes.ts";
@@ -92,6 +93,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(() => JSON.stringify);
+  registerBodyParsing(app);
   registerErrorHandling(app, logger);
   registerAuthentication(app, { actorOf: (digest) => options.namedTokens?.actorOf(digest), ...options });
   if (options.audit) registerAudit(app, options.audit);

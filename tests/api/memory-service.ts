@@ -28,6 +28,8 @@ export class MemoryService implements ClusterService {
   /** Streams that are open now. */
   openStreams = 0;
   problems: string[] = [];
+  /** Why a new tenant waits. */
+  newTenantReason = "";
   /** Thrown by the next call of any method. */
   failure: Error | undefined;
   onCreate: (tenant: Tenant) => void = (tenant) => this.run(tenant, "1.163.2-0");
@@ -111,7 +113,7 @@ export class MemoryService implements ClusterService {
     this.#mayFail();
     if (this.tenants.has(request.name))
       throw new UserError("AlreadyExists", `there is a tenant ${request.name} already`);
-    const tenant = this.addTenant(request.name, {}, request.config);
+    const tenant = this.addTenant(request.name, { reason: this.newTenantReason }, request.config);
     Object.assign(tenant.spec, {
       serverName: request.serverName ?? tenant.spec.serverName,
       release: request.release ?? tenant.spec.release,

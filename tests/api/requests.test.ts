@@ -114,6 +114,57 @@ describe("wrong requests", () => {
   });
 });
 
+describe("bodies that are not needed", () => {
+  const empty = async (method: string, path: string, type: string) =>
+    (await api.request(path, { method, headers: { "content-type": type }, body: "" })).status;
+
+  test("accepts an empty body of any type where none is needed", async () => {
+    api.service.addShard("1.163.2-0");
+    api.service.addShard("1.163.2-1");
+    api.service.run(api.service.addTenant("a"), "1.163.2-0");
+    for (const type of [
+      "application/json",
+      "application/json; charset=utf-8",
+      "text/plain",
+      "application/x-www-form-urlencoded",
+    ])
+      expect(await empty("POST", "/v1/tenants/a/move", type), type).toBe(202);
+    expect(await empty("POST", "/v1/shards/1.163.2-0/drain", "application/json")).toBe(202);
+    expect(await empty("DELETE", "/v1/tenants/a", "application/json")).toBe(202);
+  });
+
+  test("says what is missing where one is needed", async () => {
+    expect(await empty("POST", "/v1/tenants", "application/json")).toBe(422);
+    expect(await empty("PATCH", "/v1/tenants/a", "text/plain")).toBe(422);
+  });
+});
+
+test("answers 202 for a tenant whose release is still to be installed, and says so in its reason", async () => {
+  api.service.onCreate = () => {};
+  api.service.newTenantReason = "InstallingRelease";
+  const created = await api.request("/v1/tenants", {
+    method: "POST",
+    body: JSON.stringify({ name: "a", release: "1.164.0" }),
+  });
+  expect([created.status, ((await created.json()) as { status: object }).status]).toMatchObject([
+    202,
+    { phase: "Pending", reason: "InstallingRelease" },
+  ]);
+});
+
+test("tells in one field whether a change is in effect", async () => {
+  const tenant = api.service.addTenant("a");
+  api.service.run(tenant, "1.163.2-0");
+  const change = async () =>
+    ((await (await api.request("/v1/tenants/a")).json()) as { change: { state: string; reason: string } }).change;
+  expect(await change()).toEqual({ state: "InEffect", reason: "", message: "" });
+  tenant.metadata.generation += 1;
+  expect(await change()).toMatchObject({ state: "Pending" });
+  tenant.status.observedGeneration = tenant.metadata.generation;
+  tenant.status.refusedConfig = { hash: "x", reason: "OptionNotAllowed", message: "daemonize: not allowed" };
+  expect(await change()).toEqual({ state: "Refused", reason: "OptionNotAllowed", message: "daemonize: not allowed" });
+});
+
 describe("failures of the service", () => {
   const STATUS: Record<ErrorCode, number> = {
     NotFound: 404,

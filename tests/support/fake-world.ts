@@ -8,7 +8,7 @@ import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
 import type { DatabaseUsage, Migration, TenantDatabases } from "../../src/ports/databases.ts";
 import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
 import { hostsOf, tryReadConfig } from "../../src/model/config-reading.ts";
-import type { Launcher, ProcessState } from "../../src/ports/launcher.ts";
+import type { Launcher, ProcessState, ReleaseFacts } from "../../src/ports/launcher.ts";
 import { UserError } from "../../src/model/errors.ts";
 import { DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
 import type { Tenant } from "../../src/model/tenant.ts";
@@ -41,6 +41,8 @@ export class FakeWorld {
   /** What a shard was given last, by SHARD/TENANT. */
   readonly assignments = new Map<string, Assignment>();
   readonly unknownReleases = new Set<string>();
+  /** Ends when releases have been installed, where that takes time. */
+  installing: Promise<void> | undefined;
   /** What a call of something outside the controller throws, if it is to fail. */
   fault: (call: string, args: readonly unknown[]) => Error | undefined = () => undefined;
   /** Warmed-up preparers that nobody has closed; no more than four at once, as in earnest. */
@@ -251,7 +253,12 @@ function fakeLauncher(world: FakeWorld, guard: (client: ShardControl) => ShardCo
     checkRelease: async (release) => {
       if (world.unknownReleases.has(release)) throw new UserError("UnknownRelease", `there is no Synapse ${release}`);
     },
-    prepareRelease: async (release) => ({ release: release, schemaVersion: 94, schemaCompatVersion: 84 }),
+    prepareRelease: async (release, onProgress) => {
+      if (world.installing) onProgress(`downloading Synapse ${release}`);
+      await world.installing;
+      world.installing = undefined;
+      return { release, schemaVersion: 94, schemaCompatVersion: 84 };
+    },
     start: async (name, release) => {
       const present = world.shards.get(name);
       if (present?.alive) return;
@@ -351,9 +358,10 @@ export function fakeMeaning({ serverName, overrides }: Assignment): ConfigMeanin
 }
 
 function fakeDatabases(world: FakeWorld): TenantDatabases {
+  const known = new Map<string, ReleaseFacts>();
   return {
-    learn: () => {},
-    facts: (release) => ({ release: release, schemaVersion: 94, schemaCompatVersion: 84 }),
+    learn: (facts) => void known.set(facts.release, facts),
+    facts: (release) => known.get(release),
     provision: async () => ({ epoch: 0, kept: false }),
     drop: async (tenant) => void world.fences.delete(tenant),
     fenceOff: async (tenant: Tenant) => {

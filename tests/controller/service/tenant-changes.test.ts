@@ -1,0 +1,77 @@
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { created, runController, runs, tenantWhen, type Run } from "../../support/controller-run.ts";
+import { FakeWorld } from "../../support/fake-world.ts";
+
+let world: FakeWorld;
+let run: Run;
+beforeEach(() => {
+  world = new FakeWorld();
+  run = runController(world, {
+    policy: { maxTenantsPerShard: 3, avgShardsLoadRedistributionThreshold: 3, consolidateAfterSeconds: 0.2 },
+  });
+});
+afterEach(() => run.stop());
+
+it("refuses what is no YAML mapping at once, when a tenant is created and when it is changed", async () => {
+  await created(world, run, ["a"]);
+  for (const config of ["[1,2", "just words", "- a\n- list", "a: 1\n  b: 2"]) {
+    const create = run.service.createTenant({ name: "b", config });
+    await expect(create, config).rejects.toMatchObject({ code: expect.stringMatching(/^Invalid(Input|Config)$/) });
+    await expect(run.service.updateTenant("a", { config }), config).rejects.toMatchObject({
+      code: expect.stringMatching(/^Invalid(Input|Config)$/),
+    });
+  }
+  expect(await world.store.get("Tenant", "b")).toBeUndefined();
+  expect((await world.store.get("Tenant", "a"))?.spec.config).toBe("");
+});
+
+it("refuses a change of a tenant that is being deleted, also when the deletion comes in between", async () => {
+  await created(world, run, ["a"]);
+  world.fault = (call, [kind]) => {
+    // After the tenant was looked at, and before it is written.
+    if (call === "checkRelease") void run.service.deleteTenant("a", { purge: false });
+    return call === "remove" && kind === "Tenant" ? new Error("it stays for now") : undefined;
+  };
+  await expect(run.service.updateTenant("a", { release: "1.164.0" })).rejects.toMatchObject({ code: "Conflict" });
+  await expect(run.service.updateTenant("a", { config: "x: 1" })).rejects.toMatchObject({ code: "Conflict" });
+  world.fault = () => undefined;
+});
+
+it("refuses an unknown release at once, and installs a known one after it has answered", async () => {
+  world.unknownReleases.add("1.999.0");
+  await expect(run.service.createTenant({ name: "a", release: "1.999.0" })).rejects.toMatchObject({
+    code: "UnknownRelease",
+  });
+  expect(await world.store.get("Tenant", "a")).toBeUndefined();
+  let finish = () => {};
+  world.installing = new Promise<void>((done) => (finish = done));
+  const tenant = await run.service.createTenant({ name: "a", release: "1.164.0" });
+  expect(tenant.status).toMatchObject({ phase: "Pending", reason: "InstallingRelease" });
+  const waiting = await tenantWhen(world, "a", "told of the progress", ({ status }) =>
+    status.message.includes("downloading"),
+  );
+  expect(waiting.status).toMatchObject({ phase: "Starting", reason: "InstallingRelease" });
+  finish();
+  expect((await tenantWhen(world, "a", "runs", runs)).status).toMatchObject({ reason: "", shard: "1.164.0-0" });
+});
+
+it("leaves a tenant where somebody moved it, until its pin ends: consolidation does not undo that", async () => {
+  await created(world, run, ["a", "b"]);
+  const move = await run.service.moveTenant("a", { pinSeconds: 30 });
+  expect(Date.parse(move.pinnedUntil!) - Date.parse(move.requestedAt)).toBe(30_000);
+  const moved = await tenantWhen(world, "a", "moved", (t) => runs(t) && t.status.shard === move.to);
+  expect(moved.status.pin).toEqual({ shard: move.to, until: move.pinnedUntil });
+  // The shard that it left is the one that consolidation may give up.
+  await tenantWhen(world, "b", "with it", (t) => runs(t) && t.status.shard === move.to);
+  expect((await world.store.get("Tenant", "a"))?.status.lastMove?.id).toBe(move.id);
+});
+
+it("pins a requested move for an hour unless something else is asked for", async () => {
+  await created(world, run, ["a"]);
+  const move = await run.service.moveTenant("a");
+  expect(Date.parse(move.pinnedUntil!) - Date.parse(move.requestedAt)).toBe(3_600_000);
+  await tenantWhen(world, "a", "moved", (t) => runs(t) && t.status.lastMove?.id === move.id);
+  const unpinned = await run.service.moveTenant("a", { pinSeconds: 0 });
+  expect(unpinned.pinnedUntil).toBeUndefined();
+  expect((await world.store.get("Tenant", "a"))?.status.pin).toBeUndefined();
+});
