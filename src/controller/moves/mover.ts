@@ -377,7 +377,7 @@ export class Mover {
     const client = this.#shards.observation(move.to)?.client;
     try {
       const assignment = assignmentOf(this.#context, tenant, config);
-      if (client) await admit(this.#context, client, { ...config, tenant: configured, assignment });
+      if (client) await admit(this.#context, client, { ...config, tenant: configured, assignment, isForMove: true });
       const problem = await this.#schemaProblem(configured, config.secrets, release);
       return problem === undefined ? undefined : new StartFailure("SchemaTooNew", problem);
     } catch (error) {

@@ -12,6 +12,8 @@ export interface AdmissionRequest {
   /** Of that configuration, as `status.configHash`. */
   hash: string;
   assignment: Assignment;
+  /** Asks the shard even if another one has just admitted it: another release may judge otherwise. */
+  isForMove?: boolean;
 }
 
 /**
@@ -23,11 +25,11 @@ export interface AdmissionRequest {
 export async function admit(
   { claims, databases }: Pick<ControllerContext, "claims" | "databases">,
   client: ShardControl,
-  { tenant, secrets, hash, assignment }: AdmissionRequest,
+  { tenant, secrets, hash, assignment, isForMove = false }: AdmissionRequest,
 ): Promise<string | undefined> {
   const { name } = tenant.metadata;
   const reserved = claims.reservation(name, hash);
-  if (reserved && !claims.conflictOf(tenant)) return reserved.databaseId;
+  if (reserved && !isForMove && !claims.conflictOf(tenant)) return reserved.databaseId;
   const reading = readConfig(tenant.spec.config);
   const meaning = await client.checkTenant(name, assignment);
   // A shard of an earlier version says only whether it could be started.

@@ -125,6 +125,14 @@ it("tries a refused configuration again when it is asked for once more", async (
   expect(await startedWith()).toBe(REFUSED);
 });
 
+it("leads hosts where what runs says, not where a refused configuration does", async () => {
+  const hosts = () => run.process.context.feed.get("a")?.hosts;
+  expect(hosts()).toEqual(["a.localhost"]);
+  world.wrongConfigs.add("public_baseurl: https://other.example/");
+  await refuse("public_baseurl: https://other.example/");
+  expect(hosts()).toEqual(["a.localhost"]);
+});
+
 it("runs on, and moves, with the keys that it was started with when its secret is gone", async () => {
   const kept = await world.store.readConfigInEffect("a");
   await world.store.removeSecret("a");
