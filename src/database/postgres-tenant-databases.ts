@@ -10,8 +10,16 @@ import {
   provisionTenantDatabase,
 } from "./tenant-database.ts";
 import { grantFence, readFence, releaseFence } from "./fence.ts";
+import { readKeptData, writeKeepsake, type Seal } from "./keepsakes.ts";
 import { databaseUsage } from "./usage.ts";
-import type { DatabaseUsage, FenceState, Migration, StoredSchema, TenantDatabases } from "../ports/databases.ts";
+import type {
+  DatabaseUsage,
+  FenceState,
+  KeptData,
+  Migration,
+  StoredSchema,
+  TenantDatabases,
+} from "../ports/databases.ts";
 import { ensureTemplate } from "./template.ts";
 import type { ReleaseFacts } from "../ports/launcher.ts";
 import { UserError, StartFailure } from "../model/errors.ts";
@@ -24,6 +32,8 @@ export interface PostgresTenantDatabasesOptions {
   /** The server that is ours; absent where each tenant brings its own database. */
   server?: AdminLogin;
   preparers: Preparers;
+  /** Seals the keys that are kept beside tenants' databases. */
+  seal?: Seal;
 }
 
 /** Each preparer is a Python that imports Synapse: more of them at once only take each other's time. */
@@ -76,10 +86,18 @@ export class PostgresTenantDatabases implements TenantDatabases {
         await release();
       }
     });
+    const { serverName, config } = tenant.spec;
+    // Before there is data that needs them.
+    await writeKeepsake(server, this.#options.seal, name, { serverName, secrets, config });
     const { kept } = await provisionTenantDatabase(server, { name, password: secrets.databasePassword, version });
     if (!kept) return { kept, epoch: 0 };
     const found = await describeDatabase(this.#login(tenant, secrets), DESCRIBE_BOUNDS);
     return { kept: found.epoch > 0, epoch: found.epoch };
+  }
+
+  async keptData(tenant: string): Promise<KeptData> {
+    const { server, seal } = this.#options;
+    return server ? readKeptData(server, seal, tenant) : { hasDatabase: false };
   }
 
   async drop(tenant: string): Promise<void> {

@@ -11,6 +11,7 @@ import {
   type Bounds,
   type Login,
 } from "./connection.ts";
+import { removeKeepsake } from "./keepsakes.ts";
 import { withLock } from "./lock.ts";
 import { templateDatabaseName, tenantDatabaseName, TEMPLATE_ROLE } from "./names.ts";
 import { endConnections, ensureRole, limitRole } from "./roles.ts";
@@ -134,6 +135,7 @@ export async function dropTenantDatabase(
   const drop = async (client: pg.Client) => {
     await client.query(`DROP DATABASE IF EXISTS ${identifier(name)} WITH (FORCE)`);
     await client.query(`DROP ROLE IF EXISTS ${identifier(name)}`);
+    await removeKeepsake(client, tenant);
   };
   await asAdmin(admin, bounds, (client) => withLock(client, name, LOCK_WAIT_MS, () => drop(client)));
 }

@@ -21,6 +21,20 @@ export interface Migration {
   close(): Promise<void>;
 }
 
+/** What is needed to bring a tenant back beside its data: it outlives the store. */
+export interface Keepsake {
+  serverName: string;
+  secrets: TenantSecretData;
+  /** The user's part of homeserver.yaml when the database was made. */
+  config: string;
+}
+
+export interface KeptData {
+  /** Whether there is a database of a tenant of that name. */
+  hasDatabase: boolean;
+  keepsake?: Keepsake;
+}
+
 /** What a tenant's database takes of its server. */
 export interface DatabaseUsage {
   bytes: number;
@@ -49,7 +63,12 @@ export interface TenantDatabases {
    * @returns the epoch found in a database that was kept from before (0 in a new one), and whether it was there
    */
   provision(tenant: Tenant, secrets: TenantSecretData): Promise<{ epoch: number; kept: boolean }>;
-  /** Removes database and role. */
+  /**
+   * What our own server has of a tenant of that name, from one that was deleted, or from before the store was lost.
+   * @throws UserError Environment where the keys beside it cannot be opened
+   */
+  keptData(tenant: string): Promise<KeptData>;
+  /** Removes database, role and keepsake of our own server, whatever database the tenant uses now. Nothing where there is none. */
   drop(tenant: string): Promise<void>;
   /**
    * Shuts out whoever runs the tenant, from outside its database. `provision` lets it in again, and whoever ran it before stays out. Nothing

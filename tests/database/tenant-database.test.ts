@@ -12,6 +12,9 @@ import {
   provisionTenantDatabase,
   shutOut,
 } from "../../src/database/tenant-database.ts";
+import { readKeptData, writeKeepsake } from "../../src/database/keepsakes.ts";
+import { newTenantSecrets } from "../../src/model/tenant-secrets.ts";
+import { SecretBox } from "../../src/platforms/local/store/secret-box.ts";
 import { databaseUsage } from "../../src/database/usage.ts";
 import { freePort } from "../../src/platforms/local/up/ports.ts";
 import { startTestServer, type TestServer } from "./postgres-server.ts";
@@ -251,6 +254,27 @@ describe("a tenant's database", () => {
     expect(await provisionTenantDatabase(platform, clinic)).toEqual({ kept: true });
     expect((await databaseUsage(platform, ["clinic-a"])).get("clinic-a")?.bytes).toBeGreaterThan(1_000_000);
     await dropTenantDatabase(platform, "clinic-a");
+  });
+
+  test("keeps a tenant's keys beside its database, where no tenant can read them, until its data is removed", async () => {
+    const secrets = newTenantSecrets("a.example");
+    const keepsake = { serverName: "a.example", secrets, config: "" };
+    expect(await readKeptData(admin, undefined, "clinic-a")).toEqual({ hasDatabase: false });
+    await provisionTenantDatabase(admin, CLINIC);
+    expect(await readKeptData(admin, undefined, "clinic-a")).toEqual({ hasDatabase: true });
+    await writeKeepsake(admin, undefined, "clinic-a", keepsake);
+    expect(await readKeptData(admin, undefined, "clinic-a")).toEqual({ hasDatabase: true, keepsake });
+    const box = new SecretBox(Buffer.alloc(32, 1));
+    await writeKeepsake(admin, box, "clinic-a", keepsake);
+    expect(await readKeptData(admin, box, "clinic-a")).toEqual({ hasDatabase: true, keepsake });
+    const [row] = await ask(admin, "postgres", "SELECT body FROM synapse_shards.keepsakes");
+    expect(JSON.stringify(row)).not.toContain(secrets.signingKey.trim());
+    for (const wrong of [undefined, new SecretBox(Buffer.alloc(32, 2))])
+      await expect(readKeptData(admin, wrong, "clinic-a")).rejects.toThrow(/put the key file of the store back/);
+    await expect(ask(as("clinic-a"), "postgres", "SELECT 1")).rejects.toMatchObject({ name: "UserError" });
+    await dropTenantDatabase(admin, "clinic-a");
+    await provisionTenantDatabase(admin, CLINIC);
+    expect(await readKeptData(admin, box, "clinic-a")).toEqual({ hasDatabase: true });
   });
 
   test("tells how much each tenant takes, without entering its database", async () => {

@@ -5,7 +5,7 @@ import { Claims } from "../../src/controller/claims/claims.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../../src/controller/context.ts";
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
-import type { DatabaseUsage, Migration, TenantDatabases } from "../../src/ports/databases.ts";
+import type { DatabaseUsage, KeptData, Migration, TenantDatabases } from "../../src/ports/databases.ts";
 import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
 import { hostsOf, tryReadConfig } from "../../src/model/config-reading.ts";
 import type { Launcher, ProcessState, ReleaseFacts } from "../../src/ports/launcher.ts";
@@ -50,6 +50,8 @@ export class FakeWorld {
   readonly #waiting: (() => void)[] = [];
   /** By how much the machine's clock was set, in milliseconds. */
   clockSetBy = 0;
+  /** Databases of our own server. */
+  readonly managed = new Map<string, KeptData>();
   /** What servers say of databases that tenants bring along, by host. */
   readonly databaseIds = new Map<string, string>();
   /** Of every database: releases below cannot read it. */
@@ -357,13 +359,23 @@ export function fakeMeaning({ serverName, overrides }: Assignment): ConfigMeanin
   };
 }
 
-function fakeDatabases(world: FakeWorld): TenantDatabases {
+/** Tenants' databases without a server; under the same contract (tests/ports/). */
+export function fakeDatabases(world: FakeWorld): TenantDatabases {
   const known = new Map<string, ReleaseFacts>();
   return {
     learn: (facts) => void known.set(facts.release, facts),
     facts: (release) => known.get(release),
-    provision: async () => ({ epoch: 0, kept: false }),
-    drop: async (tenant) => void world.fences.delete(tenant),
+    provision: async ({ metadata: { name }, spec }, secrets) => {
+      const { serverName, config } = spec;
+      world.managed.set(name, { hasDatabase: true, keepsake: { serverName, secrets, config } });
+      const epoch = world.fences.get(name)?.epoch ?? 0;
+      return { epoch, kept: epoch > 0 };
+    },
+    keptData: async (tenant) => world.managed.get(tenant) ?? { hasDatabase: false },
+    drop: async (tenant) => {
+      world.fences.delete(tenant);
+      world.managed.delete(tenant);
+    },
     fenceOff: async (tenant: Tenant) => {
       const fence = world.fences.get(tenant.metadata.name);
       if (fence) world.fences.set(tenant.metadata.name, { epoch: fence.epoch + 1, shard: "-" });

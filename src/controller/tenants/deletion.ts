@@ -37,8 +37,10 @@ export class TenantDeletion {
     const runs = await asItRuns(this.#context, tenant);
     const managed = provisioned && !bringsDatabase((runs?.tenant ?? tenant).spec);
     const purge = tenant.spec.reclaimPolicy === "Delete" && !lives;
-    if (managed && purge) await databases.drop(name);
-    else if (!stopped && tenant.status.epoch > 0) await this.#shutOut(runs?.tenant ?? tenant, managed);
+    // Also what it had from us before it brought a database along.
+    if (purge) await databases.drop(name);
+    const isGone = managed && purge;
+    if (!isGone && !stopped && tenant.status.epoch > 0) await this.#shutOut(runs?.tenant ?? tenant, managed);
     if (purge) {
       await this.#context.removeMedia(name);
       await store.removeSecret(name);

@@ -4,8 +4,9 @@ import { StartFailure, UserError } from "../../model/errors.ts";
 import type { Shard } from "../../model/shard.ts";
 import { forgetRefusedRelease, INSTALLING, reasonOfRunning, wantedRelease, type Tenant } from "../../model/tenant.ts";
 import { ShardUnreachable, type TenantState } from "../../ports/shard-control.ts";
+import { readConfig } from "../../model/config-reading.ts";
 import { modify } from "../../ports/store.ts";
-import { newTenantSecrets } from "../../model/tenant-secrets.ts";
+import { newTenantSecrets, type TenantSecretData } from "../../model/tenant-secrets.ts";
 import { judged, Postponement } from "../blame.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { ClaimConflicts } from "../claims/claim-conflicts.ts";
@@ -305,14 +306,12 @@ export class TenantReconciler {
   async #makeDatabase(tenant: Tenant): Promise<void> {
     const { store, databases } = this.#context;
     const { name } = tenant.metadata;
+    const { database } = readConfig(tenant.spec.config);
+    const present = await this.#keysInStore(name);
     // The secret first: a database whose password nobody knows could only be thrown away.
-    const kept = await store.readSecret(name).catch((error: unknown) => {
-      if (!(error instanceof UserError && error.code === "InvalidConfig")) throw error;
-      throw new StartFailure("SecretInvalid", error.message, { cause: error });
-    });
-    const secrets = kept ?? newTenantSecrets(tenant.spec.serverName);
-    if (!kept) await store.writeSecret(name, secrets);
-    if (bringsDatabase(tenant.spec)) {
+    const secrets = present ?? (await this.#keysFor(tenant, database !== undefined));
+    if (!present) await store.writeSecret(name, secrets);
+    if (database) {
       // It may have run elsewhere before: the next claim must be higher than the last.
       const found = await databases.describe(tenant, secrets);
       await modify(store, "Tenant", name, ({ status }) => {
@@ -330,6 +329,39 @@ export class TenantReconciler {
     if (!found.kept) return;
     const message = `${name} continues with the database that was kept from before`;
     await this.#say(tenant, "Normal", "DatabaseKept", message);
+  }
+
+  async #keysInStore(name: string): Promise<TenantSecretData | undefined> {
+    try {
+      return await this.#context.store.readSecret(name);
+    } catch (error) {
+      if (!(error instanceof UserError && error.code === "InvalidConfig")) throw error;
+      throw new StartFailure("SecretInvalid", error.message, { cause: error });
+    }
+  }
+
+  /** The store has no keys for it. A database that was kept belongs to its keys: with new ones all other servers would turn it away. */
+  async #keysFor(tenant: Tenant, bringsItsOwn: boolean): Promise<TenantSecretData> {
+    const { name } = tenant.metadata;
+    const { serverName } = tenant.spec;
+    const { hasDatabase, keepsake } = bringsItsOwn
+      ? { hasDatabase: false, keepsake: undefined }
+      : await this.#context.databases.keptData(name);
+    if (!hasDatabase) return newTenantSecrets(serverName);
+    const remedy = `or delete ${name} with --purge to begin without that data`;
+    if (!keepsake)
+      throw new StartFailure(
+        "KeysMissing",
+        `a database of an earlier tenant ${name} is kept, and its signing key is neither in the store nor beside it: restore the store from a backup, ${remedy}`,
+      );
+    if (keepsake.serverName !== serverName)
+      throw new StartFailure(
+        "KeysMissing",
+        `a database of an earlier tenant ${name} is kept, whose server name is ${keepsake.serverName}: create it with that one, ${remedy}`,
+      );
+    const message = `${name} has the keys again that were kept beside its database`;
+    await this.#say(tenant, "Normal", "KeysRestored", message);
+    return keepsake.secrets;
   }
 
   /** Failed stays on show until it is overcome: a tenant that is tried again every minute is not "starting" for its owner. */

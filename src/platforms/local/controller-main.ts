@@ -54,7 +54,7 @@ async function main(): Promise<void> {
   const log = pino({ level: "info" }, logFile);
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: "synapse_shards_controller_" });
-  const store = openStore(config);
+  const { store, box } = openStore(config);
   const { python } = await ensureSynapse(config.cluster.release, { cacheDir: config.cacheDir });
   const means = await findMeans({ python, helper: helperIn(ROOT), places: [config.dataDir, config.cacheDir] });
   for (const weakness of means.weaknesses) log.warn(weakness);
@@ -72,6 +72,7 @@ async function main(): Promise<void> {
   });
   const databases = new PostgresTenantDatabases({
     server: { ...config.postgres, password: secretIn(config.postgres.passwordFile) },
+    seal: box,
     preparers: new LocalPreparers(
       runtimePath,
       (version) => ensureSynapse(version, { cacheDir: config.cacheDir, onProgress: () => {} }),
@@ -166,9 +167,9 @@ async function main(): Promise<void> {
 /** A copy of the store is renewed this long after each change that matters. */
 const BACKUP_AFTER_SECONDS = 2;
 
-function openStore({ storeFile, storeKeyFile }: ControllerConfig): LocalStore {
+function openStore({ storeFile, storeKeyFile }: ControllerConfig): { store: LocalStore; box: SecretBox } {
   const box = new SecretBox(storeKey(storeKeyFile, !inspectStore(storeFile).sealed));
-  return new LocalStore(storeFile, { box, backupAfterSeconds: BACKUP_AFTER_SECONDS });
+  return { store: new LocalStore(storeFile, { box, backupAfterSeconds: BACKUP_AFTER_SECONDS }), box };
 }
 
 function surroundingsOf(
