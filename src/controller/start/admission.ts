@@ -31,7 +31,8 @@ export async function admit(
   const reserved = claims.reservation(name, hash);
   if (reserved && !isForMove && !claims.conflictOf(tenant)) return reserved.databaseId;
   const reading = readConfig(tenant.spec.config);
-  const meaning = await client.checkTenant(name, assignment);
+  // A check claims nothing, and a tenant has no epoch before its first start; a shard takes none below 1.
+  const meaning = await client.checkTenant(name, { ...assignment, epoch: Math.max(1, assignment.epoch) });
   // A shard of an earlier version says only whether it could be started.
   if (!meaning) return undefined;
   const twofold = disagreement(reading, meaning);

@@ -42,12 +42,13 @@ class Situation {
       },
     } as unknown as TenantDatabases;
     const client = {
-      checkTenant: async () => {
+      checkTenant: async (_name: string, { epoch }: Assignment) => {
+        if (!(epoch >= 1)) throw new Error("epoch is not a whole number from 1");
         this.asked.push(`check ${name}`);
         return this.meaning && { ...this.meaning, hosts: [`${name}.example`] };
       },
     } as unknown as ShardControl;
-    const request = { tenant, secrets: newTenantSecrets("a.example"), hash, assignment: {} as Assignment };
+    const request = { tenant, secrets: newTenantSecrets("a.example"), hash, assignment: { epoch: 0 } as Assignment };
     return admit({ claims: this.claims, databases }, client, request);
   }
 }
