@@ -194,7 +194,7 @@ class ControlResource(resource.Resource):
             raise Refused(503, "ShuttingDown", "the shard is shutting down")
 
     async def _stats(self, collect: bool) -> dict[str, Any]:
-        # Before the collection, which is a stall of its own.
+        # Before the collection, which itself is a stall.
         lag = self._probe.take_longest_lag()
         if collect:
             await self._memory.collect()

@@ -2,7 +2,7 @@
 
 Everything is upstream's `synapse.app.homeserver` with all its options; added are the claim of the database before anything
 touches it, the proof that each of its connections asks for, an orderly end, and the release of the database then. So a tenant can
-go over between a shard and a Synapse of its own, and never run in both (docs/control-api.md, *The fence*).
+move between a shard and a dedicated Synapse, and never runs in both (docs/control-api.md, *The fence*).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REVISION_BITS = 32
 _LARGEST_REVISION = 2**30
 #: How a process that waits for the database is known to the controller: by the name of its connection, which ends with it.
 WAITING_NAME = "synapse-shards waiting"
-#: In the fence, as the heir of a released database: the controller's leave to any process that waits, whatever its revision.
+#: In the fence, as the heir of a released database: the controller's leave to any process that waits, of any revision.
 GRANTED = "dedicated"
 _POLL_SECONDS = 0.1
 _CLAIM_SECONDS = 60.0
@@ -46,7 +46,7 @@ _KEEP_SECONDS = 5.0
 _CONNECT_SECONDS = 10
 #: As a shard by default.
 _SWEEP_SECONDS = 600.0
-#: The fence is also read so often, for a process that opens no connection.
+#: How often the fence is read by a process that opens no connection.
 _WATCH_SECONDS = 5.0
 _RECONNECT_SECONDS = 1.0
 
@@ -91,7 +91,7 @@ def parse_arguments(arguments: list[str]) -> tuple[Settings, list[str]]:
 
 
 def acquire(arguments: dict[str, Any], settings: Settings, instance: str) -> Any:
-    """Claims the database, after whoever has it has let go or the handover's time is over. Blocks.
+    """Claims the database after its owner has released it, or after the handover time. Blocks.
 
     @raises CannotOwn where a newer revision has it to the end, TenantError, psycopg2.Error
     """
@@ -218,7 +218,7 @@ class Dedicated:
 
         try:
             check_databases(config)
-            # A server that does not answer must not be waited for without end.
+            # A server that does not answer must not be waited for forever.
             self._arguments = {"connect_timeout": _CONNECT_SECONDS, **database_arguments(config)}
             self._claim = acquire(self._arguments, self._settings, self._instance)
         except CannotOwn as error:
@@ -300,7 +300,7 @@ class Dedicated:
             # Its own restart must not depend on the revision, which a rollback lowers.
             release_database(self._arguments, claim, Limit(_RELEASE_SECONDS), heir=self._settings.owner)
         except psycopg2.Error as error:
-            # Whoever comes next waits for the handover's time, and claims it then.
+            # The next owner waits for the handover time, and claims it then.
             _say(f"the database could not be released: {' '.join(str(error).split())}")
 
 

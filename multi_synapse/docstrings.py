@@ -1,4 +1,4 @@
-"""Functions without their docstrings: 3 MiB of each shard, which nobody reads where it runs.
+"""Functions without their docstrings: 3 MiB of each shard, which are not read where it runs.
 
 Python's own way (`-OO`) would leave out assertions, too. Here a module's code is changed between its file and its execution; the
 file stays as it is, and so does everything else: docstrings of classes and modules, of which some are read (Twisted's errors say

@@ -51,7 +51,7 @@ class Drained:
 
 
 class Misdirected(resource.Resource):
-    """What a request gets that was meant for another tenant, or for where this one goes: nobody acted on it, and it can be sent again."""
+    """What a request gets that was meant for another tenant, or for where this one goes: no one acted on it, and it can be sent again."""
 
     isLeaf = True
 
@@ -129,7 +129,7 @@ def _answer_servers_only(site: Any, before: set[HTTPChannel]) -> None:
 
 
 async def drain(hs: Any, seconds: float, reactor: Any) -> Drained:
-    """Drains a tenant for at most so long, then closes its connections. The caller shuts the HomeServer down."""
+    """Drains a tenant for up to `seconds`, then closes its connections. The caller shuts the HomeServer down."""
     begun = time.monotonic()
     result = Drained()
     listeners = Listeners(hs)

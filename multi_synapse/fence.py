@@ -68,7 +68,7 @@ def claim_database(arguments: dict[str, Any], claim: Claim, limit: Limit, left_a
         try:
             ensure_fence(connection)
             with connection, connection.cursor() as cursor:
-                # First, so that a start that is refused takes the database from nobody.
+                # First, so that a refused start leaves the database with its owner.
                 _backends_of_others(cursor, left_alone)
                 cursor.execute(_CLAIM, claim.__dict__)
                 if cursor.rowcount != 1:
@@ -83,7 +83,7 @@ def claim_database(arguments: dict[str, Any], claim: Claim, limit: Limit, left_a
 def release_database(arguments: dict[str, Any], claim: Claim, limit: Limit, heir: str = "") -> bool:
     """Says in the fence that its owner has let go; only after the owner's last connection was closed. Blocks.
 
-    `heir`: who may claim it next whatever its revision.
+    `heir`: the owner that may claim it next with any revision.
 
     The epoch stays, and is spent: a claim needs a higher one, or the same and the name of the owner, which is gone. So an
     order that was delayed cannot bring the tenant back. Returns whether it was still ours. @raises psycopg2.Error
@@ -146,7 +146,7 @@ def _who_has_it(row: tuple[int, str, str] | None, claim: Claim) -> str:
 
 
 def _backends_of_others(cursor: Any, left_alone: Collection[str]) -> list[int]:
-    """Those to be ended. @raises TenantError for one that may not be, and could be another homeserver's"""
+    """Backends to end. @raises TenantError for one that we may not end and that could be another homeserver's"""
     cursor.execute(_OTHERS)
     pids = []
     for pid, role, program, is_superuser, ours, writes in cursor.fetchall():
@@ -209,7 +209,7 @@ class Claims:
         self._claims.pop(server_name, None)
 
     def skip(self, server_name: str) -> None:
-        """For a database that is nobody's yet: the template of tenants' databases."""
+        """For a database without an owner: the template of tenants' databases."""
         self._unfenced.add(server_name)
 
     def check_connection(self, server_name: str, connection: Any) -> None:

@@ -26,7 +26,7 @@ from .waiting import Limit, current_fiber, run_in_fiber
 logger = logging.getLogger(__name__)
 
 _ASYNC_HANDLERS_SECONDS = 5.0
-#: Statements that still run when a tenant stops are given so long, then they are ended.
+#: How long statements may still run when a tenant stops, before they are ended.
 _STATEMENT_SECONDS = 5.0
 #: For a statement to end once that was asked for, of the server and of the thread (`waiting.py`: three seconds).
 _ABORT_SECONDS = 10.0
@@ -180,7 +180,7 @@ def _track_triggers(running: Running) -> None:
 
 
 async def _run_async_handlers(hs: Any, reactor: Any) -> bool:
-    """shutdown() calls these only after it has made background processes impossible, which they are: all of them would fail.
+    """shutdown() calls these only after it has made background processes impossible, which these are: all of them would fail.
 
     Returns whether all ended in time.
     """
@@ -277,7 +277,7 @@ async def _close_database(server_name: str, reactor: Any, patiently: bool) -> No
             for pool in busy:
                 pool.abort()
         if passed > _ABORT_SECONDS:
-            # The fence holds without it: whoever has the database next ends these connections from there.
+            # The fence holds without it: the next owner ends these connections from its side.
             logger.error("%s: a database connection does not end; it is cut", server_name)
             for pool in busy:
                 pool.cut()

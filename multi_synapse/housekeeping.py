@@ -1,11 +1,11 @@
-"""Housekeeping of tenants that nobody uses.
+"""Housekeeping of idle tenants.
 
 A Synapse has about 110 looping calls, many of which run every few seconds: they are what an idle tenant costs in processor time, database
 connections and threads. In a tenant that is idle they are held, and run together in a round now and then; a request, or any work
-in the database, gives all of them back at once. `rules.py` says which loops may be held, and why nobody misses them.
+in the database, gives all of them back at once. `rules.py` says which loops may be held, and why that does no harm.
 
 Single timers (`call_later`: delayed and expiring events, pushers, retries) are left alone and keep their time, and so do loops
-that are not in the rules: those of modules, of a newer Synapse, and those that renew a lock which somebody holds.
+that are not in the rules: those of modules, of a newer Synapse, and those that renew a lock that is held.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .rules import RULES, name_of, owner_of
 
 logger = logging.getLogger(__name__)
 
-#: Loops that run so often or more have to run once after the last activity, before they are held: they write or pass on what it left.
+#: Loops with this interval or a shorter one run once after the last activity before they are held: they write or pass on what it left.
 _FREQUENT_SECONDS = 60.0
 #: Loops that are due together run one after the other, on one database connection, and leave room for others' requests.
 _APART_SECONDS = 0.02
 #: After activity all frequent loops have run by then. After a round they need less.
 _SETTLE_SECONDS = 65.0
 _SETTLE_ROUND_SECONDS = 10.0
-#: What is due at a certain time is looked for so often at most, as stock Synapse does.
+#: The shortest interval for looking for what is due at a certain time, as in stock Synapse.
 _DUE_STEP_SECONDS = 60.0
 
 _unknown_loops: set[str] = set()
@@ -37,7 +37,7 @@ _unknown_loops: set[str] = set()
 
 @dataclass(frozen=True)
 class Pace:
-    #: A tenant without requests for so long is idle.
+    #: Without requests for this long, a tenant is idle.
     idle_seconds: float
     #: From one round of housekeeping to the next.
     round_seconds: float
@@ -58,7 +58,7 @@ class Housekeeping:
     pace: Pace
     #: Whether a request is being answered, or waits for something to happen.
     in_use: Callable[[], bool]
-    #: How many jobs the tenant's database pool was ever given.
+    #: Number of jobs that the tenant's database pool has been given since its start.
     database_jobs: Callable[[], int]
     #: When the next thing in the database is due (seconds since the epoch), for which only a loop looks.
     next_due: Callable[[], defer.Deferred[float | None]]
@@ -150,7 +150,7 @@ class Housekeeping:
 
     def _begin_round(self, now: float) -> None:
         for held in self._held:
-            # Whoever looks for what is due by a time must look now, whenever it would have.
+            # A loop that looks for what is due by a time must look now, whenever its own turn is.
             if held.loop.interval <= _FREQUENT_SECONDS:
                 held.due = min(held.due, now)
         self._release(now)
@@ -164,7 +164,7 @@ class Housekeeping:
                 self._round_at = min(self._round_at, max(due, now + min(_DUE_STEP_SECONDS, self.pace.round_seconds)))
 
         def failed(_failure: Any) -> None:
-            # Not knowing, one looks as often as stock Synapse.
+            # When in doubt, look as often as stock Synapse.
             self._round_at = min(self._round_at, now + _DUE_STEP_SECONDS)
 
         self.next_due().addCallbacks(came, failed)

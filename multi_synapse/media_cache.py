@@ -1,8 +1,9 @@
 """Keeps what a shard has of its tenants' media on disk within bounds, where the bucket has it too.
 
-Synapse never removes a local copy. Here those that nobody used for long are, and the longest unused ones while all of them are too
-large. A file is removed only when the bucket says that it has one of the same name and size: neither a file whose upload is under way
-or failed, nor one from before the tenant had a bucket, is ever lost. Previews of URLs are not in buckets, and Synapse expires them itself.
+Synapse never removes a local copy. Here copies that were unused for long are removed, and the longest unused ones while all of
+them together are too large. A file is removed only when the bucket says that it has a file of the same name and size: a file whose
+upload is under way or failed, or that is older than the tenant's bucket, is never lost. Previews of URLs are not in buckets, and
+Synapse expires them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _OF_REMOTE = ("remote_content", "remote_thumbnail")
 class Bounds:
     #: Of all tenants' files together.
     most_bytes: int = 2 * 1024**3
-    #: Unused for so long.
+    #: Longest time a copy may be unused.
     oldest_seconds: float = 7 * 86400.0
 
 
@@ -173,7 +174,7 @@ class MediaCaches:
         await self._in_thread(lambda: bin_.mkdir(mode=0o700, exist_ok=True))
         removed = []
         for first in range(0, len(stored), _AT_ONCE):
-            # On the reactor: there, nobody is between looking for a file and opening it, or between making a directory and using it.
+            # On the reactor: nothing there is between looking for a file and opening it, or between making a directory and using it.
             removed += [file for number, file in enumerate(stored[first : first + _AT_ONCE], first) if _take_out(file, bin_ / str(number))]
             await task.deferLater(self._reactor, 0)
         await self._in_thread(lambda: shutil.rmtree(bin_, ignore_errors=True))

@@ -21,10 +21,10 @@ from .pools import threads_of_shard
 
 #: Stops and failures that follow each other within this share a collection.
 _COLLECT_AFTER_SECONDS = 1.0
-#: From so many tenants on they are frozen: collecting them takes 40 to 80 ms.
+#: From this number on, tenants are frozen: collecting them takes 40 to 80 ms.
 _LARGE_SHARD = 9
 _FREEZE_AFTER_SECONDS = 0.5
-#: On a large shard, so many stopped tenants (1.2 MiB each, empty) or so long may wait for a full collection.
+#: On a large shard a full collection waits for this number of stopped tenants (1.2 MiB each, empty) or this time.
 _MOST_STOPPED = 10
 _FULL_EVERY_SECONDS = 300.0
 
@@ -61,14 +61,14 @@ class Memory:
 
     def collect_soon(self) -> None:
         if self._collecting is not None:
-            # One that is about to come is shared; one that waits for its turn must not keep this from being seen.
+            # A collection that is about to run is shared; one that runs much later must not delay this one.
             if self._collecting.getTime() - self._reactor.seconds() <= _COLLECT_AFTER_SECONDS:
                 return
             self._collecting.cancel()
         self._collecting = self._reactor.callLater(_COLLECT_AFTER_SECONDS, self._collect_when_due)
 
     def collect(self) -> defer.Deferred[None]:
-        """Collects all garbage, a stall of its own; fires when freed memory is back with the system."""
+        """Collects all garbage, which is a stall; fires when freed memory is back with the system."""
         if self._large:
             gc.unfreeze()
         gc.collect()

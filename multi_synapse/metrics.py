@@ -70,7 +70,7 @@ def load_by_server_name() -> dict[str, dict[str, float]]:
 
 
 def drop_series(server_name: str) -> int:
-    """Removes every series of a stopped tenant: Synapse keeps them for ever. Returns how many there were."""
+    """Removes every series of a stopped tenant: Synapse keeps them forever. Returns how many there were."""
     dropped = 0
     for family in _families():
         position = family._labelnames.index(_SERVER_NAME)
@@ -107,7 +107,7 @@ _known_for = (0, 0)
 def _families() -> list[Any]:
     """Every metric with a server_name label, also those that Synapse keeps outside the registry.
 
-    Looked for anew only when there are more modules or collectors than before: the search takes milliseconds of the reactor's
+    Looked for again only when there are more modules or collectors than before: the search takes milliseconds of the reactor's
     time, and a shard that shuts down would pay them for each of its tenants.
     """
     global _known_for

@@ -98,7 +98,7 @@ class PoolFacade:
 
 
 class ShareOfPool(PoolFacade):
-    """A shared pool of which one tenant has at most so many threads at once; its other jobs wait for them."""
+    """A shared pool of which one tenant has up to `most` threads at once; its other jobs wait for them."""
 
     def __init__(self, pool: ThreadPool, most: int) -> None:
         super().__init__(pool)
@@ -128,9 +128,9 @@ class ShareOfPool(PoolFacade):
 
 
 class FairShare:
-    """Database threads of all tenants: one for each that wants one, whatever the others do, and some for whoever has fewest.
+    """Database threads of all tenants: one for each tenant that wants one, whatever the others do, and more for those with fewest.
 
-    So tenants whose databases hang take no thread from those whose databases answer.
+    Tenants whose databases hang take no thread from those whose databases answer.
     """
 
     def __init__(self, shared: int, run: Callable[[Callable[[], None]], None]) -> None:
@@ -255,7 +255,7 @@ class TenantJobs:
         heapq.heappush(self._free, slot)
 
     def close_idle(self, seconds: float) -> None:
-        """Closes the connections of slots that were not used for so long."""
+        """Closes the connections of slots that were unused for `seconds`."""
         now = time.monotonic()
         with self._lock:
             idle = [slot for slot in self._free if slot in self._used_at and now - self._used_at[slot] > seconds]
@@ -278,7 +278,7 @@ class TenantJobs:
         self._run_soon(next_slot)
 
     def stop(self) -> list[int]:
-        """No new jobs, queued ones fail, running ones end by themselves. Returns the slots that were idle."""
+        """No new jobs, queued ones fail, running ones finish. Returns the slots that were idle."""
         with self._lock:
             self._closed = True
             queued = list(self._queue)
@@ -361,7 +361,7 @@ class TenantPool(adbapi.ConnectionPool):
                 logger.debug("cutting a database connection failed", exc_info=True)
 
     def _terminate_backends(self) -> None:
-        # Not connection.cancel(): that waits for ever if the server accepts the connection and never answers.
+        # Not connection.cancel(): that waits forever if the server accepts the connection and never answers.
         try:
             pids = [connection.info.backend_pid for connection in list(self.connections.values())]
             with Limit(_TERMINATE_SECONDS):
@@ -383,7 +383,7 @@ class TenantPool(adbapi.ConnectionPool):
                 connection.close()
             except Exception:
                 logger.debug("closing a database connection failed", exc_info=True)
-            # Only now: who sees no entry takes the connection for closed.
+            # Only now: without an entry the connection counts as closed.
             self.connections.pop(slot, None)
 
 

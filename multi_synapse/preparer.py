@@ -42,9 +42,9 @@ _TEMPLATE_SECONDS = 300.0
 _CLAIM_SECONDS = 30.0
 _MIGRATION_SECONDS = 6 * 3600.0
 _POLL_SECONDS = 0.2
-#: Background updates may queue more of them: the table must stay empty for so long.
+#: Background updates may queue more of them: the table must stay empty for this long.
 _QUIET_SECONDS = 1.0
-#: What is still being done so long after the end of input is given up.
+#: Work that is unfinished this long after the end of input is given up.
 _ABANDONED_SECONDS = 5.0
 _LONGEST_LINE = 2 * 1024 * 1024
 
@@ -240,7 +240,7 @@ class _Commands(LineReceiver):
 
     def connectionLost(self, reason: object = None) -> None:
         self._last.addBoth(lambda _: self._reactor.stop())
-        # Nobody is there to hear of the work under way, and whoever comes next begins it anew: it must not go on for ever.
+        # No one hears of the work under way, and the next preparer begins it again: it must not go on forever.
         self._reactor.callLater(_ABANDONED_SECONDS, os._exit, 1)
 
 
@@ -272,7 +272,7 @@ def main(allowed_releases: Collection[str] = ()) -> int:
         try:
             commands.emit(ready)
         except OSError:
-            # Whoever started it went while it imported Synapse, and nobody would ever end it.
+            # Its starter went away while it imported Synapse, and nothing else would end it.
             reactor.stop()
             return
         stdio.StandardIO(commands, stdout=os.open(os.devnull, os.O_WRONLY))

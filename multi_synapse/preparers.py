@@ -1,6 +1,6 @@
 """Preparers (preparer.py) as processes beside the shard's, for a controller that cannot run Python where it is.
 
-Bounded in number, and leased: one that nobody has asked about for a while is ended, as its controller is gone.
+Bounded in number, and leased: a preparer that was not asked about for a while is ended, as its controller is gone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 #: Each is a Python that imports Synapse, a good hundred megabytes, and takes a core while it works.
 MOST_PREPARERS = 2
-#: How long it may take to end by itself before it is killed.
+#: How long it may take to end before it is killed.
 _END_SECONDS = 6.0
 _LONGEST_LINE = 1024 * 1024
 
@@ -50,14 +50,14 @@ class Preparer(protocol.ProcessProtocol):
             self._lease = self._reactor.callLater(self._lease_seconds, self._lease_over)
 
     def command(self, command: dict[str, Any]) -> None:
-        """Only for one that is ready."""
+        """Only for a preparer that is ready."""
         assert self.state == READY
         self.event = None
         self._become(WORKING)
         self.transport.write(json.dumps(command).encode() + b"\n")
 
     async def changed(self, not_state: str, seconds: float) -> None:
-        """Waits until it is in another state than `not_state`, but not longer than so many seconds."""
+        """Waits up to `seconds` until it is in another state than `not_state`."""
         if self.state != not_state or seconds <= 0:
             return
         change: defer.Deferred[None] = defer.Deferred()
@@ -115,7 +115,7 @@ class Preparer(protocol.ProcessProtocol):
                 change.callback(None)
 
     def _lease_over(self) -> None:
-        logger.warning("a preparer is ended, as nobody has asked about it for %g s", self._lease_seconds)
+        logger.warning("a preparer is ended, as it was not asked about for %g s", self._lease_seconds)
         self.end()
 
 
@@ -167,6 +167,6 @@ class Preparers:
         self._preparers.clear()
 
     def _forget_ended(self) -> None:
-        """Its last words are kept for whoever asks, until their place is needed."""
+        """What they said last is kept until the place is needed."""
         for name in [name for name, preparer in self._preparers.items() if preparer.state == ENDED]:
             del self._preparers[name]

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 _COARSE_SECONDS = 0.1
-#: Used for a while after somebody asked for the lag: finer, and dearer.
+#: Used for a while after the lag was asked for: finer, and more expensive.
 _FINE_SECONDS = 0.005
 _FINE_FOR_SECONDS = 120.0
-#: A gap that means: the tenants may belong to another shard by now.
+#: After a gap of this length the tenants may belong to another shard.
 _PAUSE_SECONDS = 2.0
 
 
@@ -84,6 +84,6 @@ def descriptor_count() -> int:
 
 
 def trigger_count(reactor: Any) -> int:
-    """System event triggers of the reactor: one that a stopped tenant leaves keeps it in memory."""
+    """System event triggers of the reactor: a trigger that a stopped tenant leaves behind keeps the tenant in memory."""
     phases = ("before", "during", "after")
     return sum(len(getattr(event, phase)) for event in reactor._eventTriggers.values() for phase in phases)

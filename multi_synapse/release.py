@@ -1,7 +1,7 @@
 """The Synapse releases this runtime is for. Imports nothing of Synapse, so that any release can be asked.
 
 A release within the tested ones, or a later fix of the newest, is taken. Another one is refused, as the runtime changes Synapse in
-places that nobody promised to keep (`patches/`), unless an operator allows it by name.
+places that Synapse does not promise to keep (`patches/`), unless an operator allows it by name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _RELEASE = re.compile(r"(\d+)\.(\d+)\.\d+")
 
 
 class UnsupportedRelease(Exception):
-    """The environment has no Synapse, or one that this runtime does not know."""
+    """The environment has no Synapse, or a release that this runtime does not know."""
 
 
 def installed_release() -> str:

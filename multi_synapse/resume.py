@@ -1,4 +1,4 @@
-"""What a start takes up at once: Synapse would wait for the next event, or for its next round, of whatever its last process left."""
+"""What a start takes up at once of the last process's work: Synapse would wait for the next event, or for its next round."""
 
 from __future__ import annotations
 

@@ -54,9 +54,9 @@ def _presence_is_unsaved(handler: Any) -> bool:
     return bool(handler.unpersisted_users_changes)
 
 
-_MEMORY = Rule("drops what has expired from memory; whoever reads it looks at the time, or gets what a cache may have kept a round longer")
+_MEMORY = Rule("drops what has expired from memory; a reader looks at the time, or gets what a cache may have kept a round longer")
 _GAUGE = Rule("sets a gauge, which cannot change while nothing happens")
-_OLD_ROWS = Rule("deletes rows that nobody reads any more")
+_OLD_ROWS = Rule("deletes rows that are no longer read")
 _DUE = Rule("does what is due by a time in the database; `due.py` looks when that is, and the next round comes then")
 _SCHEDULE = Rule("runs in intervals of minutes to days, which a round does not lengthen by more than its own")
 
@@ -113,7 +113,7 @@ RULES: dict[str, Rule] = {
     "process:wake_destinations_needing_catchup": _DUE,
     "federation.federation_server:_handle_old_staged_events": _DUE,
     "process:_maybe_retry_device_resync": Rule(
-        "asks other servers again for their people's devices; only somebody who writes to them needs these, and wakes the tenant"
+        "asks other servers again for their people's devices; they are needed only by a user who writes to them, which wakes the tenant"
     ),
     "handlers.message:<lambda>": Rule("joins forks of a room's history, for the speed of later messages"),
     "storage.databases.main.metrics:generate_user_daily_visits": Rule("counts visitors by when they were seen"),

@@ -38,7 +38,7 @@ T = TypeVar("T")
 #: Starts that use the reactor at once; those that wait for their database do not count.
 _STARTS_AT_ONCE = 3
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
-#: A tenant that held up the shard is started again after so long, unless it is put or deleted before.
+#: How long a tenant that held up the shard waits for its next start, unless it is put or deleted before.
 _HELD_BACK_SECONDS = 30.0
 _OWNER_CHECK_SECONDS = 10.0
 _OWNER_CHECKS = 12
@@ -208,7 +208,7 @@ class Shard:
     async def stop(self, name: str, drain_seconds: float, release: bool = False) -> dict[str, Any]:
         """Drains and stops a tenant and forgets its assignment. A start that is under way is given up.
 
-        `release`: no shard shall have it next, so the fence says that nobody has it.
+        `release`: no shard has it next, so the fence says that it has no owner.
         """
         begun = time.monotonic()
         if name not in self._tenants:
@@ -403,7 +403,7 @@ class Shard:
         try:
             return await self._bounded(limit, lambda: release_database(arguments, claim, limit))
         except Exception as error:
-            # Whoever comes next waits a while, and claims it then.
+            # The next owner waits a while, and claims it then.
             logger.warning("tenant %s: its database could not be released: %s", tenant.name, type(error).__name__)
             return False
 
@@ -474,7 +474,7 @@ class Shard:
         )
 
     def _review(self) -> None:
-        """Finds tenants that are idle, and takes from the process what nobody uses."""
+        """Finds idle tenants, and takes from the process what is unused."""
         resting: set[str] = set()
         for tenant in self._tenants.values():
             if tenant.housekeeping is None:
@@ -482,7 +482,7 @@ class Shard:
             try:
                 tenant.housekeeping.review()
             except Exception:
-                # The others' reviews must go on, and this tenant's loops go on by themselves.
+                # The others' reviews must go on, and so do this tenant's loops.
                 logger.exception("tenant %s: its housekeeping could not be looked at", tenant.name)
             if tenant.housekeeping.is_resting():
                 resting.add(tenant.server_name)

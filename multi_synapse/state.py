@@ -86,7 +86,7 @@ class StateDirectory:
         self._tenants.mkdir(mode=0o700, exist_ok=True)
 
     def lock(self, seconds: float) -> None:
-        """Makes it this process's alone until it ends; waits so long for one that is ending. @raises StateInUse
+        """Makes it this process's alone until it ends; waits up to `seconds` for a process that is ending. @raises StateInUse
 
         Two processes would take each other's tenants by the fence, and the loser would remove the winner's assignments.
         """
@@ -106,7 +106,7 @@ class StateDirectory:
 
         Once used, it knows better: what it holds is what ran here, while the copy may be a minute old (Kubernetes is slow to
         bring mounted Secrets up to date), and would bring back what was stopped and lose what was started since. In a new
-        one the copy is all there is; whatever in it is out of date is refused by the fence.
+        one the copy is all there is; what is out of date in it is refused by the fence.
         """
         marker = self.path / "seeded"
         if marker.exists():
@@ -145,7 +145,7 @@ class StateDirectory:
         write_atomically(self.tenant_directory(name) / "assignment.json", json.dumps(record))
 
     def forget(self, name: str) -> None:
-        # The assignment goes first: whatever is interrupted here must not bring the tenant back.
+        # The assignment goes first: an interruption here must not bring the tenant back.
         (self.tenant_directory(name) / "assignment.json").unlink(missing_ok=True)
         shutil.rmtree(self.tenant_directory(name), ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Waiting for PostgreSQL without ever standing still for ever, and on the reactor without standing still at all.
+"""Waiting for PostgreSQL: never without a bound, and on the reactor without standing still.
 
 psycopg2 calls one function of ours whenever it waits for the server. In a thread that function polls, bounded by a
 limit. In a fiber (a greenlet on the reactor's thread) it gives the reactor back until the socket is ready: that is how
@@ -25,16 +25,16 @@ from .errors import DatabaseAborted, DatabaseTimeout
 
 T = TypeVar("T")
 
-#: A statement that the server has not answered after so long is given up; above the statement_timeout that Synapse sets (10 minutes).
+#: A statement without an answer is given up after this time; above the statement_timeout that Synapse sets (10 minutes).
 LONGEST_STATEMENT_SECONDS = 660.0
 #: To connect, from the first packet to the first statement.
 CONNECT_SECONDS = 10.0
 #: How often a thread that waits looks whether its work was aborted.
 _SLICE_SECONDS = 0.25
-#: After an abort, so long is waited for the server to end the statement before the connection is cut.
+#: After an abort, the time the server has to end the statement before the connection is cut.
 _CUT_SECONDS = 3.0
 
-#: A fiber that computes gives the reactor back so often, where it may: far below what somebody notices, far above what a switch costs.
+#: How long a fiber computes before it gives the reactor back, where it may: far below what users notice, far above a switch's cost.
 BREATH_SECONDS = 0.005
 
 _here = threading.local()
@@ -86,12 +86,12 @@ class Fiber(greenlet.greenlet):
         """Goes on with it, until it pauses or ends. The only way to switch to a fiber."""
         with PreserveLoggingContext():
             self.switch()
-        # Not from within: whoever waits for it goes on here, and must not have its limit and be taken for it.
+        # Not from within: what waits for it goes on here, and must neither run under its limit nor be taken for it.
         if self.dead:
             self.deliver()
 
     def pause(self) -> None:
-        """Gives the reactor its thread back until somebody switches to this fiber."""
+        """Gives the reactor its thread back until this fiber is resumed."""
         with PreserveLoggingContext():
             self.parent.switch()
         self.entered = time.monotonic()

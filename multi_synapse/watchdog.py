@@ -45,7 +45,7 @@ class Stall:
     at: float
     #: How long the reactor had stood still.
     seconds: float
-    #: Whose code ran, if anybody's.
+    #: Of the tenant whose code ran, or None.
     server_name: str | None
     #: Innermost call first: `synapse/handlers/sync.py:812 generate_sync_result`.
     stack: list[str]
@@ -87,7 +87,7 @@ class Beat:
         self.numbers[0] = 0
 
     def number_of(self, server_name: str) -> int:
-        """From 1; 0, which is nobody, once there is no room for more names."""
+        """From 1; 0, which is no tenant, once there is no room for more names."""
         number = self._names.get(server_name)
         if number is None:
             number = self._names[server_name] = len(self._names) + 1 if len(self._names) < _MOST_NAMES else 0
@@ -113,7 +113,7 @@ def start(seconds: float, directory: Path) -> Beat:
     beat = Beat()
     directory.mkdir(parents=True, exist_ok=True)
     stack = (directory / _STACK_FILE).open("w+", encoding="utf-8")
-    # Of the thread that gets the signal, which is the main one's where nobody says otherwise: the reactor's.
+    # Of the thread that gets the signal: by default the main thread, which is the reactor's.
     faulthandler.register(signal.SIGUSR2, file=stack, all_threads=False)
     watched = os.getpid()
     sys.stdout.flush()
@@ -150,7 +150,7 @@ def _watch(watched: int, beat: Beat, seconds: float, directory: Path, stack: Tex
 
 
 def _is_stopped(pid: int) -> bool:
-    """By a signal or a debugger, which is somebody's wish."""
+    """By a signal or a debugger, which is intended."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -170,7 +170,7 @@ def _report(watched: int, beat: Beat, seconds: float, directory: Path, stack: Te
     server_name = beat.server_name
     stall = Stall(time.time(), round(seconds, 3), server_name, _stack_of(watched, stack), secrets.token_hex(8))
     write_stalls(directory, [*read_stalls(directory), stall])
-    # In a line of its own, for whoever reads the process's output.
+    # A line of its own in the process's output.
     os.write(2, f"multi_synapse: STALLED {json.dumps(stall.described())}\n".encode())
 
 
@@ -197,7 +197,7 @@ def _short(file: str) -> str:
 
 
 def read_stalls(directory: Path) -> list[Stall]:
-    """None where there is no file, or one that cannot be read."""
+    """An empty list if the file is missing or cannot be read."""
     try:
         found = json.loads((directory / STALLS_FILE).read_text("utf-8"))
         return [

@@ -1,7 +1,7 @@
 """What a tenant has in work besides requests: Synapse's background processes, and which of them a stop waits for.
 
 A stop may be a move, so it must not take long; and it must lose nothing that was acknowledged. So each kind of process is in one of
-two tables: a stop waits for those that hold something which nobody else has, for a bounded time, and leaves the others, which the next
+two tables: a stop waits, for a bounded time, for those that hold something which exists nowhere else, and leaves the others, which the next
 start takes up from the database. What waiting alone cannot keep is written down by `kept.py`. docs/stops.md is the picture of it all.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-#: For work that needs the tenant's own database only, or that another server holds up. A stop that waits is a tenant that nobody can use.
+#: For work that needs the tenant's own database only, or that another server holds up. While a stop waits, nobody can use the tenant.
 _LOCAL_SECONDS = 5.0
 #: For a bridge to answer a transaction. It gets the transaction again, under the same number, if it does not answer in time.
 _BRIDGE_SECONDS = 5.0
@@ -25,7 +25,7 @@ class Waited:
     seconds: float = _LOCAL_SECONDS
 
 
-_EVENTS = Waited("writes events that somebody waits for, or that another server was told are accepted")
+_EVENTS = Waited("writes events that a client waits for, or that another server was told are accepted")
 _KEYS = Waited("fetches keys of another server, for an event that is in work")
 _PUSH = Waited("sends what people are notified of; cut off, a notification may come twice", _REMOTE_SECONDS)
 _STREAM = Waited("reads on in a stream, from a position in the database")
@@ -38,7 +38,7 @@ WAITED: dict[str, Waited] = {
     "handle_queued_pdus": Waited("handles events that came while their room was being joined; they are in memory only"),
     "fetch_events": Waited("reads events from the database, for any of these"),
     "redact_related_events": Waited("redacts what relates to an event; it is in memory only"),
-    "retry_make_join": Waited("joins a room for somebody whose invitations are accepted automatically; it is in memory only"),
+    "retry_make_join": Waited("joins a room for a user whose invitations are accepted automatically; it is in memory only"),
     "keyring_server": _KEYS,
     "StoreKeyFetcher": _KEYS,
     "PerspectivesKeyFetcher": _KEYS,
@@ -61,12 +61,12 @@ WAITED: dict[str, Waited] = {
     "_schedule_next_expiry": Waited("plans when the next event expires"),
     "_expire_event": Waited("removes an event whose time is over"),
     "delayed_events.notify_new_event": _DELAYED,
-    "_handle_new_device_update_async": Waited("notes which servers are to get a change of somebody's devices"),
+    "_handle_new_device_update_async": Waited("notes which servers are to get a change of a user's devices"),
     "presence.notify_new_event": _STREAM,
     "stats.notify_new_event": _STREAM,
     "user_directory.notify_new_event": _STREAM,
     "room_forgetter.notify_new_event": _STREAM,
-    "bump_presence_active_time": Waited("notes that somebody is active"),
+    "bump_presence_active_time": Waited("notes that a user is active"),
     "persist_presence_changes": Waited("writes who is online"),
     "PresenceHandler._on_shutdown": Waited("writes who is online"),
     "LockStore._on_shutdown": Waited("gives back locks"),
@@ -77,7 +77,7 @@ WAITED: dict[str, Waited] = {
 
 _LOOP = "a loop: its next turn does what this one does not"
 _RESUMED = "is taken up at the next start, from where the database says it came"
-_ASKED_AGAIN = "improves what the database knows of other servers; whoever needs it asks again"
+_ASKED_AGAIN = "improves what the database knows of other servers; it is asked for again when it is needed"
 
 #: Processes that a stop does not wait for, and why nothing is lost with them.
 LEFT: dict[str, str] = {

@@ -36,7 +36,7 @@ class Patch:
 PATCHES: tuple[Patch, ...] = (
     Patch(
         "docstrings",
-        "docstrings of functions take 3 MiB in each shard, and nobody reads them there",
+        "docstrings of functions take 3 MiB in each shard, and are not read there",
         docstrings.leave_out,
         when=BEFORE_IMPORTS,
     ),

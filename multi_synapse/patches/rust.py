@@ -15,7 +15,7 @@ _shared: Any = None
 
 
 class _Process:
-    """The part of a HomeServer that a runtime needs, for one that is as old as the process."""
+    """The part of a HomeServer that a runtime needs, for a runtime that lives as long as the process."""
 
     def get_reactor(self) -> Any:
         from twisted.internet import reactor

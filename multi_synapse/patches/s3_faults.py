@@ -1,6 +1,6 @@
 """synapse-s3-storage-provider when its server is dead, silent or refuses: an error for the client, a reason for the operator, no hang.
 
-As it is, whatever is not an answer of the server's (no connection, a timeout) leaves a download waiting for ever; a download that
+As it is, anything but an answer of the server (no connection, a time-out) leaves a download waiting forever; a download that
 breaks off leaves its client waiting for the rest; and botocore waits up to five minutes for a server that says nothing.
 """
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 15
 _ATTEMPTS = 2
-#: After a time-out whatever waited behind it, and whatever comes within so long, is answered at once.
+#: After a time-out, requests that waited behind it, and those that come within this time, are answered at once.
 _PAUSE_SECONDS = 5.0
 
 

@@ -1,4 +1,4 @@
-"""Metrics of tenants that nobody can read are not kept: they are most of what Synapse counts, a fifth of a tenant's objects.
+"""Metrics of tenants that are not exported are not kept: they are most of what Synapse counts, a fifth of a tenant's objects.
 
 A shard exports few families (`multi_synapse.metrics`), and a tenant has no metrics listener; so the others' children per tenant
 (a lock, a number and a dictionary each) would only fill memory, and be looked for at each stop. Of families that are only summed

@@ -72,7 +72,7 @@ def share_validators() -> None:
         if error is not None:
             raise error
 
-    # In the config parser only: event validation passes validator classes of its own.
+    # In the config parser only: event validation passes its own validator classes.
     names = ("ValidationError", "SchemaError", "exceptions")
     stand_in = types.SimpleNamespace(**{name: getattr(jsonschema, name) for name in names}, validate=validate)
     replace(config_util, "jsonschema", stand_in)
@@ -89,7 +89,7 @@ def register_servlets_in_pieces() -> None:
 
     def register_paths(self: Any, *args: Any, **kwargs: Any) -> None:
         # Not within `HomeServer.get_*`, of which each can be at work only once in the process. Elsewhere no part of the tenant is
-        # half made: whatever runs meanwhile can have each of its handlers. Nobody can reach it yet.
+        # half made: what runs meanwhile can use each of its handlers. No request can reach it yet.
         breathe(unless=lambda: any(building[0] for building in under_way))
         original(self, *args, **kwargs)
 

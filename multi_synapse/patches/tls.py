@@ -1,8 +1,8 @@
 """TLS contexts for connections to other servers, made once for all tenants.
 
-Each tenant makes three of its own, of which two hold every certificate authority of the platform: 1.7 MiB, more than all of its
+Each tenant makes three contexts, of which two hold every certificate authority of the platform: 1.7 MiB, more than all of its
 Python objects, and 20 ms of the reactor's time. Nothing of a tenant is in them: no certificate, no key, no session cache; the name
-to be verified belongs to the connection. Authorities of a tenant's own (`federation_custom_ca_list`) stay in contexts of its own.
+to be verified belongs to the connection. Authorities of a tenant's own (`federation_custom_ca_list`) stay in that tenant's contexts.
 """
 
 from __future__ import annotations

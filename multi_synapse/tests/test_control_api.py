@@ -11,7 +11,7 @@ from .shard import Shard, request
 
 
 def test_only_health_and_metrics_are_open(shard: Shard) -> None:
-    # Prevents: anybody who reaches the port starts, stops or reads tenants.
+    # Guards against: anybody who reaches the port starts, stops or reads tenants.
     assert shard.call("GET", "/healthz", token=None).json == {"ok": True}
     assert "multi_synapse_tenants" in shard.call("GET", "/metrics", token=None).body.decode()
     for method, path in (
@@ -29,7 +29,7 @@ def test_only_health_and_metrics_are_open(shard: Shard) -> None:
 
 
 def test_bad_requests_say_what_is_wrong(shard: Shard) -> None:
-    # Prevents: a wrong request crashes the shard or is answered with a stack trace.
+    # Guards against: a wrong request crashes the shard or is answered with a stack trace.
     expected = [
         (shard.call("GET", "/nothing"), 404, "NotFound"),
         (shard.call("POST", "/v1/shard"), 405, "MethodNotAllowed"),
@@ -48,7 +48,7 @@ def test_bad_requests_say_what_is_wrong(shard: Shard) -> None:
 
 
 def test_bodies_are_bounded(shard: Shard) -> None:
-    # Prevents: a request without end fills the shard's memory.
+    # Guards against: a request without end fills the shard's memory.
     host, port = shard.address.split(":")
     for head, chunk in (
         (b"Content-Length: 99999999\r\n\r\n", b"x"),
@@ -67,7 +67,7 @@ def test_bodies_are_bounded(shard: Shard) -> None:
 
 
 def test_describes_itself(shard: Shard) -> None:
-    # Prevents: the controller takes one run of the process for another, or a release for another.
+    # Guards against: the controller takes one run of the process for another, or a release for another.
     state = shard.call("GET", "/v1/shard").json
     assert state["name"] == "test-0"
     assert state["instance"] == shard.instance
@@ -79,7 +79,7 @@ def test_describes_itself(shard: Shard) -> None:
 
 
 def test_address_is_kept(shard: Shard) -> None:
-    # Prevents: after a restart nobody finds the shard; or a new run is taken for the old one.
+    # Guards against: after a restart nobody finds the shard; or a new run is taken for the old one.
     address, instance = shard.address, shard.instance
     shard.kill()
     shard.start()
@@ -89,7 +89,7 @@ def test_address_is_kept(shard: Shard) -> None:
 
 @pytest.mark.smoke
 def test_tenant_lifecycle(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
-    # Prevents: a tenant is not what the contract says, from start to stop.
+    # Guards against: a tenant is not what the contract says, from start to stop.
     from .shard import Client
 
     assignment = assign("clinic-a", epoch=5, overrides="enable_registration_captcha: false\nmax_upload_size: 7M\n")
@@ -132,7 +132,7 @@ def test_tenant_lifecycle(shard: Shard, assign: Callable[..., dict[str, Any]]) -
 
 
 def test_the_log_names_tenants_and_holds_no_secret(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
-    # Prevents: lines of different tenants cannot be told apart; keys and passwords end in the log.
+    # Guards against: lines of different tenants cannot be told apart; keys and passwords end in the log.
     from .shard import Client
 
     assignments = {name: assign(name) for name in ("one", "two")}
@@ -156,7 +156,7 @@ def test_the_log_names_tenants_and_holds_no_secret(shard: Shard, assign: Callabl
 
 
 def test_checks_a_configuration_without_starting_it(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
-    # Prevents: a tenant is stopped for a configuration that cannot be started.
+    # Guards against: a tenant is stopped for a configuration that cannot be started.
     running = shard.expect_started("a", assign("a"))
     check = "/v1/tenants/a/check"
     assert shard.call("POST", check, assign("a", epoch=2)).json == {"ok": True}
@@ -169,7 +169,7 @@ def test_checks_a_configuration_without_starting_it(shard: Shard, assign: Callab
 
 
 def test_turns_away_what_is_meant_for_another_tenant(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
-    # Prevents: a gateway with an old route logs a client out by asking another homeserver that has the port now.
+    # Guards against: a gateway with an old route logs a client out by asking another homeserver that has the port now.
     address = shard.expect_started("a", assign("a"))["address"]
     path = "/_matrix/client/versions"
     assert request(address, "GET", path).status == 200

@@ -51,7 +51,7 @@ def names_of_connections(postgres: Postgres, assignment: dict[str, Any]) -> set[
 def test_a_tenant_goes_from_a_shard_to_its_own_synapse_and_back(
     shard: Shard, new_dedicated: NewDedicated, assign: Assign, postgres: Postgres
 ) -> None:
-    # Prevents: users, rooms or messages are lost on the way, or both run at once.
+    # Guards against: users, rooms or messages are lost on the way, or both run at once.
     assignment = assign("grows", epoch=1 * REVISION + 1)
     client = Client(shard.expect_started("grows", assignment)["address"]).register()
     client.create_room()
@@ -108,7 +108,7 @@ def test_an_application_service_gets_each_event_once_on_the_way_to_a_dedicated_s
 
 
 def test_a_first_start_in_an_empty_database(new_dedicated: NewDedicated, assign: Assign, databases: Any, postgres: Postgres) -> None:
-    # Prevents: a new homeserver that never had a shard cannot start, or starts without a fence.
+    # Guards against: a new homeserver that never had a shard cannot start, or starts without a fence.
     assignment = assign("fresh", database=databases.create_empty(f"t_empty_{int(time.time() * 1000)}"))
     dedicated = new_dedicated(assignment).expect_healthy()
     assert fence_of(postgres, assignment) == (1, "dedicated")
@@ -122,7 +122,7 @@ def test_a_first_start_in_an_empty_database(new_dedicated: NewDedicated, assign:
 def test_a_pod_of_an_older_revision_does_not_start(
     shard: Shard, new_dedicated: NewDedicated, assign: Assign, postgres: Postgres, folder: Path
 ) -> None:
-    # Prevents: a pod that Kubernetes restarts while it is being removed takes the tenant from its new shard.
+    # Guards against: a pod that Kubernetes restarts while it is being removed takes the tenant from its new shard.
     assignment = assign("stale", epoch=6 * REVISION + 1)
     client = Client(shard.expect_started("stale", assignment)["address"]).register()
     revision = folder / "revision"
@@ -140,7 +140,7 @@ def test_a_pod_of_an_older_revision_does_not_start(
 
 
 def test_a_rollback_to_an_older_revision(shard: Shard, new_dedicated: NewDedicated, assign: Assign, postgres: Postgres) -> None:
-    # Prevents: `helm rollback`, which writes the revision of then, leaves a homeserver that never starts again.
+    # Guards against: `helm rollback`, which writes the revision of then, leaves a homeserver that never starts again.
     assignment = assign("rolled", epoch=6 * REVISION + 1)
     shard.expect_started("rolled", assignment)
     dedicated = new_dedicated(assignment, "--fence-revision", "2")
@@ -166,7 +166,7 @@ def test_a_rollback_to_an_older_revision(shard: Shard, new_dedicated: NewDedicat
 def test_an_owner_that_ended_without_a_word_is_waited_for_and_shut_out(
     new_shard: NewShard, new_dedicated: NewDedicated, assign: Assign, postgres: Postgres, end: int
 ) -> None:
-    # Prevents: a shard that died, or stands still, keeps the tenant down for ever; or writes when it comes back.
+    # Guards against: a shard that died, or stands still, keeps the tenant down forever; or writes when it comes back.
     shard = new_shard()
     assignment = assign("torn", epoch=1)
     client = Client(shard.expect_started("torn", assignment)["address"]).register()
@@ -193,7 +193,7 @@ def test_an_owner_that_ended_without_a_word_is_waited_for_and_shut_out(
 def test_a_dedicated_process_that_is_fenced_ends_at_once(
     shard: Shard, new_dedicated: NewDedicated, assign: Assign, postgres: Postgres
 ) -> None:
-    # Prevents: two owners: a shard has taken the tenant, and the old process serves on, or writes when it wakes.
+    # Guards against: two owners: a shard has taken the tenant, and the old process serves on, or writes when it wakes.
     assignment = assign("leaves", epoch=2 * REVISION + 1)
     dedicated = new_dedicated(assignment, "--fence-revision", "1").expect_healthy()
     client = Client(dedicated.address).register()
@@ -214,7 +214,7 @@ def test_a_dedicated_process_that_is_fenced_ends_at_once(
 
 
 def test_two_dedicated_processes_at_once(new_dedicated: NewDedicated, assign: Assign, postgres: Postgres) -> None:
-    # Prevents: a pod that is made anew while the old one lives on, on a node that does not answer, makes two owners.
+    # Guards against: a pod that is recreated while the old one lives on, on a node that does not answer, makes two owners.
     assignment = assign("twins")
     first = new_dedicated(assignment, "--fence-revision", "1", name="first").expect_healthy()
     client = Client(first.address).register()
@@ -226,7 +226,7 @@ def test_two_dedicated_processes_at_once(new_dedicated: NewDedicated, assign: As
 
 
 def test_the_end_answers_what_waits(new_dedicated: NewDedicated, assign: Assign) -> None:
-    # Prevents: clients that wait for events get a reset connection whenever the process is stopped.
+    # Guards against: clients that wait for events get a reset connection whenever the process is stopped.
     assignment = assign("polite")
     dedicated = new_dedicated(assignment).expect_healthy()
     client = Client(dedicated.address).register()
@@ -245,7 +245,7 @@ def test_the_end_answers_what_waits(new_dedicated: NewDedicated, assign: Assign)
 
 
 def test_a_start_that_fails_leaves_the_database_released(new_dedicated: NewDedicated, assign: Assign, postgres: Postgres) -> None:
-    # Prevents: a mistake in the configuration makes the way back to a shard wait for a process that never ran.
+    # Guards against: a mistake in the configuration makes the way back to a shard wait for a process that never ran.
     assignment = assign("broken")
     assignment["base"]["modules"] = [{"module": "no.such.Module", "config": {}}]
     broken = new_dedicated(assignment, "--fence-revision", "3")
@@ -264,7 +264,7 @@ def test_a_start_that_fails_leaves_the_database_released(new_dedicated: NewDedic
 
 
 def test_a_released_epoch_is_spent(shard: Shard, assign: Assign) -> None:
-    # Prevents: an order to start that was delayed in the network brings a tenant back that has left for good.
+    # Guards against: an order to start that was delayed in the network brings a tenant back that has left for good.
     assignment = assign("left", epoch=5)
     shard.expect_started("left", assignment)
     assert shard.call("DELETE", "/v1/tenants/left?drainSeconds=1&release=true").json["released"] is True

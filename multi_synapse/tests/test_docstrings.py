@@ -57,7 +57,7 @@ def run(code: object) -> dict[str, object]:
 
 
 def test_only_docstrings_of_functions_are_left_out() -> None:
-    # Prevents: a constant that a function returns is taken for its docstring; assertions are lost with them.
+    # Guards against: a constant that a function returns is taken for its docstring; assertions are lost with them.
     compiled = compile(SOURCE, "sample.py", "exec")
     before, after = run(compiled), run(without(compiled))
     for name in ("documented", "waits"):
@@ -81,7 +81,7 @@ def test_only_docstrings_of_functions_are_left_out() -> None:
 
 
 def test_other_packages_keep_theirs(tmp_path: Path) -> None:
-    # Prevents: a module of a tenant's, which may read its own docstrings, loses them.
+    # Guards against: a module of a tenant's, which may read its own docstrings, loses them.
     (tmp_path / "tenants_module.py").write_text(SOURCE)
     program = (
         "from multi_synapse import docstrings; docstrings.leave_out();"

@@ -15,7 +15,7 @@ Assign = Callable[..., dict[str, Any]]
 
 
 def test_nobody_in_flight_is_cut_off(shard: Shard, assign: Assign, postgres: Postgres) -> None:
-    # Prevents: a move resets connections, loses an acknowledged message, or lets a long poll run into the stop.
+    # Guards against: a move resets connections, loses an acknowledged message, or lets a long poll run into the stop.
     assignment = assign("busy")
     address = shard.expect_started("busy", assignment)["address"]
     client = Client(address).register()
@@ -91,7 +91,7 @@ def test_nobody_in_flight_is_cut_off(shard: Shard, assign: Assign, postgres: Pos
 
 
 def test_a_drain_ends_at_its_deadline(shard: Shard, assign: Assign) -> None:
-    # Prevents: one slow client holds up a move for ever.
+    # Guards against: one slow client holds up a move forever.
     address = shard.expect_started("slow", assign("slow"))["address"]
     client = Client(address).register()
     upload = http.client.HTTPConnection(address, timeout=30)
@@ -108,7 +108,7 @@ def test_a_drain_ends_at_its_deadline(shard: Shard, assign: Assign) -> None:
 
 
 def test_a_running_statement_does_not_stall_the_others(shard: Shard, assign: Assign, postgres: Postgres) -> None:
-    # Prevents: stopping a tenant joins its database threads on the reactor, or returns while it still uses its database.
+    # Guards against: stopping a tenant joins its database threads on the reactor, or returns while it still uses its database.
     client = Client(shard.expect_started("neighbour", assign("neighbour"))["address"]).register()
     assignment = assign("locked")
     locked = Client(shard.expect_started("locked", assignment)["address"]).register()

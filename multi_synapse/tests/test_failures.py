@@ -50,7 +50,7 @@ def expect_refused(shard: Shard, name: str, assignment: dict[str, Any], code: st
 def test_failing_starts_are_explained_and_leave_nothing(
     shard: Shard, assign: Assign, neighbour: Client, databases: Databases, postgres: Postgres, folder: Path, silent_port: int
 ) -> None:
-    # Prevents: a misconfigured tenant has no reason a person understands, stalls its neighbours, or leaves threads,
+    # Guards against: a misconfigured tenant has no reason a person understands, stalls its neighbours, or leaves threads,
     # connections, HomeServers, triggers or files behind.
     wrong_locale = f"{databases.create_empty('wrong_locale_source')}"
     postgres.query("CREATE DATABASE wrong_locale OWNER tenant ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0")
@@ -105,7 +105,7 @@ def test_failing_starts_are_explained_and_leave_nothing(
 
 
 def test_a_database_that_never_answers(new_shard: Callable[..., Shard], assign: Assign, silent_port: int) -> None:
-    # Prevents: a hanging database stalls every tenant of the shard, and starts to it hang for ever.
+    # Guards against: a hanging database stalls every tenant of the shard, and starts to it hang forever.
     shard = new_shard(startSeconds=4)
     shard.expect_started("warm", assign("warm"))
     client = Client(shard.expect_started("neighbour", assign("neighbour"))["address"]).register()
@@ -195,7 +195,7 @@ def freezer(postgres: Postgres) -> Iterator[Freezer]:
 def test_a_database_that_stops_answering_in_the_middle_of_a_start(
     new_shard: Callable[..., Shard], assign: Assign, freezer: Freezer
 ) -> None:
-    # Prevents: a database that hangs during Synapse's set-up, which is synchronous, stalls the reactor or leaks the start.
+    # Guards against: a database that hangs during Synapse's set-up, which is synchronous, stalls the reactor or leaks the start.
     shard = new_shard(startSeconds=3)
     shard.expect_started("warm", assign("warm"))
     client = Client(shard.expect_started("neighbour", assign("neighbour"))["address"]).register()
@@ -218,7 +218,7 @@ def test_a_database_that_stops_answering_in_the_middle_of_a_start(
 
 
 def test_stopping_a_tenant_whose_database_hangs(new_shard: Callable[..., Shard], assign: Assign, freezer: Freezer) -> None:
-    # Prevents: a tenant with a dead database cannot be moved away, or stalls the others while it is stopped.
+    # Guards against: a tenant with a dead database cannot be moved away, or stalls the others while it is stopped.
     shard = new_shard()
     client = Client(shard.expect_started("neighbour", assign("neighbour"))["address"]).register()
     stuck = Client(shard.expect_started("stuck", assign("stuck", port=freezer.port))["address"]).register()
@@ -239,7 +239,7 @@ def test_stopping_a_tenant_whose_database_hangs(new_shard: Callable[..., Shard],
 
 
 def test_modules(python: Path, assign: Assign, folder: Path) -> None:
-    # Prevents: a module that raises or wants to end the process takes the shard with it.
+    # Guards against: a module that raises or wants to end the process takes the shard with it.
     modules = folder / "modules"
     modules.mkdir()
     (modules / "bad_module.py").write_text(

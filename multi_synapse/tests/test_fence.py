@@ -29,7 +29,7 @@ def message_bodies(postgres: Postgres, database: str) -> set[str]:
 
 
 def test_a_paused_shard_that_comes_back_cannot_write(new_shard: NewShard, assign: Assign, postgres: Postgres) -> None:
-    # Prevents: a shard that was given up for lost comes back and writes to databases that others own by now.
+    # Guards against: a shard that was given up for lost comes back and writes to databases that others own by now.
     old, new = new_shard("old"), new_shard("new")
     assignments = {name: assign(name) for name in ("busy", "idle", "kept")}
     addresses = {name: old.expect_started(name, assignment)["address"] for name, assignment in assignments.items()}
@@ -89,7 +89,7 @@ def test_a_paused_shard_that_comes_back_cannot_write(new_shard: NewShard, assign
 
 
 def test_two_processes_of_one_shard(new_shard: NewShard, assign: Assign) -> None:
-    # Prevents: two processes that both think they are the shard both write to its tenants' databases.
+    # Guards against: two processes that both think they are the shard both write to its tenants' databases.
     first, second = new_shard("twin", "a"), new_shard("twin", "b")
     assignment = assign("torn")
     client = Client(first.expect_started("torn", assignment)["address"]).register()
@@ -106,7 +106,7 @@ def test_two_processes_of_one_shard(new_shard: NewShard, assign: Assign) -> None
 
 
 def test_lower_epochs_and_other_shards_are_refused(new_shard: NewShard, assign: Assign, postgres: Postgres) -> None:
-    # Prevents: an order that is out of date takes a database from its owner.
+    # Guards against: an order that is out of date takes a database from its owner.
     one, two = new_shard("one"), new_shard("two")
     assignment = assign("mine", epoch=3)
     client = Client(one.expect_started("mine", assignment)["address"]).register()
@@ -125,7 +125,7 @@ def test_lower_epochs_and_other_shards_are_refused(new_shard: NewShard, assign: 
 
 
 def test_a_fence_that_others_made_is_used(shard: Shard, assign: Assign, postgres: Postgres) -> None:
-    # Prevents: the runtime only works with a fence table that it made itself.
+    # Guards against: the runtime only works with a fence table that it made itself.
     assignment = assign("given", epoch=7)
     database = database_of(assignment)
     postgres.query("CREATE SCHEMA synapse_shards AUTHORIZATION tenant", database=database)
@@ -137,7 +137,7 @@ def test_a_fence_that_others_made_is_used(shard: Shard, assign: Assign, postgres
 
 
 def test_locks_of_a_dead_owner_are_cleared(new_shard: NewShard, assign: Assign, postgres: Postgres) -> None:
-    # Prevents: after a crash, joins and purges wait two minutes for a lock whose holder is dead.
+    # Guards against: after a crash, joins and purges wait two minutes for a lock whose holder is dead.
     shard = new_shard()
     assignment = assign("locks")
     database = database_of(assignment)
@@ -157,7 +157,7 @@ def test_locks_of_a_dead_owner_are_cleared(new_shard: NewShard, assign: Assign, 
 
 
 def test_connections_of_others_are_ended(shard: Shard, assign: Assign, postgres: Postgres, folder: Path) -> None:
-    # Prevents: a connection that the former owner opened before the takeover goes on writing.
+    # Guards against: a connection that the former owner opened before the takeover goes on writing.
     assignment = assign("taken")
     args = assignment["base"]["database"]["args"]
     former = postgres.connect(args["dbname"], args["user"], args["password"])

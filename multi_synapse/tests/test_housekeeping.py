@@ -75,7 +75,7 @@ HOLD = rules.Rule("of the test")
 
 
 def test_loops_of_an_idle_tenant_run_once_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Prevents: idle tenants keep processor and database busy with housekeeping; or their housekeeping is never done.
+    # Guards against: idle tenants keep processor and database busy with housekeeping; or their housekeeping is never done.
     world = World(monkeypatch)
     world.loop("often", 5, HOLD)
     world.loop("seldom", 900, HOLD)
@@ -92,7 +92,7 @@ def test_loops_of_an_idle_tenant_run_once_a_round(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_request_gives_the_loops_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Prevents: a tenant that is used again goes on as if it were idle: nobody times out, nothing is rotated or reaped.
+    # Guards against: a tenant that is used again goes on as if it were idle: nobody times out, nothing is rotated or reaped.
     world = World(monkeypatch)
     for name in ("a", "b"):
         world.loop(name, 10, HOLD)
@@ -106,7 +106,7 @@ def test_a_request_gives_the_loops_back_at_once(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_work_in_the_database_and_open_requests_are_activity(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Prevents: a tenant that sends delayed events, purges a room or answers a long poll has its housekeeping held.
+    # Guards against: a tenant that sends delayed events, purges a room or answers a long poll has its housekeeping held.
     world = World(monkeypatch)
     world.loop("a", 10, HOLD)
     world.pass_time(200)
@@ -123,7 +123,7 @@ def test_work_in_the_database_and_open_requests_are_activity(monkeypatch: pytest
 
 
 def test_frequent_loops_run_once_after_the_last_activity(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Prevents: what a request left to be written by a loop waits for the next round, and a killed process loses it.
+    # Guards against: what a request left to be written by a loop waits for the next round, and a killed process loses it.
     world = World(monkeypatch)
     world.loop("flush", 60, HOLD)
     world.pass_time(59)
@@ -137,7 +137,7 @@ def test_frequent_loops_run_once_after_the_last_activity(monkeypatch: pytest.Mon
 
 
 def test_loops_that_are_not_known_or_needed_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Prevents: a lock that is held expires as nobody renews it; somebody types for ever.
+    # Guards against: a lock that is held expires as nobody renews it; somebody types forever.
     world = World(monkeypatch)
     needed = True
     world.loop("renewal", 30)
@@ -155,7 +155,7 @@ def test_loops_that_are_not_known_or_needed_go_on(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_is_due_in_the_database_keeps_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Prevents: a scheduled task of an idle tenant comes a whole round late.
+    # Guards against: a scheduled task of an idle tenant comes a whole round late.
     world = World(monkeypatch, due=[200.0])
     world.loop("tasks", 60, HOLD)
     world.pass_time(199)
@@ -165,7 +165,7 @@ def test_what_is_due_in_the_database_keeps_its_time(monkeypatch: pytest.MonkeyPa
 
 
 def test_when_it_is_not_known_what_is_due_one_looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Prevents: a database that is away for a moment makes scheduled tasks come a round late.
+    # Guards against: a database that is away for a moment makes scheduled tasks come a round late.
     world = World(monkeypatch, due=[RuntimeError("no database")])
     world.loop("tasks", 60, HOLD)
     world.pass_time(32.5)
@@ -175,7 +175,7 @@ def test_when_it_is_not_known_what_is_due_one_looks_often(monkeypatch: pytest.Mo
 
 
 def test_a_stopped_tenant_leaves_no_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Prevents: held loops of a stopped tenant start again, on a closed database.
+    # Guards against: held loops of a stopped tenant start again, on a closed database.
     world = World(monkeypatch)
     world.loop("a", 10, HOLD)
     world.pass_time(200)
@@ -191,7 +191,7 @@ def test_a_stopped_tenant_leaves_no_loops(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.smoke
 def test_every_loop_of_synapse_has_a_rule(new_shard: NewShard, assign: Assign) -> None:
-    # Prevents: a new release of Synapse has loops that keep idle tenants awake, and nobody notices.
+    # Guards against: a new release of Synapse has loops that keep idle tenants awake, and nobody notices.
     shard = new_shard(tenantIdleSeconds=1, databaseIdleSeconds=1)
     Client(shard.expect_started("a", assign("a"))["address"]).register().work()
     # Presence begins to look for timeouts after 30 s.
@@ -201,7 +201,7 @@ def test_every_loop_of_synapse_has_a_rule(new_shard: NewShard, assign: Assign) -
 
 
 def test_an_idle_tenant_rests_and_keeps_its_appointments(new_shard: NewShard, assign: Assign, postgres: Postgres) -> None:
-    # Prevents: idle tenants keep connections open; or their delayed events and scheduled tasks come late.
+    # Guards against: idle tenants keep connections open; or their delayed events and scheduled tasks come late.
     shard = new_shard(tenantIdleSeconds=5, databaseIdleSeconds=5)
     delayed = assign("delayed", overrides="max_event_delay_duration: 1h\n")
     tasks = assign("tasks")
@@ -252,7 +252,7 @@ def test_an_idle_tenant_rests_and_keeps_its_appointments(new_shard: NewShard, as
 
 
 def test_what_is_due_is_read_from_the_tables(databases: Any, postgres: Postgres) -> None:
-    # Prevents: a server that could not be reached is sent what it missed a whole round late.
+    # Guards against: a server that could not be reached is sent what it missed a whole round late.
     database = databases.create()
 
     def due() -> int | None:

@@ -21,7 +21,7 @@ CYCLES = 200
 
 
 def test_starting_and_stopping_leaves_nothing(shard: Shard, assign: Callable[..., dict[str, Any]], postgres: Postgres) -> None:
-    # Prevents: a shard that moves tenants about grows until it dies.
+    # Guards against: a shard that moves tenants about grows until it dies.
     neighbours = [Client(shard.expect_started(name, assign(name))["address"]).register() for name in ("x", "y")]
     assignment = assign("cycled")
     database = assignment["base"]["database"]["args"]["dbname"]
@@ -55,7 +55,7 @@ def test_starting_and_stopping_leaves_nothing(shard: Shard, assign: Callable[...
 
 
 def test_idle_tenants_give_their_connections_back(new_shard: Callable[..., Shard], assign: Callable[..., dict[str, Any]]) -> None:
-    # Prevents: each idle tenant keeps five connections, of which PostgreSQL pays more than the tenant does.
+    # Guards against: each idle tenant keeps five connections, of which PostgreSQL pays more than the tenant does.
     import time
 
     shard = new_shard(databaseIdleSeconds=1)
@@ -70,7 +70,7 @@ def test_idle_tenants_give_their_connections_back(new_shard: Callable[..., Shard
 
 
 def test_cache_sizes_do_not_mix() -> None:
-    # Prevents: the cache settings of the tenant that started last apply to all.
+    # Guards against: the cache settings of the tenant that started last apply to all.
     size_caches_per_tenant()
     clocks = {name: Clock(MemoryReactorClock(), name) for name in ("small", "large", "gone")}
 
@@ -92,7 +92,7 @@ def test_cache_sizes_do_not_mix() -> None:
 
 
 def test_a_stopped_tenants_answers_are_forgotten() -> None:
-    # Prevents: what each client was answered stays in memory for two minutes after its tenant has moved away.
+    # Guards against: what each client was answered stays in memory for two minutes after its tenant has moved away.
     reactor = MemoryReactorClock()
     caches = {}
     for name in ("stopped", "running"):

@@ -100,7 +100,7 @@ def start(shard: Shard, server: S3Server, assign: Callable[..., dict[str, Any]])
 
 
 def test_a_dead_s3_server_is_an_error_and_no_hang(server: S3Server, folder: Path, start: Callable[..., Client]) -> None:
-    # Prevents: a download that never ends as the provider forgets whom it was for; an upload that is answered as done and is nowhere.
+    # Guards against: a download that never ends as the provider forgets whom it was for; an upload that is answered as done and is nowhere.
     client, neighbour = start("a", s3("a", server.port)), start("b", "")
     content = secrets.token_bytes(100_000)
     media, theirs = uploaded(client, content), uploaded(neighbour, content)
@@ -116,7 +116,7 @@ def test_a_dead_s3_server_is_an_error_and_no_hang(server: S3Server, folder: Path
 
 
 def test_a_silent_s3_server_is_given_up(server: S3Server, wire: Wire, folder: Path, start: Callable[..., Client]) -> None:
-    # Prevents: minutes of waiting for a server that accepts connections and says nothing; neighbours that wait along.
+    # Guards against: minutes of waiting for a server that accepts connections and says nothing; neighbours that wait along.
     client, neighbour = start("a", s3("a", wire.port)), start("b", s3("b", server.port))
     content = secrets.token_bytes(100_000)
     media, theirs = uploaded(client, content), uploaded(neighbour, content)
@@ -145,7 +145,7 @@ def test_a_silent_s3_server_is_given_up(server: S3Server, wire: Wire, folder: Pa
 
 
 def test_a_download_that_breaks_off_is_seen_by_the_client(wire: Wire, server: S3Server, folder: Path, start: Callable[..., Client]) -> None:
-    # Prevents: half a file that the client takes for a whole one, or waits for the rest of, for ever.
+    # Guards against: half a file that the client takes for a whole one, or waits for the rest of, forever.
     client = start("a", s3("a", wire.port))
     content = secrets.token_bytes(3_000_000)
     media = uploaded(client, content)
@@ -169,7 +169,7 @@ def noise_png(side: int) -> bytes:
 
 
 def test_half_a_file_never_stays_in_the_cache(wire: Wire, server: S3Server, folder: Path, start: Callable[..., Client]) -> None:
-    # Prevents: what a broken connection brought into the cache, for a thumbnail, is served as the whole file from then on.
+    # Guards against: what a broken connection brought into the cache, for a thumbnail, is served as the whole file from then on.
     client = start("a", s3("a", wire.port, more="dynamic_thumbnails: true"))
     image = noise_png(400)
     media = uploaded(client, image)
@@ -184,7 +184,7 @@ def test_half_a_file_never_stays_in_the_cache(wire: Wire, server: S3Server, fold
 
 
 def test_wrong_credentials_and_a_missing_bucket_say_so(server: S3Server, folder: Path, start: Callable[..., Client], shard: Shard) -> None:
-    # Prevents: an upload that is lost without a word; a reason that only a packet trace would tell the operator.
+    # Guards against: an upload that is lost without a word; a reason that only a packet trace would tell the operator.
     wrong = start("a", s3("a", server.port, secret="not-the-secret"))
     missing = start("b", s3("b", server.port, bucket="no-such-bucket"))
     expect_matrix_error(upload(wrong, b"x"), 502, "refuses")
@@ -200,7 +200,7 @@ def test_wrong_credentials_and_a_missing_bucket_say_so(server: S3Server, folder:
 def test_a_synapse_of_its_own_knows_the_same_errors(
     python: Path, server: S3Server, folder: Path, assign: Callable[..., dict[str, Any]]
 ) -> None:
-    # Prevents: a tenant that outgrew its shard gets the hangs of the bare provider back.
+    # Guards against: a tenant that outgrew its shard gets the hangs of the bare provider back.
     server.create_bucket("a", "bucket-a")
     assignment = assign("a")
     assignment["base"].update(yaml.safe_load(s3("a", server.port)))
@@ -218,7 +218,7 @@ def test_a_synapse_of_its_own_knows_the_same_errors(
 
 
 def test_a_large_file_is_not_held_in_memory(server: S3Server, folder: Path, start: Callable[..., Client], shard: Shard) -> None:
-    # Prevents: a shard that dies of one tenant's videos.
+    # Guards against: a shard that dies of one tenant's videos.
     client = start("a", s3("a", server.port))
     media = uploaded(client, b"first, so that what is imported is there")
     forget_cache(folder, "a")

@@ -30,7 +30,7 @@ def names(files: list[File]) -> list[str]:
 
 
 def test_what_goes_first() -> None:
-    # Prevents: files that are in use, or were just written, go before those that nobody looks at.
+    # Guards against: files that are in use, or were just written, go before those that nobody looks at.
     files = [file("new", 50, 60), file("read", 30, DAY), file("forgotten", 10, 8 * DAY), file("lately", 40, 2 * DAY)]
     assert names(choose(files, set(), Bounds(1000, 7 * DAY), NOW)) == ["forgotten"]
     assert names(choose(files, set(), Bounds(100, 7 * DAY), NOW)) == ["forgotten", "lately"]
@@ -66,7 +66,7 @@ needs_server = pytest.mark.skipif(not program().exists(), reason="needs an S3 se
 def test_only_what_is_in_the_bucket_is_removed_and_comes_back(
     server: S3Server, folder: Path, new_shard: Callable[..., Shard], assign: Callable[..., dict[str, Any]]
 ) -> None:
-    # Prevents: a disk that fills up for ever; and a tidying that takes somebody's only copy.
+    # Guards against: a disk that fills up forever; and a tidying that takes somebody's only copy.
     pytest.importorskip("s3_storage_provider")
     shard = new_shard(mediaCacheSweepSeconds=0.5)
     server.create_bucket("a", "bucket-a")
@@ -108,7 +108,7 @@ def test_only_what_is_in_the_bucket_is_removed_and_comes_back(
 def test_a_bound_on_size_holds_and_a_dead_server_costs_no_file(
     server: S3Server, folder: Path, new_shard: Callable[..., Shard], assign: Callable[..., dict[str, Any]]
 ) -> None:
-    # Prevents: a cache that grows by many files of this week; files that go while nobody can say whether the bucket has them.
+    # Guards against: a cache that grows by many files of this week; files that go while nobody can say whether the bucket has them.
     pytest.importorskip("s3_storage_provider")
     shard = new_shard(mediaCacheSweepSeconds=0.5, mediaCacheBytes=25_000)
     server.create_bucket("a", "bucket-a")

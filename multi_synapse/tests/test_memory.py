@@ -33,7 +33,7 @@ def test_stops_on_a_large_shard_are_collected_by_tens(clock: MemoryReactorClock,
         large.tenant_stopped()
         clock.advance(2)
     assert len(full) == 3
-    # The last few wait for their turn, but not for ever.
+    # The last few wait for their turn, but not forever.
     large.tenant_stopped()
     clock.pump([10] * 40)
     assert len(full) == 4

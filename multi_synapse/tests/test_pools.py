@@ -11,7 +11,7 @@ from multi_synapse.pools import FairShare, SharedThreads
 
 
 def test_threads_that_ended_are_forgotten() -> None:
-    # Prevents: a shard grows by what Twisted keeps of each thread that its pools ever had, several at each start of a tenant.
+    # Guards against: a shard grows by what Twisted keeps of each thread that its pools ever had, several at each start of a tenant.
     shared, of_reactor = SharedThreads(), ThreadPool(0, 4)
     reactor = SimpleNamespace(getThreadPool=lambda: of_reactor)
     pools = (*shared.all(), of_reactor)

@@ -23,7 +23,7 @@ def migrate(assignment: dict[str, Any], name: str = "a", shard: str = "s", insta
 
 @pytest.mark.smoke
 def test_template_is_complete_and_nobodys(databases: Databases, postgres: Postgres, shard: Shard, assign: Assign) -> None:
-    # Prevents: a copy of the template runs background updates again, or carries the template's own server name.
+    # Guards against: a copy of the template runs background updates again, or carries the template's own server name.
     database = databases.create()
     assert postgres.query("SELECT count(*) FROM background_updates", database=database) == [(0,)]
     assert postgres.query("SELECT version FROM schema_version", database=database) == [
@@ -40,7 +40,7 @@ def test_template_is_complete_and_nobodys(databases: Databases, postgres: Postgr
 
 
 def test_migrate_claims_and_prepares(python: Path, databases: Databases, assign: Assign, postgres: Postgres, shard: Shard) -> None:
-    # Prevents: a shard starts on a database whose schema is not ready, or that the preparer did not take for it.
+    # Guards against: a shard starts on a database whose schema is not ready, or that the preparer did not take for it.
     empty = databases.create_empty("migrate_me")
     assignment = assign("a", epoch=4, database=empty)
     preparer = Preparer(python)
@@ -58,7 +58,7 @@ def test_migrate_claims_and_prepares(python: Path, databases: Databases, assign:
 
 
 def test_errors_are_events(python: Path, databases: Databases, assign: Assign, postgres: Postgres) -> None:
-    # Prevents: the preparer dies or prints a stack trace on what it cannot do, with a secret in it.
+    # Guards against: the preparer dies or prints a stack trace on what it cannot do, with a secret in it.
     too_new = databases.create()
     postgres.query("UPDATE schema_compat_version SET compat_version = 9999", database=too_new)
     preparer = Preparer(python)
@@ -80,7 +80,7 @@ def test_errors_are_events(python: Path, databases: Databases, assign: Assign, p
 
 
 def test_work_for_nobody_is_given_up(python: Path, databases: Databases) -> None:
-    # Prevents: a preparer whose controller was killed goes on for ever at a database that does not answer.
+    # Guards against: a preparer whose controller was killed goes on forever at a database that does not answer.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         preparer = Preparer(python)
         database = {**databases.arguments("nowhere"), "host": "127.0.0.1", "port": silent.getsockname()[1]}
@@ -90,7 +90,7 @@ def test_work_for_nobody_is_given_up(python: Path, databases: Databases) -> None
 
 @pytest.mark.skipif("MULTI_SYNAPSE_OLD_PYTHON" not in os.environ, reason="MULTI_SYNAPSE_OLD_PYTHON names no release with an older schema")
 def test_upgrade_from_an_older_schema(python: Path, postgres: Postgres, assign: Assign, shard: Shard, folder: Path) -> None:
-    # Prevents: a tenant of an older release cannot be upgraded, or loses its data.
+    # Guards against: a tenant of an older release cannot be upgraded, or loses its data.
     old_python = Path(os.environ["MULTI_SYNAPSE_OLD_PYTHON"])
     allowed = [release_of(old_python)]
     old = Shard(old_python, folder / "old", "old", allowUntestedReleases=allowed)
@@ -115,7 +115,7 @@ def test_upgrade_from_an_older_schema(python: Path, postgres: Postgres, assign: 
 
 
 def test_one_whose_starter_went_meanwhile_ends() -> None:
-    # Prevents: a preparer whose shard or controller was killed while it imported Synapse stays for ever.
+    # Guards against: a preparer whose shard or controller was killed while it imported Synapse stays forever.
     root = Path(__file__).resolve().parents[2]
     process = subprocess.Popen(
         [sys.executable, "-m", "multi_synapse.prepare"],

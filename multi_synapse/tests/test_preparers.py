@@ -57,7 +57,7 @@ def until_gone(pids: list[int], seconds: float) -> None:
 
 
 def test_a_database_is_prepared_for_a_shard(shard: Shard, databases: Databases, assign: Assign, postgres: Postgres) -> None:
-    # Prevents: on Kubernetes, where the controller runs no Python, no tenant's database gets a schema.
+    # Guards against: on Kubernetes, where the controller runs no Python, no tenant's database gets a schema.
     empty = databases.create_empty("prepared_through_the_api")
     assignment = assign("a", epoch=3, database=empty)
     name = create(shard)
@@ -79,7 +79,7 @@ def test_a_database_is_prepared_for_a_shard(shard: Shard, databases: Databases, 
 
 
 def test_they_are_bounded_and_say_why_not(shard: Shard) -> None:
-    # Prevents: a burst of upgrades takes the memory of the pod that serves everybody; or a command is lost in a busy preparer.
+    # Guards against: a burst of upgrades takes the memory of the pod that serves everybody; or a command is lost in a busy preparer.
     first, _second = create(shard), create(shard)
     third = shard.call("POST", "/v1/preparers", {})
     assert (third.status, third.code) == (429, "TooManyPreparers")
@@ -94,7 +94,7 @@ def test_they_are_bounded_and_say_why_not(shard: Shard) -> None:
 
 
 def test_one_that_dies_says_so(shard: Shard) -> None:
-    # Prevents: a controller waits for a preparer that the kernel killed, or the shard never has room for another.
+    # Guards against: a controller waits for a preparer that the kernel killed, or the shard never has room for another.
     name, other = create(shard), create(shard)
     wait(shard, name, "starting")
     wait(shard, other, "starting")
@@ -108,7 +108,7 @@ def test_one_that_dies_says_so(shard: Shard) -> None:
 
 
 def test_none_outlives_its_controller(new_shard: Callable[..., Shard]) -> None:
-    # Prevents: preparers of a controller that was killed stay for ever, and with them the claim on a tenant's database.
+    # Guards against: preparers of a controller that was killed stay forever, and with them the claim on a tenant's database.
     shard = new_shard(preparerLeaseSeconds=1)
     wait(shard, create(shard), "starting")
     pids = children(shard)
@@ -117,7 +117,7 @@ def test_none_outlives_its_controller(new_shard: Callable[..., Shard]) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_none_outlives_its_shard(shard: Shard, number: signal.Signals) -> None:
-    # Prevents: a process that nobody knows of works on a tenant's database.
+    # Guards against: a process that nobody knows of works on a tenant's database.
     wait(shard, create(shard), "starting")
     pids = children(shard)
     shard.signal(number)

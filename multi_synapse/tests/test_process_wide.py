@@ -18,7 +18,7 @@ _PATCHED = "patched: kept apart for each tenant"
 _PLATFORM = "the platform's: the option that decides it is refused, or the patch `logging` leaves it out"
 _LABELLED = "has an entry for each HomeServer, which its shutdown removes"
 _COUNTER = "numbers that need only be different"
-_PROCESS = "of the process, and made once whoever asks"
+_PROCESS = "of the process, and made once, for all"
 _NOT_HERE = "for other programs than a shard"
 
 #: By file and name, what functions of Synapse write into modules and classes, and why it does no harm here.

@@ -18,7 +18,7 @@ NewShard = Callable[..., Shard]
 
 
 def test_after_kill_everything_comes_back(new_shard: NewShard, assign: Assign) -> None:
-    # Prevents: after a crash tenants stay away until the controller acts, lose data, or are found at another address.
+    # Guards against: after a crash tenants stay away until the controller acts, lose data, or are found at another address.
     shard = new_shard()
     clients = {name: Client(shard.expect_started(name, assign(name))["address"]).register() for name in ("a", "b", "c", "d", "e")}
     sent = {name: (client.create_room(), client.send("kept"))[1] for name, client in clients.items()}
@@ -33,7 +33,7 @@ def test_after_kill_everything_comes_back(new_shard: NewShard, assign: Assign) -
 
 
 def test_a_taken_port_is_no_obstacle(new_shard: NewShard, assign: Assign) -> None:
-    # Prevents: a tenant stays away because somebody else got its port meanwhile.
+    # Guards against: a tenant stays away because somebody else got its port meanwhile.
     import socket
 
     shard = new_shard()
@@ -51,7 +51,7 @@ def test_a_taken_port_is_no_obstacle(new_shard: NewShard, assign: Assign) -> Non
 
 
 def test_sigterm_drains_and_keeps_the_assignments(new_shard: NewShard, assign: Assign, postgres: Postgres) -> None:
-    # Prevents: a node that is emptied cuts requests off, or its tenants are forgotten.
+    # Guards against: a node that is emptied cuts requests off, or its tenants are forgotten.
     import threading
 
     shard = new_shard()
@@ -74,7 +74,7 @@ def test_sigterm_drains_and_keeps_the_assignments(new_shard: NewShard, assign: A
 
 
 def test_restoring_what_another_shard_took(new_shard: NewShard, assign: Assign) -> None:
-    # Prevents: a shard that comes up again takes tenants back from where they were moved meanwhile.
+    # Guards against: a shard that comes up again takes tenants back from where they were moved meanwhile.
     old, new = new_shard("old"), new_shard("new")
     assignment = assign("moved")
     old.expect_started("moved", assignment)
@@ -90,7 +90,7 @@ def test_restoring_what_another_shard_took(new_shard: NewShard, assign: Assign) 
 
 
 def test_a_failed_restore_is_shown_and_tried_again(new_shard: NewShard, assign: Assign, postgres: Postgres) -> None:
-    # Prevents: shard and database come up together, the shard is first, and its tenants stay away for ever.
+    # Guards against: shard and database come up together, the shard is first, and its tenants stay away forever.
     shard = new_shard()
     shard.expect_started("a", assign("a"))
     shard.expect_started("b", assign("b"))
@@ -108,7 +108,7 @@ def test_a_failed_restore_is_shown_and_tried_again(new_shard: NewShard, assign: 
 
 
 def test_deleting_while_it_waits_to_be_tried_again(new_shard: NewShard, assign: Assign, postgres: Postgres) -> None:
-    # Prevents: a tenant that was taken away comes back with its next attempt.
+    # Guards against: a tenant that was taken away comes back with its next attempt.
     shard = new_shard()
     shard.expect_started("a", assign("a"))
     shard.kill()
@@ -124,7 +124,7 @@ def test_deleting_while_it_waits_to_be_tried_again(new_shard: NewShard, assign: 
 
 
 def test_one_process_per_state_directory(new_shard: NewShard, assign: Assign) -> None:
-    # Prevents: two processes on one state directory remove each other's assignments.
+    # Guards against: two processes on one state directory remove each other's assignments.
     shard = new_shard()
     shard.expect_started("a", assign("a"))
     process = subprocess.run(
@@ -147,7 +147,7 @@ def keep_copy(directory: Path, name: str, assignment: dict[str, Any], port: int 
 
 
 def test_a_new_state_directory_is_seeded_once(new_shard: NewShard, assign: Assign, folder: Path) -> None:
-    # Prevents: a pod made anew starts nothing, or elsewhere than gateways look; and a container that merely restarts brings back
+    # Guards against: a recreated pod starts nothing, or elsewhere than gateways look; and a container that merely restarts brings back
     # what was stopped, from a copy that is a minute old.
     copies = folder / "copies"
     first = new_shard("same", folder_name="first-pod")
@@ -175,7 +175,7 @@ def test_a_new_state_directory_is_seeded_once(new_shard: NewShard, assign: Assig
 
 
 def test_an_old_copy_is_refused_by_the_fence(new_shard: NewShard, assign: Assign, folder: Path) -> None:
-    # Prevents: a pod made anew takes a tenant back that was moved away after its copy was written.
+    # Guards against: a recreated pod takes a tenant back that was moved away after its copy was written.
     assignment = assign("moved")
     keep_copy(folder / "copies", "moved", assignment)
     address = new_shard("new").expect_started("moved", {**assignment, "epoch": 2})["address"]

@@ -12,7 +12,7 @@ pytest.importorskip("s3_storage_provider")
 
 
 def test_the_s3_provider_does_not_leak(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
-    # Prevents: each start of a tenant with media in S3 leaves five threads and a trigger; its first upload stalls everybody.
+    # Guards against: each start of a tenant with media in S3 leaves five threads and a trigger; its first upload stalls everybody.
     overrides = """
 media_storage_providers:
   - module: s3_storage_provider.S3StorageProviderBackend

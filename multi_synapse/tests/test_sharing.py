@@ -91,7 +91,7 @@ def shake_hands(client: Any, key: Any, certificate: Any) -> None:
 
 
 def test_tenants_share_the_platforms_authorities(shared: None) -> None:
-    # Prevents: every tenant holds all authorities twice, which is more memory than the rest of it.
+    # Guards against: every tenant holds all authorities twice, which is more memory than the rest of it.
     regular = [context_factory.RegularPolicyForHTTPS()._ssl_context for _ in range(2)]
     federation = [federation_policy() for _ in range(2)]
     assert regular[0] is regular[1]
@@ -102,7 +102,7 @@ def test_tenants_share_the_platforms_authorities(shared: None) -> None:
 
 
 def test_settings_of_a_tenants_own_are_not_shared(shared: None) -> None:
-    # Prevents: one tenant's minimum of TLS, or its authorities, become another's.
+    # Guards against: one tenant's minimum of TLS, or its authorities, become another's.
     stricter = federation_policy(minimum="1.3")
     assert stricter._verify_ssl_context is not federation_policy()._verify_ssl_context
     assert stricter._no_verify_ssl_context is not federation_policy()._no_verify_ssl_context
@@ -117,7 +117,7 @@ def test_settings_of_a_tenants_own_are_not_shared(shared: None) -> None:
 
 
 def test_each_connection_verifies_its_own_name(shared: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # Prevents: a connection that is being made when another tenant starts crashes the process, or is verified as another's.
+    # Guards against: a connection that is being made when another tenant starts crashes the process, or is verified as another's.
     key, certificate, pem = authority("right.example")
     file = tmp_path / "authorities.pem"
     file.write_bytes(pem)
@@ -132,7 +132,7 @@ def test_each_connection_verifies_its_own_name(shared: None, monkeypatch: pytest
 
 
 def test_new_authorities_of_the_platform_are_used(shared: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # Prevents: certificates that were brought up to date reach no tenant until the whole shard is restarted.
+    # Guards against: certificates that were brought up to date reach no tenant until the whole shard is restarted.
     file = tmp_path / "authorities.pem"
     file.write_bytes(authority("old.example")[2])
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
@@ -149,7 +149,7 @@ def test_new_authorities_of_the_platform_are_used(shared: None, monkeypatch: pyt
 
 
 def test_only_metrics_that_are_read_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Prevents: hundreds of counters for each tenant that nobody can read; and one that is read is lost.
+    # Guards against: hundreds of counters for each tenant that nobody can read; and one that is read is lost.
     monkeypatch.setattr(MetricWrapperBase, "labels", MetricWrapperBase.labels)
     keep_read_families_only()
     registry = CollectorRegistry()
@@ -177,7 +177,7 @@ def test_only_metrics_that_are_read_are_kept(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_unread_metric_does_not_keep_its_tenant() -> None:
-    # Prevents: a stopped tenant stays in memory because a gauge would ask it for a number.
+    # Guards against: a stopped tenant stays in memory because a gauge would ask it for a number.
     class Queue:
         pass
 

@@ -123,3 +123,15 @@ def test_a_stop_writes_when_media_were_read(shard: Shard, assign: Assign, postgr
     assert shard.delete("media", 5).status == 200
     database = assignment["base"]["database"]["args"]["dbname"]
     assert postgres.query("SELECT last_access_ts IS NOT NULL FROM local_media_repository", database=database) == [(True,)]
+
+
+def test_a_stop_writes_who_was_there_and_from_where(shard: Shard, assign: Assign, postgres: Postgres) -> None:
+    assignment = assign("people")
+    client = Client(shard.expect_started("people", assignment)["address"]).register()
+    client.sync()
+    client.ok("PUT", f"/_matrix/client/v3/presence/@{client.user}:people.localhost/status", {"presence": "unavailable"})
+    assert shard.delete("people", 5).status == 200
+    database = assignment["base"]["database"]["args"]["dbname"]
+    assert postgres.query("SELECT state FROM presence_stream ORDER BY stream_id DESC LIMIT 1", database=database) == [("unavailable",)]
+    assert postgres.query("SELECT DISTINCT ip FROM user_ips", database=database) == [("127.0.0.1",)]
+    assert postgres.query("SELECT count(*) FROM devices WHERE last_seen IS NOT NULL", database=database) == [(1,)]

@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> MemoryReactorClock:
 def test_a_fiber_that_computes_for_long_gives_the_reactor_back(
     clock: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Prevents: all tenants of a shard stand still while one is started; and the log says that they did it, under its name.
+    # Guards against: all tenants of a shard stand still while one is started; and the log says that they did it, under its name.
     monkeypatch.setattr(waiting, "BREATH_SECONDS", 0.0)
     steps: list[object] = []
 
@@ -56,7 +56,7 @@ def test_a_fiber_that_computes_for_long_gives_the_reactor_back(
 
 
 def test_servlets_made_within_a_getter_are_made_at_once(clock: MemoryReactorClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Prevents: two tenants that start at once fail with "Cyclic dependency", as Synapse's getters know only one builder in a process.
+    # Guards against: two tenants that start at once fail with "Cyclic dependency", as Synapse's getters know only one builder in a process.
     monkeypatch.setattr(waiting, "BREATH_SECONDS", 0.0)
     monkeypatch.setattr(JsonResource, "register_paths", lambda *_: steps.append("registered"))
     monkeypatch.setattr(SynapseHomeServer, "get_part_of_test", cache_in_self(get_part_of_test), raising=False)
@@ -77,7 +77,7 @@ def get_part_of_test(_hs: object) -> str:
 
 
 def test_a_fiber_that_computes_briefly_goes_on(clock: MemoryReactorClock) -> None:
-    # Prevents: each of hundreds of servlets costs a turn of the reactor.
+    # Guards against: each of hundreds of servlets costs a turn of the reactor.
     result = run_in_fiber(Limit(10), lambda: breathe() or "done")  # type: ignore[func-returns-value]
     assert result.result == "done"
     assert clock.getDelayedCalls() == []
@@ -121,13 +121,13 @@ def test_a_fiber_that_fails_says_so(clock: MemoryReactorClock) -> None:
 
 
 def test_breathing_outside_a_fiber_does_nothing(clock: MemoryReactorClock) -> None:
-    # Prevents: a Synapse that is not started in a fiber, as a dedicated one, stops at its first servlet.
+    # Guards against: a Synapse that is not started in a fiber, as a dedicated one, stops at its first servlet.
     breathe()
     assert clock.getDelayedCalls() == []
 
 
 def test_a_full_log_file_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Prevents: the log grows until the disk is full, as the handler asks less than the standard one.
+    # Guards against: the log grows until the disk is full, as the handler asks less than the standard one.
     monkeypatch.setattr(log, "_FILE_BYTES", 1000)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level

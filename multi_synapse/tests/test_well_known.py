@@ -11,7 +11,7 @@ from .shard import Shard, request
 
 @pytest.mark.smoke
 def test_a_server_name_points_to_another_host(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
-    # Prevents: clients and servers that know only the server name do not find a homeserver that is at another host.
+    # Guards against: clients and servers that know only the server name do not find a homeserver that is at another host.
     content = {"server": {"m.server": "matrix.pointed.example:443"}, "support": {"support_page": "https://help.example"}}
     overrides = {
         "public_baseurl": "https://matrix.pointed.example/",
@@ -39,7 +39,7 @@ def test_a_server_name_points_to_another_host(shard: Shard, assign: Callable[...
 
 
 def test_a_wrong_configuration_is_said(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
-    # Prevents: a slip of the pen in the delegation is found out by other people's servers.
+    # Guards against: a slip of the pen in the delegation is found out by other people's servers.
     module = {"module": "multi_synapse.well_known.WellKnown", "config": {"srever": {}}}
     answer = shard.put("wrong", assign("wrong", overrides=yaml.safe_dump({"modules": [module]})))
     assert answer.status == 422
