@@ -310,7 +310,7 @@ describe("help", () => {
         --config <file>        settings of its own for homeserver.yaml, as YAML (-:
                                stdin)
         --wait                 wait until it runs
-        --timeout <duration>   give up waiting after so long, e.g. 90s, 5m, 1h
+        --timeout <duration>   give up waiting after this time, e.g. 90s, 5m, 1h
                                (default: 5m)
         -h, --help             display help for command
 
