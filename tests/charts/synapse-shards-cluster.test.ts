@@ -135,7 +135,10 @@ describe.skipIf(withoutCluster)("rights of the chart's service accounts (needs K
         ),
       10,
     );
-    await expect(create("b", refs)).rejects.toThrow("secretRefs names a Secret of");
+    await expect(create("b", refs)).rejects.toThrow("you may not read the Secrets of that namespace");
+    const many = Array.from({ length: 64 }, (_, index) => ({ ...refs.secretRefs[0], path: `/a${index}` }));
+    const text = tenant("d", { ...mine, secretRefs: many });
+    await expect(run("kubectl", ["create", "-f", "-"], text)).resolves.toContain("created");
     await create("c", {});
     // What is not about Secrets is not asked.
     await run("kubectl", [as, "-n", NAMESPACE, "label", "synapsetenant", "a", "x=y"]);

@@ -326,6 +326,7 @@ function fakeClient(world: FakeWorld, name: string): ShardControl {
     },
     checkTenant: async (_tenant, assignment: Assignment) => {
       shard();
+      if (assignment.epoch < 1) throw new ShardRefusal(422, "InvalidConfig", "epoch is not a whole number from 1");
       if (world.wrongConfigs.has(assignment.overrides))
         throw new ShardRefusal(422, "InvalidConfig", `${assignment.overrides}: no such setting`);
       return fakeMeaning(assignment);
