@@ -41,6 +41,8 @@ export class FakeWorld {
   /** What a shard was given last, by SHARD/TENANT. */
   readonly assignments = new Map<string, Assignment>();
   readonly unknownReleases = new Set<string>();
+  /** Ends when the template of databases is made, where that takes time. */
+  template: Promise<void> | undefined;
   /** Ends when releases have been installed, where that takes time. */
   installing: Promise<void> | undefined;
   /** What a call of something outside the controller throws, if it is to fail. */
@@ -367,6 +369,7 @@ export function fakeDatabases(world: FakeWorld): TenantDatabases {
     learn: (facts) => void known.set(facts.release, facts),
     facts: (release) => known.get(release),
     provision: async ({ metadata: { name }, spec }, secrets) => {
+      await world.template;
       const { serverName, config } = spec;
       world.managed.set(name, { hasDatabase: true, keepsake: { serverName, secrets, config } });
       const epoch = world.fences.get(name)?.epoch ?? 0;

@@ -161,9 +161,7 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       expect((await store.get("Tenant", "thief"))?.spec.config).toBe("");
       expect((await condition("thief", "SecretsReadable"))?.["reason"]).toBe("SecretNotLabelled");
       await labelled("mine", { "homeserver.yaml": "a: 2\n", ...FOREIGN_KEYS });
-      await expect
-        .poll(() => condition("a", "SecretsReadable"))
-        .toMatchObject({ status: "True", message: "" });
+      await expect.poll(() => condition("a", "SecretsReadable")).toMatchObject({ status: "True", message: "" });
       expect((await store.get("Tenant", "a"))?.spec.config).toBe("a: 2\n");
     }, 30_000);
 
