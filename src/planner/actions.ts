@@ -10,6 +10,7 @@ export type PlannedMoveReason = Extract<MoveReason, "ShardLost" | "Drain" | "Upg
 export type Action =
   | { type: "CreateShard"; name: string; release: string; reason: "AllShardsFull"; message: string }
   | { type: "Assign"; tenant: string; shard: string; reason: "Unassigned" | "ShardGone"; message: string }
+  | { type: "Unassign"; tenant: string; shard: string; reason: "Quarantined"; message: string }
   | { type: "Move"; tenant: string; from: string; to: string; reason: PlannedMoveReason; message: string }
   | { type: "DrainShard"; shard: string; reason: "Consolidation"; message: string }
   | { type: "CancelDrain"; shard: string; reason: "PlacesNeeded"; message: string }

@@ -9,9 +9,9 @@ export function assignTenants(draft: Draft): void {
     const gone = tenant.shard !== undefined && !world.shardByName.has(tenant.shard);
     if (tenant.shard !== undefined && !gone) continue;
     const release = wantedRelease(world, tenant);
-    const place = takePlace(draft, release, { preferReady: false, mayGrow: true });
+    const place = takePlace(draft, release, { preferReady: false, mayGrow: true, alone: tenant.isolated });
     if (!place) {
-      actions.push({ type: "SetPending", tenant: tenant.name, ...noPlace(draft, release) });
+      actions.push({ type: "SetPending", tenant: tenant.name, ...noPlace(draft, release, tenant.isolated) });
       continue;
     }
     actions.push({
@@ -19,9 +19,11 @@ export function assignTenants(draft: Draft): void {
       tenant: tenant.name,
       shard: place.shard,
       reason: gone ? "ShardGone" : "Unassigned",
-      message: gone
-        ? `its shard ${tenant.shard} is gone; ${place.shard} is the fullest with a free place`
-        : `${place.shard} is the fullest shard of Synapse ${release} with a free place`,
+      message: tenant.isolated
+        ? `it is quarantined, and ${place.shard} is for it alone`
+        : gone
+          ? `its shard ${tenant.shard} is gone; ${place.shard} is the fullest with a free place`
+          : `${place.shard} is the fullest shard of Synapse ${release} with a free place`,
     });
   }
 }

@@ -10,7 +10,8 @@ import type { World } from "./world.ts";
  * afterwards makes one for the same tenants.
  */
 export function consolidate(draft: Draft, stopped: Set<string>): void {
-  for (const [release, shards] of draft.world.shardsOfRelease) {
+  for (const [release, all] of draft.world.shardsOfRelease) {
+    const shards = all.filter((shard) => !draft.world.isolatedShards.has(shard.name));
     if (draft.busy.has(release) || !isQuiet(draft.world, shards)) continue;
     if (!shards.every((shard) => shard.phase === "Ready" && shard.drain === undefined)) continue;
     if (shards.some((shard) => stopped.has(shard.name))) continue;

@@ -21,13 +21,13 @@ export function evacuate(draft: Draft, shards: SnapshotShard[], reason: "ShardLo
   const why = reason === "ShardLost" ? "does not answer" : "is being drained";
   for (const shard of shards) {
     for (const tenant of draft.world.tenantsOn(shard.name)) {
-      if (!isMovable(tenant)) continue;
+      if (!isMovable(tenant) || draft.handled.has(tenant.name)) continue;
       const place = takePlaceAway(draft, tenant);
       if (place) {
         beginMove(draft, tenant, place, reason, `its shard ${shard.name} ${why}`);
         continue;
       }
-      const no = noPlace(draft, wantedRelease(draft.world, tenant));
+      const no = noPlace(draft, wantedRelease(draft.world, tenant), tenant.isolated);
       const message = `its shard ${shard.name} ${why}, but ${no.message}`;
       draft.actions.push({
         type: "MarkWaiting",
@@ -42,7 +42,7 @@ export function evacuate(draft: Draft, shards: SnapshotShard[], reason: "ShardLo
 
 /** A place for a tenant that must leave its shard: of the release it wants, or else of the one it has. */
 export function takePlaceAway(draft: Draft, tenant: SnapshotTenant): Place | undefined {
-  const options = { preferReady: true, mayGrow: true };
+  const options = { preferReady: true, mayGrow: true, alone: tenant.isolated };
   const wanted = wantedRelease(draft.world, tenant);
   const place = takePlace(draft, wanted, options);
   if (place) return place;
@@ -59,6 +59,7 @@ export function continueConsolidation(draft: Draft): void {
   for (const [release, shards] of world.shardsOfRelease) {
     const draining = shards
       .filter((shard) => shard.drain === "Consolidation" && isAlive(shard) && !draft.cancelled.has(shard.name))
+      .filter((shard) => !keepsIsolated(draft, shard))
       .map((shard) => ({ shard, leaving: world.tenantsOn(shard.name).filter(isMovable) }))
       .map((item) => ({ ...item, leaving: withoutUpgrading(draft, item.leaving) }))
       .toSorted((a, b) => a.leaving.length - b.leaving.length);
@@ -76,6 +77,13 @@ export function continueConsolidation(draft: Draft): void {
       }
     }
   }
+}
+
+/** A quarantined tenant's shard is not given up; a drain of it that has begun is called off. */
+function keepsIsolated(draft: Draft, shard: SnapshotShard): boolean {
+  if (!draft.world.isolatedShards.has(shard.name)) return false;
+  cancelDrain(draft, shard.name, "it is for a quarantined tenant alone");
+  return true;
 }
 
 function withoutUpgrading(draft: Draft, tenants: SnapshotTenant[]): SnapshotTenant[] {

@@ -39,7 +39,7 @@ export interface ReleasePlaces {
   nextIndex: number;
 }
 
-/** The books of one plan: who got which place, and what has to be done for it. */
+/** One plan in the making: who got which place, and what has to be done for it. */
 export interface Draft {
   world: World;
   releases: Map<string, ReleasePlaces>;
@@ -55,7 +55,7 @@ export interface Draft {
   moves: number;
 }
 
-export function openLedger(world: World): Draft {
+export function openDraft(world: World): Draft {
   const busy = new Set<string>();
   for (const tenant of world.unsettled) {
     if (!tenant.move && !tenant.deleting) continue;
@@ -81,15 +81,36 @@ export interface PlaceOptions {
   preferReady: boolean;
   /** Whether a drain may be called off or a shard made for it. */
   mayGrow: boolean;
+  /** A shard without any other tenant, which then is full. */
+  alone?: boolean;
 }
 
 /** Takes a place on a shard of the release, or says that there is none. */
 export function takePlace(draft: Draft, release: string, options: PlaceOptions): Place | undefined {
   const places = placesOf(draft, release);
+  if (options.alone) return takeEmpty(draft, places, options.mayGrow);
   const place = takeExisting(draft, places, options.preferReady);
   if (place || !options.mayGrow) return place;
   if (!callOffDrain(draft, places) && !createShard(draft, places)) return undefined;
   return takeExisting(draft, places, options.preferReady);
+}
+
+/** Takes the whole of an empty shard: one that answers, or else one that comes, or else a new one. */
+function takeEmpty(draft: Draft, places: ReleasePlaces, mayGrow: boolean): Place | undefined {
+  const emptyIn = (queue: Queue) => queue.items.find((candidate) => candidate.taken === 0);
+  const ready = emptyIn(places.ready);
+  let chosen = ready ?? emptyIn(places.coming);
+  if (
+    !chosen &&
+    mayGrow &&
+    createShard(draft, places, "and no shard of it is empty, as a quarantined tenant needs one")
+  )
+    chosen = places.coming.items.at(-1);
+  if (!chosen) return undefined;
+  chosen.taken = Number.POSITIVE_INFINITY;
+  draft.planned.set(chosen.name, 1);
+  draft.busy.add(places.release);
+  return { shard: chosen.name, ready: chosen === ready };
 }
 
 /** Places left without making shards or calling off drains. */
@@ -107,7 +128,7 @@ export function growthPlaces(draft: Draft, release: string): number {
 }
 
 /** Why there is no place. */
-export function noPlace(draft: Draft, release: string): { reason: NoPlaceReason; message: string } {
+export function noPlace(draft: Draft, release: string, alone = false): { reason: NoPlaceReason; message: string } {
   const { maxShardsPerSynapseImageTag, maxTenantsPerShard } = draft.world.policy;
   const { shards, failed } = placesOf(draft, release);
   if (failed.length > 0 && shards < maxShardsPerSynapseImageTag) {
@@ -116,9 +137,10 @@ export function noPlace(draft: Draft, release: string): { reason: NoPlaceReason;
       `of this release is made before one of them is Ready`;
     return { reason: "ShardFailed", message };
   }
-  const message =
-    `no shard of Synapse ${release} has a free place (at most ${maxTenantsPerShard} tenants each), and ` +
-    `${shards} of at most ${maxShardsPerSynapseImageTag} shards exist`;
+  const lacking = alone
+    ? `it is quarantined and needs a shard of its own, none of Synapse ${release} is empty`
+    : `no shard of Synapse ${release} has a free place (at most ${maxTenantsPerShard} tenants each)`;
+  const message = `${lacking}, and ${shards} of at most ${maxShardsPerSynapseImageTag} shards exist`;
   return { reason: "MaxShardsReached", message };
 }
 
@@ -136,7 +158,7 @@ function readPlaces(world: World, release: string): ReleasePlaces {
   const proven = shards.some((shard) => shard.phase === "Ready" || shard.phase === "Draining");
   const queueOf = (wanted: (shard: SnapshotShard) => boolean): Queue => ({
     items: shards
-      .filter(wanted)
+      .filter((shard) => wanted(shard) && !world.isolatedShards.has(shard.name))
       .map((shard) => ({ name: shard.name, taken: world.placesTaken(shard.name) }))
       .filter((candidate) => candidate.taken < world.policy.maxTenantsPerShard)
       // Stable: shards of equal load stay in the order of their index.
@@ -182,7 +204,8 @@ function firstOf(draft: Draft, queue: Queue): Candidate | undefined {
 function roomIn(draft: Draft, queue: Queue): number {
   const { maxTenantsPerShard } = draft.world.policy;
   let room = 0;
-  for (let i = queue.next; i < queue.items.length; i++) room += maxTenantsPerShard - (queue.items[i]?.taken ?? 0);
+  for (let i = queue.next; i < queue.items.length; i++)
+    room += Math.max(0, maxTenantsPerShard - (queue.items[i]?.taken ?? 0));
   return room;
 }
 
@@ -203,14 +226,16 @@ export function cancelDrain(draft: Draft, shard: string, message: string): void 
   if (release !== undefined) draft.busy.add(release);
 }
 
-function createShard(draft: Draft, places: ReleasePlaces): boolean {
+function createShard(draft: Draft, places: ReleasePlaces, because?: string): boolean {
   const name = nextShardName(draft, places);
   if (name === undefined) return false;
   const { release } = places;
   const message =
     places.shards === 0
       ? `no shard of Synapse ${release} exists`
-      : `every usable one of the ${places.shards} shards of Synapse ${release} is full`;
+      : because === undefined
+        ? `every usable one of the ${places.shards} shards of Synapse ${release} is full`
+        : `${places.shards} shards of Synapse ${release} exist, ${because}`;
   draft.actions.push({ type: "CreateShard", name, release, reason: "AllShardsFull", message });
   places.usedIndexes.add(shardIndex(name));
   places.shards++;

@@ -3,7 +3,8 @@ import type { Action } from "./actions.ts";
 import { assignTenants } from "./assign.ts";
 import { consolidate } from "./consolidate.ts";
 import { continueConsolidation, evacuate, lostShards, shardsToEmpty } from "./drain.ts";
-import { openLedger } from "./place.ts";
+import { isolateTenants } from "./isolate.ts";
+import { openDraft } from "./place.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { stopShards } from "./stop.ts";
 import { upgradeTenants } from "./upgrade.ts";
@@ -24,7 +25,8 @@ export function planFromIndex(index: ClusterIndex, now: number, policy: Policy):
 }
 
 function planFor(world: World): Action[] {
-  const draft = openLedger(world);
+  const draft = openDraft(world);
+  isolateTenants(draft);
   evacuate(draft, lostShards(world), "ShardLost");
   assignTenants(draft);
   evacuate(draft, shardsToEmpty(world), "Drain");

@@ -3,7 +3,7 @@ import type { NoPlaceReason } from "./actions.ts";
 import { assignTenants } from "./assign.ts";
 import { readWorld, presentRelease, wantedRelease, type World } from "./world.ts";
 import { evacuate, lostShards, shardsToEmpty, takePlaceAway } from "./drain.ts";
-import { freePlaces, growthPlaces, nextShardName, noPlace, openLedger, placesOf } from "./place.ts";
+import { freePlaces, growthPlaces, nextShardName, noPlace, openDraft, placesOf } from "./place.ts";
 import type { SnapshotShard, Snapshot, SnapshotTenant } from "./snapshot.ts";
 import { isUsable } from "./snapshot-facts.ts";
 
@@ -33,7 +33,7 @@ export function canDrain(snapshot: Snapshot, policy: Policy, name: string): Drai
   const drained: SnapshotShard = { ...shard, drain: "Requested" };
   const shards = snapshot.shards.map((candidate) => (candidate === shard ? drained : candidate));
   const world = readWorld({ ...snapshot, shards }, policy);
-  const draft = openLedger(world);
+  const draft = openDraft(world);
   // Whoever needs a place already goes first, as in a plan.
   const others = (candidate: SnapshotShard) => candidate !== drained;
   evacuate(draft, lostShards(world).filter(others), "ShardLost");
@@ -49,7 +49,7 @@ export function canDrain(snapshot: Snapshot, policy: Policy, name: string): Drai
   const stuck = leaving.find((tenant) => !takePlaceAway(draft, tenant));
   const needed = leaving.length;
   if (!stuck) return { fits: true, needed, free, reason: "", message: "" };
-  const why = noPlace(draft, wantedRelease(world, stuck));
+  const why = noPlace(draft, wantedRelease(world, stuck), stuck.isolated);
   const message = `the ${needed} tenants of shard ${name} do not fit elsewhere: ${why.message}`;
   return { fits: false, needed, free, reason: why.reason, message };
 }
@@ -72,6 +72,7 @@ export type RefusalReason =
   | "Draining"
   | "NotReady"
   | "ShardFull"
+  | "Quarantined"
   | NoPlaceReason;
 
 export type Target = { shard: string } | { create: string } | { refused: RefusalReason; message: string };
@@ -101,7 +102,10 @@ function checkTarget(world: World, tenant: SnapshotTenant, to: string): Target {
   if (shard.drain !== undefined || shard.phase === "Draining")
     return refused("Draining", `shard ${to} is being drained`);
   if (shard.phase !== "Ready") return refused("NotReady", `shard ${to} is ${shard.phase}, not Ready`);
+  if (world.isolatedShards.has(to)) return refused("Quarantined", `shard ${to} is for a quarantined tenant alone`);
   const taken = world.placesTaken(to);
+  if (tenant.isolated && taken > 0)
+    return refused("Quarantined", `tenant ${tenant.name} is quarantined, and shard ${to} has other tenants`);
   if (taken >= world.policy.maxTenantsPerShard)
     return refused("ShardFull", `shard ${to} has ${taken} of at most ${world.policy.maxTenantsPerShard} tenants`);
   return { shard: to };
@@ -111,14 +115,15 @@ function chooseBest(world: World, tenant: SnapshotTenant): Target {
   const release = wantedRelease(world, tenant);
   const load = (shard: SnapshotShard) => world.placesTaken(shard.name);
   const [best] = (world.shardsOfRelease.get(release) ?? [])
-    .filter((shard) => isUsable(shard) && shard.name !== tenant.shard && load(shard) < world.policy.maxTenantsPerShard)
+    .filter((shard) => isUsable(shard) && shard.name !== tenant.shard && !world.isolatedShards.has(shard.name))
+    .filter((shard) => load(shard) < (tenant.isolated ? 1 : world.policy.maxTenantsPerShard))
     .toSorted((a, b) => Number(b.phase === "Ready") - Number(a.phase === "Ready") || load(b) - load(a));
   if (best) return { shard: best.name };
-  const draft = openLedger(world);
+  const draft = openDraft(world);
   const places = placesOf(draft, release);
   const create = nextShardName(draft, places);
   if (create !== undefined) return { create };
-  const no = noPlace(draft, release);
+  const no = noPlace(draft, release, tenant.isolated);
   if (no.reason === "ShardFailed") return refused(no.reason, no.message);
   const other = presentRelease(world, tenant) === release ? "other " : "";
   const { maxShardsPerSynapseImageTag } = world.policy;

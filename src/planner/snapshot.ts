@@ -17,6 +17,8 @@ export interface SnapshotTenant {
   /** A move under way; `from` equals `to` when it only restarts. */
   move?: { from: string; to: string };
   deleting: boolean;
+  /** It shares its shard with no other tenant: it is quarantined. */
+  isolated?: boolean;
   /** A release it cannot be moved to: while it equals `release`, the tenant stays on the release it has. */
   refusedRelease?: string;
   /** Milliseconds since the epoch: no move before (backoff after a move that failed). Its place is kept all the same. */

@@ -13,12 +13,12 @@ export function upgradeTenants(draft: Draft): void {
     const present = presentRelease(world, tenant);
     const wanted = wantedRelease(world, tenant);
     if (present === wanted) continue;
-    const place = takePlace(draft, wanted, { preferReady: true, mayGrow: true });
+    const place = takePlace(draft, wanted, { preferReady: true, mayGrow: true, alone: tenant.isolated });
     if (place) {
       beginMove(draft, tenant, place, "Upgrade", `it runs Synapse ${present} and wants ${wanted}`);
       continue;
     }
-    const no = noPlace(draft, wanted);
+    const no = noPlace(draft, wanted, tenant.isolated);
     const message = `it stays on Synapse ${present}: ${no.message}`;
     actions.push({ type: "MarkWaiting", tenant: tenant.name, wants: "Upgrade", reason: no.reason, message });
   }

@@ -1,13 +1,13 @@
 import type { Policy } from "../model/policy.ts";
 import { ClusterIndex } from "./cluster-index.ts";
 import type { Snapshot, SnapshotShard, SnapshotTenant } from "./snapshot.ts";
-import { releaseOf, wantedInstead } from "./snapshot-facts.ts";
+import { placesHeld, releaseOf, wantedInstead } from "./snapshot-facts.ts";
 
 /** The world in the planner's own order, and so independent of the order it was given in. */
 export interface World {
   now: number;
   policy: Policy;
-  /** Tenants that are not simply where they shall be: without a shard, leaving, moving, or of the wrong release. By name. */
+  /** Tenants that are not simply where they shall be: without a shard, leaving, moving, of the wrong release; and isolated ones. By name. */
   unsettled: SnapshotTenant[];
   /** By release, then index. */
   shards: SnapshotShard[];
@@ -22,15 +22,19 @@ export interface World {
   movesUnderWay: number;
   /** Shards that are gone and that tenants still name: one of that name would have those tenants at once. */
   goneShards: Set<string>;
+  /** Shards that have, or shall have, an isolated tenant: nobody else gets a place there. */
+  isolatedShards: Set<string>;
 }
 
 /** The world as an index has it now; good until the index changes. */
 export function worldOf(index: ClusterIndex, now: number, policy: Policy): World {
   const shards = index.shards();
+  const unsettled = index.unsettled();
+  const isolated = unsettled.filter((tenant) => tenant.isolated);
   return {
     now,
     policy,
-    unsettled: index.unsettled(),
+    unsettled,
     shards,
     shardByName: index.shardByName,
     shardsOfRelease: Map.groupBy(shards, (shard) => shard.release),
@@ -39,6 +43,7 @@ export function worldOf(index: ClusterIndex, now: number, policy: Policy): World
     releasesWanted: index.releasesWanted(),
     movesUnderWay: index.movesUnderWay,
     goneShards: index.goneShards(),
+    isolatedShards: new Set(isolated.flatMap((tenant) => [...placesHeld(tenant)])),
   };
 }
 

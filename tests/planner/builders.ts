@@ -46,6 +46,8 @@ export function short(action: Action): string {
       return `create ${action.name}`;
     case "Assign":
       return `assign ${action.tenant} ${action.shard}`;
+    case "Unassign":
+      return `unassign ${action.tenant} ${action.shard}`;
     case "Move":
       return `move ${action.tenant} ${action.from} ${action.to} ${action.reason}`;
     case "SetPending":

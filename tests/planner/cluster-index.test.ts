@@ -15,6 +15,7 @@ const someTenant = fc.record({
   shard: fc.option(shardName, { nil: undefined, freq: 5 }),
   move: fc.option(fc.record({ from: shardName, to: shardName }), { nil: undefined, freq: 1 }),
   deleting: fc.boolean(),
+  isolated: fc.option(fc.constant(true), { nil: undefined, freq: 1 }),
   refusedRelease: fc.option(release, { nil: undefined }),
 });
 const someShard = fc.record({

@@ -18,6 +18,7 @@ export function expectLawful(before: Snapshot, policy: Policy, actions: Action[]
   expectNoShardsAfterFailed(view, actions);
   expectWholeDrains(view, policy, actions);
   expectEmptyStops(view, actions);
+  expectIsolation(view, actions);
 }
 
 class View {
@@ -33,7 +34,12 @@ class View {
     );
   }
   usable(release: string): SnapshotShard[] {
-    return [...this.shards.values()].filter((shard) => shard.release === release && isAlive(shard) && !shard.drain);
+    return [...this.shards.values()].filter(
+      (shard) => shard.release === release && isAlive(shard) && !shard.drain && !this.isIsolated(shard.name),
+    );
+  }
+  isIsolated(shard: string): boolean {
+    return this.holders(shard).some((tenant) => tenant.isolated);
   }
   /** A tenant that has been refused stays with the release it had, which the name of its shard tells. */
   wanted(tenant: SnapshotTenant): string {
@@ -132,20 +138,26 @@ function expectShardsOnlyWhenFull(view: View, policy: Policy, actions: Action[])
   const room = (shard: SnapshotShard) => Math.max(0, policy.maxTenantsPerShard - view.holders(shard.name).length);
   const created = ofType(actions, "CreateShard");
   for (const release of new Set(created.map((action) => action.release))) {
-    const seeking = [...view.tenants.values()].filter((tenant) => {
+    const seekers = [...view.tenants.values()].filter((tenant) => {
       if (tenant.deleting || tenant.move) return false;
       const shard = view.shards.get(tenant.shard ?? "");
       if (!shard) return view.wanted(tenant) === release;
       return view.mustLeave(tenant) && (tenant.release === release || shard.release === release);
-    }).length;
+    });
+    // Each of these takes the whole of a shard that has nobody, or has one made.
+    const isolated = seekers.filter((tenant) => tenant.isolated).length;
+    const seeking = seekers.length - isolated;
     const made = created.filter((action) => action.release === release).length;
     const recoverable = [...view.shards.values()].filter(
-      (shard) => shard.release === release && shard.drain === "Consolidation" && isAlive(shard),
+      (shard) =>
+        shard.release === release && shard.drain === "Consolidation" && isAlive(shard) && !view.isIsolated(shard.name),
     );
+    if (made <= isolated) continue;
     const places = [...view.usable(release), ...recoverable].reduce((sum, shard) => sum + room(shard), 0);
     expect(seeking, `seekers of a place on ${release}`).toBeGreaterThan(
-      places + (made - 1) * policy.maxTenantsPerShard,
+      places + (made - 1 - 2 * isolated) * policy.maxTenantsPerShard,
     );
+    if (isolated > 0) continue;
     const cancelled = new Set(ofType(actions, "CancelDrain").map((action) => action.shard));
     for (const shard of recoverable)
       if (room(shard) > 0) expect(cancelled.has(shard.name), `${shard.name} is kept`).toBe(true);
@@ -186,6 +198,31 @@ function expectWholeDrains(view: View, policy: Policy, actions: Action[]): void 
     const all = view.usable(release);
     const load = all.reduce((sum, shard) => sum + view.holders(shard.name).length, 0);
     expect(load / (staying.length + 1)).toBeLessThan(policy.avgShardsLoadRedistributionThreshold);
+  }
+}
+
+/** A quarantined tenant has no neighbours, and gets none. */
+function expectIsolation(view: View, actions: Action[]): void {
+  const arriving = arrivals(actions);
+  const targets = [
+    ...ofType(actions, "Assign").map(({ tenant, shard }) => ({ tenant, shard })),
+    ...ofType(actions, "Move").map(({ tenant, to }) => ({ tenant, shard: to })),
+  ];
+  for (const { tenant, shard } of targets) {
+    expect(view.isIsolated(shard), `${tenant} goes to ${shard}, which is a quarantined tenant's`).toBe(false);
+    if (!view.tenants.get(tenant)?.isolated) continue;
+    expect(view.holders(shard), `${shard} is empty`).toEqual([]);
+    expect(arriving.get(shard), `arrivals at ${shard}`).toBe(1);
+  }
+  const unassigned = new Set(ofType(actions, "Unassign").map((action) => action.tenant));
+  for (const tenant of view.tenants.values()) {
+    const shares =
+      tenant.isolated === true &&
+      !tenant.move &&
+      !tenant.deleting &&
+      view.shards.has(tenant.shard ?? "") &&
+      view.holders(tenant.shard ?? "").length > 1;
+    expect(unassigned.has(tenant.name), `${tenant.name} is taken off its shard`).toBe(shares);
   }
 }
 

@@ -56,6 +56,13 @@ const happenings: fc.Arbitrary<Happening> = fc.oneof(
       to: fc.constantFrom("Lost" as const, "Failed" as const, "Ready" as const, "Starting" as const),
     }),
   },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constantFrom("quarantine" as const, "quarantine" as const, "lift" as const),
+      pick,
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("policy" as const), change: policies }) },
   { weight: 8, arbitrary: fc.record({ kind: fc.constant("time" as const), seconds: fc.constantFrom(1, 10, 60) }) },
 );

@@ -9,6 +9,7 @@ export type Happening =
   | { kind: "add"; count: number; release: string }
   | { kind: "leave"; count: number; pick: number }
   | { kind: "delete" | "gone" | "upgrade" | "moveByUser" | "drainByUser" | "moveFails" | "moveRefused"; pick: number }
+  | { kind: "quarantine" | "lift"; pick: number }
   | { kind: "shard"; pick: number; to: "Lost" | "Failed" | "Ready" | "Starting" }
   | { kind: "policy"; change: Partial<Policy> }
   | { kind: "time"; seconds: number };
@@ -43,6 +44,9 @@ export class Simulator {
         return;
       case "Assign":
         this.#tenant(action.tenant).shard = action.shard;
+        return this.#touch(action.shard);
+      case "Unassign":
+        delete this.#tenant(action.tenant).shard;
         return this.#touch(action.shard);
       case "Move":
         this.#tenant(action.tenant).move = { from: action.from, to: action.to };
@@ -115,6 +119,14 @@ export class Simulator {
             if (to && from && to.release !== from.release) tenant.refusedRelease = to.release;
             delete tenant.move;
           },
+        );
+      case "quarantine":
+        return this.#pick(this.tenants, happening.pick, (tenant) => (tenant.isolated = true));
+      case "lift":
+        return this.#pick(
+          this.tenants.filter((t) => t.isolated),
+          happening.pick,
+          (tenant) => delete tenant.isolated,
         );
       case "shard":
         return this.#pick(

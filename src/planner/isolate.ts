@@ -1,0 +1,24 @@
+import type { Draft } from "./place.ts";
+import { presentRelease } from "./world.ts";
+
+/**
+ * Takes quarantined tenants off shards that they share: they are stopped there at once, and get a shard of their own from the next plan.
+ * Not a move: one that stops its shard's reactor is not left among others until a place is ready.
+ */
+export function isolateTenants(draft: Draft): void {
+  const { world, actions } = draft;
+  for (const tenant of world.unsettled) {
+    if (!tenant.isolated || tenant.deleting || tenant.move || tenant.shard === undefined) continue;
+    if (!world.shardByName.has(tenant.shard) || world.placesTaken(tenant.shard) <= 1) continue;
+    draft.handled.add(tenant.name);
+    const release = presentRelease(world, tenant);
+    if (release !== undefined) draft.busy.add(release);
+    actions.push({
+      type: "Unassign",
+      tenant: tenant.name,
+      shard: tenant.shard,
+      reason: "Quarantined",
+      message: `it is quarantined, and has neighbours on ${tenant.shard}`,
+    });
+  }
+}
