@@ -246,6 +246,14 @@ export const TenantSchema = z
         .object({ shard: z.string(), until: Time })
         .optional()
         .describe("Until when consolidation leaves it there."),
+      stalls: z
+        .object({ count: z.int(), ids: z.array(z.string()), lastAt: Time, where: z.string() })
+        .optional()
+        .describe("How often its code held up its shard's reactor."),
+      quarantine: z
+        .object({ since: Time, message: z.string() })
+        .optional()
+        .describe("It runs on a shard of its own until somebody lifts this."),
       refusedRelease: z.object({ release: z.string(), reason: z.string(), message: z.string() }).optional(),
     }),
     url: z.string(),

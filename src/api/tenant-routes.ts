@@ -136,6 +136,23 @@ export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): vo
     async ({ params, body }, reply) => reply.code(202).send(await service.moveTenant(params.name, body)),
   );
 
+  for (const lift of [false, true])
+    app[lift ? "delete" : "put"](
+      "/v1/tenants/:name/quarantine",
+      {
+        schema: {
+          operationId: lift ? "liftQuarantine" : "quarantineTenant",
+          summary: lift
+            ? "Lets a quarantined tenant share a shard again"
+            : "Gives a tenant a shard of its own, until this is lifted",
+          tags,
+          params: Params,
+          response: { 200: TenantSchema.describe("The tenant."), ...failures(404) },
+        },
+      },
+      async ({ params }) => view(await service.quarantineTenant(params.name, { lift })),
+    );
+
   app.post(
     "/v1/tenants/:name/users",
     {

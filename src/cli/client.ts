@@ -117,7 +117,7 @@ export class Client {
 
   /** @param has what an answer of the API has for certain; what answers without it is something else */
   async call<T>(
-    method: "GET" | "POST" | "PATCH" | "DELETE",
+    method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE",
     path: string,
     { has = [], ...options }: CallOptions & { has?: readonly (keyof T & string)[] } = {},
   ): Promise<T> {

@@ -60,6 +60,7 @@ export class Gauges {
       const { name } = metadata;
       const hosting = status.dedicated ? "dedicated" : "shard";
       metrics.tenants.inc({ image_tag: wantedRelease(tenant), phase, reason, hosting });
+      if (status.quarantine) metrics.tenantQuarantined.set({ tenant: name }, 1);
       if (status.moveFailures) metrics.tenantMoveFailures.set({ tenant: name }, status.moveFailures);
       if (phase === "Running") continue;
       const since = this.#tenantBeginnings.of(name, phase, now, beginningOf(tenant));
@@ -79,6 +80,7 @@ export class Gauges {
       metrics.shardTenants.set({ shard: name, image_tag }, tenantsOf.get(name)?.length ?? 0);
       if (load !== undefined) metrics.shardLoad.set({ shard: name, image_tag }, load);
       metrics.shardRestarts.inc({ shard: name }, 0);
+      metrics.shardStalls.inc({ shard: name }, 0);
       if (phase === "Ready") continue;
       const since = this.#shardBeginnings.of(name, phase, now);
       metrics.shardNotReadySince.set({ shard: name, image_tag, phase, reason }, since);
@@ -93,8 +95,11 @@ export class Gauges {
 
   /** Image tags come and go, and with them shards' names: their counters must not stay forever. */
   #forgetShards(present: Set<string>): void {
-    for (const shard of this.#shardNames)
-      if (!present.has(shard)) this.#context.metrics.shardRestarts.remove({ shard });
+    for (const shard of this.#shardNames) {
+      if (present.has(shard)) continue;
+      this.#context.metrics.shardRestarts.remove({ shard });
+      this.#context.metrics.shardStalls.remove({ shard });
+    }
     this.#shardNames = present;
   }
 

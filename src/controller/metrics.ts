@@ -57,6 +57,11 @@ export function createControllerMetrics(registry: Registry) {
       "Since when a tenant that is not Running has been in its phase, in seconds of Unix time, as far as this leader knows; tenants that run have no series",
       ["tenant", "phase", "reason"],
     ),
+    tenantQuarantined: stored(
+      "tenant_quarantined",
+      "1 for a tenant that runs on a shard of its own until somebody lifts its quarantine",
+      ["tenant"],
+    ),
     tenantMoveFailures: stored(
       "tenant_move_failures",
       "Moves of a tenant rolled back in a row; tenants whose last move went well have no series",
@@ -127,6 +132,13 @@ export function createControllerMetrics(registry: Registry) {
       help: "Time to start a tenant on its shard",
       buckets: [0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30],
       registers,
+    }),
+    shardStalls: new Counter({
+      name: name("shard_stalls_total"),
+      help: "Shards that were ended because a tenant's code held up their reactor",
+      labelNames: ["shard"],
+      registers,
+      collect: () => scrape.refresh(),
     }),
     shardRestarts: new Counter({
       name: name("shard_restarts_total"),

@@ -75,6 +75,10 @@ export interface TenantStatus {
   moveNotBefore?: string;
   /** Where somebody moved it to, and until when consolidation leaves it there. */
   pin?: { shard: string; until: string };
+  /** How often its code held up its shard's reactor, and which stalls those were. */
+  stalls?: { count: number; ids: string[]; lastAt: string; where: string };
+  /** It runs on a shard of its own until somebody lifts this. */
+  quarantine?: { since: string; message: string };
   /** A release it cannot be moved to, and why; tried again when the spec changes. */
   refusedRelease?: { release: string; reason: string; message: string };
 }

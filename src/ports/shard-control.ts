@@ -23,6 +23,20 @@ export const TenantStateSchema = z.object({
 });
 export type TenantState = z.infer<typeof TenantStateSchema>;
 
+/** A reactor that stood still until the process was ended: docs/control-api.md, *Stalls*. */
+export const StallSchema = z.object({
+  id: z.string(),
+  /** Seconds since the epoch. */
+  at: z.number(),
+  seconds: z.number(),
+  serverName: z.string().nullable(),
+  /** Whose code ran; null where it was nobody's, or the tenant is not there any more. */
+  tenant: z.string().nullable(),
+  /** The innermost call first. */
+  stack: z.array(z.string()),
+});
+export type Stall = z.infer<typeof StallSchema>;
+
 /** Shards of an earlier version are still there while the controller is upgraded. */
 export const ShardStateSchema = z.preprocess(
   withPresentNames,
@@ -35,6 +49,8 @@ export const ShardStateSchema = z.preprocess(
     /** For the routes of its tenants; an earlier version's listeners ask for none. */
     gatewaySecret: z.string().optional(),
     tenants: z.array(TenantStateSchema),
+    /** Of former processes of the shard; a shard of an earlier version tells of none. */
+    stalls: z.array(StallSchema).default([]),
   }),
 );
 export type ShardState = z.infer<typeof ShardStateSchema>;

@@ -173,6 +173,13 @@ export class MemoryService implements ClusterService {
     return move;
   }
 
+  async quarantineTenant(name: string, { lift }: { lift: boolean }): Promise<Tenant> {
+    const tenant = this.#tenant(name);
+    if (lift) delete tenant.status.quarantine;
+    else tenant.status.quarantine ??= { since: CREATED, message: "an operator asked for it" };
+    return tenant;
+  }
+
   async registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }> {
     const tenant = this.#tenant(name);
     if (tenant.status.phase !== "Running")

@@ -59,6 +59,7 @@ test("prevents: a call that the document lacks", () => {
   ).toMatchInlineSnapshot(`
     [
       "DELETE /v1/tenants/{name}",
+      "DELETE /v1/tenants/{name}/quarantine",
       "DELETE /v1/tokens/{name}",
       "GET /healthz",
       "GET /metrics",
@@ -83,6 +84,7 @@ test("prevents: a call that the document lacks", () => {
       "POST /v1/tenants/{name}/move",
       "POST /v1/tenants/{name}/users",
       "POST /v1/tokens",
+      "PUT /v1/tenants/{name}/quarantine",
     ]
   `);
 });

@@ -264,6 +264,7 @@ describe("help", () => {
         "tenant get",
         "tenant describe",
         "tenant move",
+        "tenant quarantine",
         "tenant logs",
         "tenant register-user",
         "shard",

@@ -17,6 +17,7 @@ import {
   ShardUnreachable,
   type Assignment,
   type ShardControl,
+  type Stall,
   type TenantState,
 } from "../../src/ports/shard-control.ts";
 import { LocalStore } from "../../src/platforms/local/store/local-store.ts";
@@ -100,7 +101,12 @@ export class FakeShard {
   alive = true;
   /** Stopped by SIGSTOP: alive, and silent. */
   paused = false;
+  /** Of its present process. */
+  instance: string;
+  /** Of its former processes. */
+  readonly stalls: Stall[] = [];
   constructor(name: string, release: string) {
+    this.instance = name;
     this.name = name;
     this.release = release;
   }
@@ -293,10 +299,11 @@ function fakeClient(world: FakeWorld, name: string): ShardControl {
     state: async () => ({
       name,
       release: shard().release,
-      instance: name,
+      instance: shard().instance,
       schemaVersion: 94,
       schemaCompatVersion: 84,
       tenants: [...shard().tenants.values()],
+      stalls: shard().stalls,
     }),
     startTenant: async (tenant, assignment: Assignment) => {
       const here = shard();

@@ -10,6 +10,7 @@ import { printLines } from "./logs.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
 import { addTenantChanges } from "./tenant-changes.ts";
 import { addMove } from "./tenant-move.ts";
+import { addQuarantine } from "./tenant-quarantine.ts";
 import { addRegisterUser } from "./tenant-register-user.ts";
 
 /** As many events as `describe` shows. */
@@ -65,6 +66,7 @@ export function addTenant(program: Command): void {
     );
 
   addMove(tenant);
+  addQuarantine(tenant);
 
   tenant
     .command("logs")
@@ -110,6 +112,9 @@ function description(tenant: TenantView, events: ClusterEvent[]): string {
   if (status.failures > 0) {
     pairs.push(["Failures", `${status.failures} in a row${status.retryAt ? `; tried again ${status.retryAt}` : ""}`]);
   }
+  if (status.quarantine) pairs.push(["Quarantine", `since ${status.quarantine.since}: ${status.quarantine.message}`]);
+  if (status.stalls)
+    pairs.push(["Stalls", `${status.stalls.count}, last ${status.stalls.lastAt} in ${status.stalls.where}`]);
   if (status.refusedRelease) {
     const { release, reason, message } = status.refusedRelease;
     pairs.push(["Refused release", `${release}: ${because(reason, message)}`]);

@@ -110,6 +110,7 @@ function tenantView(
       metadata.deletionTimestamp !== undefined ||
       spec.dedicated !== undefined ||
       claims?.blockingConflictOf(tenant) !== undefined,
+    ...(status.quarantine ? { isolated: true } : {}),
     refusedRelease: status.refusedRelease?.release,
     moveNotBefore:
       status.moveNotBefore === undefined ? undefined : clock.end(status.moveNotBefore, LONGEST_MOVE_DELAY_MS),

@@ -66,6 +66,8 @@ export class Planning {
         return createShard(this.#context, action.name, action.release, action.message).then(() => true);
       case "Assign":
         return this.#assign(action);
+      case "Unassign":
+        return this.#unassign(action);
       case "Move":
         return this.#move(action);
       case "SetPending":
@@ -111,6 +113,20 @@ export class Planning {
       return true;
     });
     if (done) await this.#say("Assigned", `Tenant/${name}`, message);
+    return done;
+  }
+
+  /** The shard stops it as it stops any tenant that does not belong there. */
+  async #unassign({ tenant: name, shard, reason, message }: Extract<Action, { type: "Unassign" }>): Promise<boolean> {
+    let done = false;
+    await modify(this.#context.store, "Tenant", name, ({ status }) => {
+      done = status.move === undefined && status.shard === shard && status.quarantine !== undefined;
+      if (!done) return false;
+      for (const key of ["shard", "address", "assignedAt", "retryAt"] as const) delete status[key];
+      Object.assign(status, { phase: "Pending", reason, message });
+      return true;
+    });
+    if (done) await this.#touch(shard, timeText(this.#context.clock.now()));
     return done;
   }
 

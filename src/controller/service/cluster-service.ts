@@ -19,6 +19,11 @@ export interface ClusterService {
   listTenants(): Promise<Tenant[]>;
   /** Asks for a move to `to`, or to the best other shard, and returns at once; the result is `status.lastMove` with the returned id. */
   moveTenant(name: string, options?: MoveTenantOptions): Promise<Move>;
+  /**
+   * Gives a tenant a shard of its own, or lets it among the others again (`lift`), which also forgets what it did. Does nothing where it is
+   * so already.
+   */
+  quarantineTenant(name: string, options: { lift: boolean }): Promise<Tenant>;
   registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }>;
   /** Lines of the log that concern the tenant, oldest first. */
   tenantLog(name: string, options: LogOptions): AsyncIterable<string>;

@@ -187,6 +187,31 @@ export class StoreClusterService implements ClusterService {
     return move;
   }
 
+  async quarantineTenant(name: string, { lift }: { lift: boolean }): Promise<Tenant> {
+    const { store, clock } = this.#context;
+    let done = false;
+    const tenant = await modify(store, "Tenant", name, ({ status }) => {
+      done = lift === (status.quarantine !== undefined);
+      if (!done) return false;
+      if (lift) {
+        delete status.quarantine;
+        delete status.stalls;
+      } else status.quarantine = { since: timeText(clock.now()), message: "an operator asked for it" };
+      return true;
+    });
+    if (!tenant) throw new UserError("NotFound", `there is no tenant ${name}`);
+    if (!done) return tenant;
+    await recordEvent(this.#context, {
+      type: lift ? "Normal" : "Warning",
+      reason: lift ? "QuarantineLifted" : "Quarantined",
+      object: `Tenant/${name}`,
+      message: lift
+        ? `${name} may share a shard again, as requested`
+        : `${name} is quarantined as requested: it runs on a shard of its own until this is lifted`,
+    });
+    return tenant;
+  }
+
   async registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }> {
     const tenant = await this.getTenant(name);
     const { address, phase, shard } = tenant.status;
@@ -423,6 +448,9 @@ function problemsOf(tenants: Tenant[], shards: Shard[], gateways: number): strin
     ...tenants
       .filter((t) => t.status.message !== "")
       .map((t) => `tenant ${t.metadata.name} is ${t.status.phase} (${t.status.reason}): ${t.status.message}`),
+    ...tenants.flatMap(({ metadata, status }) =>
+      status.quarantine ? [`tenant ${metadata.name} is quarantined: ${status.quarantine.message}`] : [],
+    ),
     ...shards
       .filter((s) => s.status.phase === "Failed" || s.status.phase === "Lost")
       .map((s) => `shard ${s.metadata.name} is ${s.status.phase} (${s.status.reason}): ${s.status.message}`),

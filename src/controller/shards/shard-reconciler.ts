@@ -7,6 +7,7 @@ import { shardsOf, type CachedReader } from "../cached-reader.ts";
 import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { exponential } from "../../model/backoff.ts";
+import { recordStalls } from "./stalls.ts";
 
 /** A process that ran for so long before it ended did not fail to start. */
 const HEALTHY_AFTER_MS = 30_000;
@@ -237,6 +238,8 @@ export class ShardReconciler {
     const before = watched.observation;
     if (before && before.client !== client) await before.client.close();
     if (before?.state.instance !== state.instance) await this.#learn(name, state);
+    // Before anybody starts the tenant that it was.
+    if (before?.state.instance !== state.instance) await recordStalls(this.#context, name, state.stalls);
     const tenants = new Map(state.tenants.map((tenant) => [tenant.name, tenant]));
     // Where the platform starts processes again by itself, another instance is all that is seen of it.
     if (watched.instance !== undefined && watched.instance !== state.instance) await this.#restarted(name);

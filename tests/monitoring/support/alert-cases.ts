@@ -159,6 +159,19 @@ export const ALERT_CASES: AlertCase[] = [
     },
   },
   {
+    alert: "SynapseShardsTenantQuarantined",
+    series: { [`${C}tenant_quarantined{instance="c1",tenant="clinic-a"}`]: "_x9 1x20 _x30" },
+    quiet: [5, 10, 45],
+    fires: {
+      at: [15, 28],
+      labels: { tenant: "clinic-a" },
+      severity: "warning",
+      summary: "Tenant clinic-a is quarantined",
+      description:
+        "In shards/synapse-shards, tenant clinic-a runs on a shard of its own, because its code held up a shard more than once, or because an operator asked for it. It stays there until the quarantine is lifted.",
+    },
+  },
+  {
     alert: "SynapseShardsMoveFailing",
     when: "a tenant is rolled back again and again",
     series: {

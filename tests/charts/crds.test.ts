@@ -1,0 +1,52 @@
+import { readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { expect, it } from "vitest";
+import { parse } from "yaml";
+import { z } from "zod";
+import { TenantSchema, ShardSchema } from "../../src/api/schemas.ts";
+
+const DIRECTORY = resolve(import.meta.dirname, "../../charts/synapse-shards/crds");
+
+interface Node {
+  properties?: Record<string, Node>;
+  items?: Node;
+  $ref?: string;
+  "x-kubernetes-preserve-unknown-fields"?: boolean;
+}
+
+function statusOf(file: string): Node {
+  const crd = parse(readFileSync(join(DIRECTORY, file), "utf8")) as {
+    spec: { versions: { schema: { openAPIV3Schema: Node } }[] };
+  };
+  return crd.spec.versions[0]!.schema.openAPIV3Schema.properties!["status"]!;
+}
+
+function resolved(node: Node, definitions: Record<string, Node>): Node {
+  const name = node.$ref?.replace("#/$defs/", "");
+  return name === undefined ? node : resolved(definitions[name]!, definitions);
+}
+
+/** Paths of fields that the model has and the definition lacks: the API server drops them without a word. */
+function missing(
+  reference: Node,
+  definition: Node | undefined,
+  definitions: Record<string, Node>,
+  path = "status",
+): string[] {
+  const model = resolved(reference, definitions);
+  if (definition?.["x-kubernetes-preserve-unknown-fields"]) return [];
+  if (!definition) return [path];
+  const fields = Object.entries(model.properties ?? {}).flatMap(([name, field]) =>
+    missing(field, definition.properties?.[name], definitions, `${path}.${name}`),
+  );
+  return model.items ? [...fields, ...missing(model.items, definition.items, definitions, `${path}[]`)] : fields;
+}
+
+it.each([
+  ["synapsetenants.yaml", TenantSchema],
+  ["synapseshards.yaml", ShardSchema],
+])("%s has every field of the model's status", (file, schema) => {
+  const document = z.toJSONSchema(schema, { unrepresentable: "any" }) as Node & { $defs?: Record<string, Node> };
+  const definitions = document.$defs ?? {};
+  expect(missing(resolved(document, definitions).properties!["status"]!, statusOf(file), definitions)).toEqual([]);
+});
