@@ -222,10 +222,11 @@ describe("tenant move", () => {
       blackoutSeconds: 0.412,
       parkedRequests: 3,
       failedRequests: 0,
+      pinnedUntil: null,
     });
     expect(await cluster.printed("tenant", "move", "clinic-a", "--to", "1.163.2-0")).toMatchInlineSnapshot(`
       "
-      moved tenant clinic-a from 1.163.2-1 to 1.163.2-0: blackout 0.41 s, 3 requests parked, 0 failed
+      moved tenant clinic-a from 1.163.2-1 to 1.163.2-0: blackout 0.41 s, 3 requests parked, 0 failed; consolidation may move it again
       "
     `);
   });

@@ -9,6 +9,7 @@ import type { TenantStatus } from "../../src/model/tenant.ts";
 import { CachedReader } from "../../src/controller/cached-reader.ts";
 import { LocalStore } from "../../src/platforms/local/store/local-store.ts";
 import { modify } from "../../src/ports/store.ts";
+import { SteadyClock } from "../../src/model/clock.ts";
 
 const NEW: TenantStatus = {
   phase: "Pending",
@@ -26,7 +27,13 @@ function controller(policy = {}) {
   const store = new LocalStore(":memory:");
   const metrics = createControllerMetrics(registry);
   const feed = new RouteFeed();
-  const context = { store, metrics, feed, policy: { ...DEFAULT_POLICY, ...policy } } as unknown as ControllerContext;
+  const context = {
+    store,
+    metrics,
+    feed,
+    clock: new SteadyClock(),
+    policy: { ...DEFAULT_POLICY, ...policy },
+  } as unknown as ControllerContext;
   const reader = new CachedReader(store);
   const gauges = new Gauges(context, reader);
   onTestFinished(() => store.close());
