@@ -1,4 +1,3 @@
-import { rootCertificates } from "node:tls";
 import { Client, DatabaseError, escapeIdentifier, escapeLiteral } from "pg";
 import { messageOf, UserError, type ErrorCode } from "../model/errors.ts";
 
@@ -8,10 +7,8 @@ export interface Login {
   port: number;
   user: string;
   password: string;
-  /** As libpq's `sslmode`; `disable` if not given. Certificates are verified for `verify-ca` and `verify-full`, against `authorities` and those Node trusts. */
+  /** As libpq's `sslmode`; `disable` if not given. Certificates are verified for `verify-ca` and `verify-full`, against the public authorities and those of NODE_EXTRA_CA_CERTS. */
   sslMode?: string;
-  /** Certificates of private authorities, PEM. */
-  authorities?: string;
 }
 
 /** A superuser, or a role with CREATEDB and CREATEROLE. */
@@ -71,17 +68,14 @@ export function asAdmin<T>(admin: AdminLogin, bounds: Bounds, work: (client: Cli
 }
 
 /** TLS and how its certificate is verified, or none. */
-type Encryption = false | { rejectUnauthorized: boolean; ca?: string[]; checkServerIdentity?: () => undefined };
+type Encryption = false | { rejectUnauthorized: boolean; checkServerIdentity?: () => undefined };
 
 /** The server does not want to speak as we tried; nothing was done yet. */
 class EncryptionMismatch extends Error {}
 
 /** What to try, in order. */
-function encryptionOf({ sslMode, authorities }: Login): readonly [Encryption, Encryption?] {
-  const verified = {
-    rejectUnauthorized: true,
-    ...(authorities === undefined ? {} : { ca: [...rootCertificates, authorities] }),
-  };
+function encryptionOf({ sslMode }: Login): readonly [Encryption, Encryption?] {
+  const verified = { rejectUnauthorized: true };
   switch (sslMode) {
     case "allow":
       return [false, { rejectUnauthorized: false }];
@@ -125,7 +119,12 @@ async function withClient<T>(
       // `no encryption` is what pg_hba.conf says to one that came without.
       if (/does not support SSL|no encryption/.test(messageOf(error)))
         throw new EncryptionMismatch("the other way", { cause: explained });
-      throw error;
+      if (explained instanceof UserError || certificateProblem(error)) throw error;
+      // No bug of ours: whatever answers there, it is not a server that lets us in.
+      const where = `${login.host}:${login.port}`;
+      throw new UserError("Unavailable", `PostgreSQL at ${where} cannot be connected to: ${reasonOf(error)}`, {
+        cause: error,
+      });
     });
     return await work(client);
   } catch (error) {

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { timeText } from "../../model/clock.ts";
-import { StartFailure, UserError } from "../../model/errors.ts";
+import { messageOf, StartFailure, UserError } from "../../model/errors.ts";
 import type { Shard } from "../../model/shard.ts";
 import { forgetRefusedRelease, INSTALLING, reasonOfRunning, wantedRelease, type Tenant } from "../../model/tenant.ts";
 import { ShardUnreachable, type TenantState } from "../../ports/shard-control.ts";
@@ -31,6 +31,9 @@ import { recordFailure, running, startOn } from "../start/start.ts";
 const PREPARING_MS = 500;
 const LONG_PREPARING_MS = 5_000;
 const LONG_AFTER_MS = 120_000;
+
+/** A copy of a template takes a fraction of it. */
+const SILENT_PROVISIONING_MS = 2_000;
 
 /** Brings each tenant from where it stands to where it shall be, on the shard that the planner gave it. */
 export class TenantReconciler {
@@ -295,11 +298,39 @@ export class TenantReconciler {
   async #provision(tenant: Tenant, shard: Shard): Promise<number> {
     const { name } = tenant.metadata;
     await this.#setPhase(name, "Provisioning");
+    const explanation = setTimeout(() => void this.#explainProvisioning(name), SILENT_PROVISIONING_MS);
     try {
       await this.#makeDatabase(tenant);
       return 0;
     } catch (error) {
-      return this.#failed(tenant, shard, judged(error, bringsDatabase(tenant.spec)), undefined, {});
+      const verdict = judged(error, bringsDatabase(tenant.spec));
+      const isSaid = verdict instanceof StartFailure || verdict instanceof Postponement;
+      // Whatever it is: who looks at the tenant sees why nothing happens.
+      if (!isSaid) this.#context.log.error({ tenant: name, err: error }, "a tenant cannot be provisioned");
+      return await this.#failed(
+        tenant,
+        shard,
+        isSaid ? verdict : new Postponement("ProvisioningFailed", error),
+        undefined,
+        {},
+      );
+    } finally {
+      clearTimeout(explanation);
+    }
+  }
+
+  async #explainProvisioning(name: string): Promise<void> {
+    const { store, log } = this.#context;
+    try {
+      await modify(store, "Tenant", name, ({ status }) => {
+        if (status.phase !== "Provisioning" || status.message !== "") return false;
+        status.reason = "DatabaseInTheMaking";
+        status.message =
+          "its database is being made; the first tenant of a release waits until that release's schema is there, which takes a minute or two";
+        return true;
+      });
+    } catch (error) {
+      log.warn({ tenant: name, why: messageOf(error) }, "the status cannot say what provisioning waits for");
     }
   }
 

@@ -1,0 +1,106 @@
+import { webcrypto } from "node:crypto";
+import { connect, createServer, type Server } from "node:net";
+import { createSecureContext, getCACertificates, setDefaultCACertificates, TLSSocket } from "node:tls";
+import "../../src/model/reflect-metadata.ts";
+import * as x509 from "@peculiar/x509";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { withConnection, type Login } from "../../src/database/connection.ts";
+import { startTestServer, type TestServer } from "./postgres-server.ts";
+
+let server: TestServer;
+let front: Server;
+let authority: string;
+const trusted = getCACertificates("default");
+
+/** A certificate for `localhost`, of an authority that nobody knows. */
+async function makeCertificate(): Promise<{ authority: string; certificate: string; key: string }> {
+  const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+  const usages: webcrypto.KeyUsage[] = ["sign", "verify"];
+  const [root, leaf] = [
+    await webcrypto.subtle.generateKey(algorithm, true, usages),
+    await webcrypto.subtle.generateKey(algorithm, true, usages),
+  ];
+  const times = { notBefore: new Date(Date.now() - 60_000), notAfter: new Date(Date.now() + 3_600_000) };
+  const ca = await x509.X509CertificateGenerator.createSelfSigned({
+    ...times,
+    name: "CN=Authority",
+    keys: root,
+    signingAlgorithm: algorithm,
+    extensions: [new x509.BasicConstraintsExtension(true)],
+  });
+  const certificate = await x509.X509CertificateGenerator.create({
+    ...times,
+    subject: "CN=localhost",
+    issuer: ca.subject,
+    publicKey: leaf.publicKey,
+    signingKey: root.privateKey,
+    signingAlgorithm: algorithm,
+    extensions: [new x509.SubjectAlternativeNameExtension([{ type: "dns", value: "localhost" }])],
+  });
+  const key = x509.PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", leaf.privateKey), "PRIVATE KEY");
+  return { authority: ca.toString("pem"), certificate: certificate.toString("pem"), key };
+}
+
+/** PostgreSQL behind TLS, as a server that was built with it speaks; ours was not. */
+async function startTlsFront(key: string, cert: string): Promise<Server> {
+  const secureContext = createSecureContext({ key, cert });
+  const front = createServer((socket) => {
+    socket.on("error", () => {});
+    socket.once("data", () => {
+      // What came is SSLRequest; the answer is yes.
+      socket.write("S");
+      const secure = new TLSSocket(socket, { isServer: true, secureContext });
+      const upstream = connect(server.admin.port, server.admin.host);
+      for (const end of [secure, upstream]) end.on("error", () => [secure, upstream].forEach((each) => each.destroy()));
+      secure.pipe(upstream).pipe(secure);
+    });
+  });
+  await new Promise<void>((resolve) => front.listen(0, "127.0.0.1", resolve));
+  return front;
+}
+
+beforeAll(async () => {
+  x509.cryptoProvider.set(webcrypto as never);
+  server = await startTestServer();
+  const made = await makeCertificate();
+  ({ authority } = made);
+  front = await startTlsFront(made.key, made.certificate);
+}, 120_000);
+afterAll(async () => {
+  setDefaultCACertificates(trusted);
+  front?.close();
+  await server?.stop();
+});
+
+async function connects(login: Partial<Login>): Promise<boolean> {
+  const address = front.address();
+  const port = typeof address === "object" && address ? address.port : 0;
+  return withConnection({ ...server.admin, port, ...login }, "postgres", async (client) => {
+    const { rows } = await client.query<{ one: number }>("SELECT 1 AS one");
+    return rows[0]?.one === 1;
+  });
+}
+
+test("says within seconds which certificate is refused, and by which sslmode, where its authority is not known", async () => {
+  for (const sslMode of ["verify-ca", "verify-full"])
+    await expect(connects({ host: "localhost", sslMode })).rejects.toMatchObject({
+      name: "UserError",
+      message: expect.stringMatching(
+        new RegExp(`^PostgreSQL at localhost:\\d+ has a certificate that sslmode ${sslMode} refuses: `),
+      ) as string,
+    });
+  expect(await connects({ sslMode: "require" })).toBe(true);
+});
+
+test("trusts a private authority that it was given; verify-full wants the name as well", async () => {
+  setDefaultCACertificates([...trusted, authority]);
+  try {
+    expect(await connects({ host: "localhost", sslMode: "verify-full" })).toBe(true);
+    expect(await connects({ host: "127.0.0.1", sslMode: "verify-ca" })).toBe(true);
+    await expect(connects({ host: "127.0.0.1", sslMode: "verify-full" })).rejects.toThrow(
+      /has a certificate that sslmode verify-full refuses/,
+    );
+  } finally {
+    setDefaultCACertificates(trusted);
+  }
+});
