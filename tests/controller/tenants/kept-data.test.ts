@@ -7,7 +7,6 @@ import { SPEC, STATUS } from "../../ports/store-contract.ts";
 import { FakeProcess, FakeWorld } from "../../support/fake-world.ts";
 
 const OWN = "database: {name: psycopg2, args: {host: db.example, user: u, dbname: d}}";
-const POLL = { timeout: 10_000 };
 
 let world: FakeWorld;
 let process: FakeProcess;
@@ -28,14 +27,14 @@ async function make(config = "", serverName = "a.example"): Promise<void> {
   await world.store.create("Tenant", "a", { ...SPEC, serverName, config, release: "1.163.2" }, status);
 }
 const status = async () => (await world.store.get("Tenant", "a"))?.status;
-const runs = () => expect.poll(status, POLL).toMatchObject({ phase: "Running", reason: "" });
+const runs = () => expect.poll(status).toMatchObject({ phase: "Running", reason: "" });
 
 async function remove(reclaimPolicy: "Retain" | "Delete"): Promise<void> {
   await modify(world.store, "Tenant", "a", ({ metadata, spec }) => {
     spec.reclaimPolicy = reclaimPolicy;
     metadata.deletionTimestamp = new Date().toISOString();
   });
-  await expect.poll(() => world.store.get("Tenant", "a"), POLL).toBeUndefined();
+  await expect.poll(() => world.store.get("Tenant", "a")).toBeUndefined();
 }
 
 it("takes up the keys beside a database that was kept, where the store has lost them", async () => {
@@ -54,7 +53,7 @@ it("takes up the keys beside a database that was kept, where the store has lost 
 it("makes no new signing key for a database that was kept without its keys: it says what to do, and begins again after a purge", async () => {
   world.managed.set("a", { hasDatabase: true });
   await make();
-  await expect.poll(status, POLL).toMatchObject({ phase: "Failed", reason: "KeysMissing" });
+  await expect.poll(status).toMatchObject({ phase: "Failed", reason: "KeysMissing" });
   expect((await status())?.message).toMatch(/restore the store from a backup, or delete a with --purge/);
   expect(await world.store.readSecret("a")).toBeUndefined();
   await remove("Delete");
@@ -67,7 +66,7 @@ it("keeps a database from another server name than the one it was made for", asy
   const secrets = newTenantSecrets("other.example");
   world.managed.set("a", { hasDatabase: true, keepsake: { serverName: "other.example", secrets, config: "" } });
   await make();
-  await expect.poll(status, POLL).toMatchObject({ phase: "Failed", reason: "KeysMissing" });
+  await expect.poll(status).toMatchObject({ phase: "Failed", reason: "KeysMissing" });
   expect((await status())?.message).toContain("whose server name is other.example");
 });
 
@@ -75,9 +74,7 @@ it("removes by a purge also the database that a tenant had from us before it bro
   await make();
   await runs();
   await modify(world.store, "Tenant", "a", ({ spec }) => void (spec.config = OWN));
-  await expect
-    .poll(status, POLL)
-    .toMatchObject({ phase: "Running", inEffect: { meaning: { database: { name: "d" } } } });
+  await expect.poll(status).toMatchObject({ phase: "Running", inEffect: { meaning: { database: { name: "d" } } } });
   expect(world.managed.has("a")).toBe(true);
   await remove("Delete");
   expect(world.managed.has("a")).toBe(false);
@@ -85,6 +82,6 @@ it("removes by a purge also the database that a tenant had from us before it bro
 
 it("calls a configuration that is no YAML by its name, not a missing database", async () => {
   await make("[1,2");
-  await expect.poll(status, POLL).toMatchObject({ phase: "Failed", reason: "InvalidConfig" });
+  await expect.poll(status).toMatchObject({ phase: "Failed", reason: "InvalidConfig" });
   expect((await status())?.message).toMatch(/line 1, column \d+: not YAML/);
 });

@@ -222,12 +222,12 @@ test("SIGHUP reopens logs and takes up the configuration, and ends nothing", { t
   const file = join(dataDir, "..", "cluster.yaml");
   writeFileSync(file, "maxTenantsPerShard: 7\ngateway: {port: 0, tlsPort: 1}\napi: {port: 0}\n");
   cluster.process.kill("SIGHUP");
-  await expect.poll(policy, { timeout: 20_000 }).toBe(7);
+  await expect.poll(policy).toBe(7);
   expect(existsSync(join(dataDir, "controller.log"))).toBe(true);
   expect(cluster.output()).toContain("Reloaded; at the next start: gateway.tlsPort");
   writeFileSync(file, "maxTenantPerShard: 9\n");
   cluster.process.kill("SIGHUP");
-  await expect.poll(() => cluster.output(), { timeout: 20_000 }).toContain("Not reloaded");
+  await expect.poll(() => cluster.output()).toContain("Not reloaded");
   expect(cluster.output()).toContain("did you mean maxTenantsPerShard?");
   expect(await policy()).toBe(7);
   expect((await leftBehind(dataDir)).length).toBe(3);
@@ -249,7 +249,7 @@ test.skipIf(process.getuid?.() !== 0)(
     const before = await leftBehind(dataDir);
     expect(() => writeFileSync(join(disk, "filler"), Buffer.alloc(200 * 2 ** 20))).toThrow(/ENOSPC/);
     await expect
-      .poll(async () => (await statusOf(dataDir)).problems.join(), { timeout: 20_000 })
+      .poll(async () => (await statusOf(dataDir)).problems.join())
       .toMatch(/the disk of .*data \(store, media, logs, databases\) is full/);
     // Enough to fill what SQLite still has room for in its files.
     const answers = await Promise.all(
@@ -262,7 +262,7 @@ test.skipIf(process.getuid?.() !== 0)(
     expect((await fetch(`${gateway.http}/_matrix/client/versions`)).status).toBe(404);
     expect(await leftBehind(dataDir)).toEqual(before);
     rmSync(join(disk, "filler"));
-    await expect.poll(async () => (await create(dataDir, "later", "")).status, { timeout: 20_000 }).toBeLessThan(300);
+    await expect.poll(async () => (await create(dataDir, "later", "")).status).toBeLessThan(300);
     expect((await statusOf(dataDir)).problems.join()).not.toMatch(/is full/);
   },
 );
