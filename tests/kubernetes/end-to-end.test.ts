@@ -49,7 +49,7 @@ describe.skipIf(withoutCluster)(
     afterAll(() => cluster.close(), 5 * MINUTES);
 
     it(
-      "prevents an installation that only looks well: helm test passes",
+      "passes helm test",
       async () => {
         expect(await helm("test", "synapse-shards", "-n", cluster.namespace, "--timeout", "2m")).toContain("Succeeded");
       },
@@ -57,7 +57,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "prevents a release that is no tenant: it is placed, and its users log in, talk, and keep files in its bucket",
+      "places a tenant, whose users log in, talk, and keep files in its bucket",
       async () => {
         await Promise.all(["a", "b"].map((name) => cluster.createTenant(name)));
         for (const name of ["a", "b"]) {
@@ -79,7 +79,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "prevents that a second release of one server name disturbs the first: it is on no shard, and kubectl says whose name it is",
+      "keeps a second release of one server name off all shards, and says whose name it is",
       async () => {
         await cluster.createTenant("twin", { serverName: "a.example" });
         await inNamespace(
@@ -102,7 +102,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "prevents a shard more or less than is needed: a third tenant gets a second shard",
+      "makes a second shard for a third tenant",
       async () => {
         await cluster.createTenant("c");
         expect((await cluster.running("c")).shard).toBe(`${OLD}-1`);
@@ -112,7 +112,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "prevents files that stay behind: after a move nobody notices they come from the bucket, byte for byte",
+      "moves a tenant unnoticed, and its files come from the bucket, byte for byte",
       async () => {
         await unnoticed("a", async () => {
           await cluster.api("POST", "/v1/tenants/a/move", {});
@@ -123,7 +123,7 @@ describe.skipIf(withoutCluster)(
       3 * MINUTES,
     );
 
-    it("prevents one tenant from reading another's files: the buckets' credentials are their own", async () => {
+    it("gives each tenant its own bucket's credentials alone", async () => {
       const [a, b] = ["a", "b"].map(async (name) =>
         Buffer.from(
           await kubectl(
@@ -144,7 +144,7 @@ describe.skipIf(withoutCluster)(
     });
 
     it(
-      "prevents that shards need the controller: one whose pod is lost serves its tenants again while no controller runs",
+      "serves the tenants of a lost pod again while no controller runs",
       async () => {
         await inNamespace("scale", "deployment", "synapse-shards-controller", "--replicas=0");
         await until("no controller runs", async () => (await cluster.pods("controller")).length === 0);
@@ -164,7 +164,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "prevents an outage after kill -9 of a shard's process: its container is started again, with its tenants",
+      "starts a shard's container again with its tenants after kill -9",
       async () => {
         const pod = "synapse-shards-shard-1-157-2-0-0";
         const id = await inNamespace("get", "pod", pod, "-o", "jsonpath={.status.containerStatuses[0].containerID}");
@@ -184,7 +184,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "prevents a move that is stuck or doubled when the controller that leads is killed in the middle",
+      "finishes a move once when the leading controller is killed in the middle",
       async () => {
         await unnoticed("c", async () => {
           for (let round = 0; round < 3; round++) {
@@ -209,7 +209,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "prevents failed requests when a gateway goes",
+      "fails no request when a gateway goes",
       async () => {
         await unnoticed("a", async () => {
           const [first] = await cluster.pods("gateway");
@@ -223,7 +223,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "prevents downtime of an upgrade: a new image tag moves the tenant, and nobody notices",
+      "upgrades a tenant to a new image tag unnoticed",
       async () => {
         await unnoticed("c", async () => {
           await cluster.helmTenant("c", { tag: NEW });
@@ -237,7 +237,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "prevents a bad release for the whole fleet: a rollout goes to a canary first, then to the rest",
+      "rolls a release out to a canary first, then to the rest",
       async () => {
         const rollout = { canaries: { count: 1, names: ["b"] }, waveSize: 5, maxConcurrentMoves: 1, soakSeconds: 5 };
         await cluster.upgrade({ fleet: { imageTag: NEW, rollout } });
@@ -269,7 +269,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "prevents loss and downtime when a tenant outgrows its shard: to a Synapse of its own and back, with all it has",
+      "makes a tenant dedicated and brings it back, with all it has and without a failed request",
       async () => {
         // Of its release: empty ones of the one before may be on their way out.
         const shards = async () =>
@@ -304,7 +304,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "prevents a tenant that waits in silence: when everything is full it says so, and gets the place that becomes free",
+      "says so when everything is full, and gives a waiting tenant the place that becomes free",
       async () => {
         await cluster.createTenant("d", { tag: NEW });
         await cluster.running("d");
@@ -323,7 +323,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "prevents leftovers: without tenants and releases nothing is left",
+      "leaves nothing behind without tenants and releases",
       async () => {
         for (const name of ["a", "b", "c", "e"]) await cluster.uninstallTenant(name);
         await until(

@@ -48,7 +48,7 @@ describe.skipIf(withoutCluster)("leader election (needs KUBECONFIG)", () => {
     }
   }
 
-  it("prevents two leaders: of many candidates one leads, and all know its address", async () => {
+  it("lets one of many candidates lead, and tells all its address", async () => {
     const candidates = ["a", "b", "c", "d"].map((identity) => new Candidate("one", identity));
     await expect.poll(() => candidates.filter(({ election }) => election.leading).length).toBe(1);
     const leader = candidates.find(({ election }) => election.leading)!;
@@ -94,7 +94,7 @@ describe.skipIf(withoutCluster)("leader election (needs KUBECONFIG)", () => {
     await expect.poll(() => second.election.leading).toBe(true);
     expect(first.log).toEqual(["leads", "stopped"]);
     expect(first.stoppedAt).toBeLessThan(second.startedAt);
-    proxy.mend();
+    proxy.heal();
     await sleep(500);
     expect(first.election.leading).toBe(false);
     await proxy.close();
@@ -113,7 +113,7 @@ describe.skipIf(withoutCluster)("leader election (needs KUBECONFIG)", () => {
     await proxy.close();
   }, 20_000);
 
-  it("prevents a standby that waits for ever: one whose request was never answered asks again", async () => {
+  it("asks again as a standby whose request was never answered", async () => {
     const proxy = await CuttableProxy.open(config);
     const first = new Candidate("waiting", "a");
     await expect.poll(() => first.election.leading).toBe(true);
@@ -122,7 +122,7 @@ describe.skipIf(withoutCluster)("leader election (needs KUBECONFIG)", () => {
     proxy.stall();
     await sleep(TIMING.retryMs * 2);
     await first.election.stop();
-    proxy.mend();
+    proxy.heal();
     await expect.poll(() => second.election.leading).toBe(true);
     await proxy.close();
   }, 20_000);

@@ -42,7 +42,7 @@ class OwnerWatch {
   }
 }
 
-/** One tenant that goes between a shard and a Synapse of its own, and what may happen on the way. The tests build on each other. */
+/** One tenant that goes between a shard and a dedicated Synapse, and what may happen on the way. The tests build on each other. */
 describe.skipIf(withoutCluster)(
   "migrations on a cluster (needs KUBECONFIG, and the images of tests/kubernetes/images)",
   () => {
@@ -103,7 +103,7 @@ describe.skipIf(withoutCluster)(
     afterAll(() => cluster.close(), 5 * MINUTES);
 
     it(
-      "prevents loss on the way to a Synapse of its own and back: users, rooms, keys and files are there, and no request fails",
+      "keeps users, rooms, keys and files, and fails no request, when it becomes dedicated and comes back",
       async () => {
         const there = await unnoticed(async () => {
           await cluster.helmTenant(TENANT, { dedicated: true });

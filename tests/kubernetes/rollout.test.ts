@@ -87,7 +87,7 @@ describe.skipIf(withoutCluster)("rollouts on a cluster (needs KUBECONFIG and the
   );
 
   it(
-    "prevents a fleet that waits for ever for a tag that does not exist: it is halted after the deadline",
+    "halts a rollout to a tag that does not exist after its deadline",
     async () => {
       await rollOut(MISSING);
       await fleet("it is halted", ({ phase, release }) => phase === "Halted" && release === MISSING);
@@ -111,7 +111,7 @@ describe.skipIf(withoutCluster)("rollouts on a cluster (needs KUBECONFIG and the
   );
 
   it(
-    "prevents that a failed one is in the way of the next: the canary is mended, everybody arrives, and nobody noticed anything",
+    "goes on after a failed rollout: the canary is repaired, all arrive, and nobody notices",
     async () => {
       await cluster.helmTenant("a", {});
       await rollOut(NEW);

@@ -22,12 +22,12 @@ describe.skipIf(why !== "")(`alerts of the chart ${why}`, () => {
     alerts = alertsIn(rule);
   });
 
-  test("prevents: rules that Prometheus does not load", async () => {
+  test("Prometheus loads the rules", async () => {
     const { stdout } = await promtoolOn(rule, [], "check", "rules");
     expect(stdout).toContain(`SUCCESS: ${alerts.length} rules found`);
   });
 
-  test("prevents: an alert of which nobody knows whether it fires, keeps quiet, and ends", () => {
+  test("each alert has a case in which it fires, keeps quiet, and ends", () => {
     expect([...new Set(ALERT_CASES.map(({ alert }) => alert))].toSorted()).toEqual(
       alerts.map(({ alert }) => alert).toSorted(),
     );
@@ -40,12 +40,12 @@ describe.skipIf(why !== "")(`alerts of the chart ${why}`, () => {
 
   for (const one of ALERT_CASES) {
     const about = one.when === undefined ? "" : ` (${one.when})`;
-    test(`prevents: ${one.alert} does not fire, fires without need, or does not end${about}`, async () => {
+    test(`${one.alert} fires when it should, and only then${about}`, async () => {
       expect((await promtoolOn(rule, [one], "test", "rules")).stdout).toContain("SUCCESS");
     });
   }
 
-  test("prevents: the metrics of another release or namespace set off this release's alerts", async () => {
+  test("metrics of another release or namespace set off none of this release's alerts", async () => {
     const foreign = ALERT_CASES.map((one) => ({ ...one, fires: undefined, quiet: [...one.quiet, ...one.fires!.at] }));
     const quiet = foreign.filter(({ alert }) => !alert.endsWith("Down") || alert === "SynapseShardsShardDown");
     for (const other of [{ cluster_id: "other" }, { namespace: "other" }])

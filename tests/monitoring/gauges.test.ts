@@ -98,7 +98,7 @@ test("prevents: a tenant that has waited for hours looks new after each change o
   expect(since).toBe(Math.round(Date.parse(metadata.creationTimestamp) / 1000));
 });
 
-test("prevents: the clock of a failed tenant starts anew with each scrape, or goes on after it ran", async () => {
+test("the clock of a failed tenant goes on from scrape to scrape, and ends when it runs", async () => {
   const { registry, store, lead } = controller();
   await lead();
   const name = 'tenant_not_ready_since_timestamp_seconds{tenant="a",phase="Failed",reason="InvalidConfig"}';
@@ -120,7 +120,7 @@ test("prevents: the clock of a failed tenant starts anew with each scrape, or go
   expect((await samples(registry))[name]).toBeGreaterThan(first);
 });
 
-test("prevents: series of shards that are gone stay for ever", async () => {
+test("series of shards end with them", async () => {
   const { registry, store, metrics, lead } = controller();
   await lead();
   await store.create(
@@ -162,7 +162,7 @@ test("prevents: an increase of a counter's first event is not seen, as its serie
   });
 });
 
-test("prevents: a tenant on its way to a Synapse of its own is in no number, or in a shard's", async () => {
+test("a tenant in a dedicated transition is counted once, and on no shard", async () => {
   const { registry, store, lead } = controller();
   await lead();
   const requestedAt = "2026-01-01T00:00:00.000Z";

@@ -49,7 +49,7 @@ const expressions = [
   ...readDashboard().panels.flatMap(({ title, targets = [] }) => targets.map(({ expr }) => ({ where: title, expr }))),
 ];
 
-test("prevents: alerts and panels of metrics or labels that do not exist, which are silent for ever", () => {
+test("alerts and panels name only metrics and labels that exist", () => {
   const metrics = known();
   for (const { where, expr } of expressions) {
     const found = selectors(expr);
@@ -98,7 +98,7 @@ test("prevents: panels of one name, over each other, or beyond the dashboard's w
   }
 });
 
-test("prevents: a reference that is not that of the code; `node src/monitoring/reference.ts` writes it anew", async () => {
+test("the reference is that of the code; `node src/monitoring/reference.ts` writes it", async () => {
   expect(await readFile(REFERENCE_FILE, "utf8")).toBe(reference());
 });
 

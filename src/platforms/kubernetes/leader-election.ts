@@ -6,9 +6,9 @@ import { apiClient } from "./client.ts";
 const ADDRESS_ANNOTATION = "synapse-shards.io/leader-address";
 
 export interface ElectionTiming {
-  /** So long after its last renewal was seen a leader counts as gone. */
+  /** A leader counts as gone this long after its last renewal was seen. */
   leaseMs: number;
-  /** A leader that could not renew for so long is none any more; shorter than `leaseMs`, so that it stops before another begins. */
+  /** A leader that could not renew for this long leads no more; shorter than `leaseMs`, so that it stops before another begins. */
   renewWithinMs: number;
   retryMs: number;
 }
@@ -57,7 +57,7 @@ export class LeaderElection {
   constructor(options: LeaderElectionOptions) {
     this.#options = options;
     this.#timing = { ...DEFAULT_TIMING, ...options.timing };
-    // A request that hangs must not outlast what it is for: a standby would wait for ever, and a leader could not renew by the next.
+    // A request that hangs must not outlast what it is for: a standby would wait forever, and a leader could not renew by the next.
     this.#api = apiClient(options.config, CoordinationV1Api, { timeoutMs: this.#timing.renewWithinMs / 2 });
   }
 

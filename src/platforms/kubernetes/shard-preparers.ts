@@ -17,7 +17,7 @@ import {
 const READY_MS = 120_000;
 /** A large database's migration takes minutes. */
 const COMMAND_MS = 600_000;
-/** One call waits so long; asking again renews the preparer's lease. */
+/** One call waits this long; asking again renews the preparer's lease. */
 const ASK_SECONDS = 5;
 /** A shard has few at once; the next one waits for a place. */
 const PLACE_MS = 120_000;

@@ -68,7 +68,7 @@ export class CuttableProxy {
   }
 
   /** For new connections; those that were stalled stay so, as they do. */
-  mend(): void {
+  heal(): void {
     this.#state.cut = false;
     this.#state.stalled = false;
   }

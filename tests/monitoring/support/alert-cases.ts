@@ -52,7 +52,7 @@ export const ALERT_CASES: AlertCase[] = [
     fires: {
       at: [13, 19],
       severity: "critical",
-      summary: "Controllers are up, and none of them leads",
+      summary: "Controllers are up, but no controller leads",
       description:
         "No controller of shards/synapse-shards has held the Lease for 2 minutes. Homeservers are served as before, but nothing is placed, moved, upgraded or repaired.",
     },
@@ -70,7 +70,7 @@ export const ALERT_CASES: AlertCase[] = [
       severity: "warning",
       summary: "The controller keeps meeting unexpected errors",
       description:
-        "In 15 minutes the controller of shards/synapse-shards met 29 unexpected errors while it worked on a Tenant. It tries again by itself; its log says what is wrong.",
+        "In 15 minutes the controller of shards/synapse-shards met 29 unexpected errors while it worked on a Tenant. It retries automatically; its log says what is wrong.",
     },
   },
   {
@@ -246,7 +246,7 @@ export const ALERT_CASES: AlertCase[] = [
     series: {
       [`${C}shard_restarts_total{shard="1.163.2-0"}`]: "0x9 1x3 2x3 3x60",
       [`${C}shard_restarts_total{shard="1.163.2-1"}`]: "0x9 1x60",
-      // Another leader counts anew.
+      // Another leader starts to count again.
       [`${C}shard_restarts_total{shard="1.163.2-2",instance="c1"}`]: "7x9 _x60",
       [`${C}shard_restarts_total{shard="1.163.2-2",instance="c2"}`]: "_x9 0x60",
     },

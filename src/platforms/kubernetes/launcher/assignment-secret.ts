@@ -17,7 +17,7 @@ import {
 const FIRST_PORT = 20_000;
 const PORTS = 10_000;
 
-/** Keeps copies of assignments where a pod that is made anew finds them. */
+/** Keeps copies of assignments where the pod that replaces another finds them. */
 export interface AssignmentCopies {
   /** @throws ShardRefusal AssignmentTooLarge; whatever the platform throws */
   write(tenant: string, content: Buffer): Promise<void>;

@@ -49,7 +49,7 @@ const APPLY = setHeaderOptions("Content-Type", PatchStrategy.ServerSideApply);
 const SEEN_MS = 10_000;
 /** For a pod that is being killed to be gone. Its node may be away, and never say so. */
 const KILLED_MS = 10_000;
-/** A StatefulSet without a pod for so long: somebody refuses the pod. */
+/** A StatefulSet without a pod for this long: somebody refuses the pod. */
 const NO_POD_MS = 3_000;
 const REFUSAL_AGE_MS = 10_000;
 

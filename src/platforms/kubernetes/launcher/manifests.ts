@@ -51,7 +51,7 @@ function metadataOf(identity: ShardIdentity, options: ShardPodOptions) {
   };
 }
 
-/** The name by which gateways reach the shard: it stays when the pod is made anew and its IP changes. */
+/** The name by which gateways reach the shard: it stays when the pod is replaced and its IP changes. */
 export function hostOf({ clusterId, namespace, shard }: ShardIdentity, clusterDomain: string): string {
   const name = shardObjectName(clusterId, shard);
   return `${podNameOf(name)}.${name}.${namespace}.svc.${clusterDomain}`;

@@ -23,7 +23,7 @@ export const ShardPodOptionsSchema = z.strictObject({
   mediaCache: z
     .strictObject({
       maxMiB: z.int().min(0).default(DEFAULT_MEDIA_CACHE.maxMiB),
-      /** Unused for so long. */
+      /** Removed when unused for this long. */
       maxAgeHours: z.number().min(1).default(DEFAULT_MEDIA_CACHE.maxAgeHours),
     })
     .prefault({}),

@@ -4,10 +4,10 @@ import { CONTAINER, CONTROL_PORT } from "./manifests.ts";
 
 /** A shard's process as its pod shows it, in words for people. Pure: no clock, no API. */
 export function stateOfPod(pod: V1Pod): ProcessState {
-  if (pod.metadata?.deletionTimestamp) return starting("its pod is being ended, to be made anew");
+  if (pod.metadata?.deletionTimestamp) return starting("its pod is being ended, and is replaced");
   const { phase, podIP } = pod.status ?? {};
   if (phase === "Failed" || phase === "Succeeded")
-    return starting(`its pod has ended (${detail(pod.status?.reason, pod.status?.message)}) and is made anew`);
+    return starting(`its pod has ended (${detail(pod.status?.reason, pod.status?.message)}) and is replaced`);
   const container = pod.status?.containerStatuses?.find(({ name }) => name === CONTAINER);
   // Whether it is ready does not matter here: who does not answer is found out by asking.
   if (container?.state?.running && container.started && podIP) return { state: "running", address: addressOf(podIP) };

@@ -21,7 +21,7 @@ const podOf = (over: object = {}) => shardStatefulSet(IDENTITY, options(over)).s
 const containerOf = (over: object = {}) => podOf(over).containers[0]!;
 
 describe("names", () => {
-  test("prevents names that are not DNS labels, or too long for a StatefulSet's pods", () => {
+  test("gives names that are DNS labels and short enough for a StatefulSet's pods", () => {
     expect(shardObjectName("synapse-shards", "1.163.2-0")).toBe("synapse-shards-shard-1-163-2-0");
     for (const clusterId of ["a", "a".repeat(53), `${"a".repeat(35)}-b-c`])
       for (const shard of ["1.163.2-0", "v1.163.2-10", "1.163.2-rc.1-3", `1.163.2-${"x".repeat(60)}-4`]) {
@@ -32,19 +32,19 @@ describe("names", () => {
       }
   });
 
-  test("prevents that two shards share their objects", () => {
+  test("gives each shard objects of its own", () => {
     const shards = ["1.163.2-rc.1-0", "1.163.2-rc-1-0", "1.163.2.rc.1-0", "1.163.2-1-0", "1.163.2-1", "1.163.2-10"];
     expect(new Set(shards.map((shard) => shardObjectName("c", shard))).size).toBe(shards.length);
   });
 
-  test("prevents labels that the API server refuses", () => {
+  test("gives labels that the API server accepts", () => {
     expect(labelValue(`1.163.2-${"x".repeat(100)}`).length).toBeLessThanOrEqual(63);
     expect(labelValue("1.163.2-0")).toBe("1.163.2-0");
   });
 });
 
 describe("a shard's objects", () => {
-  test("prevents that a shard is found elsewhere after its pod was made anew", () => {
+  test("finds a shard at the same name after its pod was replaced", () => {
     expect(hostOf(IDENTITY, "cluster.local")).toBe(
       "synapse-shards-shard-1-163-2-0-0.synapse-shards-shard-1-163-2-0.shards.svc.cluster.local",
     );
@@ -53,7 +53,7 @@ describe("a shard's objects", () => {
     expect(settings).toMatchObject({ name: "1.163.2-0", advertiseHost: hostOf(IDENTITY, "cluster.local") });
   });
 
-  test("prevents a bound on the media cache that nobody keeps, and one that a shard of an older image does not know", () => {
+  test("bounds the media cache, and says so only where it is not the default", () => {
     const settings = (given: object) =>
       JSON.parse(shardSettings(IDENTITY, ShardPodOptionsSchema.parse(given))) as Record<string, unknown>;
     expect(Object.keys(settings({})).filter((key) => key.startsWith("media"))).toEqual([]);
@@ -63,7 +63,7 @@ describe("a shard's objects", () => {
     });
   });
 
-  test("prevents that a change of the chart's values restarts shards that serve", () => {
+  test("restarts no shard that serves for a change of the chart's values", () => {
     expect(shardStatefulSet(IDENTITY, options()).spec).toMatchObject({
       replicas: 1,
       podManagementPolicy: "Parallel",
@@ -71,7 +71,7 @@ describe("a shard's objects", () => {
     });
   });
 
-  test("prevents that a shard could do what it need not", () => {
+  test("gives a shard no right that it does not need", () => {
     expect(podOf()).toMatchObject({
       automountServiceAccountToken: false,
       enableServiceLinks: false,
@@ -84,7 +84,7 @@ describe("a shard's objects", () => {
     });
   });
 
-  test("prevents that an administrator's wishes are lost", () => {
+  test("applies an administrator's options", () => {
     const wishes = {
       image: {
         registry: "registry.example",
@@ -148,7 +148,7 @@ describe("a shard's objects", () => {
     expect(limits({ mediaCache: { maxMiB: 100 }, volumes: { tmpMiB: 64 } })).toEqual(["512Mi", "2248Mi", "64Mi"]);
   });
 
-  test("prevents that a misspelt wish is ignored", () => {
+  test("refuses a misspelt option", () => {
     expect(ShardPodOptionsSchema.safeParse({ nodeSelektor: {} }).success).toBe(false);
     expect(ShardPodOptionsSchema.safeParse({ image: { pullPolicy: "Sometimes" } }).success).toBe(false);
   });

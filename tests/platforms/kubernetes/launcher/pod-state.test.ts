@@ -33,7 +33,7 @@ describe("a pod's words for people", () => {
     const up = pod({ state: { running: {} }, started: true });
     expect(stateOfPod({ ...up, metadata: { deletionTimestamp: new Date() } })).toEqual({
       state: "starting",
-      message: "its pod is being ended, to be made anew",
+      message: "its pod is being ended, and is replaced",
     });
   });
 
@@ -88,7 +88,7 @@ describe("a pod's words for people", () => {
   test("prevents that an evicted pod, or one that cannot be made, is taken for one that comes up", () => {
     expect(stateOfPod({ status: { phase: "Failed", reason: "Evicted", message: "low on disk" } })).toEqual({
       state: "starting",
-      message: "its pod has ended (Evicted: low on disk) and is made anew",
+      message: "its pod has ended (Evicted: low on disk) and is replaced",
     });
     expect(waiting("CreateContainerConfigError", 'secret "x" not found')).toMatchObject({
       problem: { reason: "ContainerFailed", message: expect.stringContaining('secret "x" not found') },

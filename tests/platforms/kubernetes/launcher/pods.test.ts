@@ -50,7 +50,7 @@ describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: pods", 
     ],
     ["too little memory", VERSION, { resources: { limits: { memory: "40Mi" } } }, "Crashed", /OOMKilled/],
   ] as const)(
-    "prevents that nobody learns of %s, or that its shard cannot be removed",
+    "says why a shard does not come up for %s, and removes it",
     async (_what, tag, options, reason, words) => {
       const launcher = await kubernetes.launcher(options);
       const shard = `${tag}-7`;
@@ -58,13 +58,13 @@ describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: pods", 
       expect(await problemOf(launcher, shard)).toMatchObject({
         problem: { reason, message: expect.stringMatching(words) },
       });
-      // There is no process to be killed, so nothing is begun anew.
+      // There is no process to be killed, so nothing is begun again.
       await launcher.kill(shard);
       await removed(launcher, shard);
     },
   );
 
-  test("prevents that changed values restart a shard that serves, or never reach one that is started again", async () => {
+  test("brings changed values to a shard that is started again, and to none that serves", async () => {
     const shard = `${VERSION}-1`;
     const first = await kubernetes.launcher({ annotations: { "a.example/b": "old" } });
     await first.start(shard, VERSION);
@@ -83,7 +83,7 @@ describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: pods", 
     await removed(next, shard);
   });
 
-  test("prevents that what belongs to a SynapseShard outlives it, when there is no controller to see to it", async () => {
+  test("removes what belongs to a SynapseShard with it, without a controller", async () => {
     const shard = `${VERSION}-2`;
     const owner = await kubernetes.createShardObject(shard);
     const launcher = await kubernetes.launcher();

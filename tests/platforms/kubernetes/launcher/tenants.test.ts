@@ -136,14 +136,14 @@ describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: tenants
     expect(await tenantOn(A, "steady")).toMatchObject({ phase: "running", address: state.address, epoch: 1 });
   });
 
-  test("prevents that a pod made anew brings back what was stopped", async () => {
+  test("brings nothing back in a new pod that was stopped before", async () => {
     await control(A, (client) => client.stopTenant("steady", 0));
     expect(await copiesOf(A)).toEqual([]);
     await remade(A, () => launcher.kill(A));
     expect(await tenantOn(A, "steady")).toBeUndefined();
   });
 
-  test("prevents two owners: a pod made anew gives way to the shard that took its tenant meanwhile", async () => {
+  test("gives way in a new pod to the shard that took its tenant meanwhile", async () => {
     const assignment = await prepared("moved", A);
     await control(A, (client) => client.startTenant("moved", assignment));
     // Shard A has not been asked, as if its node were away: its copy of the assignment stays.

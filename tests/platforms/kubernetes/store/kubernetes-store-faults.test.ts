@@ -44,7 +44,7 @@ describe.skipIf(withoutCluster)("store on Kubernetes in bad times (needs KUBECON
       message: expect.stringMatching(/cannot replaceStatus synapsetenants\/a/),
     });
     await expect.poll(() => told.join("\n")).toMatch(/cannot watch synapsetenants, trying again: .+: .+/);
-    proxy.mend();
+    proxy.heal();
     await expect.poll(() => epochIn(store)).toBe(5);
     await modify(store, "Tenant", "a", (t) => void (t.status.epoch += 1));
     await expect.poll(() => epochIn(other)).toBe(6);
