@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { pino } from "pino";
 import { SteadyClock, type ClockParts } from "../../src/model/clock.ts";
 import { Registry } from "prom-client";
@@ -102,11 +103,10 @@ export class FakeShard {
   /** Stopped by SIGSTOP: alive, and silent. */
   paused = false;
   /** Of its present process. */
-  instance: string;
+  instance = randomUUID() as string;
   /** Of its former processes. */
   readonly stalls: Stall[] = [];
   constructor(name: string, release: string) {
-    this.instance = name;
     this.name = name;
     this.release = release;
   }
@@ -258,7 +258,7 @@ function clockOf(world: FakeWorld): ClockParts {
   };
 }
 
-function fakeLauncher(world: FakeWorld, guard: (client: ShardControl) => ShardControl): Launcher {
+export function fakeLauncher(world: FakeWorld, guard: (client: ShardControl) => ShardControl): Launcher {
   return {
     checkRelease: async (release) => {
       if (world.unknownReleases.has(release)) throw new UserError("UnknownRelease", `there is no Synapse ${release}`);
@@ -282,14 +282,22 @@ function fakeLauncher(world: FakeWorld, guard: (client: ShardControl) => ShardCo
     },
     stop: async (name) => void world.shards.delete(name),
     kill: async (name) => void world.shards.delete(name),
-    remove: async (name) => void world.shards.delete(name),
-    client: async (name) => guard(fakeClient(world, name)),
-    // eslint-disable-next-line no-empty-function
-    async *log() {},
+    remove: async (name) => {
+      if (world.shards.get(name)?.alive) throw new Error(`shard ${name} still runs`);
+      world.shards.delete(name);
+    },
+    client: async (name) => {
+      if (!world.shards.has(name)) throw new Error(`there is no shard ${name}`);
+      return guard(fakeClient(world, name));
+    },
+    async *log(name, { tail }) {
+      const lines = [`shard ${name} starts`, `shard ${name} is controlled at http://${name}`];
+      yield* tail === undefined ? lines : lines.slice(lines.length - tail);
+    },
   };
 }
 
-function fakeClient(world: FakeWorld, name: string): ShardControl {
+export function fakeClient(world: FakeWorld, name: string): ShardControl {
   const shard = (): FakeShard => {
     const found = world.shards.get(name);
     if (!found?.alive || found.paused) throw new ShardUnreachable(name, new Error("silent"));
@@ -312,6 +320,8 @@ function fakeClient(world: FakeWorld, name: string): ShardControl {
       const failure =
         world.failingConfigs.get(assignment.overrides) ?? world.failingStarts.get(name) ?? world.failingStarts.get("*");
       if (failure) throw new ShardRefusal(422, failure.code, failure.message);
+      if (running && running.epoch > assignment.epoch)
+        throw new ShardRefusal(409, "StaleEpoch", `${tenant} runs here with a higher epoch`);
       if (running && running.epoch < assignment.epoch)
         throw new ShardRefusal(409, "AlreadyRunning", `${tenant} runs here already`);
       const fence = world.fences.get(tenant);

@@ -1,0 +1,88 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { ShardRefusal, ShardUnreachable, type Assignment, type ShardControl } from "../../src/ports/shard-control.ts";
+
+/** A shard that runs, and what brings it down. */
+export interface ShardUnderTest {
+  control: ShardControl;
+  name: string;
+  release: string;
+  /** An assignment that it can start, with an epoch. Absent where there is no database for tenants: then nothing is started. */
+  assignment?(tenant: string, epoch: number): Assignment;
+  /** Ends its process. */
+  end(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What every way to a shard does (the comment of `ShardControl`; docs/control-api.md). */
+export function describeShardControlContract(name: string, open: () => Promise<ShardUnderTest>): void {
+  describe(`shard control contract: ${name}`, () => {
+    let shard: ShardUnderTest;
+    let control: ShardControl;
+    beforeEach(async () => {
+      shard = await open();
+      ({ control } = shard);
+    });
+    afterEach(() => shard.close());
+
+    const code = (call: Promise<unknown>) =>
+      call.then(
+        () => "ok",
+        (error: unknown) => (error instanceof ShardRefusal ? error.code : error),
+      );
+
+    it("tells what the shard is, and which run of it", async () => {
+      const state = await control.state();
+      expect(state).toMatchObject({ name: shard.name, release: shard.release, tenants: [] });
+      expect((await control.state()).instance).toBe(state.instance);
+      expect(state.schemaVersion).toBeGreaterThanOrEqual(state.schemaCompatVersion);
+    });
+
+    it("finds nothing wrong with the stop of a tenant that is not there", async () => {
+      expect(await control.stopTenant("a", 0)).toMatchObject({ absent: true, released: false });
+    });
+
+    it("tells how busy it is", async () => {
+      const { process, tenants } = await control.load();
+      expect(process.cpuSeconds).toBeGreaterThanOrEqual(0);
+      expect(tenants).toEqual({});
+    });
+
+    it("says that the shard does not answer when its process has ended", async () => {
+      await shard.end();
+      for (const call of [control.state(), control.stopTenant("a", 0)])
+        await expect(call).rejects.toBeInstanceOf(ShardUnreachable);
+    });
+
+    it("starts a tenant once for an epoch, and refuses another epoch while it runs", async ({ skip }) => {
+      if (!shard.assignment) return skip();
+      const first = await control.startTenant("a", shard.assignment("a", 5));
+      expect(first).toMatchObject({ name: "a", epoch: 5, phase: "running", address: expect.any(String) });
+      expect(await control.startTenant("a", shard.assignment("a", 5))).toEqual(first);
+      expect(await code(control.startTenant("a", shard.assignment("a", 4)))).toBe("StaleEpoch");
+      expect(await code(control.startTenant("a", shard.assignment("a", 6)))).toBe("AlreadyRunning");
+      expect((await control.state()).tenants).toMatchObject([{ name: "a", epoch: 5 }]);
+    });
+
+    it("refuses an epoch that is spent, and takes the next one", async ({ skip }) => {
+      if (!shard.assignment) return skip();
+      await control.startTenant("a", shard.assignment("a", 5));
+      expect(await control.stopTenant("a", 0)).toMatchObject({ absent: false, released: false });
+      expect((await control.state()).tenants).toEqual([]);
+      expect(await code(control.startTenant("a", shard.assignment("a", 4)))).toBe("Fenced");
+      expect(await control.startTenant("a", shard.assignment("a", 6))).toMatchObject({ epoch: 6 });
+    });
+
+    it("says what a configuration means without starting anything", async ({ skip }) => {
+      if (!shard.assignment) return skip();
+      const meaning = await control.checkTenant("a", shard.assignment("a", 1));
+      expect(meaning).toMatchObject({ database: null, hosts: ["a.example"] });
+      expect((await control.state()).tenants).toEqual([]);
+    });
+
+    it("releases the database of what it ran where nobody is to have it next", async ({ skip }) => {
+      if (!shard.assignment) return skip();
+      await control.startTenant("a", shard.assignment("a", 5));
+      expect(await control.stopTenant("a", 0, { release: true })).toMatchObject({ absent: false, released: true });
+    });
+  });
+}
