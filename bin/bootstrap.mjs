@@ -1,7 +1,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import module from "node:module";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, lstatSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
@@ -19,6 +19,11 @@ const LOCK_STALE_MS = 15 * 60_000;
 /** Installs the npm packages if package-lock.json has changed since the last installation. Ends the process on failure. */
 export function ensureDependencies() {
   if (current()) return;
+  // npm would empty the directory that it leads to, which others use.
+  if (isLink(MODULES))
+    fail(
+      `${MODULES} is a link, and its packages are not those of package-lock.json: install them where it leads to, or remove the link`,
+    );
   lockInstallation();
   let problem;
   try {
@@ -29,6 +34,10 @@ export function ensureDependencies() {
     rmSync(INSTALL_LOCK, { recursive: true, force: true });
   }
   if (problem) fail(problem);
+}
+
+function isLink(path) {
+  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() ?? false;
 }
 
 function current() {

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { temporaryDirectory } from "./support.ts";
@@ -140,4 +140,16 @@ test("without any Node that does, it says what is needed", async () => {
   const cli = run(root, [], true);
   expect(await cli.ended).toBe(1);
   expect(cli.output()).toContain("Node 24 or newer is needed");
+});
+
+test("packages that are shared through a link are left as they are", async () => {
+  const root = await checkout();
+  const shared = await temporaryDirectory();
+  writeFileSync(join(shared, "theirs"), "");
+  symlinkSync(shared, join(root, "node_modules"));
+  const cli = run(root, ["x"]);
+  expect(await cli.ended).toBe(1);
+  expect(cli.output()).toContain("node_modules is a link");
+  expect(existsSync(join(root, "npm-calls"))).toBe(false);
+  expect(existsSync(join(shared, "theirs"))).toBe(true);
 });

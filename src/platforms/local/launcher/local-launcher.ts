@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { pythonEnvironment } from "../environment.ts";
 import { ensureSecret, writeAtomically } from "../files.ts";
+import type { ConfigMeaning } from "../../../model/config-meaning.ts";
 import { UserError } from "../../../model/errors.ts";
 import { ControlClient } from "../../../shard/control-client.ts";
 import type { Assignment, ShardControl, TenantState } from "../../../ports/shard-control.ts";
@@ -182,7 +183,9 @@ export class LocalLauncher implements Launcher {
   async client(shard: string, address: string): Promise<ShardControl> {
     const token = (await readFile(this.#path(shard, "token"), "utf8")).trim();
     const media = this.#options.confinement?.media;
-    return media ? new LocalShardClient(shard, address, token, media) : new ControlClient(shard, address, token);
+    return media
+      ? new LocalShardClient(shard, address, token, media, this.#path(shard, "run/tmp"))
+      : new ControlClient(shard, address, token);
   }
 
   async *log(shard: string, options: { tail?: number; follow?: boolean; signal?: AbortSignal }): AsyncIterable<string> {
@@ -243,15 +246,23 @@ function signal(pid: number, name: "SIGTERM" | "SIGKILL"): void {
 /** Before a shard starts a tenant, it gets the tenant's media. */
 class LocalShardClient extends ControlClient {
   readonly #admit: (tenant: string) => Promise<void>;
+  readonly #scratch: string;
 
-  constructor(shard: string, address: string, token: string, media: TenantMedia) {
+  /** @param scratch a directory of the shard's own */
+  constructor(shard: string, address: string, token: string, media: TenantMedia, scratch: string) {
     super(shard, address, token);
+    this.#scratch = scratch;
     this.#admit = (tenant) => media.admit(shard, tenant);
   }
 
   override async startTenant(name: string, assignment: Assignment, timeoutMs?: number): Promise<TenantState> {
     await this.#admit(name);
     return super.startTenant(name, assignment, timeoutMs);
+  }
+
+  /** A check takes no media from the shard that has them. Synapse looks for their directory when it reads a configuration. */
+  override checkTenant(name: string, assignment: Assignment): Promise<ConfigMeaning | undefined> {
+    return super.checkTenant(name, { ...assignment, base: { ...assignment.base, media_store_path: this.#scratch } });
   }
 }
 
