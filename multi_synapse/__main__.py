@@ -52,7 +52,7 @@ def _run(settings: Settings, token: str, warning: str | None, beat: watchdog.Bea
     from twisted.internet import error as net_error
     from twisted.internet import reactor as imported_reactor
 
-    from . import log, patches, warmup
+    from . import gateway_secret, log, patches, warmup
     from .control import ControlResource, ControlSite
     from .memory import Memory
     from .pools import threads_of_shard
@@ -76,6 +76,7 @@ def _run(settings: Settings, token: str, warning: str | None, beat: watchdog.Bea
     if warning is not None:
         logger.warning("%s", warning)
     patches.watch.beat = beat if settings.watchdog_seconds else None
+    gateway_secret.of_shard.secrets = gateway_secret.GatewaySecrets(token)
     patches.allow(settings.allow_untested_releases)
     try:
         patches.apply_all()

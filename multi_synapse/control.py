@@ -13,6 +13,7 @@ from twisted.internet import defer
 from twisted.web import http, resource, server
 
 from . import errors, metrics, probe
+from .gateway_secret import of_shard
 from .memory import Memory
 from .pools import open_connections, threads_of_shard
 from .preparers import MOST_PREPARERS, READY, STATES, Preparer, Preparers
@@ -116,7 +117,7 @@ class ControlResource(resource.Resource):
         match parts:
             case ["v1", "shard"]:
                 _allow(method, "GET")
-                return self._shard.describe()
+                return {**self._shard.describe(), "gatewaySecret": of_shard.secrets.tell() if of_shard.secrets else None}
             case ["v1", "load"]:
                 _allow(method, "GET")
                 uptime = time.time() - self._shard.started_at

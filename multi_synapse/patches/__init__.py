@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from .. import docstrings, waiting
 from ..release import TESTED, UnsupportedRelease, installed_release, is_within
-from . import database, http, images, process, rust, s3, s3_faults, series, signatures, start, stops, tenants, tls, watch
+from . import database, gateway, http, images, process, rust, s3, s3_faults, series, signatures, start, stops, tenants, tls, watch
 
 logger = logging.getLogger(__name__)
 
@@ -235,6 +235,25 @@ PATCHES: tuple[Patch, ...] = (
             "synapse.media.media_storage:MediaStorage.ensure_media_is_in_local_cache": "self, file_info",
         },
         when=ON_DEMAND,
+    ),
+    Patch(
+        "gateways-only",
+        "a tenant's listener believes what only a gateway may say",
+        gateway.answer_gateways_only,
+        {
+            "synapse.http.site:SynapseRequest.gotLength": "self, length",
+            "synapse.http.site:SynapseRequest.requestReceived": "self, command, path, version",
+            "synapse.http.site:SynapseRequest.handleContentChunk": "self, data",
+        },
+    ),
+    Patch(
+        "database-away",
+        "a request that fails because the database is away is a 500, which clients and servers take for a fault",
+        gateway.tell_when_the_database_is_away,
+        {
+            "synapse.http.server:return_json_error": "f, request, config",
+            "synapse.http.server:return_html_error": "f, request, error_template",
+        },
     ),
 )
 

@@ -16,6 +16,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from multi_synapse.gateway_secret import HEADER, GatewaySecrets
+
 TOKEN = "token-of-the-test-shards"
 SHARED_SECRET = "registration-secret-of-the-tests"
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -29,10 +31,17 @@ def release_of(python: Path) -> str:
     return subprocess.run([python, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
 
 
+def gateway_headers(token: str = TOKEN) -> dict[str, str]:
+    """What makes a tenant's listener answer."""
+    return {HEADER.decode(): GatewaySecrets(token).tell()}
+
+
 class Answer:
-    def __init__(self, status: int, body: bytes) -> None:
+    def __init__(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.status = status
         self.body = body
+        #: Names in lower case.
+        self.headers = headers
 
     @property
     def json(self) -> Any:
@@ -60,9 +69,9 @@ def request(
     connection = http.client.HTTPConnection(address, timeout=timeout)
     try:
         data = raw if raw is not None else (json.dumps(body).encode() if body is not None else None)
-        connection.request(method, path, data, {"content-type": "application/json", **(headers or {})})
+        connection.request(method, path, data, {"content-type": "application/json", **gateway_headers(), **(headers or {})})
         response = connection.getresponse()
-        return Answer(response.status, response.read())
+        return Answer(response.status, response.read(), {name.lower(): value for name, value in response.getheaders()})
     finally:
         connection.close()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .postgres import Postgres
-from .shard import Client, Shard, expect_no_stall
+from .shard import Client, Shard, expect_no_stall, gateway_headers
 
 Assign = Callable[..., dict[str, Any]]
 
@@ -50,7 +50,8 @@ def test_nobody_in_flight_is_cut_off(shard: Shard, assign: Assign, postgres: Pos
 
     upload = http.client.HTTPConnection(address, timeout=30)
     upload.putrequest("POST", "/_matrix/media/v3/upload?filename=x")
-    for key, value in (("authorization", f"Bearer {client.token}"), ("content-type", "text/plain"), ("content-length", "2000")):
+    sent_headers = {"authorization": f"Bearer {client.token}", "content-type": "text/plain", "content-length": "2000"}
+    for key, value in {**sent_headers, **gateway_headers()}.items():
         upload.putheader(key, value)
     upload.endheaders()
     upload.send(b"x" * 1000)
@@ -97,6 +98,8 @@ def test_a_drain_ends_at_its_deadline(shard: Shard, assign: Assign) -> None:
     upload = http.client.HTTPConnection(address, timeout=30)
     upload.putrequest("POST", "/_matrix/media/v3/upload")
     upload.putheader("authorization", f"Bearer {client.token}")
+    for key, value in gateway_headers().items():
+        upload.putheader(key, value)
     upload.putheader("content-length", "2000")
     upload.endheaders()
     upload.send(b"x")
