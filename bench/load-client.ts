@@ -1,6 +1,7 @@
 /** Users that send and sync at a given rate, and count what they saw. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Agent } from "undici";
+import { listenerHeaders } from "./lib/listener.ts";
 
 const REQUEST_MS = 120_000;
 
@@ -25,6 +26,7 @@ export function ok({ status }: Answer): boolean {
 
 export class LoadUser {
   readonly #target: Target;
+  readonly #listener: Record<string, string>;
   readonly #agent: Agent;
   readonly #token: string;
   #since: string | undefined;
@@ -32,6 +34,7 @@ export class LoadUser {
 
   private constructor(target: Target, agent: Agent, token: string) {
     this.#target = target;
+    this.#listener = listenerHeaders(target.url);
     this.#agent = agent;
     this.#token = token;
   }
@@ -96,6 +99,7 @@ export class LoadUser {
         path: `/_matrix/client/v3${path}`,
         method,
         headers: {
+          ...this.#listener,
           ...(host === undefined ? {} : { host }),
           ...(body ? { "content-type": "application/json" } : {}),
           ...(this.#token === "" ? {} : { authorization: `Bearer ${this.#token}` }),

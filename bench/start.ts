@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { request } from "undici";
 import { BenchCluster } from "./lib/cluster.ts";
+import { listenerHeaders } from "./lib/listener.ts";
 import { type Bench, type BenchOptions, type BenchResult, type Figure, type Plot, quantile } from "./lib/result.ts";
 import type { RunningShard } from "./lib/shard.ts";
 import { median } from "./lib/statistics.ts";
@@ -148,7 +149,7 @@ async function startAndAsk(shard: RunningShard, tenant: BenchTenant): Promise<{ 
   const begun = performance.now();
   const url = await shard.start(tenant);
   const started = (performance.now() - begun) / MS;
-  const { statusCode, body } = await request(`${url}/_matrix/client/versions`);
+  const { statusCode, body } = await request(`${url}/_matrix/client/versions`, { headers: listenerHeaders(url) });
   await body.dump();
   if (statusCode !== 200) throw new Error(`tenant ${tenant.name} answered with ${statusCode}`);
   return { started, answered: (performance.now() - begun) / MS };

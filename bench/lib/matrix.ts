@@ -1,5 +1,6 @@
 import { createHmac } from "node:crypto";
 import { Agent } from "undici";
+import { listenerHeaders } from "./listener.ts";
 import type { BenchTenant } from "./tenant.ts";
 
 export const PASSWORD = "correct horse battery staple";
@@ -94,6 +95,7 @@ async function call<T>(
     path: pathname + search,
     method,
     headers: {
+      ...listenerHeaders(url),
       ...(body ? { "content-type": "application/json" } : {}),
       ...(token ? { authorization: `Bearer ${token}` } : {}),
     },

@@ -1,6 +1,7 @@
 import { request } from "undici";
 import { z } from "zod";
 import type { ControlClient } from "../../src/shard/control-client.ts";
+import { learnSecret } from "./listener.ts";
 import type { BenchTenant } from "./tenant.ts";
 
 /** A shard's own figures; docs/control-api.md. */
@@ -47,6 +48,7 @@ export class RunningShard {
   async start(tenant: BenchTenant): Promise<string> {
     const state = await this.control.startTenant(tenant.name, tenant.assignment());
     if (state.address === null) throw new Error(`tenant ${tenant.name} was started and is ${state.phase}`);
+    learnSecret(state.address, (await this.control.state()).gatewaySecret);
     return `http://${state.address}`;
   }
 

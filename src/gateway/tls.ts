@@ -1,5 +1,5 @@
 import { createPrivateKey, randomBytes, webcrypto, X509Certificate as NodeCertificate } from "node:crypto";
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import { createSecureContext, type SecureContext } from "node:tls";
@@ -16,13 +16,15 @@ import {
   X509CertificateGenerator,
 } from "@peculiar/x509";
 import { UserError } from "../model/errors.ts";
+import { isWithin, NAME_CONSTRAINTS, permittedDomains } from "./name-constraints.ts";
 
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
 const DAY_MS = 86_400_000;
-const MINTED_DAYS = 90;
+/** Short, as nobody revokes them; renewed after half of it. */
+const MINTED_DAYS = 7;
 /** Clocks of clients may be behind. */
 const BACKDATED_MS = DAY_MS;
-/** After so long a host's certificate is looked up anew, so that replaced files are taken up. */
+/** After so long a host's certificate is looked up again, so that replaced files are taken up. */
 const CACHE_MS = 60_000;
 /** Hosts whose certificate is kept; beyond it, the longest unused goes. */
 const CACHE_ENTRIES = 5_000;
@@ -97,11 +99,19 @@ export class Certificates {
     if (files) return createSecureContext({ cert: files.certificate, key: files.key });
     if (!this.#authority || !this.#options.isRouted(host)) return undefined;
     let minted = this.#minted.get(host);
-    if (!minted || minted.renewAt < Date.now()) minted = await this.#authority.mint(host);
+    if (!minted || minted.renewAt < Date.now()) minted = await (await this.#presentAuthority()).mint(host);
     this.#minted.delete(host);
     this.#minted.set(host, minted);
     evictOldest(this.#minted);
     return createSecureContext({ cert: minted.certificate, key: minted.key });
+  }
+
+  /** Its certificate is renewed while the gateway runs. */
+  async #presentAuthority(): Promise<Authority> {
+    const files = this.#options.authority!;
+    const { mtimeMs } = await stat(files.certificate);
+    if (mtimeMs !== this.#authority!.mtimeMs) this.#authority = await Authority.load(files);
+    return this.#authority!;
   }
 
   async #fromFiles(host: string): Promise<{ certificate: Buffer; key: Buffer } | undefined> {
@@ -121,19 +131,28 @@ class Authority {
   readonly #certificate: X509Certificate;
   readonly #key: webcrypto.CryptoKey;
   readonly #algorithm: { name: string; hash: string };
+  /** The names that it may sign for; undefined: all. */
+  readonly #domains: string[] | undefined;
+  /** Of its certificate's file. */
+  readonly mtimeMs: number;
 
   private constructor(
     certificate: X509Certificate,
     key: webcrypto.CryptoKey,
     algorithm: { name: string; hash: string },
+    mtimeMs: number,
   ) {
     this.#certificate = certificate;
     this.#key = key;
     this.#algorithm = algorithm;
+    this.mtimeMs = mtimeMs;
+    const constraints = certificate.getExtension(NAME_CONSTRAINTS);
+    this.#domains = constraints ? permittedDomains(Buffer.from(constraints.value)) : undefined;
   }
 
   static async load(files: { certificate: string; key: string }): Promise<Authority> {
     try {
+      const { mtimeMs } = await stat(files.certificate);
       const [certificatePem, keyPem] = await Promise.all([
         readFile(files.certificate, "utf8"),
         readFile(files.key, "utf8"),
@@ -144,7 +163,7 @@ class Authority {
       const algorithm = importAlgorithm(key.asymmetricKeyType, key.asymmetricKeyDetails?.namedCurve);
       const der = key.export({ type: "pkcs8", format: "der" });
       const imported = await webcrypto.subtle.importKey("pkcs8", der, algorithm, false, ["sign"]);
-      return new Authority(new X509Certificate(certificatePem), imported, algorithm);
+      return new Authority(new X509Certificate(certificatePem), imported, algorithm, mtimeMs);
     } catch (error) {
       throw new UserError(
         "InvalidConfig",
@@ -153,7 +172,12 @@ class Authority {
     }
   }
 
+  /** @throws Error for a name that clients would not take from it */
   async mint(host: string): Promise<Minted> {
+    if (this.#domains && !isWithin(host, this.#domains))
+      throw new Error(
+        `the local certificate authority may sign for ${this.#domains.join(", ")} only: put ${host}.crt and ${host}.key into the directory of certificates, or name the domain in gateway.certificateDomains`,
+      );
     const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
     const now = Date.now();
     const notAfter = Math.min(now + MINTED_DAYS * DAY_MS, this.#certificate.notAfter.getTime());

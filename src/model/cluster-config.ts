@@ -39,6 +39,18 @@ export const ClusterConfigSchema = z.strictObject({
         .default(100 * 1024 * 1024),
       /** Requests of one tenant at its homeserver at once, so that a busy one leaves its neighbours their time; 0: any number. */
       maxInFlightPerTenant: z.int().min(0).default(3),
+      /** Proxies before the gateway, such as nginx or Caddy on the same machine: addresses and networks. */
+      trustedProxies: z
+        .array(
+          z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()], {
+            error: "an IP address or a network such as 10.0.0.0/8",
+          }),
+        )
+        .default([]),
+      /** Domains beside `baseDomain` for which the cluster's own certificate authority may sign. */
+      certificateDomains: z
+        .array(z.string().regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, "a domain name such as clinic.example"))
+        .default([]),
       parking: z
         .strictObject({
           /** Per tenant. */

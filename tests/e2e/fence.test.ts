@@ -1,3 +1,5 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { Cluster, until } from "./support/cluster.ts";
@@ -23,6 +25,10 @@ it("prevents two owners of one database: a shard that was stopped by SIGSTOP, lo
   const { shard: old } = await cluster.tenant("t1");
   const oldAddress = ((await cluster.api("GET", "/v1/tenants/t1")).body as { status: { address: string } }).status
     .address;
+  const { routes } = JSON.parse(await readFile(join(cluster.dataDir, "routes.json"), "utf8")) as {
+    routes: { tenant: string; secret: string }[];
+  };
+  const { secret } = routes.find(({ tenant }) => tenant === "t1")!;
   const acknowledged: string[] = [];
   let sending = true;
   // Straight at the old shard's listener, past the gateway: what a client of a partitioned process would do.
@@ -31,7 +37,11 @@ it("prevents two owners of one database: a shard that was stopped by SIGSTOP, lo
       `http://${oldAddress}/_matrix/client/v3/rooms/${encodeURIComponent(room)}/send/m.room.message/direct-${n}`,
       {
         method: "PUT",
-        headers: { authorization: `Bearer ${user.client.getAccessToken()}`, "content-type": "application/json" },
+        headers: {
+          authorization: `Bearer ${user.client.getAccessToken()}`,
+          "content-type": "application/json",
+          "x-synapse-shards-secret": secret,
+        },
         body: JSON.stringify({ msgtype: "m.text", body: `direct ${n}` }),
         signal: AbortSignal.timeout(60_000),
       },

@@ -88,7 +88,7 @@ describe("an answer that comes before the body's end", () => {
   });
 
   it.each(kinds)("reaches a client that uploads over TLS with %s", async (_kind, head) => {
-    const { certificate, key } = await ensureAuthority(mkdtempSync(join(tmpdir(), "gateway-early-")));
+    const { certificate, key } = await ensureAuthority(mkdtempSync(join(tmpdir(), "gateway-early-")), ["example"]);
     bench = await Bench.start([]);
     const origin = await bench.origin((_request, response) => void response.writeHead(401).end("{}"));
     await bench.gateway.stop(0);

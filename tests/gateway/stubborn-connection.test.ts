@@ -10,7 +10,7 @@ let bench: Bench;
 afterEach(() => bench.stop());
 
 it("stops within its grace although connections to the TLS port say nothing, or break off in the middle of a handshake", async () => {
-  const ca = await ensureAuthority(mkdtempSync(join(tmpdir(), "gateway-stubborn-")));
+  const ca = await ensureAuthority(mkdtempSync(join(tmpdir(), "gateway-stubborn-")), ["localhost"]);
   bench = await Bench.start([]);
   await bench.gateway.stop(0);
   await bench.restart({ https: { host: "127.0.0.1", port: 0, certificates: bench.directory, ca } });

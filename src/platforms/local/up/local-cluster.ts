@@ -26,6 +26,7 @@ import { Supervisor, type Running } from "./supervisor.ts";
 import { ensurePostgres, ensureSynapse } from "../toolchain/toolchain.ts";
 import { ROOT } from "../../../model/project.ts";
 
+const DAY_MS = 86_400_000;
 /** What is in flight in the gateway gets its answer. */
 const GATEWAY_STOP_MS = 30_000;
 /** Shards drain their tenants at once; each is bounded by the controller, and this is above that bound. */
@@ -75,7 +76,12 @@ export class LocalCluster {
     const { release } = this.#config;
     await steps.run(`Synapse ${release}`, (onProgress) => ensureSynapse(release, { onProgress, signal }));
     const { binDir } = await steps.run("PostgreSQL's programs", (onProgress) => ensurePostgres({ onProgress, signal }));
-    this.#authority = await ensureAuthority(this.#dataDir);
+    await this.#renewAuthority();
+    // For a cluster that runs for longer than its authority is valid.
+    setInterval(
+      () => void this.#renewAuthority().catch((error: unknown) => steps.line(messageOf(error))),
+      DAY_MS,
+    ).unref();
     await steps.run("PostgreSQL", (onProgress) => this.#startPostgres(binDir, onProgress, signal));
     await this.#checkStore();
     await steps.run("Controller", () => this.#startController(signal));
@@ -148,6 +154,11 @@ export class LocalCluster {
     await Promise.all(this.#shards().map((shard) => this.#launcher().kill(shard)));
     if (this.#database) sendSignal(this.#database.pid, "SIGQUIT");
     rmSync(this.#paths.cluster, { force: true });
+  }
+
+  async #renewAuthority(): Promise<void> {
+    const { baseDomain, gateway } = this.#config;
+    this.#authority = await ensureAuthority(this.#dataDir, [baseDomain, ...gateway.certificateDomains]);
   }
 
   async #startPostgres(binDir: string, onProgress: (step: string) => void, signal: AbortSignal): Promise<void> {

@@ -44,7 +44,7 @@ export function controllerConfig(cluster: ClusterConfig, facts: ClusterFacts): C
 /** As `GatewayConfigSchema` has it, which is the gateway's to check. */
 export function gatewayConfig({ gateway }: ClusterConfig, facts: ClusterFacts): object {
   const { paths, ports, authority, apiUrl } = facts;
-  const { host, port: _port, tlsPort: _tlsPort, ...limits } = gateway;
+  const { host, port: _port, tlsPort: _tlsPort, certificateDomains: _domains, ...limits } = gateway;
   return {
     http: { host, port: ports.http },
     https: { host, port: ports.https, certificates: paths.certificates, ca: authority },
