@@ -1,0 +1,24 @@
+import { expect, test } from "vitest";
+import { parseGatewayConfig } from "../../../src/gateway/config.ts";
+import { ClusterConfigSchema } from "../../../src/model/cluster-config.ts";
+import { pathsIn } from "../../../src/platforms/local/data-directory.ts";
+import { gatewayConfig, type ClusterFacts } from "../../../src/platforms/local/up/part-configs.ts";
+
+const facts = {
+  paths: pathsIn("/data"),
+  ports: { http: 8008, https: 8448, metrics: 9000, api: 8010 },
+  authority: { certificate: "/data/ca.crt", key: "/data/ca.key" },
+  apiUrl: "http://127.0.0.1:8010",
+} as unknown as ClusterFacts;
+
+const read = (gateway: object) => ClusterConfigSchema.parse({ gateway });
+
+test("the gateway takes the configuration that is made for it, and trusts the proxies that the cluster's names", () => {
+  const cluster = read({ trustedProxies: ["127.0.0.1", "10.0.0.0/8", "::1"], certificateDomains: ["clinic.example"] });
+  const config = parseGatewayConfig(JSON.parse(JSON.stringify(gatewayConfig(cluster, facts))), "gateway.json");
+  expect(config.trustedProxies).toEqual(["127.0.0.1", "10.0.0.0/8", "::1"]);
+});
+
+test.each(["nginx", "10.0.0.0/99", "*"])("a trusted proxy named %s is refused with what is allowed", (entry) => {
+  expect(() => read({ trustedProxies: [entry] })).toThrow(/an IP address or a network/);
+});
