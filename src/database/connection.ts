@@ -111,7 +111,7 @@ async function withClient<T>(
     statement_timeout: bounds.statementMs,
     query_timeout: bounds.statementMs + SILENCE_MS,
   });
-  // A connection that breaks between two queries says so by an event; the next query then fails by itself.
+  // A connection that breaks between two queries says so by an event; the next query then fails anyway.
   client.on("error", () => {});
   try {
     await client.connect().catch((error: unknown) => {

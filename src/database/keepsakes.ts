@@ -11,8 +11,8 @@ export interface Seal {
 }
 
 /**
- * In the administrator's own database, which no tenant's role can enter: in the tenant's database its owner, and so whoever gets at its
- * Synapse, could read and change it.
+ * In the administrator's own database, which no tenant's role can enter: in the tenant's database its owner could read and change
+ * it, and so could anyone who gets at its Synapse.
  */
 const TABLE = "synapse_shards.keepsakes";
 

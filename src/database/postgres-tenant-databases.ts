@@ -193,7 +193,7 @@ export class PostgresTenantDatabases implements TenantDatabases {
   }
 }
 
-/** @throws StartFailure for what a tenant's owner can mend */
+/** @throws StartFailure for what a tenant's owner can fix */
 async function explained<T>(ask: () => Promise<T>): Promise<T> {
   try {
     return await ask();

@@ -9,7 +9,7 @@ export async function ensureRole(client: pg.Client, role: string): Promise<boole
   return rowCount === 0;
 }
 
-/** Who is no superuser must be a member of a role to hand objects over to it, or from it. */
+/** An administrator without superuser rights must be a member of a role to give objects to it, or take them from it. */
 async function becomeMember(client: pg.Client, role: string): Promise<void> {
   const { rows } = await client.query<{ superuser: boolean; member: boolean; version: number }>(
     `SELECT rolsuper AS superuser, pg_has_role(current_user, $1, 'USAGE') AS member,
@@ -47,7 +47,7 @@ const NOT_ALLOWED = "42501";
 export async function limitRole(client: pg.Client, role: string): Promise<void> {
   await client.query(`ALTER ROLE ${identifier(role)} CONNECTION LIMIT ${MOST_CONNECTIONS}`);
   await client.query(`ALTER ROLE ${identifier(role)} SET statement_timeout = '${LONGEST_STATEMENT}'`);
-  // An administrator who is no superuser needs a grant for it (docs/postgresql.md).
+  // An administrator without superuser rights needs a grant for it (docs/postgresql.md).
   await client
     .query(`ALTER ROLE ${identifier(role)} SET temp_file_limit = '${MOST_TEMP_FILES}'`)
     .catch((error: unknown) => {

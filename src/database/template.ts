@@ -10,7 +10,7 @@ const LOCK_WAIT_MS = 300_000;
 
 /**
  * Makes the template database of a Synapse release, if it is not there. It is made under another name and renamed when it
- * is complete: one that bears the template's name is whole. Whoever else wants the same one waits for it.
+ * is complete: a database of the template's name is complete. Others that want the same one wait for it.
  * @param makeSchema fills the empty database (preparer.ts)
  * @returns the template's name
  * @throws UserError; whatever makeSchema throws

@@ -125,7 +125,7 @@ export async function listTenantDatabases(admin: AdminLogin, bounds: Bounds = DE
   );
 }
 
-/** Removes a tenant's database, whoever is connected to it, and its role. What is gone already is no error. @throws UserError */
+/** Removes a tenant's database, also while it is in use, and its role. What is gone already is no error. @throws UserError */
 export async function dropTenantDatabase(
   admin: AdminLogin,
   tenant: string,
@@ -141,7 +141,7 @@ export async function dropTenantDatabase(
 }
 
 /**
- * Shuts out whoever runs a tenant, from outside its database: its role cannot log in any more, and its connections end. Provisioning lets
+ * Shuts out the processes that run a tenant, from outside its database: its role cannot log in any more, and its connections end. Provisioning lets
  * it in again, behind a higher epoch. What is not there needs no shutting out.
  * @throws UserError
  */

@@ -71,7 +71,7 @@ export interface TenantDatabases {
   /** Removes database, role and keepsake of our own server, whatever database the tenant uses now. Nothing where there is none. */
   drop(tenant: string): Promise<void>;
   /**
-   * Shuts out whoever runs the tenant, from outside its database. `provision` lets it in again, and whoever ran it before stays out. Nothing
+   * Shuts out the processes that run the tenant, from outside its database. `provision` lets it in again, and they stay out. Nothing
    * for a database that the tenant brings along.
    */
   fenceOff(tenant: Tenant): Promise<void>;

@@ -32,14 +32,14 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(() => server?.stop());
 
-it("prevents an owner that is made up: a database that nobody ever claimed has none", async () => {
+it("reports no owner for a database that was never claimed", async () => {
   expect(await readFence(tenant, BOUNDS)).toBeUndefined();
   const { client } = await connected("synapse-shards waiting 3");
   expect(await readFence(tenant, BOUNDS)).toEqual({ epoch: 0, owner: "", waiting: true, connected: false });
   await client.end();
 });
 
-it("prevents a shard that does not answer from keeping a database: it is released, its connections end, and who waits stays", async () => {
+it("releases the database of a shard that does not answer: its connections end, and waiting ones stay", async () => {
   await sql("CREATE SCHEMA synapse_shards");
   await sql("CREATE TABLE synapse_shards.fence (epoch bigint, shard text, instance text)");
   await sql("INSERT INTO synapse_shards.fence VALUES (8589934593, '1.163.2-0', 'abc')");
@@ -65,7 +65,7 @@ it("prevents a shard that does not answer from keeping a database: it is release
   await waiting.client.end();
 });
 
-it("prevents a leave for a database that somebody has", async () => {
+it("grants a released database only", async () => {
   const heir = async () =>
     withConnection(
       tenant,
@@ -79,7 +79,7 @@ it("prevents a leave for a database that somebody has", async () => {
   expect(await heir()).toEqual({ instance: "def" });
 });
 
-it("prevents a database that cannot be read because it has no TLS, or insists on it: as libpq, the controller tries both where it may", async () => {
+it("tries with and without TLS where sslmode allows both, as libpq does", async () => {
   for (const sslMode of [undefined, "disable", "allow", "prefer"])
     expect(await readFence({ ...tenant, sslMode }, BOUNDS)).toMatchObject({ owner: "dedicated/a/b" });
   await expect(readFence({ ...tenant, sslMode: "require" }, BOUNDS)).rejects.toThrow(/SSL/);

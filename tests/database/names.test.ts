@@ -11,7 +11,7 @@ const similar = fc
   )
   .map(([begin, end]) => begin + end);
 
-test("prevents that two tenants share a database, or that PostgreSQL cuts its name off", () => {
+test("gives each tenant a database name of its own that PostgreSQL does not cut off", () => {
   fc.assert(
     fc.property(fc.uniqueArray(fc.oneof(label, similar), { minLength: 2, maxLength: 40 }), (tenants) => {
       const names = tenants.map(tenantDatabaseName);
@@ -22,14 +22,14 @@ test("prevents that two tenants share a database, or that PostgreSQL cuts its na
   );
 });
 
-test("prevents names that a person cannot find", () => {
+test("keeps names that a person recognises", () => {
   expect(tenantDatabaseName("clinic-a")).toBe("tenant_clinic_a");
   expect(tenantDatabaseName("a".repeat(56))).toBe(`tenant_${"a".repeat(56)}`);
   expect(tenantDatabaseName("a".repeat(57))).toMatch(/^tenantx_a{38}_[0-9a-f]{16}$/);
   expect(templateDatabaseName("1.163.2")).toBe("synapse_template_1_163_2");
 });
 
-test("prevents that something else than a name gets into a statement", () => {
+test("refuses what is not a name", () => {
   for (const bad of ["", "A", "a_b", 'a"; DROP', "a".repeat(64), "-a"]) {
     expect(() => tenantDatabaseName(bad)).toThrow(expect.objectContaining({ code: "InvalidInput" }));
   }

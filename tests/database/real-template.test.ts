@@ -16,7 +16,7 @@ beforeAll(async () => {
 }, 60_000);
 afterAll(() => server?.stop());
 
-test("prevents that a tenant made from a real release's template has an incomplete schema, or one that it does not own", async () => {
+test("gives a tenant the complete schema of a real release, and ownership of all of it", async () => {
   const { admin } = server;
   const { python } = await ensureSynapse(VERSION);
   const preparer = await Preparer.start({ python, env: { PYTHONPATH: ROOT }, cwd: ROOT });

@@ -77,7 +77,7 @@ async function expectUsable(): Promise<void> {
 }
 
 describe("the template", () => {
-  test("prevents that a template can be changed, or belongs to a role that a tenant's objects are taken from", async () => {
+  test("is the administrator's and allows no connections", async () => {
     const rows = await ask(
       admin,
       "postgres",
@@ -90,7 +90,7 @@ describe("the template", () => {
     await expect(ask(admin, TEMPLATE, "SELECT 1")).rejects.toMatchObject({ name: "UserError" });
   });
 
-  test("prevents that a template is taken for complete whose making failed, and that the failure stays for ever", async () => {
+  test("is not used when its making failed, and is made again", async () => {
     const broken = ensureTemplate(admin, "1.157.2", async (database) => {
       await smallSchema(database);
       throw new Error("the machine went down");
@@ -104,7 +104,7 @@ describe("the template", () => {
     await expectUsable();
   });
 
-  test("prevents that a tenant provisioned meanwhile is given the template of another release, whose making then fails", async () => {
+  test("is left alone by a tenant that is provisioned while another one is being made", async () => {
     const other = "1.150.0";
     await ensureTemplate(admin, other, async (database) => {
       await provisionTenantDatabase(admin, CLINIC);
@@ -119,7 +119,7 @@ describe("the template", () => {
     expect(await ask(admin, "tenant_clinic_b", privileges)).toEqual([{ may: false }]);
   });
 
-  test("prevents that two controllers make one template at once", async () => {
+  test("is made once when several controllers want it", async () => {
     let made = 0;
     const slow = async (database: PreparerDatabase) => {
       made++;
@@ -133,7 +133,7 @@ describe("the template", () => {
 });
 
 describe("a tenant's database", () => {
-  test("prevents a tenant that cannot use, or migrate, its own database", async () => {
+  test("can be used and migrated by its tenant", async () => {
     expect(await provisionTenantDatabase(admin, CLINIC)).toEqual({ kept: false });
     expect(await describeDatabase({ ...as("clinic-a"), database: DATABASE })).toEqual({
       exists: true,
@@ -144,7 +144,7 @@ describe("a tenant's database", () => {
     await expectUsable();
   });
 
-  test("prevents that a second call loses what is there, or leaves the old password valid", async () => {
+  test("keeps its data when it is provisioned again, with the new password only", async () => {
     await provisionTenantDatabase(admin, CLINIC);
     await ask(as("clinic-a"), DATABASE, "INSERT INTO events (body) VALUES ('kept')");
     expect(await provisionTenantDatabase(admin, { ...CLINIC, password: "another" })).toEqual({ kept: true });
@@ -155,13 +155,13 @@ describe("a tenant's database", () => {
   test.each([
     ["the role was made", [`CREATE ROLE ${DATABASE}`]],
     ["the database was copied", [`CREATE ROLE ${DATABASE}`, `CREATE DATABASE ${DATABASE} TEMPLATE ${TEMPLATE}`]],
-  ])("prevents that a crash after %s stays", async (_when, statements) => {
+  ])("is completed after a crash when %s", async (_when, statements) => {
     for (const statement of statements) await ask(admin, "postgres", statement);
     expect(await provisionTenantDatabase(admin, CLINIC)).toEqual({ kept: false });
     await expectUsable();
   });
 
-  test("prevents that a crash between handing over the objects and the database stays", async () => {
+  test("is completed after a crash between giving away the objects and the database", async () => {
     await ask(admin, "postgres", `CREATE ROLE ${DATABASE}`);
     await ask(admin, "postgres", `CREATE DATABASE ${DATABASE} TEMPLATE ${TEMPLATE}`);
     await ask(admin, DATABASE, `ALTER TABLE events OWNER TO ${DATABASE}`);
@@ -169,20 +169,20 @@ describe("a tenant's database", () => {
     await expectUsable();
   });
 
-  test("prevents that calls at the same time trip over each other", async () => {
+  test("is made once by simultaneous calls", async () => {
     const results = await Promise.all([1, 2, 3].map(() => provisionTenantDatabase(admin, CLINIC)));
     expect(results.filter((result) => result.kept)).toHaveLength(2);
     await expectUsable();
   });
 
-  test("prevents that many tenants made at once hinder each other at the template", async () => {
+  test("is made while other tenants copy the same template", async () => {
     const names = Array.from({ length: 6 }, (_, i) => `many-${i}`);
     const made = await Promise.all(names.map((name) => provisionTenantDatabase(admin, { ...CLINIC, name })));
     expect(made.every(({ kept }) => !kept)).toBe(true);
     for (const name of names) await dropTenantDatabase(admin, name);
   });
 
-  test("prevents that one tenant's role gets into another's database, or learns of its role's password", async () => {
+  test("is closed to other tenants' roles, which cannot read passwords either", async () => {
     await provisionTenantDatabase(admin, CLINIC);
     await provisionTenantDatabase(admin, { ...CLINIC, name: "clinic-b", password: "of-b" });
     await expect(ask(as("clinic-b", "of-b"), DATABASE, "SELECT 1")).rejects.toMatchObject({ code: "Unauthorized" });
@@ -194,7 +194,7 @@ describe("a tenant's database", () => {
     });
   });
 
-  test("prevents that a tenant in use cannot be dropped, and that dropping twice is an error", async () => {
+  test("is dropped while in use, and dropping it again is no error", async () => {
     await provisionTenantDatabase(admin, CLINIC);
     await withConnection(as("clinic-a"), DATABASE, async () => dropTenantDatabase(admin, "clinic-a"));
     await dropTenantDatabase(admin, "clinic-a");
@@ -307,7 +307,7 @@ describe("a tenant's database", () => {
     expect(await identifyDatabase({ ...as("clinic-a"), database: DATABASE })).toBeUndefined();
   });
 
-  test("prevents that a password gets into the server's log", async () => {
+  test("keeps passwords out of the server's log", async () => {
     await provisionTenantDatabase(admin, CLINIC);
     const log = await server.log();
     expect(log).toContain("ALTER ROLE");
@@ -316,14 +316,14 @@ describe("a tenant's database", () => {
 });
 
 describe("a server that is not well", () => {
-  test("prevents an error that says nothing, or too much: nobody listens", async () => {
+  test("is called unavailable, without its password, when nothing listens", async () => {
     const away = { ...admin, port: await freePort("127.0.0.1") };
     const failure = await provisionTenantDatabase(away, CLINIC).catch((error: unknown) => error);
     expect(failure).toMatchObject({ name: "UserError", code: "Unavailable" });
     expect((failure as Error).message).not.toContain(admin.password);
   });
 
-  test("prevents waiting for ever: it accepts and never answers", async () => {
+  test("is given up when it accepts and never answers", async () => {
     const silent = createServer((socket) => socket.on("error", () => {}));
     await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
     const address = silent.address();
@@ -335,7 +335,7 @@ describe("a server that is not well", () => {
     silent.close();
   });
 
-  test("prevents a statement without an end", async () => {
+  test("ends a statement that takes too long", async () => {
     const slow = withConnection(admin, "postgres", (client) => client.query("SELECT pg_sleep(60)"), {
       connectMs: 2000,
       statementMs: 200,
@@ -343,7 +343,7 @@ describe("a server that is not well", () => {
     await expect(slow).rejects.toMatchObject({ code: "Timeout" });
   });
 
-  test("prevents that a wrong password is taken for a server that is away", async () => {
+  test("is told apart from one that refuses a password", async () => {
     const wrong = { ...admin, password: "secret-but-wrong" };
     const failure = await describeDatabase({ ...wrong, database: "postgres" }).catch((error: unknown) => error);
     expect(failure).toMatchObject({ code: "Unauthorized" });

@@ -8,7 +8,7 @@
  * | Draining  | stopped on the shard, which releases the database      | wait until the other has released it, or is gone       |
  * | Starting  | the other claims the database; wait until it answers   | the planner gives it a shard, where it is started      |
  *
- * What somebody does not do in time is not waited for: the fence shuts out whoever had the database. Each step is written down
+ * What is not done in time is not waited for: the fence shuts out the process that had the database. Each step is written down
  * before it is done and can be repeated, and a change of mind on the way is a way back.
  */
 import { randomUUID } from "node:crypto";
@@ -180,7 +180,7 @@ export class DedicatedTransitions {
     );
   }
 
-  /** Stops it on its shard; whoever does not answer is shut out. */
+  /** Stops it on its shard; a shard that does not answer is shut out. */
   async #drain(tenant: Tenant, transition: DedicatedTransition): Promise<Tenant | undefined> {
     const { timing, log, store, databases } = this.#context;
     const { name } = tenant.metadata;
@@ -309,7 +309,7 @@ export class DedicatedTransitions {
       delete status.address;
       delete status.schemaRelease;
       delete status.retryAt;
-      // It counted on by itself.
+      // The dedicated process counted on.
       status.epoch = Math.max(status.epoch, fence?.epoch ?? 0);
       Object.assign(status, { failures: 0, reason: "", message: "" });
     });

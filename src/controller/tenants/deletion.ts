@@ -19,50 +19,59 @@ export class TenantDeletion {
   }
 
   async run(tenant: Tenant): Promise<void> {
-    const { store, feed, databases } = this.#context;
+    const { store, feed } = this.#context;
     const { name } = tenant.metadata;
-    const { shard, provisioned } = tenant.status;
-    const marked = await modify(store, "Tenant", name, ({ status }) => {
-      if (status.phase === "Deleting") return false;
-      status.phase = "Deleting";
-      status.reason = "";
-      status.message = "";
-      return true;
-    });
+    const marked = await this.#mark(name);
     if (!marked) return;
     await feed.settled(feed.publish(routeOf(marked, this.#context.claims)));
-    const stopped = shard === undefined || (await this.#stop(name, shard));
-    // A Synapse of its own goes on without us: it has, or is about to have, the database and the media.
-    const lives = tenant.spec.dedicated !== undefined || tenant.status.dedicated !== undefined;
+    const { shard } = tenant.status;
+    const isStopped = shard === undefined || (await this.#stop(name, shard));
+    const fate = await this.#letGoOfData(tenant, isStopped);
+    await store.remove("Tenant", name);
+    feed.remove(name);
+    if (shard !== undefined) await this.#noteLeft(shard);
+    await recordEvent(this.#context, {
+      type: "Normal",
+      reason: "Deleted",
+      object: `Tenant/${name}`,
+      message: `${name} was deleted; ${fate}`,
+    });
+  }
+
+  /** @returns the tenant as it is now, unless it is gone */
+  #mark(name: string): Promise<Tenant | undefined> {
+    return modify(this.#context.store, "Tenant", name, ({ status }) => {
+      if (status.phase === "Deleting") return false;
+      Object.assign(status, { phase: "Deleting", reason: "", message: "" });
+      return true;
+    });
+  }
+
+  /** Removes the tenant's data, or shuts out what may still run it. @returns what became of the data, in words */
+  async #letGoOfData(tenant: Tenant, isStopped: boolean): Promise<string> {
+    const { store, databases } = this.#context;
+    const { name } = tenant.metadata;
+    const { provisioned, epoch, dedicated } = tenant.status;
+    // A dedicated process goes on without us: it has, or is about to have, the database and the media.
+    const lives = tenant.spec.dedicated !== undefined || dedicated !== undefined;
     const runs = await asItRuns(this.#context, tenant);
     const managed = provisioned && !bringsDatabase((runs?.tenant ?? tenant).spec);
     const purge = tenant.spec.reclaimPolicy === "Delete" && !lives;
     // Also what it had from us before it brought a database along.
     if (purge) await databases.drop(name);
     const isGone = managed && purge;
-    if (!isGone && !stopped && tenant.status.epoch > 0) await this.#shutOut(runs?.tenant ?? tenant, managed);
+    if (!isGone && !isStopped && epoch > 0) await this.#shutOut(runs?.tenant ?? tenant, managed);
     if (purge) {
       await this.#context.removeMedia(name);
       await store.removeSecret(name);
     }
-    await store.remove("Tenant", name);
-    feed.remove(name);
-    if (shard !== undefined) {
-      await modify(
-        store,
-        "Shard",
-        shard,
-        (s) => void (s.status.lastAssignmentChange = timeText(this.#context.clock.now())),
-      );
-      await this.#shards.refresh(shard);
-    }
-    const what = lives ? DEDICATED_LIVES : describeFate(provisioned, managed, purge);
-    await recordEvent(this.#context, {
-      type: "Normal",
-      reason: "Deleted",
-      object: `Tenant/${name}`,
-      message: `${name} was deleted; ${what}`,
-    });
+    return lives ? DEDICATED_LIVES : describeFate(provisioned, managed, purge);
+  }
+
+  async #noteLeft(shard: string): Promise<void> {
+    const { store, clock } = this.#context;
+    await modify(store, "Shard", shard, (s) => void (s.status.lastAssignmentChange = timeText(clock.now())));
+    await this.#shards.refresh(shard);
   }
 
   async #shutOut(tenant: Tenant, managed: boolean): Promise<void> {
@@ -99,7 +108,7 @@ export class TenantDeletion {
   }
 }
 
-const DEDICATED_LIVES = "the Synapse of its own that serves it goes on, without the gateway";
+const DEDICATED_LIVES = "the dedicated process that serves it goes on, without the gateway";
 
 function describeFate(provisioned: boolean, managed: boolean, purge: boolean): string {
   if (!provisioned) return "it had no database yet";

@@ -79,7 +79,7 @@ async function during(test: (run: Run) => Promise<void>): Promise<void> {
   }
 }
 
-it("prevents that a second tenant of one server name disturbs the first: it is not placed, says why, and is placed when the first has left", () =>
+it("does not place a second tenant of one server name, says why, and places it when the first has left", () =>
   during(async (run) => {
     await run.make("first", "x.example");
     await expectWell(run, "first");
@@ -112,7 +112,7 @@ it("prevents that a second tenant of one server name disturbs the first: it is n
     expect(run.route("second")).toMatchObject({ hosts: ["x.example"], state: "serving" });
   }));
 
-it("prevents that a new controller takes the later one for the first, in whatever order it reads them", () =>
+it("lets the first tenant keep its name under a new controller, in whatever order it reads them", () =>
   during(async (run) => {
     await run.make("z-first", "x.example");
     await expectWell(run, "z-first");
@@ -126,7 +126,7 @@ it("prevents that a new controller takes the later one for the first, in whateve
     expect(run.startsOf("z-first").length).toBe(1);
   }));
 
-it("prevents that two tenants are started with one database: the second waits until the first names another", () =>
+it("starts one of two tenants with one database; the second waits until the first names another", () =>
   during(async (run) => {
     const own = (name: string) => `database: {name: psycopg2, args: {host: db.example, user: u, dbname: ${name}}}`;
     await run.make("first", "a.example", own("one"));
@@ -140,7 +140,7 @@ it("prevents that two tenants are started with one database: the second waits un
     await expectWell(run, "first");
   }));
 
-it("prevents an outage by a changed configuration that names another's database: it is refused, and taken up when that is free", () =>
+it("refuses a changed configuration that names another's database without stopping anything, and takes it up when that is free", () =>
   during(async (run) => {
     const own = (name: string) => `database: {name: psycopg2, args: {host: db.example, user: u, dbname: ${name}}}`;
     await run.make("first", "a.example", own("one"));
@@ -167,7 +167,7 @@ it("prevents an outage by a changed configuration that names another's database:
     await expect.poll(() => run.startsOf("first").length).toBe(2);
   }));
 
-it("prevents that a tenant which is not placed counts in a rollout, or is told that it has no release", () =>
+it("leaves a tenant that is not placed out of rollouts", () =>
   during(async (run) => {
     await run.make("first", "x.example");
     await expectWell(run, "first");
@@ -179,7 +179,7 @@ it("prevents that a tenant which is not placed counts in a rollout, or is told t
     expect((await run.tenant("second")).status.fleetRelease).toBeUndefined();
   }));
 
-it("prevents the same by the API at once: a name, a host or a database that another has is refused", () =>
+it("refuses by the API a name, a host or a database that another tenant has", () =>
   during(async (run) => {
     const service = new StoreClusterService(run.process.context, SETTINGS);
     await service.createTenant({ name: "a", serverName: "x.example" });

@@ -30,7 +30,7 @@ const database = (host: string, name: string) =>
   `database: {name: psycopg2, args: {host: ${host}, user: u, dbname: ${name}}}`;
 const baseUrl = (host: string) => `public_baseurl: https://${host}/`;
 
-it("prevents two tenants of one server name: who was first has it, the other is told whose it is, and gets it when it is free", () => {
+it("gives a server name to the first of two tenants, tells the other whose it is, and hands it on when it is free", () => {
   const all = claims();
   all.settle();
   const heard: string[] = [];
@@ -52,7 +52,7 @@ it("prevents two tenants of one server name: who was first has it, the other is 
   expect(all.hostsOf(second)).toEqual(["x.example"]);
 });
 
-it("prevents that the order of a list decides: of tenants that were there before the controller, those that ran, and then the older ones, go first", () => {
+it("ranks tenants that were there before the controller: those that ran first, then the older ones, whatever the order of the list", () => {
   const x = { serverName: "x.example" };
   const cases: [Claimant, Claimant][] = [
     [tenant("b", { ...x, since: 1 }), tenant("a", { ...x, since: 2 })],
@@ -73,7 +73,7 @@ it("prevents that the order of a list decides: of tenants that were there before
     }
 });
 
-it("prevents a hijack by configuration: an older tenant that names another's host or database does not get it, and runs on", () => {
+it("keeps hosts and databases with their holder when an older tenant names them, which runs on", () => {
   const all = claims();
   all.settle();
   const running = { epoch: 3, address: "1.2.3.4:8008" };
@@ -99,7 +99,7 @@ it("prevents a hijack by configuration: an older tenant that names another's hos
   expect(all.hostsOf(young)).toEqual(["young.example"]);
 });
 
-it("prevents a newcomer in a database that we made for another, under any of the server's local names", () => {
+it("keeps a newcomer out of a database made for another tenant, under any local name of the server", () => {
   const all = new Claims((name) => ({ host: "127.0.0.1", port: 5432, name: `synapse_${name}` }));
   all.settle();
   all.set(tenant("a"));
@@ -121,7 +121,7 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ gone: fc.constantFrom("a", "b", "c", "d") }) },
 );
 
-it("prevents a name with two owners, one that nobody gets, and one taken from its owner: whatever is written in any order", () => {
+it("gives each name to exactly one tenant that asks for it, and never takes it away, whatever is written in any order", () => {
   const law = fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
     const all = claims();
     all.settle();

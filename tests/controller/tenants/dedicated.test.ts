@@ -74,7 +74,7 @@ async function onItsOwn(): Promise<{ world: FakeWorld; dedicated: FakeDedicated 
   return { world, dedicated };
 }
 
-it("prevents a tenant that is lost on its way to a Synapse of its own: a controller killed at any call is followed by one that ends it", async () => {
+it("completes the way to a dedicated process after the controller is killed at any call", async () => {
   let interrupted = 0;
   let last = 0;
   for (let call = 0.5, survived = false; !survived; call += 0.5) {
@@ -105,7 +105,7 @@ it("prevents a tenant that is lost on its way to a Synapse of its own: a control
   expect(interrupted).toBeGreaterThan(6);
 }, 120_000);
 
-it("prevents a tenant that is lost on its way back: a controller killed at any call is followed by one that starts it on a shard", async () => {
+it("completes the way back to a shard after the controller is killed at any call", async () => {
   let interrupted = 0;
   for (let call = 0.5, survived = false; !survived; call += 1.5) {
     const { world, dedicated } = await onItsOwn();
@@ -138,7 +138,7 @@ it("prevents a tenant that is lost on its way back: a controller killed at any c
   expect(interrupted).toBeGreaterThan(5);
 }, 180_000);
 
-it("prevents an outage for nothing: the shard serves on until the other Synapse is ready, and for ever if it never is", async () => {
+it("serves from the shard until the dedicated process is ready, and forever if it never is", async () => {
   const world = await onShard();
   const { process, controller } = run(world);
   const before = (await world.store.get("Tenant", "a"))!;
@@ -156,7 +156,7 @@ it("prevents an outage for nothing: the shard serves on until the other Synapse 
   await controller.stop();
 });
 
-it("prevents two owners when the shard does not answer: it is shut out, and the other Synapse gets the database", async () => {
+it("shuts out a shard that does not answer, and lets the dedicated process have the database", async () => {
   const world = await onShard();
   const { controller } = run(world);
   const { shard } = (await world.store.get("Tenant", "a"))!.status;
@@ -174,7 +174,7 @@ it("prevents two owners when the shard does not answer: it is shut out, and the 
   await controller.stop();
 });
 
-it("prevents a tenant that stays down because its Synapse died without a word, or comes back as a pod that is out of date", async () => {
+it("starts on a shard when the dedicated process died silently, or comes back out of date", async () => {
   const { world, dedicated } = await onItsOwn();
   const { controller } = run(world);
   dedicated.leave(false);
@@ -186,7 +186,7 @@ it("prevents a tenant that stays down because its Synapse died without a word, o
   await controller.stop();
 });
 
-it("prevents a rollback to an older revision from ending in a homeserver that never starts", async () => {
+it("lets a process of an older revision in after a rollback", async () => {
   const world = await onShard();
   const { controller } = run(world);
   world.fences.get("a")!.epoch += 7 * REVISION;
@@ -199,7 +199,7 @@ it("prevents a rollback to an older revision from ending in a homeserver that ne
   await controller.stop();
 });
 
-it("prevents a change of mind that leaves the tenant nowhere: it turns round on its way, in either direction", async () => {
+it("turns round on its way, in either direction, when it is wanted elsewhere again", async () => {
   const { world, dedicated } = await onItsOwn();
   const { controller } = run(world);
   await want(world, 3, "shard");
@@ -213,7 +213,7 @@ it("prevents a change of mind that leaves the tenant nowhere: it turns round on 
   await controller.stop();
 });
 
-it("prevents a silent Synapse from being called Running, and one that is back from staying Failed", async () => {
+it("is Failed while the dedicated process is silent, and Running when it is back", async () => {
   const { world, dedicated } = await onItsOwn();
   const { process, controller } = run(world);
   await sleep(100);
@@ -229,7 +229,7 @@ it("prevents a silent Synapse from being called Running, and one that is back fr
   await controller.stop();
 });
 
-it("prevents a shard from starting a database that its release cannot read: what to do is said, and done once it can", async () => {
+it("does not start a database that the release of the shard cannot read, and says what to do", async () => {
   const { world, dedicated } = await onItsOwn();
   const { process, controller } = run(world);
   world.schemaCompatVersion = 99;
@@ -245,7 +245,7 @@ it("prevents a shard from starting a database that its release cannot read: what
   await controller.stop();
 });
 
-it("prevents a move of what is on no shard: it is refused in words", async () => {
+it("refuses to move a tenant that is on no shard, and says why", async () => {
   const { world } = await onItsOwn();
   const { process, controller } = run(world);
   const service = new StoreClusterService(process.context, SETTINGS);
@@ -253,7 +253,7 @@ it("prevents a move of what is on no shard: it is refused in words", async () =>
   await controller.stop();
 });
 
-it("prevents lost data: deleting the object of a tenant in a Synapse of its own removes nothing but the route", async () => {
+it("removes only the route when a dedicated tenant is deleted", async () => {
   const { world, dedicated } = await onItsOwn();
   const { process, controller } = run(world);
   await modify(world.store, "Tenant", "a", (tenant) => {
@@ -267,7 +267,7 @@ it("prevents lost data: deleting the object of a tenant in a Synapse of its own 
   await controller.stop();
 });
 
-it("prevents a changed key from having no effect: a tenant is restarted when its Secret changes, though its generation does not", async () => {
+it("restarts a tenant whose Secret changes, though its generation does not", async () => {
   const world = await onShard();
   const { controller } = run(world);
   const before = (await world.store.get("Tenant", "a"))!;
