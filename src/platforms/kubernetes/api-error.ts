@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { ApiException } from "@kubernetes/client-node";
+import { exponential } from "../../model/backoff.ts";
 import { messageOf, UserError, type ErrorCode } from "../../model/errors.ts";
 
 /** Whether the API server answered with this status. */
@@ -16,6 +17,7 @@ const RETRIES = 3;
 const FIRST_RETRY_MS = 200;
 /** A busy API server may ask for more; the caller's own loop waits longer then. */
 const LONGEST_RETRY_MS = 2_000;
+const retryDelay = exponential(FIRST_RETRY_MS, LONGEST_RETRY_MS);
 
 /**
  * Carries out a call again, a few times and for a few seconds at most, where the API server did not answer or was busy. It may have
@@ -28,7 +30,7 @@ export async function retrying<T>(call: () => Promise<T>): Promise<T> {
     } catch (error) {
       const isTimeout = error instanceof Error && error.name === "TimeoutError";
       if (tries === RETRIES || isTimeout || error instanceof UserError || !mayPass(error)) throw error;
-      await sleep(Math.min(retryAfterMs(error) ?? FIRST_RETRY_MS * 2 ** tries, LONGEST_RETRY_MS));
+      await sleep(Math.min(retryAfterMs(error) ?? retryDelay(tries + 1), LONGEST_RETRY_MS));
     }
   }
 }

@@ -1,3 +1,4 @@
+import { exponential } from "../../../model/backoff.ts";
 import { setTimeout as sleep } from "node:timers/promises";
 import { messageOf } from "../../../model/errors.ts";
 
@@ -23,9 +24,12 @@ export interface SupervisorOptions {
   delay?: (ms: number, signal: AbortSignal) => Promise<void>;
 }
 
+/** One process alone: there is nothing to be out of step with. */
+const delayAfter = exponential(FIRST_DELAY_MS, LONGEST_DELAY_MS, () => 1);
+
 /** How long to wait before the restart after so many ends in short order. */
 export function restartDelay(failures: number): number {
-  return Math.min(FIRST_DELAY_MS * 2 ** Math.max(0, failures - 1), LONGEST_DELAY_MS);
+  return delayAfter(Math.max(1, failures));
 }
 
 /** Keeps one process running from `start` to `release`. */
