@@ -84,7 +84,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "lets shards reach their own servers and public addresses, and neither the control plane nor each other",
+      "lets shards reach their own servers and not the control plane, and lets no other pod reach a tenant",
       async () => {
         const pod = "synapse-shards-shard-1-163-2-0-0";
         const controller = await inNamespace(
