@@ -45,7 +45,10 @@ export async function startNode(options: NodeProcessOptions): Promise<Running> {
     child.once("error", (error) => resolve((how = error.message)));
   });
   const deadline = Date.now() + READY_MS;
-  while (child.pid === undefined || pidIn(readyFile) !== child.pid) {
+  // A full disk may keep the ready file from being written: the gateway says it to its parent as well.
+  let isAnnounced = false;
+  child.once("message", () => (isAnnounced = true));
+  while (child.pid === undefined || !(isAnnounced || pidIn(readyFile) === child.pid)) {
     if (how !== undefined)
       throw new UserError("Environment", `${title} did not start (${how}): ${lastWords(outputFile)}`);
     if (Date.now() > deadline || signal?.aborted) {
