@@ -11,7 +11,7 @@ const options = {
   onError: () => {},
 };
 
-it("prevents two hands on one object: a key never runs twice at a time, and runs again if added meanwhile", async () => {
+it("never runs a key twice at a time, and runs it again if it was added meanwhile", async () => {
   let running = 0;
   let most = 0;
   let runs = 0;
@@ -30,7 +30,7 @@ it("prevents two hands on one object: a key never runs twice at a time, and runs
   await queue.close();
 });
 
-it("prevents a waiting key from holding up others: keys run side by side up to the bound", async () => {
+it("runs keys side by side up to the slots of their lane", async () => {
   let most = 0;
   const running = new Set<string>();
   const queue = new WorkQueue(async (key) => {
@@ -45,7 +45,7 @@ it("prevents a waiting key from holding up others: keys run side by side up to t
   expect(running.size).toBe(0);
 });
 
-it("prevents giving up: a handler that throws is tried again until it succeeds, and its attempts are counted", async () => {
+it("retries a handler that throws until it succeeds, and counts the attempts", async () => {
   const attempts: number[] = [];
   let runs = 0;
   const queue = new WorkQueue(
@@ -60,7 +60,7 @@ it("prevents giving up: a handler that throws is tried again until it succeeds, 
   await queue.close();
 });
 
-it("prevents delays from piling up: of two times the earlier one counts, and add() overtakes both", async () => {
+it("counts the earlier of two times, and add() overtakes both", async () => {
   let runs = 0;
   const queue = new WorkQueue(async () => void runs++, options);
   queue.addAfter("a", 10_000);
@@ -72,7 +72,7 @@ it("prevents delays from piling up: of two times the earlier one counts, and add
   await queue.close();
 });
 
-it("prevents retries in step and overflow: delays double, are spread, and are bounded", () => {
+it("doubles delays, spreads them, and bounds them", () => {
   const delay = exponential(100, 1000, () => 1);
   expect([1, 2, 3, 4, 5, 1000].map(delay)).toEqual([100, 200, 400, 800, 1000, 1000]);
   expect(exponential(100, 1000, () => 0)(1)).toBe(80);

@@ -14,7 +14,7 @@ async function read(lines: AsyncIterator<RouteFeedLine>): Promise<RouteFeedLine>
   return (await lines.next()).value as RouteFeedLine;
 }
 
-it("prevents a gateway from starting blind: a stream begins with all routes, then has each change", async () => {
+it("begins a stream with all routes, then tells each change", async () => {
   const feed = new RouteFeed();
   feed.publish(route("a", "serving", "127.0.0.1:1"));
   const stream = feed.subscribe("g1");
@@ -28,7 +28,7 @@ it("prevents a gateway from starting blind: a stream begins with all routes, the
   stream.close();
 });
 
-it("prevents a move from draining while a gateway still sends: settled waits for every gateway's word, and not for ever", async () => {
+it("waits for every gateway's word before a move drains, and not forever", async () => {
   const feed = new RouteFeed();
   const [one, two] = [feed.subscribe("g1"), feed.subscribe("g2")];
   const version = feed.publish(route("a", "parked"));
@@ -46,7 +46,7 @@ it("prevents a move from draining while a gateway still sends: settled waits for
   expect(await feed.settled(feed.publish(route("a", "parked")), 5_000)).toBe(true);
 });
 
-it("prevents miscounted moves: parked and failed requests of all gateways add up once", () => {
+it("adds up the parked and failed requests of all gateways once", () => {
   const feed = new RouteFeed();
   feed.publish(route("a", "parked"));
   feed.acknowledge({
