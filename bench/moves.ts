@@ -34,7 +34,11 @@ export const bench: Bench = {
   async run({ quick, log }: BenchOptions): Promise<BenchResult> {
     const { moves } = quick ? QUICK : FULL;
     log("bringing up a whole cluster");
-    const cluster = await BenchCluster.up({ maxTenantsPerShard: 3, avgShardsLoadRedistributionThreshold: 0 });
+    const cluster = await BenchCluster.up({
+      maxTenantsPerShard: 3,
+      avgShardsLoadRedistributionThreshold: 0,
+      tenantPolicy: { allowedOptions: ["rc_message", "rc_login"] },
+    });
     try {
       const often = { per_second: 10_000, burst_count: 10_000 };
       const overrides = join(cluster.dataDir, "overrides.yaml");

@@ -1,8 +1,9 @@
-"""A tenant's configuration: the platform's base, the user's overrides, and what of them would reach the whole process."""
+"""A tenant's configuration: the platform's part, the operator's defaults and the tenant's part, made into one that Synapse reads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,133 +11,51 @@ import yaml
 from signedjson.key import read_signing_keys
 from synapse.config.homeserver import HomeServerConfig
 
-from .errors import INVALID_CONFIG, OPTION_NOT_ALLOWED, SIGNING_KEY_INVALID, TenantError, config_problem
-from .state import Assignment
+from .errors import OPTION_NOT_ALLOWED, SIGNING_KEY_INVALID, TenantError, config_problem
+from .options.check import Checked, check_options
+from .options.inline import write_files
+from .options.network import REFUSED_NETWORKS
+from .options.reading import parse_mapping
+from .state import Assignment, write_atomically
 
-_LISTEN = "the shard gives every tenant its own listener"
-_LOGGING = "logging belongs to the shard and would change for all its tenants"
-_GC = "garbage collection is of the whole process"
-_METRICS = "metrics of the process hold those of all tenants; the shard serves them"
-_WORKERS = "a tenant is one Synapse without workers"
-_PROCESS = "it is about the process, which is the shard's"
 _FENCE = "the fence that keeps two shards off one database covers exactly one PostgreSQL database"
-_GLOBAL_SCOPE = "it is kept once per process, so the last tenant to start would decide for all"
-
-#: Options that a tenant may not set, with the reason. Everything else in homeserver.yaml is the tenant's.
-REFUSED_OPTIONS: dict[str, str] = {
-    "server_name": "it is the tenant's identity and is given when the tenant is created",
-    "listeners": _LISTEN,
-    "bind_port": _LISTEN,
-    "bind_host": _LISTEN,
-    "unsecure_port": _LISTEN,
-    "no_tls": _LISTEN,
-    "gzip_responses": _LISTEN,
-    "log_config": _LOGGING,
-    "log_file": _LOGGING,
-    "no_redirect_stdio": _LOGGING,
-    "gc_thresholds": _GC,
-    "gc_min_interval": _GC,
-    "use_frozen_dicts": _GLOBAL_SCOPE,
-    "daemonize": _PROCESS,
-    "pid_file": _PROCESS,
-    "print_pidfile": _PROCESS,
-    "soft_file_limit": _PROCESS,
-    "manhole": "it gives a Python prompt in the process, with every tenant in reach",
-    "manhole_settings": "it gives a Python prompt in the process, with every tenant in reach",
-    "enable_metrics": _METRICS,
-    "metrics_port": _METRICS,
-    "metrics_bind_host": _METRICS,
-    "sentry": _GLOBAL_SCOPE,
-    "opentracing": _GLOBAL_SCOPE,
-    "replication_torture_level": _WORKERS,
-    "redis": _WORKERS,
-    "instance_map": _WORKERS,
-    "stream_writers": _WORKERS,
-    "run_background_tasks_on": _WORKERS,
-    "start_pushers": _WORKERS,
-    "pusher_instances": _WORKERS,
-    "send_federation": _WORKERS,
-    "federation_sender_instances": _WORKERS,
-    "media_instance_running_background_jobs": _WORKERS,
-    "notify_appservices_from_worker": _WORKERS,
-    "update_user_directory_from_worker": _WORKERS,
-    "outbound_federation_restricted_to": _WORKERS,
-    "databases": _FENCE,
-    "database_path": _FENCE,
-}
-
-#: The same below `caches`; its other options are kept apart for each tenant.
-REFUSED_CACHE_OPTIONS: dict[str, str] = {
-    "expire_caches": "cache entries of all tenants are expired from one list",
-    "cache_entry_ttl": "cache entries of all tenants are expired from one list",
-    "expiry_time": "cache entries of all tenants are expired from one list",
-    "cache_autotuning": "it goes by the memory of the whole process",
-    "track_memory_usage": _GLOBAL_SCOPE,
-}
-
-#: Code a tenant may name. Anything else runs in the process of all tenants, and is let in by the shard's `allowedModules` only.
-_KNOWN_MODULES = frozenset({"file_system", "s3_storage_provider.S3StorageProviderBackend", "multi_synapse.well_known.WellKnown"})
-
 _SECRET_WORDS = ("secret", "password", "passwd", "token", "key", "dsn", "credential")
 _NOT_SECRET = ("path", "file", "interval", "server", "lifetime", "_enabled")
 
 
-def parse_overrides(text: str) -> dict[str, Any]:
-    """The user's part as a mapping. @raises TenantError InvalidConfig with the line"""
-    try:
-        value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-    except yaml.MarkedYAMLError as error:
-        # Not str(error): that quotes the lines around it, and a secret may be in them.
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "an unknown line"
-        raise TenantError(INVALID_CONFIG, f"the configuration is not YAML, at {where}: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise TenantError(INVALID_CONFIG, f"the configuration is not YAML: {type(error).__name__}") from None
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        kind = "a list" if isinstance(value, list) else "a string" if isinstance(value, str) else "a single value"
-        raise TenantError(INVALID_CONFIG, f"the configuration is {kind} (line 1), expected a mapping of options to values")
-    for key in value:
-        if not isinstance(key, str):
-            raise TenantError(INVALID_CONFIG, f"the configuration has the key {key!r}, which is not a string")
-    return value
+@dataclass(frozen=True)
+class TenantOptions:
+    """The tenant's part, checked; what no option of the table allows is not in it."""
+
+    assignment: Assignment
+    options: dict[str, Any]
+    #: What the tenant should know of its part, one sentence each.
+    warnings: tuple[str, ...]
+    #: Strings of it, and of the platform's part, that must not get into a message.
+    secrets: frozenset[str]
+    #: Python modules that it names.
+    modules: frozenset[str]
 
 
-def check_overrides(overrides: dict[str, Any], allowed_modules: frozenset[str] = frozenset()) -> None:
-    """@raises TenantError OptionNotAllowed naming the first option that would reach the whole process"""
-    for key in overrides:
-        if key.startswith("worker_"):
-            raise _not_allowed(key, _WORKERS)
-        if key in REFUSED_OPTIONS:
-            raise _not_allowed(key, REFUSED_OPTIONS[key])
-    caches = overrides.get("caches")
-    if isinstance(caches, dict):
-        for key in caches:
-            if key in REFUSED_CACHE_OPTIONS:
-                raise _not_allowed(f"caches.{key}", REFUSED_CACHE_OPTIONS[key])
-    for path, module in module_names(overrides):
-        if module not in _KNOWN_MODULES and not module.startswith("synapse.") and module not in allowed_modules:
-            raise _not_allowed(
-                path, f"the module {module} would run in the process of all tenants, and is not in the shard's allowedModules"
-            )
-    _check_database(overrides)
+def read_options(assignment: Assignment) -> TenantOptions:
+    """Reads and checks the tenant's part, in time linear in its size. @raises TenantError"""
+    given = parse_mapping(assignment.overrides)
+    checked = check_options(given, assignment.server_name, assignment.base, assignment.policy)
+    check_signing_key(assignment.signing_key, checked.options)
+    return _tenant_options(assignment, checked)
 
 
-def _not_allowed(option: str, why: str) -> TenantError:
-    return TenantError(OPTION_NOT_ALLOWED, f"the option {option} may not be set for a tenant: {why}")
+def _tenant_options(assignment: Assignment, checked: Checked) -> TenantOptions:
+    secrets = secret_values(assignment.base, assignment.policy.tenant_defaults, checked.options)
+    secrets |= set(assignment.signing_key.split()[2:])
+    parts = [checked.options, assignment.policy.tenant_defaults, assignment.base]
+    modules = frozenset(module for _, module in module_names(parts))
+    return TenantOptions(assignment, checked.options, tuple(checked.warnings), frozenset(secrets), modules)
 
 
-def _check_database(overrides: dict[str, Any]) -> None:
-    if "database" not in overrides:
-        return
-    database = overrides["database"]
-    if not isinstance(database, dict) or not isinstance(database.get("args", {}), dict):
-        raise TenantError(INVALID_CONFIG, "database is not a mapping with the keys name and args")
-    if database.get("name") != "psycopg2":
-        raise _not_allowed("database.name", f"only psycopg2 is possible, for {_FENCE}")
-    if "data_stores" in database:
-        raise _not_allowed("database.data_stores", _FENCE)
+def known_secrets(assignment: Assignment) -> set[str]:
+    """Those of the platform's part, for messages about a part of the tenant's that could not be read."""
+    return secret_values(assignment.base, assignment.policy.tenant_defaults) | set(assignment.signing_key.split()[2:])
 
 
 def module_names(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -174,19 +93,11 @@ def secret_values(*configs: Any) -> set[str]:
     return found
 
 
-def check_signing_key(signing_key: str, overrides: dict[str, Any]) -> None:
+def check_signing_key(signing_key: str, options: dict[str, Any]) -> None:
     """@raises TenantError SigningKeyInvalid"""
     origin, text = "the signing key", signing_key
-    if "signing_key" in overrides:
-        origin, text = "the option signing_key", str(overrides["signing_key"])
-    elif overrides.get("signing_key_path") is not None:
-        origin = f"the signing key file {overrides['signing_key_path']}"
-        try:
-            text = Path(str(overrides["signing_key_path"])).read_text("utf-8")
-        except FileNotFoundError:
-            raise TenantError(SIGNING_KEY_INVALID, f"{origin} does not exist") from None
-        except (OSError, ValueError) as error:
-            raise TenantError(SIGNING_KEY_INVALID, f"{origin} cannot be read: {type(error).__name__}") from None
+    if options.get("signing_key") is not None:
+        origin, text = "the option signing_key", str(options["signing_key"])
     lines = text.splitlines()
     if not any(line.strip() for line in lines):
         raise TenantError(SIGNING_KEY_INVALID, f"{origin} is empty")
@@ -199,10 +110,26 @@ def check_signing_key(signing_key: str, overrides: dict[str, Any]) -> None:
         raise TenantError(SIGNING_KEY_INVALID, f"{origin} is not of the form `ed25519 NAME BASE64`")
 
 
-def effective_base(assignment: Assignment, overrides: dict[str, Any], directory: Path, listen_host: str, port: int) -> dict[str, Any]:
-    """The platform's part with what only the runtime knows. Overrides cannot name these options."""
+def write_configuration(tenant: TenantOptions, directory: Path, listen_host: str, port: int) -> None:
+    """Writes homeserver.yaml and the files that it names into the tenant's directory. @raises TenantError"""
+    assignment = tenant.assignment
+    platform = {**assignment.base, **assignment.policy.tenant_defaults}
+    options = write_files({**_shared(platform), **tenant.options}, assignment.base, directory)
+    whole = {**platform, **options, **_forced(assignment, options, directory, listen_host, port)}
+    _add_networks(whole, assignment)
+    text = yaml.dump(whole, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
+    write_atomically(directory / "homeserver.yaml", text)
+
+
+def _shared(platform: dict[str, Any]) -> dict[str, Any]:
+    """What an operator gives inline to all tenants; a tenant's own takes its place."""
+    return {"synapse_shards": platform.pop("synapse_shards")} if "synapse_shards" in platform else {}
+
+
+def _forced(assignment: Assignment, options: dict[str, Any], directory: Path, listen_host: str, port: int) -> dict[str, Any]:
+    """What only the runtime knows, and no other part may say."""
     # `consent` is served only where it is listed, and fails to start where consent is not configured.
-    resources = ["client", "federation"] + (["consent"] if overrides.get("user_consent") else [])
+    resources = ["client", "federation"] + (["consent"] if options.get("user_consent") else [])
     listener = {
         "port": port,
         "type": "http",
@@ -212,7 +139,6 @@ def effective_base(assignment: Assignment, overrides: dict[str, Any], directory:
         "resources": [{"names": resources, "compress": False}],
     }
     return {
-        **assignment.base,
         "server_name": assignment.server_name,
         "signing_key_path": str(directory / "signing.key"),
         "listeners": [listener],
@@ -221,19 +147,23 @@ def effective_base(assignment: Assignment, overrides: dict[str, Any], directory:
     }
 
 
-def load_homeserver_config(directory: Path, overrides: dict[str, Any]) -> HomeServerConfig:
-    """Parses the files as Synapse does; takes 15 to 90 ms of CPU, so call it off the reactor.
+def _add_networks(whole: dict[str, Any], assignment: Assignment) -> None:
+    """What Synapse itself refuses to connect to agrees with the platform's rule, which is enforced below it."""
+    allowed = [item.network.compressed for item in assignment.policy.networks().allowed]
+    for kind in ("", "url_preview_"):
+        whole.setdefault(f"{kind}ip_range_blacklist", [network.compressed for network in REFUSED_NETWORKS])
+        whole[f"{kind}ip_range_whitelist"] = [*(whole.get(f"{kind}ip_range_whitelist") or []), *allowed]
+
+
+def load_homeserver_config(directory: Path, options: dict[str, Any]) -> HomeServerConfig:
+    """Parses what was written as Synapse does; takes 15 to 90 ms of CPU, so call it off the reactor.
 
     @raises TenantError, synapse.config.ConfigError
     """
-    arguments = ["-c", str(directory / "base.yaml")]
-    # An empty file is "ignored" by Synapse with a line on stdout.
-    if overrides:
-        arguments += ["-c", str(directory / "overrides.yaml")]
     try:
-        config = HomeServerConfig.load_config("multi_synapse", arguments)
+        config = HomeServerConfig.load_config("multi_synapse", ["-c", str(directory / "homeserver.yaml")])
     except BaseException as error:
-        raise config_problem(error, overrides) from None
+        raise config_problem(error, options) from None
     check_databases(config)
     return config
 
@@ -242,7 +172,7 @@ def check_databases(config: HomeServerConfig) -> None:
     """@raises TenantError OptionNotAllowed unless the tenant has exactly one PostgreSQL database"""
     databases = config.database.databases
     if len(databases) != 1 or databases[0].config.get("name") != "psycopg2":
-        raise _not_allowed("database", _FENCE)
+        raise TenantError(OPTION_NOT_ALLOWED, f"the option database may not be set for a tenant: {_FENCE}")
 
 
 def database_arguments(config: HomeServerConfig) -> dict[str, Any]:

@@ -18,7 +18,9 @@ from . import kept, metrics, resume
 from .drain import Misdirected
 from .fence import Claim
 from .memory import Memory
+from .options.network import Networks
 from .patches import s3
+from .patches.network import TenantReactor, forget_networks, set_networks
 from .patches.tenants import caches_of_tenants
 from .pools import pools_of, threads_of_shard
 from .waiting import Limit, current_fiber, run_in_fiber
@@ -39,6 +41,7 @@ _LIMIT_STEP_SECONDS = 0.25
 #: For a database that answered a moment ago.
 _KEEP_SECONDS = 5.0
 _POLL_SECONDS = 0.01
+_DEFAULT_NETWORKS = Networks()
 
 
 @dataclass
@@ -61,15 +64,18 @@ def has_open_requests(running: Running) -> bool:
     return False
 
 
-async def start_homeserver(config: HomeServerConfig, limit: Limit, reactor: Any, memory: Memory) -> Running:
+async def start_homeserver(
+    config: HomeServerConfig, limit: Limit, reactor: Any, memory: Memory, networks: Networks = _DEFAULT_NETWORKS
+) -> Running:
     """Starts a tenant whose database is already ours. A failed start is closed before its exception leaves here."""
     server_name = config.server.server_name
     caches_of_tenants.add_tenant(server_name, config.caches)
+    set_networks(server_name, networks)
     running: Running | None = None
     opened: list[Any] = []
     try:
         with LoggingContext(name="start", server_name=server_name):
-            hs = synapse_app.create_homeserver(config, reactor)
+            hs = synapse_app.create_homeserver(config, TenantReactor(reactor, server_name, networks))
             memory.watch(hs)
             running = Running(hs)
             _track_triggers(running)
@@ -97,6 +103,7 @@ async def start_homeserver(config: HomeServerConfig, limit: Limit, reactor: Any,
             await close_homeserver(running, reactor, gracefully=False)
         else:
             caches_of_tenants.remove_tenant(server_name)
+            forget_networks(server_name)
         raise
 
 
@@ -149,6 +156,7 @@ async def close_homeserver(running: Running, reactor: Any, gracefully: bool, kee
     # What shutting down may have opened.
     await _close_database(server_name, reactor, patiently=False)
     caches_of_tenants.remove_tenant(server_name)
+    forget_networks(server_name)
     metrics.drop_series(server_name)
 
 

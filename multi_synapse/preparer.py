@@ -31,6 +31,7 @@ from . import errors
 from .fence import Claim, claim_database, claims_of_shard
 from .homeserver import close_homeserver, start_homeserver
 from .memory import Memory
+from .options.reading import parse_mapping
 from .pools import threads_of_shard
 from .state import Assignment, StateDirectory, is_tenant_name
 from .waiting import Limit
@@ -49,17 +50,20 @@ _ABANDONED_SECONDS = 5.0
 _LONGEST_LINE = 2 * 1024 * 1024
 
 
+def _read_config(assignment: Assignment, name: str, directory: Path) -> HomeServerConfig:
+    tenant = tenant_config.read_options(assignment)
+    files = StateDirectory(directory).write_tenant_files(name, assignment.overrides, assignment.signing_key)
+    tenant_config.write_configuration(tenant, files, "127.0.0.1", 0)
+    return tenant_config.load_homeserver_config(files, tenant.options)
+
+
 def migrate(assignment: Assignment, name: str, shard: str, instance: str, directory: Path) -> tuple[int | None, int]:
     """Claims the tenant's database and brings its schema up to this release.
 
     Returns the schema version before (None: there was no schema) and after. Blocks.
     @raises errors.TenantError, psycopg2.Error, and what Synapse raises on a database it cannot take
     """
-    overrides = tenant_config.parse_overrides(assignment.overrides)
-    tenant_config.check_signing_key(assignment.signing_key, overrides)
-    base = tenant_config.effective_base(assignment, overrides, directory / "tenants" / name, "127.0.0.1", 0)
-    files = StateDirectory(directory).write_tenant_files(name, base, assignment.overrides, assignment.signing_key)
-    config = tenant_config.load_homeserver_config(files, overrides)
+    config = _read_config(assignment, name, directory)
     claim = Claim(assignment.epoch, shard, instance)
     arguments = tenant_config.database_arguments(config)
     claim_database(arguments, claim, Limit(_CLAIM_SECONDS))
@@ -113,11 +117,7 @@ async def make_template(database: dict[str, Any], directory: Path, reactor: Any)
     }
     key = f"ed25519 a_{os.urandom(3).hex()} {'A' * 43}\n"
     assignment = Assignment(_TEMPLATE_SERVER_NAME, 1, base, "", key)
-    state = StateDirectory(directory)
-    files = state.write_tenant_files(
-        "template", tenant_config.effective_base(assignment, {}, state.tenant_directory("template"), "127.0.0.1", 0), "", key
-    )
-    config = tenant_config.load_homeserver_config(files, {})
+    config = _read_config(assignment, "template", directory)
     claims_of_shard.skip(_TEMPLATE_SERVER_NAME)
     limit = Limit(_TEMPLATE_SECONDS)
     running = await start_homeserver(config, limit, reactor, Memory(reactor))
@@ -181,8 +181,8 @@ async def run_command(line: bytes, reactor: Any) -> dict[str, Any]:
                     return {"event": "done", "seconds": _since(begun), "from": None, "to": SCHEMA_VERSION}
                 case "migrate":
                     assignment = Assignment.parse(command.get("assignment"))
-                    secrets |= set(assignment.signing_key.split()[2:])
-                    secrets |= tenant_config.secret_values(tenant_config.parse_overrides(assignment.overrides))
+                    secrets |= tenant_config.known_secrets(assignment)
+                    secrets |= tenant_config.secret_values(parse_mapping(assignment.overrides))
                     name, shard, instance = (_text(command, key) for key in ("name", "shard", "instance"))
                     if not is_tenant_name(name):
                         raise errors.TenantError(errors.INVALID_CONFIG, "name is not a DNS label")

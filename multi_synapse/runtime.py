@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import secrets
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from synapse.config.homeserver import HomeServerConfig
@@ -19,6 +17,8 @@ from twisted.internet import defer, task, threads
 
 from . import config as tenant_config
 from . import errors, kept, metrics, watchdog
+from .checker import check as check_assignment
+from .checkers import Checker, CheckTimeout
 from .drain import Drained, drain
 from .due import next_due
 from .fence import Claim, claim_database, claims_of_shard, read_owner, release_database
@@ -26,10 +26,11 @@ from .homeserver import Keeping, Running, close_homeserver, free_port, has_open_
 from .housekeeping import Housekeeping, Pace
 from .media_cache import Bounds, MediaCaches
 from .memory import Memory
+from .options.meaning import meaning_of
 from .patches import s3
 from .pools import TenantPool, pools_of, threads_of_shard
 from .settings import Settings
-from .state import Assignment, StateDirectory, write_config_files
+from .state import Assignment, StateDirectory
 from .waiting import Limit
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,9 @@ class Tenant:
     assignment: Assignment
     phase: str = STARTING
     error: errors.TenantError | None = None
+    #: Of the configuration that runs: what its owner should know, and what it means to the platform.
+    warnings: tuple[str, ...] = ()
+    meaning: dict[str, Any] | None = None
     port: int = 0
     running: Running | None = None
     housekeeping: Housekeeping | None = None
@@ -92,6 +96,7 @@ class Shard:
         self._former_stalls: list[watchdog.Stall] = []
         self._locks: dict[str, defer.DeferredLock] = {}
         self._parsing = defer.DeferredSemaphore(1)
+        self._checker = Checker()
         self._starting = defer.DeferredSemaphore(_STARTS_AT_ONCE)
         claims_of_shard.on_fenced = lambda server_name: reactor.callFromThread(self._found_fenced, server_name)
         self._reviewer = task.LoopingCall(self._review)
@@ -148,6 +153,8 @@ class Shard:
             "phase": tenant.phase,
             "address": f"{host}:{tenant.port}" if tenant.phase in (RUNNING, DRAINING) else None,
             "error": {"code": tenant.error.code, "message": tenant.error.message} if tenant.error else None,
+            "warnings": list(tenant.warnings),
+            "meaning": tenant.meaning,
             "requests": tenant.requests,
             "lastRequestAt": tenant.last_request_at,
         }
@@ -191,19 +198,19 @@ class Shard:
     async def check(self, name: str, assignment: Assignment) -> dict[str, Any]:
         """Whether the configuration could be started here. Starts nothing, asks no database. @raises errors.TenantError"""
         limit = Limit(self.settings.start_seconds)
-        known_secrets = tenant_config.secret_values(assignment.base) | set(assignment.signing_key.split()[2:])
-        modules: set[str] = set()
+        # In time linear in its size, and so at once: most of what is refused is refused here.
+        options = await self._bounded(limit, lambda: self._read_options(assignment))
+        if not options.options:
+            # Nothing of it is the tenant's, and so nothing needs a process that can be killed.
+            async with _turn(self._parsing, limit):
+                found: dict[str, Any] = await self._bounded(limit, lambda: check_assignment(assignment))
+            return found
+        work = self._in_thread(lambda: self._checker.check(assignment.to_json()))
         try:
-            overrides = await self._bounded(limit, lambda: self._check_overrides(assignment))
-            known_secrets |= tenant_config.secret_values(overrides)
-            modules = {module for _, module in tenant_config.module_names(overrides)}
-            # Not the tenant's own directory: what runs there may be read again.
-            with tempfile.TemporaryDirectory(prefix=f"{name}.check-", dir=self.settings.state_dir) as directory:
-                async with _turn(self._parsing, limit):
-                    await self._bounded(limit, lambda: self._try_config(Path(directory), assignment, overrides))
-        except BaseException as error:
-            raise errors.describe(error, known_secrets, modules) from None
-        return {"ok": True}
+            answer: dict[str, Any] = await work
+        except CheckTimeout as error:
+            raise errors.TenantError(errors.INVALID_CONFIG, str(error)) from None
+        return answer
 
     async def stop(self, name: str, drain_seconds: float, release: bool = False) -> dict[str, Any]:
         """Drains and stops a tenant and forgets its assignment. A start that is under way is given up.
@@ -247,6 +254,7 @@ class Shard:
         self.shutting_down = True
         self._reviewer.stop()
         self._media.stop()
+        self._checker.close()
         await defer.gatherResults([defer.ensureDeferred(self._shut_down_tenant(tenant)) for tenant in list(self._tenants.values())])
 
     def check_owners(self, gap: float) -> None:
@@ -263,21 +271,23 @@ class Shard:
         assignment = tenant.assignment
         tenant.phase, tenant.error = STARTING, None
         limit = tenant.limit = Limit(self.settings.start_seconds)
-        known_secrets = tenant_config.secret_values(assignment.base) | set(assignment.signing_key.split()[2:])
-        modules: set[str] = set()
+        known_secrets, modules = tenant_config.known_secrets(assignment), frozenset[str]()
         try:
-            overrides = await self._bounded(limit, lambda: self._check_overrides(assignment))
-            known_secrets |= tenant_config.secret_values(overrides)
-            modules = {module for _, module in tenant_config.module_names(overrides)}
+            options = await self._bounded(limit, lambda: self._read_options(assignment))
+            known_secrets |= options.secrets
+            modules = options.modules
             async with _turn(self._parsing, limit):
-                config = await self._bounded(limit, lambda: self._load(tenant, overrides, wanted_port))
+                config = await self._bounded(limit, lambda: self._load(tenant, options, wanted_port))
+            tenant.warnings, tenant.meaning = options.warnings, meaning_of(config, options.options)
             claim = self._claim(tenant)
             arguments = tenant_config.database_arguments(config)
             left_alone = self.settings.database_roles_left_alone
             await self._bounded(limit, lambda: claim_database(arguments, claim, limit, left_alone))
             claims_of_shard.add(assignment.server_name, claim)
             async with _turn(self._starting, limit):
-                tenant.running = await start_homeserver(config, limit, self._reactor, self._memory)
+                tenant.running = await start_homeserver(
+                    config, limit, self._reactor, self._memory, assignment.policy.networks()
+                )
             tenant.port = tenant.running.port
             tenant.housekeeping = self._housekeeping_of(tenant.running)
             self._media.watch(tenant.name, tenant.running.hs)
@@ -297,25 +307,22 @@ class Shard:
             self._memory.collect_soon()
             raise problem from None
 
-    def _check_overrides(self, assignment: Assignment) -> dict[str, Any]:
-        overrides = tenant_config.parse_overrides(assignment.overrides)
-        tenant_config.check_overrides(overrides, self.settings.allowed_modules)
-        tenant_config.check_signing_key(assignment.signing_key, overrides)
-        if s3.MODULE in {module for _, module in tenant_config.module_names([overrides, assignment.base])}:
-            s3.ensure_applied()
-        return overrides
+    def _read_options(self, assignment: Assignment) -> tenant_config.TenantOptions:
+        known, modules = tenant_config.known_secrets(assignment), frozenset[str]()
+        try:
+            options = tenant_config.read_options(assignment)
+            modules = options.modules
+            if s3.MODULE in modules:
+                s3.ensure_applied()
+            return options
+        except BaseException as error:
+            raise errors.describe(error, known, modules) from None
 
-    def _load(self, tenant: Tenant, overrides: dict[str, Any], wanted_port: int) -> HomeServerConfig:
+    def _load(self, tenant: Tenant, options: tenant_config.TenantOptions, wanted_port: int) -> HomeServerConfig:
         assignment, host = tenant.assignment, self.settings.listen_host
-        directory: Path = self._state.tenant_directory(tenant.name)
-        base = tenant_config.effective_base(assignment, overrides, directory, host, free_port(host, wanted_port))
-        self._state.write_tenant_files(tenant.name, base, assignment.overrides, assignment.signing_key)
-        return tenant_config.load_homeserver_config(directory, overrides)
-
-    def _try_config(self, directory: Path, assignment: Assignment, overrides: dict[str, Any]) -> None:
-        base = tenant_config.effective_base(assignment, overrides, directory, self.settings.listen_host, 0)
-        write_config_files(directory, base, assignment.overrides, assignment.signing_key)
-        tenant_config.load_homeserver_config(directory, overrides)
+        directory = self._state.write_tenant_files(tenant.name, assignment.overrides, assignment.signing_key)
+        tenant_config.write_configuration(options, directory, host, free_port(host, wanted_port))
+        return tenant_config.load_homeserver_config(directory, options.options)
 
     def _check_epoch(self, tenant: Tenant, assignment: Assignment) -> None:
         ours, asked = tenant.assignment.epoch, assignment.epoch

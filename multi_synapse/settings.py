@@ -47,8 +47,6 @@ class Settings:
     media_cache_seconds: float = 7 * 86400.0
     #: How often they are tidied.
     media_cache_sweep_seconds: float = 600.0
-    #: Python modules (dotted, with the class) that tenants may name in their configuration, beside Synapse's own and S3's.
-    allowed_modules: frozenset[str] = field(default_factory=frozenset)
     #: Roles of PostgreSQL that may stay connected to a tenant's database though they may write to it, and never run a homeserver.
     database_roles_left_alone: frozenset[str] = field(default_factory=frozenset)
     #: A reactor that stands still for so long is ended, with the process; 0: never.
@@ -102,7 +100,6 @@ def parse_settings(raw: Any, where: str) -> Settings:
         media_cache_bytes=reader.take("mediaCacheBytes", int, 2 * 1024**3),
         media_cache_seconds=float(reader.take("mediaCacheSeconds", (int, float), 7 * 86400)),
         media_cache_sweep_seconds=float(reader.take("mediaCacheSweepSeconds", (int, float), 600)),
-        allowed_modules=frozenset(reader.strings("allowedModules")),
         watchdog_seconds=float(reader.take("watchdogSeconds", (int, float), 5)),
         database_roles_left_alone=frozenset(reader.strings("databaseRolesLeftAlone")),
         allow_untested_releases=frozenset(reader.strings("allowUntestedReleases")),

@@ -10,13 +10,12 @@ import os
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .errors import INVALID_CONFIG, TenantError
+from .options.policy import Policy, parse_policy
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +41,8 @@ class Assignment:
     signing_key: str
     #: To listen on if it is free; 0: any.
     port: int = 0
+    #: What the operator allows beyond the table of options.
+    policy: Policy = field(default_factory=Policy)
 
     @staticmethod
     def parse(raw: Any) -> Assignment:
@@ -52,7 +53,7 @@ class Assignment:
 
         if not isinstance(raw, dict):
             raise wrong("it is not an object")
-        unknown = set(raw) - {"serverName", "epoch", "base", "overrides", "signingKey", "port"}
+        unknown = set(raw) - {"serverName", "epoch", "base", "overrides", "signingKey", "port", "policy"}
         if unknown:
             raise wrong(f"unknown key {sorted(unknown)[0]!r}")
         for key, kind in (("serverName", str), ("base", dict), ("overrides", str), ("signingKey", str)):
@@ -68,7 +69,21 @@ class Assignment:
         port = raw.get("port", 0)
         if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
             raise wrong("port is not a number from 0 to 65535")
-        return Assignment(raw["serverName"], epoch, raw["base"], raw["overrides"], raw["signingKey"], port)
+        policy = parse_policy(raw.get("policy", {}))
+        return Assignment(raw["serverName"], epoch, raw["base"], raw["overrides"], raw["signingKey"], port, policy)
+
+
+    def to_json(self) -> dict[str, Any]:
+        """What `parse` reads."""
+        return {
+            "serverName": self.server_name,
+            "epoch": self.epoch,
+            "base": self.base,
+            "overrides": self.overrides,
+            "signingKey": self.signing_key,
+            "port": self.port,
+            "policy": self.policy.to_json(),
+        }
 
 
 class StateInUse(Exception):
@@ -121,7 +136,7 @@ class StateDirectory:
             except (OSError, EOFError, ValueError, TenantError) as error:
                 logger.error("the assignment in %s cannot be read, and is left out: %s", file, type(error).__name__)
                 continue
-            self.write_tenant_files(name, assignment.base, assignment.overrides, assignment.signing_key)
+            self.write_tenant_files(name, assignment.overrides, assignment.signing_key)
             self.assign(name, assignment, assignment.port)
             taken.append(name)
         # Last: a seeding that was interrupted is done again.
@@ -132,16 +147,23 @@ class StateDirectory:
         assert is_tenant_name(name)
         return self._tenants / name
 
-    def write_tenant_files(self, name: str, base: dict[str, Any], overrides: str, signing_key: str) -> Path:
-        """Writes the configuration of a tenant; it is not an assignment until `assign`."""
+    def write_tenant_files(self, name: str, overrides: str, signing_key: str) -> Path:
+        """Writes what `assign` does not; it is not an assignment until then. Returns the tenant's directory."""
         directory = self.tenant_directory(name)
         directory.mkdir(mode=0o700, exist_ok=True)
-        write_config_files(directory, base, overrides, signing_key)
+        write_atomically(directory / "overrides.yaml", overrides)
+        write_atomically(directory / "signing.key", signing_key)
         return directory
 
     def assign(self, name: str, assignment: Assignment, port: int) -> None:
         """From now on the tenant is started when the shard comes up again."""
-        record = {"serverName": assignment.server_name, "epoch": assignment.epoch, "base": assignment.base, "port": port}
+        record = {
+            "serverName": assignment.server_name,
+            "epoch": assignment.epoch,
+            "base": assignment.base,
+            "port": port,
+            "policy": assignment.policy.to_json(),
+        }
         write_atomically(self.tenant_directory(name) / "assignment.json", json.dumps(record))
 
     def forget(self, name: str) -> None:
@@ -158,7 +180,7 @@ class StateDirectory:
                 continue
             try:
                 found.append(_read_assignment(directory))
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, TenantError):
                 logger.exception("the assignment in %s cannot be read and is left alone", directory)
         return found
 
@@ -173,13 +195,6 @@ class StateDirectory:
         write_atomically(self.path / "control.json", json.dumps({"port": port}))
 
 
-def write_config_files(directory: Path, base: dict[str, Any], overrides: str, signing_key: str) -> None:
-    """Writes what `load_homeserver_config` reads."""
-    write_atomically(directory / "base.yaml", yaml.dump(base, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)))
-    write_atomically(directory / "overrides.yaml", overrides)
-    write_atomically(directory / "signing.key", signing_key)
-
-
 def _read_assignment(directory: Path) -> tuple[str, Assignment, int]:
     record = json.loads((directory / "assignment.json").read_text("utf-8"))
     assignment = Assignment(
@@ -188,6 +203,8 @@ def _read_assignment(directory: Path) -> tuple[str, Assignment, int]:
         base=record["base"],
         overrides=(directory / "overrides.yaml").read_text("utf-8"),
         signing_key=(directory / "signing.key").read_text("utf-8"),
+        # An earlier version of this runtime wrote none.
+        policy=parse_policy(record.get("policy", {})),
     )
     return directory.name, assignment, int(record["port"])
 

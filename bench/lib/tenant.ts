@@ -4,6 +4,10 @@ import type { Tenant } from "../../src/model/tenant.ts";
 import { type TenantSecretData, newTenantSecrets } from "../../src/model/tenant-secrets.ts";
 import type { Assignment } from "../../src/ports/shard-control.ts";
 import { baseHomeserverConfig } from "../../src/model/homeserver-config.ts";
+import { policyFor, TenantPolicySchema } from "../../src/model/tenant-policy.ts";
+
+/** Limits are for people, and fixtures are made quicker. */
+const ALLOWED_OPTIONS = ["rc_message", "rc_room_creation", "rc_joins", "rc_invites"];
 
 /** A tenant as the controller would hand it to a shard. */
 export class BenchTenant {
@@ -28,12 +32,14 @@ export class BenchTenant {
   /** With a higher epoch for each call, as each start has. */
   assignment(): Assignment {
     this.#epoch += 1;
+    const policy = policyFor(TenantPolicySchema.parse({ allowedOptions: ALLOWED_OPTIONS }), this.name);
     const base = baseHomeserverConfig({ spec: { serverName: this.serverName } } as Tenant, this.secrets, {
       publicBaseUrl: `http://${this.serverName}/`,
       database: this.database,
       mediaPath: this.mediaPath,
       federationCaFiles: [],
       allowLocalFederation: false,
+      policy,
     });
     return {
       serverName: this.serverName,
@@ -41,6 +47,7 @@ export class BenchTenant {
       base,
       overrides: this.overrides,
       signingKey: this.secrets.signingKey,
+      policy,
     };
   }
 }

@@ -13,7 +13,26 @@ from dataclasses import dataclass, field
 
 from .. import docstrings, waiting
 from ..release import TESTED, UnsupportedRelease, installed_release, is_within
-from . import database, gateway, http, images, process, rust, s3, s3_faults, series, signatures, start, stops, tenants, tls, watch
+from . import (
+    database,
+    gateway,
+    http,
+    images,
+    network,
+    patterns,
+    process,
+    rust,
+    s3,
+    s3_faults,
+    series,
+    signatures,
+    start,
+    stops,
+    templates,
+    tenants,
+    tls,
+    watch,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +164,22 @@ PATCHES: tuple[Patch, ...] = (
         "each tenant has 340 children of metrics, of which a shard exports few",
         series.keep_read_families_only,
         {"prometheus_client.metrics:MetricWrapperBase.labels": "self, *labelvalues, **labelkwargs"},
+    ),
+    Patch(
+        "patterns",
+        "tenants' regular expressions and globs can take forever in Python's engine",
+        patterns.use_linear_patterns,
+        {
+            "matrix_common.regex:glob_to_regex": "glob, word_boundary, ignore_case",
+            "synapse.util.threepids:check_3pid_allowed": "hs, medium, address, registration",
+        },
+    ),
+    Patch("sandbox", "templates of tenants run in the process", templates.use_sandbox),
+    Patch(
+        "delegated-authentication",
+        "a client in Rust connects anywhere",
+        network.use_tenants_client_for_delegated_authentication,
+        {"synapse.api.auth.mas:MasDelegatedAuth.__init__": "self, hs"},
     ),
     Patch("tokio", "each tenant has four threads for answers that are made in Rust", rust.share_tokio_runtime),
     Patch(

@@ -13,7 +13,7 @@ from synapse.logging.context import make_deferred_yieldable
 from twisted.internet import threads
 
 from ..pools import S3_JOBS_OF_TENANT, ShareOfPool, threads_of_shard
-from . import s3_faults
+from . import network, s3_faults
 from .process import replace
 
 MODULE = "s3_storage_provider.S3StorageProviderBackend"
@@ -48,11 +48,13 @@ def share_between_tenants() -> None:
         session.register_component("data_loader", loader)
         session._register_endpoint_resolver()
         session._internal_components.register_component("endpoint_resolver", resolver)
+        network.screen_session(session)
 
     replace(s3_storage_provider, "ThreadPool", lambda *_args, **_kwargs: ShareOfPool(threads_of_shard.s3, S3_JOBS_OF_TENANT))
     # The provider's shutdown trigger would outlive its tenant.
     quiet = types.SimpleNamespace(callFromThread=reactor.callFromThread, addSystemEventTrigger=lambda *_a, **_k: None)  # type: ignore[attr-defined]
     replace(s3_storage_provider, "reactor", quiet)
+    network.screen_s3(s3_storage_provider)
     s3_faults.prepare_sessions = share_descriptions
 
 

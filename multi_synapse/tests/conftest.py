@@ -160,7 +160,14 @@ def signing_key() -> str:
 def assign(databases: Databases, folder: Path) -> Callable[..., dict[str, Any]]:
     """Makes an assignment for a new tenant, its database included."""
 
-    def make(name: str, epoch: int = 1, overrides: str = "", database: str | None = None, **args: Any) -> dict[str, Any]:
+    def make(
+        name: str,
+        epoch: int = 1,
+        overrides: str = "",
+        database: str | None = None,
+        policy: dict[str, Any] | None = None,
+        **args: Any,
+    ) -> dict[str, Any]:
         arguments = {**databases.arguments(database or databases.create()), **args}
         base = {
             "server_name": f"{name}.localhost",
@@ -176,6 +183,14 @@ def assign(databases: Databases, folder: Path) -> Callable[..., dict[str, Any]]:
             "suppress_key_server_warning": True,
             **{name: {"per_second": 1000, "burst_count": 1000} for name in ("rc_message", "rc_room_creation", "rc_media_create")},
         }
-        return {"serverName": f"{name}.localhost", "epoch": epoch, "base": base, "overrides": overrides, "signingKey": signing_key()}
+        return {
+            "serverName": f"{name}.localhost",
+            "epoch": epoch,
+            "base": base,
+            "overrides": overrides,
+            "signingKey": signing_key(),
+            # The tenants' neighbors and servers are on this machine.
+            "policy": policy if policy is not None else {"allowedDestinations": ["127.0.0.0/8", "::1"]},
+        }
 
     return make

@@ -159,7 +159,9 @@ def test_checks_a_configuration_without_starting_it(shard: Shard, assign: Callab
     # Guards against: a tenant is stopped for a configuration that cannot be started.
     running = shard.expect_started("a", assign("a"))
     check = "/v1/tenants/a/check"
-    assert shard.call("POST", check, assign("a", epoch=2)).json == {"ok": True}
+    good = shard.call("POST", check, assign("a", epoch=2)).json
+    hosts = {"database": None, "hosts": ["a.localhost"], "publicBaseUrl": "http://a.localhost:8008/", "bucket": None}
+    assert good == {"ok": True, "warnings": [], "meaning": hosts}
     bad = shard.call("POST", check, assign("a", epoch=2, overrides="media_retention: {local_media_lifetime: soon}"))
     assert (bad.status, bad.code) == (422, "InvalidConfig")
     refused = shard.call("POST", check, assign("a", epoch=2, overrides="use_frozen_dicts: true"))

@@ -48,7 +48,7 @@ def expect_refused(shard: Shard, name: str, assignment: dict[str, Any], code: st
 
 
 def test_failing_starts_are_explained_and_leave_nothing(
-    shard: Shard, assign: Assign, neighbour: Client, databases: Databases, postgres: Postgres, folder: Path, silent_port: int
+    shard: Shard, assign: Assign, neighbour: Client, databases: Databases, postgres: Postgres, silent_port: int
 ) -> None:
     # Guards against: a misconfigured tenant has no reason a person understands, stalls its neighbours, or leaves threads,
     # connections, HomeServers, triggers or files behind.
@@ -60,7 +60,6 @@ def test_failing_starts_are_explained_and_leave_nothing(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         closed_port = probe.getsockname()[1]
-    (folder / "empty.key").write_text("")
 
     def with_key(assignment: dict[str, Any], key: str) -> dict[str, Any]:
         return {**assignment, "signingKey": key}
@@ -76,8 +75,8 @@ def test_failing_starts_are_explained_and_leave_nothing(
         (assign("bad", overrides="log_config: /x"), "OptionNotAllowed", "log_config"),
         (with_key(assign("bad"), ""), "SigningKeyInvalid", "empty"),
         (with_key(assign("bad"), "ed25519 a_b nonsense!"), "SigningKeyInvalid", "form"),
-        (assign("bad", overrides="signing_key_path: /does/not/exist"), "SigningKeyInvalid", "/does/not/exist"),
-        (assign("bad", overrides=f"signing_key_path: {folder}/empty.key"), "SigningKeyInvalid", "empty"),
+        (assign("bad", overrides="signing_key_path: /does/not/exist"), "OptionNotAllowed", "signing_key_path"),
+        (assign("bad", overrides="signing_key: ''"), "SigningKeyInvalid", "empty"),
         (assign("bad", password="wrong-password"), "DatabaseAuthenticationFailed", "password authentication failed"),
         (assign("bad", user="nobody_here"), "DatabaseAuthenticationFailed", "refuses"),
         (assign("bad", port=closed_port), "DatabaseUnreachable", "refused"),
@@ -250,7 +249,8 @@ def test_modules(python: Path, assign: Assign, folder: Path) -> None:
         "class Good:\n    def __init__(self, config, api): pass\n"
     )
     names = ["bad_module.Raises", "bad_module.Exits", "bad_module.BadConfig", "bad_module.Missing", "no_such_module.X", "bad_module.Good"]
-    shard = Shard(python, folder / "m", allowedModules=names)
+    shard = Shard(python, folder / "m")
+    policy = {"allowedModules": names}
     try:
         shard.start(extra_path=modules)
         shard.expect_started("neighbour", assign("neighbour"))
@@ -260,11 +260,12 @@ def test_modules(python: Path, assign: Assign, folder: Path) -> None:
             ("bad_module.Missing", "Missing"),
             ("no_such_module.X", "no_such_module"),
         ):
-            expect_refused(shard, "bad", assign("bad", overrides=f"modules: [{{module: {name}}}]"), "ModuleFailed", words)
+            expect_refused(shard, "bad", assign("bad", overrides=f"modules: [{{module: {name}}}]", policy=policy), "ModuleFailed", words)
+        bad_config = assign("bad", overrides="modules: [{module: bad_module.BadConfig}]", policy=policy)
+        expect_refused(shard, "bad", bad_config, "InvalidConfig", "bad_module.BadConfig")
         expect_refused(
-            shard, "bad", assign("bad", overrides="modules: [{module: bad_module.BadConfig}]"), "InvalidConfig", "bad_module.BadConfig"
+            shard, "bad", assign("bad", overrides="modules: [{module: other.Module}]", policy=policy), "OptionNotAllowed", "other.Module"
         )
-        expect_refused(shard, "bad", assign("bad", overrides="modules: [{module: other.Module}]"), "OptionNotAllowed", "other.Module")
-        shard.expect_started("good", assign("good", overrides="modules: [{module: bad_module.Good}]"))
+        shard.expect_started("good", assign("good", overrides="modules: [{module: bad_module.Good}]", policy=policy))
     finally:
         shard.kill()

@@ -37,7 +37,6 @@ def test_defaults() -> None:
         ({"mediaCacheBytes": -1}, "mediaCacheBytes is -1"),
         ({"mediaCacheBytes": 1.5}, "mediaCacheBytes is a number, expected a number"),
         ({"mediaCacheSeconds": 60}, "mediaCacheSeconds is 60.0, allowed is 600 or more"),
-        ({"allowedModules": [1]}, "allowedModules is not a list of strings"),
         ({"stateDir": None}, "stateDir is missing"),
     ],
 )

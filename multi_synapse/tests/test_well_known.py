@@ -18,7 +18,8 @@ def test_a_server_name_points_to_another_host(shard: Shard, assign: Callable[...
         "extra_well_known_client_content": {"org.example": {"a": 1}},
         "modules": [{"module": "multi_synapse.well_known.WellKnown", "config": content}],
     }
-    address = shard.expect_started("pointed", assign("pointed", overrides=yaml.safe_dump(overrides)))["address"]
+    policy = {"allowedHosts": ["matrix.pointed.example"]}
+    address = shard.expect_started("pointed", assign("pointed", overrides=yaml.safe_dump(overrides), policy=policy))["address"]
 
     def get(name: str) -> Any:
         answer = request(address, "GET", f"/.well-known/matrix/{name}")
@@ -34,7 +35,7 @@ def test_a_server_name_points_to_another_host(shard: Shard, assign: Callable[...
     plain = shard.expect_started("plain", assign("plain"))["address"]
     assert request(plain, "GET", "/.well-known/matrix/server").status == 404
     shard.delete("pointed")
-    again = shard.expect_started("pointed", {**assign("pointed", epoch=2), "overrides": yaml.safe_dump(overrides)})["address"]
+    again = shard.expect_started("pointed", assign("pointed", epoch=2, overrides=yaml.safe_dump(overrides), policy=policy))["address"]
     assert request(again, "GET", "/.well-known/matrix/server").json == content["server"]
 
 

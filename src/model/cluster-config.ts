@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { DEFAULT_POLICY, type Policy } from "./policy.ts";
+import { TenantPolicySchema } from "./tenant-policy.ts";
 
 const port = z.int().min(0).max(65535);
 
@@ -81,6 +82,8 @@ export const ClusterConfigSchema = z.strictObject({
     .prefault({}),
   /** A shard that does not answer for so long is `Lost`, and its tenants are started elsewhere. */
   shardLostAfterSeconds: z.number().min(1).max(3600).default(15),
+  /** What tenants may do beyond docs/configuration.md. */
+  tenantPolicy: TenantPolicySchema.prefault({}),
 });
 
 export type ClusterConfig = z.infer<typeof ClusterConfigSchema>;

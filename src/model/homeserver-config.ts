@@ -1,6 +1,7 @@
 import { tryReadConfig, type OwnDatabase } from "./config-reading.ts";
 import type { Tenant } from "./tenant.ts";
 import type { TenantSecretData } from "./tenant-secrets.ts";
+import type { AssignmentPolicy } from "./tenant-policy.ts";
 
 /** What the platform gives every tenant. */
 export interface TenantEnvironment {
@@ -13,6 +14,8 @@ export interface TenantEnvironment {
   federationCaFiles: string[];
   /** Let federation reach addresses of this machine: needed where homeservers are neighbours on it. */
   allowLocalFederation: boolean;
+  /** What the operator allows it. */
+  policy: AssignmentPolicy;
 }
 
 /** Our part of homeserver.yaml. The user's part comes after it, and wins key by key; the shard adds what is its own (listeners, paths). */

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { ConfigMeaning } from "../model/config-meaning.ts";
 import { withPresentNames } from "../model/renamed-fields.ts";
+import type { AssignmentPolicy } from "../model/tenant-policy.ts";
 
 /** What a configuration means to Synapse; docs/control-api.md, *Meaning*. */
 export const ConfigMeaningSchema = z.object({
@@ -75,6 +76,8 @@ export interface Assignment {
   /** The user's part, as YAML text. */
   overrides: string;
   signingKey: string;
+  /** What the operator allows it beyond the table of options. */
+  policy: AssignmentPolicy;
   /** To listen on if it is free. */
   port?: number;
 }

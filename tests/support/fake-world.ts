@@ -24,6 +24,7 @@ import {
 import { LocalStore } from "../../src/platforms/local/store/local-store.ts";
 import { CachedReader } from "../../src/controller/cached-reader.ts";
 import type { Store } from "../../src/ports/store.ts";
+import { policyFor, TenantPolicySchema } from "../../src/model/tenant-policy.ts";
 
 /**
  * A world without processes for faults that cannot be caused for real at a chosen instruction: the controller is killed at
@@ -196,6 +197,7 @@ export class FakeProcess {
         mediaPath: "/m",
         federationCaFiles: [],
         allowLocalFederation: false,
+        policy: policyFor(TenantPolicySchema.parse({}), "any"),
       }),
       answers: async (address) => {
         world.dedicated.get(address)?.look();

@@ -137,12 +137,14 @@ async function startAgain(client: ShardControl, name: string, assignment: Assign
 
 export function assignmentOf(context: ControllerContext, tenant: Tenant, config: StartConfig): Assignment {
   const configured = withConfig(tenant, config);
+  const environment = context.environment(configured);
   return {
     serverName: tenant.spec.serverName,
     epoch: tenant.status.epoch,
-    base: baseHomeserverConfig(configured, config.secrets, context.environment(configured)),
+    base: baseHomeserverConfig(configured, config.secrets, environment),
     overrides: config.config,
     signingKey: config.secrets.signingKey,
+    policy: environment.policy,
   };
 }
 

@@ -24,6 +24,7 @@ import type { Tenant } from "../../model/tenant.ts";
 import { CachedReader } from "../../controller/cached-reader.ts";
 import { KubernetesStore } from "./store/kubernetes-store.ts";
 import { ownUrlOf } from "../../model/homeserver-config.ts";
+import { policyFor } from "../../model/tenant-policy.ts";
 import { loadKubeConfig } from "./client.ts";
 import { ClusterTokens } from "./cluster-tokens.ts";
 import { NodeMaintenance } from "./node-maintenance.ts";
@@ -210,21 +211,28 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
   };
 }
 
+/** Where servers of a test are. */
+const PRIVATE_NETWORKS = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+
 function environmentOf(config: KubernetesControllerConfig, databases: PostgresTenantDatabases, tenant: Tenant) {
   const { name } = tenant.metadata;
   return {
-    publicBaseUrl: `${urlOf(tenant)}/`,
+    publicBaseUrl: `${platformUrlOf(tenant)}/`,
     database: databases.address(name),
     mediaPath: `${MEDIA_CACHE_PATH}/${name}`,
     federationCaFiles: [],
     allowLocalFederation: config.allowLocalFederation,
+    policy: policyFor(config.tenantPolicy, name, config.allowLocalFederation ? PRIVATE_NETWORKS : []),
   };
 }
 
 /** The tenant's URL for clients: its own word for it, or its server name. */
 function urlOf(tenant: Tenant): string {
   const own = ownUrlOf(tenant);
-  if (own !== undefined) return own;
+  return own ?? platformUrlOf(tenant);
+}
+
+function platformUrlOf(tenant: Tenant): string {
   return `https://${tenant.spec.serverName}`;
 }
 

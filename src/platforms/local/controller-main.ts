@@ -29,6 +29,7 @@ import { LocalStore } from "./store/local-store.ts";
 import { SecretBox, storeKey } from "./store/secret-box.ts";
 import { inspectStore } from "./store/store-file.ts";
 import { ownUrlOf } from "../../model/homeserver-config.ts";
+import { policyFor } from "../../model/tenant-policy.ts";
 import { type ControllerConfig, ControllerConfigSchema } from "./controller-config.ts";
 import { AuditFile } from "./audit-file.ts";
 import { writeAtomically } from "./files.ts";
@@ -179,19 +180,30 @@ function surroundingsOf(
   tenant: Tenant,
 ) {
   const name = tenant.metadata.name;
+  const allowLocalFederation = config.cluster.baseDomain === "localhost";
   return {
-    publicBaseUrl: `${urlOf(config, tenant)}/`,
+    publicBaseUrl: `${platformUrlOf(config, tenant)}/`,
     database: databases.address(name),
     mediaPath: media.pathOf(name),
     federationCaFiles: [config.caCertificate],
-    allowLocalFederation: config.cluster.baseDomain === "localhost",
+    allowLocalFederation,
+    policy: policyFor(config.cluster.tenantPolicy, name, allowLocalFederation ? gatewayPorts(config) : []),
   };
+}
+
+/** Where neighbours are found on this machine, and nothing else of it. */
+function gatewayPorts({ gatewayUrls }: ControllerConfig): string[] {
+  const ports = Object.values(gatewayUrls).map((url) => new URL(url).port || (url.startsWith("https:") ? "443" : "80"));
+  return ports.flatMap((port) => [`127.0.0.1:${port}`, `[::1]:${port}`]);
 }
 
 /** The tenant's URL for clients: its own word for it, or the gateway's port under its host name. */
 function urlOf(config: ControllerConfig, tenant: Tenant): string {
   const own = ownUrlOf(tenant);
-  if (own !== undefined) return own;
+  return own ?? platformUrlOf(config, tenant);
+}
+
+function platformUrlOf(config: ControllerConfig, tenant: Tenant): string {
   const url = new URL(config.gatewayUrls.http);
   url.hostname = tenant.spec.serverName.replace(/:\d+$/, "");
   return url.origin;

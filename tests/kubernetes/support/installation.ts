@@ -89,7 +89,11 @@ export class Installation {
   async upgrade(values: object, verb: "install" | "upgrade" = "upgrade"): Promise<void> {
     this.#values = { ...NETWORK, ...this.#values, ...values };
     const chart = [CLUSTER, `${CHARTS}/synapse-shards`, "-n", this.namespace, "--skip-crds", "-f", "-"];
-    await run("helm", [verb, ...chart, "--wait", "--timeout", "3m"], JSON.stringify(this.#values));
+    await run(
+      "helm",
+      [verb, ...chart, "--wait", "--timeout", "3m"],
+      JSON.stringify({ tenantPolicy: POLICY, ...this.#values }),
+    );
   }
 
   apply(objects: object[], namespace = this.namespace): Promise<string> {
@@ -313,6 +317,8 @@ const KEYS = {
   registrationSharedSecret: { value: "registration" },
   formSecret: { value: "form" },
 };
+
+const POLICY = { allowedOptions: ["rc_login", "rc_message", "rc_registration"] };
 
 /** Clients of tests are quicker than people. */
 const RELAXED = `

@@ -20,8 +20,13 @@ export const DEFAULT_RELEASE = ClusterConfigSchema.parse({}).release;
  * psycopg2 itself has no wheels and needs a compiler and libpq's headers; psycopg2-binary is the same module with both in it.
  * The storage provider asks for psycopg2 by name and is therefore installed without its dependencies, which are listed here.
  */
-export const RUNTIME_PACKAGES = ["psycopg2-binary", "greenlet", "boto3<2", "humanize<5", "tqdm<5"];
+export const RUNTIME_PACKAGES = ["psycopg2-binary", "greenlet", "google-re2", "boto3<2", "humanize<5", "tqdm<5"];
 const WITHOUT_DEPENDENCIES = ["--no-deps", "synapse-s3-storage-provider"];
+/**
+ * Of Synapse's optional parts those that a tenant can use. The rest is for options that no tenant of a shard has: SAML (reads files and runs
+ * programs that its configuration names), Redis, Sentry, OpenTracing and cache tuning by memory (of the whole process).
+ */
+const EXTRAS = "[oidc,jwt,url-preview]";
 
 /** What older releases need and do not say: their metrics cannot be imported with a prometheus-client of 0.24 or newer. */
 function boundsFor(version: string): string[] {
@@ -37,7 +42,7 @@ export function lockFileOf(version: string): string | undefined {
 
 const SYNAPSE_CHECK = `
 import json
-import greenlet, psycopg2, psycopg2.extensions, s3_storage_provider, synapse.app.homeserver
+import authlib, greenlet, psycopg2, psycopg2.extensions, re2, s3_storage_provider, synapse.app.homeserver
 from importlib.metadata import version
 from synapse.storage.schema import SCHEMA_COMPAT_VERSION, SCHEMA_VERSION
 psycopg2.extensions.set_wait_callback
@@ -70,7 +75,13 @@ export async function ensureSynapse(
       title: `Synapse ${version}`,
       release: { name: "matrix-synapse", version },
       installs: [
-        ["--only-binary", "psycopg2-binary", `matrix-synapse==${version}`, ...RUNTIME_PACKAGES, ...boundsFor(version)],
+        [
+          "--only-binary",
+          "psycopg2-binary",
+          `matrix-synapse${EXTRAS}==${version}`,
+          ...RUNTIME_PACKAGES,
+          ...boundsFor(version),
+        ],
         WITHOUT_DEPENDENCIES,
       ],
       lockFile: lockFileOf(version),

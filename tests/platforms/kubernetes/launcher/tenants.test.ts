@@ -12,6 +12,7 @@ import { newTenantSecrets } from "../../../../src/model/tenant-secrets.ts";
 import { kubectl, until } from "../../../kubernetes/support/run.ts";
 import { untilAnswers } from "../../../ports/launcher-contract.ts";
 import { CLUSTER_ID, KUBECONFIG, KubernetesUnderTest, VERSION } from "./platform.ts";
+import { policyFor, TenantPolicySchema } from "../../../../src/model/tenant-policy.ts";
 
 const A = `${VERSION}-0`;
 const B = `${VERSION}-1`;
@@ -63,7 +64,8 @@ describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: tenants
       trusted_key_servers: [],
       suppress_key_server_warning: true,
     };
-    return { serverName: `${name}.example`, epoch: 1, base, overrides: "", signingKey: keys.signingKey };
+    const policy = policyFor(TenantPolicySchema.parse({}), name);
+    return { serverName: `${name}.example`, epoch: 1, base, overrides: "", signingKey: keys.signingKey, policy };
   }
 
   /** A tenant with a database of its own, whose schema a preparer in one of the shards has made. */

@@ -1,0 +1,38 @@
+import { z } from "zod";
+
+const names = (what: string) => z.array(z.string().min(1).max(255)).max(1000).describe(what).default([]);
+
+/** What an operator allows one tenant beyond the table in docs/configuration.md. */
+const OneTenantSchema = z.strictObject({
+  allowedOptions: names("paths of options that pass as they are"),
+  allowedModules: names("Python modules, dotted and with the class"),
+  allowedHosts: names("names, or *.name for all below one"),
+  allowedDestinations: names("addresses and networks, with or without a port"),
+  /** A layer of homeserver.yaml below the tenant's own. */
+  tenantDefaults: z.record(z.string(), z.unknown()).default({}),
+});
+
+/** The same for all tenants, with exceptions by name. Shards enforce it; docs/control-api.md, *Policy*. */
+export const TenantPolicySchema = z.strictObject({
+  ...OneTenantSchema.shape,
+  /** Networks that no tenant may connect to, beside those that are private anyway. */
+  refusedNetworks: names("networks such as 203.0.113.0/24"),
+  byTenant: z.record(z.string(), OneTenantSchema).default({}),
+});
+export type TenantPolicy = z.infer<typeof TenantPolicySchema>;
+
+/** What a shard is told with an assignment. */
+export type AssignmentPolicy = Omit<TenantPolicy, "byTenant">;
+
+/** What holds for one tenant. @param more destinations that the platform itself needs tenants to reach */
+export function policyFor(policy: TenantPolicy, tenant: string, more: readonly string[] = []): AssignmentPolicy {
+  const own = policy.byTenant[tenant] ?? OneTenantSchema.parse({});
+  return {
+    allowedOptions: [...policy.allowedOptions, ...own.allowedOptions],
+    allowedModules: [...policy.allowedModules, ...own.allowedModules],
+    allowedHosts: [...policy.allowedHosts, ...own.allowedHosts],
+    allowedDestinations: [...policy.allowedDestinations, ...own.allowedDestinations, ...more],
+    tenantDefaults: { ...policy.tenantDefaults, ...own.tenantDefaults },
+    refusedNetworks: policy.refusedNetworks,
+  };
+}
