@@ -50,7 +50,7 @@ function checkerOf(call: string, status: string): (value: unknown) => void {
   };
 }
 
-test("prevents: a call that the document lacks", () => {
+test("documents every call", () => {
   expect(document.openapi).toBe("3.1.0");
   expect(
     operations()
@@ -89,7 +89,7 @@ test("prevents: a call that the document lacks", () => {
   `);
 });
 
-test("prevents: calls without words, names, or documented failures", () => {
+test("every call has a summary, a name, and its failures", () => {
   const ids = operations().map(([, { operationId }]) => operationId);
   expect(new Set(ids).size).toBe(ids.length);
   for (const [call, { operationId, summary, responses }] of operations()) {
@@ -106,7 +106,7 @@ test("prevents: calls without words, names, or documented failures", () => {
   }
 });
 
-test("prevents: a reference that leads nowhere, a schema that is none, or an internal of the library left in it", () => {
+test("the document is valid OpenAPI without dangling references", () => {
   const text = JSON.stringify(document);
   for (const [, reference = ""] of text.matchAll(/"\$ref":"#\/components\/schemas\/([^"]+)"/g)) {
     expect(Object.keys(document.components.schemas)).toContain(reference);
@@ -120,7 +120,7 @@ test("prevents: a reference that leads nowhere, a schema that is none, or an int
   expect(text).not.toContain("~standard");
 });
 
-test("prevents: answers that do not fit the document", async () => {
+test("answers fit the document", async () => {
   const { service } = api;
   service.addShard("1.163.2-0");
   service.addShard("1.163.2-1").spec.drain = "Requested";
@@ -142,7 +142,7 @@ test("prevents: answers that do not fit the document", async () => {
   expect(() => checkerOf("GET /v1/tenants/{name}", "200")({ kind: "Shard" })).toThrow("must have required property");
 });
 
-test("prevents: a new field of the model missing in the document", () => {
+test("the document has every field of the model", () => {
   type Fields<T> = { [K in keyof T]-?: T[K] extends object | undefined ? keyof NonNullable<T[K]> : K };
   expectTypeOf<Fields<z.infer<typeof TenantSchema>>>().toEqualTypeOf<Fields<TenantView>>();
   expectTypeOf<Fields<z.infer<typeof ShardSchema>>>().toEqualTypeOf<Fields<ShardView>>();

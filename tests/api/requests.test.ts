@@ -23,7 +23,7 @@ async function problemsOf(method: string, path: string, body?: unknown): Promise
 }
 
 describe("wrong requests", () => {
-  test("prevents: an error that does not name the path, what was given and what is allowed", async () => {
+  test("errors name the path, what was given and what is allowed", async () => {
     expect(await problemsOf("POST", "/v1/tenants", { name: "A_b", serverName: "a b", release: "latest", color: 1 }))
       .toMatchInlineSnapshot(`
         [
@@ -85,7 +85,7 @@ describe("wrong requests", () => {
       `);
   });
 
-  test("prevents: a password or a configuration repeated in an error", async () => {
+  test("errors repeat no password and no configuration", async () => {
     const secret = "correct-horse";
     const answers = [
       await send("POST", "/v1/tenants/a/users", { username: "bob", password: [secret] }),
@@ -101,7 +101,7 @@ describe("wrong requests", () => {
     expect(api.logged()).not.toContain(secret);
   });
 
-  test("prevents: a huge or foreign body taken in", async () => {
+  test("refuses bodies that are too large or not JSON", async () => {
     const huge = await send("POST", "/v1/tenants", { name: "a", config: "x".repeat(1024 * 1024) });
     expect([huge.status, huge.error]).toEqual([
       413,
@@ -182,14 +182,14 @@ describe("failures of the service", () => {
     Environment: 500,
   };
 
-  test("prevents: a user's mistake shown as a bug, or the other way round", async () => {
+  test("tells users' mistakes from bugs", async () => {
     for (const [code, status] of Object.entries(STATUS)) {
       api.service.failure = new UserError(code as ErrorCode, `words of ${code}`);
       expect(await send("GET", "/v1/status")).toEqual({ status, error: { code, message: `words of ${code}` } });
     }
   });
 
-  test("prevents: internals in an answer, and a bug that cannot be found in the log", async () => {
+  test("an answer to a bug has an id for the log, and no internals", async () => {
     api.service.failure = new TypeError("connection to postgres://u:secret@db failed");
     const { status, error } = await send("GET", "/v1/tenants");
     expect([status, error.code]).toEqual([500, "InternalError"]);
@@ -205,7 +205,7 @@ describe("failures of the service", () => {
 });
 
 describe("tenants", () => {
-  test("prevents: a configuration with its secrets shown to whoever lists tenants", async () => {
+  test("lists of tenants show no configuration", async () => {
     const config = "database: {args: {password: hunter2}}";
     const created = await api.request("/v1/tenants", {
       method: "POST",
@@ -230,13 +230,13 @@ describe("tenants", () => {
     }
   });
 
-  test("prevents: the owner having no way to read back the configuration", async () => {
+  test("shows a tenant's configuration when asked", async () => {
     api.service.addTenant("clinic-a", {}, "allow_guest_access: true");
     const shown = (await (await api.request("/v1/tenants/clinic-a?includeConfig=true")).json()) as { spec: unknown };
     expect(shown.spec).toMatchObject({ config: "allow_guest_access: true" });
   });
 
-  test("prevents: purge not reaching the service, or reaching it unasked", async () => {
+  test("passes on purge only when asked", async () => {
     for (const [query, reclaimPolicy] of [
       ["", "Retain"],
       ["?purge=false", "Retain"],
@@ -249,12 +249,12 @@ describe("tenants", () => {
     }
   });
 
-  test("prevents: names with special characters reaching another route or object", async () => {
+  test("names with special characters reach no other route or object", async () => {
     const { status, error } = await send("GET", `/v1/tenants/${encodeURIComponent("../shards")}`);
     expect([status, error.message]).toEqual([404, "there is no tenant ../shards"]);
   });
 
-  test("prevents: a move without a body being refused", async () => {
+  test("takes a move without a body", async () => {
     api.service.addShard("1.163.2-0");
     api.service.addShard("1.163.2-1");
     api.service.run(api.service.addTenant("clinic-a"), "1.163.2-0");
@@ -266,7 +266,7 @@ describe("tenants", () => {
   });
 });
 
-test("prevents: a shard that is being drained shown as Ready", async () => {
+test("shows a shard that is being drained as Draining", async () => {
   api.service.addShard("1.163.2-0").spec.drain = "Consolidation";
   api.service.addShard("1.163.2-1", { phase: "Lost" }).spec.drain = "Requested";
   api.service.addShard("1.163.2-2");
@@ -276,7 +276,7 @@ test("prevents: a shard that is being drained shown as Ready", async () => {
   expect([drained.status, await drained.json()]).toMatchObject([202, { status: { phase: "Draining" } }]);
 });
 
-test("prevents: a shutdown that begins before its answer is out, or never", async () => {
+test("shuts down once the answer is out", async () => {
   const answer = await api.request("/v1/shutdown", { method: "POST" });
   expect([answer.status, await answer.json(), api.shutdowns()]).toEqual([202, { stopping: true }, 1]);
 });

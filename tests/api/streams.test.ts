@@ -37,7 +37,7 @@ async function open(path: string, token?: string) {
 
 const EVENT = { type: "Normal", reason: "Moved", object: "Tenant/clinic-a", message: "moved" } as const;
 
-test("prevents: a followed stream whose headers wait for its first line", async () => {
+test("sends a followed stream's headers before its first line", async () => {
   const stream = await open("/v1/events?follow=true");
   expect(stream.response.headers.get("content-type")).toBe("application/x-ndjson");
   api.service.addEvent(EVENT);
@@ -47,7 +47,7 @@ test("prevents: a followed stream whose headers wait for its first line", async 
   stream.leave();
 });
 
-test("prevents: events that were filtered out, or seen already, being sent", async () => {
+test("sends only the events asked for", async () => {
   for (const object of ["Tenant/clinic-a", "Tenant/clinic-b", "Tenant/clinic-a"])
     api.service.addEvent({ ...EVENT, object });
   const text = await (await api.request("/v1/events?after=1&object=Tenant/clinic-a")).text();
@@ -59,7 +59,7 @@ test("prevents: events that were filtered out, or seen already, being sent", asy
   ).toEqual([3]);
 });
 
-test("prevents: a service that goes on producing for a client that left", async () => {
+test("stops producing when the client leaves", async () => {
   const streams = [
     await open("/v1/events?follow=true"),
     await open("/v1/tenants/clinic-a/logs?follow=true"),
@@ -70,7 +70,7 @@ test("prevents: a service that goes on producing for a client that left", async 
   await expect.poll(() => api.service.openStreams).toBe(0);
 });
 
-test("prevents: open streams holding up the end of the API", async () => {
+test("open streams do not hold up the end of the API", async () => {
   const events = await open("/v1/events?follow=true");
   const logs = await open("/v1/tenants/clinic-a/logs?follow=true&tail=1");
   const routes = await open("/v1/routes?gateway=g1", GATEWAY_TOKEN);
@@ -83,7 +83,7 @@ test("prevents: open streams holding up the end of the API", async () => {
   expect(api.routeFeed.gateways()).toEqual([]);
 });
 
-test("prevents: the end of a log cut off, or more of it sent than asked for", async () => {
+test("sends the lines of a log that were asked for, up to its end", async () => {
   for (const [query, text] of [
     ["", "first line\nsecond line\nthird line\n"],
     ["?tail=2", "second line\nthird line\n"],
@@ -94,7 +94,7 @@ test("prevents: the end of a log cut off, or more of it sent than asked for", as
   }
 });
 
-test("prevents: a slow reader making the API hold a whole log in memory", async () => {
+test("a slow reader does not make the API hold a whole log in memory", async () => {
   let produced = 0;
   api.service.tenantLog = async function* () {
     for (; produced < 1_000_000; produced += 1) yield "x".repeat(1000);
@@ -107,7 +107,7 @@ test("prevents: a slow reader making the API hold a whole log in memory", async 
   stream.leave();
 });
 
-test("prevents: an error at a stream's beginning hidden behind a 200", async () => {
+test("an error at a stream's beginning has its own status", async () => {
   expect((await api.request("/v1/tenants/nobody/logs?follow=true")).status).toBe(404);
   expect((await api.request("/v1/shards/nothing/logs")).status).toBe(404);
   // oxlint-disable-next-line require-yield
@@ -121,7 +121,7 @@ test("prevents: an error at a stream's beginning hidden behind a 200", async () 
   ]);
 });
 
-test("prevents: a stream that broke off looking complete", async () => {
+test("a stream that breaks off does not look complete", async () => {
   api.service.tenantLog = async function* () {
     yield "first";
     throw new Error("disk on fire");
@@ -131,7 +131,7 @@ test("prevents: a stream that broke off looking complete", async () => {
   await expect.poll(() => api.logged()).toContain("disk on fire");
 });
 
-test("prevents: a gateway that learns no routes, or whose word does not count", async () => {
+test("gateways get routes, and their acknowledgements count", async () => {
   api.routeFeed.publish({
     tenant: "clinic-a",
     hosts: ["clinic-a.localhost"],

@@ -20,7 +20,7 @@ const specOf = (name: string) => cluster.service.tenants.get(name)?.spec;
 const later = (happen: (tenant: Tenant) => void) => (tenant: Tenant) => void setTimeout(() => happen(tenant), 600);
 
 describe("tenant create", () => {
-  test("prevents: options that do not arrive", async () => {
+  test("options arrive at the API", async () => {
     const config = await cluster.write("overrides.yaml", "allow_guest_access: true\n");
     const options = ["--server-name", "a.example:8448", "--release", "1.157.2", "--config", config];
     expect(await cluster.cli(["tenant", "create", "clinic-a", ...options])).toMatchInlineSnapshot(`
@@ -39,7 +39,7 @@ describe("tenant create", () => {
     });
   });
 
-  test("prevents: --wait that returns before the tenant runs", async () => {
+  test("--wait returns when the tenant runs", async () => {
     cluster.service.onCreate = later((tenant) => cluster.service.run(tenant, "1.163.2-0"));
     expect(await cluster.cli(["tenant", "create", "clinic-a", "--wait"])).toMatchInlineSnapshot(`
       {
@@ -52,7 +52,7 @@ describe("tenant create", () => {
     expect(cluster.service.tenants.get("clinic-a")?.status.phase).toBe("Running");
   });
 
-  test("prevents: --wait that goes on for a tenant that failed, or hides why", async () => {
+  test("--wait ends when the tenant fails, and says why", async () => {
     cluster.service.onCreate = later((tenant) => cluster.service.fail(tenant, "InvalidConfig", "line 1 is not YAML"));
     expect(await cluster.cli(["tenant", "create", "clinic-a", "--wait"])).toMatchInlineSnapshot(`
       {
@@ -64,7 +64,7 @@ describe("tenant create", () => {
     `);
   });
 
-  test("prevents: a full cluster taken for a failure, or waited for without an end", async () => {
+  test("--wait takes a full cluster for no failure, and waits up to its time-out", async () => {
     cluster.service.onCreate = ({ status }) => {
       Object.assign(status, { reason: "MaxShardsReached", message: "all 5 shards of 1.163.2 are full" });
     };
@@ -99,14 +99,14 @@ describe("tenant create", () => {
     expect(specOf("clinic-a")).toBeUndefined();
   });
 
-  test("prevents: a configuration on stdin ignored", async () => {
+  test("reads a configuration from stdin", async () => {
     const { code } = await cluster.cli(["tenant", "create", "clinic-a", "--config", "-"], { stdin: "a: 1\n" });
     expect([code, specOf("clinic-a")?.config]).toEqual([0, "a: 1\n"]);
   });
 });
 
 describe("tenant update", () => {
-  test("prevents: a wait that takes the old state for the new one", async () => {
+  test("--wait does not take the state before for the new one", async () => {
     running("clinic-a");
     cluster.service.onUpdate = later((tenant) => cluster.service.run(tenant, "1.163.2-1"));
     const updated = await cluster.cli(["tenant", "update", "clinic-a", "--release", "1.157.2", "--wait"]);
@@ -124,7 +124,7 @@ describe("tenant update", () => {
     });
   });
 
-  test("prevents: an earlier failure taken for a failure of the update", async () => {
+  test("--wait does not take an earlier failure for one of the update", async () => {
     const tenant = cluster.service.addTenant("clinic-a");
     cluster.service.fail(tenant, "InvalidConfig", "broken");
     cluster.service.onUpdate = later(() => cluster.service.run(tenant, "1.163.2-0"));
@@ -132,7 +132,7 @@ describe("tenant update", () => {
     expect([mended.code, mended.stderr]).toEqual([0, ""]);
   });
 
-  test("prevents: waiting for a release that the database cannot go to", async () => {
+  test("--wait ends when the database cannot go to the release", async () => {
     running("clinic-a");
     cluster.service.onUpdate = later(({ status }) => {
       status.refusedRelease = { release: "1.100.0", reason: "SchemaTooNew", message: "its database has schema 94" };
@@ -148,7 +148,7 @@ describe("tenant update", () => {
     `);
   });
 
-  test("prevents: an update of nothing", async () => {
+  test("refuses an update of nothing", async () => {
     expect(await cluster.cli(["tenant", "update", "clinic-a"])).toMatchInlineSnapshot(`
       {
         "code": 2,
@@ -161,7 +161,7 @@ describe("tenant update", () => {
 });
 
 describe("tenant delete", () => {
-  test("prevents: people not told what becomes of the data", async () => {
+  test("says what becomes of the data", async () => {
     for (const name of ["a", "b", "c"]) running(name);
     expect(await cluster.printed("tenant", "delete", "a", "--wait")).toMatchInlineSnapshot(`
       "
@@ -181,7 +181,7 @@ describe("tenant delete", () => {
     `);
   });
 
-  test("prevents: one wrong name keeping the others from being deleted", async () => {
+  test("one wrong name does not keep the others from being deleted", async () => {
     running("a");
     running("c");
     expect(await cluster.cli(["tenant", "delete", "a", "nobody", "c"])).toMatchInlineSnapshot(`
@@ -197,7 +197,7 @@ describe("tenant delete", () => {
     expect([...cluster.service.tenants.keys()]).toEqual([]);
   });
 
-  test("prevents: a deletion that hangs being waited for without an end", async () => {
+  test("waits for a deletion up to the time-out", async () => {
     running("a");
     cluster.service.onDelete = () => {};
     expect(await cluster.cli(["tenant", "delete", "a", "--timeout", "500ms"])).toMatchInlineSnapshot(`
@@ -212,7 +212,7 @@ describe("tenant delete", () => {
 });
 
 describe("tenant move", () => {
-  test("prevents: fields of the JSON added, lost or renamed", async () => {
+  test("keeps the fields of the JSON", async () => {
     running("clinic-a");
     const { service } = cluster;
     service.onMove = (tenant, move) => void setTimeout(() => service.endMove(tenant, move, "Succeeded"), 600);
@@ -231,7 +231,7 @@ describe("tenant move", () => {
     `);
   });
 
-  test("prevents: a move that was rolled back or refused looking like one that succeeded", async () => {
+  test("a move that was rolled back or refused is an error", async () => {
     running("clinic-a");
     cluster.service.onMove = (tenant, move) =>
       cluster.service.endMove(tenant, move, "RolledBack", "the new shard did not answer");
@@ -255,7 +255,7 @@ describe("tenant move", () => {
     `);
   });
 
-  test("prevents: the result of an earlier move given for this one", async () => {
+  test("gives the result of this move, not of an earlier one", async () => {
     running("clinic-a");
     await cluster.service.moveTenant("clinic-a");
     cluster.service.onMove = () => {};
@@ -271,7 +271,7 @@ describe("tenant move", () => {
 });
 
 describe("tenant register-user", () => {
-  test("prevents: a generated password that nobody learns, or a given one that is printed", async () => {
+  test("prints a generated password, and not a given one", async () => {
     running("clinic-a");
     const register = ["tenant", "register-user", "clinic-a", "-o", "json", "-u"];
     const made = JSON.parse(await cluster.printed(...register, "alice")) as { userId: string; password: string };
@@ -291,7 +291,7 @@ describe("tenant register-user", () => {
     ]);
   });
 
-  test("prevents: a user without a password, or with two", async () => {
+  test("asks for exactly one password", async () => {
     running("clinic-a");
     const register = ["tenant", "register-user", "clinic-a", "-u", "alice"];
     expect(await cluster.cli([...register, "--password-file", "-"])).toMatchInlineSnapshot(`
@@ -314,7 +314,7 @@ describe("tenant register-user", () => {
   });
 });
 
-test("prevents: a drain that is not asked for, or whose end is not awaited", async () => {
+test("asks for a drain, and waits for its end with --wait", async () => {
   running("clinic-a");
   const { service } = cluster;
   const real = service.drainShard.bind(service);

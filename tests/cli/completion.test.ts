@@ -13,7 +13,7 @@ let directory: string;
 beforeEach(async () => void (directory = await mkdtemp(join(tmpdir(), "shards-completion-"))));
 afterEach(() => rm(directory, { recursive: true, force: true }));
 
-test("prevents: a completion that bash does not take, or that offers the wrong words", async () => {
+test("completes in bash", async () => {
   const { code, stdout } = await runCli(["completion", "bash"]);
   expect(code).toBe(0);
   const script = join(directory, "completion.bash");
@@ -59,7 +59,7 @@ test("prevents: a completion that bash does not take, or that offers the wrong w
   `);
 });
 
-test("prevents: completions for zsh and fish that lack commands or leave quotes open", async () => {
+test("completions for zsh and fish have all commands and balanced quotes", async () => {
   const zsh = (await runCli(["completion", "zsh"])).stdout;
   expect(zsh).toMatch(/^autoload -U \+X bashcompinit && bashcompinit\n/);
   const fish = (await runCli(["completion", "fish"])).stdout;

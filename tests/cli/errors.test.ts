@@ -19,7 +19,7 @@ afterEach(() => cluster.close());
 const EVENT = { type: "Normal", reason: "Moved", object: "Tenant/clinic-a", message: "moved" } as const;
 
 describe("finding the cluster", () => {
-  test("prevents: a stack instead of what to do, where no cluster runs", async () => {
+  test("says what to do where no cluster runs", async () => {
     expect(await runCli(["tenant", "list", "--data", "/nowhere"])).toMatchInlineSnapshot(`
       {
         "code": 1,
@@ -38,7 +38,7 @@ describe("finding the cluster", () => {
     `);
   });
 
-  test("prevents: a cluster that has ended, or does not answer, told apart by nobody", async () => {
+  test("tells a cluster that has ended from one that does not answer", async () => {
     await cluster.api.close();
     expect(await cluster.cli(["status"])).toMatchInlineSnapshot(`
       {
@@ -94,7 +94,7 @@ describe("finding the cluster", () => {
     expect(ssh.stderr).toMatch(/does not speak HTTP\): check the address\n$/);
   });
 
-  test("prevents: damaged files read as something", async () => {
+  test("names damaged files", async () => {
     await cluster.write("cluster.json", '{"apiUrl": 7}');
     expect(await cluster.cli(["status"])).toMatchInlineSnapshot(`
       {
@@ -116,7 +116,7 @@ describe("finding the cluster", () => {
     `);
   });
 
-  test("prevents: --server and --token-file not working without a data directory", async () => {
+  test("--server and --token-file work without a data directory", async () => {
     cluster.service.addTenant("clinic-a");
     const { url } = cluster.api;
     const token = join(cluster.data, "api-token");
@@ -152,7 +152,7 @@ describe("finding the cluster", () => {
 });
 
 describe("exit codes", () => {
-  test("prevents: scripts that cannot tell what went wrong", async () => {
+  test("exit codes tell what went wrong", async () => {
     const { service } = cluster;
     service.addTenant("clinic-a");
     const codeOf = async (...args: string[]) => (await cluster.cli(args)).code;
@@ -179,7 +179,7 @@ describe("exit codes", () => {
     }
   });
 
-  test("prevents: a stack shown for a bug unasked, or not at all", async () => {
+  test("shows the stack of a bug when asked", async () => {
     cluster.service.status = async () => ({ version: "1", policy: {}, tenants: "none" }) as never;
     const { code, stderr } = await cluster.cli(["status"]);
     expect([code, stderr.split("\n").length]).toEqual([1, 2]);
@@ -187,7 +187,7 @@ describe("exit codes", () => {
     expect((await cluster.cli(["status"], { env: { DEBUG: "1" } })).stderr).toContain("status.ts");
   });
 
-  test("prevents: Ctrl-C that leaves a following command running, or without its code", async () => {
+  test("Ctrl-C ends a following command with its code", async () => {
     const child = startCli(["events", "--follow", "-o", "json", "--data", cluster.data]);
     cluster.service.addEvent(EVENT);
     const [chunk] = (await once(child.stdout!, "data")) as [Buffer];
@@ -199,7 +199,7 @@ describe("exit codes", () => {
 });
 
 describe("following", () => {
-  test("prevents: a follower that hangs when the cluster ends", async () => {
+  test("a follower ends with the cluster", async () => {
     cluster.service.addTenant("clinic-a");
     const child = startCli(["tenant", "logs", "clinic-a", "-f", "--tail", "1", "--data", cluster.data]);
     const [chunk] = (await once(child.stdout!, "data")) as [Buffer];
@@ -208,7 +208,7 @@ describe("following", () => {
     expect(await once(child, "exit")).toEqual([0, null]);
   });
 
-  test("prevents: a reader that has seen enough (… | head) causing an error", async () => {
+  test("a reader that has seen enough (… | head) causes no error", async () => {
     cluster.service.addTenant("clinic-a");
     cluster.service.tenantLog = async function* () {
       for (let n = 0; n < 100_000; n += 1) yield `line ${n}`;
@@ -222,7 +222,7 @@ describe("following", () => {
     expect(stderr).toBe("");
   });
 
-  test("prevents: a wait that ends because the controller is replaced", async () => {
+  test("waits on while the controller is replaced", async () => {
     const tenant = cluster.service.addTenant("clinic-a", { phase: "Starting" });
     cluster.service.onUpdate = () => {};
     let polls = 0;
@@ -249,7 +249,7 @@ describe("following", () => {
 });
 
 describe("help", () => {
-  test("prevents: a command without help, words or examples of its options", async () => {
+  test("every command and option has help", async () => {
     const program = buildProgram();
     const nodes = flatten(treeOf(program));
     expect(nodes.map(({ paths }) => paths[0]?.join(" "))).toMatchInlineSnapshot(`
@@ -292,7 +292,7 @@ describe("help", () => {
     }
   });
 
-  test("prevents: help on stderr, or with an error's exit code", async () => {
+  test("prints help on stdout, with exit code 0", async () => {
     const help = await runCli(["tenant", "create", "--help"]);
     expect([help.code, help.stderr]).toEqual([0, ""]);
     expect(help.stdout).toMatchInlineSnapshot(`
@@ -330,7 +330,7 @@ describe("help", () => {
     expect(await runCli(["--version"])).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) });
   });
 
-  test("prevents: version failing where no cluster runs", async () => {
+  test("version works where no cluster runs", async () => {
     expect(JSON.parse((await runCli(["version", "-o", "json", "--data", "/nowhere"])).stdout)).toMatchObject({
       server: null,
     });

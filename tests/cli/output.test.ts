@@ -18,7 +18,7 @@ function populate() {
 }
 
 describe("tenant list", () => {
-  test("prevents: a table that people cannot read or scripts cannot cut", async () => {
+  test("prints tables that people read and scripts cut", async () => {
     populate();
     expect(await cluster.printed("tenant", "list")).toMatchInlineSnapshot(`
       "
@@ -29,7 +29,7 @@ describe("tenant list", () => {
     `);
   });
 
-  test("prevents: fields of the JSON added, lost or renamed", async () => {
+  test("keeps the fields of the JSON", async () => {
     populate();
     expect(JSON.parse(await cluster.printed("tenant", "list", "-o", "json"))).toStrictEqual([
       {
@@ -55,19 +55,19 @@ describe("tenant list", () => {
     ]);
   });
 
-  test("prevents: YAML that says something else than the JSON", async () => {
+  test("YAML says the same as the JSON", async () => {
     populate();
     const json: unknown = JSON.parse(await cluster.printed("tenant", "ls", "-o", "json"));
     expect(parse(await cluster.printed("tenants", "ls", "--output=yaml"))).toStrictEqual(json);
   });
 
-  test("prevents: an empty list that looks like a table, or is no JSON", async () => {
+  test("says that a list is empty, and prints valid JSON for it", async () => {
     expect(await cluster.cli(["tenant", "list"])).toEqual({ code: 0, stdout: "", stderr: "No tenants found.\n" });
     expect(await cluster.cli(["tenant", "list", "-o", "json"])).toEqual({ code: 0, stdout: "[]\n", stderr: "" });
     expect(await cluster.cli(["shard", "list"])).toEqual({ code: 0, stdout: "", stderr: "No shards found.\n" });
   });
 
-  test("prevents: control characters of a tenant's making reaching the terminal", async () => {
+  test("keeps a tenant's control characters from the terminal", async () => {
     cluster.service.addTenant("clinic-a", { reason: "A\u001b[2JB\nC" });
     const table = await cluster.printed("tenant", "list");
     expect(table).toContain("A [2JB C");
@@ -76,7 +76,7 @@ describe("tenant list", () => {
 });
 
 describe("one tenant", () => {
-  test("prevents: details lost between API and CLI", async () => {
+  test("shows every detail that the API has", async () => {
     populate();
     await cluster.service.moveTenant("clinic-a", { to: "1.163.2-1" });
     expect(await cluster.printed("tenant", "get", "clinic-a")).toMatchInlineSnapshot(`
@@ -142,13 +142,13 @@ describe("one tenant", () => {
     `);
   });
 
-  test("prevents: a configuration with secrets shown unasked, or never", async () => {
+  test("shows a configuration only when asked", async () => {
     cluster.service.addTenant("clinic-a", {}, "allow_guest_access: true # hunter2");
     expect(await cluster.printed("tenant", "get", "clinic-a", "-o", "yaml")).not.toContain("hunter2");
     expect(await cluster.printed("tenant", "get", "clinic-a", "-o", "yaml", "--show-config")).toContain("hunter2");
   });
 
-  test("prevents: a description without state, last move, failures and events", async () => {
+  test("describes state, last move, failures and events", async () => {
     populate();
     const { service } = cluster;
     await service.moveTenant("clinic-a", { to: "1.163.2-1" });
@@ -189,7 +189,7 @@ describe("one tenant", () => {
 });
 
 describe("shards", () => {
-  test("prevents: fields of the JSON added, lost or renamed, and draining not shown", async () => {
+  test("keeps the fields of the JSON, and shows draining", async () => {
     populate();
     expect(JSON.parse(await cluster.printed("shard", "list", "-o", "json"))).toStrictEqual([
       {
@@ -239,7 +239,7 @@ describe("shards", () => {
   });
 });
 
-test("prevents: a status that hides problems, saturation or moves", async () => {
+test("the status shows problems, saturation and moves", async () => {
   populate();
   await cluster.service.moveTenant("clinic-a", { to: "1.163.2-1" });
   cluster.service.onMove = () => {};
@@ -268,7 +268,7 @@ test("prevents: a status that hides problems, saturation or moves", async () => 
   `);
 });
 
-test("prevents: events in another order, of other objects, or in a broken format", async () => {
+test("prints the events asked for, in order and in a valid format", async () => {
   const { service } = cluster;
   for (const [object, reason] of [
     ["Tenant/clinic-a", "Created"],
@@ -296,7 +296,7 @@ test("prevents: events in another order, of other objects, or in a broken format
   expect(await ids("--after", "2")).toEqual([3]);
 });
 
-test("prevents: colours in what a program reads, or against NO_COLOR", async () => {
+test("prints no colours to programs, nor against NO_COLOR", async () => {
   populate();
   const { stdout } = await cluster.cli(["tenant", "list"], { env: { FORCE_COLOR: "1" } });
   expect(stdout).not.toContain("\u001b");

@@ -52,12 +52,12 @@ async function atTerminal(args: string[], answer = "", { columns = 100, env = {}
   return { code: Number(code), output: lines.join("\n") };
 }
 
-test("prevents: no colours for people, or colours against NO_COLOR", async () => {
+test("prints colours for people unless NO_COLOR is set", async () => {
   expect((await atTerminal(["tenant", "list"])).output).toContain("\u001b[32mRunning\u001b[39m");
   expect((await atTerminal(["tenant", "list"], "", { env: { NO_COLOR: "1" } })).output).not.toContain("\u001b");
 });
 
-test("prevents: a password seen while it is typed, or Ctrl-C taken for one", async () => {
+test("reads a password without showing it, and takes Ctrl-C for no password", async () => {
   const register = ["tenant", "register-user", "clinic-a", "-u", "bob", "--password-file", "-"];
   const interrupted = await atTerminal(register, String.raw`\x03`);
   expect([interrupted.code, cluster.service.users]).toEqual([130, []]);
@@ -67,7 +67,7 @@ test("prevents: a password seen while it is typed, or Ctrl-C taken for one", asy
   expect(cluster.service.users.map(({ request }) => request.password)).toEqual(["hunter2"]);
 });
 
-test("prevents: a purge that nobody confirmed", async () => {
+test("asks before a purge", async () => {
   const purge = ["tenant", "delete", "clinic-a", "--purge"];
   for (const [answer, code] of [
     [String.raw`n\r`, 1],
@@ -82,7 +82,7 @@ test("prevents: a purge that nobody confirmed", async () => {
   expect(cluster.service.tenants.has("clinic-a")).toBe(false);
 });
 
-test("prevents: waiting without a word, and a spinner that never ends on a terminal of width 0", async () => {
+test("shows progress, also on a terminal of width 0", async () => {
   cluster.service.onCreate = (tenant) => {
     tenant.status.phase = "Provisioning";
     setTimeout(() => cluster.service.run(tenant, "1.163.2-0"), 1000);

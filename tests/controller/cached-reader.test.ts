@@ -14,7 +14,7 @@ beforeEach(() => {
 
 const names = (found: Iterable<{ metadata: { name: string } }>) => [...found].map(({ metadata }) => metadata.name);
 
-it("prevents that what is written while it opens is missed, or what is old covers it", async () => {
+it("has what is written while it opens", async () => {
   for (const name of ["a", "b", "c"]) await store.create("Tenant", name, SPEC, STATUS);
   const opening = reader.open();
   await Promise.all([
@@ -28,7 +28,7 @@ it("prevents that what is written while it opens is missed, or what is old cover
   expect(reader.get("Tenant", "a")).toEqual(await store.get("Tenant", "a"));
 });
 
-it("prevents that a controller does not see its own writes", async () => {
+it("a controller sees its own writes", async () => {
   await reader.open();
   await store.create("Tenant", "a", SPEC, STATUS);
   expect(reader.get("Tenant", "a")?.status.epoch).toBe(0);
@@ -38,7 +38,7 @@ it("prevents that a controller does not see its own writes", async () => {
   expect(reader.get("Tenant", "a")).toBeUndefined();
 });
 
-it("prevents that a tenant is looked for on the wrong shards: by its place, and by both ends of its move", async () => {
+it("finds tenants by their shard and by both ends of their move", async () => {
   await store.create("Tenant", "a", SPEC, { ...STATUS, shard: "s-0" });
   await reader.open();
   const where = () => ["s-0", "s-1", "s-2"].filter((shard) => [...reader.tenantsOf(shard)].includes("a"));
@@ -55,7 +55,7 @@ it("prevents that a tenant is looked for on the wrong shards: by its place, and 
   expect(where()).toEqual([]);
 });
 
-it("prevents a reader that goes on after its controller has stopped", async () => {
+it("ends with its controller", async () => {
   await reader.open();
   reader.close();
   await store.create("Tenant", "a", SPEC, STATUS);

@@ -64,7 +64,7 @@ async function expectWhole(acknowledged: string[]): Promise<void> {
   expect(runningOn.toSorted()).toEqual(["clinic-a", "clinic-b"]);
 }
 
-it("prevents an outage that needs a person: after kill -9 of a shard its tenants serve again", async () => {
+it("after kill -9 of a shard its tenants serve again", async () => {
   const sending = sender("shard");
   await sleep(1_000);
   const { shard } = await cluster.tenant("clinic-a");
@@ -76,7 +76,7 @@ it("prevents an outage that needs a person: after kill -9 of a shard its tenants
   await expectWhole(await sending.stop());
 });
 
-it("prevents an outage by the controller's end: tenants serve without it, and it comes back and goes on", async () => {
+it("tenants serve without it, and it comes back and goes on", async () => {
   const pid = await cluster.processPid("controller");
   const sending = sender("controller");
   await sleep(500);
@@ -90,7 +90,7 @@ it("prevents an outage by the controller's end: tenants serve without it, and it
   await expectWhole(acknowledged);
 });
 
-it("prevents a move that hangs: a controller killed at any point of one is followed by one that ends it", async () => {
+it("a controller killed at any point of one is followed by one that ends it", async () => {
   const sending = sender("mid-move");
   for (const delay of [0, 30, 80, 150, 250, 400]) {
     const { id } = (await cluster.api("POST", "/v1/tenants/clinic-a/move", {})).body as { id: string };
@@ -113,7 +113,7 @@ it("prevents a move that hangs: a controller killed at any point of one is follo
   await expectWhole(await sending.stop());
 });
 
-it("prevents an outage by the gateway's end: it is started again and knows the routes", async () => {
+it("it is started again and knows the routes", async () => {
   const sending = sender("gateway");
   const pid = await cluster.processPid("gateway");
   process.kill(pid, "SIGKILL");

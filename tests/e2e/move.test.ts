@@ -16,7 +16,7 @@ afterAll(() => cluster?.destroy());
 
 const MOVES = 20;
 
-it("prevents a move that clients notice: none of two real clients sees a failed request, a lost or doubled event, or a logout in 20 moves", async () => {
+it("none of two real clients sees a failed request, a lost or doubled event, or a logout in 20 moves", async () => {
   const user = await newUser(cluster, "clinic-a", "alice");
   const { room_id: roomId } = await user.client.createRoom({ preset: "private_chat" as never });
   // Her second device: what she sent comes to it by sync alone.
@@ -66,7 +66,7 @@ it("prevents a move that clients notice: none of two real clients sees a failed 
   console.info(`blackout of ${MOVES} moves: median ${blackouts[MOVES / 2]} s, longest ${blackouts.at(-1)} s`);
 });
 
-it("prevents a move into nowhere: unknown, same and full targets are refused with the reason, and nothing moves", async () => {
+it("unknown, same and full targets are refused with the reason, and nothing moves", async () => {
   const { shard, epoch } = await cluster.tenant("clinic-a");
   const unknown = await cluster.cli("tenant", "move", "clinic-a", "--to", "1.163.2-99");
   expect(unknown.code).not.toBe(0);
@@ -79,7 +79,7 @@ it("prevents a move into nowhere: unknown, same and full targets are refused wit
   expect(await cluster.tenant("clinic-a")).toMatchObject({ shard, epoch, phase: "Running" });
 });
 
-it("prevents a configuration that needs a restart by hand: a changed one is taken up on the same shard, without a failed request", async () => {
+it("a changed one is taken up on the same shard, without a failed request", async () => {
   const user = await newUser(cluster, "clinic-b", "carol");
   const before = await cluster.tenant("clinic-b");
   const asking = { go: true };
@@ -103,7 +103,7 @@ it("prevents a configuration that needs a restart by hand: a changed one is take
   });
 });
 
-it("prevents an outage by a mistake in a new configuration: it is refused with the reason, and the tenant runs on with the former one", async () => {
+it("it is refused with the reason, and the tenant runs on with the former one", async () => {
   const user = await newUser(cluster, "clinic-b", "dora");
   const before = await cluster.tenant("clinic-b");
   const bad = await withConfig(cluster, { media_retention: { local_media_lifetime: "soon" } });

@@ -50,7 +50,7 @@ async function schemaOf(name: string): Promise<number> {
   );
 }
 
-it("prevents an upgrade that users notice: a changed version moves the tenant to a shard of it, schema and all, while a client goes on", async () => {
+it("a changed version moves the tenant to a shard of it, schema and all, while a client goes on", async () => {
   const user = await newUser(cluster, "clinic-a", "alice");
   const room = (await user.client.createRoom({})).room_id;
   await user.sync();
@@ -77,7 +77,7 @@ it("prevents an upgrade that users notice: a changed version moves the tenant to
   expect(await cluster.tenant("clinic-b")).toMatchObject({ release: OLD, shard: `${OLD}-0`, phase: "Running" });
 });
 
-it("prevents shards of releases that nobody uses: the last tenant's upgrade stops them", async () => {
+it("the last tenant's upgrade stops them", async () => {
   await cluster.cli("tenant", "update", "clinic-b", "--release", NEW, "--wait");
   await until("the old release's shard is gone", async () =>
     (await cluster.shards()).every((shard) => shard.release === NEW),
@@ -85,7 +85,7 @@ it("prevents shards of releases that nobody uses: the last tenant's upgrade stop
   expect((await cluster.shards()).map((shard) => shard.name)).toEqual([`${NEW}-0`]);
 });
 
-it("prevents schemas left behind: a tenant of a release with an older schema is migrated on its way, and keeps what it had", async () => {
+it("a tenant of a release with an older schema is migrated on its way, and keeps what it had", async () => {
   await cluster.createTenant("clinic-c", "--release", OLD_SCHEMA, ...(await withConfig(cluster)));
   const user = await newUser(cluster, "clinic-c", "carol");
   const room = (await user.client.createRoom({})).room_id;
@@ -100,13 +100,13 @@ it("prevents schemas left behind: a tenant of a release with an older schema is 
   expect(await messagesOf(user, room)).toEqual(["written under the old schema", "written under the new schema"]);
 });
 
-it("prevents a forbidden way back only: a release that can read the schema is moved back to", async () => {
+it("a release that can read the schema is moved back to", async () => {
   const { code, stderr } = await cluster.cli("tenant", "update", "clinic-b", "--release", OLD, "--wait");
   expect(code, stderr).toBe(0);
   expect(await serverVersion("clinic-b")).toBe(OLD);
 });
 
-it("prevents a broken database: a move back to a release that cannot read the schema is refused with the reason, and nothing changes", async () => {
+it("a move back to a release that cannot read the schema is refused with the reason, and nothing changes", async () => {
   const before = await cluster.tenant("clinic-a");
   const { code, stderr } = await cluster.cli("tenant", "update", "clinic-a", "--release", ANCIENT);
   expect(code).not.toBe(0);

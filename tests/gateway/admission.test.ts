@@ -22,7 +22,7 @@ describe("the admin API's path", () => {
     "/_synapse\\admin",
     "/_SYNAPSE/Admin/v1",
     `/_synapse/%${"25".repeat(20)}61dmin`,
-  ])("prevents that it is reached as %s", (path) => {
+  ])("the admin API is not reached as %s", (path) => {
     expect(isAdminPath(path)).toBe(true);
   });
 
@@ -34,7 +34,7 @@ describe("the admin API's path", () => {
     "/x/_synapse/admin",
     "/_matrix/client/v3/rooms/%21a%3Ab/send/m.room.message/%252e%252e",
     "/_matrix/100%",
-  ])("prevents that %s is refused", (path) => {
+  ])("refuses %s", (path) => {
     expect(isAdminPath(path)).toBe(false);
   });
 });
@@ -43,7 +43,7 @@ describe("limits", () => {
   let bench: Bench;
   afterEach(() => bench.stop());
 
-  it("prevents that the admin API is open by default, or cannot be opened", async () => {
+  it("the admin API is closed by default, and can be opened", async () => {
     bench = await Bench.start([]);
     const origin = await bench.origin();
     await bench.controller.update([serving("a", origin)]);
@@ -56,7 +56,7 @@ describe("limits", () => {
     expect((await ask(bench, "a.example", { path: "/_synapse/admin/v1/server_version" })).status).toBe(200);
   });
 
-  it("prevents that an announced body above the limit is begun", async () => {
+  it("refuses an announced body above the limit before it begins", async () => {
     bench = await Bench.start([], { maxBodyBytes: 1024 });
     const origin = await bench.origin();
     await bench.controller.update([serving("a", origin)]);
@@ -66,7 +66,7 @@ describe("limits", () => {
     expect(origin.seen).toHaveLength(1);
   });
 
-  it.each([2_000, 300_000])("prevents that a chunked body grows past a limit of %i bytes", async (maxBodyBytes) => {
+  it.each([2_000, 300_000])("ends a chunked body at a limit of %i bytes", async (maxBodyBytes) => {
     bench = await Bench.start([], { maxBodyBytes });
     const origin = await bench.origin();
     await bench.controller.update([serving("a", origin)]);
@@ -79,7 +79,7 @@ describe("limits", () => {
     wire.destroy();
   });
 
-  it("prevents that a chunked body below the limit is changed on its way", async () => {
+  it("passes on a chunked body below the limit unchanged", async () => {
     bench = await Bench.start([]);
     const origin = await bench.origin();
     await bench.controller.update([serving("a", origin)]);
@@ -95,7 +95,7 @@ describe("limits", () => {
     }
   });
 
-  it("prevents that a request's head may take for ever", async () => {
+  it("bounds the time of a request's head", async () => {
     bench = await Bench.start([], {}, { headersMs: 300, checkMs: 50 });
     const wire = new Wire(bench.port).send("GET / HTTP/1.1\r\nHost: a.exa");
     await wire.isClosed();
@@ -103,7 +103,7 @@ describe("limits", () => {
     expect(wire.text).toContain("M_UNKNOWN");
   });
 
-  it.each([10, 1_000_000])("prevents that a body of %i bytes may stop half-way for ever", async (length) => {
+  it.each([10, 1_000_000])("bounds how long a body of %i bytes may stop half-way", async (length) => {
     bench = await Bench.start([], {}, { bodyStallMs: 300 });
     const origin = await bench.origin();
     await bench.controller.update([serving("a", origin)]);
@@ -113,7 +113,7 @@ describe("limits", () => {
     wire.destroy();
   });
 
-  it("prevents that a slow but steady upload is taken for a stalled one", async () => {
+  it("lets a slow but steady upload through", async () => {
     bench = await Bench.start([], {}, { bodyStallMs: 500, headersMs: 300, checkMs: 50 });
     const origin = await bench.origin();
     await bench.controller.update([serving("a", origin)]);
@@ -130,7 +130,7 @@ describe("limits", () => {
     wire.destroy();
   });
 
-  it("prevents that an unknown expectation is passed over", async () => {
+  it("refuses an unknown expectation", async () => {
     bench = await Bench.start([]);
     const wire = new Wire(bench.port).send("GET / HTTP/1.1\r\nHost: a.example\r\nExpect: miracles\r\n\r\n");
     await wire.sees("M_UNKNOWN");

@@ -13,7 +13,7 @@ describe("what counts against a tenant's share", () => {
     ["POST", "/_matrix/media/v3/upload?filename=x"],
     ["GET", "/_matrix/federation/v1/media/download/abc"],
     ["OPTIONS", "/_matrix/client/v3/sync"],
-  ])("prevents that %s %s, which only waits, keeps others from being served", (method, target) => {
+  ])("%s %s, which only waits, keeps nobody from being served", (method, target) => {
     expect(countsForShare(method, target)).toBe(false);
   });
 
@@ -26,7 +26,7 @@ describe("what counts against a tenant's share", () => {
     ["PUT", "/_matrix/client/v3/rooms/!a:b/send/m.room.message/sync?since=s1&timeout=30000"],
     ["PUT", "/_matrix/federation/v1/send/1"],
     ["GET", "/x/_matrix/media/"],
-  ])("prevents that %s %s, which takes time, goes uncounted", (method, target) => {
+  ])("counts %s %s, which takes time", (method, target) => {
     expect(countsForShare(method, target)).toBe(true);
   });
 });
@@ -44,7 +44,7 @@ describe("the queue of a tenant's share", () => {
   const enter = (of: FairShare, name: string, tenant = "a", bytes = 10): SharePlace | undefined =>
     of.enter({ tenant, bytes, resume: () => void log.push(name), expire: () => void log.push(`${name} expired`) });
 
-  it("prevents that turns are given out of order, or one tenant's to another", () => {
+  it("gives turns in order, each tenant's to itself", () => {
     const of = share(1);
     const places = ["one", "two", "three"].map((name) => enter(of, name));
     expect(places.map((place) => place?.state)).toEqual(["counted", "waiting", "waiting"]);
@@ -57,7 +57,7 @@ describe("the queue of a tenant's share", () => {
     expect(log).toEqual(["two", "three"]);
   });
 
-  it("prevents that the queue grows without bound", () => {
+  it("bounds the queue", () => {
     const of = share(1);
     for (const name of ["0", "1", "2", "3"]) enter(of, name);
     expect(enter(of, "4")).toBeUndefined();
@@ -67,7 +67,7 @@ describe("the queue of a tenant's share", () => {
     expect(log).toEqual(["a requests", "b bytes"]);
   });
 
-  it("prevents that a place is lost with a client that goes away while it waits", () => {
+  it("keeps the place of a client that goes away while it waits for others", () => {
     const of = share(1);
     const [first, gone] = [enter(of, "first")!, enter(of, "gone")!];
     enter(of, "next");
@@ -76,7 +76,7 @@ describe("the queue of a tenant's share", () => {
     expect(log).toEqual(["next"]);
   });
 
-  it("prevents that many turns that end at once end the stack, or skip anybody", () => {
+  it("many turns that end at once skip nobody", () => {
     const of = new FairShare(
       { maxInFlightPerTenant: 1, parking: { maxRequests: 50_000, maxBytes: 1e9, maxSeconds: 60 } },
       { refused: () => {}, waited: () => {} },
@@ -99,7 +99,7 @@ describe("the queue of a tenant's share", () => {
     expect([...of.sizes()]).toEqual([]);
   });
 
-  it("prevents that requests which wait for another server keep the tenant's others waiting", async () => {
+  it("requests that wait for another server do not keep the tenant's others waiting", async () => {
     const of = share(1, 50);
     const slow = enter(of, "slow")!;
     const [second] = [enter(of, "second")!, enter(of, "third")];
@@ -110,7 +110,7 @@ describe("the queue of a tenant's share", () => {
     expect(log).toEqual(["second", "third"]);
   });
 
-  it("prevents that a request waits for its turn without end", async () => {
+  it("bounds the wait for a turn", async () => {
     const of = share(1, 60_000, 0.05);
     enter(of, "first");
     enter(of, "second");
@@ -142,7 +142,7 @@ describe("the gateway", () => {
   const SEND = { method: "PUT", path: "/_matrix/client/v3/rooms/r/send/m.room.message/1", body: "{}" };
   const waiting = (tenant: string): Promise<number> => bench.metric(`share_waiting_requests{tenant="${tenant}"}`);
 
-  it("prevents that a tenant takes more than its share, and that long polls and uploads take any", async () => {
+  it("a tenant takes no more than its share; long polls and uploads take none", async () => {
     bench = await Bench.start([], { maxInFlightPerTenant: 2 });
     const { held, route, most } = await holding();
     const other = await bench.origin();
@@ -169,7 +169,7 @@ describe("the gateway", () => {
     expect(await bench.metric("share_seconds_count")).toBe(4);
   });
 
-  it("prevents that who finds no room to wait, or waits too long, gets anything but a limit that clients obey", async () => {
+  it("a request without room to wait, or that waits too long, gets a limit that clients obey", async () => {
     bench = await Bench.start([], {
       maxInFlightPerTenant: 1,
       parking: { maxRequests: 1, maxBytes: 100_000, maxSeconds: 0.5 },
@@ -194,7 +194,7 @@ describe("the gateway", () => {
       expect(await bench.metric(`share_rejected_total{tenant="a",bound="${bound}"}`)).toBe(1);
   });
 
-  it("prevents that requests which wait for their turn are lost, or sent to the old address, when the tenant moves", async () => {
+  it("requests that wait for their turn follow a tenant that moves", async () => {
     bench = await Bench.start([], { maxInFlightPerTenant: 1 });
     const { held, route } = await holding();
     await bench.controller.update([route]);
@@ -210,7 +210,7 @@ describe("the gateway", () => {
     expect([held.length, fresh.seen.length]).toEqual([1, 4]);
   });
 
-  it("prevents that broken connections and clients that go away keep their places", async () => {
+  it("broken connections and clients that go away free their places", async () => {
     bench = await Bench.start([], { maxInFlightPerTenant: 1 });
     let calls = 0;
     const origin = await bench.origin((request, response) => {

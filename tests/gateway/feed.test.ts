@@ -6,7 +6,7 @@ let bench: Bench;
 afterEach(() => bench.stop());
 
 describe("the route feed", () => {
-  it("prevents that a gateway which knows nothing yet says that hosts do not exist", async () => {
+  it("a gateway that knows no routes yet answers 503, not 404", async () => {
     bench = await Bench.start(undefined);
     const answer = await ask(bench, "a.example");
     expect(answer.status).toBe(503);
@@ -20,7 +20,7 @@ describe("the route feed", () => {
     expect(await bench.metric("feed_connected")).toBe(1);
   });
 
-  it("prevents that tenants go down with the controller, or with a restart of the gateway while it is down", async () => {
+  it("serves without the controller, also after a restart", async () => {
     bench = await Bench.start([]);
     const origin = await bench.origin();
     await bench.controller.update([serving("a", origin)]);
@@ -33,7 +33,7 @@ describe("the route feed", () => {
     expect((await ask(bench, "b.example")).status).toBe(503);
   });
 
-  it("prevents that routes on disk can be read by others, or are half written", async () => {
+  it("routes on disk are whole, and readable by their owner only", async () => {
     bench = await Bench.start([]);
     const origin = await bench.origin();
     await bench.controller.update([serving("a", origin), parked("b")]);
@@ -45,7 +45,7 @@ describe("the route feed", () => {
     expect((await stat(bench.file("routes.json"))).mode & 0o777).toBe(0o600);
   });
 
-  it("prevents that a broken routes file keeps the gateway from starting", async () => {
+  it("starts with a broken routes file", async () => {
     bench = await Bench.start([]);
     await bench.gateway.stop(0);
     await writeFile(bench.file("routes.json"), '{"format": 1, "routes": [{"tenant": 7}]}');
@@ -54,7 +54,7 @@ describe("the route feed", () => {
     await eventually("the controller's word counts", async () => (await ask(bench, "a.example")).status === 404);
   });
 
-  it("prevents that a controller which counts anew after a restart is not listened to", async () => {
+  it("follows a controller that counts from the start again", async () => {
     bench = await Bench.start([]);
     const [one, two] = [await bench.origin(), await bench.origin()];
     for (let i = 0; i < 5; i += 1) await bench.controller.update([serving("a", one), parked("b")]);
@@ -72,7 +72,7 @@ describe("the route feed", () => {
     expect((await bench.controller.update([serving("a", one)])).version).toBe(1);
   });
 
-  it("prevents that a line which is not as agreed is acted upon", async () => {
+  it("passes over lines that do not follow the contract", async () => {
     bench = await Bench.start([]);
     const origin = await bench.origin();
     await bench.controller.update([serving("a", origin)]);
@@ -87,7 +87,7 @@ describe("the route feed", () => {
     expect(bench.controller.acks.some((ack) => ack.version === 99)).toBe(false);
   });
 
-  it("prevents that a token which was replaced locks the gateway out, or that a token is logged", async () => {
+  it("takes up a replaced token, and logs none", async () => {
     bench = await Bench.start(undefined);
     await writeFile(bench.file("token"), "wrong-secret-token");
     await bench.controller.listen(bench.controller.port);
@@ -97,7 +97,7 @@ describe("the route feed", () => {
     expect(bench.logged.join("")).not.toMatch(/wrong-secret-token|feed-token-for-tests/);
   });
 
-  it("prevents that each run of a gateway goes by the same name", async () => {
+  it("each run of a gateway has a name of its own", async () => {
     bench = await Bench.start([], { id: "edge" });
     const { id } = bench.ready;
     expect(JSON.parse(await readFile(bench.file("ready.json"), "utf8"))).toEqual({ ...bench.ready });
@@ -109,7 +109,7 @@ describe("the route feed", () => {
     expect(bench.ready.id).not.toBe(id);
   });
 
-  it("prevents that connections to addresses which tenants left stay open", async () => {
+  it("closes connections to addresses that tenants left", async () => {
     bench = await Bench.start([]);
     const old = await bench.origin();
     await bench.controller.update([serving("a", old)]);
@@ -120,7 +120,7 @@ describe("the route feed", () => {
     expect(await eventually("it is closed", () => old.open === 0)).toBe(true);
   });
 
-  it("prevents that a connection in use, when its tenant left the address, is cut or stays open afterwards", async () => {
+  it("a connection in use when its tenant leaves ends after its answer", async () => {
     bench = await Bench.start([]);
     let answer: (() => void) | undefined;
     const old = await bench.origin((_request, response) => {

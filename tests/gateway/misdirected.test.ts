@@ -22,7 +22,7 @@ const retries = (tenant: string): Promise<number> =>
   bench.metric(`upstream_retries_total{tenant="${tenant}",reason="misdirected"}`);
 
 describe("a port that another tenant has by now", () => {
-  it("prevents that a client chooses the tenant that a request is meant for", async () => {
+  it("a client cannot choose the tenant that a request is meant for", async () => {
     bench = await Bench.start([]);
     const origin = await bench.origin();
     await bench.controller.update([serving("a", origin)]);
@@ -31,7 +31,7 @@ describe("a port that another tenant has by now", () => {
   });
 
   it.each(["GET", "PUT", "POST", "DELETE"])(
-    "prevents that a %s is answered by another tenant, which clients take for a logout; it waits for the newer route",
+    "a %s that reaches another tenant waits for the newer route",
     async (method) => {
       bench = await Bench.start([]);
       const seen: IncomingMessage[] = [];
@@ -49,7 +49,7 @@ describe("a port that another tenant has by now", () => {
     },
   );
 
-  it("prevents that a request which is turned away again and again waits without end", async () => {
+  it("a request that is turned away again and again is answered in time", async () => {
     bench = await Bench.start([], { parking: { maxRequests: 10, maxBytes: 100_000, maxSeconds: 0.5 } });
     const seen: IncomingMessage[] = [];
     const other = await stranger("b", seen);
@@ -61,7 +61,7 @@ describe("a port that another tenant has by now", () => {
     expect(await bench.parkedNow("a")).toBe(0);
   });
 
-  it("prevents that an upload which began there is sent on in half, or fails for good", async () => {
+  it("an upload that began at the wrong tenant is answered so that clients repeat it", async () => {
     bench = await Bench.start([]);
     const other = await stranger("b", []);
     await bench.controller.update([serving("a", other)]);
@@ -69,7 +69,7 @@ describe("a port that another tenant has by now", () => {
     expect([answer.status, answer.json.errcode]).toEqual([503, "M_LIMIT_EXCEEDED"]);
   });
 
-  it("prevents that a homeserver's own 421 is kept from the client", async () => {
+  it("passes on a homeserver's own 421", async () => {
     bench = await Bench.start([]);
     const origin = await bench.origin((_request, response) => void response.writeHead(421).end("its own"));
     await bench.controller.update([serving("a", origin)]);

@@ -61,7 +61,7 @@ class Shard {
 }
 
 describe("moves under load", () => {
-  it("prevents that any request fails, is lost or is acted upon twice in 25 moves, on connections that are kept", async () => {
+  it("no request fails, is lost or is acted upon twice in 25 moves", async () => {
     bench = await Bench.start([]);
     const acted: string[] = [];
     let shard = new Shard(acted);

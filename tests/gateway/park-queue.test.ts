@@ -5,7 +5,7 @@ import { ParkQueue, type ParkTicket } from "../../src/gateway/park-queue.ts";
 const ticket = (tenant: string, bytes = 10): ParkTicket => ({ tenant, bytes, waiting: true });
 
 describe("the queue of waiting requests", () => {
-  it("prevents that one tenant's waiting requests take another's places", () => {
+  it("one tenant's waiting requests take no other's places", () => {
     const queue = new ParkQueue({ maxRequests: 2, maxBytes: 1000 });
     expect([ticket("a"), ticket("a"), ticket("a"), ticket("b")].map((t) => queue.enter(t))).toEqual([
       undefined,
@@ -15,7 +15,7 @@ describe("the queue of waiting requests", () => {
     ]);
   });
 
-  it("prevents that bytes are lost count of", () => {
+  it("counts the bytes that wait", () => {
     const queue = new ParkQueue({ maxRequests: 10, maxBytes: 100 });
     const first = ticket("a", 60);
     expect(queue.enter(first)).toBeUndefined();
@@ -27,7 +27,7 @@ describe("the queue of waiting requests", () => {
     expect(queue.enter(ticket("a", 60))).toBeUndefined();
   });
 
-  it("prevents that a request which is tried in vain loses its place in the order", () => {
+  it("a request that is tried in vain keeps its place in the order", () => {
     const queue = new ParkQueue({ maxRequests: 10, maxBytes: 1000 });
     const [one, two, three] = [ticket("a"), ticket("a"), ticket("a")];
     for (const t of [one, two]) queue.enter(t);
@@ -38,7 +38,7 @@ describe("the queue of waiting requests", () => {
     expect(queue.release("a")).toEqual([one, two, three]);
   });
 
-  it("prevents that tenants nobody waits for take memory", () => {
+  it("tenants without waiting requests take no memory", () => {
     const queue = new ParkQueue({ maxRequests: 2, maxBytes: 1000 });
     const one = ticket("a");
     queue.enter(one);

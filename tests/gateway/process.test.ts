@@ -44,7 +44,7 @@ async function spawnGateway(extra: Record<string, unknown> = {}): Promise<{ port
 }
 
 describe("the gateway's process", () => {
-  it("prevents that a stop breaks off what is in flight", async () => {
+  it("a stop lets what is in flight end", async () => {
     bench = await Bench.start([]);
     const polls: (() => void)[] = [];
     const origin = await bench.origin((_request, response) => void polls.push(() => response.end("{}")));
@@ -67,7 +67,7 @@ describe("the gateway's process", () => {
     expect(code).toBe(0);
   }, 30_000);
 
-  it("prevents that a wrong configuration starts, or is refused without saying where", async () => {
+  it("refuses a wrong configuration, and says where", async () => {
     bench = await Bench.start([]);
     const { errors } = await spawnGateway({
       parking: { maxRequests: 0, maxBytes: 2048, maxSeconds: 1 },
@@ -80,7 +80,7 @@ describe("the gateway's process", () => {
     expect(errors()).not.toContain("    at ");
   }, 30_000);
 
-  it("prevents that access tokens are logged, at any level", async () => {
+  it("logs no access token at any level", async () => {
     bench = await Bench.start([]);
     const origin = await bench.origin();
     bench.controller.routes = [serving("a", origin)];
@@ -105,7 +105,7 @@ describe("the gateway's process", () => {
 });
 
 describe("stopping", () => {
-  it("prevents that long polls end in a reset when their time is up", async () => {
+  it("long polls end with an answer when the time is up", async () => {
     bench = await Bench.start([]);
     let polled = 0;
     const origin = await bench.origin(() => {
@@ -121,7 +121,7 @@ describe("stopping", () => {
     }
   });
 
-  it("prevents that idle connections keep the process from stopping", async () => {
+  it("idle connections do not keep the process from stopping", async () => {
     bench = await Bench.start([]);
     const origin = await bench.origin();
     await bench.controller.update([serving("a", origin)]);

@@ -13,30 +13,27 @@ async function deadOrigin(): Promise<Origin> {
 }
 
 describe("a homeserver that does not answer", () => {
-  it.each(["GET", "PUT", "POST"])(
-    "prevents that a refused %s fails while the shard comes up again on its port",
-    async (method) => {
-      bench = await Bench.start([]);
-      const dead = await deadOrigin();
-      await bench.controller.update([serving("a", dead)]);
-      const answer = ask(bench, "a.example", method === "GET" ? {} : { method, body: "content" });
-      await eventually(
-        "it was refused twice",
-        async () => (await bench.metric('upstream_retries_total{tenant="a",reason="refused"}')) >= 2,
-      );
-      expect(await bench.parkedNow("a")).toBe(1);
-      const revived = await new Origin().listen(dead.port);
-      try {
-        expect((await answer).status).toBe(200);
-        expect(revived.seen).toHaveLength(1);
-        expect(revived.seen[0]!.body.toString()).toBe(method === "GET" ? "" : "content");
-      } finally {
-        await revived.close();
-      }
-    },
-  );
+  it.each(["GET", "PUT", "POST"])("a refused %s waits until the shard is up again on its port", async (method) => {
+    bench = await Bench.start([]);
+    const dead = await deadOrigin();
+    await bench.controller.update([serving("a", dead)]);
+    const answer = ask(bench, "a.example", method === "GET" ? {} : { method, body: "content" });
+    await eventually(
+      "it was refused twice",
+      async () => (await bench.metric('upstream_retries_total{tenant="a",reason="refused"}')) >= 2,
+    );
+    expect(await bench.parkedNow("a")).toBe(1);
+    const revived = await new Origin().listen(dead.port);
+    try {
+      expect((await answer).status).toBe(200);
+      expect(revived.seen).toHaveLength(1);
+      expect(revived.seen[0]!.body.toString()).toBe(method === "GET" ? "" : "content");
+    } finally {
+      await revived.close();
+    }
+  });
 
-  it("prevents that a refused upload is lost: its body was not touched", async () => {
+  it("a refused upload is sent again with its body", async () => {
     bench = await Bench.start([]);
     const dead = await deadOrigin();
     await bench.controller.update([serving("a", dead)]);
@@ -52,7 +49,7 @@ describe("a homeserver that does not answer", () => {
     expect(origin.seen[0]!.body.equals(body)).toBe(true);
   });
 
-  it("prevents that a refused request goes unnoticed by the move it belongs to", async () => {
+  it("a refused request counts in the move that it belongs to", async () => {
     bench = await Bench.start([]);
     await bench.controller.update([serving("a", await deadOrigin())]);
     const answer = ask(bench, "a.example");
@@ -63,7 +60,7 @@ describe("a homeserver that does not answer", () => {
     expect((await answer).json.port).toBe(origin.port);
   });
 
-  it("prevents that refused requests wait without end", async () => {
+  it("bounds the wait of refused requests", async () => {
     bench = await Bench.start([], { parking: { maxRequests: 10, maxBytes: 100_000, maxSeconds: 0.4 } });
     await bench.controller.update([serving("a", await deadOrigin())]);
     const answer = await ask(bench, "a.example");
@@ -71,7 +68,7 @@ describe("a homeserver that does not answer", () => {
     expect(answer.headers["retry-after"]).toBeDefined();
   });
 
-  it("prevents that an idle connection which the homeserver just closed costs a request", async () => {
+  it("an idle connection that the homeserver just closed costs no request", async () => {
     bench = await Bench.start([]);
     let answered = 0;
     // Answers once per connection and breaks it on the second request, as a server does that closes idle connections just then.
@@ -92,7 +89,7 @@ describe("a homeserver that does not answer", () => {
     expect(await bench.metric('upstream_retries_total{tenant="a",reason="cut"}')).toBeGreaterThan(0);
   });
 
-  it("prevents that a POST which may have been acted upon is sent twice", async () => {
+  it("does not repeat a POST that may have been acted upon", async () => {
     bench = await Bench.start([]);
     let posts = 0;
     const origin = await bench.origin((request) => {
@@ -106,7 +103,7 @@ describe("a homeserver that does not answer", () => {
     expect(posts).toBe(1);
   });
 
-  it("prevents that a request which kills its homeserver is repeated without end", async () => {
+  it("does not repeat a request that kills its homeserver without end", async () => {
     bench = await Bench.start([]);
     let attempts = 0;
     const origin = await bench.origin((request) => {
@@ -118,7 +115,7 @@ describe("a homeserver that does not answer", () => {
     expect(attempts).toBe(4);
   });
 
-  it("prevents that half an answer is taken for a whole one", async () => {
+  it("half an answer is not taken for a whole one", async () => {
     bench = await Bench.start([]);
     const origin = await bench.origin((_request, response) => {
       response.write("half");
@@ -128,7 +125,7 @@ describe("a homeserver that does not answer", () => {
     await expect(ask(bench, "a.example")).rejects.toThrow(/aborted|hang up|reset/);
   });
 
-  it("prevents that long polls of a killed shard fail: they are sent again to the new one", async () => {
+  it("sends long polls of a killed shard to the new one", async () => {
     bench = await Bench.start([]);
     const polls: IncomingMessage[] = [];
     const dying = await bench.origin((request) => void polls.push(request));
@@ -147,7 +144,7 @@ describe("a homeserver that does not answer", () => {
     expect(bench.logged.join("")).not.toContain("syt_secret");
   });
 
-  it("prevents that a homeserver goes on working for a client that went away", async () => {
+  it("ends the homeserver's work for a client that went away", async () => {
     bench = await Bench.start([]);
     let closed = 0;
     let open = 0;

@@ -26,7 +26,7 @@ function routesOf(count: number, epoch = 1): Route[] {
 }
 
 describe("the routes file", () => {
-  it.each([0, 1, 199, 200, 201, 1_000])("prevents that some of %i routes are lost where pieces meet", async (count) => {
+  it.each([0, 1, 199, 200, 201, 1_000])("writes all of %i routes", async (count) => {
     const path = join(directory, "routes.json");
     const routes = routesOf(count);
     const writer = new RoutesWriter(path, () => routes, unexpected);
@@ -35,13 +35,13 @@ describe("the routes file", () => {
     expect(await readRoutesFile(path)).toEqual(routes);
   });
 
-  it("prevents that routes of very many tenants are made into text in one go, while requests wait", () => {
+  it("writes the routes of very many tenants in pieces", () => {
     let longest = 0;
     for (const piece of textOf(routesOf(10_000))) longest = Math.max(longest, piece.length);
     expect(longest).toBeLessThan(64 * 1024);
   });
 
-  it("prevents that what changes while the writer rests is not on disk after a stop", async () => {
+  it("a stop writes what changed while the writer rested", async () => {
     const path = join(directory, "routes.json");
     let routes = routesOf(2_000);
     const writer = new RoutesWriter(path, () => routes, unexpected);

@@ -11,7 +11,7 @@ let bench: Bench;
 afterEach(() => bench.stop());
 
 describe("streaming", () => {
-  it("prevents that a slow reader makes the gateway hold a large download", async () => {
+  it("a slow reader does not make the gateway hold a large download", async () => {
     bench = await Bench.start([]);
     const size = 200 * MiB;
     let produced = 0;
@@ -51,7 +51,7 @@ describe("streaming", () => {
     expect(most).toBeLessThan(size);
   }, 60_000);
 
-  it("prevents that a slow homeserver makes the gateway hold a large upload", async () => {
+  it("a slow homeserver does not make the gateway hold a large upload", async () => {
     bench = await Bench.start([]);
     const size = 200 * MiB;
     let consumed = 0;
@@ -87,7 +87,7 @@ describe("streaming", () => {
     wire.destroy();
   }, 60_000);
 
-  it("prevents that pieces of a slow answer are held back until its end", async () => {
+  it("passes on pieces of a slow answer as they come", async () => {
     bench = await Bench.start([]);
     let finish: (() => void) | undefined;
     const origin = await bench.origin((_request, response) => {
@@ -102,7 +102,7 @@ describe("streaming", () => {
     wire.destroy();
   });
 
-  it("prevents that an answer which comes before the upload's end is lost, and the connection with it", async () => {
+  it("passes on an answer that comes before the upload's end", async () => {
     bench = await Bench.start([]);
     const origin = await bench.origin((request, response) => {
       if (request.url === "/next") return void response.end("next");
@@ -120,7 +120,7 @@ describe("streaming", () => {
     wire.destroy();
   });
 
-  it("prevents that requests of one connection are answered out of order or lost", async () => {
+  it("answers the requests of one connection in order", async () => {
     bench = await Bench.start([]);
     const origin = await bench.origin();
     await bench.controller.update([serving("a", origin)]);
@@ -131,7 +131,7 @@ describe("streaming", () => {
     wire.destroy();
   });
 
-  it("prevents that long polls keep others waiting for a connection", async () => {
+  it("long polls keep nobody waiting for a connection", async () => {
     bench = await Bench.start([]);
     const polls: (() => void)[] = [];
     const origin = await bench.origin((request, response) => {
@@ -146,7 +146,7 @@ describe("streaming", () => {
     for (const answer of await Promise.all(answers)) expect(answer.status).toBe(200);
   });
 
-  it("prevents that a burst of long polls leaves its connections for ever: some are kept, the rest are closed", async () => {
+  it("a burst of long polls leaves a few connections, and the rest are closed", async () => {
     bench = await Bench.start([]);
     const polls: (() => void)[] = [];
     const origin = await bench.origin((_request, response) => void polls.push(() => response.end("{}")));
@@ -158,7 +158,7 @@ describe("streaming", () => {
     await eventually("what is not needed is closed", () => origin.open === 64);
   });
 
-  it("prevents that connections are made anew though long polls have left some", async () => {
+  it("uses connections that long polls have left", async () => {
     bench = await Bench.start([]);
     const polls: (() => void)[] = [];
     const origin = await bench.origin((request, response) => {
@@ -175,7 +175,7 @@ describe("streaming", () => {
     await Promise.all(answers);
   });
 
-  it("prevents that a request gets the connection of one whose client went away", async () => {
+  it("does not use the connection of a request whose client went away", async () => {
     bench = await Bench.start([]);
     let polls = 0;
     const origin = await bench.origin((request, response) => {

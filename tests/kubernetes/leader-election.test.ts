@@ -58,7 +58,7 @@ describe.skipIf(withoutCluster)("leader election (needs KUBECONFIG)", () => {
     expect(candidates.flatMap(({ log }) => log)).toEqual(["leads"]);
   });
 
-  it("prevents a gap at a clean stop: the next one leads before the lease would have run out", async () => {
+  it("the next one leads before the lease would have run out", async () => {
     const first = new Candidate("stop", "a");
     await expect.poll(() => first.election.leading).toBe(true);
     const second = new Candidate("stop", "b");
@@ -70,7 +70,7 @@ describe.skipIf(withoutCluster)("leader election (needs KUBECONFIG)", () => {
     expect(first.log).toEqual(["leads"]);
   });
 
-  it("prevents a cluster without a leader when one is killed: another leads after the lease", async () => {
+  it("another leads after the lease", async () => {
     const api = config.makeApiClient(CoordinationV1Api);
     // As a killed process leaves it; its clock was far ahead, which must not matter.
     const renewTime = new V1MicroTime(Date.now() + 86_400_000);
@@ -84,7 +84,7 @@ describe.skipIf(withoutCluster)("leader election (needs KUBECONFIG)", () => {
     expect(candidate.startedAt - at).toBeGreaterThanOrEqual(TIMING.leaseMs);
   });
 
-  it("prevents two leaders when one is cut off: it stops before another begins, and does not begin again", async () => {
+  it("it stops before another begins, and does not begin again", async () => {
     const proxy = await CuttableProxy.open(config);
     const first = new Candidate("cut", "a", proxy.config);
     await expect.poll(() => first.election.leading).toBe(true);
@@ -100,7 +100,7 @@ describe.skipIf(withoutCluster)("leader election (needs KUBECONFIG)", () => {
     await proxy.close();
   }, 20_000);
 
-  it("prevents a leader that does not notice that it is alone: a silent connection ends its office, too", async () => {
+  it("a silent connection ends its office, too", async () => {
     const proxy = await CuttableProxy.open(config);
     const first = new Candidate("silent", "a", proxy.config);
     await expect.poll(() => first.election.leading).toBe(true);
@@ -127,7 +127,7 @@ describe.skipIf(withoutCluster)("leader election (needs KUBECONFIG)", () => {
     await proxy.close();
   }, 20_000);
 
-  it("prevents two leaders where the lease was taken by force: the one before steps down when it sees that", async () => {
+  it("the one before steps down when it sees that", async () => {
     const first = new Candidate("forced", "a");
     await expect.poll(() => first.election.leading).toBe(true);
     await config.makeApiClient(CoordinationV1Api).patchNamespacedLease({

@@ -121,7 +121,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "prevents a homeserver that is nowhere when the controller that leads is killed on the way",
+      "a transition ends when the leading controller is killed on the way",
       async () => {
         await unnoticed(async () => {
           await cluster.helmTenant(TENANT, { dedicated: true });
@@ -143,7 +143,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "prevents a second owner, and an outage, when the pod of the Synapse is lost: it comes again",
+      "it comes again",
       async () => {
         const uid = (JSON.parse(await pod()) as { metadata: { uid: string } }).metadata.uid;
         await kubectl("-n", own(), "delete", "pod", `${TENANT}-synapse-0`, "--force", "--grace-period=0");
@@ -156,7 +156,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "prevents a restart of Synapse by an upgrade that does not concern it",
+      "an upgrade that does not concern Synapse does not restart it",
       async () => {
         const uid = (JSON.parse(await pod()) as { metadata: { uid: string } }).metadata.uid;
         await cluster.helmTenant(TENANT, { dedicated: true });
@@ -167,7 +167,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "prevents a rollback that ends in a homeserver that never starts, though its revision is lower than the fence's",
+      "a rollback starts, though its revision is lower than the fence's",
       async () => {
         await unnoticed(async () => {
           await helm("rollback", TENANT, "1", "-n", own());

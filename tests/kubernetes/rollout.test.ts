@@ -54,7 +54,7 @@ describe.skipIf(withoutCluster)("rollouts on a cluster (needs KUBECONFIG and the
   afterAll(() => cluster.close(), 5 * MINUTES);
 
   it(
-    "prevents moves outside of maintenance windows: it waits, and says until when",
+    "it waits, and says until when",
     async () => {
       // Half a year away, so that the test cannot run into it.
       const month = ((new Date().getUTCMonth() + 6) % 12) + 1;
@@ -69,7 +69,7 @@ describe.skipIf(withoutCluster)("rollouts on a cluster (needs KUBECONFIG and the
   );
 
   it(
-    "prevents that a bad release spreads: the window opens, the canary is refused by it, and it is halted",
+    "a release that refuses its canary is halted when the window opens",
     async () => {
       await rollOut(NEW, { windows: [{ schedule: "* * * * *", durationMinutes: 60, timezone: "UTC" }] });
       const { failed, message } = await fleet("it is halted", ({ phase }) => phase === "Halted");
@@ -99,7 +99,7 @@ describe.skipIf(withoutCluster)("rollouts on a cluster (needs KUBECONFIG and the
   );
 
   it(
-    "prevents leftovers of it: with RollBack the canary wants the old release again, and the shard goes",
+    "with RollBack the canary wants the old release again, and the shard goes",
     async () => {
       await rollOut(MISSING, { onFailure: "RollBack" });
       const { failed } = await fleet("it is rolled back", ({ phase }) => phase === "RolledBack");

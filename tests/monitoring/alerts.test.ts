@@ -52,7 +52,7 @@ describe.skipIf(why !== "")(`alerts of the chart ${why}`, () => {
       expect((await promtoolOn(rule, quiet, "test", "rules", { ...OURS, ...other })).stdout).toContain("SUCCESS");
   });
 
-  test("prevents: an alert tells its reader neither how bad it is nor what to do", async () => {
+  test("every alert says how bad it is and what to do", async () => {
     for (const { alert, labels, annotations, for: wait } of alerts) {
       expect(labels["severity"], alert).toMatch(/^(critical|warning|info)$/);
       expect(wait, alert).toMatch(/^\d+m$/);
@@ -65,7 +65,7 @@ describe.skipIf(why !== "")(`alerts of the chart ${why}`, () => {
     }
   });
 
-  test("prevents: a threshold that is set has no effect, or an unknown one is taken", async () => {
+  test("thresholds take effect, and unknown ones are refused", async () => {
     const values = {
       monitoring: { rules: { thresholds: { tenantPendingSeconds: 4711 }, alertLabels: { team: "chat" } } },
     };

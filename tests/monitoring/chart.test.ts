@@ -7,19 +7,19 @@ import { onPath } from "./support/tools.ts";
 const noHelm = onPath("helm") === undefined;
 
 describe.skipIf(noHelm)(`monitoring in the chart ${noHelm ? "skipped: there is no helm on the PATH" : ""}`, () => {
-  test("prevents: a chart that cannot be installed where there is no Prometheus Operator", async () => {
+  test("installs without the Prometheus Operator", async () => {
     const objects = await renderChart({ apis: [] });
     for (const kind of ["ServiceMonitor", "PodMonitor", "PrometheusRule"]) expect(ofKind(objects, kind)).toEqual([]);
     expect(ofKind(objects, "ConfigMap").map(({ metadata }) => metadata.name)).toContain("synapse-shards-dashboard");
   });
 
-  test("prevents: objects of CRDs that are not there, where only some are", async () => {
+  test("makes only objects of CRDs that are there", async () => {
     const objects = await renderChart({ apis: ["monitoring.coreos.com/v1/PrometheusRule"] });
     expect(ofKind(objects, "PrometheusRule")).toHaveLength(1);
     expect([...ofKind(objects, "ServiceMonitor"), ...ofKind(objects, "PodMonitor")]).toEqual([]);
   });
 
-  test("prevents: monitoring that cannot be turned off", async () => {
+  test("monitoring can be turned off", async () => {
     const values = {
       serviceMonitors: { enabled: false },
       monitoring: { rules: { enabled: false }, dashboard: { enabled: false } },
@@ -29,7 +29,7 @@ describe.skipIf(noHelm)(`monitoring in the chart ${noHelm ? "skipped: there is n
     expect(ofKind(objects, "ConfigMap").map(({ metadata }) => metadata.name)).not.toContain("synapse-shards-dashboard");
   });
 
-  test("prevents: an operator or a sidecar that does not find what is made for it", async () => {
+  test("labels what an operator or a sidecar looks for", async () => {
     const release = { release: "kube-prometheus-stack" };
     const values = {
       serviceMonitors: { labels: release, interval: "15s" },
@@ -81,7 +81,7 @@ describe.skipIf(why !== "" || noHelm)(`the chart and the Prometheus Operator's r
     return () => server.stop();
   });
 
-  test("prevents: monitors and rules that a real API server with the operator's CRDs refuses, or that are not made", async () => {
+  test("a real API server with the operator's CRDs takes monitors and rules", async () => {
     const kinds = "servicemonitors,podmonitors,prometheusrules";
     await server.install("without", "first");
     await server.kubectl("apply", "--server-side", ...crds!.flatMap((file) => ["-f", file]));

@@ -55,7 +55,7 @@ async function samples(registry: Registry): Promise<Record<string, number>> {
   );
 }
 
-test("prevents: a replica that stands by tells numbers of its own, or old ones", async () => {
+test("a replica that stands by tells no numbers", async () => {
   const { registry, store, metrics, lead } = controller();
   await store.create("Tenant", "a", SPEC, { ...NEW });
   expect(Object.keys(await samples(registry)).filter((name) => name.startsWith("tenants"))).toEqual([]);
@@ -74,7 +74,7 @@ test("prevents: a replica that stands by tells numbers of its own, or old ones",
   ).toEqual([]);
 });
 
-test("prevents: a scrape reads the store once for each gauge", async () => {
+test("a scrape reads the store once", async () => {
   const { registry, store, lead } = controller();
   let lists = 0;
   const list = store.list.bind(store);
@@ -87,7 +87,7 @@ test("prevents: a scrape reads the store once for each gauge", async () => {
   expect(lists).toBe(3);
 });
 
-test("prevents: a tenant that has waited for hours looks new after each change of the leader", async () => {
+test("a new leader knows how long a tenant has waited", async () => {
   const { registry, store, lead } = controller();
   const { metadata } = await store.create("Tenant", "a", SPEC, { ...NEW, reason: "MaxShardsReached" });
   await new Promise((done) => setTimeout(done, 1100));
@@ -137,7 +137,7 @@ test("series of shards end with them", async () => {
   expect(Object.keys(await samples(registry)).filter((key) => key.includes("1.163.2-0"))).toEqual([]);
 });
 
-test("prevents: saturation that is told too early, or not at all", async () => {
+test("tells saturation when a release is full", async () => {
   const { registry, store, lead } = controller({ maxShardsPerSynapseImageTag: 2, maxTenantsPerShard: 1 });
   await lead();
   const ready = { phase: "Ready", reason: "", message: "", failures: 0 } as const;
@@ -152,7 +152,7 @@ test("prevents: saturation that is told too early, or not at all", async () => {
   expect((await samples(registry))['capacity{image_tag="1.163.2"}']).toBe(2);
 });
 
-test("prevents: an increase of a counter's first event is not seen, as its series begins with it", async () => {
+test("every counter has its series before its first event", async () => {
   const { registry } = controller();
   expect(await samples(registry)).toMatchObject({
     'moves_total{reason="Upgrade",outcome="RolledBack"}': 0,

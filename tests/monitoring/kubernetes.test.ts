@@ -52,7 +52,7 @@ describe.skipIf(why !== "")(`the chart on a cluster, scraped by a real Prometheu
     await rm(scratch, { recursive: true });
   });
 
-  test("prevents: monitors that choose nothing, or name a port that is not there", async () => {
+  test("monitors choose pods that exist, and ports that they have", async () => {
     const targets = await prometheus.targets();
     const found = targets.map(({ labels, health, lastError }) =>
       `${labels["component"]} ${health} ${lastError}`.trim(),
@@ -62,12 +62,12 @@ describe.skipIf(why !== "")(`the chart on a cluster, scraped by a real Prometheu
     expect(shard).toMatchObject({ namespace, cluster_id: release, shard: "1.163.2-0", image_tag: "1.163.2" });
   });
 
-  test("prevents: panels with expressions that Prometheus refuses, or that never have data", async () => {
+  test("every panel has an expression with data", async () => {
     const answers = await askPanels(prometheus, { namespace, clusterId: release });
     expect(answers.filter(({ series, mayBeEmpty }) => series === 0 && !mayBeEmpty)).toEqual([]);
   });
 
-  test("prevents: alerts that Prometheus cannot evaluate, or that fire while all is well", async () => {
+  test("Prometheus evaluates every alert, and none fires while all is well", async () => {
     const alerts = alertsIn(ofKind(await renderChart({ namespace, release }), "PrometheusRule")[0]!);
     for (const { expr } of alerts) await prometheus.query(expr);
     const rules = await prometheus.rules();
@@ -75,7 +75,7 @@ describe.skipIf(why !== "")(`the chart on a cluster, scraped by a real Prometheu
     expect(rules.filter(({ state, health }) => state !== "inactive" || health !== "ok")).toEqual([]);
   });
 
-  test("prevents: runbooks with commands that do not work", async () => {
+  test("commands of the runbooks work", async () => {
     const preamble = codeOf(await readFile(join(RUNBOOKS, "README.md"), "utf8"));
     for (const page of (await readdir(RUNBOOKS)).filter((name) => name.startsWith("SynapseShards"))) {
       const text = await readFile(join(RUNBOOKS, page), "utf8");
@@ -89,7 +89,7 @@ describe.skipIf(why !== "")(`the chart on a cluster, scraped by a real Prometheu
     }
   });
 
-  test("prevents: logs that a collector cannot read", async () => {
+  test("logs are JSON lines", async () => {
     for (const component of ["controller", "gateway", "shard"]) {
       const log = await installation.kubectl("logs", "-l", `app.kubernetes.io/component=${component}`, "--tail=200");
       const lines = log.split("\n").filter((line) => line !== "");
@@ -98,7 +98,7 @@ describe.skipIf(why !== "")(`the chart on a cluster, scraped by a real Prometheu
     }
   });
 
-  test("prevents: a tenant that fails on a real cluster without an alert", async () => {
+  test("a tenant that fails on a real cluster sets off an alert", async () => {
     await installation.sql("ALTER ROLE a PASSWORD 'other'");
     await installation.kubectl("delete", "pod", "-l", "app.kubernetes.io/component=shard");
     const failed = `synapse_shards_controller_tenant_not_ready_since_timestamp_seconds{namespace="${namespace}",tenant="a",phase="Failed"}`;

@@ -64,7 +64,7 @@ test("alerts and panels name only metrics and labels that exist", () => {
   }
 });
 
-test("prevents: an expression over all releases that Prometheus knows", () => {
+test("every expression is of one release", () => {
   for (const { where, expr } of expressions) {
     const ours = expr.includes("[[ selector ]]") ? "[[ selector ]]" : 'namespace="$namespace",cluster_id="$cluster_id"';
     const all = [...expr.matchAll(/\{[^}]*\}/g)].map(([matchers]) => matchers);
@@ -75,7 +75,7 @@ test("prevents: an expression over all releases that Prometheus knows", () => {
   }
 });
 
-test("prevents: legends and texts with labels that the series do not have", () => {
+test("legends and texts name labels that the series have", () => {
   for (const { title, targets = [] } of readDashboard().panels)
     for (const { expr, legendFormat } of targets)
       for (const [, label] of legendFormat.matchAll(/\{\{(\w+)\}\}/g)) expect(grouping(expr), title).toContain(label);
@@ -85,7 +85,7 @@ test("prevents: legends and texts with labels that the series do not have", () =
         expect([...grouping(expr), "namespace", "cluster_id"], alert).toContain(label);
 });
 
-test("prevents: panels of one name, over each other, or beyond the dashboard's width", () => {
+test("panels have names and places of their own", () => {
   const panels = readDashboard().panels.filter(({ type }) => type !== "row");
   const titles = panels.map(({ title }) => title);
   expect(titles).toEqual([...new Set(titles)]);
@@ -102,7 +102,7 @@ test("the reference is that of the code; `node src/monitoring/reference.ts` writ
   expect(await readFile(REFERENCE_FILE, "utf8")).toBe(reference());
 });
 
-test("prevents: a shard exports what the reference does not tell, or the other way round", () => {
+test("the reference has what a shard exports", () => {
   const source = readFileSync(join(ROOT, "multi_synapse/metrics.py"), "utf8");
   const families = /EXPORTED_FAMILIES = \(([^)]*)\)/.exec(source)![1]!;
   const exported = [...families.matchAll(/"(\w+)"/g)].map(([, name = ""]) => name.replace(/_bucket$/, ""));
@@ -112,7 +112,7 @@ test("prevents: a shard exports what the reference does not tell, or the other w
   );
 });
 
-test("prevents: documents that tell of metrics which do not exist (any more)", async () => {
+test("documents name metrics that exist", async () => {
   const metrics = new Set(known().keys());
   const histograms = new Set([...metrics].map((name) => name.replace(/_bucket$/, "")));
   for (const folder of ["docs", "docs/runbooks"]) {

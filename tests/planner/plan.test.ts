@@ -7,11 +7,11 @@ const OLD = `${V1}-0`;
 const justNow = { lastAssignmentChange: NOW - 1000 };
 
 describe("placing", () => {
-  test("prevents that a first tenant has nowhere to go", () => {
+  test("makes a shard for a first tenant", () => {
     expect(planned(snapshot([], tenant("a")))).toEqual([`create ${A}`, `assign a ${A}`]);
   });
 
-  test("prevents new shards while others have room, and spreading where filling is wanted", () => {
+  test("fills the fullest shard before it makes another", () => {
     const given = snapshot(
       [shard(A, justNow), shard(B, justNow)],
       tenantsOn(A, 1),
@@ -22,22 +22,22 @@ describe("placing", () => {
     expect(planned(given)).toEqual([`assign x ${B}`, `assign y ${A}`]);
   });
 
-  test("prevents an order that depends on text: index 10 comes after 2, and ties go to the lower index", () => {
+  test("index 10 comes after 2, and ties go to the lower index", () => {
     const [two, ten] = [`${V2}-2`, `${V2}-10`];
     const given = snapshot([shard(ten, justNow), shard(two, justNow)], tenant("x"));
     expect(planned(given)).toEqual([`assign x ${two}`]);
   });
 
-  test("prevents that a shard that is still coming up is passed over for a new one", () => {
+  test("places on a shard that is still coming up rather than on a new one", () => {
     const given = snapshot([shard(A, { phase: "Starting" })], tenantsOn(A, 1), tenant("x"));
     expect(planned(given)).toEqual([`assign x ${A}`]);
   });
 
-  test.each(["Lost", "Stopping"] as const)("prevents placing on a shard that is %s, and taking its name", (phase) => {
+  test.each(["Lost", "Stopping"] as const)("neither places on a shard that is %s nor takes its name", (phase) => {
     expect(planned(snapshot([shard(A, { phase, ...justNow })], tenant("x")))).toEqual([`create ${B}`, `assign x ${B}`]);
   });
 
-  test("prevents that a release that cannot run (a wrong tag, say) is given one shard after another", () => {
+  test("makes no further shard of a release that cannot run", () => {
     const failed = snapshot([shard(A, { phase: "Failed" })], tenantsOn(A, 1), tenant("x"));
     expect(planned(failed)).toEqual(["pending x ShardFailed"]);
     expect(plan(failed, SMALL)[0]?.message).toContain(`shard ${A} of Synapse ${V2} cannot be started`);
@@ -46,24 +46,24 @@ describe("placing", () => {
     expect(planned(beside), "one that comes up and is full proves nothing yet").toEqual(["pending x ShardFailed"]);
   });
 
-  test("prevents that one failed shard holds up a release of which others run", () => {
+  test("one failed shard does not hold up a release of which others run", () => {
     const given = snapshot([shard(A, { phase: "Failed", ...justNow }), shard(B)], tenantsOn(B, 3), tenant("x"));
     expect(planned(given)).toEqual([`create ${C}`, `assign x ${C}`]);
   });
 
-  test("prevents a second failing shard for an upgrade or an evacuation", () => {
+  test("makes no second failing shard for an upgrade or an evacuation", () => {
     const upgrade = snapshot([shard(OLD), shard(A, { phase: "Failed" })], tenantsOn(OLD, 1, { release: V2 }));
     expect(planned(upgrade)).toEqual([`waiting ${OLD}-t0 Upgrade ShardFailed`]);
     const lost = snapshot([shard(A, { phase: "Failed" }), shard(B, { phase: "Lost" })], tenantsOn(B, 1));
     expect(planned(lost)).toEqual([`waiting ${B}-t0 ShardLost ShardFailed`]);
   });
 
-  test("prevents that a free index is left for ever", () => {
+  test("takes the lowest free index", () => {
     const given = snapshot([shard(A), shard(C)], tenantsOn(A, 3), tenantsOn(C, 3), tenant("x"));
     expect(planned(given)).toEqual([`create ${B}`, `assign x ${B}`]);
   });
 
-  test("prevents more shards than the maximum, and that one saturated release holds up another", () => {
+  test("keeps to the maximum of shards, and one saturated release does not hold up another", () => {
     const full = [A, B, C].flatMap((name) => tenantsOn(name, 3));
     const given = snapshot([shard(A), shard(B), shard(C)], full, tenant("x"), tenant("y", { release: V1 }));
     expect(planned(given)).toEqual(["pending x MaxShardsReached", `create ${OLD}`, `assign y ${OLD}`]);
@@ -72,27 +72,27 @@ describe("placing", () => {
     );
   });
 
-  test("prevents that a tenant being deleted, or on its way in, lends out its place", () => {
+  test("a tenant being deleted, or on its way in, keeps its place", () => {
     const leaving = tenant("gone", { shard: A, deleting: true });
     const arriving = tenant("in", { shard: B, move: { from: B, to: A } });
     const given = snapshot([shard(A), shard(B)], leaving, arriving, tenantsOn(A, 1), tenant("x"));
     expect(planned(given)).toEqual([`assign x ${B}`]);
   });
 
-  test("prevents that a tenant being deleted is handled", () => {
+  test("leaves a tenant that is being deleted alone", () => {
     expect(planned(snapshot([], tenant("x", { deleting: true })))).toEqual([]);
   });
 
-  test("prevents that a tenant whose shard has vanished is forgotten, or counted on a new one of that name", () => {
+  test("places a tenant whose shard has vanished, and makes no new shard of that name", () => {
     expect(planned(snapshot([], tenant("x", { shard: A })))).toEqual([`create ${B}`, `assign x ${B}`]);
   });
 
-  test("prevents a loop when the maximum is lowered below what is there", () => {
+  test("does nothing when the maximum is lowered below what is there", () => {
     const given = snapshot([shard(A), shard(B)], tenantsOn(A, 3), tenantsOn(B, 3));
     expect(planned(given, { maxTenantsPerShard: 1, maxShardsPerSynapseImageTag: 1 })).toEqual([]);
   });
 
-  test("prevents that a shard is made while one that consolidation gives up could be kept", () => {
+  test("keeps a shard that consolidation gives up rather than make another", () => {
     const given = snapshot(
       [shard(A), shard(B, { drain: "Consolidation", phase: "Draining" })],
       tenantsOn(A, 3),
@@ -106,41 +106,41 @@ describe("placing", () => {
 describe("upgrading", () => {
   const wishes = tenantsOn(OLD, 2, { release: V2 });
 
-  test("prevents that a release's change does nothing", () => {
+  test("moves a tenant whose release changes", () => {
     const given = snapshot([shard(OLD), shard(A)], wishes, tenantsOn(A, 1));
     expect(planned(given)).toEqual([`move ${OLD}-t0 ${OLD} ${A} Upgrade`, `move ${OLD}-t1 ${OLD} ${A} Upgrade`]);
   });
 
-  test("prevents a move to a shard that does not answer yet, and a second shard while the first comes up", () => {
+  test("waits for the new shard before it moves, and makes no second one", () => {
     expect(planned(snapshot([shard(OLD)], wishes))).toEqual([`create ${A}`]);
     expect(planned(snapshot([shard(OLD), shard(A, { phase: "Starting" })], wishes))).toEqual([]);
     expect(planned(snapshot([shard(OLD), shard(A, { phase: "Pending" })], wishes))).toEqual([]);
   });
 
-  test("prevents that a place kept for an upgrade is thought to be free", () => {
+  test("a place kept for an upgrade is not free", () => {
     const four = [...wishes, ...tenantsOn(`${V1}-1`, 2, { release: V2 })];
     const given = snapshot([shard(OLD), shard(`${V1}-1`), shard(A, { phase: "Starting" })], four);
     expect(planned(given)).toEqual([`create ${B}`]);
   });
 
-  test("prevents that a refused release is tried for ever, and a shard of it kept", () => {
+  test("does not try a refused release again, nor keep a shard for it", () => {
     const refused = tenant("x", { release: V2, shard: OLD, refusedRelease: V2 });
     expect(planned(snapshot([shard(OLD), shard(A)], refused))).toEqual([`stop ${A} Unused`]);
   });
 
-  test("prevents that an upgrade without a place stays unexplained", () => {
+  test("explains an upgrade without a place", () => {
     const full = [A, B, C].flatMap((name) => tenantsOn(name, 3));
     const given = snapshot([shard(OLD), shard(A), shard(B), shard(C)], full, wishes[0] ?? []);
     expect(planned(given)).toEqual([`waiting ${OLD}-t0 Upgrade MaxShardsReached`]);
   });
 
-  test("prevents more moves at once than allowed, those under way counted", () => {
+  test("keeps to the bound of moves, those under way included", () => {
     const moving = tenant("m", { shard: A, move: { from: A, to: A } });
     const given = snapshot([shard(OLD), shard(A)], wishes, moving);
     expect(planned(given, { maxConcurrentMoves: 2 })).toEqual([`move ${OLD}-t0 ${OLD} ${A} Upgrade`]);
   });
 
-  test("prevents that a failed move is repeated at once, or gives up its place", () => {
+  test("repeats a failed move after its time, and keeps its place", () => {
     const later = wishes.map((each) => ({ ...each, moveNotBefore: NOW + 1 }));
     expect(planned(snapshot([shard(OLD), shard(A)], later))).toEqual([]);
     const due = wishes.map((each) => ({ ...each, moveNotBefore: NOW }));
@@ -151,12 +151,12 @@ describe("upgrading", () => {
 describe("lost shards", () => {
   const lost = shard(A, { phase: "Lost" });
 
-  test("prevents that tenants of a shard that does not answer stay down", () => {
+  test("moves tenants of a shard that does not answer", () => {
     const given = snapshot([lost, shard(B)], tenantsOn(A, 2), tenantsOn(B, 2));
     expect(planned(given)).toEqual([`move ${A}-t0 ${A} ${B} ShardLost`, `create ${C}`]);
   });
 
-  test("prevents that those without a place are given up or unexplained", () => {
+  test("explains evacuees without a place", () => {
     const given = snapshot([lost, shard(B)], tenantsOn(A, 2), tenantsOn(B, 2));
     expect(planned(given, { maxShardsPerSynapseImageTag: 2 })).toEqual([
       `move ${A}-t0 ${A} ${B} ShardLost`,
@@ -164,7 +164,7 @@ describe("lost shards", () => {
     ]);
   });
 
-  test("prevents that a tenant stays down because the release it wants is full, though its own has places", () => {
+  test("evacuates to the tenant's own release where the wanted one is full", () => {
     const full = [A, B, C].flatMap((name) => tenantsOn(name, 3));
     const given = snapshot(
       [shard(OLD, { phase: "Lost" }), shard(`${V1}-1`), shard(A), shard(B), shard(C)],
@@ -175,7 +175,7 @@ describe("lost shards", () => {
     expect(planned(given)).toEqual([`move x ${OLD} ${V1}-1 ShardLost`]);
   });
 
-  test("prevents that an empty lost shard is stopped before it is known what became of it", () => {
+  test("does not stop an empty lost shard", () => {
     expect(planned(snapshot([lost, shard(B)], tenantsOn(B, 1)))).toEqual([]);
   });
 });
@@ -183,25 +183,25 @@ describe("lost shards", () => {
 describe("draining", () => {
   const requested = shard(A, { drain: "Requested", phase: "Draining" });
 
-  test("prevents that a requested drain moves nothing, or stops what is not empty", () => {
+  test("a requested drain moves all tenants, then stops the shard", () => {
     const given = snapshot([requested, shard(B)], tenantsOn(A, 1), tenantsOn(B, 1));
     expect(planned(given)).toEqual([`move ${A}-t0 ${A} ${B} Drain`]);
   });
 
-  test("prevents that a drained shard stays", () => {
+  test("stops a drained shard", () => {
     expect(planned(snapshot([shard(A, { ...justNow, drain: "Requested" })]))).toEqual([`stop ${A} Drained`]);
   });
 
-  test("prevents that a shard is stopped while a tenant may still be rolled back to it", () => {
+  test("does not stop a shard to which a tenant may be rolled back", () => {
     const moving = tenant("m", { shard: B, move: { from: A, to: B } });
     expect(planned(snapshot([requested, shard(B)], moving))).toEqual([]);
   });
 
-  test("prevents that new tenants are handled on a shard that is drained on request", () => {
+  test("places nobody on a shard that is drained on request", () => {
     expect(planned(snapshot([requested], tenant("x")))).toEqual([`create ${B}`, `assign x ${B}`, `stop ${A} Drained`]);
   });
 
-  test("prevents half a consolidation: it is called off when the places have been taken meanwhile", () => {
+  test("calls off a consolidation when the places have been taken meanwhile", () => {
     const given = snapshot(
       [shard(A), shard(B, { drain: "Consolidation", phase: "Draining" })],
       tenantsOn(A, 2),
@@ -210,7 +210,7 @@ describe("draining", () => {
     expect(planned(given)).toEqual([`undrain ${B}`]);
   });
 
-  test("prevents that a consolidation that was begun stands still", () => {
+  test("goes on with a consolidation that has begun", () => {
     const given = snapshot(
       [shard(A), shard(B, { drain: "Consolidation", phase: "Draining" })],
       tenantsOn(A, 2),
@@ -221,7 +221,7 @@ describe("draining", () => {
 });
 
 describe("consolidation", () => {
-  test("prevents that nearly empty shards stay: the least loaded goes, of equals the highest index", () => {
+  test("gives up the least loaded shard, of equals the highest index", () => {
     const given = snapshot([shard(A), shard(B), shard(C)], tenantsOn(A, 2), tenantsOn(B, 1), tenantsOn(C, 1));
     expect(planned(given)).toEqual([`drain ${C}`]);
     expect(plan(given, SMALL)[0]?.message).toBe(
@@ -229,12 +229,12 @@ describe("consolidation", () => {
     );
   });
 
-  test("prevents that several are given up one by one where one plan can tell", () => {
+  test("gives up several shards in one plan", () => {
     const given = snapshot([shard(A), shard(B), shard(C)], tenantsOn(A, 1), tenantsOn(B, 1), tenantsOn(C, 1));
     expect(planned(given)).toEqual([`drain ${C}`, `drain ${B}`]);
   });
 
-  test("prevents a drain at the threshold, of the last shard, and of what does not fit", () => {
+  test("drains nothing at the threshold, not the last shard, and nothing that does not fit", () => {
     const roomy = { maxTenantsPerShard: 4 };
     expect(planned(snapshot([shard(A), shard(B)], tenantsOn(A, 3), tenantsOn(B, 1)), roomy)).toEqual([]);
     expect(planned(snapshot([shard(A)], tenantsOn(A, 1)))).toEqual([]);
@@ -242,7 +242,7 @@ describe("consolidation", () => {
     expect(planned(snapshot([shard(A), shard(B)], tenantsOn(A, 3), tenantsOn(B, 1)), high)).toEqual([]);
   });
 
-  test("prevents consolidation while placement has not been quiet", () => {
+  test("does not consolidate until placement has been quiet", () => {
     const given = snapshot(
       [shard(A), shard(B, { lastAssignmentChange: NOW - 29_999 })],
       tenantsOn(A, 1),
@@ -258,35 +258,35 @@ describe("consolidation", () => {
   });
 
   test.each(["Pending", "Starting", "Lost", "Failed", "Stopping", "Draining"] as const)(
-    "prevents consolidation while a shard is %s",
+    "does not consolidate while a shard is %s",
     (phase) => {
       const given = snapshot([shard(A), shard(B), shard(C, { phase })], tenantsOn(A, 1), tenantsOn(B, 1));
       expect(planned(given).filter((line) => line.startsWith("drain"))).toEqual([]);
     },
   );
 
-  test("prevents consolidation of a release in which something moves", () => {
+  test("does not consolidate a release in which something moves", () => {
     const moving = tenant("m", { shard: A, move: { from: A, to: A } });
     expect(planned(snapshot([shard(A), shard(B)], moving, tenantsOn(B, 1)))).toEqual([]);
   });
 });
 
 describe("empty shards", () => {
-  test("prevents that a release nobody uses keeps a process", () => {
+  test("stops the shards of a release that nobody uses", () => {
     expect(planned(snapshot([shard(OLD), shard(A)], tenantsOn(A, 1)))).toEqual([`stop ${OLD} Unused`]);
   });
 
-  test("prevents that it goes before it has been quiet, or while a tenant is coming", () => {
+  test("does not stop a shard before it has been quiet, nor while a tenant is coming", () => {
     expect(planned(snapshot([shard(OLD, justNow)]))).toEqual([]);
     const coming = tenant("m", { release: V2, shard: OLD, move: { from: OLD, to: A } });
     expect(planned(snapshot([shard(OLD), shard(A)], coming))).toEqual([]);
   });
 
-  test("prevents that an empty shard stays beside one with places", () => {
+  test("stops an empty shard beside one with places", () => {
     expect(planned(snapshot([shard(A), shard(B)], tenantsOn(B, 3)))).toEqual([`stop ${A} Unused`]);
   });
 
-  test("prevents that the only shard with places goes while its release is in use", () => {
+  test("keeps the only shard with places while its release is in use", () => {
     const given = snapshot([shard(A, { phase: "Failed" }), shard(B)], tenantsOn(A, 2));
     expect(planned(given)).toEqual([]);
   });

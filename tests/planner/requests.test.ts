@@ -8,7 +8,7 @@ const OLD = `${V1}-0`;
 describe("canDrain", () => {
   const three = [shard(A), shard(B), shard(C)];
 
-  test("prevents a drain that cannot be finished", () => {
+  test("refuses a drain that cannot be finished", () => {
     const tight = snapshot(three, tenantsOn(A, 2), tenantsOn(B, 3), tenantsOn(C, 2));
     expect(canDrain(tight, SMALL, A)).toEqual({
       fits: false,
@@ -20,17 +20,17 @@ describe("canDrain", () => {
     });
   });
 
-  test("prevents that places of shards that may still be made are not counted", () => {
+  test("counts the places of shards that may still be made", () => {
     const given = snapshot([shard(A), shard(B)], tenantsOn(A, 3), tenantsOn(B, 3));
     expect(canDrain(given, SMALL, A)).toMatchObject({ fits: true, needed: 3, free: 3 });
   });
 
-  test("prevents that places are promised which others need first", () => {
+  test("promises no places that others need first", () => {
     const given = snapshot(three, tenantsOn(A, 1), tenantsOn(B, 2), tenantsOn(C, 3), tenant("new"));
     expect(canDrain(given, SMALL, A)).toMatchObject({ fits: false, needed: 1, free: 0 });
   });
 
-  test("prevents that tenants leaving anyway, or being deleted, hinder it", () => {
+  test("tenants that leave anyway do not hinder a drain", () => {
     const full = [...tenantsOn(B, 3), ...tenantsOn(C, 2)];
     const given = snapshot(
       three,
@@ -41,13 +41,13 @@ describe("canDrain", () => {
     expect(canDrain(given, SMALL, A)).toMatchObject({ fits: true, needed: 0 });
   });
 
-  test("prevents that a tenant on its way to it is forgotten", () => {
+  test("counts a tenant on its way to the shard", () => {
     const full = [...tenantsOn(B, 3), ...tenantsOn(C, 3)];
     const given = snapshot(three, full.slice(1), tenant("m", { shard: B, move: { from: B, to: A } }));
     expect(canDrain(given, SMALL, A)).toMatchObject({ fits: false, needed: 1 });
   });
 
-  test("prevents a drain of what does not exist", () => {
+  test("refuses a drain of what does not exist", () => {
     expect(canDrain(snapshot([]), SMALL, A)).toMatchObject({ fits: false, reason: "NotFound" });
   });
 });
@@ -55,7 +55,7 @@ describe("canDrain", () => {
 describe("chooseTarget", () => {
   const mover = tenant("x", { shard: A });
 
-  test("prevents a poor choice: the fullest other shard that answers", () => {
+  test("chooses the fullest other shard that answers", () => {
     const given = snapshot(
       [shard(A), shard(B), shard(C), shard(`${V2}-3`, { phase: "Starting" })],
       mover,
@@ -65,18 +65,18 @@ describe("chooseTarget", () => {
     expect(chooseTarget(given, SMALL, "x")).toEqual({ shard: C });
   });
 
-  test("prevents that a move is impossible where a shard may be made for it", () => {
+  test("makes a shard for a move where none has a place", () => {
     expect(chooseTarget(snapshot([shard(A)], mover), SMALL, "x")).toEqual({ create: B });
   });
 
-  test("prevents a shard above the maximum", () => {
+  test("makes no shard above the maximum for a move", () => {
     const given = snapshot([shard(A)], mover);
     expect(chooseTarget(given, { ...SMALL, maxShardsPerSynapseImageTag: 1 }, "x")).toMatchObject({
       refused: "MaxShardsReached",
     });
   });
 
-  test("prevents a further shard of a release that does not come up", () => {
+  test("makes no further shard of a release that does not come up", () => {
     const given = snapshot([shard(OLD), shard(A, { phase: "Failed" })], tenant("x", { shard: OLD }));
     expect(chooseTarget(given, SMALL, "x")).toMatchObject({
       refused: "ShardFailed",
@@ -94,7 +94,7 @@ describe("chooseTarget", () => {
     ["Draining", B, [shard(B, { drain: "Requested" })]],
     ["NotReady", B, [shard(B, { phase: "Starting" })]],
     ["ShardFull", C, [shard(C)]],
-  ] as const)("prevents a move to an unfit shard: %s", (refusal, to, others) => {
+  ] as const)("%s", (refusal, to, others) => {
     const given = snapshot([shard(A), ...others], mover, tenantsOn(C, 3));
     expect(chooseTarget(given, SMALL, "x", to)).toMatchObject({
       refused: refusal,
@@ -107,7 +107,7 @@ describe("chooseTarget", () => {
     ["Deleting", [tenant("x", { shard: A, deleting: true })]],
     ["AlreadyMoving", [tenant("x", { shard: A, move: { from: A, to: B } })]],
     ["NotPlaced", [tenant("x")]],
-  ] as const)("prevents a move of a tenant that cannot move: %s", (refusal, tenants) => {
+  ] as const)("%s", (refusal, tenants) => {
     expect(chooseTarget(snapshot([shard(A), shard(B)], [...tenants]), SMALL, "x")).toMatchObject({ refused: refusal });
   });
 

@@ -31,14 +31,14 @@ export function describeLauncherContract(name: string, open: () => Promise<Platf
     }, 240_000);
     afterAll(() => platform?.close());
 
-    it("prevents a shard that is not there from being taken for one", async () => {
+    it("a shard that does not exist is absent", async () => {
       expect(await launcher.observe(shard)).toEqual({ state: "absent" });
       await launcher.stop(shard, 1);
       await launcher.kill(shard);
       await launcher.remove(shard);
     });
 
-    it("prevents two processes of a shard: starting one that runs, or is about to, does nothing", async () => {
+    it("starting one that runs, or is about to, does nothing", async () => {
       await launcher.start(shard, platform.version);
       expect((await launcher.observe(shard)).state).not.toBe("absent");
       await launcher.start(shard, platform.version);
@@ -49,13 +49,13 @@ export function describeLauncherContract(name: string, open: () => Promise<Platf
       expect((await stateOf(launcher, shard)).instance).toBe(first.instance);
     });
 
-    it("prevents that a shard ends with its controller: the next one finds the same process", async () => {
+    it("a shard outlives its controller, and the next one finds it", async () => {
       const before = await stateOf(launcher, shard);
       const next = await platform.another();
       expect((await stateOf(next, shard)).instance).toBe(before.instance);
     });
 
-    it("prevents a log that cannot be read", async () => {
+    it("reads a shard's log", async () => {
       const all = await collect(launcher.log(shard, {}));
       expect(all.some((line) => line.includes(`shard ${shard}`) && line.includes("is controlled at"))).toBe(true);
       expect(await collect(launcher.log(shard, { tail: 2 }))).toEqual(all.slice(-2));
@@ -65,12 +65,12 @@ export function describeLauncherContract(name: string, open: () => Promise<Platf
       expect((await followed).length).toBeGreaterThanOrEqual(1);
     });
 
-    it("prevents that a running shard's things are taken from under it", async () => {
+    it("does not remove what a running shard needs", async () => {
       await expect(launcher.remove(shard)).rejects.toThrow(/still runs/);
       expect((await stateOf(launcher, shard)).name).toBe(shard);
     });
 
-    it("prevents that a crash goes unseen, or that its successor is taken for it", async () => {
+    it("sees a crash, and tells the next process from it", async () => {
       const before = await stateOf(launcher, shard);
       await platform.crash(shard);
       await expect.poll(() => gone(launcher, shard, before.instance), PATIENCE).toBe(true);
@@ -78,7 +78,7 @@ export function describeLauncherContract(name: string, open: () => Promise<Platf
       expect((await untilAnswers(launcher, shard)).instance).not.toBe(before.instance);
     });
 
-    it("prevents that a hung process stays: killing ends it now", async () => {
+    it("kills a hung process at once", async () => {
       const before = await stateOf(launcher, shard);
       await launcher.kill(shard);
       await expect.poll(() => gone(launcher, shard, before.instance), PATIENCE).toBe(true);
@@ -86,7 +86,7 @@ export function describeLauncherContract(name: string, open: () => Promise<Platf
       expect((await untilAnswers(launcher, shard)).instance).not.toBe(before.instance);
     });
 
-    it("prevents a stop that does not stop, or that cannot be followed by a start", async () => {
+    it("stops a shard, and starts it again", async () => {
       const before = await stateOf(launcher, shard);
       await launcher.stop(shard, 30);
       expect(await launcher.observe(shard)).toEqual({ state: "absent" });
@@ -94,7 +94,7 @@ export function describeLauncherContract(name: string, open: () => Promise<Platf
       expect((await untilAnswers(launcher, shard)).instance).not.toBe(before.instance);
     });
 
-    it("prevents leftovers", async () => {
+    it("removes everything of a shard", async () => {
       await launcher.stop(shard, 30);
       await launcher.remove(shard);
       expect(await launcher.observe(shard)).toEqual({ state: "absent" });

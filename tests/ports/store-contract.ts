@@ -65,7 +65,7 @@ export function describeStoreContract(
     beforeEach(async () => void (store = await open()));
     afterEach(() => store.close());
 
-    it("prevents a lost update: the second of two writers of one version is refused", async () => {
+    it("the second of two writers of one version is refused", async () => {
       await store.create("Tenant", "a", SPEC, STATUS);
       const [one, two] = [await store.get("Tenant", "a"), await store.get("Tenant", "a")];
       one!.status.epoch = 1;
@@ -75,7 +75,7 @@ export function describeStoreContract(
       expect((await store.get("Tenant", "a"))?.status.epoch).toBe(1);
     });
 
-    it("prevents an epoch handed out twice: concurrent modifications all take effect", async () => {
+    it("concurrent modifications all take effect", async () => {
       await store.create("Tenant", "a", SPEC, STATUS);
       const results = await Promise.all(
         Array.from({ length: 20 }, () => modify(store, "Tenant", "a", (t) => void (t.status.epoch += 1))),
@@ -84,19 +84,19 @@ export function describeStoreContract(
       expect((await store.get("Tenant", "a"))?.status.epoch).toBe(20);
     });
 
-    it("prevents a write to an object that is gone", async () => {
+    it("refuses a write to an object that is gone", async () => {
       const tenant = await store.create("Tenant", "a", SPEC, STATUS);
       await store.remove("Tenant", "a");
       await expect(store.update(tenant)).rejects.toThrow(ConflictError);
       expect(await modify(store, "Tenant", "a", () => {})).toBeUndefined();
     });
 
-    it("prevents two objects of one name", async () => {
+    it("refuses a second object of one name", async () => {
       await store.create("Tenant", "a", SPEC, STATUS);
       await expect(store.create("Tenant", "a", SPEC, STATUS)).rejects.toMatchObject({ code: "AlreadyExists" });
     });
 
-    it("prevents a write to an object that bears the name of one that is gone", async () => {
+    it("refuses a write meant for a former object of the same name", async () => {
       const old = await store.create("Tenant", "a", SPEC, STATUS);
       await store.remove("Tenant", "a");
       await store.create("Tenant", "a", SPEC, STATUS);
@@ -105,7 +105,7 @@ export function describeStoreContract(
       expect((await store.get("Tenant", "a"))?.status.epoch).toBe(0);
     });
 
-    it("prevents kinds that lose something: shards and fleets come back as they were written, each kind for itself", async () => {
+    it("shards and fleets come back as they were written, each kind for itself", async () => {
       const shardSpec = { release: "1.163.2-rc1" };
       const shardStatus = { phase: "Ready", reason: "", message: "", load: 0.25, failures: 0 } as const;
       await store.create("Shard", "1.163.2-rc1-0", shardSpec, shardStatus);
@@ -132,7 +132,7 @@ export function describeStoreContract(
       expect(await store.list("Fleet")).toEqual([]);
     });
 
-    it("prevents a removal before the clean-up: what is to be deleted stays, and says so, until it is removed", async () => {
+    it("what is to be deleted stays, and says so, until it is removed", async () => {
       const deletionTimestamp = new Date().toISOString();
       await store.create("Tenant", "a", SPEC, STATUS);
       await store.create("Shard", "1.163.2-0", { release: "1.163.2" }, { ...STATUS, phase: "Ready" } as never);
@@ -159,7 +159,7 @@ export function describeStoreContract(
       }
     });
 
-    it("prevents needless restarts: generation counts changes of the spec only", async () => {
+    it("generation counts changes of the spec only", async () => {
       await store.create("Tenant", "a", SPEC, STATUS);
       const afterStatus = await modify(store, "Tenant", "a", (t) => void (t.status.phase = "Running"));
       expect(afterStatus?.metadata).toMatchObject({ generation: 1, resourceVersion: expect.any(String) });
@@ -168,7 +168,7 @@ export function describeStoreContract(
       expect(afterSpec!.metadata.resourceVersion).not.toBe(afterStatus!.metadata.resourceVersion);
     });
 
-    it("prevents changes behind the store's back: what it hands out is a copy", async () => {
+    it("what it hands out is a copy", async () => {
       const created = await store.create("Tenant", "a", SPEC, STATUS);
       created.status.phase = "Failed";
       const listed = (await store.list("Tenant"))[0]!;
@@ -176,7 +176,7 @@ export function describeStoreContract(
       expect(await store.get("Tenant", "a")).toMatchObject({ spec: SPEC, status: STATUS });
     });
 
-    it("prevents a missed change: watchers hear each write once and in order, and see it in the store", async () => {
+    it("watchers hear each write once and in order, and see it in the store", async () => {
       const heard: [string, string][] = [];
       const stale: string[] = [];
       const unwatch = store.watch((change: Change) => {
@@ -205,7 +205,7 @@ export function describeStoreContract(
       expect(heard).toHaveLength(4);
     });
 
-    it("prevents a plan that does not know what its own last step did: a watcher hears of a write before the writer goes on", async () => {
+    it("a watcher hears of a write before the writer goes on", async () => {
       const heard: string[] = [];
       store.watch(({ type, resource }) => heard.push(`${type} ${resource.metadata.name}`));
       await store.create("Tenant", "a", SPEC, STATUS);
@@ -216,7 +216,7 @@ export function describeStoreContract(
       expect(heard).toEqual(["Added a", "Modified a", "Deleted a"]);
     });
 
-    it("prevents a blind new controller: it hears what happens after it opened, and not what was before", async () => {
+    it("it hears what happens after it opened, and not what was before", async () => {
       await store.create("Tenant", "a", SPEC, STATUS);
       store = await reopen(store);
       const heard: string[] = [];
@@ -226,7 +226,7 @@ export function describeStoreContract(
       await expect.poll(() => heard).toEqual(["Added b", "Deleted a"]);
     });
 
-    it("prevents loss at a restart: objects, secrets and events are there again", async () => {
+    it("objects, secrets and events are there again", async () => {
       await store.create("Tenant", "a", SPEC, STATUS);
       await store.writeSecret("a", SECRET);
       await store.appendEvent({ type: "Normal", reason: "Created", object: "Tenant/a", message: "a was created" });
@@ -270,7 +270,7 @@ export function describeStoreContract(
       expect((await store.listEvents({ limit: 2 })).map((e) => e.reason)).toEqual(["R3", "R4"]);
     });
 
-    it("prevents events that followers miss or hear twice", async () => {
+    it("followers hear every event once", async () => {
       const event = { type: "Warning", object: "Shard/1.163.2-0", message: "m" } as const;
       await store.appendEvent({ ...event, reason: "Before" });
       const heard: string[] = [];

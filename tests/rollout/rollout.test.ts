@@ -10,12 +10,12 @@ const running = (policy = {}) => {
 const upgrade = (fleet: SimulatedFleet, version = "2") => fleet.set((spec) => void (spec.release = version));
 
 describe("a rollout", () => {
-  it("prevents tenants without a release: at first everybody gets the fleet's at once", () => {
+  it("at first everybody gets the fleet's at once", () => {
     const fleet = new SimulatedFleet("1").add("a", "b", "c", "d", "e");
     expect(fleet.pass()).toEqual(["a", "b", "c", "d", "e"]);
   });
 
-  it("prevents a bad release for all at once: canary, soak, then wave by wave", () => {
+  it("canary, soak, then wave by wave", () => {
     const fleet = upgrade(running());
     expect(fleet.pass()).toEqual(["a"]);
     expect(fleet.fleet.status).toMatchObject({ phase: "Canary", wave: 0, waves: 3, previousRelease: "1" });
@@ -35,19 +35,19 @@ describe("a rollout", () => {
     expect(fleet.releases()).toBe("22222");
   });
 
-  it("prevents a wrong first one: named canaries come first, whatever their age", () => {
+  it("named canaries come first, whatever their age", () => {
     const fleet = upgrade(running({ canaries: { count: 0, names: ["d"] } }));
     expect(fleet.pass()).toEqual(["d"]);
   });
 
-  it("prevents more moves at once than allowed", () => {
+  it("keeps to the bound of moves at once", () => {
     const fleet = upgrade(running({ canaries: { count: 4, names: [] }, maxConcurrentMoves: 3 }));
     expect(fleet.pass()).toEqual(["a", "b", "c"]);
     fleet.settle((name) => name === "b");
     expect(fleet.pass()).toEqual(["d"]);
   });
 
-  it("prevents that a bad release spreads: a canary that breaks halts it, and it stays halted", () => {
+  it("a canary that breaks halts the rollout, and it stays halted", () => {
     const fleet = running();
     fleet.breaksWith.set("a", "2");
     upgrade(fleet).run();
@@ -61,7 +61,7 @@ describe("a rollout", () => {
     expect(fleet.releases()).toBe("22222");
   });
 
-  it("prevents the same where the move itself fails", () => {
+  it("a canary whose move fails halts the rollout", () => {
     const fleet = running();
     fleet.refuses.set("a", "2");
     upgrade(fleet).run();
@@ -69,7 +69,7 @@ describe("a rollout", () => {
     expect(fleet.releases()).toBe("11111");
   });
 
-  it("prevents a rollout that waits for ever for shards that never come up: after the deadline it is halted", () => {
+  it("shards that never come up halt the rollout after the deadline", () => {
     const fleet = running();
     fleet.absent.add("2");
     upgrade(fleet).pass();
@@ -79,7 +79,7 @@ describe("a rollout", () => {
     expect(fleet.fleet.status).toMatchObject({ phase: "Halted", reason: "TooManyFailures", failed: ["a"] });
   });
 
-  it("prevents that it stays so for the canaries with RollBack: they want the old release again", () => {
+  it("with RollBack the canaries want the old release again", () => {
     const fleet = running({ onFailure: "RollBack" });
     fleet.absent.add("2");
     upgrade(fleet).run();
@@ -87,7 +87,7 @@ describe("a rollout", () => {
     expect(fleet.followers.every(({ given }) => given === "1")).toBe(true);
   });
 
-  it("prevents a false alarm where there is only no place: it waits, and goes on by itself", () => {
+  it("waits where there is no place, and goes on when there is one", () => {
     const fleet = running();
     fleet.absent.add("2");
     upgrade(fleet).pass();
@@ -100,7 +100,7 @@ describe("a rollout", () => {
     expect(fleet.run().releases()).toBe("22222");
   });
 
-  it("prevents that tenants stay on a bad release: with RollBack they go back, and nothing begins anew", () => {
+  it("with RollBack tenants go back, and nothing begins again", () => {
     const fleet = running({ onFailure: "RollBack", maxFailures: 1 });
     fleet.breaksWith.set("c", "2");
     upgrade(fleet).run();
@@ -110,7 +110,7 @@ describe("a rollout", () => {
     expect(fleet.run().releases()).toBe("11111");
   });
 
-  it("prevents moves outside of maintenance windows, and says when the next one opens", () => {
+  it("moves nothing outside of maintenance windows, and says when the next one opens", () => {
     const windows = [{ schedule: "0 2 * * *", durationMinutes: 60, timezone: "Europe/Berlin" }];
     const fleet = upgrade(running({ windows }));
     expect(fleet.pass()).toEqual([]);
@@ -122,7 +122,7 @@ describe("a rollout", () => {
     expect(fleet.fleet.status.phase).toBe("WaitingForWindow");
   });
 
-  it("prevents progress while it is paused", () => {
+  it("makes no progress while it is paused", () => {
     const fleet = upgrade(running());
     fleet.set((spec) => void (spec.rollout.paused = true)).run();
     expect(fleet.releases()).toBe("11111");
@@ -135,7 +135,7 @@ describe("a rollout", () => {
     ).toBe("22222");
   });
 
-  it("prevents an unproven release for a new tenant: until the canaries have passed it gets the old one", () => {
+  it("until the canaries have passed it gets the old one", () => {
     const fleet = upgrade(running());
     fleet.pass();
     fleet.add("f").pass();
@@ -147,7 +147,7 @@ describe("a rollout", () => {
     expect(fleet.run().releases()).toBe("2222222");
   });
 
-  it("prevents a false alarm: a tenant that did not run before is left where it is, and comes along when it runs", () => {
+  it("a tenant that did not run before is left where it is, and comes along when it runs", () => {
     const fleet = running();
     Object.assign(fleet.of("a"), { broken: true, well: false });
     upgrade(fleet).run();
@@ -157,14 +157,14 @@ describe("a rollout", () => {
     expect(fleet.run().releases()).toBe("22222");
   });
 
-  it("prevents a false alarm after the end: what breaks later halts nothing", () => {
+  it("what breaks later halts nothing", () => {
     const fleet = upgrade(running()).run();
     Object.assign(fleet.of("c"), { broken: true, well: false });
     fleet.run();
     expect(fleet.fleet.status.phase).toBe("Idle");
   });
 
-  it("prevents that a changed mind is not heard: back to the old release in the middle, or on to a third", () => {
+  it("goes back to the old release in the middle, or on to a third", () => {
     const back = upgrade(running());
     back.pass();
     back.settle();

@@ -40,7 +40,7 @@ function healthy(): Facts {
   };
 }
 
-test("prevents false alarms: a healthy cluster, with a message that was stored and not acknowledged, is found so", () => {
+test("a healthy cluster, with a message that was stored and not acknowledged, is found so", () => {
   const { tenants, shards } = healthy();
   expect(judge(WISHES, healthy(), LIMITS)).toEqual([]);
   expect(unsettled(WISHES, tenants, shards)).toEqual([]);
@@ -109,13 +109,13 @@ const HARMS: [string, (facts: Facts) => void, RegExp][] = [
   ["a secret in a log", (f) => f.leaks.push("controller.log: a password"), /a secret is in controller\.log/],
 ];
 
-test.each(HARMS)("prevents a blind oracle: it sees %s", (_what, harm, finding) => {
+test.each(HARMS)("the oracle sees %s", (_what, harm, finding) => {
   const facts = healthy();
   harm(facts);
   expect(judge(WISHES, facts, LIMITS)).toContainEqual(expect.stringMatching(finding));
 });
 
-test("prevents limits that are only told: too many tenants on a shard and too many shards of a release are seen at any time", () => {
+test("too many tenants on a shard and too many shards of a release are seen at any time", () => {
   const shard = (name: string, tenants: string[]) => ({ name, version: VERSION, phase: "Ready", message: "", tenants });
   expect(exceeded([shard("a", ["1", "2", "3"]), shard("b", [])], LIMITS)).toEqual([
     expect.stringMatching(/shard a has 3 tenants, more than 2/),
@@ -123,7 +123,7 @@ test("prevents limits that are only told: too many tenants on a shard and too ma
   ]);
 });
 
-test("prevents a judgement before the time: what still moves, waits or leaves is not settled", () => {
+test("what still moves, waits or leaves is not settled", () => {
   const { tenants, shards } = healthy();
   const [tenant] = tenants;
   const [shard] = shards;
@@ -138,7 +138,7 @@ test("prevents a judgement before the time: what still moves, waits or leaves is
   expect(unsettled({ here: wish("kept") }, tenants, shards)).toEqual(["here is not gone (Running)"]);
 });
 
-test("prevents a leak that is overlooked, and a finding that leaks: secrets are named, not shown; short words are no secrets", () => {
+test("secrets are named, not shown; short words are no secrets", () => {
   const secrets = [
     { what: "a password", value: "long-enough-secret" },
     { what: "nothing", value: "short" },

@@ -42,7 +42,7 @@ function hold(name: string, message: string, reason?: StartProblem["reason"]): v
   world.waiting.set(name, { message, ...(reason ? { problem: { reason, message } } : {}) });
 }
 
-it("prevents that nobody learns what a shard waits for", async () => {
+it("says what a shard waits for", async () => {
   hold("*", "its node fetches the image");
   await service.createTenant({ name: "a" });
   const waiting = await shardWhen(A, "says why", ({ status }) => status.message === "its node fetches the image");
@@ -52,7 +52,7 @@ it("prevents that nobody learns what a shard waits for", async () => {
   expect((await world.store.get("Shard", A))?.status).toMatchObject({ phase: "Ready", message: "" });
 });
 
-it("prevents shard after shard of a release whose image is not there, and a tenant that does not know why it waits", async () => {
+it("makes no further shard of a release whose image is missing, and tells the tenant why it waits", async () => {
   hold("*", "its image cannot be had", "ImageUnavailable");
   await service.createTenant({ name: "a" });
   await shardWhen(A, "failed", ({ status }) => status.phase === "Failed");
@@ -71,7 +71,7 @@ it("prevents shard after shard of a release whose image is not there, and a tena
   await tenantWhen("b", "runs", runs);
 });
 
-it("prevents that a shard that had served for long is killed when the platform makes its process anew", async () => {
+it("does not kill a shard that served before while the platform makes its process again", async () => {
   await service.createTenant({ name: "a" });
   await tenantWhen("a", "runs", runs);
   process.context.timing.shardStartWithin = 0.5;
@@ -87,7 +87,7 @@ it("prevents that a shard that had served for long is killed when the platform m
   expect((await world.store.get("Shard", A))?.status.failures).toBe(0);
 });
 
-it("prevents that tenants stay down with a shard that no node takes any more", async () => {
+it("starts tenants elsewhere when no node takes their shard", async () => {
   await service.createTenant({ name: "a" });
   await tenantWhen("a", "runs", runs);
   hold(A, "no node takes its pod", "Unschedulable");
@@ -96,7 +96,7 @@ it("prevents that tenants stay down with a shard that no node takes any more", a
   expect((await world.store.get("Shard", A))?.status).toMatchObject({ phase: "Lost", reason: "Unschedulable" });
 });
 
-it("prevents that a tenant that crashes its shard is carried from shard to shard", async () => {
+it("does not carry a tenant that crashes its shard from shard to shard", async () => {
   await service.createTenant({ name: "a" });
   await tenantWhen("a", "runs", runs);
   hold(A, "its process ended with exit code 1, again and again", "Crashed");
@@ -106,7 +106,7 @@ it("prevents that a tenant that crashes its shard is carried from shard to shard
   expect(tenant?.status.move).toBeUndefined();
 });
 
-it("prevents that one that never comes up is waited for without end", async () => {
+it("kills a shard that never comes up", async () => {
   process.context.timing.shardStartWithin = 0.3;
   hold("*", "its process comes up");
   await service.createTenant({ name: "a" });

@@ -66,7 +66,7 @@ beforeEach(async () => {
 });
 
 describe("preparers in shards", () => {
-  test("prevents that a busy shard is burdened, or one that does not answer asked, and that a full one is given up at once", async () => {
+  test("asks the least busy shard that answers, and waits for a place", async () => {
     shard.full = 2;
     const preparer = await preparers.start(VERSION);
     expect(asked).toEqual(["idle"]);
@@ -77,13 +77,13 @@ describe("preparers in shards", () => {
     expect([shard.ended, shard.closed]).toEqual([["one"], 1]);
   });
 
-  test("prevents that one which does not get ready stays", async () => {
+  test("ends a preparer that does not get ready", async () => {
     shard.states = [{ state: "ended", event: { event: "error", code: "UnsupportedRelease", message: "too old" } }];
     await expect(preparers.start(VERSION)).rejects.toMatchObject({ name: "PreparerError", code: "UnsupportedRelease" });
     expect([shard.ended, shard.closed]).toEqual([["one"], 1]);
   });
 
-  test("prevents a wait without end, or for a shard that is gone, and secrets in what is said of it", async () => {
+  test("bounds the wait for a preparer, and says nothing secret", async () => {
     const preparer = await preparers.start(VERSION, 1);
     shard.states = [{ state: "working", event: null }];
     await expect(preparer.template(DATABASE)).rejects.toMatchObject({ code: "Timeout" });

@@ -16,7 +16,7 @@ const waiting = (reason: string, message = "", lastState?: V1ContainerState) =>
 const ended = (over: object = {}): V1ContainerState => ({ terminated: { exitCode: 1, reason: "Error", ...over } });
 
 describe("a pod's words for people", () => {
-  test("prevents asking a process that has not come up, and not asking one that has", () => {
+  test("a process is running once its pod is ready", () => {
     expect(stateOfPod(pod({ state: { running: {} }, started: false }))).toEqual({
       state: "starting",
       message: "its process comes up",
@@ -29,7 +29,7 @@ describe("a pod's words for people", () => {
     expect(stateOfPod(pod(up, { podIP: "fd00::1" }))).toEqual({ state: "running", address: "http://[fd00::1]:9000" });
   });
 
-  test("prevents tenants on a pod that is being ended", () => {
+  test("a pod that is being ended is absent", () => {
     const up = pod({ state: { running: {} }, started: true });
     expect(stateOfPod({ ...up, metadata: { deletionTimestamp: new Date() } })).toEqual({
       state: "starting",
@@ -45,7 +45,7 @@ describe("a pod's words for people", () => {
       "its image registry.example/shard:1.163.2 cannot be had (ErrImagePull): not found",
     ],
     ["InvalidImageName", "bad", "its image registry.example/shard:1.163.2 cannot be had (InvalidImageName): bad"],
-  ])("prevents riddles about images: %s", (reason, message, words) => {
+  ])("%s", (reason, message, words) => {
     expect(waiting(reason, message)).toEqual({
       state: "starting",
       message: words,
@@ -53,7 +53,7 @@ describe("a pod's words for people", () => {
     });
   });
 
-  test("prevents that the reason of a crash is hidden behind the pause after it", () => {
+  test("shows the reason of a crash during the pause after it", () => {
     expect(waiting("CrashLoopBackOff", "back-off 10s", ended({ exitCode: 137, reason: "OOMKilled" }))).toMatchObject({
       problem: { reason: "Crashed", message: expect.stringContaining("more memory than its limit (OOMKilled)") },
     });
@@ -69,7 +69,7 @@ describe("a pod's words for people", () => {
     });
   });
 
-  test("prevents that a full cluster goes unnoticed", () => {
+  test("says that no node takes the pod", () => {
     const unschedulable = {
       type: "PodScheduled",
       status: "False",
@@ -85,7 +85,7 @@ describe("a pod's words for people", () => {
     });
   });
 
-  test("prevents that an evicted pod, or one that cannot be made, is taken for one that comes up", () => {
+  test("an evicted pod, or one that cannot be made, is a problem", () => {
     expect(stateOfPod({ status: { phase: "Failed", reason: "Evicted", message: "low on disk" } })).toEqual({
       state: "starting",
       message: "its pod has ended (Evicted: low on disk) and is replaced",

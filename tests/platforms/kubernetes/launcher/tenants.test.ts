@@ -120,7 +120,7 @@ describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: tenants
     return Object.keys(secret.data ?? {}).filter((key) => key.endsWith(".json.gz"));
   }
 
-  test("prevents that a tenant's address, which gateways know, changes with a crash of its shard", async () => {
+  test("a tenant keeps its address when its shard crashes", async () => {
     const assignment = await prepared("steady", A);
     const state = await control(A, (client) => client.startTenant("steady", assignment));
     const host = `${kubernetes.podOf(A)}.${shardObjectName(CLUSTER_ID, A)}.${kubernetes.namespace}.svc.cluster.local`;
@@ -130,7 +130,7 @@ describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: tenants
     await serves(state);
   });
 
-  test("prevents that tenants are gone with the pod that is lost: the next one serves them at the same address", async () => {
+  test("the pod that follows a lost one serves its tenants at the same address", async () => {
     const state = (await tenantOn(A, "steady"))!;
     const pod = ["-n", kubernetes.namespace, "delete", "pod", kubernetes.podOf(A)];
     await remade(A, () => kubectl(...pod, "--force", "--grace-period=0"));
@@ -158,7 +158,7 @@ describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: tenants
     expect(await copiesOf(A)).toEqual([]);
   });
 
-  test("prevents that the pod that follows uses another port than gateways were told, where two tenants ask for the same", async () => {
+  test("the pod that follows uses the ports that gateways were told", async () => {
     const names = namesOfOnePort();
     const states: TenantState[] = [];
     for (const name of names) {
@@ -171,13 +171,13 @@ describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: tenants
     for (const name of [...names, "moved"]) await control(B, (client) => client.stopTenant(name, 0));
   });
 
-  test("prevents a copy without a tenant when the start is refused", async () => {
+  test("a refused start leaves no copy", async () => {
     const start = control(B, (client) => client.startTenant("refused", assignmentOf("refused")));
     await expect(start).rejects.toMatchObject({ code: REFUSED });
     expect(await copiesOf(B)).toEqual([]);
   });
 
-  test("prevents a start that its pod cannot repeat: too much configuration for a Secret is refused, in words", async () => {
+  test("refuses too much configuration for a Secret", async () => {
     const name = shardObjectName(CLUSTER_ID, B);
     // What cannot be compressed, in nearly the longest configuration that a shard takes.
     const overrides = `# ${randomBytes(150_000).toString("base64")}\n`;
@@ -194,7 +194,7 @@ describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: tenants
     expect(await copiesOf(B)).toEqual([]);
   });
 
-  test("prevents that a preparer's failure, or that there is no shard for it, is a riddle", async () => {
+  test("says why a preparer failed, or that there is no shard for it", async () => {
     const preparers = new ShardPreparers(store, launcher);
     await expect(preparers.start("0.0.1")).rejects.toMatchObject({
       code: "Unavailable",

@@ -35,7 +35,7 @@ const tenant = (change: Partial<Tenant["status"]> = {}, spec: Partial<Tenant["sp
 };
 
 describe("custom resources and the model", () => {
-  it("prevents a crash on a tenant that was just made: what is absent is as in a new one", () => {
+  it("what is absent is as in a new one", () => {
     expect(tenantOf(custom(), undefined)).toEqual({
       kind: "Tenant",
       metadata: { ...METADATA, creationTimestamp: "2026-01-02T03:04:05.000Z" },
@@ -52,7 +52,7 @@ describe("custom resources and the model", () => {
     });
   });
 
-  it("prevents a spec that changes on its way through: what was read is what is written", () => {
+  it("what was read is what is written", () => {
     const spec: Tenant["spec"] = {
       serverName: "a.example",
       release: "v1.163.2-custom.1",
@@ -92,7 +92,7 @@ describe("custom resources and the model", () => {
     expect(fleetOf(fleetObject)).toMatchObject({ metadata: { name: "fleet" }, spec: fleet });
   });
 
-  it("prevents a value that was taken out from staying", () => {
+  it("a value that was taken out is gone", () => {
     const object = withSpec(custom({ image: { tag: "1.0.0" }, dedicated: { address: "a:1" } }), tenant());
     expect(JSON.parse(JSON.stringify(object.spec))).toEqual({ ...SPEC, config: "", reclaimPolicy: "Retain" });
     const drained: SynapseShard = {
@@ -103,7 +103,7 @@ describe("custom resources and the model", () => {
     expect(withSpec<"Shard">(drained, { ...shardOf(drained), spec }).spec.drain).toBeUndefined();
   });
 
-  it("prevents passwords in custom resources: a Secret's homeserver.yaml is never written to the spec", () => {
+  it("a Secret's homeserver.yaml is never written to the spec", () => {
     const object = custom({ secretName: "mine" });
     const read = tenantOf(object, "database: {args: {password: hush}}");
     expect(read.spec.config).toContain("hush");
@@ -113,7 +113,7 @@ describe("custom resources and the model", () => {
     expect(JSON.stringify(written)).not.toContain("hush");
   });
 
-  it("prevents names that the API server refuses, or that two objects share", () => {
+  it("objects have valid names of their own", () => {
     expect(objectName("Shard", "1.163.2-RC1_x-0", "c")).toBe("c-1.163.2-rc1-x-0");
     expect(objectName("Tenant", "a", "c")).toBe("a");
     expect(objectName("Fleet", "fleet", "c")).toBe("c");
@@ -121,7 +121,7 @@ describe("custom resources and the model", () => {
     expect(secretNameOf(custom({ secretName: "mine" }))).toBe("mine");
   });
 
-  it("prevents what is shown to people from getting into the model, and from getting lost", () => {
+  it("what is shown to people stays out of the model, and is kept", () => {
     const object = withStatus<"Tenant">(
       custom({}, { epoch: 2 ** 33 + 1 }),
       tenant({ fleetRelease: "1.163.2", epoch: 2 ** 33 + 1 }),
@@ -139,7 +139,7 @@ describe("custom resources and the model", () => {
     expect(withStatus(shard, shardOf(shard), "now").status?.tenants).toBe(4);
   });
 
-  it("prevents changes of one reader from reaching another", () => {
+  it("one reader's changes do not reach another", () => {
     const object = custom({}, { lastMove: { id: "m" } as Tenant["status"]["lastMove"] & {} });
     tenantOf(object, undefined).status.lastMove!.id = "changed";
     expect(object.status?.lastMove?.id).toBe("m");
@@ -155,7 +155,7 @@ describe("conditions", () => {
       conditionsOf(resource, [], "t").map(({ type, status, reason }) => [type, `${status} ${reason}`]),
     );
 
-  it("prevents a green tenant that does not serve, and a red one that does", () => {
+  it("Ready is true of tenants that serve, and of no other", () => {
     expect(of(tenant({ reason: "MaxShardsReached" }))).toMatchObject({
       Ready: "False MaxShardsReached",
       Placed: "False MaxShardsReached",
@@ -186,7 +186,7 @@ describe("conditions", () => {
     ).toBe("False ConfigRefused");
   });
 
-  it("prevents a time of transition that moves without a transition", () => {
+  it("the time of transition changes with the status only", () => {
     const first = conditionsOf(tenant(), [], "t1");
     const second = conditionsOf(tenant({ message: "still" }), first, "t2");
     expect(second.map(({ lastTransitionTime }) => lastTransitionTime)).toEqual(["t1", "t1", "t1"]);
@@ -195,7 +195,7 @@ describe("conditions", () => {
   });
 });
 
-it("prevents needless writes of how many tenants a shard has: only those whose number changed", () => {
+it("writes the number of a shard's tenants only when it changed", () => {
   const shard = (name: string, count?: number): SynapseShard => ({
     spec: { clusterId: "c", name, image: { tag: "1.0.0" } },
     ...(count === undefined ? {} : { status: { tenants: count } }),

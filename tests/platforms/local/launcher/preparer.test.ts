@@ -12,7 +12,7 @@ const answering = (answer: string) =>
   `${READY}require("node:readline").createInterface(process.stdin).on("line", (line) => { const c = JSON.parse(line); ${answer} });`;
 
 describe("the preparer's client", () => {
-  test("prevents that its words are misunderstood", async () => {
+  test("understands what a preparer says", async () => {
     const preparer = await Preparer.start(
       speaking(answering(`console.log(JSON.stringify({event:"done",seconds:1.5,from:null,to:c.database.port}))`)),
     );
@@ -26,7 +26,7 @@ describe("the preparer's client", () => {
     }
   });
 
-  test("prevents that the reason of a failure is lost", async () => {
+  test("keeps the reason of a failure", async () => {
     const preparer = await Preparer.start(
       speaking(
         answering(
@@ -47,17 +47,17 @@ describe("the preparer's client", () => {
     ],
     ["writes something else", `console.log("hello"); setInterval(() => {}, 1000)`, "Environment", "none of its events"],
     ["never gets ready", `setInterval(() => {}, 1000)`, "Timeout", "to get ready"],
-  ])("prevents waiting for a process that %s", async (_what, script, code, words) => {
+  ])("does not wait for a process that %s", async (_what, script, code, words) => {
     const failure = Preparer.start(speaking(script, { readyMs: code === "Timeout" ? 300 : 10_000 }));
     await expect(failure).rejects.toMatchObject({ code, message: expect.stringContaining(words) });
   });
 
-  test("prevents a stack instead of words when there is no such Python", async () => {
+  test("says that there is no such Python", async () => {
     const failure = Preparer.start(speaking("", { python: "/nonexistent/python" }));
     await expect(failure).rejects.toMatchObject({ code: "Environment" });
   });
 
-  test("prevents that a command is waited for without end, and secrets in the error", async () => {
+  test("bounds the wait for a command, and keeps secrets out of the error", async () => {
     const preparer = await Preparer.start(speaking(answering(`console.error(line)`), { commandMs: 300 }));
     await expect(preparer.template(DATABASE)).rejects.toMatchObject({ code: "Timeout" });
     await preparer.close();
@@ -70,7 +70,7 @@ describe("the preparer's client", () => {
     await dying.close();
   });
 
-  test("prevents that a process outlives the one who called it off", async () => {
+  test("ends a process that was called off", async () => {
     const abort = new AbortController();
     const preparer = await Preparer.start(speaking(answering(""), { signal: abort.signal }));
     const work = preparer.template(DATABASE);
