@@ -76,8 +76,8 @@ export interface Assignment {
   /** The user's part, as YAML text. */
   overrides: string;
   signingKey: string;
-  /** What the operator allows it beyond the table of options. */
-  policy: AssignmentPolicy;
+  /** What the operator allows it beyond the table of options; absent: nothing. */
+  policy?: AssignmentPolicy;
   /** To listen on if it is free. */
   port?: number;
 }
