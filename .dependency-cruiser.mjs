@@ -4,6 +4,7 @@
 const MAY_IMPORT = {
   model: [],
   logging: ["model"],
+  certificates: ["model"],
   planner: ["model"],
   rollout: ["model"],
   ports: ["model"],
@@ -11,12 +12,12 @@ const MAY_IMPORT = {
   database: ["ports", "model"],
   controller: ["planner", "rollout", "ports", "model"],
   api: ["controller/service", "ports", "model"],
-  gateway: ["logging", "model"],
+  gateway: ["certificates", "logging", "model"],
   monitoring: ["controller", "gateway", "model"],
   cli: ["api", "controller/service", "model", "platforms/local/up"],
   // A platform brings the parts together; it knows nothing of another one, nor of who calls it.
-  "platforms/local": ["api", "controller", "database", "shard", "ports", "logging", "model"],
-  "platforms/kubernetes": ["api", "controller", "database", "shard", "ports", "logging", "model"],
+  "platforms/local": ["api", "controller", "database", "shard", "ports", "certificates", "logging", "model"],
+  "platforms/kubernetes": ["api", "controller", "database", "shard", "ports", "certificates", "logging", "model"],
 };
 
 /** Folders of the controller, from what stands on nothing else to what stands on the others. The files beside them are for all. */

@@ -3,7 +3,7 @@ import { readFile, stat } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import { createSecureContext, type SecureContext } from "node:tls";
-import "../model/reflect-metadata.ts";
+import "../certificates/reflect-metadata.ts";
 import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
@@ -16,7 +16,7 @@ import {
   X509CertificateGenerator,
 } from "@peculiar/x509";
 import { UserError } from "../model/errors.ts";
-import { isWithin, NAME_CONSTRAINTS, permittedDomains } from "./name-constraints.ts";
+import { isWithin, NAME_CONSTRAINTS, permittedDomains } from "../certificates/name-constraints.ts";
 
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
 const DAY_MS = 86_400_000;

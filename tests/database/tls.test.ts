@@ -1,7 +1,7 @@
 import { webcrypto } from "node:crypto";
 import { connect, createServer, type Server } from "node:net";
 import { createSecureContext, getCACertificates, setDefaultCACertificates, TLSSocket } from "node:tls";
-import "../../src/model/reflect-metadata.ts";
+import "../../src/certificates/reflect-metadata.ts";
 import * as x509 from "@peculiar/x509";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { withConnection, type Login } from "../../src/database/connection.ts";

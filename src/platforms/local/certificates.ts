@@ -7,7 +7,7 @@ import {
 } from "node:crypto";
 import { chmodSync, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import "../../model/reflect-metadata.ts";
+import "../../certificates/reflect-metadata.ts";
 import {
   BasicConstraintsExtension,
   Extension,
@@ -17,7 +17,7 @@ import {
   X509Certificate,
   X509CertificateGenerator,
 } from "@peculiar/x509";
-import { encodeNameConstraints, NAME_CONSTRAINTS } from "../../gateway/name-constraints.ts";
+import { encodeNameConstraints, NAME_CONSTRAINTS } from "../../certificates/name-constraints.ts";
 import { UserError } from "../../model/errors.ts";
 import { writeAtomically } from "./files.ts";
 

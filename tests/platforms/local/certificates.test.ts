@@ -4,7 +4,7 @@ import { readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { isIP, type AddressInfo } from "node:net";
 import { connect, createServer } from "node:tls";
 import { expect, test } from "vitest";
-import "../../../src/model/reflect-metadata.ts";
+import "../../../src/certificates/reflect-metadata.ts";
 import {
   SubjectAlternativeNameExtension,
   X509Certificate as Certificate,
