@@ -22,7 +22,7 @@ def _free_port() -> int:
 
 
 class Dedicated:
-    """Runs the tenant of an assignment in a Synapse of its own."""
+    """Runs the tenant of an assignment in a dedicated Synapse."""
 
     def __init__(self, python: Path, folder: Path, assignment: dict[str, Any], *options: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)

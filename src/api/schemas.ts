@@ -208,7 +208,7 @@ export const TenantSchema = z
       config: Config.optional().describe("The user's YAML; only with includeConfig=true, because it may hold secrets."),
       reclaimPolicy: z.enum(["Retain", "Delete"]),
       revision: z.number().optional(),
-      dedicated: z.object({ address: z.string() }).optional().describe("Where a Synapse of its own serves it."),
+      dedicated: z.object({ address: z.string() }).optional().describe("Where a dedicated Synapse serves it."),
     }),
     status: z.object({
       phase: keysOf<TenantPhase>(TENANT_PHASES).describe(definitions(TENANT_PHASES)),
@@ -233,7 +233,7 @@ export const TenantSchema = z
       fleetRelease: z.string().optional().describe("What the fleet's rollout has for it."),
       fleetReleaseSince: z.string().optional(),
       assignedAt: Time.optional(),
-      dedicated: z.object({ address: z.string() }).optional().describe("The Synapse of its own that has it."),
+      dedicated: z.object({ address: z.string() }).optional().describe("The dedicated Synapse that has it."),
       transition: TransitionSchema.optional(),
       move: MoveSchema.optional(),
       lastMove: MoveResultSchema.optional(),

@@ -29,7 +29,7 @@ export interface ControllerContext {
   log: Logger;
   /** What the platform gives a tenant: database address, media directory, URL. */
   environment(tenant: Tenant): TenantEnvironment;
-  /** Whether a Synapse of its own answers at `host:port`. */
+  /** Whether a dedicated Synapse answers at `host:port`. */
   answers(address: string): Promise<boolean>;
   /** Removes the media of a tenant that is deleted with `reclaimPolicy: Delete`. */
   removeMedia(tenant: string): Promise<void>;

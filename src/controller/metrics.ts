@@ -105,7 +105,7 @@ export function createControllerMetrics(registry: Registry) {
     migrations: startedAtZero(
       new Counter({
         name: name("migrations_total"),
-        help: "Tenants that went over between a shard and a Synapse of their own, by where they went: shard, dedicated; in moves_total their reason is Migration",
+        help: "Tenants that went over between a shard and a dedicated Synapse, by where they went: shard, dedicated; in moves_total their reason is Migration",
         labelNames: ["to"],
         registers,
       }),
@@ -119,7 +119,7 @@ export function createControllerMetrics(registry: Registry) {
     }),
     movesInProgress: stored(
       "moves_in_progress",
-      "Moves under way, those between shards and a Synapse of their own included",
+      "Moves under way, those between shards and a dedicated Synapse included",
     ),
     tenantStarts: new Counter({
       name: name("tenant_starts_total"),

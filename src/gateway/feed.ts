@@ -6,6 +6,7 @@ import { messageOf } from "../model/errors.ts";
 import type { RouteAck, RouteFeedLine } from "../model/routes.ts";
 import { describeIssues } from "../model/validation.ts";
 import { RouteSchema } from "./routes-file.ts";
+import { exponential } from "../model/backoff.ts";
 
 /** Three pings missed. */
 const SILENCE_MS = 15_000;
@@ -85,7 +86,8 @@ export class RouteFeedClient {
 
   async #run(): Promise<void> {
     const { log, random = Math.random } = this.#options;
-    let backoff = BACKOFF_FIRST_MS;
+    let attempt = 0;
+    const delayOf = exponential(BACKOFF_FIRST_MS, BACKOFF_MAX_MS, random);
     while (!this.#stopped.signal.aborted) {
       let heard = false;
       let problem = "the stream ended";
@@ -99,8 +101,8 @@ export class RouteFeedClient {
       this.#connected = false;
       this.#options.onConnected(false);
       if (this.#stopped.signal.aborted) return;
-      backoff = heard ? BACKOFF_FIRST_MS : Math.min(backoff * 2, BACKOFF_MAX_MS);
-      const delay = backoff * (0.5 + random());
+      attempt = heard ? 1 : attempt + 1;
+      const delay = delayOf(attempt);
       log.warn({ problem, retryMs: Math.round(delay) }, "route feed lost; the last routes stay in use");
       await this.#sleep(delay);
     }

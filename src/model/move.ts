@@ -45,9 +45,9 @@ export const MOVE_OUTCOMES = {
 } as const;
 export type MoveOutcome = keyof typeof MOVE_OUTCOMES;
 
-/** The steps of a tenant's way between a shard and a Synapse of its own; each is written to the store before it is carried out. */
+/** The steps of a tenant's way between a shard and a dedicated Synapse; each is written to the store before it is carried out. */
 export const TRANSITION_STEPS = {
-  Preparing: "the shard serves it until the Synapse of its own has everything ready",
+  Preparing: "the shard serves it until the dedicated Synapse has everything ready",
   Parking: "gateways are told to hold the tenant's requests",
   Draining: "who has it finishes what is in flight, and releases the database",
   Starting: "its new owner claims the database, and starts",

@@ -24,7 +24,7 @@ export interface TenantSpec {
   reclaimPolicy: "Retain" | "Delete";
   /** Counts up with each change of where its owner wants it to run; orders claims of the fence (docs/kubernetes-design.md). Default 0. */
   revision?: number;
-  /** Set where a Synapse of its own serves it, outside shards: gateways route to its `host:port`. */
+  /** Set where a dedicated Synapse serves it, outside shards: gateways route to its `host:port`. */
   dedicated?: { address: string };
 }
 
@@ -59,7 +59,7 @@ export interface TenantStatus {
   fleetReleaseSince?: string;
   /** When it got its present shard. */
   assignedAt?: string;
-  /** The Synapse of its own that has it, while it is on no shard. */
+  /** The dedicated Synapse that has it, while it is on no shard. */
   dedicated?: { address: string };
   transition?: DedicatedTransition;
   move?: Move;

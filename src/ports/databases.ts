@@ -6,9 +6,9 @@ import type { Assignment } from "./shard-control.ts";
 /** Who a tenant's database belongs to (docs/control-api.md, *The fence*). */
 export interface FenceState {
   epoch: number;
-  /** The name of a shard, `dedicated…` for a Synapse of its own, or empty where nobody has it. */
+  /** The name of a shard, `dedicated…` for a dedicated Synapse, or empty where nobody has it. */
   owner: string;
-  /** Whether a Synapse of its own has everything ready, and waits for the database to be released. */
+  /** Whether a dedicated Synapse has everything ready, and waits for the database to be released. */
   waiting: boolean;
   /** Whether anybody but those that wait, and ourselves, is connected. */
   connected: boolean;
@@ -89,7 +89,7 @@ export interface TenantDatabases {
   fence(tenant: Tenant, secrets: TenantSecretData): Promise<FenceState | undefined>;
   /** Shuts out the shard that has it and does not answer, with the tenant's epoch; nothing if another has it. @throws as `describe` */
   release(tenant: Tenant, secrets: TenantSecretData, owner: string): Promise<boolean>;
-  /** Lets a Synapse of its own have the released database, also one of an older revision. @throws as `describe` */
+  /** Lets a dedicated Synapse have the released database, also one of an older revision. @throws as `describe` */
   grant(tenant: Tenant, secrets: TenantSecretData): Promise<void>;
   /** What the databases of our own server take of it, by tenant; empty where tenants bring all of theirs. @throws UserError */
   usage(tenants: readonly string[]): Promise<Map<string, DatabaseUsage>>;

@@ -64,7 +64,7 @@ export class FakeWorld {
   /** Shards whose processes are on their way, as on a platform that starts them again by itself; "*" for all. */
   readonly waiting = new Map<string, Omit<Extract<ProcessState, { state: "starting" }>, "state">>();
   readonly log: string[] = [];
-  /** Synapses of tenants' own, by address. */
+  /** Dedicated Synapses, by address. */
   readonly dedicated = new Map<string, FakeDedicated>();
 
   /** Tenants that run and own their database: what clients could reach. */

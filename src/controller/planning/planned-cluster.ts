@@ -105,7 +105,7 @@ function tenantView(
     release,
     shard: status.shard,
     move: status.move && { from: status.move.from, to: status.move.to },
-    // One that is to run in a Synapse of its own, or that asks for what another has, is none of the planner's, as one that is to be deleted.
+    // One that is to run in a dedicated Synapse, or that asks for what another has, is none of the planner's, as one that is to be deleted.
     deleting:
       metadata.deletionTimestamp !== undefined ||
       spec.dedicated !== undefined ||

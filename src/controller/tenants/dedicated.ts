@@ -1,7 +1,7 @@
 /**
- * Tenants in a Synapse of their own (`spec.dedicated`), and their way there from a shard and back. Nobody sees it, as with a move:
+ * Tenants in a dedicated Synapse (`spec.dedicated`), and their way there from a shard and back. Nobody sees it, as with a move:
  *
- * | step      | to a Synapse of its own                                | to a shard                                             |
+ * | step      | to a dedicated Synapse                                | to a shard                                             |
  * | --------- | ------------------------------------------------------ | ------------------------------------------------------ |
  * | Preparing | the shard serves; wait until the other is ready        | none: the other is being removed already               |
  * | Parking   | gateways hold its requests                             | gateways hold its requests                             |
@@ -26,7 +26,7 @@ import { nextEpoch } from "../start/start.ts";
 
 /** Less than a request may be parked (30 s), so that the shard still has time to start it. */
 const RELEASED_WITHIN_MS = 15_000;
-/** Longer than that, a Synapse of its own that does not answer is an outage, and is called one. */
+/** Longer than that, a dedicated Synapse that does not answer is an outage, and is called one. */
 const ANSWERS_WITHIN_MS = 60_000;
 const RELEASED_POLL_MS = 200;
 const ANSWERS_POLL_MS = 200;
@@ -35,7 +35,7 @@ const WATCH_MS = 10_000;
 const SILENT_WATCH_MS = 1_000;
 const PROBE_MS = 3_000;
 
-/** `shard`s have the name of their release; a Synapse of its own calls itself so in the fence. */
+/** `shard`s have the name of their release; a dedicated Synapse calls itself so in the fence. */
 const DEDICATED = "dedicated";
 
 /** Whether a Synapse answers at `host:port`. Never fails. */
@@ -302,7 +302,7 @@ export class DedicatedTransitions {
     if (!isGone)
       this.#context.log.warn(
         { tenant: tenant.metadata.name },
-        "the Synapse of its own has not let go; the fence will shut it out",
+        "the dedicated Synapse has not let go; the fence will shut it out",
       );
     return this.#advance(tenant, transition, "Starting", (_, { status }) => {
       delete status.dedicated;

@@ -27,7 +27,7 @@ import {
 } from "../start/configs.ts";
 import { recordFailure, running, startOn } from "../start/start.ts";
 
-/** How often it is asked whether a Synapse of its own is ready to take a tenant over from its shard: at first, and when it takes long. */
+/** How often it is asked whether a dedicated Synapse is ready to take a tenant over from its shard: at first, and when it takes long. */
 const PREPARING_MS = 500;
 const LONG_PREPARING_MS = 5_000;
 const LONG_AFTER_MS = 120_000;
