@@ -12,6 +12,7 @@ class SlowFirst extends BaseSequencer {
       const found = SLOW.findIndex((folder) => moduleId.includes(folder));
       return found < 0 ? SLOW.length : found;
     };
+    // oxlint-disable-next-line unicorn/no-array-sort -- the sequencer has a method of that name
     return (await super.sort(files)).toSorted((a, b) => rank(a) - rank(b));
   }
 }

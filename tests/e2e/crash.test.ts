@@ -113,7 +113,7 @@ it("a controller killed at any point of one is followed by one that ends it", as
   await expectWhole(await sending.stop());
 });
 
-it("it is started again and knows the routes", async () => {
+it("the gateway is started again and knows the routes", async () => {
   const sending = sender("gateway");
   const pid = await cluster.processPid("gateway");
   process.kill(pid, "SIGKILL");

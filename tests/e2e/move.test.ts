@@ -103,7 +103,7 @@ it("a changed one is taken up on the same shard, without a failed request", asyn
   });
 });
 
-it("it is refused with the reason, and the tenant runs on with the former one", async () => {
+it("a configuration with a mistake is refused with the reason, and the tenant runs on with the former one", async () => {
   const user = await newUser(cluster, "clinic-b", "dora");
   const before = await cluster.tenant("clinic-b");
   const bad = await withConfig(cluster, { media_retention: { local_media_lifetime: "soon" } });

@@ -61,7 +61,7 @@ it("a tenant without a place is Pending with the reason in CLI, API and metrics,
   );
 });
 
-it("it is kept and said to be kept, found again, and removed only by --purge", async () => {
+it("data is kept and said to be kept, found again, and removed only by --purge", async () => {
   const user = await newUser(cluster, "t5", "dora");
   const { room_id: room } = await user.client.createRoom({});
   await user.client.sendTextMessage(room, "to be kept");

@@ -84,7 +84,7 @@ describe.skipIf(withoutCluster)("leader election (needs KUBECONFIG)", () => {
     expect(candidate.startedAt - at).toBeGreaterThanOrEqual(TIMING.leaseMs);
   });
 
-  it("it stops before another begins, and does not begin again", async () => {
+  it("stops before another begins, and does not begin again", async () => {
     const proxy = await CuttableProxy.open(config);
     const first = new Candidate("cut", "a", proxy.config);
     await expect.poll(() => first.election.leading).toBe(true);

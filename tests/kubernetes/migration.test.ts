@@ -143,7 +143,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "it comes again",
+      "comes again",
       async () => {
         const uid = (JSON.parse(await pod()) as { metadata: { uid: string } }).metadata.uid;
         await kubectl("-n", own(), "delete", "pod", `${TENANT}-synapse-0`, "--force", "--grace-period=0");

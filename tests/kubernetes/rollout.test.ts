@@ -54,7 +54,7 @@ describe.skipIf(withoutCluster)("rollouts on a cluster (needs KUBECONFIG and the
   afterAll(() => cluster.close(), 5 * MINUTES);
 
   it(
-    "it waits, and says until when",
+    "waits, and says until when",
     async () => {
       // Half a year away, so that the test cannot run into it.
       const month = ((new Date().getUTCMonth() + 6) % 12) + 1;

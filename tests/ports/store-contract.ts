@@ -216,7 +216,7 @@ export function describeStoreContract(
       expect(heard).toEqual(["Added a", "Modified a", "Deleted a"]);
     });
 
-    it("it hears what happens after it opened, and not what was before", async () => {
+    it("hears what happens after it opened, and not what was before", async () => {
       await store.create("Tenant", "a", SPEC, STATUS);
       store = await reopen(store);
       const heard: string[] = [];
