@@ -14,8 +14,7 @@ from .shard import CHECKOUT
 VALID: dict[str, Any] = {"name": "1.0-0", "stateDir": "/s", "control": {"host": "127.0.0.1", "port": 0}, "tokenFile": "/t"}
 
 
-def test_defaults() -> None:
-    # Prevents: a launcher that leaves out what is optional gets other values than documented.
+def test_what_is_left_out_has_its_documented_default() -> None:
     settings = parse_settings(VALID, "shard.json")
     assert (settings.advertise_host, settings.listen_host, settings.database_idle_seconds) == ("127.0.0.1", "127.0.0.1", 10)
     assert parse_settings({**VALID, "advertiseHost": "shard-0.shards"}, "").listen_host == "0.0.0.0"
@@ -40,16 +39,14 @@ def test_defaults() -> None:
         ({"stateDir": None}, "stateDir is missing"),
     ],
 )
-def test_mistakes_are_named(change: dict[str, Any], expected: str) -> None:
-    # Prevents: a typing mistake in the configuration is silently ignored.
+def test_a_mistake_is_named_with_what_is_allowed(change: dict[str, Any], expected: str) -> None:
     with pytest.raises(SettingsError, match=r"shard\.json") as caught:
         parse_settings({**VALID, **change}, "shard.json")
     assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"name": "x"}'])
-def test_wrong_configuration_ends_with_2(folder: Path, content: str) -> None:
-    # Prevents: the launcher restarts for ever what can never start, or sees a stack trace instead of a reason.
+def test_a_wrong_configuration_ends_with_2_and_a_reason(folder: Path, content: str) -> None:
     config = folder / "shard.json"
     config.write_text(content)
     result = subprocess.run(

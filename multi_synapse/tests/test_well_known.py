@@ -10,7 +10,7 @@ from .shard import Shard, request
 
 
 @pytest.mark.smoke
-def test_a_server_name_points_to_another_host(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
+def test_a_server_name_points_clients_and_servers_to_another_host(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
     # Guards against: clients and servers that know only the server name do not find a homeserver that is at another host.
     content = {"server": {"m.server": "matrix.pointed.example:443"}, "support": {"support_page": "https://help.example"}}
     overrides = {
@@ -29,7 +29,7 @@ def test_a_server_name_points_to_another_host(shard: Shard, assign: Callable[...
     assert get("server") == content["server"]
     assert get("support") == content["support"]
     assert get("client") == {"m.homeserver": {"base_url": "https://matrix.pointed.example/"}, "org.example": {"a": 1}}
-    # The homeserver serves as ever beside it.
+    # Everything else is served as before.
     assert request(address, "GET", "/_matrix/client/versions").status == 200
     # Another one of the same shard serves its own, and a stopped one nothing.
     plain = shard.expect_started("plain", assign("plain"))["address"]
@@ -39,7 +39,7 @@ def test_a_server_name_points_to_another_host(shard: Shard, assign: Callable[...
     assert request(again, "GET", "/.well-known/matrix/server").json == content["server"]
 
 
-def test_a_wrong_configuration_is_said(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
+def test_a_wrong_delegation_is_refused_with_the_module_named(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
     # Guards against: a slip of the pen in the delegation is found out by other people's servers.
     module = {"module": "multi_synapse.well_known.WellKnown", "config": {"srever": {}}}
     answer = shard.put("wrong", assign("wrong", overrides=yaml.safe_dump({"modules": [module]})))
