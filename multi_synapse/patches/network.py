@@ -83,7 +83,7 @@ class TenantReactor:
 
 
 class _MasClient:
-    """In place of a client in Rust, which resolves and connects by itself in four threads per tenant."""
+    """In place of a client in Rust, which resolves and connects on its own."""
 
     def __init__(self, client: SimpleHttpClient) -> None:
         self._client = client

@@ -207,7 +207,7 @@ def test_no_way_of_connecting_reaches_the_platform(shard: Shard, assign: Assign,
     client = Client(state["address"]).register()
     client.create_room()
     use_everything(client, trap)
-    # The application service's turn comes by itself; each refusal is in the log.
+    # The application service's turn comes later; each refusal is in the log.
     wait_for(lambda: shard.log.read_text().count(f"a connection to 127.0.0.1 port {trap.port} is refused") >= 5)
     assert trap.reached == []
 
