@@ -285,9 +285,7 @@ class Shard:
             await self._bounded(limit, lambda: claim_database(arguments, claim, limit, left_alone))
             claims_of_shard.add(assignment.server_name, claim)
             async with _turn(self._starting, limit):
-                tenant.running = await start_homeserver(
-                    config, limit, self._reactor, self._memory, assignment.policy.networks()
-                )
+                tenant.running = await start_homeserver(config, limit, self._reactor, self._memory, assignment.policy.networks())
             tenant.port = tenant.running.port
             tenant.housekeeping = self._housekeeping_of(tenant.running)
             self._media.watch(tenant.name, tenant.running.hs)

@@ -72,7 +72,6 @@ class Assignment:
         policy = parse_policy(raw.get("policy", {}))
         return Assignment(raw["serverName"], epoch, raw["base"], raw["overrides"], raw["signingKey"], port, policy)
 
-
     def to_json(self) -> dict[str, Any]:
         """What `parse` reads."""
         return {

@@ -8,8 +8,10 @@ from typing import Any
 import psycopg2
 from synapse.http import server
 from synapse.http.site import SynapseRequest
+from twisted.enterprise.adbapi import ConnectionLost
 from twisted.python.failure import Failure
 
+from ..errors import Fenced
 from ..gateway_secret import HEADER, of_shard
 from .process import replace
 
@@ -53,7 +55,8 @@ def answer_gateways_only() -> None:
 
 def is_database_away(error: BaseException | None) -> bool:
     """Whether a connection to the database failed, rather than a statement."""
-    if isinstance(error, psycopg2.InterfaceError):
+    # adbapi's own word, when it cannot roll back either; and a database that another owner has by now.
+    if isinstance(error, psycopg2.InterfaceError | ConnectionLost | Fenced):
         return True
     if not isinstance(error, psycopg2.OperationalError):
         return False

@@ -14,6 +14,7 @@ import pytest
 from .conftest import Databases
 from .postgres import Postgres
 from .shard import Client, Shard, expect_no_stall
+from .test_stops import eventually
 
 Assign = Callable[..., dict[str, Any]]
 
@@ -235,6 +236,22 @@ def test_stopping_a_tenant_whose_database_hangs(new_shard: Callable[..., Shard],
     assert answers[0].json["seconds"] < 25
     expect_no_stall(shard)
     assert set(shard.tenants()) == {"neighbour"}
+
+
+def test_a_request_whose_connection_to_the_database_was_ended_says_so(shard: Shard, assign: Assign, postgres: Postgres) -> None:
+    assignment = assign("waits")
+    client = Client(shard.expect_started("waits", assignment)["address"]).register()
+    client.create_room()
+    database = assignment["base"]["database"]["args"]["dbname"]
+    path = f"/_matrix/client/v3/rooms/{client.room}/messages?dir=b"
+    postgres.query(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
+    postgres.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", database)
+    answers = [client.call("GET", path) for _ in range(4)]
+    assert {answer.status for answer in answers} == {503}
+    assert {answer.headers["x-synapse-shards"] for answer in answers} == {"database-away"}
+    postgres.query(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+    # Each connection that was lost is noticed by the request that uses it next.
+    eventually(lambda: client.call("GET", path).status == 200)
 
 
 def test_modules(python: Path, assign: Assign, folder: Path) -> None:
