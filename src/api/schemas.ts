@@ -225,7 +225,11 @@ export const TenantSchema = z
         .optional()
         .describe("The configuration asked for, where it is refused."),
       inEffect: z
-        .object({ hash: z.string(), meaning: ConfigMeaningSchema })
+        .object({
+          hash: z.string(),
+          meaning: ConfigMeaningSchema,
+          warnings: z.array(z.string()).optional().describe("What in it is probably a mistake, a sentence each."),
+        })
         .optional()
         .describe("The configuration it runs with, or last ran with, and what its shard reads in it."),
       databaseId: z.string().optional().describe("Its database as the server identifies it."),

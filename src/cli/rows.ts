@@ -36,6 +36,8 @@ export interface TenantDetails extends TenantRow {
   failures: number;
   retryAt: string | null;
   hasConfig: boolean;
+  /** What in its configuration is probably a mistake. */
+  warnings: string[];
   config?: string;
   move: Move | null;
   lastMove: MoveResult | null;
@@ -54,6 +56,7 @@ export function tenantDetails(tenant: TenantView): TenantDetails {
     failures: status.failures,
     retryAt: status.retryAt ?? null,
     hasConfig,
+    warnings: status.inEffect?.warnings ?? [],
     ...(spec.config === undefined ? {} : { config: spec.config }),
     move: status.move ?? null,
     lastMove: status.lastMove ?? null,

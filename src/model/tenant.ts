@@ -48,8 +48,11 @@ export interface TenantStatus {
   configHash?: string;
   /** The configuration asked for, where it is refused, and why. It stays until another one is asked for. */
   refusedConfig?: RefusedConfig;
-  /** The configuration it runs with, or last ran with: its hash (as `configHash`), and what the shard says it means. */
-  inEffect?: { hash: string; meaning: ConfigMeaning };
+  /**
+   * The configuration it runs with, or last ran with: its hash (as `configHash`), what the shard says it means, and what in it is probably a
+   * mistake, a sentence each.
+   */
+  inEffect?: { hash: string; meaning: ConfigMeaning; warnings?: string[] };
   /** Its database as the server itself identifies it: `SYSTEM_IDENTIFIER/OID`. Several names can lead to one database. */
   databaseId?: string;
   provisioned: boolean;

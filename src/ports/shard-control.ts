@@ -21,6 +21,8 @@ export const TenantStateSchema = z.object({
   error: z.object({ code: z.string(), message: z.string() }).nullable(),
   /** Of what runs; absent from shards of an earlier version, and where nothing runs. */
   meaning: ConfigMeaningSchema.nullish(),
+  /** What is probably a mistake in what runs, a sentence each. */
+  warnings: z.array(z.string()).optional(),
 });
 export type TenantState = z.infer<typeof TenantStateSchema>;
 

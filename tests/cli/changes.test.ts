@@ -124,6 +124,25 @@ describe("tenant update", () => {
     });
   });
 
+  test("--wait and describe show what in the configuration is probably a mistake", async () => {
+    running("clinic-a");
+    cluster.service.onUpdate = later((tenant) => {
+      cluster.service.run(tenant, "1.163.2-0");
+      tenant.status.inEffect = {
+        hash: "h",
+        meaning: { database: null, hosts: [], publicBaseUrl: "https://clinic-a.example/", bucket: null },
+        warnings: ["max_upload_sise: no such option; the nearest is max_upload_size"],
+      };
+    });
+    const file = await cluster.write("typo.yaml", "max_upload_sise: 10M\n");
+    expect(await cluster.cli(["tenant", "update", "clinic-a", "--config", file, "--wait"])).toEqual({
+      code: 0,
+      stderr: "warning: max_upload_sise: no such option; the nearest is max_upload_size\n",
+      stdout: "tenant clinic-a runs as updated\n",
+    });
+    expect(await cluster.printed("tenant", "describe", "clinic-a")).toMatch(/Warning: +max_upload_sise: no such option/);
+  });
+
   test("--wait does not take an earlier failure for one of the update", async () => {
     const tenant = cluster.service.addTenant("clinic-a");
     cluster.service.fail(tenant, "InvalidConfig", "broken");

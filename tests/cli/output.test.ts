@@ -106,6 +106,7 @@ describe("one tenant", () => {
         "serverName": "clinic-b.localhost",
         "shard": null,
         "url": "http://clinic-b.localhost:8008",
+        "warnings": [],
       }
     `);
     expect(await cluster.printed("tenant", "get", "clinic-a", "-o", "yaml")).toMatchInlineSnapshot(`
@@ -127,6 +128,7 @@ describe("one tenant", () => {
       failures: 0
       retryAt: null
       hasConfig: false
+      warnings: []
       move: null
       lastMove:
         id: move-1

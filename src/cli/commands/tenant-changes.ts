@@ -89,8 +89,11 @@ export function addTenantChanges(tenant: Command): void {
     );
 }
 
-function untilRunning(client: Client, tenant: TenantView, { timeout }: WaitOptions): Promise<TenantView> {
-  return waitUntilRunning(client, tenant.metadata.name, tenant.metadata.generation, timeout);
+/** Waits, and says what of the configuration that now runs is probably a mistake. */
+async function untilRunning(client: Client, tenant: TenantView, { timeout }: WaitOptions): Promise<TenantView> {
+  const now = await waitUntilRunning(client, tenant.metadata.name, tenant.metadata.generation, timeout);
+  for (const warning of now.status.inEffect?.warnings ?? []) note(`warning: ${warning}`);
+  return now;
 }
 
 /** Deletes what can be deleted; what cannot does not keep the others from it. */

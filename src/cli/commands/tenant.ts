@@ -112,6 +112,7 @@ function description(tenant: TenantView, events: ClusterEvent[]): string {
   if (status.failures > 0) {
     pairs.push(["Failures", `${status.failures} in a row${status.retryAt ? `; tried again ${status.retryAt}` : ""}`]);
   }
+  for (const warning of status.inEffect?.warnings ?? []) pairs.push(["Warning", warning]);
   if (status.quarantine) pairs.push(["Quarantine", `since ${status.quarantine.since}: ${status.quarantine.message}`]);
   if (status.stalls)
     pairs.push(["Stalls", `${status.stalls.count}, last ${status.stalls.lastAt} in ${status.stalls.where}`]);

@@ -17,6 +17,7 @@ import { admit } from "./admission.ts";
 import { bringsDatabase, keepConfigInEffect, withConfig, type StartConfig } from "./configs.ts";
 import { timeText } from "../../model/clock.ts";
 import { exponential } from "../../model/backoff.ts";
+import type { ConfigMeaning } from "../../model/config-meaning.ts";
 
 export interface StartTarget {
   shard: string;
@@ -181,11 +182,16 @@ export function schemaRefusal(
   );
 }
 
+/** What is written down of a configuration that runs. */
+export function inEffectOf(hash: string, meaning: ConfigMeaning, { warnings = [] }: TenantState): TenantStatus["inEffect"] {
+  return { hash, meaning, ...(warnings.length > 0 ? { warnings } : {}) };
+}
+
 /** Writes down that the tenant runs, and with what. */
 export function running(status: TenantStatus, shard: string, state: TenantState): void {
   const hash = status.configHash;
   if (status.refusedConfig?.hash === hash) delete status.refusedConfig;
-  if (state.meaning && hash !== undefined) status.inEffect = { hash, meaning: state.meaning };
+  if (state.meaning && hash !== undefined) status.inEffect = inEffectOf(hash, state.meaning, state);
   status.phase = "Running";
   Object.assign(status, reasonOfRunning(status));
   status.shard = shard;

@@ -25,7 +25,7 @@ import {
   type StartConfig,
   type TenantConfigs,
 } from "../start/configs.ts";
-import { recordFailure, running, startOn } from "../start/start.ts";
+import { inEffectOf, recordFailure, running, startOn } from "../start/start.ts";
 
 /** How often it is asked whether a dedicated Synapse is ready to take a tenant over from its shard: at first, and when it takes long. */
 const PREPARING_MS = 500;
@@ -223,7 +223,7 @@ export class TenantReconciler {
     const written = await modify(this.#context.store, "Tenant", name, ({ status }) => {
       if (status.move || status.epoch !== there.epoch) return false;
       if (there.meaning && status.configHash !== undefined)
-        status.inEffect = { hash: status.configHash, meaning: there.meaning };
+        status.inEffect = inEffectOf(status.configHash, there.meaning, there);
       if (!isKnown) Object.assign(status, { phase: "Running", failures: 0, ...reasonOfRunning(status) });
       status.address = there.address ?? undefined;
       delete status.retryAt;
