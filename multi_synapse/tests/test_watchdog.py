@@ -43,7 +43,7 @@ OVERRIDES = "modules: [{module: slow_module.Module}]"
 @pytest.fixture
 def watched(new_shard: Callable[..., Shard], folder: Path) -> Shard:
     (folder / "slow_module.py").write_text(MODULE)
-    shard = new_shard(watchdogSeconds=2, allowedModules=["slow_module.Module"])
+    shard = new_shard(watchdogSeconds=2)
     # Again, as only this way it finds the module.
     shard.kill()
     return shard.start(folder)
@@ -53,7 +53,7 @@ def test_a_tenant_whose_code_holds_up_the_shard_is_named_and_costs_its_neighbour
     watched: Shard, assign: Assign, folder: Path
 ) -> None:
     shard = watched
-    culprit_assignment = assign("culprit", overrides=OVERRIDES)
+    culprit_assignment = assign("culprit", overrides=OVERRIDES, policy={"allowedModules": ["slow_module.Module"]})
     neighbour = Client(shard.expect_started("neighbour", assign("neighbour"))["address"]).register()
     culprit = shard.expect_started("culprit", culprit_assignment)["address"]
 
