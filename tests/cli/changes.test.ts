@@ -140,7 +140,9 @@ describe("tenant update", () => {
       stderr: "warning: max_upload_sise: no such option; the nearest is max_upload_size\n",
       stdout: "tenant clinic-a runs as updated\n",
     });
-    expect(await cluster.printed("tenant", "describe", "clinic-a")).toMatch(/Warning: +max_upload_sise: no such option/);
+    expect(await cluster.printed("tenant", "describe", "clinic-a")).toMatch(
+      /Warning: +max_upload_sise: no such option/,
+    );
   });
 
   test("--wait does not take an earlier failure for one of the update", async () => {

@@ -183,7 +183,11 @@ export function schemaRefusal(
 }
 
 /** What is written down of a configuration that runs. */
-export function inEffectOf(hash: string, meaning: ConfigMeaning, { warnings = [] }: TenantState): TenantStatus["inEffect"] {
+export function inEffectOf(
+  hash: string,
+  meaning: ConfigMeaning,
+  { warnings = [] }: TenantState,
+): TenantStatus["inEffect"] {
   return { hash, meaning, ...(warnings.length > 0 ? { warnings } : {}) };
 }
 
