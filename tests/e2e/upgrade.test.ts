@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { request } from "undici";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { withConnection } from "../../src/database/connection.ts";
 import { tenantDatabaseName } from "../../src/database/names.ts";
@@ -31,11 +32,11 @@ beforeAll(async () => {
 afterAll(() => cluster?.destroy());
 
 async function serverVersion(name: string): Promise<string> {
-  const { address } = ((await cluster.api("GET", `/v1/tenants/${name}`)).body as { status: { address: string } })
-    .status;
-  const answer = (await (await fetch(`http://${address}/_matrix/federation/v1/version`)).json()) as {
-    server: { version: string };
-  };
+  // By the gateway, as clients do: a shard's listener answers nobody else.
+  const { body } = await request(`http://127.0.0.1:${await cluster.gatewayPort()}/_matrix/federation/v1/version`, {
+    headers: { host: `${name}.localhost` },
+  });
+  const answer = (await body.json()) as { server: { version: string } };
   return answer.server.version;
 }
 
