@@ -23,7 +23,7 @@ beforeAll(async () => {
     release: OLD,
     consolidateAfterSeconds: 2,
     avgShardsLoadRedistributionThreshold: 1,
-    allowUntestedReleases: [OLD_SCHEMA],
+    allowUntestedReleases: [OLD_SCHEMA, ANCIENT],
   });
   const config = await withConfig(cluster);
   await cluster.createTenant("clinic-a", ...config);
