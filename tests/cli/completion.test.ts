@@ -70,6 +70,6 @@ test("completions for zsh and fish have all commands and balanced quotes", async
   expect(fish).toContain("-l release -r -F -d ");
 });
 
-test("prevents: a reference that is not that of the commands; `node src/cli/reference.ts` writes it anew", async () => {
+test("the reference is that of the commands; `node src/cli/reference.ts` writes it", async () => {
   expect(await readFile(REFERENCE_FILE, "utf8")).toBe(reference());
 });

@@ -123,7 +123,7 @@ it("the gateway is started again and knows the routes", async () => {
   await expectWhole(await sending.stop());
 });
 
-it("prevents loss at a restart of everything: Ctrl-C and kill -9 of `up`, then every tenant, user and message is there", async () => {
+it("every tenant, user and message is there after Ctrl-C or kill -9 of `up`", async () => {
   for (const how of ["SIGINT", "SIGKILL"] as const) {
     const sending = sender(how);
     await sleep(500);

@@ -251,7 +251,7 @@ export function describeStoreContract(
       expect(await store.readConfigInEffect("a")).toBeUndefined();
     });
 
-    it("prevents gaps in events: ids rise, `after` and `object` select, the newest are kept", async () => {
+    it("ids of events rise, `after` and `object` select, the newest are kept", async () => {
       for (let n = 0; n < 5; n++)
         await store.appendEvent({
           type: "Normal",

@@ -171,14 +171,19 @@ describe("conditions", () => {
     expect(of(tenant({ ...running, phase: "Failed", reason: "StartFailed" })).Ready).toBe("False StartFailed");
   });
 
-  it("prevents `kubectl wait` from being told that an upgrade is done which was refused, or has not begun", () => {
+  it("does not tell `kubectl wait` that an upgrade is done that was refused, or has not begun", () => {
     const status = {
       observedGeneration: 2,
       refusedRelease: { release: "1.0.0", reason: "SchemaTooNew", message: "m" },
     };
     expect(of(tenant({ observedGeneration: 2 })).UpToDate).toBe("False Pending");
     expect(of(tenant(status, { release: "1.0.0" })).UpToDate).toBe("False SchemaTooNew");
-    const placed = { observedGeneration: 3, shard: "1.0.0-rc1-0", fleetRelease: "1.0.0-rc1" };
+    const placed = {
+      phase: "Running" as const,
+      observedGeneration: 3,
+      shard: "1.0.0-rc1-0",
+      fleetRelease: "1.0.0-rc1",
+    };
     expect(of(tenant(placed)).UpToDate).toBe("True AsSpecified");
     expect(of(tenant({ ...placed, fleetRelease: "1.0.0" })).UpToDate).toBe("False UpgradePending");
     expect(
