@@ -35,9 +35,10 @@ export type ProcessState =
 export interface Launcher {
   /**
    * Whether such a release can be had, within seconds: nothing is installed. Passes where that cannot be told beforehand.
+   * @returns what the release says of itself, where it is installed already
    * @throws UserError UnknownRelease, which names the nearest that there are
    */
-  checkRelease(release: string): Promise<void>;
+  checkRelease(release: string): Promise<ReleaseFacts | undefined>;
   /**
    * Makes a release ready to run; installs it if need be. Idempotent, may take a minute.
    * @returns what the release says of itself; undefined where only a running shard can say it (`ShardState.facts`)

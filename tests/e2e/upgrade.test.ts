@@ -109,9 +109,8 @@ it("a release that can read the schema is moved back to", async () => {
 
 it("a move back to a release that cannot read the schema is refused with the reason, and nothing changes", async () => {
   const before = await cluster.tenant("clinic-a");
-  const { code, stderr } = await cluster.cli("tenant", "update", "clinic-a", "--release", ANCIENT, "--wait");
+  const { code, stderr } = await cluster.cli("tenant", "update", "clinic-a", "--release", ANCIENT);
   expect(code).not.toBe(0);
   expect(stderr).toMatch(new RegExp(`${ANCIENT.replaceAll(".", "\\.")}.*schema`));
-  const { shard, epoch } = before;
-  expect(await cluster.tenant("clinic-a")).toMatchObject({ phase: "Running", shard, epoch });
+  expect(await cluster.tenant("clinic-a")).toEqual(before);
 });

@@ -264,6 +264,7 @@ export function fakeLauncher(world: FakeWorld, guard: (client: ShardControl) => 
   return {
     checkRelease: async (release) => {
       if (world.unknownReleases.has(release)) throw new UserError("UnknownRelease", `there is no Synapse ${release}`);
+      return undefined;
     },
     prepareRelease: async (release, onProgress) => {
       if (world.installing) onProgress(`downloading Synapse ${release}`);

@@ -357,7 +357,9 @@ export class StoreClusterService implements ClusterService {
   async #checkRelease(release: string): Promise<boolean> {
     const { databases, launcher, reader } = this.#context;
     if (databases.facts(release)) return true;
-    await launcher.checkRelease(release);
+    const facts = await launcher.checkRelease(release);
+    if (facts) databases.learn(facts);
+    if (facts) return true;
     return [...reader.values("Shard")].some(({ spec, status }) => spec.release === release && status.phase === "Ready");
   }
 

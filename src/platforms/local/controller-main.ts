@@ -38,7 +38,7 @@ import { messageOf, UserError } from "../../model/errors.ts";
 import { machineProblem } from "../../model/machine-problem.ts";
 import { cleanOwnEnvironment } from "./environment.ts";
 import { exitWithParent } from "./up/parent.ts";
-import { refuseUnknownRelease } from "./toolchain/known-releases.ts";
+import { isInstalled, refuseUnknownRelease } from "./toolchain/known-releases.ts";
 import { ensureSynapse } from "./toolchain/toolchain.ts";
 import { ROOT, VERSION } from "../../model/project.ts";
 
@@ -68,7 +68,10 @@ async function main(): Promise<void> {
     runtimePath,
     confinement: { means, media, readable },
     installSynapse: (version, onProgress) => ensureSynapse(version, { cacheDir: config.cacheDir, onProgress }),
-    checkRelease: (release) => refuseUnknownRelease(release, config.cacheDir),
+    checkRelease: async (release) => {
+      if (!isInstalled(release, config.cacheDir)) return refuseUnknownRelease(release, config.cacheDir);
+      return (await ensureSynapse(release, { cacheDir: config.cacheDir, onProgress: () => {} })).facts;
+    },
     settings: { allowUntestedReleases, databaseRolesLeftAlone },
   });
   const databases = new PostgresTenantDatabases({

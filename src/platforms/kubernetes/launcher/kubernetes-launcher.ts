@@ -90,7 +90,9 @@ export class KubernetesLauncher implements Launcher {
 
   /** An image in a registry cannot be looked into from here: the shard says what its release is when it answers. */
   /** Which images a registry has is known when a node fetches one. */
-  async checkRelease(): Promise<void> {}
+  async checkRelease(): Promise<undefined> {
+    return undefined;
+  }
 
   async prepareRelease(): Promise<undefined> {
     return undefined;

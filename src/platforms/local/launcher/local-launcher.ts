@@ -23,7 +23,7 @@ export interface LocalLauncherOptions {
   /** Installs a Synapse release and tells its Python. */
   installSynapse(release: string, onProgress: (step: string) => void): Promise<{ python: string; facts: ReleaseFacts }>;
   /** @throws UserError UnknownRelease */
-  checkRelease?(release: string): Promise<void>;
+  checkRelease?(release: string): Promise<ReleaseFacts | undefined>;
   logLevel?: string;
   /** More of the shards' configuration file (multi_synapse/settings.py). */
   settings?: object;
@@ -52,8 +52,8 @@ export class LocalLauncher implements Launcher {
     this.#options = options;
   }
 
-  async checkRelease(release: string): Promise<void> {
-    await this.#options.checkRelease?.(release);
+  async checkRelease(release: string): Promise<ReleaseFacts | undefined> {
+    return this.#options.checkRelease?.(release);
   }
 
   async prepareRelease(release: string, onProgress: (step: string) => void): Promise<ReleaseFacts> {

@@ -18,14 +18,18 @@ export async function refuseUnknownRelease(
   release: string,
   cacheDir = cacheDirectory(),
   list: (cache: string) => Promise<string[]> = listReleases,
-): Promise<void> {
-  if (existsSync(join(cacheDir, `synapse-${release}`, "installed.json"))) return;
+): Promise<undefined> {
+  if (isInstalled(release, cacheDir)) return undefined;
   const known = await list(cacheDir).catch((): string[] => []);
-  if (known.length === 0 || known.includes(release)) return;
+  if (known.length === 0 || known.includes(release)) return undefined;
   throw new UserError(
     "UnknownRelease",
     `matrix-synapse ${release} is not a release on PyPI; the nearest are ${nearestReleases(release, known).join(", ")}`,
   );
+}
+
+export function isInstalled(release: string, cacheDir = cacheDirectory()): boolean {
+  return existsSync(join(cacheDir, `synapse-${release}`, "installed.json"));
 }
 
 /** @returns the few next to it, the lowest first */
