@@ -81,7 +81,6 @@ def test_thumbnails_are_those_of_the_release(shard: Shard, tenant: Callable[...,
 def test_each_tenant_has_its_own_pixel_limit(tenant: Callable[..., Client], python: Path) -> None:
     """The case pixel-limit: the last tenant's limit must not hold for its neighbours."""
     large = image(python, 6000, 6000)
-    tenant("lavish", "max_image_pixels: 1000M\n")
     neighbour = tenant("neighbour")
     strict = tenant("strict", "max_image_pixels: 10K\n")
     assert thumbnail(neighbour, upload(neighbour, large)).status == 400

@@ -36,10 +36,12 @@ def migrate(assignment: dict[str, Any], name: str, shard: str) -> dict[str, Any]
     return {"command": "migrate", "assignment": assignment, "name": name, "shard": shard, "instance": "prep"}
 
 
-def children(shard: Shard) -> list[int]:
+def preparers(shard: Shard) -> list[int]:
+    """Not all of its children: the watchdog is one too."""
     assert shard.process is not None
     pid = shard.process.pid
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [child for child in children if b"multi_synapse.prepare" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def gone(pid: int) -> bool:
@@ -71,7 +73,7 @@ def test_a_database_is_prepared_for_a_shard(shard: Shard, databases: Databases, 
     wrong = shard.call("POST", f"/v1/preparers/{name}", migrate({**assignment, "epoch": 2}, "a", "other"))
     assert wrong.status == 200
     assert wait(shard, name, "working")["event"]["code"] == "Fenced"
-    pids = children(shard)
+    pids = preparers(shard)
     assert len(pids) == 1
     assert shard.call("DELETE", f"/v1/preparers/{name}").status == 200
     until_gone(pids, 10)
@@ -98,7 +100,7 @@ def test_one_that_dies_says_so(shard: Shard) -> None:
     name, other = create(shard), create(shard)
     wait(shard, name, "starting")
     wait(shard, other, "starting")
-    for pid in children(shard):
+    for pid in preparers(shard):
         os.kill(pid, signal.SIGKILL)
     ended = wait(shard, name, "ready")
     assert (ended["state"], ended["event"]["code"]) == ("ended", "PreparerEnded")
@@ -111,7 +113,7 @@ def test_none_outlives_its_controller(new_shard: Callable[..., Shard]) -> None:
     # Guards against: preparers of a controller that was killed stay forever, and with them the claim on a tenant's database.
     shard = new_shard(preparerLeaseSeconds=1)
     wait(shard, create(shard), "starting")
-    pids = children(shard)
+    pids = preparers(shard)
     until_gone(pids, 15)
 
 
@@ -119,7 +121,7 @@ def test_none_outlives_its_controller(new_shard: Callable[..., Shard]) -> None:
 def test_none_outlives_its_shard(shard: Shard, number: signal.Signals) -> None:
     # Guards against: a process that nobody knows of works on a tenant's database.
     wait(shard, create(shard), "starting")
-    pids = children(shard)
+    pids = preparers(shard)
     shard.signal(number)
     shard.wait()
     until_gone(pids, 15)
