@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { ClusterStatus } from "../controller/service/cluster-service.ts";
+import { type ClusterStatus, DEFAULT_PIN_SECONDS, LONGEST_PIN_SECONDS } from "../controller/service/cluster-service.ts";
 import { serverNameProblem, tenantNameProblem } from "../model/names.ts";
 import { CHANGE_STATES, type ChangeState } from "../model/change.ts";
 import {
@@ -13,7 +13,6 @@ import {
   type MoveResult,
   type MoveStep,
 } from "../model/move.ts";
-import { DEFAULT_PIN_SECONDS, LONGEST_PIN_SECONDS } from "../controller/service/cluster-service.ts";
 import { SHARD_PHASES, type Shard, type ShardPhase } from "../model/shard.ts";
 import { TENANT_PHASES, type TenantPhase } from "../model/tenant.ts";
 import type { ClusterEvent } from "../model/event.ts";

@@ -1,6 +1,5 @@
 import { readFileSync } from "node:fs";
-import type { Server, Socket } from "node:net";
-import { isIPv6 } from "node:net";
+import { type Server, type Socket, isIPv6 } from "node:net";
 
 /** Of the descriptors, each client's connection may need a second one to a homeserver; the rest is for files, logs and the feed. */
 const DESCRIPTORS_PER_CLIENT = 2;

@@ -334,11 +334,13 @@ describe.skipIf(withoutCluster)(
         await helm("uninstall", "synapse-shards", "-n", cluster.namespace, "--wait");
         const kinds =
           "deployments,statefulsets,services,secrets,configmaps,roles,rolebindings,serviceaccounts,leases,poddisruptionbudgets,synapsetenants,synapseshards,synapsefleets";
-        const left = (await inNamespace("get", kinds, "-o", "name")).split("\n").filter((name) => name !== "");
         const own = ["configmap/kube-root-ca.crt", "serviceaccount/default", "service/postgres", "service/s3"];
-        expect(left.filter((name) => !own.includes(name) && !name.startsWith("secret/sh.helm"))).toEqual([
-          "lease.coordination.k8s.io/synapse-shards-controller",
-        ]);
+        const left = async () =>
+          (await inNamespace("get", kinds, "-o", "name"))
+            .split("\n")
+            .filter((name) => name !== "" && !own.includes(name) && !name.startsWith("secret/sh.helm"));
+        // What belongs to an object that is gone is collected a moment later.
+        await expect.poll(left, { timeout: 60_000 }).toEqual(["lease.coordination.k8s.io/synapse-shards-controller"]);
       },
       6 * MINUTES,
     );

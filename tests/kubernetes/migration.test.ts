@@ -143,7 +143,7 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "comes again",
+      "a dedicated Synapse whose pod is lost comes again, and nobody else has the database",
       async () => {
         const uid = (JSON.parse(await pod()) as { metadata: { uid: string } }).metadata.uid;
         await kubectl("-n", own(), "delete", "pod", `${TENANT}-synapse-0`, "--force", "--grace-period=0");

@@ -10,6 +10,7 @@ import {
   type Tenant,
   type TenantSpec,
   type TenantStatus,
+  INSTALLING,
 } from "../../model/tenant.ts";
 import type { ClusterEvent } from "../../model/event.ts";
 import type { Move } from "../../model/move.ts";
@@ -25,17 +26,16 @@ import { snapshotOf } from "../planning/planned-cluster.ts";
 import { createShard } from "../planning/planning.ts";
 import { asItRuns, configsOf } from "../start/configs.ts";
 import { registerUser } from "./register-user.ts";
-import { INSTALLING } from "../../model/tenant.ts";
-import { DEFAULT_PIN_SECONDS } from "./cluster-service.ts";
-import type {
-  ClusterService,
-  ClusterStatus,
-  CreateTenantRequest,
-  LogOptions,
-  MoveTenantOptions,
-  RegisterUserRequest,
-  ShardOverview,
-  UpdateTenantRequest,
+import {
+  DEFAULT_PIN_SECONDS,
+  type ClusterService,
+  type ClusterStatus,
+  type CreateTenantRequest,
+  type LogOptions,
+  type MoveTenantOptions,
+  type RegisterUserRequest,
+  type ShardOverview,
+  type UpdateTenantRequest,
 } from "./cluster-service.ts";
 
 export interface ServiceSettings {

@@ -249,7 +249,17 @@ export class KubernetesStore implements Store {
   }
 
   async writeConfigInEffect(tenant: string, config: ConfigInEffect): Promise<void> {
-    await this.#secrets.writeConfigInEffect(tenant, config);
+    const { metadata } = this.#object("Tenant", tenant) ?? {};
+    const owner =
+      metadata?.name === undefined || metadata.uid === undefined
+        ? undefined
+        : {
+            apiVersion: `${API_GROUP}/${API_VERSION}`,
+            kind: CUSTOM_KINDS.Tenant,
+            name: metadata.name,
+            uid: metadata.uid,
+          };
+    await this.#secrets.writeConfigInEffect(tenant, config, owner);
   }
 
   appendEvent(event: Omit<ClusterEvent, "id" | "time">): Promise<ClusterEvent> {

@@ -1,4 +1,4 @@
-import { CoreV1Api, type KubeConfig, type V1Secret } from "@kubernetes/client-node";
+import { CoreV1Api, type KubeConfig, type V1Secret, type V1OwnerReference } from "@kubernetes/client-node";
 import { attempt, attemptIfThere, isStatus, retrying } from "../api-error.ts";
 import { apiClient } from "../client.ts";
 import { UserError } from "../../../model/errors.ts";
@@ -66,7 +66,12 @@ export class LabelledSecrets {
   }
 
   /** Makes the Secret, or replaces one that we made. @throws UserError Conflict where it is somebody else's */
-  async write(name: string, tenant: string, stringData: Record<string, string>): Promise<void> {
+  async write(
+    name: string,
+    tenant: string,
+    stringData: Record<string, string>,
+    owner?: V1OwnerReference,
+  ): Promise<void> {
     const namespace = this.#namespace;
     const present = this.#cache.get(name);
     const foreign = () =>
@@ -77,6 +82,7 @@ export class LabelledSecrets {
         name,
         namespace,
         labels: { [TENANT_LABEL]: tenant, [MANAGED_BY]: OURS },
+        ...(owner ? { ownerReferences: [owner] } : {}),
         resourceVersion: present?.metadata?.resourceVersion,
       },
       data: present?.data,

@@ -1,4 +1,4 @@
-import type { KubeConfig, V1Secret } from "@kubernetes/client-node";
+import type { KubeConfig, V1Secret, V1OwnerReference } from "@kubernetes/client-node";
 import type { ConfigInEffect } from "../../../model/config-meaning.ts";
 import { messageOf, UserError } from "../../../model/errors.ts";
 import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
@@ -166,9 +166,15 @@ export class TenantSecrets {
     return { hash: decode(hash), config: decode(config), ...secrets };
   }
 
-  async writeConfigInEffect(tenant: string, { hash, config, secrets }: ConfigInEffect): Promise<void> {
+  /** @param owner with which it goes: the tenant's object, whose data may be kept without it */
+  async writeConfigInEffect(
+    tenant: string,
+    { hash, config, secrets }: ConfigInEffect,
+    owner?: V1OwnerReference,
+  ): Promise<void> {
     const keys: Record<string, string> = secrets ? { [KEPT_KEYS]: JSON.stringify(secrets) } : {};
-    await this.#own.write(configSecretName(tenant), tenant, { [HASH_KEY]: hash, [CONFIG_KEY]: config, ...keys });
+    const data = { [HASH_KEY]: hash, [CONFIG_KEY]: config, ...keys };
+    await this.#own.write(configSecretName(tenant), tenant, data, owner);
   }
 
   /** NAMESPACE/NAME of the tenant's Secret. */

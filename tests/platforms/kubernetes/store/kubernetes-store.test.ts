@@ -115,6 +115,15 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       expect((await store.get("Tenant", "a"))?.spec.config).toContain("hush");
     });
 
+    it("leaves no copy of a configuration behind when the tenant's object is gone", async () => {
+      await at.apply("a", {});
+      await expect.poll(() => store.get("Tenant", "a")).toBeDefined();
+      await store.writeConfigInEffect("a", { hash: "1", config: "database: {args: {password: hush}}\n" });
+      expect(await store.readConfigInEffect("a")).toMatchObject({ hash: "1" });
+      await store.remove("Tenant", "a");
+      await expect.poll(() => store.readConfigInEffect("a"), { timeout: 60_000 }).toBeUndefined();
+    });
+
     it("refuses to change a configuration that is in a Secret", async () => {
       await labelled("mine", { "homeserver.yaml": "a: 1\n" });
       await at.apply("a", { secretName: "mine" });
