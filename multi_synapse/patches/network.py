@@ -42,6 +42,10 @@ def networks_of(server_name: str) -> Networks:
     return _by_server_name.get(server_name, Networks())
 
 
+#: Where releases before 1.163 keep the one tokio runtime of a process.
+_TOKIO_RUNTIME = "__synapse_rust_tokio_runtime"
+
+
 class TenantReactor:
     """The process's reactor, as a tenant may use it."""
 
@@ -58,6 +62,12 @@ class TenantReactor:
     def __getattr__(self, name: str) -> Any:
         # What changes, like the name resolver, must be what it is now.
         return getattr(self._reactor, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == _TOKIO_RUNTIME:
+            setattr(self._reactor, name, value)
+        else:
+            object.__setattr__(self, name, value)
 
     def connectTCP(self, host: str, port: int, *args: Any, **kwargs: Any) -> Any:
         self._check(host, port)
