@@ -53,7 +53,11 @@ export async function gatherFacts(
   const { tenants, shards } = await controllerFacts(cluster);
   const names = Object.keys(wishes);
   const processes = await cluster.processes();
-  const running = processes.filter(({ args }) => args.includes("multi_synapse"));
+  const hosts = processes.filter(({ args }) => args.includes("multi_synapse"));
+  const pids = new Set(hosts.map(({ pid }) => pid));
+  // The watchdog is a fork of its shard's process, with the same arguments.
+  const parents = await Promise.all(hosts.map(({ pid }) => parentOf(pid)));
+  const running = hosts.filter((_, index) => !pids.has(parents[index] ?? 0));
   const port = await cluster.gatewayPort();
   const present = names.filter((name) => wishes[name]?.state === "present");
   const looks = present.map(async (name) => [name, await clients.get(name)?.look()] as const);
@@ -93,6 +97,12 @@ interface PostgresAddress {
   port: number;
   user: string;
   passwordFile: string;
+}
+
+/** 0 where the process is gone. */
+async function parentOf(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
+  return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1] ?? 0);
 }
 
 async function databaseFacts(

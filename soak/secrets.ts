@@ -1,6 +1,7 @@
 import { open, readdir, readFile, stat } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { SecretBox, storeKey } from "../src/platforms/local/store/secret-box.ts";
 import { pathsIn } from "../src/platforms/local/data-directory.ts";
 
 /** Shorter ones would be found by chance. */
@@ -31,10 +32,16 @@ export async function secretsOf(dataDir: string): Promise<Secret[]> {
   add("PostgreSQL's password", await textOf(paths.postgresPassword));
   for (const shard of await readdir(paths.shards).catch(() => []))
     add(`the token of shard ${shard}`, await textOf(join(paths.shards, shard, "token")));
+  add("the key of the store", await textOf(paths.storeKey));
+  const box = new SecretBox(storeKey(paths.storeKey, false));
   const db = new DatabaseSync(join(dataDir, "store.db"), { readOnly: true });
   try {
     for (const row of db.prepare("SELECT tenant, body FROM secrets").all() as { tenant: string; body: string }[]) {
-      const { serverName: _, signingKey, ...others } = JSON.parse(row.body) as Record<string, string>;
+      const {
+        serverName: _,
+        signingKey,
+        ...others
+      } = JSON.parse(box.open(`secrets/${row.tenant}`, row.body)) as Record<string, string>;
       add(`the signing key of ${row.tenant}`, signingKey?.trim().split(" ").at(-1));
       for (const [key, value] of Object.entries(others)) add(`${key} of ${row.tenant}`, value);
     }
