@@ -224,16 +224,17 @@ export class KubernetesStore implements Store {
    */
   async fleetReference(): Promise<V1OwnerReference | undefined> {
     for (const deadline = performance.now() + FLEET_MS; ; await sleep(FLEET_POLL_MS)) {
-      const { metadata } = this.#object("Fleet", "fleet") ?? {};
-      if (metadata?.name !== undefined && metadata.uid !== undefined)
-        return {
-          apiVersion: `${API_GROUP}/${API_VERSION}`,
-          kind: CUSTOM_KINDS.Fleet,
-          name: metadata.name,
-          uid: metadata.uid,
-        };
+      const reference = this.#referenceTo("Fleet", "fleet");
+      if (reference) return reference;
       if (performance.now() > deadline) return undefined;
     }
+  }
+
+  #referenceTo(kind: Kind, name: string): V1OwnerReference | undefined {
+    const { metadata } = this.#object(kind, name) ?? {};
+    if (metadata?.name === undefined || metadata.uid === undefined) return undefined;
+    const apiVersion = `${API_GROUP}/${API_VERSION}`;
+    return { apiVersion, kind: CUSTOM_KINDS[kind], name: metadata.name, uid: metadata.uid };
   }
 
   /** The tenants whose configuration or keys cannot be read, and why. What runs of them goes on as it is. */
@@ -249,16 +250,7 @@ export class KubernetesStore implements Store {
   }
 
   async writeConfigInEffect(tenant: string, config: ConfigInEffect): Promise<void> {
-    const { metadata } = this.#object("Tenant", tenant) ?? {};
-    const owner =
-      metadata?.name === undefined || metadata.uid === undefined
-        ? undefined
-        : {
-            apiVersion: `${API_GROUP}/${API_VERSION}`,
-            kind: CUSTOM_KINDS.Tenant,
-            name: metadata.name,
-            uid: metadata.uid,
-          };
+    const owner = this.#referenceTo("Tenant", tenant);
     await this.#secrets.writeConfigInEffect(tenant, config, owner);
   }
 
