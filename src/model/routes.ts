@@ -6,8 +6,11 @@ export interface Route {
   tenant: string;
   /** Names in `Host` that lead to it: lower case, without port. */
   hosts: string[];
-  /** serving: send to `address`. parked: hold requests. unavailable: answer 503 with `message`. */
-  state: "serving" | "parked" | "unavailable";
+  /**
+   * serving: send to `address`. parked: hold requests. unavailable: answer 503. asleep: nobody has it; hold requests and ask for a wake, but for
+   * what can be answered without one. Told only to gateways that say they can wake; for others it is parked.
+   */
+  state: "serving" | "parked" | "unavailable" | "asleep";
   /** `host:port` of the tenant's listener; when serving. */
   address?: string;
   /** When parked by a move: `host:port` of the shard that still drains it. docs/control-api.md says what is sent there. */
@@ -19,7 +22,7 @@ export interface Route {
   /** Above 0, at most 1: the part of its requests in flight that a tenant keeps while it takes more than its share of a shard. */
   share?: number;
   epoch: number;
-  /** CamelCase, for logs and metrics: Moving, Pending, Failed, Deleting, … */
+  /** CamelCase, for logs and metrics: Moving, Pending, Failed, Deleting, FallingAsleep, Asleep, Waking, … */
   reason?: string;
 }
 
@@ -42,3 +45,20 @@ export interface RouteAck {
    */
   parks: Record<string, { parked: number; failed: number }>;
 }
+
+/** Why a gateway asks for a wake. */
+export const WAKE_CAUSES = {
+  request: "a request of a client",
+  poll: "a poll that may have missed something",
+  federation: "a request of another server",
+} as const;
+export type WakeCause = keyof typeof WAKE_CAUSES;
+
+/** Asks for tenants to be woken; docs/route-feed.md, *Wakes*. */
+export interface WakeRequest {
+  /** Names one run of a gateway process. */
+  gateway: string;
+  tenants: { tenant: string; why: WakeCause }[];
+}
+/** Tenants in one request for wakes. */
+export const MOST_WAKES = 1000;

@@ -8,6 +8,8 @@ export const TENANT_PHASES = {
   Starting: "it is being started on its shard",
   Running: "it serves requests on its shard",
   Moving: "it is on its way from one shard to another (or restarts with a new configuration); its requests are parked",
+  FallingAsleep: "nobody uses it: its requests are parked, and its shard stops it",
+  Asleep: "it is on no shard, and holds nothing; a request wakes it, or what is due",
   Failed: "it could not be started; the reason says why, and it is tried again with backoff",
   Deleting: "it is being stopped and removed",
 } as const;
