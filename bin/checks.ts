@@ -55,10 +55,7 @@ function chosen(tools: Tools): Check[][][] {
   if (args.length > 0) return [[[vitest(args)]]];
   // Python tests mostly wait for one process, TypeScript tests for several: together they use both cores. Neither meets the cluster, on
   // which they would be in each other's way.
-  return [
-    [[...withoutRunning(tools), pytest(tools, [])], [{ ...vitest([]), env: { KUBECONFIG: undefined } }]],
-    [onCluster()],
-  ];
+  return [[[...withoutRunning(tools), pytest(tools, [])], [withoutCluster(vitest([]))]], [onCluster()]];
 }
 
 interface Tools {
@@ -146,6 +143,10 @@ function onCluster(): Check[] {
   return [...(BUILDER ? [images] : []), { ...tests, title: "tests on Kubernetes (vitest)" }];
 }
 
+function withoutCluster(check: Check): Check {
+  return { ...check, env: { ...check.env, KUBECONFIG: undefined } };
+}
+
 function pytest({ python, pythons }: Tools, more: string[]): Check {
   const { args: reporting, report } = pytestReport();
   return {
@@ -158,8 +159,8 @@ function pytest({ python, pythons }: Tools, more: string[]): Check {
 }
 
 function vitest(more: string[]): Check {
-  const { args: reporting, report } = vitestReport();
-  return { title: "tests (vitest)", command: [...npm("vitest", "vitest"), "run", ...reporting, ...more], report };
+  const { args: reporting, env, report } = vitestReport();
+  return { title: "tests (vitest)", command: [...npm("vitest", "vitest"), "run", ...reporting, ...more], env, report };
 }
 
 /** The program of an npm package, run with this Node. */

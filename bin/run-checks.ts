@@ -2,8 +2,9 @@
 import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, relative } from "node:path";
+import { join } from "node:path";
 import { ROOT } from "../src/model/project.ts";
+import { REPORT_PATH } from "./vitest-reporter.ts";
 
 type Environment = Record<string, string | undefined>;
 
@@ -14,7 +15,7 @@ interface Counts {
 }
 
 /** What a test runner's own report says: how many tests, and which failed. */
-interface Report {
+export interface Report {
   counts?: Counts;
   failures?: string[];
 }
@@ -24,7 +25,7 @@ export interface Check {
   command: string[];
   cwd?: string;
   env?: Environment;
-  report?: (ok: boolean) => Report;
+  report?: () => Report;
 }
 
 export interface Outcome extends Report {
@@ -65,7 +66,7 @@ async function runOne(check: Check, environment: Environment, live: boolean): Pr
   const { code, output } = await exitCodeOf(command, { cwd, env: { ...environment, ...env } }, live);
   if (!live) process.stderr.write(`\n── ${title}\n${output}`);
   const ok = code === 0 && process.exitCode !== 130;
-  return { title, ok, seconds: (performance.now() - startedAt) / 1000, ...report?.(ok) };
+  return { title, ok, seconds: (performance.now() - startedAt) / 1000, ...report?.() };
 }
 
 function exitCodeOf(
@@ -104,41 +105,14 @@ export function summarize(results: Outcome[]): number {
   return Number(process.exitCode) || (failed > 0 ? 1 : 0);
 }
 
-/** @returns the arguments with which vitest leaves a report, and `report` to read it */
-export function vitestReport(): { args: string[]; report: (ok: boolean) => Report } {
+/** @returns the arguments and the environment with which vitest leaves a report, and `report` to read it */
+export function vitestReport(): { args: string[]; env: Environment; report: () => Report } {
   const path = join(temporaryDirectory(), "report.json");
   return {
-    args: ["--reporter=default", "--reporter=json", `--outputFile.json=${path}`],
-    report: (ok) => {
-      const found = parsed(path, (text) => JSON.parse(text) as VitestReport);
-      if (!found) return { failures: ["vitest left no report"] };
-      const { numPassedTests: passed, numFailedTests: failed, numPendingTests, numTodoTests, testResults } = found;
-      const counts = { passed, failed, skipped: numPendingTests + numTodoTests };
-      return { counts, failures: ok ? [] : testResults.flatMap(failuresOf) };
-    },
+    args: ["--reporter=default", `--reporter=${join(ROOT, "bin/vitest-reporter.ts")}`],
+    env: { [REPORT_PATH]: path },
+    report: () => parsed(path, (text) => JSON.parse(text) as Report) ?? { failures: ["vitest left no report"] },
   };
-}
-
-interface VitestReport {
-  numPassedTests: number;
-  numFailedTests: number;
-  numPendingTests: number;
-  numTodoTests: number;
-  testResults: VitestFile[];
-}
-
-interface VitestFile {
-  name: string;
-  status: string;
-  message?: string;
-  assertionResults: { status: string; fullName: string; failureMessages: string[] }[];
-}
-
-function failuresOf({ name, status, message, assertionResults }: VitestFile): string[] {
-  const file = relative(ROOT, name);
-  const failed = assertionResults.filter((test) => test.status === "failed");
-  if (status === "failed" && failed.length === 0) return [`${file}: ${firstLine(message)}`];
-  return failed.map(({ fullName, failureMessages }) => `${file}: ${fullName}: ${firstLine(failureMessages[0])}`);
 }
 
 /** @returns the same for pytest */
@@ -169,8 +143,4 @@ function temporaryDirectory(): string {
   const directory = mkdtempSync(join(tmpdir(), "synapse-shards-checks-"));
   process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
   return directory;
-}
-
-function firstLine(text = ""): string {
-  return text.split("\n", 1)[0] ?? "";
 }

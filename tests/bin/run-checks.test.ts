@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test, vi } from "vitest";
+import { ROOT } from "../../src/model/project.ts";
 import { type Check, pytestReport, runLanes, summarize, vitestReport } from "../../bin/run-checks.ts";
 
 function check(title: string, script: string): Check {
@@ -50,37 +51,36 @@ test("lanes run beside each other", async () => {
   expect(outcomes.map(({ ok }) => ok)).toEqual([true, true]);
 });
 
-test("tests are counted as their runners report them, and failed ones are named", () => {
+test("tests are counted as their runners report them, and what failed is named, also a suite that could not begin", async () => {
   const [out, errors] = [written("stdout"), written("stderr")];
-  const vitest = vitestReport();
+  const root = mkdtempSync(join(tmpdir(), "reported-"));
+  onTestFinished(() => rmSync(root, { recursive: true }));
   writeFileSync(
-    vitest.args[2]!.slice("--outputFile.json=".length),
-    JSON.stringify({
-      numPassedTests: 5,
-      numFailedTests: 1,
-      numPendingTests: 2,
-      numTodoTests: 0,
-      testResults: [
-        {
-          name: join(process.cwd(), "tests/a.test.ts"),
-          status: "failed",
-          assertionResults: [{ status: "failed", fullName: "keeps it", failureMessages: ["Error: lost\n  at x"] }],
-        },
-      ],
-    }),
+    join(root, "a.test.js"),
+    `test("keeps it", () => { throw new Error("lost\\nsince noon"); });
+     test("counts", () => {});
+     test.skip("later", () => {});
+     describe("on a cluster", () => {
+       beforeAll(() => { throw new Error("no cluster"); });
+       test("runs", () => {});
+     });`,
   );
+  writeFileSync(join(root, "b.test.js"), `throw new Error("cannot be read");`);
+  const { args, env, report } = vitestReport();
+  const program = join(ROOT, "node_modules/vitest/vitest.mjs");
+  const command = [process.execPath, program, "run", "--root", root, "--globals", ...args];
+  const [vitest] = await runLanes([[{ title: "vitest", command, env, report }], []], process.env);
   const pytest = pytestReport();
   writeFileSync(
     pytest.args[0]!.slice("--junitxml=".length),
     `<?xml version="1.0"?><testsuites><testsuite name="pytest" errors="0" failures="0" skipped="1" tests="4"></testsuite></testsuites>`,
   );
-  const results = [
-    { title: "vitest", ok: false, seconds: 1, ...vitest.report(false) },
-    { title: "pytest", ok: true, seconds: 1, ...pytest.report() },
-  ];
-  expect(summarize(results)).toBe(1);
-  expect(errors()).toContain("tests/a.test.ts: keeps it: Error: lost");
-  expect(out()).toBe("tests: 8 passed, 1 failed, 3 skipped\n");
+  expect(vitest).toMatchObject({ ok: false, counts: { passed: 1, failed: 1, skipped: 2 } });
+  expect(summarize([vitest!, { title: "pytest", ok: true, seconds: 1, ...pytest.report() }])).toBe(1);
+  expect(errors()).toContain("    a.test.js: keeps it: lost since noon\n");
+  expect(errors()).toContain("    a.test.js: on a cluster: no cluster\n");
+  expect(errors()).toContain("    b.test.js: cannot be read\n");
+  expect(out()).toBe("tests: 4 passed, 1 failed, 3 skipped\n");
 });
 
 test("a runner that left no report has failed tests", () => {
