@@ -4,7 +4,7 @@ import { Agent } from "undici";
 import { PASSWORD, TestUser } from "../../e2e/support/matrix.ts";
 import { applyCrds } from "./crds.ts";
 import { helm, kubectl, run, until } from "./run.ts";
-import { postgres, POSTGRES_PASSWORD, s3, S3_ROOT } from "./servers.ts";
+import { NETWORK, postgres, POSTGRES_PASSWORD, s3, S3_ROOT } from "./servers.ts";
 
 const CHARTS = resolve(import.meta.dirname, "../../../charts");
 const CLUSTER = "synapse-shards";
@@ -29,16 +29,6 @@ interface TenantValues {
   /** More values of its release. */
   more?: Record<string, unknown>;
 }
-
-/** Tests' servers are pods beside the shards, and tests themselves are on the first node. */
-const NETWORK = {
-  networkPolicies: {
-    servers: [
-      { to: [{ podSelector: { matchExpressions: [{ key: "app", operator: "In", values: ["postgres", "s3"] }] } }] },
-    ],
-    apiFrom: [{ ipBlock: { cidr: "10.244.0.1/32" } }],
-  },
-};
 
 /** Names of the nodes; the tests' servers are on the first. */
 export async function nodes(): Promise<string[]> {
@@ -92,7 +82,7 @@ export class Installation {
     await run(
       "helm",
       [verb, ...chart, "--wait", "--timeout", "3m"],
-      JSON.stringify({ tenantPolicy: POLICY, ...this.#values }),
+      JSON.stringify({ tenantPolicy: { allowedOptions: RELAXED_OPTIONS }, ...this.#values }),
     );
   }
 
@@ -318,7 +308,8 @@ const KEYS = {
   formSecret: { value: "form" },
 };
 
-const POLICY = { allowedOptions: ["rc_login", "rc_message", "rc_registration"] };
+/** What `RELAXED` sets, which tenants may not. */
+export const RELAXED_OPTIONS = ["rc_login", "rc_message", "rc_registration"];
 
 /** Clients of tests are quicker than people. */
 const RELAXED = `

@@ -2,6 +2,18 @@
 
 const SECURITY = { runAsNonRoot: true, runAsUser: 10001, fsGroup: 10001, seccompProfile: { type: "RuntimeDefault" } };
 
+/** Tests' servers are pods beside the shards, and tests themselves, with their Prometheus, are on the first node. */
+const TESTS = { ipBlock: { cidr: "10.244.0.1/32" } };
+export const NETWORK = {
+  networkPolicies: {
+    servers: [
+      { to: [{ podSelector: { matchExpressions: [{ key: "app", operator: "In", values: ["postgres", "s3"] }] } }] },
+    ],
+    apiFrom: [TESTS],
+    metricsFrom: [TESTS],
+  },
+};
+
 export const S3_ROOT = { access: "root", secret: "root-secret-1" };
 export const POSTGRES_PASSWORD = "test";
 

@@ -1,6 +1,7 @@
 import { execFile } from "node:child_process";
 import { resolve } from "node:path";
 import { applyCrds } from "../../kubernetes/support/crds.ts";
+import { NETWORK, postgres } from "../../kubernetes/support/servers.ts";
 import { run } from "./tools.ts";
 
 const CHART = resolve(import.meta.dirname, "../../../charts/synapse-shards");
@@ -41,10 +42,8 @@ export class Installation {
       "--timeout",
       "3m",
     ];
-    const settings = Object.entries(values).flatMap(([name, value]) => [
-      "--set-json",
-      `${name}=${JSON.stringify(value)}`,
-    ]);
+    const all = { ...NETWORK, ...values };
+    const settings = Object.entries(all).flatMap(([name, value]) => ["--set-json", `${name}=${JSON.stringify(value)}`]);
     await run("helm", [...args, ...settings]);
     await this.kubectl("wait", "pod/postgres", "--for=condition=Ready", "--timeout=60s");
   }
@@ -104,34 +103,4 @@ export class Installation {
     await run("helm", ["uninstall", this.release, "--namespace", this.namespace, "--wait"]).catch(() => {});
     await run("kubectl", ["delete", "namespace", this.namespace, "--timeout=120s"]);
   }
-}
-
-function postgres(): object[] {
-  const labels = { app: "postgres" };
-  return [
-    {
-      apiVersion: "v1",
-      kind: "Pod",
-      metadata: { name: "postgres", labels },
-      spec: {
-        securityContext: { runAsUser: 100, fsGroup: 100 },
-        containers: [
-          {
-            name: "postgres",
-            image: "synapse-shards-test/postgres:15",
-            imagePullPolicy: "IfNotPresent",
-            readinessProbe: { exec: { command: ["pg_isready", "-h", "127.0.0.1"] }, periodSeconds: 1 },
-            volumeMounts: [{ name: "data", mountPath: "/data" }],
-          },
-        ],
-        volumes: [{ name: "data", emptyDir: {} }],
-      },
-    },
-    {
-      apiVersion: "v1",
-      kind: "Service",
-      metadata: { name: "postgres" },
-      spec: { selector: labels, ports: [{ port: 5432 }] },
-    },
-  ];
 }
