@@ -217,6 +217,10 @@ class ControlResource(resource.Resource):
         phases = self._shard.phases()
         lines = ["# HELP multi_synapse_tenants Tenants on this shard by phase.", "# TYPE multi_synapse_tenants gauge"]
         lines += [f'multi_synapse_tenants{{phase="{phase}"}} {phases.count(phase)}' for phase in sorted({"running", *phases})]
+        lines += ["# HELP multi_synapse_tenant_cpu_seconds_total Processor time that a tenant took since its start."]
+        lines += ["# TYPE multi_synapse_tenant_cpu_seconds_total counter"]
+        for name, load in sorted(self._shard.load().items()):
+            lines += [f'multi_synapse_tenant_cpu_seconds_total{{tenant="{name}"}} {load["cpuSeconds"]:.3f}']
         lines += ["# HELP multi_synapse_database_connections Open database connections.", "# TYPE multi_synapse_database_connections gauge"]
         lines += [f"multi_synapse_database_connections {open_connections()}"]
         return ("\n".join(lines) + "\n").encode()

@@ -148,6 +148,7 @@ const MoveReasonSchema = z.enum([
   "Upgrade",
   "ConfigChanged",
   "ShardLost",
+  "CpuBudgetExceeded",
   "Dedicated",
 ]);
 
@@ -257,6 +258,14 @@ export const TenantSchema = z
         .object({ since: Time, message: z.string() })
         .optional()
         .describe("It runs on a shard of its own until somebody lifts this."),
+      throttle: z
+        .object({ part: z.number(), since: Time, changedAt: Time })
+        .optional()
+        .describe("It takes more than its CPU budget: gateways let this part of its requests in flight through."),
+      heavy: z
+        .object({ since: Time, message: z.string() })
+        .optional()
+        .describe("It was throttled for long: it gets a shard of its own where there is room for it."),
       refusedRelease: z.object({ release: z.string(), reason: z.string(), message: z.string() }).optional(),
     }),
     url: z.string(),

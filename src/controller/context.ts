@@ -1,6 +1,7 @@
 import type { Logger } from "pino";
 import type { Clock } from "../model/clock.ts";
 import type { Launcher } from "../ports/launcher.ts";
+import type { CpuBudget } from "../model/cpu-budget.ts";
 import type { Policy } from "../model/policy.ts";
 import type { ClusterEvent } from "../model/event.ts";
 import type { Tenant } from "../model/tenant.ts";
@@ -23,6 +24,7 @@ export interface ControllerContext {
   /** Which tenant has which host and database; kept current by the `Controller`. */
   claims: Claims;
   policy: Policy;
+  cpuBudget: CpuBudget;
   timing: Timing;
   clock: Clock;
   metrics: ControllerMetrics;
@@ -41,6 +43,8 @@ export interface Timing {
   shardPoll: number;
   /** …so many questions a second altogether: beyond it shards that are well are asked less often, 4,000 of them every 40 s. Not in seconds. */
   shardPollsPerSecond: number;
+  /** How often a shard is asked what its tenants take, at most, when it is asked how it is. */
+  loadEvery: number;
   /** A shard whose process lives and that does not answer for so long is Lost. */
   shardLostAfter: number;
   /** A Lost shard is killed after so long, which frees its place. */
@@ -57,6 +61,7 @@ export interface Timing {
 export const DEFAULT_TIMING: Timing = {
   shardPoll: 1,
   shardPollsPerSecond: 100,
+  loadEvery: 10,
   shardLostAfter: 15,
   shardGiveUpAfter: 300,
   shardStartWithin: 90,

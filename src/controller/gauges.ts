@@ -61,6 +61,8 @@ export class Gauges {
       const hosting = status.dedicated ? "dedicated" : "shard";
       metrics.tenants.inc({ image_tag: wantedRelease(tenant), phase, reason, hosting });
       if (status.quarantine) metrics.tenantQuarantined.set({ tenant: name }, 1);
+      if (status.throttle) metrics.tenantThrottle.set({ tenant: name }, status.throttle.part);
+      if (status.heavy) metrics.tenantHeavy.set({ tenant: name }, 1);
       if (status.moveFailures) metrics.tenantMoveFailures.set({ tenant: name }, status.moveFailures);
       if (phase === "Running") continue;
       const since = this.#tenantBeginnings.of(name, phase, now, beginningOf(tenant));

@@ -4,7 +4,16 @@ import { Scrape } from "./scrape.ts";
 export const CONTROLLER_PREFIX = "synapse_shards_controller_";
 
 /** Reasons and outcomes of `moves_total`: each has its series from the start, as Prometheus sees no increase in a series' first value. */
-const MOVE_REASONS = ["Requested", "Drain", "Consolidation", "Upgrade", "ConfigChanged", "ShardLost", "Dedicated"];
+const MOVE_REASONS = [
+  "Requested",
+  "Drain",
+  "Consolidation",
+  "Upgrade",
+  "ConfigChanged",
+  "ShardLost",
+  "CpuBudgetExceeded",
+  "Dedicated",
+];
 const MOVE_OUTCOMES = ["Succeeded", "RolledBack", "Refused"];
 
 /** A gauge whose series somebody else knows: they are asked for them at each scrape. */
@@ -60,6 +69,16 @@ export function createControllerMetrics(registry: Registry) {
     tenantQuarantined: stored(
       "tenant_quarantined",
       "1 for a tenant that runs on a shard of its own until somebody lifts its quarantine",
+      ["tenant"],
+    ),
+    tenantThrottle: stored(
+      "tenant_throttle_ratio",
+      "Part of its requests in flight that gateways let through of a tenant that takes more than its CPU budget; others have no series",
+      ["tenant"],
+    ),
+    tenantHeavy: stored(
+      "tenant_heavy",
+      "1 for a tenant that took more than its CPU budget for so long that it is to have a shard of its own",
       ["tenant"],
     ),
     tenantMoveFailures: stored(

@@ -134,6 +134,10 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     return this.#tenant;
   }
 
+  get waits(): boolean {
+    return !this.#computes;
+  }
+
   /** What it takes in memory while it waits. */
   get bytes(): number {
     return headBytes(this.#request) + this.#body.bytesInMemory;
@@ -212,7 +216,8 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   /** Whether it is its turn in the tenant's share. If not, it waits there, or has been answered. */
   #mayGo(): boolean {
     const { share } = this.#context;
-    if (!share.enabled || !this.#computes || this.#place?.state === "counted") return true;
+    if (this.#place?.state === "counted" || !share.counts(this.#tenant, this.#computes)) return true;
+    if (isPreflight(this.#request)) return true;
     this.#place = share.enter(this);
     if (this.#place?.state === "counted") return true;
     // It waits for its turn now, no longer for the tenant.

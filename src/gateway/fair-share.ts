@@ -1,6 +1,14 @@
 /** A request that takes its tenant's homeserver's time counts at most so long: who takes longer waits for another server, and costs nothing. */
 export const COUNTED_MS = 2_000;
 
+/** Of a tenant that has less than one place; else one request that waited for another server would keep it away for minutes. */
+const LONGEST_REST_MS = 10_000;
+
+/** A tenant with so small a part still takes too much although what computes has been held back: what was thought to wait does not. */
+const ALL_COUNT_BELOW = 1 / 8;
+/** Requests that wait, where they count: what is answered sooner did not wait. */
+const WAITING_COUNTED_MS = 250;
+
 export interface ShareLimits {
   /** Of one tenant, at its homeserver at once; 0: any number. */
   maxInFlightPerTenant: number;
@@ -12,6 +20,8 @@ export interface ShareRequest {
   readonly tenant: string;
   /** Memory it takes while it waits. Asked for only if it has to. */
   readonly bytes: number;
+  /** It is of those that wait rather than compute, and counts all the same (see `counts`). */
+  readonly waits?: boolean;
   /** Its turn. The place is held until `leave`. */
   resume: () => void;
   /** It has waited as long as it may, and has left. */
@@ -40,6 +50,8 @@ interface TenantShare {
   counted: SharePlace[];
   waiting: Set<SharePlace>;
   bytes: number;
+  /** `performance.now()` until which a tenant with less than one place has none. */
+  restsUntil: number;
   /** Of the first deadline, while somebody waits. */
   timer: NodeJS.Timeout | undefined;
   granting: boolean;
@@ -50,6 +62,9 @@ interface TenantShare {
  * process with one thread for Python, where nothing keeps a tenant from taking all the time there is: what it is not
  * given at once, its neighbours get. Who need not wait starts no timer. A tenant's share is kept until it is forgotten: made anew at each
  * request, it would be a burden for the garbage collector.
+ *
+ * A tenant that takes more than its CPU budget keeps a part of its places, which may be less than one: then it has one at a time, and none for
+ * a while after each request, so that it is at its homeserver for that part of the time.
  */
 export class FairShare {
   readonly #limits: ShareLimits;
@@ -75,12 +90,17 @@ export class FairShare {
     return this.#limits.maxInFlightPerTenant > 0;
   }
 
+  /** @param computes whether it takes the homeserver's time (`countsForShare`); for a tenant that keeps very little everything counts */
+  counts(tenant: string, computes: boolean): boolean {
+    return this.enabled && (computes || this.#partOf(tenant) <= ALL_COUNT_BELOW);
+  }
+
   /** @returns its place, `counted` if it may go on at once; undefined if too many wait */
   enter(request: ShareRequest): SharePlace | undefined {
     const share = this.#share(request.tenant);
     const place: SharePlace = { request, state: "counted", bytes: 0, since: performance.now() };
-    this.#dropOverdue(share, place.since);
-    if (share.counted.length < this.#placesOf(request.tenant) && share.waiting.size === 0) {
+    this.#dropOverdue(request.tenant, share, place.since);
+    if (share.waiting.size === 0 && this.#hasRoom(request.tenant, share, place.since)) {
       share.counted.push(place);
       return place;
     }
@@ -108,7 +128,7 @@ export class FairShare {
     const share = this.#shares.get(tenant);
     if (place.state === "left" || !share) return;
     if (place.state === "waiting") this.#stopWaiting(share, place);
-    else remove(share.counted, place);
+    else if (remove(share.counted, place)) this.#rest(tenant, share, performance.now() - place.since);
     place.state = "left";
     this.#grant(tenant, share);
   }
@@ -124,13 +144,27 @@ export class FairShare {
   }
 
   #placesOf(tenant: string): number {
-    return Math.max(1, Math.floor(this.#limits.maxInFlightPerTenant * this.#partOf(tenant)));
+    return this.#limits.maxInFlightPerTenant * this.#partOf(tenant);
+  }
+
+  #hasRoom(tenant: string, share: TenantShare, now: number): boolean {
+    return share.counted.length < Math.max(1, Math.floor(this.#placesOf(tenant))) && now >= share.restsUntil;
+  }
+
+  /** @param took how long a request was at the homeserver */
+  #rest(tenant: string, share: TenantShare, took: number): void {
+    const places = this.#placesOf(tenant);
+    if (places >= 1) return;
+    share.restsUntil = performance.now() + Math.min(LONGEST_REST_MS, took * (1 / places - 1));
+    // It was set for what came first before.
+    clearTimeout(share.timer);
+    share.timer = undefined;
   }
 
   #share(tenant: string): TenantShare {
     let share = this.#shares.get(tenant);
     if (!share) {
-      share = { counted: [], waiting: new Set(), bytes: 0, timer: undefined, granting: false };
+      share = { counted: [], waiting: new Set(), bytes: 0, restsUntil: 0, timer: undefined, granting: false };
       this.#shares.set(tenant, share);
     }
     return share;
@@ -142,20 +176,30 @@ export class FairShare {
     this.#observer.waited((performance.now() - place.since) / 1000);
   }
 
-  #dropOverdue(share: TenantShare, now: number): void {
-    while (share.counted[0] && now - share.counted[0].since >= this.#countedMs) share.counted.shift();
+  #dropOverdue(tenant: string, share: TenantShare, now: number): void {
+    for (let oldest = share.counted[0]; oldest; oldest = share.counted[0]) {
+      const longest = this.#longestCounted(tenant, oldest);
+      if (now - oldest.since < longest) return;
+      share.counted.shift();
+      this.#rest(tenant, share, longest);
+    }
+  }
+
+  /** A tenant that takes too much is not believed that its long requests wait for others. */
+  #longestCounted(tenant: string, { request }: SharePlace): number {
+    return request.waits ? WAITING_COUNTED_MS : this.#countedMs / this.#partOf(tenant);
   }
 
   #grant(tenant: string, share: TenantShare): void {
     // Whose turn it is may leave at once, because the route changed: no deeper than this.
     if (share.granting || share.waiting.size === 0) return;
     share.granting = true;
-    const places = this.#placesOf(tenant);
     for (const place of share.waiting) {
-      if (share.counted.length >= places) break;
+      const now = performance.now();
+      if (!this.#hasRoom(tenant, share, now)) break;
       this.#stopWaiting(share, place);
       place.state = "counted";
-      place.since = performance.now();
+      place.since = now;
       share.counted.push(place);
       place.request.resume();
     }
@@ -163,7 +207,7 @@ export class FairShare {
     this.#watch(tenant, share);
   }
 
-  /** Sets the timer for what comes first: a place that no longer counts, or the longest waiting one's deadline. */
+  /** Sets the timer for what comes first: the end of a rest, a place that no longer counts, or the longest waiting one's deadline. */
   #watch(tenant: string, share: TenantShare): void {
     const [first] = share.waiting;
     if (!first) {
@@ -175,7 +219,7 @@ export class FairShare {
     const oldest = share.counted[0];
     const due = Math.min(
       first.since + this.#limits.parking.maxSeconds * 1000,
-      oldest ? oldest.since + this.#countedMs : Number.POSITIVE_INFINITY,
+      oldest ? oldest.since + this.#longestCounted(tenant, oldest) : Math.max(share.restsUntil, performance.now()),
     );
     share.timer = setTimeout(
       () => {
@@ -188,7 +232,7 @@ export class FairShare {
 
   #passDeadlines(tenant: string, share: TenantShare): void {
     const now = performance.now();
-    this.#dropOverdue(share, now);
+    this.#dropOverdue(tenant, share, now);
     for (const place of share.waiting) {
       if (now - place.since < this.#limits.parking.maxSeconds * 1000) break;
       this.#stopWaiting(share, place);
@@ -200,11 +244,13 @@ export class FairShare {
   }
 }
 
-function remove(places: SharePlace[], place: SharePlace): void {
+/** @returns whether it was there */
+function remove(places: SharePlace[], place: SharePlace): boolean {
   // As a rule, the only one.
-  if (places.at(-1) === place) return void places.pop();
-  const index = places.indexOf(place);
-  if (index !== -1) places.splice(index, 1);
+  const index = places.at(-1) === place ? places.length - 1 : places.indexOf(place);
+  if (index === -1) return false;
+  places.splice(index, 1);
+  return true;
 }
 
 /** Below these, bytes are moved at the speed of the client's line, in threads of their own. */

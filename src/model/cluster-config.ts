@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { CpuBudgetSchema } from "./cpu-budget.ts";
 import { DEFAULT_POLICY, type Policy } from "./policy.ts";
 import { TenantPolicySchema } from "./tenant-policy.ts";
 
@@ -82,6 +83,7 @@ export const ClusterConfigSchema = z.strictObject({
     .prefault({}),
   /** A shard that does not answer for so long is `Lost`, and its tenants are started elsewhere. */
   shardLostAfterSeconds: z.number().min(1).max(3600).default(15),
+  cpuBudget: CpuBudgetSchema.prefault({}),
   /** What tenants may do beyond docs/configuration.md. */
   tenantPolicy: TenantPolicySchema.prefault({}),
 });

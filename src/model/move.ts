@@ -16,6 +16,7 @@ export type MoveReason =
   | "Upgrade"
   | "ConfigChanged"
   | "ShardLost"
+  | "CpuBudgetExceeded"
   | "Dedicated";
 
 export interface Move {

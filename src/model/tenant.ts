@@ -84,6 +84,10 @@ export interface TenantStatus {
   stalls?: { count: number; ids: string[]; lastAt: string; where: string };
   /** It runs on a shard of its own until somebody lifts this. */
   quarantine?: { since: string; message: string };
+  /** It takes more than its CPU budget: the part of its requests in flight that gateways let through. */
+  throttle?: { part: number; since: string; changedAt: string };
+  /** It was throttled for long: it gets a shard of its own where there is room for it, and stays alone there while this is set. */
+  heavy?: { since: string; message: string };
   /** A release it cannot be moved to, and why; tried again when the spec changes. */
   refusedRelease?: { release: string; reason: string; message: string };
 }

@@ -8,6 +8,12 @@ export interface ShardMetric {
 
 export const SHARD_METRICS: ShardMetric[] = [
   { name: "multi_synapse_tenants", type: "gauge", labels: ["phase"], help: "Tenants on this shard by phase" },
+  {
+    name: "multi_synapse_tenant_cpu_seconds_total",
+    type: "counter",
+    labels: ["tenant"],
+    help: "Processor time that a tenant took since its start here: requests, background processes, and their threads",
+  },
   { name: "multi_synapse_database_connections", type: "gauge", labels: [], help: "Open database connections" },
   {
     name: "synapse_http_server_response_count_total",

@@ -1,7 +1,10 @@
 import type { MoveReason } from "../model/move.ts";
 
 /** What the planner may plan for a move; the others (`Requested`, `ConfigChanged`) are begun by the controller itself. */
-export type PlannedMoveReason = Extract<MoveReason, "ShardLost" | "Drain" | "Upgrade" | "Consolidation">;
+export type PlannedMoveReason = Extract<
+  MoveReason,
+  "ShardLost" | "Drain" | "Upgrade" | "Consolidation" | "CpuBudgetExceeded"
+>;
 
 /**
  * The planner's output is data: `reason` is one CamelCase word for machines, `message` the evidence in one sentence.

@@ -9,7 +9,12 @@ export function assignTenants(draft: Draft): void {
     const gone = tenant.shard !== undefined && !world.shardByName.has(tenant.shard);
     if (tenant.shard !== undefined && !gone) continue;
     const release = wantedRelease(world, tenant);
-    const place = takePlace(draft, release, { preferReady: false, mayGrow: true, alone: tenant.isolated });
+    const place = takePlace(draft, release, {
+      preferReady: false,
+      mayGrow: true,
+      alone: tenant.isolated,
+      ratherAlone: tenant.heavy,
+    });
     if (!place) {
       actions.push({ type: "SetPending", tenant: tenant.name, ...noPlace(draft, release, tenant.isolated) });
       continue;

@@ -135,7 +135,8 @@ export class ClusterIndex {
     const shard = view.shard === undefined ? undefined : this.#slots.get(view.shard)?.shard;
     const present = view.shard === undefined ? undefined : releaseOf(view.shard, shard);
     const wanted = wantedInstead(view, present);
-    const settled = shard !== undefined && present === wanted && !view.move && !view.deleting && !view.isolated;
+    const settled =
+      shard !== undefined && present === wanted && !view.move && !view.deleting && !view.isolated && !view.heavy;
     return { view, wanted, unsettled: !settled };
   }
 

@@ -2,7 +2,7 @@ import type { Draft } from "./place.ts";
 import type { SnapshotShard } from "./snapshot.ts";
 import { shardIndex } from "./snapshot-facts.ts";
 import { isQuiet } from "./stop.ts";
-import type { World } from "./world.ts";
+import { isForOne, type World } from "./world.ts";
 
 /**
  * Drains the least loaded shards of releases whose average load is below the threshold. Begun only where nothing else
@@ -11,7 +11,7 @@ import type { World } from "./world.ts";
  */
 export function consolidate(draft: Draft, stopped: Set<string>): void {
   for (const [release, all] of draft.world.shardsOfRelease) {
-    const shards = all.filter((shard) => !draft.world.isolatedShards.has(shard.name));
+    const shards = all.filter((shard) => !isForOne(draft.world, shard.name));
     if (draft.busy.has(release) || !isQuiet(draft.world, shards)) continue;
     if (!shards.every((shard) => shard.phase === "Ready" && shard.drain === undefined)) continue;
     if (shards.some((shard) => stopped.has(shard.name))) continue;

@@ -2,7 +2,7 @@ import { beginMove, isMovable } from "./move.ts";
 import { cancelDrain, freePlaces, noPlace, takePlace, type Draft, type Place } from "./place.ts";
 import type { SnapshotShard, SnapshotTenant } from "./snapshot.ts";
 import { isAlive } from "./snapshot-facts.ts";
-import { presentRelease, wantedRelease, type World } from "./world.ts";
+import { isForOne, presentRelease, wantedRelease, type World } from "./world.ts";
 
 /** Shards that do not answer. */
 export function lostShards(world: World): SnapshotShard[] {
@@ -42,7 +42,7 @@ export function evacuate(draft: Draft, shards: SnapshotShard[], reason: "ShardLo
 
 /** A place for a tenant that must leave its shard: of the release it wants, or else of the one it has. */
 export function takePlaceAway(draft: Draft, tenant: SnapshotTenant): Place | undefined {
-  const options = { preferReady: true, mayGrow: true, alone: tenant.isolated };
+  const options = { preferReady: true, mayGrow: true, alone: tenant.isolated, ratherAlone: tenant.heavy };
   const wanted = wantedRelease(draft.world, tenant);
   const place = takePlace(draft, wanted, options);
   if (place) return place;
@@ -79,10 +79,10 @@ export function continueConsolidation(draft: Draft): void {
   }
 }
 
-/** A quarantined tenant's shard is not given up; a drain of it that has begun is called off. */
+/** The shard of a tenant that is to be alone is not given up; a drain of it that has begun is called off. */
 function keepsIsolated(draft: Draft, shard: SnapshotShard): boolean {
-  if (!draft.world.isolatedShards.has(shard.name)) return false;
-  cancelDrain(draft, shard.name, "it is for a quarantined tenant alone");
+  if (!isForOne(draft.world, shard.name)) return false;
+  cancelDrain(draft, shard.name, "it is for one tenant alone");
   return true;
 }
 

@@ -1,4 +1,5 @@
-import type { Draft } from "./place.ts";
+import { beginMove, isMovable } from "./move.ts";
+import { takeOwnShard, type Draft } from "./place.ts";
 import { presentRelease } from "./world.ts";
 
 /**
@@ -20,5 +21,21 @@ export function isolateTenants(draft: Draft): void {
       reason: "Quarantined",
       message: `it is quarantined, and has neighbours on ${tenant.shard}`,
     });
+  }
+}
+
+/**
+ * Moves heavy tenants to shards of their own. A move like any other, and only where there is room: a tenant that takes much is throttled where
+ * it is, and does not have to go.
+ */
+export function separateHeavy(draft: Draft): void {
+  const { world } = draft;
+  for (const tenant of world.unsettled) {
+    if (!tenant.heavy || tenant.isolated || !isMovable(tenant) || draft.handled.has(tenant.name)) continue;
+    const shard = world.shardByName.get(tenant.shard ?? "");
+    if (!shard || shard.phase !== "Ready" || world.placesTaken(shard.name) <= 1) continue;
+    const place = takeOwnShard(draft, shard.release, true);
+    const message = `it took more than its CPU budget for long; ${place?.shard} is for it alone`;
+    if (place) beginMove(draft, tenant, place, "CpuBudgetExceeded", message);
   }
 }

@@ -31,6 +31,8 @@ export interface ReleasePlaces {
   coming: Queue;
   /** Being drained by consolidation: the drain can be called off. Fullest first. */
   drained: Queue;
+  /** Of heavy tenants, which then are alone no longer: for who finds no other place. */
+  heavy: Queue;
   /** Shards that exist, in any phase, and those made by this plan. */
   shards: number;
   /** Shards that cannot be started, where none has shown that the release runs at all: no more are made then. */
@@ -83,28 +85,40 @@ export interface PlaceOptions {
   mayGrow: boolean;
   /** A shard without any other tenant, which then is full. */
   alone?: boolean;
+  /** The same if there is one, or one can be made and yet another one for others; else any place. */
+  ratherAlone?: boolean;
 }
 
 /** Takes a place on a shard of the release, or says that there is none. */
 export function takePlace(draft: Draft, release: string, options: PlaceOptions): Place | undefined {
   const places = placesOf(draft, release);
-  if (options.alone) return takeEmpty(draft, places, options.mayGrow);
+  if (options.alone) return takeEmpty(draft, places, options.mayGrow, "quarantined");
+  const own = options.ratherAlone ? takeOwnShard(draft, release, options.mayGrow) : undefined;
+  if (own) return own;
   const place = takeExisting(draft, places, options.preferReady);
   if (place || !options.mayGrow) return place;
-  if (!callOffDrain(draft, places) && !createShard(draft, places)) return undefined;
+  if (!callOffDrain(draft, places) && !createShard(draft, places) && !joinHeavy(draft, places)) return undefined;
   return takeExisting(draft, places, options.preferReady);
 }
 
+/** A shard for a heavy tenant alone: never the last one that may be made, which is for tenants without a place. */
+export function takeOwnShard(draft: Draft, release: string, mayGrow: boolean): Place | undefined {
+  const places = placesOf(draft, release);
+  const isLast = places.shards + 1 >= draft.world.policy.maxShardsPerSynapseImageTag;
+  return takeEmpty(draft, places, mayGrow && !isLast, "heavy");
+}
+
 /** Takes the whole of an empty shard: one that answers, or else one that comes, or else a new one. */
-function takeEmpty(draft: Draft, places: ReleasePlaces, mayGrow: boolean): Place | undefined {
+function takeEmpty(
+  draft: Draft,
+  places: ReleasePlaces,
+  mayGrow: boolean,
+  what: "quarantined" | "heavy",
+): Place | undefined {
   const emptyIn = (queue: Queue) => queue.items.find((candidate) => candidate.taken === 0);
   const ready = emptyIn(places.ready);
   let chosen = ready ?? emptyIn(places.coming);
-  if (
-    !chosen &&
-    mayGrow &&
-    createShard(draft, places, "and no shard of it is empty, as a quarantined tenant needs one")
-  )
+  if (!chosen && mayGrow && createShard(draft, places, `and no shard of it is empty, as a ${what} tenant needs one`))
     chosen = places.coming.items.at(-1);
   if (!chosen) return undefined;
   chosen.taken = Number.POSITIVE_INFINITY;
@@ -119,12 +133,12 @@ export function freePlaces(draft: Draft, release: string): number {
   return roomIn(draft, ready) + roomIn(draft, coming);
 }
 
-/** Places in shards that could still be had: by calling off drains and by making new ones. */
+/** Places that could still be had: by calling off drains, by making shards, and beside heavy tenants. */
 export function growthPlaces(draft: Draft, release: string): number {
   const { maxShardsPerSynapseImageTag, maxTenantsPerShard } = draft.world.policy;
   const places = placesOf(draft, release);
   const more = places.failed.length > 0 ? 0 : Math.max(0, maxShardsPerSynapseImageTag - places.shards);
-  return roomIn(draft, places.drained) + more * maxTenantsPerShard;
+  return roomIn(draft, places.drained) + roomIn(draft, places.heavy) + more * maxTenantsPerShard;
 }
 
 /** Why there is no place. */
@@ -156,9 +170,10 @@ export function placesOf(draft: Draft, release: string): ReleasePlaces {
 function readPlaces(world: World, release: string): ReleasePlaces {
   const shards = world.shardsOfRelease.get(release) ?? [];
   const proven = shards.some((shard) => shard.phase === "Ready" || shard.phase === "Draining");
-  const queueOf = (wanted: (shard: SnapshotShard) => boolean): Queue => ({
+  const isHeavy = (shard: SnapshotShard) => world.heavyShards.has(shard.name);
+  const queueOf = (wanted: (shard: SnapshotShard) => boolean, heavy = false): Queue => ({
     items: shards
-      .filter((shard) => wanted(shard) && !world.isolatedShards.has(shard.name))
+      .filter((shard) => wanted(shard) && isHeavy(shard) === heavy && !world.isolatedShards.has(shard.name))
       .map((shard) => ({ name: shard.name, taken: world.placesTaken(shard.name) }))
       .filter((candidate) => candidate.taken < world.policy.maxTenantsPerShard)
       // Stable: shards of equal load stay in the order of their index.
@@ -170,6 +185,7 @@ function readPlaces(world: World, release: string): ReleasePlaces {
     ready: queueOf((shard) => isUsable(shard) && shard.phase === "Ready"),
     coming: queueOf((shard) => isUsable(shard) && shard.phase !== "Ready"),
     drained: queueOf((shard) => shard.drain === "Consolidation" && isAlive(shard)),
+    heavy: queueOf((shard) => isUsable(shard) && shard.phase === "Ready", true),
     shards: shards.length,
     failed: proven ? [] : shards.filter((shard) => shard.phase === "Failed").map((shard) => shard.name),
     usedIndexes: new Set(shards.map((shard) => shardIndex(shard.name))),
@@ -215,6 +231,15 @@ function callOffDrain(draft: Draft, places: ReleasePlaces): boolean {
   places.drained.next++;
   cancelDrain(draft, candidate.name, `every other shard of Synapse ${places.release} is full`);
   places.coming.items.push(candidate);
+  return true;
+}
+
+/** Opens a heavy tenant's shard to others. */
+function joinHeavy(draft: Draft, places: ReleasePlaces): boolean {
+  const candidate = firstOf(draft, places.heavy);
+  if (!candidate) return false;
+  places.heavy.next++;
+  places.ready.items.push(candidate);
   return true;
 }
 

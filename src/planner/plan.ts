@@ -3,7 +3,7 @@ import type { Action } from "./actions.ts";
 import { assignTenants } from "./assign.ts";
 import { consolidate } from "./consolidate.ts";
 import { continueConsolidation, evacuate, lostShards, shardsToEmpty } from "./drain.ts";
-import { isolateTenants } from "./isolate.ts";
+import { isolateTenants, separateHeavy } from "./isolate.ts";
 import { openDraft } from "./place.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { stopShards } from "./stop.ts";
@@ -31,6 +31,7 @@ function planFor(world: World): Action[] {
   assignTenants(draft);
   evacuate(draft, shardsToEmpty(world), "Drain");
   upgradeTenants(draft);
+  separateHeavy(draft);
   continueConsolidation(draft);
   const stopped = stopShards(draft);
   consolidate(draft, stopped);

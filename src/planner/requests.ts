@@ -1,7 +1,7 @@
 import type { Policy } from "../model/policy.ts";
 import type { NoPlaceReason } from "./actions.ts";
 import { assignTenants } from "./assign.ts";
-import { readWorld, presentRelease, wantedRelease, type World } from "./world.ts";
+import { isForOne, readWorld, presentRelease, wantedRelease, type World } from "./world.ts";
 import { evacuate, lostShards, shardsToEmpty, takePlaceAway } from "./drain.ts";
 import { freePlaces, growthPlaces, nextShardName, noPlace, openDraft, placesOf } from "./place.ts";
 import type { SnapshotShard, Snapshot, SnapshotTenant } from "./snapshot.ts";
@@ -115,7 +115,7 @@ function chooseBest(world: World, tenant: SnapshotTenant): Target {
   const release = wantedRelease(world, tenant);
   const load = (shard: SnapshotShard) => world.placesTaken(shard.name);
   const [best] = (world.shardsOfRelease.get(release) ?? [])
-    .filter((shard) => isUsable(shard) && shard.name !== tenant.shard && !world.isolatedShards.has(shard.name))
+    .filter((shard) => isUsable(shard) && shard.name !== tenant.shard && !isForOne(world, shard.name))
     .filter((shard) => load(shard) < (tenant.isolated ? 1 : world.policy.maxTenantsPerShard))
     .toSorted((a, b) => Number(b.phase === "Ready") - Number(a.phase === "Ready") || load(b) - load(a));
   if (best) return { shard: best.name };

@@ -19,6 +19,8 @@ export interface SnapshotTenant {
   deleting: boolean;
   /** It shares its shard with no other tenant: it is quarantined. */
   isolated?: boolean;
+  /** It took more of its shard's time than its budget for long: better alone on a shard, but better among others than nowhere. */
+  heavy?: boolean;
   /** A release it cannot be moved to: while it equals `release`, the tenant stays on the release it has. */
   refusedRelease?: string;
   /** Milliseconds since the epoch: no move before (backoff after a move that failed). Its place is kept all the same. */

@@ -13,7 +13,12 @@ export function upgradeTenants(draft: Draft): void {
     const present = presentRelease(world, tenant);
     const wanted = wantedRelease(world, tenant);
     if (present === wanted) continue;
-    const place = takePlace(draft, wanted, { preferReady: true, mayGrow: true, alone: tenant.isolated });
+    const place = takePlace(draft, wanted, {
+      preferReady: true,
+      mayGrow: true,
+      alone: tenant.isolated,
+      ratherAlone: tenant.heavy,
+    });
     if (place) {
       beginMove(draft, tenant, place, "Upgrade", `it runs Synapse ${present} and wants ${wanted}`);
       continue;

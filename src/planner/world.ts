@@ -7,7 +7,7 @@ import { placesHeld, releaseOf, wantedInstead } from "./snapshot-facts.ts";
 export interface World {
   now: number;
   policy: Policy;
-  /** Tenants that are not simply where they shall be: without a shard, leaving, moving, of the wrong release; and isolated ones. By name. */
+  /** Tenants that are not simply where they shall be: without a shard, leaving, moving, of the wrong release; isolated and heavy ones. By name. */
   unsettled: SnapshotTenant[];
   /** By release, then index. */
   shards: SnapshotShard[];
@@ -24,13 +24,17 @@ export interface World {
   goneShards: Set<string>;
   /** Shards that have, or shall have, an isolated tenant: nobody else gets a place there. */
   isolatedShards: Set<string>;
+  /** Shards that have, or shall have, a heavy tenant and no other: only who finds no other place gets one there. */
+  heavyShards: Set<string>;
 }
 
 /** The world as an index has it now; good until the index changes. */
 export function worldOf(index: ClusterIndex, now: number, policy: Policy): World {
   const shards = index.shards();
   const unsettled = index.unsettled();
-  const isolated = unsettled.filter((tenant) => tenant.isolated);
+  const isolated = unsettled.filter((tenant) => tenant.isolated).flatMap((tenant) => [...placesHeld(tenant)]);
+  const heavy = unsettled.filter((tenant) => tenant.heavy && !tenant.deleting);
+  const alone = heavy.flatMap((tenant) => [...placesHeld(tenant)].filter((name) => index.placesTaken(name) === 1));
   return {
     now,
     policy,
@@ -43,8 +47,14 @@ export function worldOf(index: ClusterIndex, now: number, policy: Policy): World
     releasesWanted: index.releasesWanted(),
     movesUnderWay: index.movesUnderWay,
     goneShards: index.goneShards(),
-    isolatedShards: new Set(isolated.flatMap((tenant) => [...placesHeld(tenant)])),
+    isolatedShards: new Set(isolated),
+    heavyShards: new Set(alone),
   };
+}
+
+/** Whether a shard is for one tenant, and so not to be filled or given up. */
+export function isForOne(world: Pick<World, "isolatedShards" | "heavyShards">, shard: string): boolean {
+  return world.isolatedShards.has(shard) || world.heavyShards.has(shard);
 }
 
 /** The world of a whole snapshot. */

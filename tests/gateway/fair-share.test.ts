@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import type { ServerResponse } from "node:http";
 import { countsForShare, FairShare, type SharePlace } from "../../src/gateway/fair-share.ts";
@@ -110,6 +111,47 @@ describe("the queue of a tenant's share", () => {
     expect(log).toEqual(["second", "third"]);
   });
 
+  it("a tenant with less than one place has its turns with pauses, as long as its part says", async () => {
+    let part = 1 / 4;
+    const of = new FairShare(
+      { maxInFlightPerTenant: 2, parking: { maxRequests: 3, maxBytes: 100, maxSeconds: 60 } },
+      { refused: () => {}, waited: () => {} },
+      60_000,
+      () => part,
+    );
+    log.length = 0;
+    const first = enter(of, "first")!;
+    const second = enter(of, "second")!;
+    const third = enter(of, "third")!;
+    await sleep(100);
+    const freedAt = performance.now();
+    of.leave(first);
+    expect(log).toEqual([]);
+    await eventually("the second's turn", () => log.includes("second"));
+    // Half a place: as long without as with a request.
+    expect(performance.now() - freedAt).toBeGreaterThan(90);
+    part = 1;
+    of.leave(second);
+    expect(log).toEqual(["second", "third"]);
+    of.leave(third);
+    expect(enter(of, "fourth")?.state).toBe("counted");
+  });
+
+  it("counts what is thought to wait, for a moment, where a tenant keeps very little", async () => {
+    const of = new FairShare(
+      { maxInFlightPerTenant: 3, parking: { maxRequests: 3, maxBytes: 100, maxSeconds: 60 } },
+      { refused: () => {}, waited: () => {} },
+      60_000,
+      (tenant) => (tenant === "a" ? 1 / 8 : 1 / 4),
+    );
+    expect([of.counts("a", false), of.counts("b", false), of.counts("b", true)]).toEqual([true, false, true]);
+    log.length = 0;
+    const poll = (name: string) =>
+      of.enter({ tenant: "a", bytes: 1, waits: true, resume: () => void log.push(name), expire: () => {} });
+    expect([poll("first"), poll("second")].map((place) => place?.state)).toEqual(["counted", "waiting"]);
+    await eventually("the second's turn, while the first waits on", () => log.includes("second"));
+  });
+
   it("bounds the wait for a turn", async () => {
     const of = share(1, 60_000, 0.05);
     enter(of, "first");
@@ -192,6 +234,23 @@ describe("the gateway", () => {
     expect((await first).status).toBe(200);
     for (const bound of ["requests", "seconds"])
       expect(await bench.metric(`share_rejected_total{tenant="a",bound="${bound}"}`)).toBe(1);
+  });
+
+  it("lets less of a throttled tenant through, as soon as its route says so", async () => {
+    bench = await Bench.start([], { maxInFlightPerTenant: 2 });
+    const { held, route, most } = await holding();
+    await bench.controller.update([{ ...route, share: 0.5 }]);
+    const answers = Array.from({ length: 3 }, () => ask(bench, "a.example", SEND));
+    await eventually("two wait", async () => (await waiting("a")) === 2 && held.length === 1);
+    held[0]!.end("{}");
+    await eventually("the second is there", () => held.length === 2);
+    expect(most()).toBe(1);
+    await bench.controller.update([route]);
+    for (const index of [1, 2]) {
+      await eventually("the next", () => held.length > index);
+      held[index]!.end("{}");
+    }
+    expect((await Promise.all(answers)).map((answer) => answer.status)).toEqual([200, 200, 200]);
   });
 
   it("requests that wait for their turn follow a tenant that moves", async () => {

@@ -19,6 +19,7 @@ export function expectLawful(before: Snapshot, policy: Policy, actions: Action[]
   expectWholeDrains(view, policy, actions);
   expectEmptyStops(view, actions);
   expectIsolation(view, actions);
+  expectHeavyModest(view, policy, actions);
 }
 
 class View {
@@ -35,8 +36,18 @@ class View {
   }
   usable(release: string): SnapshotShard[] {
     return [...this.shards.values()].filter(
-      (shard) => shard.release === release && isAlive(shard) && !shard.drain && !this.isIsolated(shard.name),
+      (shard) =>
+        shard.release === release &&
+        isAlive(shard) &&
+        !shard.drain &&
+        !this.isIsolated(shard.name) &&
+        !this.isOfHeavy(shard.name),
     );
+  }
+  /** One that takes much has the shard to itself, and may keep it. */
+  isOfHeavy(shard: string): boolean {
+    const [only, ...others] = this.holders(shard);
+    return others.length === 0 && only?.heavy === true && !only.deleting;
   }
   isIsolated(shard: string): boolean {
     return this.holders(shard).some((tenant) => tenant.isolated);
@@ -49,6 +60,7 @@ class View {
   mustLeave(tenant: SnapshotTenant): boolean {
     const shard = this.shards.get(tenant.shard ?? "");
     if (!shard || tenant.move || tenant.deleting) return false;
+    if (tenant.heavy && this.holders(shard.name).length > 1) return true;
     const away = shard.phase === "Lost" || shard.phase === "Stopping" || shard.drain !== undefined;
     return away || (shard.release !== tenant.release && tenant.refusedRelease !== tenant.release);
   }
@@ -145,12 +157,16 @@ function expectShardsOnlyWhenFull(view: View, policy: Policy, actions: Action[])
       return view.mustLeave(tenant) && (tenant.release === release || shard.release === release);
     });
     // Each of these takes the whole of a shard that has nobody, or has one made.
-    const isolated = seekers.filter((tenant) => tenant.isolated).length;
+    const isolated = seekers.filter((tenant) => tenant.isolated === true || tenant.heavy === true).length;
     const seeking = seekers.length - isolated;
     const made = created.filter((action) => action.release === release).length;
     const recoverable = [...view.shards.values()].filter(
       (shard) =>
-        shard.release === release && shard.drain === "Consolidation" && isAlive(shard) && !view.isIsolated(shard.name),
+        shard.release === release &&
+        shard.drain === "Consolidation" &&
+        isAlive(shard) &&
+        !view.isIsolated(shard.name) &&
+        !view.isOfHeavy(shard.name),
     );
     if (made <= isolated) continue;
     const places = [...view.usable(release), ...recoverable].reduce((sum, shard) => sum + room(shard), 0);
@@ -223,6 +239,26 @@ function expectIsolation(view: View, actions: Action[]): void {
       view.shards.has(tenant.shard ?? "") &&
       view.holders(tenant.shard ?? "").length > 1;
     expect(unassigned.has(tenant.name), `${tenant.name} is taken off its shard`).toBe(shares);
+  }
+}
+
+/** A heavy tenant moves to where it is alone, stays where it is that already, and leaves the last shard to others. */
+function expectHeavyModest(view: View, policy: Policy, actions: Action[]): void {
+  const created = new Set(ofType(actions, "CreateShard").map((action) => action.name));
+  for (const { tenant, from, to, reason } of ofType(actions, "Move")) {
+    if (reason !== "CpuBudgetExceeded") continue;
+    expect(view.tenants.get(tenant)?.heavy, `${tenant} is heavy`).toBe(true);
+    expect(view.holders(from).length, `neighbours of ${tenant}`).toBeGreaterThan(1);
+    expect(view.holders(to), `${to} is empty`).toEqual([]);
+    expect(created.has(to)).toBe(false);
+  }
+  const heavyOnly = [...view.tenants.values()].every((tenant) => !view.mustLeave(tenant) || tenant.heavy === true);
+  const homeless = [...view.tenants.values()].some((tenant) => !view.shards.has(tenant.shard ?? "") && !tenant.heavy);
+  if (!heavyOnly || homeless) return;
+  for (const { release, message } of ofType(actions, "CreateShard")) {
+    if (!message.includes("heavy")) continue;
+    const there = [...view.shards.values()].filter((shard) => shard.release === release).length;
+    expect(there + 1, `shards of ${release}, with one left to make`).toBeLessThan(policy.maxShardsPerSynapseImageTag);
   }
 }
 

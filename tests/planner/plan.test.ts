@@ -291,3 +291,35 @@ describe("empty shards", () => {
     expect(planned(given)).toEqual([]);
   });
 });
+
+describe("a heavy tenant", () => {
+  const heavy = tenant("h", { shard: A, heavy: true });
+
+  test("gets a shard of its own, and moves there when it is up", () => {
+    const [first, second] = [snapshot([shard(A)], tenantsOn(A, 2), heavy), [shard(A), shard(B, justNow)]];
+    expect(planned(first)).toEqual([`create ${B}`]);
+    expect(planned(snapshot(second, tenantsOn(A, 2), heavy))).toEqual([`move h ${A} ${B} CpuBudgetExceeded`]);
+  });
+
+  test("stays among others rather than take the last shard that may be made", () => {
+    expect(planned(snapshot([shard(A), shard(B)], tenantsOn(A, 2), heavy, tenantsOn(B, 3)))).toEqual([]);
+  });
+
+  test("is left alone on its shard, which is neither filled nor given up", () => {
+    const alone = tenant("h", { shard: B, heavy: true });
+    const given = snapshot([shard(A), shard(B)], tenantsOn(A, 1), alone, tenant("x"));
+    expect(planned(given)).toEqual([`assign x ${A}`]);
+    expect(planned(snapshot([shard(A), shard(B)], tenantsOn(A, 1), alone))).toEqual([]);
+  });
+
+  test("gets a neighbour before a tenant finds no place at all", () => {
+    const alone = tenant("h", { shard: B, heavy: true });
+    const given = snapshot([shard(A), shard(B)], tenantsOn(A, 3), alone, tenant("x"));
+    expect(planned(given, { maxShardsPerSynapseImageTag: 2 })).toEqual([`assign x ${B}`]);
+  });
+
+  test("is among others again when it is heavy no longer and shards are to be given up", () => {
+    const calm = tenant("h", { shard: B });
+    expect(planned(snapshot([shard(A), shard(B)], tenantsOn(A, 1), calm))).toEqual([`drain ${B}`]);
+  });
+});

@@ -57,9 +57,16 @@ const happenings: fc.Arbitrary<Happening> = fc.oneof(
     }),
   },
   {
-    weight: 2,
+    weight: 3,
     arbitrary: fc.record({
-      kind: fc.constantFrom("quarantine" as const, "quarantine" as const, "lift" as const),
+      kind: fc.constantFrom(
+        "quarantine" as const,
+        "quarantine" as const,
+        "lift" as const,
+        "heavy" as const,
+        "heavy" as const,
+        "calm" as const,
+      ),
       pick,
     }),
   },
@@ -135,6 +142,7 @@ describe("whatever happens", () => {
       release: fc.constantFrom(V1, V2),
       deleting: fc.nat(9).map((n) => n === 0),
       refusal: fc.nat(3),
+      heavy: fc.nat(5).map((n) => n === 0),
       on: fc.nat(12),
       to: fc.nat(60),
     };
@@ -152,6 +160,7 @@ describe("whatever happens", () => {
             name: `t${index}`,
             release: wish.release,
             deleting: wish.deleting,
+            heavy: wish.heavy,
             refusedRelease,
             shard,
             move,

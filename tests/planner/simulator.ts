@@ -9,7 +9,7 @@ export type Happening =
   | { kind: "add"; count: number; release: string }
   | { kind: "leave"; count: number; pick: number }
   | { kind: "delete" | "gone" | "upgrade" | "moveByUser" | "drainByUser" | "moveFails" | "moveRefused"; pick: number }
-  | { kind: "quarantine" | "lift"; pick: number }
+  | { kind: "quarantine" | "lift" | "heavy" | "calm"; pick: number }
   | { kind: "shard"; pick: number; to: "Lost" | "Failed" | "Ready" | "Starting" }
   | { kind: "policy"; change: Partial<Policy> }
   | { kind: "time"; seconds: number };
@@ -122,6 +122,14 @@ export class Simulator {
         );
       case "quarantine":
         return this.#pick(this.tenants, happening.pick, (tenant) => (tenant.isolated = true));
+      case "heavy":
+        return this.#pick(this.tenants, happening.pick, (tenant) => (tenant.heavy = true));
+      case "calm":
+        return this.#pick(
+          this.tenants.filter((t) => t.heavy),
+          happening.pick,
+          (tenant) => delete tenant.heavy,
+        );
       case "lift":
         return this.#pick(
           this.tenants.filter((t) => t.isolated),

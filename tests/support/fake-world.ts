@@ -3,7 +3,7 @@ import { pino } from "pino";
 import { SteadyClock, type ClockParts } from "../../src/model/clock.ts";
 import { Registry } from "prom-client";
 import { Claims } from "../../src/controller/claims/claims.ts";
-import { DEFAULT_TIMING, type ControllerContext } from "../../src/controller/context.ts";
+import { DEFAULT_TIMING, type ControllerContext, type Timing } from "../../src/controller/context.ts";
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
 import type { DatabaseUsage, KeptData, Migration, TenantDatabases } from "../../src/ports/databases.ts";
@@ -11,6 +11,7 @@ import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
 import { hostsOf, tryReadConfig } from "../../src/model/config-reading.ts";
 import type { Launcher, ProcessState, ReleaseFacts } from "../../src/ports/launcher.ts";
 import { UserError } from "../../src/model/errors.ts";
+import { DEFAULT_CPU_BUDGET, type CpuBudget } from "../../src/model/cpu-budget.ts";
 import { DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
 import type { Tenant } from "../../src/model/tenant.ts";
 import {
@@ -53,6 +54,8 @@ export class FakeWorld {
   /** Warmed-up preparers that nobody has closed; no more than four at once, as in earnest. */
   readonly preparers = new Set<object>();
   readonly #waiting: (() => void)[] = [];
+  /** Processor time of a tenant since it started. */
+  cpuSecondsOf: (tenant: string) => number = () => 0;
   /** By how much the machine's clock was set, in milliseconds. */
   clockSetBy = 0;
   /** Databases of our own server. */
@@ -172,7 +175,15 @@ export class FakeProcess {
   #onKill: () => void = () => {};
   readonly whenKilled = new Promise<void>((done) => (this.#onKill = done));
 
-  constructor(world: FakeWorld, options: { killAtCall?: number; policy?: Partial<Policy> } = {}) {
+  constructor(
+    world: FakeWorld,
+    options: {
+      killAtCall?: number;
+      policy?: Partial<Policy>;
+      cpuBudget?: Partial<CpuBudget>;
+      timing?: Partial<Timing>;
+    } = {},
+  ) {
     this.#world = world;
     this.#callsLeft = options.killAtCall ?? Number.POSITIVE_INFINITY;
     const store = this.#guarded<Store>(world.store, ["watch", "watchEvents"]);
@@ -186,9 +197,17 @@ export class FakeProcess {
       databases: this.#guarded(fakeDatabases(world), ["learn", "facts", "address"]),
       feed: new RouteFeed(),
       claims: new Claims((tenant) => fakeDatabases(world).address(tenant)),
+      cpuBudget: { ...DEFAULT_CPU_BUDGET, ...options.cpuBudget },
       policy: { ...DEFAULT_POLICY, avgShardsLoadRedistributionThreshold: 0, ...options.policy },
       clock: new SteadyClock(clockOf(world)),
-      timing: { ...DEFAULT_TIMING, shardPoll: 0.05, shardLostAfter: 0.3, retryFirst: 0.02, retryMost: 0.2 },
+      timing: {
+        ...DEFAULT_TIMING,
+        shardPoll: 0.05,
+        shardLostAfter: 0.3,
+        retryFirst: 0.02,
+        retryMost: 0.2,
+        ...options.timing,
+      },
       metrics: createControllerMetrics(new Registry()),
       log: pino({ level: process.env["TEST_LOG"] ?? "silent" }),
       environment: () => ({
@@ -363,7 +382,11 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
       if (released && fence) world.fences.set(tenant, { ...fence, shard: "" });
       return { absent, released };
     },
-    load: async () => ({ tenants: {}, process: { cpuSeconds: 0, uptimeSeconds: 1 } }),
+    load: async () => {
+      const present = [...shard().tenants.keys()];
+      const tenants = present.map((tenant) => [tenant, { cpuSeconds: world.cpuSecondsOf(tenant), requests: 0 }]);
+      return { tenants: Object.fromEntries(tenants), process: { cpuSeconds: 0, uptimeSeconds: 1 } };
+    },
     get preparers(): never {
       throw new Error("preparers are behind the databases, which are fakes here");
     },

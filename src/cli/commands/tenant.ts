@@ -114,6 +114,13 @@ function description(tenant: TenantView, events: ClusterEvent[]): string {
   }
   for (const warning of status.inEffect?.warnings ?? []) pairs.push(["Warning", warning]);
   if (status.quarantine) pairs.push(["Quarantine", `since ${status.quarantine.since}: ${status.quarantine.message}`]);
+  if (status.throttle)
+    pairs.push([
+      "Throttled",
+      `since ${status.throttle.since}: it takes more than its CPU budget, and gateways let ` +
+        `${Math.round(status.throttle.part * 100)} % of its requests in flight through`,
+    ]);
+  if (status.heavy) pairs.push(["Heavy", `since ${status.heavy.since}: ${status.heavy.message}`]);
   if (status.stalls)
     pairs.push(["Stalls", `${status.stalls.count}, last ${status.stalls.lastAt} in ${status.stalls.where}`]);
   if (status.refusedRelease) {

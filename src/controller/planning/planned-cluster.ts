@@ -111,6 +111,7 @@ function tenantView(
       spec.dedicated !== undefined ||
       claims?.blockingConflictOf(tenant) !== undefined,
     ...(status.quarantine ? { isolated: true } : {}),
+    ...(status.heavy ? { heavy: true } : {}),
     refusedRelease: status.refusedRelease?.release,
     moveNotBefore:
       status.moveNotBefore === undefined ? undefined : clock.end(status.moveNotBefore, LONGEST_MOVE_DELAY_MS),

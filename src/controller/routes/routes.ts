@@ -5,9 +5,10 @@ import type { Claims } from "../claims/claims.ts";
 
 /** Where a tenant's requests go, from where it stands. A host that is another tenant's does not lead to it, whoever is told of first. */
 export function routeOf(tenant: Tenant, claims: Claims): Route {
-  const { phase, address, epoch, move, transition, shard } = tenant.status;
+  const { phase, address, epoch, move, transition, shard, throttle } = tenant.status;
   const route = { tenant: tenant.metadata.name, hosts: claims.hostsOf(tenant), epoch };
-  const of = shard === undefined ? {} : { shard };
+  const share = throttle === undefined ? {} : { share: throttle.part };
+  const of = shard === undefined ? {} : { shard, ...share };
   const serving = (at: string): Route => ({ ...route, ...of, state: "serving", address: at });
   const parked = (): Route => ({ ...route, state: "parked", reason: phase });
   // A lost shard is not waited for: what is in flight there is sent again.

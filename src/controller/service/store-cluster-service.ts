@@ -453,6 +453,9 @@ function problemsOf(tenants: Tenant[], shards: Shard[], gateways: number): strin
     ...tenants.flatMap(({ metadata, status }) =>
       status.quarantine ? [`tenant ${metadata.name} is quarantined: ${status.quarantine.message}`] : [],
     ),
+    ...tenants.flatMap(({ metadata, status }) =>
+      status.throttle ? [`tenant ${metadata.name} is throttled: it takes more than its CPU budget`] : [],
+    ),
     ...shards
       .filter((s) => s.status.phase === "Failed" || s.status.phase === "Lost")
       .map((s) => `shard ${s.metadata.name} is ${s.status.phase} (${s.status.reason}): ${s.status.message}`),

@@ -7,11 +7,11 @@ import { shardsOf, type CachedReader } from "../cached-reader.ts";
 import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { exponential } from "../../model/backoff.ts";
+import { CpuBudgets } from "./cpu-budgets.ts";
 import { recordStalls } from "./stalls.ts";
 
 /** A process that ran for so long before it ended did not fail to start. */
 const HEALTHY_AFTER_MS = 30_000;
-const LOAD_EVERY_MS = 10_000;
 const LONGEST_RESTART_DELAY_MS = 60_000;
 const restartDelay = exponential(500, LONGEST_RESTART_DELAY_MS);
 
@@ -34,6 +34,7 @@ interface Watched {
   answeredAt?: number;
   polledAt?: number;
   load?: { at: number; cpuSeconds: number };
+  budgets?: CpuBudgets;
 }
 
 /** Keeps each shard's process running, and knows what runs on it. */
@@ -288,8 +289,10 @@ export class ShardReconciler {
   async #measureLoad(name: string, watched: Watched): Promise<void> {
     const at = this.#context.clock.now();
     const before = watched.load;
-    if (!watched.observation || (before && at - before.at < LOAD_EVERY_MS)) return;
-    const { process } = await watched.observation.client.load();
+    if (!watched.observation || (before && at - before.at < this.#context.timing.loadEvery * 1000)) return;
+    const { process, tenants } = await watched.observation.client.load();
+    watched.budgets ??= new CpuBudgets(this.#context);
+    await watched.budgets.measured(name, at, tenants);
     watched.load = { at, cpuSeconds: process.cpuSeconds };
     if (!before || process.cpuSeconds < before.cpuSeconds) return;
     const load = Math.round(((process.cpuSeconds - before.cpuSeconds) / ((at - before.at) / 1000)) * 1000) / 1000;

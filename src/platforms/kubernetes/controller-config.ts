@@ -18,6 +18,7 @@ export const KubernetesControllerConfigSchema = z.strictObject({
     consolidateAfterSeconds: true,
     maxConcurrentMoves: true,
     shardLostAfterSeconds: true,
+    cpuBudget: true,
     tenantPolicy: true,
   }).shape,
   /** A tenant created by the API without a server name gets NAME.BASEDOMAIN. */

@@ -152,6 +152,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     feed: new RouteFeed(),
     claims: new Claims((tenant) => databases.address(tenant)),
     policy: config,
+    cpuBudget: config.cpuBudget,
     clock: new SteadyClock(),
     timing: { ...DEFAULT_TIMING, shardLostAfter: config.shardLostAfterSeconds, shardStartWithin: 300 },
     metrics,

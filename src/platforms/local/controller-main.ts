@@ -92,6 +92,7 @@ async function main(): Promise<void> {
     feed: new RouteFeed(),
     claims: new Claims((tenant) => databases.address(tenant)),
     policy: policyOf(config.cluster),
+    cpuBudget: config.cluster.cpuBudget,
     clock: new SteadyClock(),
     timing: timingOf(config),
     metrics: createControllerMetrics(registry),
@@ -140,6 +141,7 @@ async function main(): Promise<void> {
       const next = await readConfigFile(file, ControllerConfigSchema);
       // In place: whoever decides by them looks at them each time.
       Object.assign(context.policy, policyOf(next.cluster));
+      context.cpuBudget = next.cluster.cpuBudget;
       Object.assign(context.timing, timingOf(next));
       settings.release = next.cluster.release;
       log.info("the configuration is read again");

@@ -1,0 +1,143 @@
+import { budgetOf } from "../../model/cpu-budget.ts";
+import { timeText } from "../../model/clock.ts";
+import { nextLoad, type Load } from "../../model/load.ts";
+import type { Tenant, TenantStatus } from "../../model/tenant.ts";
+import { isCalm, nextStanding, type CpuStanding } from "../../planner/cpu-budget.ts";
+import type { ShardLoad } from "../../ports/shard-control.ts";
+import { modify } from "../../ports/store.ts";
+import { recordEvent, type ControllerContext } from "../context.ts";
+
+interface Known {
+  load: Load;
+  /** Since when its share has been low. */
+  calmSince?: number;
+}
+
+/**
+ * What the tenants of one shard take of its processor time, and what follows from it (src/planner/cpu-budget.ts). The figures are in memory, as
+ * they can be asked for again; what was decided is in the store, from where routes and the planner take it.
+ */
+export class CpuBudgets {
+  readonly #context: ControllerContext;
+  readonly #known = new Map<string, Known>();
+
+  constructor(context: ControllerContext) {
+    this.#context = context;
+  }
+
+  /** Smoothed share of a core that a tenant took of late. */
+  shareOf(tenant: string): number | undefined {
+    return this.#known.get(tenant)?.load.share;
+  }
+
+  async measured(shard: string, at: number, tenants: ShardLoad["tenants"]): Promise<void> {
+    for (const name of this.#known.keys()) if (!Object.hasOwn(tenants, name)) this.#known.delete(name);
+    for (const [name, { cpuSeconds }] of Object.entries(tenants)) {
+      const known = this.#next(name, at, cpuSeconds);
+      this.#known.set(name, known);
+      await this.#judge(shard, name, known);
+    }
+  }
+
+  #next(name: string, at: number, cpuSeconds: number): Known {
+    const before = this.#known.get(name);
+    const { cpuBudget } = this.#context;
+    const load = nextLoad(before?.load, { at, cpuSeconds }, cpuBudget.averageSeconds);
+    const calm = load.share !== undefined && isCalm(load.share, budgetOf(cpuBudget, name));
+    return calm ? { load, calmSince: before?.calmSince ?? at } : { load };
+  }
+
+  async #judge(shard: string, name: string, { load, calmSince }: Known): Promise<void> {
+    const { store, reader, clock, cpuBudget } = this.#context;
+    const { at, share } = load;
+    const tenant = reader.get("Tenant", name);
+    if (!tenant || share === undefined || !isSettledOn(tenant, shard)) return;
+    const hasNeighbours = [...reader.tenantsOf(shard)].length > 1;
+    const limits = { ...cpuBudget, budget: budgetOf(cpuBudget, name) };
+    const next = (status: TenantStatus) =>
+      nextStanding(
+        at,
+        standingOf(status, (time) => clock.past(time)),
+        { share, hasNeighbours, ...(calmSince === undefined ? {} : { calmSince }) },
+        limits,
+      );
+    if (isSame(tenant.status, next(tenant.status))) return;
+    const took = `${percent(share)} of a core of late, and its budget is ${percent(limits.budget)}`;
+    let before: Pick<TenantStatus, "throttle" | "heavy"> = {};
+    let after: TenantStatus | undefined;
+    await modify(store, "Tenant", name, (present) => {
+      after = undefined;
+      const standing = next(present.status);
+      if (!isSettledOn(present, shard) || isSame(present.status, standing)) return false;
+      before = { throttle: present.status.throttle, heavy: present.status.heavy };
+      write(present.status, standing, `it took ${took}`);
+      after = present.status;
+      return true;
+    });
+    if (after) await this.#tell(name, before, after, took);
+  }
+
+  async #tell(
+    name: string,
+    before: Pick<TenantStatus, "throttle" | "heavy">,
+    { throttle, heavy }: TenantStatus,
+    took: string,
+  ): Promise<void> {
+    const object = `Tenant/${name}`;
+    const say = (type: "Normal" | "Warning", reason: string, message: string) =>
+      recordEvent(this.#context, { type, reason, object, message: `${name} ${message}` });
+    if (throttle && (before.throttle?.part ?? 1) > throttle.part)
+      await say(
+        "Warning",
+        "CpuThrottled",
+        `took ${took}: gateways let ${percent(throttle.part)} of its requests in flight through`,
+      );
+    if (before.throttle && !throttle) await say("Normal", "CpuThrottleLifted", "is no longer throttled");
+    if (heavy && !before.heavy)
+      await say(
+        "Warning",
+        "CpuBudgetExceeded",
+        `has been throttled since ${throttle?.since ?? heavy.since}, and took ${took}: it gets a shard of its own if there is room`,
+      );
+    if (before.heavy && !heavy)
+      await say("Normal", "CpuBudgetKept", "has been calm for long, and may share a shard again");
+  }
+}
+
+/** Elsewhere it is another shard's, or about to be. */
+function isSettledOn({ metadata, status }: Tenant, shard: string): boolean {
+  return metadata.deletionTimestamp === undefined && status.shard === shard && !status.move && !status.transition;
+}
+
+function standingOf({ throttle, heavy }: TenantStatus, millisecondsOf: (time: string) => number): CpuStanding {
+  return {
+    ...(throttle && {
+      throttle: {
+        part: throttle.part,
+        since: millisecondsOf(throttle.since),
+        changedAt: millisecondsOf(throttle.changedAt),
+      },
+    }),
+    ...(heavy && { heavySince: millisecondsOf(heavy.since) }),
+  };
+}
+
+function isSame({ throttle, heavy }: TenantStatus, next: CpuStanding): boolean {
+  return throttle?.part === next.throttle?.part && (heavy === undefined) === (next.heavySince === undefined);
+}
+
+function write(status: TenantStatus, { throttle, heavySince }: CpuStanding, message: string): void {
+  if (throttle)
+    status.throttle = {
+      part: throttle.part,
+      since: timeText(throttle.since),
+      changedAt: timeText(throttle.changedAt),
+    };
+  else delete status.throttle;
+  if (heavySince === undefined) delete status.heavy;
+  else status.heavy ??= { since: timeText(heavySince), message };
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 100)} %`;
+}

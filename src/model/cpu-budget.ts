@@ -1,0 +1,25 @@
+import { z } from "zod";
+
+const share = (least: number) => z.number().min(least).max(1);
+
+/** What a tenant may take of its shard's processor time while it has neighbours there. docs/isolation.md, *Processor time*. */
+export const CpuBudgetSchema = z.strictObject({
+  /** Share of a core, for long; 0: no budget. */
+  perTenant: share(0).default(0.25),
+  /** For single tenants, by name. */
+  byTenant: z.record(z.string(), share(0)).default({}),
+  /** Over how long a tenant's share is averaged. */
+  averageSeconds: z.number().min(5).max(3600).default(30),
+  /** One that has been throttled for so long gets a shard of its own, where there is room for it; 0: never. */
+  isolateAfterSeconds: z.number().min(0).max(604_800).default(600),
+  /** One that has taken little for so long may share a shard again. */
+  calmSeconds: z.number().min(60).max(604_800).default(3600),
+});
+export type CpuBudget = z.infer<typeof CpuBudgetSchema>;
+
+export const DEFAULT_CPU_BUDGET: CpuBudget = CpuBudgetSchema.parse({});
+
+/** What holds for one tenant; 0: no budget. */
+export function budgetOf({ perTenant, byTenant }: CpuBudget, tenant: string): number {
+  return Object.hasOwn(byTenant, tenant) ? (byTenant[tenant] ?? 0) : perTenant;
+}

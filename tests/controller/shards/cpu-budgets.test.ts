@@ -1,0 +1,99 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { Controller } from "../../../src/controller/controller.ts";
+import { StoreClusterService } from "../../../src/controller/service/store-cluster-service.ts";
+import type { Tenant } from "../../../src/model/tenant.ts";
+import { FakeProcess, FakeWorld } from "../../support/fake-world.ts";
+import { PATIENCE_MS } from "../../support/patience.ts";
+
+const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
+const [A, B] = ["1.163.2-0", "1.163.2-1"];
+/** All in a fraction of a second; what the schema allows begins at seconds, and the decisions are tested by themselves. */
+const BUDGET = { perTenant: 0.25, averageSeconds: 0.1, isolateAfterSeconds: 0.6, calmSeconds: 0.8 };
+
+let world: FakeWorld;
+let process: FakeProcess;
+let controller: Controller;
+let service: StoreClusterService;
+/** What its users would make it take, as a share of a core. */
+let wanted = 0;
+let taken = 0;
+let takenAt = 0;
+
+beforeEach(async () => {
+  world = new FakeWorld();
+  [wanted, taken, takenAt] = [0, 0, performance.now()];
+  world.cpuSecondsOf = (tenant) => {
+    if (tenant !== "busy") return 0;
+    const now = performance.now();
+    taken += (wanted * (process.context.feed.get("busy")?.share ?? 1) * (now - takenAt)) / 1000;
+    takenAt = now;
+    return taken;
+  };
+  await begin();
+  for (const name of ["busy", "neighbour"]) {
+    await service.createTenant({ name });
+    await tenantWhen(name, "runs", runsOn(A));
+  }
+});
+afterEach(() => controller.stop());
+
+async function begin(policy = { maxShardsPerSynapseImageTag: 3, consolidateAfterSeconds: 3600 }): Promise<void> {
+  process = new FakeProcess(world, { policy, cpuBudget: BUDGET, timing: { shardPoll: 0.02, loadEvery: 0.02 } });
+  controller = new Controller(process.context);
+  await controller.start();
+  service = new StoreClusterService(process.context, SETTINGS);
+}
+
+async function tenantWhen(name: string, what: string, is: (tenant: Tenant) => boolean): Promise<Tenant> {
+  for (const deadline = Date.now() + PATIENCE_MS; ; await sleep(5)) {
+    const found = await world.store.get("Tenant", name);
+    if (found && is(found)) return found;
+    if (Date.now() > deadline) throw new Error(`tenant ${name} not ${what}: ${JSON.stringify(found)}`);
+  }
+}
+const runsOn =
+  (shard: string) =>
+  ({ status }: Tenant) =>
+    status.phase === "Running" && status.shard === shard && !status.move;
+const reasonsOf = async (object: string) =>
+  (await world.store.listEvents({ object, limit: 100 }))
+    .map(({ reason }) => reason)
+    .filter((it) => it.startsWith("Cpu"));
+
+it("throttles a tenant that takes more than its budget in its route, and lets it go when it takes little", async () => {
+  wanted = 0.6;
+  await tenantWhen("busy", "is throttled", ({ status }) => status.throttle !== undefined);
+  expect(process.context.feed.get("busy")?.share).toBeLessThan(1);
+  expect(process.context.feed.get("neighbour")?.share).toBeUndefined();
+  expect((await service.status()).problems.join()).toContain("tenant busy is throttled");
+  wanted = 0;
+  await tenantWhen("busy", "is let go", ({ status }) => status.throttle === undefined);
+  await expect.poll(() => process.context.feed.get("busy")?.share).toBeUndefined();
+  const reasons = await reasonsOf("Tenant/busy");
+  expect(reasons).toContain("CpuThrottled");
+  expect(reasons).toContain("CpuThrottleLifted");
+  expect(await reasonsOf("Tenant/neighbour")).toEqual([]);
+});
+
+it("gives a tenant that stays throttled a shard of its own, where it is throttled no more and stays once it is calm", async () => {
+  wanted = 1;
+  const busy = await tenantWhen("busy", "is alone", runsOn(B));
+  expect(busy.status.lastMove?.reason).toBe("CpuBudgetExceeded");
+  expect(busy.status.heavy?.message).toContain("its budget is 25 %");
+  await tenantWhen("busy", "is not throttled", ({ status }) => status.throttle === undefined);
+  await service.createTenant({ name: "newcomer" });
+  await tenantWhen("newcomer", "does not join it", runsOn(A));
+  wanted = 0;
+  await tenantWhen("busy", "is heavy no more", ({ status }) => status.heavy === undefined);
+  expect(await reasonsOf("Tenant/busy")).toContain("CpuBudgetKept");
+  expect((await world.store.get("Tenant", "busy"))?.status.shard).toBe(B);
+});
+
+it("knows a throttled tenant in the next controller", async () => {
+  wanted = 0.6;
+  await tenantWhen("busy", "is throttled", ({ status }) => status.throttle !== undefined);
+  await controller.stop();
+  await begin();
+  expect(process.context.feed.get("busy")?.share).toBeLessThan(1);
+});

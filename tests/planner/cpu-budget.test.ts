@@ -1,0 +1,142 @@
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { nextLoad, type Load } from "../../src/model/load.ts";
+import { isCalm, LEAST_PART, nextStanding, type CpuLimits, type CpuStanding } from "../../src/planner/cpu-budget.ts";
+
+const LIMITS: CpuLimits = { budget: 0.25, averageSeconds: 30, isolateAfterSeconds: 600, calmSeconds: 3600 };
+const LOOK_MS = 10_000;
+
+/** A tenant on its shard, looked at every ten seconds; what it takes is what its users want, as far as it is let through. */
+class Tenant {
+  now = 1_000_000;
+  standing: CpuStanding = {};
+  hasNeighbours = true;
+  changes = 0;
+  /** How often it began to be heavy: a move each, where there is room. */
+  separations = 0;
+  #load: Load = { at: this.now, cpuSeconds: 0 };
+  #calmSince: number | undefined;
+  readonly #limits: CpuLimits;
+  constructor(limits = LIMITS) {
+    this.#limits = limits;
+  }
+
+  get share(): number {
+    return this.#load.share ?? 0;
+  }
+  get part(): number {
+    return this.standing.throttle?.part ?? 1;
+  }
+
+  /** @param wanted share of a core that its users would take; `unthrottled`: that which no gateway sees */
+  pass(seconds: number, wanted: number, unthrottled = 0): void {
+    for (let past = 0; past < seconds * 1000; past += LOOK_MS) {
+      this.now += LOOK_MS;
+      const taken = Math.min(1, wanted * this.part + unthrottled);
+      const cpuSeconds = this.#load.cpuSeconds + (taken * LOOK_MS) / 1000;
+      this.#load = nextLoad(this.#load, { at: this.now, cpuSeconds }, this.#limits.averageSeconds);
+      this.#calmSince = isCalm(this.share, this.#limits.budget) ? (this.#calmSince ?? this.now) : undefined;
+      const { share, hasNeighbours } = this;
+      const seen = { share, hasNeighbours, ...(this.#calmSince === undefined ? {} : { calmSince: this.#calmSince }) };
+      const next = nextStanding(this.now, this.standing, seen, this.#limits);
+      if (next.throttle?.part !== this.standing.throttle?.part) this.changes += 1;
+      if (next.heavySince !== undefined && this.standing.heavySince === undefined) this.separations += 1;
+      this.standing = next;
+    }
+  }
+}
+
+describe("a tenant's load", () => {
+  it("is weighted by time, whatever the distance between looks", () => {
+    const [often, seldom] = [1, 20].map((seconds) => {
+      let load: Load | undefined;
+      for (let at = 0; at <= 120; at += seconds) load = nextLoad(load, { at: at * 1000, cpuSeconds: at * 0.5 }, 30);
+      return load?.share;
+    });
+    expect(often).toBeCloseTo(0.5 * (1 - Math.exp(-4)), 5);
+    expect(seldom).toBeCloseTo(often!, 5);
+  });
+
+  it("keeps its share when the counter begins again with another process, and counts on from there", () => {
+    let load = nextLoad(nextLoad(undefined, { at: 0, cpuSeconds: 100 }, 30), { at: 10_000, cpuSeconds: 105 }, 30);
+    const before = load.share!;
+    load = nextLoad(load, { at: 20_000, cpuSeconds: 1 }, 30);
+    expect(load).toEqual({ at: 20_000, cpuSeconds: 1, share: before });
+    expect(nextLoad(load, { at: 30_000, cpuSeconds: 1 }, 30).share).toBeLessThan(before);
+  });
+});
+
+describe("the budget", () => {
+  it("lets a burst pass, throttles what lasts, and lets go when it is over", () => {
+    const tenant = new Tenant();
+    tenant.pass(10, 0.6);
+    tenant.pass(60, 0.02);
+    expect(tenant.changes).toBe(0);
+    tenant.pass(300, 0.8);
+    expect(tenant.part).toBeLessThan(1);
+    expect(tenant.share).toBeLessThanOrEqual(LIMITS.budget);
+    tenant.pass(900, 0.02);
+    expect(tenant.standing).toEqual({});
+  });
+
+  it("makes a tenant heavy that is throttled for long, and forgets it only after a long calm", () => {
+    const tenant = new Tenant();
+    tenant.pass(660, 1);
+    expect(tenant.standing.heavySince).toBeDefined();
+    tenant.pass(1800, 0.01);
+    tenant.pass(60, 1);
+    tenant.pass(1800, 0.01);
+    expect(tenant.standing.heavySince).toBeDefined();
+    tenant.pass(3600, 0.01);
+    expect(tenant.standing).toEqual({});
+    expect(tenant.separations).toBe(1);
+  });
+
+  it("throttles nobody who is alone on a shard, and keeps a tenant heavy there while it takes much", () => {
+    const tenant = new Tenant();
+    tenant.pass(700, 1);
+    tenant.hasNeighbours = false;
+    tenant.pass(36_000, 1);
+    expect(tenant.standing.throttle).toBeUndefined();
+    expect(tenant.standing.heavySince).toBeDefined();
+  });
+
+  it("ends at once where there is none", () => {
+    const before = { throttle: { part: 0.5, since: 0, changedAt: 0 }, heavySince: 0 };
+    const seen = { share: 1, hasNeighbours: true };
+    expect(nextStanding(1, before, seen, { ...LIMITS, budget: 0 })).toEqual({});
+  });
+
+  it("comes to rest under any load that lasts, within the budget where gateways can do it", () => {
+    const budget = fc.double({ min: 0.05, max: 1, noNaN: true });
+    const share = fc.double({ min: 0, max: 1, noNaN: true });
+    fc.assert(
+      fc.property(budget, share, share, (given, wanted, unthrottled) => {
+        const tenant = new Tenant({ ...LIMITS, budget: given, isolateAfterSeconds: 0 });
+        tenant.pass(1800, wanted, unthrottled);
+        expect(tenant.changes).toBeLessThanOrEqual(2 * Math.log2(1 / LEAST_PART));
+        const { changes } = tenant;
+        tenant.pass(7200, wanted, unthrottled);
+        expect(tenant.changes, "changes after it came to rest").toBe(changes);
+        expect(tenant.share <= given * 1.001 || tenant.part === LEAST_PART).toBe(true);
+      }),
+    );
+  });
+
+  it("separates a tenant at most once in each time of calm, however its load comes and goes", () => {
+    const stretch = fc.tuple(fc.integer({ min: 10, max: 3000 }), fc.double({ min: 0, max: 1, noNaN: true }));
+    fc.assert(
+      fc.property(fc.array(stretch, { minLength: 1, maxLength: 30 }), (story) => {
+        const tenant = new Tenant();
+        const begunAt = tenant.now;
+        for (const [seconds, wanted] of story) {
+          tenant.pass(seconds, wanted);
+          // It has been moved away, or, where there was no room, has not.
+          tenant.hasNeighbours = tenant.standing.heavySince === undefined || wanted > 0.5;
+        }
+        const cycles = Math.ceil((tenant.now - begunAt) / 1000 / (LIMITS.calmSeconds + LIMITS.isolateAfterSeconds));
+        expect(tenant.separations).toBeLessThanOrEqual(cycles);
+      }),
+    );
+  });
+});
