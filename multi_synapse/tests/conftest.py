@@ -18,6 +18,7 @@ import pytest
 
 from .postgres import Postgres
 from .shard import CHECKOUT, SHARED_SECRET, UNTESTED, Shard
+from .watching import PATIENCE_SECONDS
 
 PASSWORD = "tenant-database-password"
 ROLE = "tenant"
@@ -81,7 +82,7 @@ class Preparer:
     def close(self) -> int:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        return self._process.wait(30)
+        return self._process.wait(PATIENCE_SECONDS)
 
 
 class Databases:

@@ -6,13 +6,13 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from .shard import CHECKOUT, UNTESTED, request
+from .watching import PATIENCE_SECONDS, wait_for
 
 
 def _free_port() -> int:
@@ -65,22 +65,19 @@ class Dedicated:
         except OSError:
             return False
 
-    def expect_healthy(self, seconds: float = 60) -> Dedicated:
-        end = time.monotonic() + seconds
-        while not self.is_healthy():
+    def expect_healthy(self) -> Dedicated:
+        def answers() -> bool:
             assert self.process is not None
             assert self.process.poll() is None, self.said[-3000:]
-            assert time.monotonic() < end, self.said[-3000:]
-            time.sleep(0.05)
+            return self.is_healthy()
+
+        wait_for(answers, lambda: self.said[-3000:])
         return self
 
-    def expect_said(self, text: str, seconds: float = 60) -> None:
-        end = time.monotonic() + seconds
-        while text not in self.said:
-            assert time.monotonic() < end, self.said[-3000:]
-            time.sleep(0.05)
+    def expect_said(self, text: str) -> None:
+        wait_for(lambda: text in self.said, lambda: self.said[-3000:])
 
-    def expect_end(self, code: int, seconds: float = 30) -> None:
+    def expect_end(self, code: int, seconds: float = PATIENCE_SECONDS) -> None:
         assert self.process is not None
         assert self.process.wait(seconds) == code, self.said[-3000:]
 

@@ -7,8 +7,9 @@ import os
 import socket
 import subprocess
 import threading
-import time
 from pathlib import Path
+
+from .watching import files_under, wait_for
 
 VERSION = "1.8.0"
 ROOT_ACCESS, ROOT_SECRET = "root", "root-secret-of-the-tests"
@@ -35,12 +36,13 @@ class S3Server:
         options: list[str | Path] = ["--quiet", "--port", f"127.0.0.1:{self.port}", "--access", ROOT_ACCESS, "--secret", ROOT_SECRET]
         data: list[str | Path] = ["--iam-dir", self.folder / "iam", "posix", "--sidecar", self.folder / "meta", self.folder / "buckets"]
         self._process = subprocess.Popen([program(), *options, *data], stdout=subprocess.DEVNULL)
-        end = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
-            assert time.monotonic() < end and self._process.poll() is None, "versitygw did not come up"
-            time.sleep(0.05)
+        wait_for(self._answers, lambda: "versitygw did not come up")
+
+    def _answers(self) -> bool:
+        assert self._process is not None and self._process.poll() is None, "versitygw has ended"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
 
     def stop(self) -> None:
         if self._process is not None:
@@ -58,7 +60,7 @@ class S3Server:
         self.admin("create-bucket", "--owner", owner, "--bucket", bucket)
 
     def files(self, bucket: str) -> list[Path]:
-        return [path for path in (self.folder / "buckets" / bucket).rglob("*") if path.is_file()]
+        return files_under(self.folder / "buckets" / bucket)
 
 
 class Wire:

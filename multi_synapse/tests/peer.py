@@ -26,6 +26,7 @@ from synapse.crypto.event_signing import add_hashes_and_signatures
 from synapse.events import make_event_from_dict
 
 from .shard import Answer, request
+from .watching import PATIENCE_SECONDS
 
 #: Of the tests' rooms: one whose events are simple to make.
 ROOM_VERSION = RoomVersions.V10
@@ -58,7 +59,7 @@ class Peer:
                 peer.asked.append(path)
                 for pattern, event in list(peer.held.items()):
                     if re.search(pattern, path):
-                        event.wait(60)
+                        event.wait(PATIENCE_SECONDS)
                 status, answer = peer._answer(path, body)
                 encoded = json.dumps(answer).encode()
                 self.send_response(status)

@@ -9,11 +9,12 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import psycopg2
+
+from .watching import PATIENCE_SECONDS, wait_for
 
 
 def find_binaries() -> Path:
@@ -94,20 +95,19 @@ class Postgres:
             self._process = subprocess.Popen(
                 [self._bin / "postgres", "-D", self._data, *settings], stdout=log, stderr=log, cwd=self._folder, **self._identity()
             )
-        end = time.monotonic() + 30
-        while True:
-            try:
-                self.connect().close()
-                return
-            except psycopg2.OperationalError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.05)
+        wait_for(self._answers, lambda: (self._folder / "log").read_text()[-3000:])
+
+    def _answers(self) -> bool:
+        try:
+            self.connect().close()
+        except psycopg2.OperationalError:
+            return False
+        return True
 
     def stop(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait(30)
+            self._process.wait(PATIENCE_SECONDS)
             self._process = None
 
     def remove(self) -> None:

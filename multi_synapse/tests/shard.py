@@ -18,6 +18,8 @@ from typing import Any
 
 from multi_synapse.gateway_secret import HEADER, GatewaySecrets
 
+from .watching import PATIENCE_SECONDS, wait_for
+
 TOKEN = "token-of-the-test-shards"
 SHARED_SECRET = "registration-secret-of-the-tests"
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -62,7 +64,7 @@ def request(
     path: str,
     body: Any = None,
     headers: dict[str, str] | None = None,
-    timeout: float = 60,
+    timeout: float = PATIENCE_SECONDS,
     raw: bytes | None = None,
 ) -> Answer:
     """One HTTP request on a connection of its own. `address` is host:port."""
@@ -118,18 +120,28 @@ class Shard:
                 stdout=stderr,
                 stderr=stderr,
             )
-        end = time.monotonic() + 60
-        while not self.ready.exists():
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise AssertionError(f"the shard did not come up: {(self.folder / 'stderr').read_text()}")
-            time.sleep(0.02)
+        wait_for(self._is_ready, lambda: f"the shard did not come up: {self.said}")
         ready = json.loads(self.ready.read_text())
         self.address = ready["address"].removeprefix("http://")
         self.instance = ready["instance"]
         return self
 
+    @property
+    def said(self) -> str:
+        return (self.folder / "stderr").read_text()
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None and self.process.poll() is None, f"the shard has ended: {self.said}"
+        return self.ready.exists()
+
     def call(
-        self, method: str, path: str, body: Any = None, timeout: float = 60, token: str | None = TOKEN, raw: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        timeout: float = PATIENCE_SECONDS,
+        token: str | None = TOKEN,
+        raw: bytes | None = None,
     ) -> Answer:
         headers = {"authorization": f"Bearer {token}"} if token is not None else {}
         return request(self.address, method, path, body, headers, timeout, raw)
@@ -150,14 +162,15 @@ class Shard:
     def tenants(self) -> dict[str, dict[str, Any]]:
         return {tenant["name"]: tenant for tenant in self.call("GET", "/v1/shard").json["tenants"]}
 
-    def expect_phase(self, name: str, phase: str, seconds: float = 30) -> dict[str, Any]:
-        end = time.monotonic() + seconds
-        while True:
-            state = self.tenants().get(name)
-            if state is not None and state["phase"] == phase:
-                return state
-            assert time.monotonic() < end, f"{name} is not {phase} but {state}"
-            time.sleep(0.02)
+    def expect_phase(self, name: str, phase: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
+        def state() -> dict[str, Any]:
+            return self.tenants().get(name, {})
+
+        def in_phase() -> dict[str, Any] | None:
+            seen = state()
+            return seen if seen.get("phase") == phase else None
+
+        return wait_for(in_phase, lambda: f"{name} is not {phase} but {state()}", seconds)
 
     def stats(self, collect: bool = True) -> dict[str, Any]:
         stats: dict[str, Any] = self.call("GET", f"/v1/stats?collect={int(collect)}").json
@@ -182,7 +195,7 @@ class Shard:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def wait(self, seconds: float = 40) -> int:
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
         assert self.process is not None
         code = self.process.wait(seconds)
         self.process = None
@@ -236,7 +249,7 @@ class Client:
         self.token = ""
         self.room = ""
 
-    def call(self, method: str, path: str, body: Any = None, timeout: float = 60) -> Answer:
+    def call(self, method: str, path: str, body: Any = None, timeout: float = PATIENCE_SECONDS) -> Answer:
         headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
         return request(self.address, method, path, body, headers, timeout)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from .shard import Shard, request
+from .watching import PATIENCE_SECONDS
 
 
 def test_only_health_and_metrics_are_open(shard: Shard) -> None:
@@ -54,7 +55,7 @@ def test_bodies_are_bounded(shard: Shard) -> None:
         (b"Content-Length: 99999999\r\n\r\n", b"x"),
         (b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b"x" * 65536 + b"\r\n"),
     ):
-        with socket.create_connection((host, int(port)), timeout=20) as connection:
+        with socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS) as connection:
             connection.sendall(b"PUT /v1/tenants/a HTTP/1.1\r\nHost: x\r\n" + head)
             try:
                 for _ in range(64):

@@ -14,7 +14,7 @@ from .postgres import Postgres
 from .service import running_service
 from .shard import Client, Shard
 from .test_fence import database_of, message_bodies, with_epoch
-from .test_stops import eventually
+from .watching import PATIENCE_SECONDS, wait_for
 
 Assign = Callable[..., dict[str, Any]]
 NewShard = Callable[..., Shard]
@@ -103,7 +103,7 @@ def test_an_application_service_gets_each_event_once_on_the_way_to_a_dedicated_s
         dedicated.expect_end(0)
         client.address = shard.expect_started("bridged", with_epoch(assignment, 3 * REVISION + 1))["address"]
         send("back")
-        eventually(lambda: len(service.bodies()) >= len(wanted))
+        wait_for(lambda: len(service.bodies()) >= len(wanted))
         assert service.bodies() == wanted
 
 
@@ -115,7 +115,7 @@ def test_a_first_start_in_an_empty_database(new_dedicated: NewDedicated, assign:
     Client(dedicated.address).register().work()
     # A restart of its own does not wait for itself, also where the process could not release anything.
     dedicated.kill()
-    dedicated.start().expect_healthy(30)
+    dedicated.start().expect_healthy()
     assert fence_of(postgres, assignment) == (2, "dedicated")
 
 
@@ -156,9 +156,9 @@ def test_a_rollback_to_an_older_revision(shard: Shard, new_dedicated: NewDedicat
     # Its restarts need no leave, orderly or not.
     dedicated.signal(signal.SIGTERM)
     dedicated.expect_end(0)
-    dedicated.start().expect_healthy(30)
+    dedicated.start().expect_healthy()
     dedicated.kill()
-    dedicated.start().expect_healthy(30)
+    dedicated.start().expect_healthy()
     assert fence_of(postgres, assignment) == (6 * REVISION + 4, "dedicated")
 
 
@@ -181,11 +181,11 @@ def test_an_owner_that_ended_without_a_word_is_waited_for_and_shut_out(
     client.send("after")
     if end == signal.SIGSTOP:
         shard.signal(signal.SIGCONT)
-        shard.expect_phase("torn", "fenced", 20)
+        shard.expect_phase("torn", "fenced")
     else:
         shard.wait()
         shard.start()
-        shard.expect_phase("torn", "fenced", 20)
+        shard.expect_phase("torn", "fenced")
     client.send("later")
     assert fence_of(postgres, assignment) == (REVISION + 1, "dedicated")
 
@@ -204,7 +204,7 @@ def test_a_dedicated_process_that_is_fenced_ends_at_once(
     client.send("on the shard")
     written = message_bodies(postgres, database_of(assignment))
     dedicated.signal(signal.SIGCONT)
-    dedicated.expect_end(4, 10)
+    dedicated.expect_end(4)
     assert "by now" in dedicated.said or "another owner" in dedicated.said
     assert message_bodies(postgres, database_of(assignment)) == written
     # Started again by whatever keeps it running, it says why it may not.
@@ -219,7 +219,7 @@ def test_two_dedicated_processes_at_once(new_dedicated: NewDedicated, assign: As
     first = new_dedicated(assignment, "--fence-revision", "1", name="first").expect_healthy()
     client = Client(first.address).register()
     second = new_dedicated(assignment, "--fence-revision", "1", name="second").expect_healthy()
-    first.expect_end(4, 10)
+    first.expect_end(4)
     client.address = second.address
     client.work()
     assert fence_of(postgres, assignment) == (REVISION + 2, "dedicated")
@@ -250,7 +250,7 @@ def test_a_start_that_fails_leaves_the_database_released(new_dedicated: NewDedic
     assignment["base"]["modules"] = [{"module": "no.such.Module", "config": {}}]
     broken = new_dedicated(assignment, "--fence-revision", "3")
     assert broken.process is not None
-    assert broken.process.wait(60) == 1
+    assert broken.process.wait(PATIENCE_SECONDS) == 1
     postgres.query("CREATE TABLE IF NOT EXISTS unused (n int)", database=database_of(assignment))
     rows = postgres.query("SELECT to_regclass('synapse_shards.fence') IS NOT NULL", database=database_of(assignment))
     if rows[0][0]:

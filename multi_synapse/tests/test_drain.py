@@ -10,6 +10,7 @@ from typing import Any
 
 from .postgres import Postgres
 from .shard import Client, Shard, expect_no_stall, gateway_headers
+from .watching import PATIENCE_SECONDS
 
 Assign = Callable[..., dict[str, Any]]
 
@@ -48,7 +49,7 @@ def test_nobody_in_flight_is_cut_off(shard: Shard, assign: Assign, postgres: Pos
                 failed.append(error)
                 return
 
-    upload = http.client.HTTPConnection(address, timeout=30)
+    upload = http.client.HTTPConnection(address, timeout=PATIENCE_SECONDS)
     upload.putrequest("POST", "/_matrix/media/v3/upload?filename=x")
     sent_headers = {"authorization": f"Bearer {client.token}", "content-type": "text/plain", "content-length": "2000"}
     for key, value in {**sent_headers, **gateway_headers()}.items():
@@ -95,7 +96,7 @@ def test_a_drain_ends_at_its_deadline(shard: Shard, assign: Assign) -> None:
     # Guards against: one slow client holds up a move forever.
     address = shard.expect_started("slow", assign("slow"))["address"]
     client = Client(address).register()
-    upload = http.client.HTTPConnection(address, timeout=30)
+    upload = http.client.HTTPConnection(address, timeout=PATIENCE_SECONDS)
     upload.putrequest("POST", "/_matrix/media/v3/upload")
     upload.putheader("authorization", f"Bearer {client.token}")
     for key, value in gateway_headers().items():

@@ -14,7 +14,7 @@ import pytest
 from .conftest import Databases
 from .postgres import Postgres
 from .shard import Client, Shard, expect_no_stall
-from .test_stops import eventually
+from .watching import wait_for
 
 Assign = Callable[..., dict[str, Any]]
 
@@ -251,7 +251,7 @@ def test_a_request_whose_connection_to_the_database_was_ended_says_so(shard: Sha
     assert {answer.headers["x-synapse-shards"] for answer in answers} == {"database-away"}
     postgres.query(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
     # Each connection that was lost is noticed by the request that uses it next.
-    eventually(lambda: client.call("GET", path).status == 200)
+    wait_for(lambda: client.call("GET", path).status == 200)
 
 
 def test_modules(python: Path, assign: Assign, folder: Path) -> None:

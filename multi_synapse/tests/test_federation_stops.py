@@ -13,7 +13,8 @@ import pytest
 from .peer import Peer
 from .postgres import Postgres
 from .shard import Client, Shard, request
-from .test_stops import eventually, moved
+from .test_stops import moved
+from .watching import PATIENCE_SECONDS, wait_for
 
 Assign = Callable[..., dict[str, Any]]
 Shards = Callable[..., Shard]
@@ -72,7 +73,7 @@ def test_an_event_of_another_server_that_was_in_work_is_taken_up_at_once(
     asked = third.hold("/key/v2/server$")
     before = third.asked.count("/_matrix/key/v2/server")
     assert peer.send(event)["pdus"] == {peer.id_of(event): {}}
-    eventually(lambda: third.asked.count("/_matrix/key/v2/server") > before)
+    wait_for(lambda: third.asked.count("/_matrix/key/v2/server") > before)
     moving = threading.Thread(target=lambda: source.delete("here", 1))
     moving.start()
     moving.join(30)
@@ -84,7 +85,7 @@ def test_an_event_of_another_server_that_was_in_work_is_taken_up_at_once(
     asked.set()
     federated["epoch"] += 1
     target.expect_started("here", federated)
-    eventually(lambda: has_event(postgres, federated, peer.id_of(event)))
+    wait_for(lambda: has_event(postgres, federated, peer.id_of(event)))
     assert has_event(postgres, federated, third.id_of(missing))
 
 
@@ -104,7 +105,7 @@ def test_a_stop_waits_for_keys_that_come_soon(
     asked = third.hold("/key/v2/server$")
     before = third.asked.count("/_matrix/key/v2/server")
     peer.send(event)
-    eventually(lambda: third.asked.count("/_matrix/key/v2/server") > before)
+    wait_for(lambda: third.asked.count("/_matrix/key/v2/server") > before)
     threading.Timer(1.5, asked.set).start()
     begun = time.monotonic()
     assert shard.delete("here", 10).json["drained"] is True
@@ -122,11 +123,11 @@ def test_another_server_gets_all_that_was_on_its_way_to_it(
     room = open_room(client)
     peer.join("here.localhost", address, room)
     client.send("arrives")
-    eventually(lambda: peer.bodies() == ["arrives"])
+    wait_for(lambda: peer.bodies() == ["arrives"])
     answers = peer.hold("/federation/v1/send/")
     sent = len([path for path in peer.asked if "/send/" in path])
     event = client.send("0")
-    eventually(lambda: len([path for path in peer.asked if "/send/" in path]) > sent)
+    wait_for(lambda: len([path for path in peer.asked if "/send/" in path]) > sent)
     for number in range(1, 5):
         client.send(f"{number}")
     client.ok("POST", f"/_matrix/client/v3/rooms/{room}/receipt/m.read/{event}", {})
@@ -138,9 +139,9 @@ def test_another_server_gets_all_that_was_on_its_way_to_it(
     peer.transactions.clear()
     answers.set()
     # Without anything new that would set the queue going.
-    eventually(lambda: peer.bodies()[-5:] == ["0", "1", "2", "3", "4"])
-    eventually(lambda: event in str(peer.edus("m.receipt")))
-    eventually(lambda: any(content["type"] == "m.test" for content in peer.edus("m.direct_to_device")))
+    wait_for(lambda: peer.bodies()[-5:] == ["0", "1", "2", "3", "4"])
+    wait_for(lambda: event in str(peer.edus("m.receipt")))
+    wait_for(lambda: any(content["type"] == "m.test" for content in peer.edus("m.direct_to_device")))
 
 
 def test_a_draining_tenant_answers_the_server_whose_answer_it_waits_for(
@@ -153,7 +154,7 @@ def test_a_draining_tenant_answers_the_server_whose_answer_it_waits_for(
     answers: list[Any] = []
 
     def make_join(_body: Any) -> tuple[int, Any]:
-        draining.wait(20)
+        draining.wait(PATIENCE_SECONDS)
         time.sleep(0.5)
         for method, path in (
             ("GET", "/_matrix/key/v2/server"),
@@ -170,7 +171,7 @@ def test_a_draining_tenant_answers_the_server_whose_answer_it_waits_for(
         target=lambda: joined.append(client.call("POST", f"/_matrix/client/v3/join/!room:{peer.name}?server_name={peer.name}", {}))
     )
     joining.start()
-    eventually(lambda: any("make_join" in path for path in peer.asked))
+    wait_for(lambda: any("make_join" in path for path in peer.asked))
     result: list[Any] = []
     stopping = threading.Thread(target=lambda: result.append(shard.delete("here", 15).json))
     stopping.start()

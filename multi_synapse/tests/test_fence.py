@@ -10,6 +10,7 @@ from typing import Any
 
 from .postgres import Postgres
 from .shard import Client, Shard
+from .watching import PATIENCE_SECONDS
 
 Assign = Callable[..., dict[str, Any]]
 NewShard = Callable[..., Shard]
@@ -47,7 +48,7 @@ def test_a_paused_shard_that_comes_back_cannot_write(new_shard: NewShard, assign
             count += 1
             try:
                 path = f"/_matrix/client/v3/rooms/{client.room}/send/m.room.message/{body}"
-                if client.call("PUT", path, {"msgtype": "m.text", "body": body}, timeout=20).status == 200:
+                if client.call("PUT", path, {"msgtype": "m.text", "body": body}, timeout=PATIENCE_SECONDS).status == 200:
                     acknowledged.append(body)
             except OSError:
                 if stop.is_set() or "busy" not in old.tenants() or old.tenants()["busy"]["phase"] != "running":
@@ -66,10 +67,10 @@ def test_a_paused_shard_that_comes_back_cannot_write(new_shard: NewShard, assign
     acknowledged_at_takeover = set(acknowledged)
     assert acknowledged_at_takeover <= written_at_takeover
     old.signal(signal.SIGCONT)
-    state = old.expect_phase("busy", "fenced", 15)
+    state = old.expect_phase("busy", "fenced")
     assert state["error"]["code"] == "Fenced"
     # The idle one opens no connection; the pause tells.
-    old.expect_phase("idle", "fenced", 15)
+    old.expect_phase("idle", "fenced")
     stop.set()
     for writer in writers:
         writer.join(30)
@@ -95,12 +96,12 @@ def test_two_processes_of_one_shard(new_shard: NewShard, assign: Assign) -> None
     client = Client(first.expect_started("torn", assignment)["address"]).register()
     client.work()
     second.expect_started("torn", assignment)
-    first.expect_phase("torn", "fenced", 20)
+    first.expect_phase("torn", "fenced")
     client.address = second.tenants()["torn"]["address"]
     client.work()
     # Asked again, the first takes it back, and the second notices.
     first.expect_started("torn", assignment)
-    second.expect_phase("torn", "fenced", 20)
+    second.expect_phase("torn", "fenced")
     assert second.delete("torn").json["absent"] is False
     assert second.tenants() == {}
 
@@ -117,7 +118,7 @@ def test_lower_epochs_and_other_shards_are_refused(new_shard: NewShard, assign: 
     assert two.tenants() == {}
     client.work()
     two.expect_started("mine", with_epoch(assignment, 4))
-    one.expect_phase("mine", "fenced", 20)
+    one.expect_phase("mine", "fenced")
     answer = one.put("mine", assignment)
     assert (answer.status, answer.code) == (409, "Fenced")
     rows = postgres.query("SELECT epoch, shard, instance FROM synapse_shards.fence", database=database_of(assignment))

@@ -13,6 +13,7 @@ from multi_synapse.gateway_secret import GatewaySecrets
 
 from .postgres import Postgres
 from .shard import TOKEN, Client, Shard, gateway_headers, request
+from .watching import PATIENCE_SECONDS, wait_for
 
 Assign = Callable[..., dict[str, Any]]
 DAY = 86_400.0
@@ -21,7 +22,7 @@ DAY = 86_400.0
 def raw(address: str, text: str) -> bytes:
     """Everything that comes back until the connection is closed."""
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(text.encode())
         received = b""
         try:
@@ -121,10 +122,7 @@ def test_a_database_that_restarts_is_told_apart_from_a_fault(shard: Shard, assig
             assert int(answer.headers["retry-after"]) > 0
     finally:
         postgres.start()
-    end = time.monotonic() + 30
-    while (answer := client.call("PUT", f"{path}1", {"msgtype": "m.text", "body": "x"})).status != 200:
-        assert time.monotonic() < end, answer.body
-        time.sleep(0.1)
+    wait_for(lambda: client.call("PUT", f"{path}1", {"msgtype": "m.text", "body": "x"}).status == 200)
     # What is wrong in itself stays what it is.
     assert client.call("PUT", f"{path}2", {"msgtype": 5}).status in (200, 400)
     assert client.call("GET", "/_matrix/client/v3/rooms/!none:t.localhost/state").status == 403

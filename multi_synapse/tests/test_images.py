@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from .shard import CHECKOUT, Client, Shard, request
+from .watching import children_of, command_of, is_gone, wait_for
 
 #: Run by the release's Python, which has Pillow: the tests' own need not have it.
 MAKE_IMAGE = """
@@ -49,11 +49,7 @@ def pid_of(shard: Shard) -> int:
 
 def workers(shard: Shard) -> list[int]:
     """The processes that decode images for it."""
-    found = []
-    for task in Path(f"/proc/{pid_of(shard)}/task").iterdir():
-        with contextlib.suppress(OSError):
-            found += [int(child) for child in (task / "children").read_text().split()]
-    return [pid for pid in found if b"multi_synapse.image_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in children_of(pid_of(shard)) if "multi_synapse.image_worker" in command_of(pid)]
 
 
 def resident(pid: int) -> int:
@@ -136,10 +132,7 @@ def test_the_process_ends_with_the_shard(shard: Shard, tenant: Callable[..., Cli
     upload(tenant("photos"), image(python, 100, 100))
     (worker,) = workers(shard)
     shard.kill()
-    end = time.monotonic() + 10
-    while Path(f"/proc/{worker}").exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{worker}").exists()
+    wait_for(lambda: is_gone(worker))
 
 
 def test_an_image_that_needs_more_memory_than_a_process_has_is_refused(python: Path) -> None:

@@ -16,6 +16,7 @@ from multi_synapse.patches.tenants import caches_of_tenants, size_caches_per_ten
 
 from .postgres import Postgres
 from .shard import Client, Shard, expect_no_stall
+from .watching import wait_for
 
 CYCLES = 200
 
@@ -56,17 +57,10 @@ def test_starting_and_stopping_leaves_nothing(shard: Shard, assign: Callable[...
 
 def test_idle_tenants_give_their_connections_back(new_shard: Callable[..., Shard], assign: Callable[..., dict[str, Any]]) -> None:
     # Guards against: each idle tenant keeps five connections, of which PostgreSQL pays more than the tenant does.
-    import time
-
     shard = new_shard(databaseIdleSeconds=1)
     for name in ("a", "b", "c"):
         Client(shard.expect_started(name, assign(name))["address"]).register().work()
-    fewest = 99
-    end = time.monotonic() + 30
-    while fewest > 3 and time.monotonic() < end:
-        fewest = min(fewest, shard.stats(collect=False)["databaseConnections"])
-        time.sleep(0.05)
-    assert fewest <= 3
+    wait_for(lambda: shard.stats(collect=False)["databaseConnections"] <= 3)
 
 
 def test_cache_sizes_do_not_mix() -> None:

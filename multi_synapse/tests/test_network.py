@@ -18,6 +18,7 @@ from multi_synapse.options.policy import parse_policy
 from multi_synapse.patches.network import DestinationRefused, TenantReactor
 
 from .shard import Client, Shard, request
+from .watching import wait_for
 
 Assign = Callable[..., dict[str, Any]]
 
@@ -128,13 +129,6 @@ def trap() -> Iterator[Trap]:
     made = Trap()
     yield made
     made.close()
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
 
 
 def everything(trap: Trap) -> str:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 
 from twisted.python.threadpool import ThreadPool
 
 from multi_synapse.pools import FairShare, SharedThreads
+
+from .watching import wait_for
 
 
 def test_threads_that_ended_are_forgotten() -> None:
@@ -25,11 +26,12 @@ def test_threads_that_ended_are_forgotten() -> None:
         shared.trim(reactor)
         assert [len(pool.threads) for pool in pools] == [1, 2, 1, 1, 1]
         ended.set()
-        end = time.monotonic() + 10
-        while sum(len(pool.threads) for pool in pools) > 1 and time.monotonic() < end:
+
+        def sizes() -> list[int]:
             shared.trim(reactor)
-            time.sleep(0.01)
-        assert [len(pool.threads) for pool in pools] == [0, 1, 0, 0, 0]
+            return [len(pool.threads) for pool in pools]
+
+        wait_for(lambda: sizes() == [0, 1, 0, 0, 0], sizes)
     finally:
         busy.set()
         for pool in pools:

@@ -13,6 +13,7 @@ import pytest
 from .conftest import Databases, Preparer
 from .postgres import Postgres
 from .shard import Client, Shard, release_of
+from .watching import PATIENCE_SECONDS
 
 Assign = Callable[..., dict[str, Any]]
 
@@ -129,6 +130,6 @@ def test_one_whose_starter_went_meanwhile_ends() -> None:
     process.stdin.close()
     process.stdout.close()
     try:
-        assert process.wait(60) is not None
+        assert process.wait(PATIENCE_SECONDS) is not None
     finally:
         process.kill()

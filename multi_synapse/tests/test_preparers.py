@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from .conftest import Databases
 from .postgres import Postgres
 from .shard import Client, Shard
+from .watching import children_of, command_of, is_gone, wait_for
 
 Assign = Callable[..., dict[str, Any]]
 
@@ -22,14 +21,14 @@ def create(shard: Shard) -> str:
     return str(answer.json["id"])
 
 
-def wait(shard: Shard, name: str, not_state: str, seconds: float = 60) -> dict[str, Any]:
+def wait(shard: Shard, name: str, not_state: str) -> dict[str, Any]:
     """As the controller does: asks, and is answered when it is in another state."""
-    end = time.monotonic() + seconds
-    while True:
+
+    def other_state() -> dict[str, Any] | None:
         state: dict[str, Any] = shard.call("GET", f"/v1/preparers/{name}?not={not_state}&waitSeconds=10").json
-        if state["state"] != not_state:
-            return state
-        assert time.monotonic() < end, state
+        return None if state["state"] == not_state else state
+
+    return wait_for(other_state)
 
 
 def migrate(assignment: dict[str, Any], name: str, shard: str) -> dict[str, Any]:
@@ -39,23 +38,7 @@ def migrate(assignment: dict[str, Any], name: str, shard: str) -> dict[str, Any]
 def preparers(shard: Shard) -> list[int]:
     """Not all of its children: the watchdog is one too."""
     assert shard.process is not None
-    pid = shard.process.pid
-    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [child for child in children if b"multi_synapse.prepare" in Path(f"/proc/{child}/cmdline").read_bytes()]
-
-
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-def until_gone(pids: list[int], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not all(gone(pid) for pid in pids):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    return [child for child in children_of(shard.process.pid) if "multi_synapse.prepare" in command_of(child)]
 
 
 def test_a_database_is_prepared_for_a_shard(shard: Shard, databases: Databases, assign: Assign, postgres: Postgres) -> None:
@@ -76,7 +59,7 @@ def test_a_database_is_prepared_for_a_shard(shard: Shard, databases: Databases, 
     pids = preparers(shard)
     assert len(pids) == 1
     assert shard.call("DELETE", f"/v1/preparers/{name}").status == 200
-    until_gone(pids, 10)
+    wait_for(lambda: all(is_gone(pid) for pid in pids))
     assert shard.call("GET", f"/v1/preparers/{name}").code == "NotFound"
 
 
@@ -114,7 +97,7 @@ def test_none_outlives_its_controller(new_shard: Callable[..., Shard]) -> None:
     shard = new_shard(preparerLeaseSeconds=1)
     wait(shard, create(shard), "starting")
     pids = preparers(shard)
-    until_gone(pids, 15)
+    wait_for(lambda: all(is_gone(pid) for pid in pids))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -124,4 +107,4 @@ def test_none_outlives_its_shard(shard: Shard, number: signal.Signals) -> None:
     pids = preparers(shard)
     shard.signal(number)
     shard.wait()
-    until_gone(pids, 15)
+    wait_for(lambda: all(is_gone(pid) for pid in pids))

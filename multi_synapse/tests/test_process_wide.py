@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from .shard import Client, Shard
+from .watching import threads_of
 
 Assign = Callable[..., dict[str, Any]]
 
@@ -131,10 +132,10 @@ def test_a_tenant_without_media_runs_beside_others(shard: Shard, assign: Assign)
 @pytest.mark.smoke
 def test_tenants_share_the_threads_of_what_is_written_in_rust(shard: Shard, assign: Assign) -> None:
     assert shard.process is not None
-    tasks = Path(f"/proc/{shard.process.pid}/task")
+    pid = shard.process.pid
 
     def threads() -> list[str]:
-        return [name for task in tasks.iterdir() if "tokio" in (name := (task / "comm").read_text())]
+        return [name for name in threads_of(pid) if "tokio" in name]
 
     counts = []
     for name in ("a", "b", "c"):

@@ -12,6 +12,7 @@ from typing import Any
 
 from .postgres import Postgres
 from .shard import CHECKOUT, Client, Shard
+from .watching import PATIENCE_SECONDS
 
 Assign = Callable[..., dict[str, Any]]
 NewShard = Callable[..., Shard]
@@ -132,7 +133,7 @@ def test_one_process_per_state_directory(new_shard: NewShard, assign: Assign) ->
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert process.returncode == 2

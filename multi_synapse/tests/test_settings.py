@@ -10,6 +10,7 @@ import pytest
 from multi_synapse.settings import SettingsError, parse_settings
 
 from .shard import CHECKOUT
+from .watching import PATIENCE_SECONDS
 
 VALID: dict[str, Any] = {"name": "1.0-0", "stateDir": "/s", "control": {"host": "127.0.0.1", "port": 0}, "tokenFile": "/t"}
 
@@ -50,7 +51,12 @@ def test_a_wrong_configuration_ends_with_2_and_a_reason(folder: Path, content: s
     config = folder / "shard.json"
     config.write_text(content)
     result = subprocess.run(
-        [sys.executable, "-m", "multi_synapse", "--config", config], capture_output=True, text=True, cwd=CHECKOUT, timeout=60, check=False
+        [sys.executable, "-m", "multi_synapse", "--config", config],
+        capture_output=True,
+        text=True,
+        cwd=CHECKOUT,
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
     assert result.returncode == 2
     assert str(config) in result.stderr

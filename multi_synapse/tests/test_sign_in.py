@@ -17,6 +17,7 @@ import yaml
 from authlib.jose import JsonWebKey, jwt
 
 from .shard import Client, Shard, gateway_headers, request
+from .watching import PATIENCE_SECONDS
 
 Assign = Callable[..., dict[str, Any]]
 PAGE = b"<html><head><title>t</title><meta property='og:title' content='A page to preview'></head><body>text</body></html>"
@@ -102,7 +103,7 @@ def provider() -> Iterator[Provider]:
 
 def get(address: str, path: str, cookies: str = "") -> tuple[int, dict[str, list[str]], str]:
     """One GET that follows nothing."""
-    connection = HTTPConnection(address, timeout=60)
+    connection = HTTPConnection(address, timeout=PATIENCE_SECONDS)
     # As browsers have it: Synapse sends others to the tenant's public URL first.
     headers_sent = {"host": "oidc.localhost:8008", **gateway_headers(), **({"cookie": cookies} if cookies else {})}
     connection.request("GET", path, headers=headers_sent)

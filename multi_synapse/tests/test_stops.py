@@ -12,16 +12,10 @@ import pytest
 from .postgres import Postgres
 from .service import running_service
 from .shard import Client, Shard
+from .watching import wait_for
 
 Assign = Callable[..., dict[str, Any]]
 Shards = Callable[..., Shard]
-
-
-def eventually(check: Callable[[], Any], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, check()
-        time.sleep(0.05)
 
 
 def moved(name: str, assignment: dict[str, Any], source: Shard, target: Shard, drain_seconds: float = 10) -> str:
@@ -47,7 +41,7 @@ def test_an_application_service_gets_each_event_once_over_a_move(new_shard: Shar
         for number in range(4):
             client.send(f"after {number}")
         wanted = [f"before {number}" for number in range(6)] + [f"after {number}" for number in range(4)]
-        eventually(lambda: len(service.bodies()) >= len(wanted))
+        wait_for(lambda: len(service.bodies()) >= len(wanted))
         time.sleep(2)
         assert service.bodies() == wanted
         # Not even under the number of the first time, as the stop waits for an answer that comes soon.
@@ -64,16 +58,16 @@ def test_an_application_service_that_is_slower_than_a_stop_gets_the_transaction_
         client = Client(source.expect_started("bridged", assignment)["address"]).register()
         client.create_room()
         client.send("cut off")
-        eventually(lambda: service.transactions)
+        wait_for(lambda: service.transactions)
         client.send("queued")
         begun = time.monotonic()
         client.address = moved("bridged", assignment, source, target, drain_seconds=15)
         assert time.monotonic() - begun < 12
         service.seconds = 0
         # Without anything new that would set the queue going.
-        eventually(lambda: service.bodies() == ["cut off", "queued"])
+        wait_for(lambda: service.bodies() == ["cut off", "queued"])
         client.send("after")
-        eventually(lambda: service.bodies() == ["cut off", "queued", "after"])
+        wait_for(lambda: service.bodies() == ["cut off", "queued", "after"])
 
 
 def test_an_application_service_gets_receipts_that_were_queued_at_a_stop(new_shard: Shards, assign: Assign, folder: Path) -> None:
@@ -84,14 +78,14 @@ def test_an_application_service_gets_receipts_that_were_queued_at_a_stop(new_sha
         client = Client(source.expect_started("bridged", assignment)["address"]).register()
         client.create_room()
         event = client.send("read me")
-        eventually(lambda: service.bodies() == ["read me"])
+        wait_for(lambda: service.bodies() == ["read me"])
         service.seconds = 4
         client.send("keeps the service busy")
-        eventually(lambda: len(service.bodies()) == 2)
+        wait_for(lambda: len(service.bodies()) == 2)
         client.ok("POST", f"/_matrix/client/v3/rooms/{client.room}/receipt/m.read/{event}", {})
         assert service.ephemeral("m.receipt") == []
         client.address = moved("bridged", assignment, source, target)
-        eventually(lambda: service.ephemeral("m.receipt"))
+        wait_for(lambda: service.ephemeral("m.receipt"))
         content = service.ephemeral("m.receipt")[0]["content"]
         assert list(content) == [event]
 
@@ -104,15 +98,15 @@ def test_an_application_service_gets_what_a_crash_left_unsent(new_shard: Shards,
         client = Client(shard.expect_started("bridged", assignment)["address"]).register()
         client.create_room()
         client.send("taken")
-        eventually(lambda: service.bodies() == ["taken"])
+        wait_for(lambda: service.bodies() == ["taken"])
         service.seconds = 60
         client.send("in flight")
-        eventually(lambda: service.bodies() == ["taken", "in flight"])
+        wait_for(lambda: service.bodies() == ["taken", "in flight"])
         shard.kill()
         service.seconds = 0
         service.transactions.clear()
         shard.start()
-        eventually(lambda: service.bodies() == ["in flight"])
+        wait_for(lambda: service.bodies() == ["in flight"])
 
 
 def test_a_stop_writes_when_media_were_read(shard: Shard, assign: Assign, postgres: Postgres) -> None:
