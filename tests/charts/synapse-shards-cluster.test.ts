@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { withoutCluster } from "../kubernetes/support/cluster.ts";
 import { applyCrds } from "../kubernetes/support/crds.ts";
-import { kubectl, run, until } from "../kubernetes/support/run.ts";
+import { kubectl, run } from "../kubernetes/support/run.ts";
+import { until } from "../support/patience.ts";
 
 const NAMESPACE = `rights-${Math.random().toString(36).slice(2, 8)}`;
 const HOME = `${NAMESPACE}-home`;

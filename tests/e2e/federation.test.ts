@@ -55,8 +55,8 @@ it("two tenants on different shards invite, join and talk over TLS with their ow
   const from = (who: string) => [`from ${who}`, ...Array.from({ length: rounds }, (_, n) => `${who} ${n}`)];
   const of = (who: string, bodies: string[]) =>
     bodies.filter((body) => body === `from ${who}` || body.startsWith(`${who} `));
-  await expect.poll(() => of("b", aliceHears), { timeout: 90_000, interval: 500 }).toEqual(from("b"));
-  await expect.poll(() => of("a", bobHears), { timeout: 90_000, interval: 500 }).toEqual(from("a"));
+  await expect.poll(() => of("b", aliceHears), { interval: 500 }).toEqual(from("b"));
+  await expect.poll(() => of("a", bobHears), { interval: 500 }).toEqual(from("a"));
   const [onA, onB] = [await messagesOf(alice, room), await messagesOf(bob, room)];
   expect(onA.toSorted()).toEqual([...from("a"), ...from("b")].toSorted());
   expect(onB.toSorted()).toEqual(onA.toSorted());

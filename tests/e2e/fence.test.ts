@@ -2,7 +2,8 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { Cluster, until } from "./support/cluster.ts";
+import { until } from "../support/patience.ts";
+import { Cluster } from "./support/cluster.ts";
 import { withConfig } from "./support/fixtures.ts";
 import { messagesOf, newUser } from "./support/matrix.ts";
 

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { Cluster, until } from "./support/cluster.ts";
+import { until } from "../support/patience.ts";
+import { Cluster } from "./support/cluster.ts";
 import { withConfig } from "./support/fixtures.ts";
 import { downloadMedia, logIn, messagesOf, newUser } from "./support/matrix.ts";
 

@@ -5,7 +5,8 @@ import { request } from "undici";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { withConnection } from "../../src/database/connection.ts";
 import { tenantDatabaseName } from "../../src/database/names.ts";
-import { Cluster, until } from "./support/cluster.ts";
+import { until } from "../support/patience.ts";
+import { Cluster } from "./support/cluster.ts";
 import { withConfig } from "./support/fixtures.ts";
 import { messagesOf, newUser } from "./support/matrix.ts";
 

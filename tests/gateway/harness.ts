@@ -18,19 +18,13 @@ import type { Route, RouteAck, RouteFeedLine } from "../../src/model/routes.ts";
 import { parseGatewayConfig, type GatewayConfig } from "../../src/gateway/config.ts";
 import { Gateway, type GatewayReady } from "../../src/gateway/gateway.ts";
 import type { Timeouts } from "../../src/gateway/server.ts";
-import { PATIENCE_MS } from "../support/patience.ts";
+import { until } from "../support/patience.ts";
 
 const TOKEN = "feed-token-for-tests";
 
 /** Waits until `check` gives something. @throws Error naming `what` */
 export async function eventually<T>(what: string, check: () => T | Promise<T>): Promise<NonNullable<T>> {
-  const deadline = Date.now() + PATIENCE_MS;
-  for (;;) {
-    const value = await check();
-    if (value) return value;
-    if (Date.now() > deadline) throw new Error(`did not come about in ${PATIENCE_MS} ms: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  return until(what, async () => (await check()) || undefined);
 }
 
 /** A server in the place of a tenant's listener; keeps what it was asked. */

@@ -3,7 +3,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { messagesOf } from "../e2e/support/matrix.ts";
 import { withoutCluster } from "./support/cluster.ts";
 import { Installation } from "./support/installation.ts";
-import { kubectl, run, until } from "./support/run.ts";
+import { kubectl, run } from "./support/run.ts";
+import { until } from "../support/patience.ts";
 import { POSTGRES_PASSWORD } from "./support/servers.ts";
 
 const MINUTES = 60_000;

@@ -5,7 +5,8 @@ import type { TestUser } from "../e2e/support/matrix.ts";
 import { Chatter } from "./support/chatter.ts";
 import { withoutCluster } from "./support/cluster.ts";
 import { Installation } from "./support/installation.ts";
-import { helm, kubectl, run, until } from "./support/run.ts";
+import { helm, kubectl, run } from "./support/run.ts";
+import { until } from "../support/patience.ts";
 
 const OLD = "1.157.2";
 const NEW = "1.163.2";
@@ -340,7 +341,7 @@ describe.skipIf(withoutCluster)(
             .split("\n")
             .filter((name) => name !== "" && !own.includes(name) && !name.startsWith("secret/sh.helm"));
         // What belongs to an object that is gone is collected a moment later.
-        await expect.poll(left, { timeout: 60_000 }).toEqual(["lease.coordination.k8s.io/synapse-shards-controller"]);
+        await expect.poll(left).toEqual(["lease.coordination.k8s.io/synapse-shards-controller"]);
       },
       6 * MINUTES,
     );

@@ -5,7 +5,8 @@ import type { TestUser } from "../e2e/support/matrix.ts";
 import { Chatter } from "./support/chatter.ts";
 import { withoutCluster } from "./support/cluster.ts";
 import { Installation } from "./support/installation.ts";
-import { helm, kubectl, until } from "./support/run.ts";
+import { helm, kubectl } from "./support/run.ts";
+import { until } from "../support/patience.ts";
 
 const MINUTES = 60_000;
 const TENANT = "grows";

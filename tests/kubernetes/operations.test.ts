@@ -4,7 +4,8 @@ import type { TestUser } from "../e2e/support/matrix.ts";
 import { Chatter } from "./support/chatter.ts";
 import { withoutCluster } from "./support/cluster.ts";
 import { Installation, nodes } from "./support/installation.ts";
-import { helm, kubectl, until } from "./support/run.ts";
+import { helm, kubectl } from "./support/run.ts";
+import { until } from "../support/patience.ts";
 
 const RELEASE = "1.163.2";
 const MINUTES = 60_000;

@@ -2,7 +2,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Chatter } from "./support/chatter.ts";
 import { withoutCluster } from "./support/cluster.ts";
 import { Installation, RELAXED_OPTIONS } from "./support/installation.ts";
-import { kubectl, until } from "./support/run.ts";
+import { kubectl } from "./support/run.ts";
+import { until } from "../support/patience.ts";
 
 const OLD = "1.157.2";
 const NEW = "1.163.2";

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Launcher } from "../../src/ports/launcher.ts";
 import type { ShardState } from "../../src/ports/shard-control.ts";
-import { until } from "../kubernetes/support/run.ts";
+import { until } from "../support/patience.ts";
 
 /** What a platform brings to the contract's tests. */
 export interface Platform {
@@ -16,11 +16,9 @@ export interface Platform {
   close(): Promise<void>;
 }
 
-const PATIENCE = { timeout: 60_000, interval: 200 };
-
 /** What every launcher does (the comment of `Launcher`). */
 export function describeLauncherContract(name: string, open: () => Promise<Platform>): void {
-  describe(`launcher contract: ${name}`, { timeout: 240_000 }, () => {
+  describe(`launcher contract: ${name}`, () => {
     let platform: Platform;
     let launcher: Launcher;
     let shard: string;
@@ -73,7 +71,7 @@ export function describeLauncherContract(name: string, open: () => Promise<Platf
     it("sees a crash, and tells the next process from it", async () => {
       const before = await stateOf(launcher, shard);
       await platform.crash(shard);
-      await expect.poll(() => gone(launcher, shard, before.instance), PATIENCE).toBe(true);
+      await expect.poll(() => gone(launcher, shard, before.instance), { interval: 200 }).toBe(true);
       if (!platform.startsAgain) await launcher.start(shard, platform.version);
       expect((await untilAnswers(launcher, shard)).instance).not.toBe(before.instance);
     });
@@ -81,7 +79,7 @@ export function describeLauncherContract(name: string, open: () => Promise<Platf
     it("kills a hung process at once", async () => {
       const before = await stateOf(launcher, shard);
       await launcher.kill(shard);
-      await expect.poll(() => gone(launcher, shard, before.instance), PATIENCE).toBe(true);
+      await expect.poll(() => gone(launcher, shard, before.instance), { interval: 200 }).toBe(true);
       if (!platform.startsAgain) await launcher.start(shard, platform.version);
       expect((await untilAnswers(launcher, shard)).instance).not.toBe(before.instance);
     });

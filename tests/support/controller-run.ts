@@ -1,9 +1,8 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { Controller } from "../../src/controller/controller.ts";
 import { StoreClusterService } from "../../src/controller/service/store-cluster-service.ts";
 import type { Policy } from "../../src/model/policy.ts";
 import type { Tenant } from "../../src/model/tenant.ts";
-import { PATIENCE_MS } from "./patience.ts";
+import { until } from "./patience.ts";
 import { FakeProcess, type FakeWorld } from "./fake-world.ts";
 
 const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
@@ -36,11 +35,17 @@ export async function tenantWhen(
   what: string,
   is: (tenant: Tenant) => boolean,
 ): Promise<Tenant> {
-  for (const deadline = Date.now() + PATIENCE_MS; ; await sleep(5)) {
-    const tenant = await world.store.get("Tenant", name);
-    if (tenant && is(tenant)) return tenant;
-    if (Date.now() > deadline) throw new Error(`${name} not ${what}: ${JSON.stringify(tenant?.status)}`);
-  }
+  let seen: Tenant | undefined;
+  const look = async () => {
+    seen = await world.store.get("Tenant", name);
+    return seen && is(seen) && seen;
+  };
+  return until(
+    `tenant ${name} ${what}`,
+    look,
+    undefined,
+    () => `${JSON.stringify(seen?.status)} ${world.log.join(", ")}`,
+  );
 }
 
 export function runs({ status }: Tenant): boolean {

@@ -4,8 +4,9 @@ import { StoreClusterService } from "../../../src/controller/service/store-clust
 import { Controller } from "../../../src/controller/controller.ts";
 import type { Policy } from "../../../src/model/policy.ts";
 import type { Tenant } from "../../../src/model/tenant.ts";
+import { runs } from "../../support/controller-run.ts";
 import { FakeProcess, FakeWorld } from "../../support/fake-world.ts";
-import { PATIENCE_MS } from "../../support/patience.ts";
+import { until } from "../../support/patience.ts";
 
 const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 const POLICY: Partial<Policy> = { maxTenantsPerShard: 2, consolidateAfterSeconds: 0.1 };
@@ -24,16 +25,13 @@ async function run(world: FakeWorld, options: { killAtCall?: number; policy?: Pa
 }
 
 async function settled(world: FakeWorld, names: string[], what = ""): Promise<Tenant[]> {
-  const deadline = Date.now() + PATIENCE_MS;
-  for (;;) {
-    const tenants = await world.store.list("Tenant");
-    const mine = tenants.filter((tenant) => names.includes(tenant.metadata.name));
-    if (mine.length === names.length && mine.every(({ status }) => status.phase === "Running" && !status.move))
-      return mine;
-    if (Date.now() > deadline)
-      throw new Error(`${what} not settled: ${JSON.stringify(mine.map((t) => t.status))} ${world.log.join(", ")}`);
-    await sleep(5);
-  }
+  let mine: Tenant[] = [];
+  const look = async () => {
+    mine = (await world.store.list("Tenant")).filter((tenant) => names.includes(tenant.metadata.name));
+    return mine.length === names.length && mine.every(runs) && mine;
+  };
+  const seen = () => `${JSON.stringify(mine.map((tenant) => tenant.status))} ${world.log.join(", ")}`;
+  return until(`${what} settled`, look, undefined, seen);
 }
 
 /** Two tenants on two shards, and a third place. */

@@ -1,10 +1,9 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { Controller } from "../../../src/controller/controller.ts";
 import { StoreClusterService } from "../../../src/controller/service/store-cluster-service.ts";
 import type { Tenant } from "../../../src/model/tenant.ts";
+import { tenantWhen as tenantIn } from "../../support/controller-run.ts";
 import { FakeProcess, FakeWorld } from "../../support/fake-world.ts";
-import { PATIENCE_MS } from "../../support/patience.ts";
 
 const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 const [A, B] = ["1.163.2-0", "1.163.2-1"];
@@ -26,13 +25,7 @@ beforeEach(async () => {
 });
 afterEach(() => controller.stop());
 
-async function tenantWhen(name: string, what: string, is: (tenant: Tenant) => boolean): Promise<Tenant> {
-  for (const deadline = Date.now() + PATIENCE_MS; ; await sleep(5)) {
-    const found = await world.store.get("Tenant", name);
-    if (found && is(found)) return found;
-    if (Date.now() > deadline) throw new Error(`tenant ${name} not ${what}: ${JSON.stringify(found)}`);
-  }
-}
+const tenantWhen = (name: string, what: string, is: (tenant: Tenant) => boolean) => tenantIn(world, name, what, is);
 const runsOn =
   (shard: string) =>
   ({ status }: Tenant) =>

@@ -6,7 +6,7 @@ import type { StartProblem } from "../../../src/ports/launcher.ts";
 import type { Shard } from "../../../src/model/shard.ts";
 import type { Tenant } from "../../../src/model/tenant.ts";
 import { FakeProcess, FakeWorld } from "../../support/fake-world.ts";
-import { PATIENCE_MS } from "../../support/patience.ts";
+import { until } from "../../support/patience.ts";
 
 const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 const [A, B] = ["1.163.2-0", "1.163.2-1"];
@@ -26,11 +26,12 @@ beforeEach(async () => {
 afterEach(() => controller.stop());
 
 async function when<T>(what: string, look: () => Promise<T | undefined>, is: (found: T) => boolean): Promise<T> {
-  for (const deadline = Date.now() + PATIENCE_MS; ; await sleep(5)) {
-    const found = await look();
-    if (found && is(found)) return found;
-    if (Date.now() > deadline) throw new Error(`not ${what}: ${JSON.stringify(found)}`);
-  }
+  let seen: T | undefined;
+  const check = async () => {
+    seen = await look();
+    return seen !== undefined && is(seen) && seen;
+  };
+  return until(what, check, undefined, () => JSON.stringify(seen));
 }
 const shardWhen = (name: string, what: string, is: (shard: Shard) => boolean) =>
   when(`shard ${name} ${what}`, () => world.store.get("Shard", name), is);

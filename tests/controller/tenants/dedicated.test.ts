@@ -4,8 +4,8 @@ import { StoreClusterService } from "../../../src/controller/service/store-clust
 import { Controller } from "../../../src/controller/controller.ts";
 import type { Tenant } from "../../../src/model/tenant.ts";
 import { modify } from "../../../src/ports/store.ts";
+import { tenantWhen as tenantIn } from "../../support/controller-run.ts";
 import { FakeDedicated, FakeProcess, FakeWorld } from "../../support/fake-world.ts";
-import { PATIENCE_MS } from "../../support/patience.ts";
 
 const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 const ADDRESS = "a-synapse.a.svc:8008";
@@ -28,18 +28,7 @@ async function end({ process, controller }: Run): Promise<void> {
   process.kill();
 }
 
-async function tenantWhen(world: FakeWorld, what: string, is: (tenant: Tenant) => boolean): Promise<Tenant> {
-  const deadline = Date.now() + PATIENCE_MS;
-  for (;;) {
-    const tenant = await world.store.get("Tenant", "a");
-    if (tenant && is(tenant)) return tenant;
-    if (Date.now() > deadline)
-      throw new Error(
-        `not ${what}: ${JSON.stringify(tenant?.status)} ${JSON.stringify([...world.fences])} ${world.log.join(", ")}`,
-      );
-    await sleep(2);
-  }
-}
+const tenantWhen = (world: FakeWorld, what: string, is: (tenant: Tenant) => boolean) => tenantIn(world, "a", what, is);
 
 const isOnShard = ({ status }: Tenant) =>
   status.phase === "Running" && status.shard !== undefined && !status.transition && !status.move && !status.dedicated;

@@ -2,12 +2,12 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { vi } from "vitest";
 import { stringify } from "yaml";
+import { PATIENCE_MS, until } from "../../support/patience.ts";
 
 // Whole clusters, on machines that are busy with others.
-vi.setConfig({ testTimeout: 240_000, hookTimeout: 240_000 });
+vi.setConfig({ testTimeout: 3 * PATIENCE_MS, hookTimeout: 5 * PATIENCE_MS });
 
 const ROOT = resolve(import.meta.dirname, "../../..");
 
@@ -200,12 +200,9 @@ export class Cluster {
   }
 
   async #untilUp(): Promise<void> {
-    const deadline = Date.now() + 300_000;
-    while (!this.#output.includes("Press Ctrl-C")) {
-      if (this.#process.exitCode !== null) throw new Error(`up ended with ${this.#process.exitCode}:\n${this.#output}`);
-      if (Date.now() > deadline) throw new Error(`up did not come up:\n${this.#output}`);
-      await sleep(50);
-    }
+    const isUp = () => this.#process.exitCode !== null || this.#output.includes("Press Ctrl-C");
+    await until("up is up", isUp, 300, () => this.#output);
+    if (this.#process.exitCode !== null) throw new Error(`up ended with ${this.#process.exitCode}:\n${this.#output}`);
   }
 
   #listen(): void {
@@ -230,20 +227,4 @@ function launch(
       env: { ...process.env, ...env },
     },
   );
-}
-
-/** Waits until `check` gives something; the last thing it said is in the error. */
-export async function until<T>(what: string, check: () => Promise<T | undefined | false>, seconds = 60): Promise<T> {
-  const deadline = Date.now() + seconds * 1000;
-  let last: unknown;
-  for (;;) {
-    try {
-      const value = await check();
-      if (value !== undefined && value !== false) return value;
-    } catch (error) {
-      last = error;
-    }
-    if (Date.now() > deadline) throw new Error(`waited ${seconds} s in vain for: ${what}`, { cause: last });
-    await sleep(200);
-  }
 }

@@ -3,8 +3,9 @@ import { resolve } from "node:path";
 import { Agent } from "undici";
 import { PASSWORD, TestUser } from "../../e2e/support/matrix.ts";
 import { applyCrds } from "./crds.ts";
-import { helm, kubectl, run, until } from "./run.ts";
+import { helm, kubectl, run } from "./run.ts";
 import { NETWORK, postgres, POSTGRES_PASSWORD, s3, S3_ROOT } from "./servers.ts";
+import { until } from "../../support/patience.ts";
 
 const CHARTS = resolve(import.meta.dirname, "../../../charts");
 const CLUSTER = "synapse-shards";

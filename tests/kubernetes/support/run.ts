@@ -23,19 +23,3 @@ export function run(program: string, args: readonly string[], input?: string): P
 
 export const kubectl = (...args: string[]): Promise<string> => run("kubectl", args);
 export const helm = (...args: string[]): Promise<string> => run("helm", args);
-
-/** Waits until `check` gives something. @throws Error naming `what`, and what was seen last */
-export async function until<T>(what: string, check: () => Promise<T | undefined | false>, seconds = 60): Promise<T> {
-  let last: unknown = "nothing";
-  for (const deadline = Date.now() + seconds * 1000; ;) {
-    try {
-      const value = await check();
-      if (value !== undefined && value !== false) return value;
-      last = value;
-    } catch (error) {
-      last = error;
-    }
-    if (Date.now() > deadline) throw new Error(`did not come about in ${seconds} s: ${what}; last: ${String(last)}`);
-    await new Promise((done) => setTimeout(done, 200));
-  }
-}

@@ -4,6 +4,7 @@ import { open } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, expect, test } from "vitest";
+import { PATIENCE_MS } from "../../support/patience.ts";
 import { ClusterConfigSchema } from "../../../src/model/cluster-config.ts";
 import { machineProblem } from "../../../src/model/machine-problem.ts";
 import { diskProblems } from "../../../src/platforms/local/disks.ts";
@@ -42,7 +43,7 @@ describe("what is wrong with the machine", () => {
     const up = (limits: string, data: string) =>
       spawnSync("/bin/sh", ["-c", `${limits}; exec "$0" "$@"`, process.execPath, main, "up", "--data", data], {
         encoding: "utf8",
-        timeout: 60_000,
+        timeout: PATIENCE_MS,
       });
     const readOnly = up("true", "/proc/nowhere");
     expect(readOnly.status).toBe(1);
@@ -127,7 +128,10 @@ describe("the unit file for systemd", () => {
     const [, ...words] = /^ExecStart=(.*)$/m.exec(unit)![1]!.split(" ");
     expect(words[0]).toBe("/opt/synapse-shards/bin/synapse-shards.mjs");
     const main = resolve(import.meta.dirname, "../../../src/cli/main.ts");
-    const { stderr } = spawnSync(process.execPath, [main, ...words.slice(1)], { encoding: "utf8", timeout: 60_000 });
+    const { stderr } = spawnSync(process.execPath, [main, ...words.slice(1)], {
+      encoding: "utf8",
+      timeout: PATIENCE_MS,
+    });
     // Its configuration is not here; its options are known.
     expect(stderr).toMatch(/cannot read the configuration file \/etc\/synapse-shards\/cluster.yaml/);
   });

@@ -45,7 +45,7 @@ async function query(
   }
 }
 
-test("what was written is there after an orderly restart, on the same port", { timeout: 120_000 }, async () => {
+test("what was written is there after an orderly restart, on the same port", async () => {
   // Prevents: a restart that makes the data anew, or moves to a port that running tenants do not know.
   const directory = await temporaryDirectory();
   const first = await start(directory);
@@ -60,7 +60,7 @@ test("what was written is there after an orderly restart, on the same port", { t
   expect(await query(second, "SELECT n FROM kept")).toEqual([{ n: 7 }]);
 });
 
-test("a server that was killed recovers with what it had acknowledged", { timeout: 120_000 }, async () => {
+test("a server that was killed recovers with what it had acknowledged", async () => {
   // Prevents: a stale postmaster.pid, or backends of the killed server, keeping the next one from starting.
   const directory = await temporaryDirectory();
   const first = await start(directory);
@@ -71,7 +71,7 @@ test("a server that was killed recovers with what it had acknowledged", { timeou
   expect(await query(second, "SELECT n FROM kept")).toEqual([{ n: 42 }]);
 });
 
-test("a server that runs on after its parent is adopted, not fought with", { timeout: 120_000 }, async () => {
+test("a server that runs on after its parent is adopted, not fought with", async () => {
   // Prevents: `up` after a kill -9 failing on the lock file of the PostgreSQL that still serves the shards.
   const directory = await temporaryDirectory();
   const first = await start(directory);
@@ -81,7 +81,7 @@ test("a server that runs on after its parent is adopted, not fought with", { tim
   await Promise.all([first.ended, second.ended]);
 });
 
-test("another port is taken when the last one is in use", { timeout: 120_000 }, async () => {
+test("another port is taken when the last one is in use", async () => {
   // Prevents: a cluster that cannot start for ever because some program got its port in between.
   const directory = await temporaryDirectory();
   const first = await start(directory);
@@ -92,7 +92,7 @@ test("another port is taken when the last one is in use", { timeout: 120_000 }, 
   expect(second.port).not.toBe(first.port);
 });
 
-test("nobody else gets in", { timeout: 120_000 }, async () => {
+test("nobody else gets in", async () => {
   // Prevents: trust authentication on loopback, or a password that other users of the machine can read.
   const directory = await temporaryDirectory();
   const server = await start(directory);
@@ -107,7 +107,7 @@ test("nobody else gets in", { timeout: 120_000 }, async () => {
   expect(listen).toEqual({ a: "127.0.0.1", u: "", f: "on" });
 });
 
-test("passwords in statements that fail do not get into the log", { timeout: 120_000 }, async () => {
+test("passwords in statements that fail do not get into the log", async () => {
   // Prevents: CREATE ROLE … PASSWORD, run twice, writing the tenant's password into postgres.log.
   const directory = await temporaryDirectory();
   const server = await start(directory);
@@ -118,32 +118,28 @@ test("passwords in statements that fail do not get into the log", { timeout: 120
   expect(log).not.toContain("very-secret");
 });
 
-test.runIf(process.getuid?.() === 0)(
-  "root's data goes where PostgreSQL's user can reach it",
-  { timeout: 120_000 },
-  async () => {
-    // Prevents: a checkout below /root that cannot start, and data that is lost from sight once permissions change.
-    const directory = await temporaryDirectory();
-    const closed = join(directory, "closed");
-    mkdirSync(closed, { mode: 0o700 });
-    const steps: string[] = [];
-    const options = {
-      dataDir: join(closed, "postgres"),
-      binDir,
-      logFile: join(directory, "postgres.log"),
-      onProgress: (step: string) => steps.push(step),
-    };
-    const first = await startPostgres(options);
-    onTestFinished(() => first.stop());
-    onTestFinished(() => rm(dirname(first.dataDir), { recursive: true, force: true }));
-    expect(first.dataDir.startsWith("/var/lib/synapse-shards/")).toBe(true);
-    expect(lstatSync(options.dataDir).isSymbolicLink()).toBe(true);
-    expect(steps.join("\n")).toContain(closed);
-    await query(first, "CREATE TABLE kept AS SELECT 1 AS n");
-    await first.stop();
-    chmodSync(closed, 0o755);
-    const second = await startPostgres(options);
-    onTestFinished(() => second.stop());
-    expect(await query(second, "SELECT n FROM kept")).toEqual([{ n: 1 }]);
-  },
-);
+test.runIf(process.getuid?.() === 0)("root's data goes where PostgreSQL's user can reach it", async () => {
+  // Prevents: a checkout below /root that cannot start, and data that is lost from sight once permissions change.
+  const directory = await temporaryDirectory();
+  const closed = join(directory, "closed");
+  mkdirSync(closed, { mode: 0o700 });
+  const steps: string[] = [];
+  const options = {
+    dataDir: join(closed, "postgres"),
+    binDir,
+    logFile: join(directory, "postgres.log"),
+    onProgress: (step: string) => steps.push(step),
+  };
+  const first = await startPostgres(options);
+  onTestFinished(() => first.stop());
+  onTestFinished(() => rm(dirname(first.dataDir), { recursive: true, force: true }));
+  expect(first.dataDir.startsWith("/var/lib/synapse-shards/")).toBe(true);
+  expect(lstatSync(options.dataDir).isSymbolicLink()).toBe(true);
+  expect(steps.join("\n")).toContain(closed);
+  await query(first, "CREATE TABLE kept AS SELECT 1 AS n");
+  await first.stop();
+  chmodSync(closed, 0o755);
+  const second = await startPostgres(options);
+  onTestFinished(() => second.stop());
+  expect(await query(second, "SELECT n FROM kept")).toEqual([{ n: 1 }]);
+});

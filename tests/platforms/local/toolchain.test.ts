@@ -40,7 +40,7 @@ test("what is no version is refused before anything is run", async () => {
   }
 });
 
-test("an environment is made once, by one of those who want it", { timeout: 120_000 }, async () => {
+test("an environment is made once, by one of those who want it", async () => {
   // Prevents: two processes installing into one directory; a second installation at each start.
   const spec = emptyEnvironment(await temporaryDirectory());
   const steps: string[] = [];
@@ -56,7 +56,7 @@ test("an environment is made once, by one of those who want it", { timeout: 120_
   await ensureVirtualEnvironment(spec, { onProgress: (step) => expect.unreachable(step) });
 });
 
-test("one that was interrupted is made anew; one made by hand is adopted", { timeout: 120_000 }, async () => {
+test("one that was interrupted is made anew; one made by hand is adopted", async () => {
   // Prevents: half an installation taken for a whole one, and a whole one wiped while others run from it.
   const spec = emptyEnvironment(await temporaryDirectory());
   await ensureVirtualEnvironment(spec, {});
@@ -73,7 +73,7 @@ test("one that was interrupted is made anew; one made by hand is adopted", { tim
   expect(existsSync(join(spec.directory, "installed.begun"))).toBe(false);
 });
 
-test("one whose imports fail is no success, and is tried again", { timeout: 120_000 }, async () => {
+test("one whose imports fail is no success, and is tried again", async () => {
   // Prevents: a stamp on a broken environment, which would stay broken.
   const spec = emptyEnvironment(await temporaryDirectory(), { check: "import no_such_module" });
   await expect(ensureVirtualEnvironment(spec, {})).rejects.toMatchObject({
@@ -84,7 +84,7 @@ test("one whose imports fail is no success, and is tried again", { timeout: 120_
   await expect(ensureVirtualEnvironment({ ...spec, check: "print('{}')" }, {})).resolves.toMatchObject({ facts: {} });
 });
 
-test("an index that cannot be reached is not a release that does not exist", { timeout: 120_000 }, async () => {
+test("an index that cannot be reached is not a release that does not exist", async () => {
   // Prevents: telling somebody without network that their Synapse version is misspelt.
   const directory = await temporaryDirectory();
   const unreachable = ["--no-index", "--find-links", join(directory, "nothing")];
@@ -93,7 +93,7 @@ test("an index that cannot be reached is not a release that does not exist", { t
   await expect(ensureVirtualEnvironment(spec, {})).rejects.toMatchObject({ code: "Environment" });
 });
 
-test("what is installed is readable for others whatever the umask", { timeout: 120_000 }, async () => {
+test("what is installed is readable for others whatever the umask", async () => {
   // Prevents: PostgreSQL's programs that its user cannot read, because `up` works with a closed umask.
   const before = process.umask(0o077);
   try {
@@ -138,7 +138,7 @@ test("the default release is installed from a list with hashes, which has all th
   expect(lockFileOf("1.0.0")).toBeUndefined();
 });
 
-test("a package that is not the one in the list is not installed", { timeout: 120_000 }, async () => {
+test("a package that is not the one in the list is not installed", async () => {
   const directory = await temporaryDirectory();
   const lockFile = join(directory, "lock.txt");
   writeFileSync(lockFile, `tqdm==4.67.1 \\\n    --hash=sha256:${"0".repeat(64)}\n`);

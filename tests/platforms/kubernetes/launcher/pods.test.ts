@@ -19,7 +19,7 @@ describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: pods", 
           seen = await launcher.observe(shard);
           return seen.state === "starting" && seen.problem !== undefined;
         },
-        { timeout: 90_000, interval: 200 },
+        { interval: 200 },
       )
       .toBe(true);
     return seen!;
@@ -94,9 +94,7 @@ describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: pods", 
     }
     await kubectl("-n", kubernetes.namespace, "delete", "synapseshard", "--all");
     await expect
-      .poll(() => kubectl("-n", kubernetes.namespace, "get", "statefulsets,services,secrets", "-o", "name"), {
-        timeout: 60_000,
-      })
+      .poll(() => kubectl("-n", kubernetes.namespace, "get", "statefulsets,services,secrets", "-o", "name"))
       .not.toContain("shard");
   });
 });

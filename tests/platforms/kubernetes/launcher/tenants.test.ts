@@ -9,7 +9,8 @@ import { shardObjectName } from "../../../../src/platforms/kubernetes/launcher/n
 import type { Assignment, ShardControl, TenantState } from "../../../../src/ports/shard-control.ts";
 import { LocalStore } from "../../../../src/platforms/local/store/local-store.ts";
 import { newTenantSecrets } from "../../../../src/model/tenant-secrets.ts";
-import { kubectl, until } from "../../../kubernetes/support/run.ts";
+import { kubectl } from "../../../kubernetes/support/run.ts";
+import { until } from "../../../support/patience.ts";
 import { untilAnswers } from "../../../ports/launcher-contract.ts";
 import { CLUSTER_ID, KUBECONFIG, KubernetesUnderTest, VERSION } from "./platform.ts";
 import { policyFor, TenantPolicySchema } from "../../../../src/model/tenant-policy.ts";

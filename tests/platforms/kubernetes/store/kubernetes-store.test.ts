@@ -121,7 +121,7 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       await store.writeConfigInEffect("a", { hash: "1", config: "database: {args: {password: hush}}\n" });
       expect(await store.readConfigInEffect("a")).toMatchObject({ hash: "1" });
       await store.remove("Tenant", "a");
-      await expect.poll(() => store.readConfigInEffect("a"), { timeout: 60_000 }).toBeUndefined();
+      await expect.poll(() => store.readConfigInEffect("a")).toBeUndefined();
     });
 
     it("refuses to change a configuration that is in a Secret", async () => {

@@ -72,7 +72,7 @@ function own({ findings }: Report): Record<string, string> {
   return Object.fromEntries(Object.entries(findings).filter(([title]) => title in OWN));
 }
 
-describe.skipIf(!existsSync(PYTHON))("a hostile process in a shard", { timeout: 120_000 }, () => {
+describe.skipIf(!existsSync(PYTHON))("a hostile process in a shard", () => {
   test("reaches its own tenants' files and nothing else", async () => {
     const report = await scenario();
     expect(own(report)).toEqual(OWN);
