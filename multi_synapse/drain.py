@@ -48,6 +48,8 @@ class Drained:
     long_polls: int = 0
     requests_left: int = 0
     seconds: float = 0.0
+    #: Where the tenant's streams ended, as `/sync` gives positions; None if something was in work that may have moved them later.
+    position: str | None = None
 
 
 class Misdirected(resource.Resource):
@@ -145,6 +147,8 @@ async def drain(hs: Any, seconds: float, reactor: Any) -> Drained:
         await task.deferLater(reactor, _STEP_SECONDS)
     result.requests_left = listeners.open_requests()
     listeners.close_connections()
+    if not result.requests_left and not _is_working(hs):
+        result.position = await _position(hs)
     result.seconds = time.monotonic() - begun
     return result
 
@@ -158,7 +162,7 @@ async def _finish(hs: Any, listeners: Listeners, begun: float, end: float, resul
     while (now := time.monotonic()) < end:
         if now < grace or steps < _GRACE_STEPS or listeners.open_requests():
             quiet = now
-        elif not _database_works(hs) and not work.waits_for(hs, now - quiet):
+        elif not _is_working(hs, now - quiet):
             break
         steps += 1
         await task.deferLater(reactor, _STEP_SECONDS)
@@ -169,8 +173,19 @@ async def _finish(hs: Any, listeners: Listeners, begun: float, end: float, resul
         logger.info("stopping, though there is something in work: %s", ", ".join(sorted(left)))
 
 
-def _database_works(hs: Any) -> bool:
-    return any(pool.is_working() for pool in pools_of(hs.hostname))
+def _is_working(hs: Any, quiet: float = 0) -> bool:
+    """`quiet`: for how long there has been no request."""
+    return any(pool.is_working() for pool in pools_of(hs.hostname)) or bool(work.waits_for(hs, quiet))
+
+
+async def _position(hs: Any) -> str | None:
+    try:
+        position: str = await hs.get_event_sources().get_current_token().to_string(hs.get_datastores().main)
+        return position
+    except Exception:
+        # Only what clients may be spared depends on it; a stop does not.
+        logger.exception("it is not known where the streams of %s ended", hs.hostname)
+        return None
 
 
 def _close_after_answer(channel: HTTPChannel) -> None:

@@ -219,7 +219,7 @@ class Shard:
         """
         begun = time.monotonic()
         if name not in self._tenants:
-            return {"absent": True, "drained": True, "released": False, "longPolls": 0, "requestsLeft": 0, "seconds": 0.0}
+            return {"absent": True, "drained": True, "released": False, "longPolls": 0, "requestsLeft": 0, "seconds": 0.0, "position": None}
         tenant = self._tenants[name]
         if tenant.phase == STARTING:
             tenant.limit.aborted.set()
@@ -245,6 +245,7 @@ class Shard:
                 "longPolls": drained.long_polls,
                 "requestsLeft": drained.requests_left,
                 "seconds": round(time.monotonic() - begun, 3),
+                "position": drained.position,
             }
         finally:
             lock.release()

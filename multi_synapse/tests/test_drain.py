@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from .postgres import Postgres
 from .shard import Client, Shard, expect_no_stall, gateway_headers
 from .watching import PATIENCE_SECONDS
@@ -92,6 +94,40 @@ def test_nobody_in_flight_is_cut_off(shard: Shard, assign: Assign, postgres: Pos
     assert set(sent) <= stored
 
 
+def lasting(position: str) -> list[str]:
+    """Without presence and typing, as gateways compare them."""
+    return [key for index, key in enumerate(position.split("_")) if index not in (1, 2)]
+
+
+@pytest.mark.smoke
+def test_a_stop_tells_where_the_streams_ended(shard: Shard, assign: Assign) -> None:
+    # Guards against: a gateway answers "nothing new" to who was not told everything, or wakes a tenant for who was.
+    assignment = assign("ended")
+    address = shard.expect_started("ended", assignment)["address"]
+    client = Client(address).register()
+    client.create_room()
+    early = client.sync()["next_batch"]
+    client.send("the last one")
+    since = client.sync(early)["next_batch"]
+    polls: list[Any] = []
+    poll = threading.Thread(target=lambda: polls.append(client.call("GET", f"/_matrix/client/v3/sync?timeout=30000&since={since}")))
+    poll.start()
+    time.sleep(0.5)
+    position = shard.delete("ended", 15).json["position"]
+    poll.join(20)
+    answer = polls[0].json
+    assert set(answer) <= {"next_batch", "device_one_time_keys_count", "device_unused_fallback_key_types", "presence"}
+    assert lasting(answer["next_batch"]) == lasting(position)
+    assert lasting(early) != lasting(position)
+    # Nothing happened while it was stopped, and nothing is new when it is back.
+    assignment["epoch"] += 1
+    again = Client(shard.expect_started("ended", assignment)["address"])
+    again.token = client.token
+    after = again.sync(answer["next_batch"])
+    assert "rooms" not in after
+    assert lasting(after["next_batch"]) == lasting(position)
+
+
 def test_a_drain_ends_at_its_deadline(shard: Shard, assign: Assign) -> None:
     # Guards against: one slow client holds up a move forever.
     address = shard.expect_started("slow", assign("slow"))["address"]
@@ -107,6 +143,8 @@ def test_a_drain_ends_at_its_deadline(shard: Shard, assign: Assign) -> None:
     time.sleep(0.2)
     result = shard.delete("slow", 1).json
     assert (result["drained"], result["requestsLeft"]) == (False, 1)
+    # What is still open may move the streams.
+    assert result["position"] is None
     assert 1 <= result["seconds"] < 10
     upload.close()
 

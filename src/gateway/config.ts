@@ -70,6 +70,18 @@ export const GatewayConfigSchema = z.strictObject({
       graceSeconds: z.number().min(0).max(600).default(10),
     })
     .prefault({}),
+  /** For tenants that sleep. */
+  sleeping: z
+    .strictObject({
+      /** Polls that are held, of all tenants together. */
+      maxHeldPolls: z.int().min(0).default(20_000),
+      /** Memory for answers that may be given again. */
+      maxRememberedBytes: z
+        .int()
+        .min(0)
+        .default(64 * 1024 * 1024),
+    })
+    .prefault({}),
   logFile: file.optional(),
   logLevel: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
 });

@@ -111,6 +111,18 @@ export const errors = {
     message: "The homeserver has more to do than it can within the time that a request may wait",
     retryAfterSeconds: RETRY_SOON_SECONDS,
   }),
+  /** Other servers back off from a server that answers with 5xx or 429, or not in time; of all others they only drop the one request. */
+  notInTime: (message: string): GatewayError => ({
+    status: 408,
+    errcode: "M_UNKNOWN",
+    message,
+    retryAfterSeconds: RETRY_SOON_SECONDS,
+  }),
+  unrecognized: (): GatewayError => ({
+    status: 404,
+    errcode: "M_UNRECOGNIZED",
+    message: "Unrecognized request",
+  }),
   unavailable: (reason: string | undefined): GatewayError => ({
     status: 503,
     errcode: "M_UNKNOWN",

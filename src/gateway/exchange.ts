@@ -11,9 +11,13 @@ import { headBytes, isDatabaseAway, isMisdirected, isPreflight, requestHeaders, 
 import type { HeldMemory } from "./held-memory.ts";
 import type { GatewayMetrics, RetryReason } from "./metrics.ts";
 import type { ParkCounts } from "./park-counts.ts";
+import { isShortOfPatience, SHORT_MS } from "./patience.ts";
 import type { Parking, ParkingTicket } from "./parking.ts";
 import { RequestBody, UpstreamBody } from "./request-body.ts";
 import type { RouteTable } from "./route-table.ts";
+import { sendKept, type KeptAnswer } from "./sleep/answer.ts";
+import { Rest } from "./sleep/rest.ts";
+import { wantsWake, type Sleepers } from "./sleep/sleepers.ts";
 import type { TrustedProxies } from "./trusted-proxies.ts";
 import { faultOf } from "./upstream-fault.ts";
 import type { Connection, Upstreams } from "./upstreams.ts";
@@ -38,13 +42,14 @@ export interface ExchangeContext {
   parks: ParkCounts;
   memory: HeldMemory;
   share: FairShare;
+  sleepers: Sleepers;
   upstreams: Upstreams;
   metrics: GatewayMetrics;
   log: Logger;
   trusted: TrustedProxies;
   /** As it is at present. */
   limits: { maxBodyBytes: number };
-  timeouts: { bodyStallMs?: number; bodyGraceMs?: number };
+  timeouts: { bodyStallMs?: number; bodyGraceMs?: number; senderMs?: number };
   /** Answers then end their connection. */
   stopping(): boolean;
 }
@@ -70,6 +75,9 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   readonly #tenant: string;
   readonly #body: RequestBody;
   readonly #startedAt = performance.now();
+  readonly #rest: Rest;
+  /** How long its sender waits for sure, if that is less than what others may wait. */
+  readonly #patienceMs: number | undefined;
   /** For the fair share, and whether it is counted as computing. */
   readonly #computes: boolean;
   readonly #onDone: () => void;
@@ -83,6 +91,8 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   #turnedAway: string | undefined;
   /** Until an address that the route no longer names has had its last word. */
   #lastWord: NodeJS.Timeout | undefined;
+  /** Until whoever is short of patience is told that its turn did not come. */
+  #turn: NodeJS.Timeout | undefined;
   /** Bytes taken of what may be held in memory. */
   #held = 0;
   #counted = false;
@@ -106,7 +116,9 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#response = input.response;
     this.#protocol = input.protocol;
     this.#onDone = onDone;
-    this.#computes = countsForShare(input.request.method ?? "GET", input.request.url ?? "/");
+    const { method = "GET", url = "/" } = input.request;
+    this.#patienceMs = isShortOfPatience(url) ? (context.timeouts.senderMs ?? SHORT_MS) : undefined;
+    this.#computes = countsForShare(method, url);
     this.#body = new RequestBody(input.request, {
       contentLength: input.contentLength,
       maxBytes: context.limits.maxBodyBytes,
@@ -116,6 +128,17 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
         if (input.expectsContinue) input.response.writeContinue();
       },
       onFault: (error) => this.#fail(error),
+    });
+    this.#rest = new Rest(context.sleepers, context.metrics, {
+      tenant: this.#tenant,
+      request: this.#request,
+      body: this.#body,
+      startedAt: this.#startedAt,
+      isParked: () => this.#ticket !== undefined,
+      takeMemory: () => this.#takeMemory(),
+      advance: () => this.#advance(),
+      reply: (answer) => this.#reply(answer),
+      refuse: (error) => this.#fail(error),
     });
     input.response.once("close", () => this.#closed());
   }
@@ -152,12 +175,18 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#fail(errors.stopping());
   }
 
+  /** The gateway stops: what it holds has nothing to wait for. */
+  endHeld(): void {
+    this.#rest.answer();
+  }
+
   /** Decides by the route as it is at this moment. */
   #advance(): void {
     if (this.#done) return;
     const route = this.#context.table.tenant(this.#tenant);
     if (!route) return this.#fail(errors.unknownHost());
     if (route.state === "unavailable") return this.#fail(errors.unavailable(route.reason));
+    if (this.#rest.dealsWith(route)) return;
     const address = this.#addressIn(route);
     if (address === undefined) {
       // What waits for the tenant takes nothing of its time.
@@ -172,6 +201,12 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     }
     // What a drain waits for does not wait for its turn.
     if (route.state === "parked" || this.#mayGo()) this.#dispatch(address, route);
+  }
+
+  /** Answers in the homeserver's words. */
+  #reply(answer: KeptAnswer): void {
+    this.#leavePark("sent");
+    this.#finish(() => sendKept(this.#response, answer, this.#context.stopping()));
   }
 
   /** Where the request may go; undefined: it has to wait. */
@@ -201,7 +236,9 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   }
 
   get #isRepeatable(): boolean {
-    return IDEMPOTENT.has(this.#request.method ?? "") && this.#body.repeatable;
+    const { method = "GET", url = "/" } = this.#request;
+    // What is answered while draining only reads, whatever its method.
+    return this.#body.repeatable && (IDEMPOTENT.has(method) || isAnsweredWhileDraining(method, url));
   }
 
   /** Takes room for what it holds in memory, once. */
@@ -221,9 +258,18 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#place = share.enter(this);
     if (this.#place?.state === "counted") return true;
     // It waits for its turn now, no longer for the tenant.
-    if (this.#place) this.#leavePark("sent");
-    else this.#fail(errors.shareFull());
+    if (this.#place) {
+      this.#leavePark("sent");
+      if (this.#patienceMs !== undefined)
+        this.#turn ??= setTimeout(() => {
+          if (this.#place?.state === "waiting") this.#fail(errors.shareTimeout());
+        }, this.#patienceLeft);
+    } else this.#fail(errors.shareFull());
     return false;
+  }
+
+  get #patienceLeft(): number | undefined {
+    return this.#patienceMs === undefined ? undefined : this.#patienceMs - (performance.now() - this.#startedAt);
   }
 
   #leaveShare(): void {
@@ -235,7 +281,9 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
 
   #hold(): void {
     if (isPreflight(this.#request)) return this.#fail(errors.parkFull());
-    const { parking, parks } = this.#context;
+    const { parking, parks, table, sleepers } = this.#context;
+    const route = table.tenant(this.#tenant);
+    if (route && wantsWake(route)) sleepers.wakes.want(this.#tenant, this.#rest.wakeCause);
     if (this.#ticket) return parking.waitAgain(this.#ticket);
     parks.waits(this.#tenant);
     if (!this.#takeMemory()) return this.#fail(errors.memoryFull());
@@ -243,6 +291,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
       tenant: this.#tenant,
       bytes: this.bytes,
       since: this.#missedAt,
+      patienceMs: this.#patienceLeft,
       resume: () => this.#advance(),
       expire: () => {
         this.#ticket = undefined;
@@ -264,10 +313,11 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     if (contentLength !== undefined) headers.push("Content-Length", String(contentLength));
     this.#stream = body instanceof UpstreamBody ? body : undefined;
     this.#address = address;
+    this.#rest.sentBy(route);
     this.#sending = false;
-    const { method = "GET", url = "/" } = this.#request;
+    const { method = "GET" } = this.#request;
     this.#connection = this.#context.upstreams.take(address);
-    this.#connection.dispatch({ path: url, method, headers, body }, this);
+    this.#connection.dispatch({ path: this.#rest.target, method, headers, body }, this);
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -294,6 +344,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     if (isDatabaseAway(status, headers) && this.#isRepeatable) return this.#databaseAway();
     clearTimeout(this.#lastWord);
     if (status >= 500) this.#countFailure();
+    this.#rest.begin(status, headers);
     const out = responseHeaders(headers);
     if (this.#context.stopping()) out.push("Connection", "close");
     this.#response.writeHead(status, text ?? "", out);
@@ -301,6 +352,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#rest.goOn(chunk);
     if (chunk.length === this.#bytesToCome && chunk.length <= MAX_WHOLE_BYTES) {
       this.#whole = chunk;
       return;
@@ -315,6 +367,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   onResponseEnd(): void {
     this.#release(true);
     this.#sending = false;
+    this.#rest.end();
     const whole = this.#whole;
     // As text of one byte each, Node sends it with the header in one piece; as bytes, in two.
     this.#finish(() => (whole ? this.#response.end(whole.toString("latin1"), "latin1") : this.#response.end()));
@@ -347,9 +400,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
       case "connection":
         if (!wasSending) return this.#refused();
         this.#cuts += 1;
-        // What is answered while draining only reads, whatever its method.
-        if (!(this.#isRepeatable || (this.#isDraining(route) && this.#body.repeatable)) || this.#cuts > MAX_CUTS)
-          return this.#broke(error);
+        if (!this.#isRepeatable || this.#cuts > MAX_CUTS) return this.#broke(error);
         this.#context.metrics.retries.inc({ tenant: this.#tenant, reason: "cut" });
         // An idle connection that the homeserver just closed: another is made at once. Whatever else it is shows then.
         if (this.#cuts === 1) return this.#advance();
@@ -435,11 +486,14 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#context.parks.fails(this.#tenant, this.#startedAt);
   }
 
-  #fail(error: GatewayError): void {
+  #fail(given: GatewayError): void {
     if (this.#done) return;
     this.#leavePark("failed");
+    this.#rest.leave("failed");
+    const isTemporary = given.errcode === "M_LIMIT_EXCEEDED";
+    const error = isTemporary && this.#patienceMs !== undefined ? errors.notInTime(given.message) : given;
     const isPreflightAnswer = isPreflight(this.#request) && error.status >= 404;
-    if (!isPreflightAnswer && (error.status >= 500 || error.status === 429)) this.#countFailure();
+    if (!isPreflightAnswer && (isTemporary || error.status >= 500)) this.#countFailure();
     this.#finish(() => {
       if (this.#response.headersSent) this.#response.destroy();
       else if (isPreflightAnswer) sendPreflight(this.#response);
@@ -451,6 +505,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   #finish(send: () => void): void {
     this.#done = true;
     clearTimeout(this.#lastWord);
+    clearTimeout(this.#turn);
     this.#leaveShare();
     this.#body.abandon();
     if (this.#sending) this.#controller?.abort(new Error("the exchange is over"));
@@ -465,6 +520,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     const complete = this.#response.writableFinished;
     if (!this.#done) {
       this.#leavePark("left");
+      this.#rest.leave("left");
       this.#finish(() => {});
     }
     if (this.#held > 0) this.#context.memory.give(this.#tenant, this.#held);

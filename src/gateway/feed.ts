@@ -3,7 +3,7 @@ import type { Logger } from "pino";
 import { Agent, request } from "undici";
 import { z } from "zod";
 import { messageOf } from "../model/errors.ts";
-import type { RouteAck, RouteFeedLine } from "../model/routes.ts";
+import type { RouteAck, RouteFeedLine, WakeRequest } from "../model/routes.ts";
 import { describeIssues } from "../model/validation.ts";
 import { RouteSchema } from "./routes-file.ts";
 import { exponential } from "../model/backoff.ts";
@@ -13,7 +13,7 @@ const SILENCE_MS = 15_000;
 const BACKOFF_FIRST_MS = 100;
 /** Short: until it is connected again, a gateway learns of moves by refused connections only. */
 const BACKOFF_MAX_MS = 2_000;
-const ACK_TIMEOUT_MS = 5_000;
+const POST_TIMEOUT_MS = 5_000;
 /** A snapshot of 100,000 tenants is some 20 MB. */
 const MAX_LINE_BYTES = 128 * 1024 * 1024;
 
@@ -84,6 +84,12 @@ export class RouteFeedClient {
     if (this.#connected) void this.#acknowledge();
   }
 
+  /** @throws Error when the controller does not take it */
+  async askForWakes(tenants: WakeRequest["tenants"]): Promise<void> {
+    const body: WakeRequest = { gateway: this.#options.gateway, tenants };
+    await this.#post("/v1/routes/wakes", body);
+  }
+
   async #run(): Promise<void> {
     const { log, random = Math.random } = this.#options;
     let attempt = 0;
@@ -114,7 +120,7 @@ export class RouteFeedClient {
     const silent = new AbortController();
     const watchdog = setTimeout(() => silent.abort(new Error(`nothing heard for ${silenceMs} ms`)), silenceMs);
     try {
-      const response = await request(new URL(`/v1/routes?gateway=${encodeURIComponent(gateway)}`, url), {
+      const response = await request(new URL(`/v1/routes?gateway=${encodeURIComponent(gateway)}&wakes=true`, url), {
         dispatcher: this.#agent,
         headers: { authorization: `Bearer ${await this.#token()}` },
         signal: AbortSignal.any([silent.signal, this.#stopped.signal]),
@@ -171,7 +177,8 @@ export class RouteFeedClient {
         this.#parks = {};
         try {
           const stream = this.#stream === undefined ? {} : { stream: this.#stream };
-          await this.#post({ gateway: this.#options.gateway, version, ...stream, parks });
+          const ack: RouteAck = { gateway: this.#options.gateway, version, ...stream, parks };
+          await this.#post("/v1/routes/acks", ack);
           this.#acked = version;
         } catch (error) {
           this.#merge(parks);
@@ -184,13 +191,13 @@ export class RouteFeedClient {
     }
   }
 
-  async #post(ack: RouteAck): Promise<void> {
-    const response = await request(new URL("/v1/routes/acks", this.#options.url), {
+  async #post(path: string, body: RouteAck | WakeRequest): Promise<void> {
+    const response = await request(new URL(path, this.#options.url), {
       method: "POST",
       dispatcher: this.#agent,
       headers: { authorization: `Bearer ${await this.#token()}`, "content-type": "application/json" },
-      body: JSON.stringify(ack),
-      signal: AbortSignal.any([AbortSignal.timeout(ACK_TIMEOUT_MS), this.#stopped.signal]),
+      body: JSON.stringify(body),
+      signal: AbortSignal.any([AbortSignal.timeout(POST_TIMEOUT_MS), this.#stopped.signal]),
     });
     await response.body.dump();
     if (response.statusCode >= 300) throw new Error(`the controller answered ${response.statusCode}`);

@@ -22,6 +22,7 @@ import { Parking } from "./parking.ts";
 import { readRoutesFile, RoutesWriter, writeFileAtomically } from "./routes-file.ts";
 import { RouteTable, type RouteChange } from "./route-table.ts";
 import { takeUp } from "./settings.ts";
+import { Sleepers } from "./sleep/sleepers.ts";
 import { createServer, listen, type RequestHandler, type Timeouts } from "./server.ts";
 import { Certificates } from "./tls.ts";
 import { TrustedProxies } from "./trusted-proxies.ts";
@@ -53,6 +54,7 @@ export class Gateway {
   readonly #memory: HeldMemory;
   readonly #connections: Connections;
   readonly #share: FairShare;
+  readonly #sleepers: Sleepers;
   readonly #context: ExchangeContext;
   readonly #feed: RouteFeedClient;
   readonly #writer: RoutesWriter;
@@ -80,6 +82,8 @@ export class Gateway {
       heldBytes: () => this.#memory.total,
       connections: () => this.#connections.size,
       routes: () => this.#table.size,
+      heldPolls: () => this.#sleepers.held.size,
+      rememberedBytes: () => this.#sleepers.rememberedBytes,
     });
     this.#parking = new Parking(this.#config.parking, {
       refused: (tenant, bound) => this.#metrics.parkRejected.inc({ tenant, bound }),
@@ -98,12 +102,23 @@ export class Gateway {
     };
     const partOf = (tenant: string): number => this.#table.tenant(tenant)?.share ?? 1;
     this.#share = new FairShare(this.#config, shareObserver, undefined, partOf);
+    this.#sleepers = new Sleepers({
+      limits: this.#config.sleeping,
+      routeOf: (tenant) => this.#table.tenant(tenant),
+      waiting: (tenant) => this.#parking.size(tenant),
+      askForWakes: (tenants) => this.#feed.askForWakes(tenants),
+      onAsked: (why) => this.#metrics.wakes.inc({ why }),
+      onProblem: (error, tenants) =>
+        log.warn({ tenants, problem: messageOf(error) }, "the controller could not be asked for wakes"),
+      wakeAgainMs: timeouts.wakeAgainMs,
+    });
     this.#context = {
       table: this.#table,
       parking: this.#parking,
       parks: this.#parks,
       memory: this.#memory,
       share: this.#share,
+      sleepers: this.#sleepers,
       upstreams: this.#upstreams,
       metrics: this.#metrics,
       log,
@@ -189,6 +204,7 @@ export class Gateway {
     this.#log.info({ inFlight: this.#exchanges.length }, "gateway stops");
     const closed = Promise.all(this.#servers.map((server) => new Promise((resolve) => server.close(resolve))));
     for (const server of this.#servers) server.closeIdleConnections();
+    for (const { exchange } of this.#exchanges.slice()) exchange.endHeld();
     const cutOff = setTimeout(() => {
       for (const { exchange } of this.#exchanges.slice()) exchange.cutOff();
       // A moment for those answers to leave.
@@ -196,6 +212,7 @@ export class Gateway {
     }, graceMs);
     await closed;
     clearTimeout(cutOff);
+    this.#sleepers.stop();
     await this.#feed.stop();
     await this.#writer.flush();
     await this.#upstreams.destroy();
@@ -293,6 +310,7 @@ export class Gateway {
       this.#metrics.forget(tenant);
       this.#share.forget(tenant);
     }
+    for (const change of changes) this.#sleepers.follow(change);
   }
 
   async #loadRoutes(): Promise<void> {

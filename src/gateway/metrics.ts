@@ -1,4 +1,7 @@
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
+import { WAKE_CAUSES } from "../model/routes.ts";
+import { TOPICS } from "./sleep/known-answers.ts";
+import { HELD_OUTCOMES } from "./sleep/held-polls.ts";
 import { PARK_OUTCOMES, type ParkOutcome } from "./parking.ts";
 
 export const GATEWAY_PREFIX = "synapse_shards_gateway_";
@@ -17,6 +20,8 @@ export interface MetricSources {
   heldBytes(): number;
   connections(): number;
   routes(): number;
+  heldPolls(): number;
+  rememberedBytes(): number;
 }
 
 /** Every metric of the gateway; docs/metrics.md is made from it. Only tenants that have a route become labels. */
@@ -90,6 +95,24 @@ export class GatewayMetrics {
     labelNames: ["tenant", "reason"],
     registers: this.#registers,
   });
+  readonly wakes = new Counter({
+    name: `${PREFIX}wakes_total`,
+    help: "Wakes that were asked for, by why: request (of a client), poll (that may have missed something), federation (a request of another server)",
+    labelNames: ["why"],
+    registers: this.#registers,
+  });
+  readonly fromMemory = new Counter({
+    name: `${PREFIX}memory_answers_total`,
+    help: "Requests for tenants that sleep that were answered without waking them, by what was asked: poll (nothing new), unrecognized (404, no homeserver serves it), or a question to any homeserver",
+    labelNames: ["what"],
+    registers: this.#registers,
+  });
+  readonly polls = new Counter({
+    name: `${PREFIX}held_polls_total`,
+    help: "Polls that were held while their tenant slept, by how it ended: answered (nothing new in its time), passed (the tenant woke), doubted (something may be new, so it woke the tenant), failed (the tenant cannot be woken), left (the client went away)",
+    labelNames: ["outcome"],
+    registers: this.#registers,
+  });
   readonly routesVersion = new Gauge({
     name: `${PREFIX}routes_version`,
     help: "Version of the routes in use, as the controller counts; -1: only those from disk",
@@ -105,6 +128,9 @@ export class GatewayMetrics {
     this.routesVersion.set(-1);
     this.feedConnected.set(0);
     for (const outcome of Object.keys(PARK_OUTCOMES)) this.#parks.inc({ outcome }, 0);
+    for (const why of Object.keys(WAKE_CAUSES)) this.wakes.inc({ why }, 0);
+    for (const what of ["poll", "unrecognized", ...TOPICS]) this.fromMemory.inc({ what }, 0);
+    for (const outcome of HELD_OUTCOMES) this.polls.inc({ outcome }, 0);
     for (const kind of ["computing", "waiting"]) this.#requestSeconds.zero({ kind });
     const parked = new Gauge({
       name: `${PREFIX}parked_requests`,
@@ -176,6 +202,22 @@ export class GatewayMetrics {
         this.set(sources.routes());
       },
     });
+    const heldPolls = new Gauge({
+      name: `${PREFIX}held_polls`,
+      help: "Polls that are held now, as their tenants sleep and nothing is new; bounded by sleeping.maxHeldPolls",
+      registers: [],
+      collect() {
+        this.set(sources.heldPolls());
+      },
+    });
+    const remembered = new Gauge({
+      name: `${PREFIX}remembered_bytes`,
+      help: "Memory taken by answers that may be given again while tenants sleep; bounded by sleeping.maxRememberedBytes",
+      registers: [],
+      collect() {
+        this.set(sources.rememberedBytes());
+      },
+    });
     const requests = this.#requests;
     const answered = new Counter({
       name: `${PREFIX}requests_total`,
@@ -187,7 +229,19 @@ export class GatewayMetrics {
         for (const [tenant, codes] of requests) for (const [code, count] of codes) this.inc({ tenant, code }, count);
       },
     });
-    for (const metric of [answered, parked, parkedSeconds, oldestPark, queued, inFlight, held, connections, routes])
+    for (const metric of [
+      answered,
+      parked,
+      parkedSeconds,
+      oldestPark,
+      queued,
+      inFlight,
+      held,
+      connections,
+      routes,
+      heldPolls,
+      remembered,
+    ])
       this.registry.registerMetric(metric);
     collectDefaultMetrics({ register: this.registry, prefix: PREFIX });
   }

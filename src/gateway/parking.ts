@@ -11,6 +11,8 @@ export interface ParkedRequest {
   bytes: number;
   /** When its time began to run (`performance.now()`), if it has waited before. */
   since?: number;
+  /** How long it may wait at most, in milliseconds, if that is shorter than for others. */
+  patienceMs?: number;
   /** Its turn: look at the route again and try. */
   resume: () => void;
   /** It has waited as long as it may, and has left the queue. */
@@ -76,13 +78,14 @@ export class Parking {
       return undefined;
     }
     if (!this.#since.has(ticket.tenant)) this.#since.set(ticket.tenant, performance.now());
+    const mostMs = this.#limits.maxSeconds * 1000 - (performance.now() - ticket.since);
     ticket.timer = setTimeout(
       () => {
         this.#observer.refused(ticket.tenant, "seconds");
         this.leave(ticket, "timeout");
         request.expire();
       },
-      this.#limits.maxSeconds * 1000 - (performance.now() - ticket.since),
+      Math.min(mostMs, request.patienceMs ?? mostMs),
     );
     return ticket;
   }

@@ -48,6 +48,11 @@ export class RequestBody {
     source.on("error", ignore);
   }
 
+  /** What was read of it to its end, if it is small. */
+  get whole(): Buffer | undefined {
+    return this.#whole;
+  }
+
   /** Whether `attempt` may be called. */
   get ready(): boolean {
     return this.#whole !== undefined || this.#large;

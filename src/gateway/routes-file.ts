@@ -14,7 +14,7 @@ const address = z
 export const RouteSchema = z.object({
   tenant: z.string().min(1).max(63),
   hosts: z.array(z.string().min(1).max(260)).max(100),
-  state: z.enum(["serving", "parked", "unavailable"]),
+  state: z.enum(["serving", "parked", "unavailable", "asleep"]),
   address: address.optional(),
   draining: address.optional(),
   secret: z
@@ -23,6 +23,8 @@ export const RouteSchema = z.object({
     .optional(),
   share: z.number().gt(0).max(1).optional(),
   epoch: z.number(),
+  position: z.string().max(1000).optional(),
+  revision: z.string().max(200).optional(),
   reason: z.string().max(200).optional(),
 });
 

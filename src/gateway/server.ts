@@ -37,6 +37,8 @@ export interface Timeouts {
   checkMs?: number;
   bodyStallMs?: number;
   bodyGraceMs?: number;
+  wakeAgainMs?: number;
+  senderMs?: number;
 }
 
 export interface ServerParts {

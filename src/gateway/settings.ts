@@ -14,11 +14,12 @@ const RELOADED = [
 
 /** Puts into `current` what may change, in place: its readers look at each request. @returns the keys that take a restart */
 export function takeUp(current: GatewayConfig, next: GatewayConfig): string[] {
-  const { parking } = current;
+  const { parking, sleeping } = current;
   for (const key of RELOADED) Object.assign(current, { [key]: next[key] });
   // Its readers have the object itself.
   Object.assign(parking, next.parking);
-  const taken = new Set<string>([...RELOADED, "parking"]);
+  Object.assign(sleeping, next.sleeping);
+  const taken = new Set<string>([...RELOADED, "parking", "sleeping"]);
   const keys = Object.keys({ ...current, ...next }) as (keyof GatewayConfig)[];
   return keys.filter((key) => !taken.has(key) && JSON.stringify(current[key]) !== JSON.stringify(next[key]));
 }

@@ -22,6 +22,13 @@ export interface Route {
   /** Above 0, at most 1: the part of its requests in flight that a tenant keeps while it takes more than its share of a shard. */
   share?: number;
   epoch: number;
+  /**
+   * When asleep: where the tenant's streams ended, as `/sync` gives positions. A client that was told everything up to there has missed nothing.
+   * Absent where it is not known, and then each poll wakes.
+   */
+  position?: string;
+  /** Names the release and the configuration that the tenant runs with, or ran with last: its answers to anybody's questions depend on these. */
+  revision?: string;
   /** CamelCase, for logs and metrics: Moving, Pending, Failed, Deleting, FallingAsleep, Asleep, Waking, … */
   reason?: string;
 }

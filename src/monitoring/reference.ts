@@ -54,6 +54,8 @@ export function ownMetrics(): { controller: Described[]; gateway: Described[] } 
     heldBytes: () => 0,
     connections: () => 0,
     routes: () => 0,
+    heldPolls: () => 0,
+    rememberedBytes: () => 0,
   });
   const defaults = new RegExp(`^${GATEWAY_PREFIX}(process|nodejs)_`);
   return {

@@ -58,7 +58,12 @@ export const ShardStateSchema = z.preprocess(
 );
 export type ShardState = z.infer<typeof ShardStateSchema>;
 
-export const StopResultSchema = z.object({ absent: z.boolean(), released: z.boolean().default(false) });
+export const StopResultSchema = z.object({
+  absent: z.boolean(),
+  released: z.boolean().default(false),
+  /** Where its streams ended, as `/sync` gives positions; null where that is not known. */
+  position: z.string().nullish(),
+});
 export type StopResult = z.infer<typeof StopResultSchema>;
 export interface StopOptions {
   release: boolean;

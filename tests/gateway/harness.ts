@@ -14,7 +14,7 @@ import { connect, type AddressInfo, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
-import type { Route, RouteAck, RouteFeedLine } from "../../src/model/routes.ts";
+import type { Route, RouteAck, RouteFeedLine, WakeRequest } from "../../src/model/routes.ts";
 import { parseGatewayConfig, type GatewayConfig } from "../../src/gateway/config.ts";
 import { Gateway, type GatewayReady } from "../../src/gateway/gateway.ts";
 import type { Timeouts } from "../../src/gateway/server.ts";
@@ -87,6 +87,9 @@ export class Origin {
 export class FakeController {
   readonly acks: RouteAck[] = [];
   readonly gateways: string[] = [];
+  readonly wakes: WakeRequest[] = [];
+  /** Answers requests for wakes with an error. */
+  refusesWakes = false;
   readonly #server: Server;
   readonly #streams = new Set<ServerResponse>();
   routes: Route[] = [];
@@ -157,6 +160,13 @@ export class FakeController {
       response.writeHead(204).end();
       return;
     }
+    if (request.method === "POST" && url.pathname === "/v1/routes/wakes") {
+      let text = "";
+      for await (const chunk of request) text += String(chunk);
+      this.wakes.push(JSON.parse(text) as WakeRequest);
+      response.writeHead(this.refusesWakes ? 500 : 202).end();
+      return;
+    }
     this.gateways.push(url.searchParams.get("gateway") ?? "");
     response.writeHead(200, { "Content-Type": "application/x-ndjson" });
     response.write(`${JSON.stringify({ type: "snapshot", version: this.version, routes: this.routes })}\n`);
@@ -173,6 +183,12 @@ export function serving(tenant: string, origin: Origin, epoch = 1): Route {
 export function parked(tenant: string, epoch = 1, draining?: Origin): Route {
   const route: Route = { tenant, hosts: [`${tenant}.example`], state: "parked", epoch, reason: "Moving" };
   return draining ? { ...route, draining: draining.address } : route;
+}
+
+/** @param position where its streams ended */
+export function asleep(tenant: string, position?: string, epoch = 2): Route {
+  const route: Route = { tenant, hosts: [`${tenant}.example`], state: "asleep", epoch, reason: "Asleep" };
+  return position === undefined ? route : { ...route, position };
 }
 
 type Overrides = { [K in keyof GatewayConfig]?: GatewayConfig[K] };
