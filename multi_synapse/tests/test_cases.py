@@ -44,6 +44,7 @@ def refusal(overrides: str, **policy: Any) -> TenantError:
 
 
 def test_alias_bomb_is_refused_in_milliseconds() -> None:
+    """The case alias-bomb."""
     begun = time.process_time()
     error = refusal(ALIAS_BOMB)
     assert error.code == "InvalidConfig" and "with what its aliases stand for, at line" in error.message
@@ -51,6 +52,7 @@ def test_alias_bomb_is_refused_in_milliseconds() -> None:
 
 
 def test_alias_bomb_leaves_nothing_in_a_shard(shard: Shard, assign: Assign) -> None:
+    """The case alias-bomb."""
     before = shard.fewest_threads(1)
     for _ in range(5):
         assert shard.put("bomb", assign("bomb", overrides=ALIAS_BOMB, database="none")).code == "InvalidConfig"
@@ -60,6 +62,7 @@ def test_alias_bomb_leaves_nothing_in_a_shard(shard: Shard, assign: Assign) -> N
 
 
 def test_merge_keys_are_read_once_for_all() -> None:
+    """The case merge-keys."""
     tenant = read(MERGE_KEYS)
     assert tenant.options["database"]["args"]["dbname"] == "tenant_neighbor"
     assert "x-shared" not in tenant.options
@@ -67,6 +70,7 @@ def test_merge_keys_are_read_once_for_all() -> None:
 
 
 def test_merge_keys_are_told_in_the_meaning(shard: Shard, assign: Assign) -> None:
+    """The case merge-keys."""
     answer = shard.call("POST", "/v1/tenants/a/check", assign("a", overrides=MERGE_KEYS, database="none"))
     assert answer.status == 200, answer.body
     expected = {"host": "192.0.2.1", "port": 5432, "name": "tenant_neighbor", "user": "someone"}
@@ -75,11 +79,13 @@ def test_merge_keys_are_told_in_the_meaning(shard: Shard, assign: Assign) -> Non
 
 
 def test_neighbours_key_is_refused_by_name() -> None:
+    """The case neighbours-key."""
     error = refusal("signing_key_path: /data/shards/1.0-0/state/tenants/neighbor/signing.key")
     assert error.code == "OptionNotAllowed" and "the option signing_key_path may not be set" in error.message
 
 
 def test_no_media_runs_beside_a_tenant_with_media(shard: Shard, assign: Assign) -> None:
+    """The case no-media."""
     shard.expect_started("media", assign("media"))
     for epoch in (1, 2):
         state = shard.expect_started("none", assign("none", epoch=epoch, overrides="enable_media_repo: false"))
@@ -90,16 +96,19 @@ def test_no_media_runs_beside_a_tenant_with_media(shard: Shard, assign: Assign) 
 
 @pytest.mark.parametrize("text", ["[1, 2", "[1, 2]", "key: value: more"])
 def test_not_yaml_is_refused(text: str) -> None:
+    """The case not-yaml."""
     assert refusal(text).code == "InvalidConfig"
 
 
 @pytest.mark.parametrize("host", ["localhost:8008", "neighbor.example", "127.0.0.1", "[::1]", "2130706433", "0x7f.1", "evilclinic.example"])
 def test_other_hosts_are_refused_by_name(host: str) -> None:
+    """The case other-hosts."""
     error = refusal(f"public_baseurl: http://{host}/")
     assert error.code == "OptionNotAllowed" and "public_baseurl" in error.message
 
 
 def test_other_hosts_of_ones_own_or_approved_pass() -> None:
+    """The case other-hosts."""
     assert read("public_baseurl: https://matrix.clinic.example/").options["public_baseurl"]
     assert read("public_baseurl: https://matrix.other.example/", allowedHosts=["matrix.other.example"]).options
     assert read("public_baseurl: https://a.b.other.example/", allowedHosts=["*.other.example"]).options
@@ -107,12 +116,14 @@ def test_other_hosts_of_ones_own_or_approved_pass() -> None:
 
 
 def test_pixel_limit_of_a_neighbour_holds() -> None:
+    """The case pixel-limit."""
     error = refusal("max_image_pixels: 100G")
     assert "max_image_pixels" in error.message and "32M" in error.message
     assert read("max_image_pixels: 16M").options == {"max_image_pixels": "16M"}
 
 
 def test_refused_is_refused_and_its_off_forms_pass() -> None:
+    """The case refused."""
     assert "daemonize" in refusal("daemonize: true").message
     off = """
     redis: {enabled: false}
@@ -131,6 +142,7 @@ def test_refused_is_refused_and_its_off_forms_pass() -> None:
 
 
 def test_slow_pattern_takes_linear_time(shard: Shard, assign: Assign) -> None:
+    """The case slow-pattern."""
     state = shard.expect_started("slow", assign("slow", overrides=SLOW_PATTERN))
     begun = time.monotonic()
     body = {"client_secret": "s", "email": "a" * 60 + "@clinic.example", "send_attempt": 1}
@@ -141,16 +153,19 @@ def test_slow_pattern_takes_linear_time(shard: Shard, assign: Assign) -> None:
 
 
 def test_slow_pattern_that_is_not_linear_is_refused() -> None:
+    """The case slow-pattern."""
     assert "RE2" in refusal("allowed_local_3pids: [{medium: email, pattern: '(a)\\1'}]").message
 
 
 def test_template_read_is_refused_by_name() -> None:
+    """The case template-read."""
     error = refusal("templates: {custom_template_directory: /data}\naccount_validity: {invalid_token_html_path: postgres.password}")
     assert error.code == "OptionNotAllowed" and "the option templates" in error.message
     assert "account_validity" in refusal("account_validity: {invalid_token_html_path: ../postgres.password}").message
 
 
 def test_typo_is_a_warning_that_names_the_nearest() -> None:
+    """The case typo."""
     tenant = read("max_upload_sized: 5M")
     assert tenant.warnings == ("the option max_upload_sized is unknown and has no effect; did you mean max_upload_size?",)
     assert tenant.options == {}
@@ -158,11 +173,13 @@ def test_typo_is_a_warning_that_names_the_nearest() -> None:
 
 
 def test_underscore_port_is_a_number() -> None:
+    """The case underscore-port."""
     text = "database: {name: psycopg2, args: {host: 192.0.2.1, port: 5_432, user: someone, password: secret, dbname: own}}"
     assert read(text).options["database"]["args"]["port"] == 5432
 
 
 def test_wrong_types_are_warnings(shard: Shard, assign: Assign) -> None:
+    """The case wrong-types."""
     text = "max_upload_size: -5\nturn_uris: 5\n"
     warnings = read(text).warnings
     assert warnings == (

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -55,43 +55,15 @@ def has_event(postgres: Postgres, assignment: dict[str, Any], event_id: str) -> 
     return postgres.query(sql, event_id, database=database) == [(True,)]
 
 
-@pytest.mark.smoke
-def test_an_event_of_another_server_that_was_in_work_is_taken_up_at_once(
-    new_shard: Shards, federated: dict[str, Any], new_peer: Callable[[], Peer], postgres: Postgres
-) -> None:
-    source, target, peer, third = new_shard("source"), new_shard("target"), new_peer(), new_peer()
-    address = source.expect_started("here", federated)["address"]
-    client = Client(address).register()
-    room = open_room(client)
-    for server in (peer, third):
-        server.join("here.localhost", address, room)
-    # The third server's event is missing, and its key is not known yet.
-    third.published = 2
-    missing = third.message(room, "missing", [newest(client)], key=1)
-    event = peer.message(room, "in work", [third.id_of(missing)], depth=101)
-    peer.answers["/get_missing_events/"] = lambda _body: (200, {"events": [missing]})
-    asked = third.hold("/key/v2/server$")
-    before = third.asked.count("/_matrix/key/v2/server")
-    assert peer.send(event)["pdus"] == {peer.id_of(event): {}}
-    wait_for(lambda: third.asked.count("/_matrix/key/v2/server") > before)
-    moving = threading.Thread(target=lambda: source.delete("here", 1))
-    moving.start()
-    moving.join(30)
-    database = federated["base"]["database"]["args"]["dbname"]
-    assert not has_event(postgres, federated, peer.id_of(event))
-    # What the stop broke is nobody's failure.
-    assert postgres.query("SELECT * FROM event_failed_pull_attempts", database=database) == []
-    assert postgres.query("SELECT * FROM destinations WHERE retry_interval > 0", database=database) == []
-    asked.set()
-    federated["epoch"] += 1
-    target.expect_started("here", federated)
-    wait_for(lambda: has_event(postgres, federated, peer.id_of(event)))
-    assert has_event(postgres, federated, third.id_of(missing))
+class Work(NamedTuple):
+    event_id: str
+    missing_id: str
+    #: Set when the third server may tell its key.
+    answer_keys: threading.Event
 
 
-def test_a_stop_waits_for_keys_that_come_soon(
-    shard: Shard, federated: dict[str, Any], new_peer: Callable[[], Peer], postgres: Postgres
-) -> None:
+def event_in_work(shard: Shard, federated: dict[str, Any], new_peer: Callable[[], Peer]) -> Work:
+    """A peer's event is taken up: the third server's event before it is missing, and that server does not tell its key yet."""
     peer, third = new_peer(), new_peer()
     address = shard.expect_started("here", federated)["address"]
     client = Client(address).register()
@@ -102,15 +74,43 @@ def test_a_stop_waits_for_keys_that_come_soon(
     missing = third.message(room, "missing", [newest(client)], key=1)
     event = peer.message(room, "in work", [third.id_of(missing)], depth=101)
     peer.answers["/get_missing_events/"] = lambda _body: (200, {"events": [missing]})
-    asked = third.hold("/key/v2/server$")
+    answer_keys = third.hold("/key/v2/server$")
     before = third.asked.count("/_matrix/key/v2/server")
-    peer.send(event)
+    assert peer.send(event)["pdus"] == {peer.id_of(event): {}}
     wait_for(lambda: third.asked.count("/_matrix/key/v2/server") > before)
-    threading.Timer(1.5, asked.set).start()
+    return Work(peer.id_of(event), third.id_of(missing), answer_keys)
+
+
+@pytest.mark.smoke
+def test_an_event_of_another_server_that_was_in_work_is_taken_up_at_once(
+    new_shard: Shards, federated: dict[str, Any], new_peer: Callable[[], Peer], postgres: Postgres
+) -> None:
+    source, target = new_shard("source"), new_shard("target")
+    work = event_in_work(source, federated, new_peer)
+    moving = threading.Thread(target=lambda: source.delete("here", 1))
+    moving.start()
+    moving.join(30)
+    database = federated["base"]["database"]["args"]["dbname"]
+    assert not has_event(postgres, federated, work.event_id)
+    # What the stop broke is nobody's failure.
+    assert postgres.query("SELECT * FROM event_failed_pull_attempts", database=database) == []
+    assert postgres.query("SELECT * FROM destinations WHERE retry_interval > 0", database=database) == []
+    work.answer_keys.set()
+    federated["epoch"] += 1
+    target.expect_started("here", federated)
+    wait_for(lambda: has_event(postgres, federated, work.event_id))
+    assert has_event(postgres, federated, work.missing_id)
+
+
+def test_a_stop_waits_for_keys_that_come_soon(
+    shard: Shard, federated: dict[str, Any], new_peer: Callable[[], Peer], postgres: Postgres
+) -> None:
+    work = event_in_work(shard, federated, new_peer)
+    threading.Timer(1.5, work.answer_keys.set).start()
     begun = time.monotonic()
     assert shard.delete("here", 10).json["drained"] is True
     assert 1 < time.monotonic() - begun < 8
-    assert has_event(postgres, federated, peer.id_of(event))
+    assert has_event(postgres, federated, work.event_id)
 
 
 @pytest.mark.smoke

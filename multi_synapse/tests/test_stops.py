@@ -28,6 +28,7 @@ def moved(name: str, assignment: dict[str, Any], source: Shard, target: Shard, d
 
 @pytest.mark.smoke
 def test_an_application_service_gets_each_event_once_over_a_move(new_shard: Shards, assign: Assign, folder: Path) -> None:
+    """The case slow-appservice: each transaction takes 1.5 s."""
     source, target = new_shard("source"), new_shard("target")
     with running_service(seconds=1.5) as service:
         assignment = assign("bridged")

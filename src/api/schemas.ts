@@ -5,6 +5,7 @@ import { CHANGE_STATES, type ChangeState } from "../model/change.ts";
 import {
   TRANSITION_STEPS,
   MOVE_OUTCOMES,
+  MOVE_REASONS,
   MOVE_STEPS,
   type DedicatedTransition,
   type TransitionStep,
@@ -141,16 +142,7 @@ const MetadataSchema = z
   })
   .meta({ id: "Metadata" });
 
-const MoveReasonSchema = z.enum([
-  "Requested",
-  "Drain",
-  "Consolidation",
-  "Upgrade",
-  "ConfigChanged",
-  "ShardLost",
-  "CpuBudgetExceeded",
-  "Dedicated",
-]);
+const MoveReasonSchema = z.enum(MOVE_REASONS);
 
 export const MoveSchema = z
   .object({

@@ -1,20 +1,8 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import { Scrape } from "./scrape.ts";
+import { MOVE_OUTCOMES, MOVE_REASONS } from "../model/move.ts";
 
 export const CONTROLLER_PREFIX = "synapse_shards_controller_";
-
-/** Reasons and outcomes of `moves_total`: each has its series from the start, as Prometheus sees no increase in a series' first value. */
-const MOVE_REASONS = [
-  "Requested",
-  "Drain",
-  "Consolidation",
-  "Upgrade",
-  "ConfigChanged",
-  "ShardLost",
-  "CpuBudgetExceeded",
-  "Dedicated",
-];
-const MOVE_OUTCOMES = ["Succeeded", "RolledBack", "Refused"];
 
 /** A gauge whose series somebody else knows: they are asked for them at each scrape. */
 export class AskedGauge<T extends string> {
@@ -115,16 +103,16 @@ export function createControllerMetrics(registry: Registry) {
     moves: startedAtZero(
       new Counter({
         name: name("moves_total"),
-        help: "Moves ended, by reason and outcome: Succeeded, RolledBack (the target could not start it), Refused (nothing was stopped)",
+        help: "Moves ended, by reason and outcome: Succeeded, RolledBack (the target could not start it), Refused (nothing was stopped), Interrupted (something else was away; retried)",
         labelNames: ["reason", "outcome"],
         registers,
       }),
-      MOVE_REASONS.flatMap((reason) => MOVE_OUTCOMES.map((outcome) => ({ reason, outcome }))),
+      MOVE_REASONS.flatMap((reason) => Object.keys(MOVE_OUTCOMES).map((outcome) => ({ reason, outcome }))),
     ),
     migrations: startedAtZero(
       new Counter({
         name: name("migrations_total"),
-        help: "Tenants that went over between a shard and a dedicated Synapse, by where they went: shard, dedicated; in moves_total their reason is Migration",
+        help: "Tenants that went over between a shard and a dedicated Synapse, by where they went: shard, dedicated; in moves_total their reason is Dedicated",
         labelNames: ["to"],
         registers,
       }),

@@ -29,6 +29,19 @@ export interface RolloutPolicy {
   paused: boolean;
 }
 
+/** What holds where the owner says nothing. */
+export const DEFAULT_ROLLOUT: RolloutPolicy = {
+  canaries: { count: 1, names: [] },
+  waveSize: 10,
+  maxConcurrentMoves: 2,
+  soakSeconds: 60,
+  progressDeadlineSeconds: 600,
+  windows: [],
+  maxFailures: 1,
+  onFailure: "Halt",
+  paused: false,
+};
+
 export interface FleetSpec {
   /** The release of tenants that name none. */
   release: string;
@@ -65,6 +78,22 @@ export interface FleetStatus {
   failed: string[];
   /** When the next window opens. */
   nextWindow?: string;
+}
+
+/** Of one that no rollout was begun for yet. */
+export function newFleetStatus(): FleetStatus {
+  return {
+    phase: "Idle",
+    reason: "",
+    message: "",
+    observedGeneration: 0,
+    release: "",
+    wave: 0,
+    waves: 0,
+    updated: 0,
+    total: 0,
+    failed: [],
+  };
 }
 
 /** How the tenants that name no release get one; there is at most one, named `fleet`. */

@@ -9,15 +9,17 @@ export const MOVE_STEPS = {
 export type MoveStep = keyof typeof MOVE_STEPS;
 
 /** `Dedicated`: between a shard and a dedicated Synapse, which is a transition, and stands among the moves that are over. */
-export type MoveReason =
-  | "Requested"
-  | "Drain"
-  | "Consolidation"
-  | "Upgrade"
-  | "ConfigChanged"
-  | "ShardLost"
-  | "CpuBudgetExceeded"
-  | "Dedicated";
+export const MOVE_REASONS = [
+  "Requested",
+  "Drain",
+  "Consolidation",
+  "Upgrade",
+  "ConfigChanged",
+  "ShardLost",
+  "CpuBudgetExceeded",
+  "Dedicated",
+] as const;
+export type MoveReason = (typeof MOVE_REASONS)[number];
 
 export interface Move {
   id: string;

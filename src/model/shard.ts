@@ -35,4 +35,8 @@ export interface ShardStatus {
   retryAt?: string;
 }
 
+export function newShardStatus(): ShardStatus {
+  return { phase: "Pending", reason: "", message: "", failures: 0 };
+}
+
 export type Shard = Resource<"Shard", ShardSpec, ShardStatus>;

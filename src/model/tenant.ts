@@ -92,6 +92,19 @@ export interface TenantStatus {
   refusedRelease?: { release: string; reason: string; message: string };
 }
 
+/** Of one that nothing was done for yet. */
+export function newTenantStatus(): TenantStatus {
+  return {
+    phase: "Pending",
+    reason: "",
+    message: "",
+    epoch: 0,
+    observedGeneration: 0,
+    provisioned: false,
+    failures: 0,
+  };
+}
+
 /** Reason of a tenant that waits for its release to be installed. */
 export const INSTALLING = "InstallingRelease";
 

@@ -13,7 +13,7 @@ import { DEFAULT_POLICY } from "../../src/model/policy.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { Move, MoveResult } from "../../src/model/move.ts";
 import type { Shard } from "../../src/model/shard.ts";
-import type { Tenant, TenantStatus } from "../../src/model/tenant.ts";
+import { newTenantStatus, type Tenant, type TenantStatus } from "../../src/model/tenant.ts";
 
 const CREATED = "2026-11-23T10:00:00.000Z";
 const CAPACITY = 2;
@@ -63,16 +63,7 @@ export class MemoryService implements ClusterService {
       kind: "Tenant",
       metadata: { name, resourceVersion: "1", generation: 1, creationTimestamp: CREATED },
       spec: { serverName: `${name}.localhost`, release: "1.163.2", config, reclaimPolicy: "Retain" },
-      status: {
-        phase: "Pending",
-        reason: "",
-        message: "",
-        epoch: 0,
-        observedGeneration: 0,
-        provisioned: false,
-        failures: 0,
-        ...status,
-      },
+      status: { ...newTenantStatus(), ...status },
     };
     this.tenants.set(name, tenant);
     return tenant;

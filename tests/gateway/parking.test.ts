@@ -5,6 +5,19 @@ import { ask, Bench, eventually, parked, serving, Wire, type Answer } from "./ha
 let bench: Bench;
 afterEach(() => bench.stop());
 
+/** Connections wait for their name to be resolved, until the test says so. */
+function holdNames() {
+  let resolve: (() => void) | undefined;
+  const lookup = vi.spyOn(dns, "lookup").mockImplementation(((
+    _name: string,
+    options: { all?: boolean },
+    done: (...results: unknown[]) => void,
+  ) => {
+    resolve = () => (options.all ? done(null, [{ address: "127.0.0.1", family: 4 }]) : done(null, "127.0.0.1", 4));
+  }) as unknown as typeof dns.lookup);
+  return { lookup, resolveName: () => resolve?.() };
+}
+
 describe("requests of a parked tenant", () => {
   it("requests wait during a move, go to the new address in order, and are counted", async () => {
     bench = await Bench.start([]);
@@ -91,22 +104,13 @@ describe("requests of a parked tenant", () => {
   it("parks a request whose connection is made only after the acknowledgement", async () => {
     bench = await Bench.start([]);
     const [old, fresh] = [await bench.origin(), await bench.origin()];
-    // The connection waits for its name to be resolved, until the test says so.
-    let resolveName: (() => void) | undefined;
-    const lookup = vi.spyOn(dns, "lookup").mockImplementation(((
-      _name: string,
-      options: { all?: boolean },
-      done: (...results: unknown[]) => void,
-    ) => {
-      resolveName = () =>
-        options.all ? done(null, [{ address: "127.0.0.1", family: 4 }]) : done(null, "127.0.0.1", 4);
-    }) as unknown as typeof dns.lookup);
+    const { lookup, resolveName } = holdNames();
     try {
       await bench.controller.update([{ ...serving("a", old), address: `old-shard.test:${old.port}` }]);
       const answer = ask(bench, "a.example", { method: "PUT", body: "late" });
       await eventually("it is being connected", () => lookup.mock.calls.length > 0);
       await bench.controller.update([parked("a")]);
-      resolveName?.();
+      resolveName();
       await eventually("the connection was made", () => old.connections > 0);
       await eventually("the request waits", async () => (await bench.parkedNow("a")) === 1);
       expect(old.seen).toEqual([]);
@@ -121,15 +125,7 @@ describe("requests of a parked tenant", () => {
   it("does not send a request whose client left while the connection was made", async () => {
     bench = await Bench.start([]);
     const origin = await bench.origin();
-    let resolveName: (() => void) | undefined;
-    const lookup = vi.spyOn(dns, "lookup").mockImplementation(((
-      _name: string,
-      options: { all?: boolean },
-      done: (...results: unknown[]) => void,
-    ) => {
-      resolveName = () =>
-        options.all ? done(null, [{ address: "127.0.0.1", family: 4 }]) : done(null, "127.0.0.1", 4);
-    }) as unknown as typeof dns.lookup);
+    const { lookup, resolveName } = holdNames();
     try {
       await bench.controller.update([{ ...serving("a", origin), address: `shard.test:${origin.port}` }]);
       const gone = new AbortController();
@@ -138,7 +134,7 @@ describe("requests of a parked tenant", () => {
       gone.abort();
       expect(await answer).toBe("gone");
       await eventually("the gateway knows", async () => (await bench.metric("requests_in_flight")) === 0);
-      resolveName?.();
+      resolveName();
       await eventually("the connection was made", () => origin.connections > 0);
     } finally {
       lookup.mockRestore();

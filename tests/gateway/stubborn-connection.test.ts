@@ -9,6 +9,7 @@ import { Bench, eventually } from "./harness.ts";
 let bench: Bench;
 afterEach(() => bench.stop());
 
+/** The case stubborn-connection. */
 it("stops within its grace although connections to the TLS port say nothing, or break off in the middle of a handshake", async () => {
   const ca = await ensureAuthority(mkdtempSync(join(tmpdir(), "gateway-stubborn-")), ["localhost"]);
   bench = await Bench.start([]);

@@ -5,21 +5,13 @@ import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import type { ControllerContext } from "../../src/controller/context.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
 import { DEFAULT_POLICY } from "../../src/model/policy.ts";
-import type { TenantStatus } from "../../src/model/tenant.ts";
+import { newTenantStatus } from "../../src/model/tenant.ts";
 import { CachedReader } from "../../src/controller/cached-reader.ts";
 import { LocalStore } from "../../src/platforms/local/store/local-store.ts";
 import { modify } from "../../src/ports/store.ts";
 import { SteadyClock } from "../../src/model/clock.ts";
 
-const NEW: TenantStatus = {
-  phase: "Pending",
-  reason: "",
-  message: "",
-  epoch: 0,
-  observedGeneration: 0,
-  provisioned: false,
-  failures: 0,
-};
+const NEW = newTenantStatus();
 const SPEC = { serverName: "a.example", release: "1.163.2", config: "", reclaimPolicy: "Retain" } as const;
 
 function controller(policy = {}) {

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { FleetSpec, FleetStatus } from "../../src/model/fleet.ts";
-import type { TenantStatus } from "../../src/model/tenant.ts";
+import { newTenantStatus } from "../../src/model/tenant.ts";
 import { ConflictError, modify, type Change, type Store } from "../../src/ports/store.ts";
 
 export const SPEC = {
@@ -9,15 +9,7 @@ export const SPEC = {
   config: "",
   reclaimPolicy: "Retain" as const,
 };
-export const STATUS: TenantStatus = {
-  phase: "Pending",
-  reason: "",
-  message: "",
-  epoch: 0,
-  observedGeneration: 0,
-  provisioned: false,
-  failures: 0,
-};
+export const STATUS = newTenantStatus();
 const FLEET_SPEC: FleetSpec = {
   release: "1.163.2",
   rollout: {

@@ -1,29 +1,7 @@
-import type { Fleet, FleetStatus, RolloutPolicy } from "../../src/model/fleet.ts";
+import { DEFAULT_ROLLOUT, type Fleet, newFleetStatus, type RolloutPolicy } from "../../src/model/fleet.ts";
 import { type Follower, planRollout } from "../../src/rollout/rollout.ts";
 
-export const POLICY: RolloutPolicy = {
-  canaries: { count: 1, names: [] },
-  waveSize: 2,
-  maxConcurrentMoves: 2,
-  soakSeconds: 60,
-  progressDeadlineSeconds: 600,
-  windows: [],
-  maxFailures: 1,
-  onFailure: "Halt",
-  paused: false,
-};
-export const FRESH: FleetStatus = {
-  phase: "Idle",
-  reason: "",
-  message: "",
-  observedGeneration: 0,
-  release: "",
-  wave: 0,
-  waves: 0,
-  updated: 0,
-  total: 0,
-  failed: [],
-};
+export const POLICY: RolloutPolicy = { ...DEFAULT_ROLLOUT, waveSize: 2 };
 
 /** A fleet and its tenants, with a clock of their own; `settle` is what the planner and the shards would do. */
 export class SimulatedFleet {
@@ -42,7 +20,7 @@ export class SimulatedFleet {
       kind: "Fleet",
       metadata: { name: "fleet", resourceVersion: "1", generation: 1, creationTimestamp: new Date(0).toISOString() },
       spec: { release: release, rollout: { ...POLICY, ...policy } },
-      status: { ...FRESH },
+      status: newFleetStatus(),
     };
   }
 

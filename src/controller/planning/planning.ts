@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { timeText } from "../../model/clock.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
-import type { Shard } from "../../model/shard.ts";
+import { newShardStatus, type Shard } from "../../model/shard.ts";
 import { INSTALLING } from "../../model/tenant.ts";
 import type { Action } from "../../planner/actions.ts";
 import { planFromIndex } from "../../planner/plan.ts";
@@ -218,12 +218,7 @@ export async function createShard(
   release: string,
   why: string,
 ): Promise<void> {
-  await context.store.create(
-    "Shard",
-    name,
-    { release: release },
-    { phase: "Pending", reason: "", message: "", failures: 0 },
-  );
+  await context.store.create("Shard", name, { release: release }, newShardStatus());
   await recordEvent(context, {
     type: "Normal",
     reason: "ShardCreated",

@@ -5,12 +5,12 @@ import { readConfig } from "../../model/config-reading.ts";
 import { serverNameProblem, tenantNameProblem } from "../../model/names.ts";
 import {
   forgetRefusedRelease,
+  INSTALLING,
+  newTenantStatus,
   reasonOfRunning,
-  wantedRelease,
   type Tenant,
   type TenantSpec,
-  type TenantStatus,
-  INSTALLING,
+  wantedRelease,
 } from "../../model/tenant.ts";
 import type { ClusterEvent } from "../../model/event.ts";
 import type { Move } from "../../model/move.ts";
@@ -48,16 +48,6 @@ export interface ServiceSettings {
   platformProblems?(): string[];
 }
 
-const NEW_TENANT: TenantStatus = {
-  phase: "Pending",
-  reason: "",
-  message: "",
-  epoch: 0,
-  observedGeneration: 0,
-  provisioned: false,
-  failures: 0,
-};
-
 /** The controller's offer to people: checks what they ask for and writes it down; the reconcilers do the rest. */
 export class StoreClusterService implements ClusterService {
   readonly #context: ControllerContext;
@@ -85,12 +75,12 @@ export class StoreClusterService implements ClusterService {
     if (await store.get("Tenant", name))
       throw new UserError("AlreadyExists", `there is a tenant named ${name} already`);
     const metadata = { name, creationTimestamp: timeText(clock.now()), resourceVersion: "", generation: 0 };
-    this.#refuseClash({ metadata, spec, status: NEW_TENANT });
+    this.#refuseClash({ metadata, spec, status: newTenantStatus() });
     // Empty: the fleet's, which is there or is to come.
     const isInstalled = spec.release === "" || (await this.#checkRelease(spec.release));
     await this.#refuseForeignKeptData(name, spec);
-    const status = isInstalled ? NEW_TENANT : { ...NEW_TENANT, ...installing(spec.release) };
-    const tenant = await store.create("Tenant", name, spec, { ...status });
+    const status = { ...newTenantStatus(), ...(isInstalled ? {} : installing(spec.release)) };
+    const tenant = await store.create("Tenant", name, spec, status);
     await recordEvent(this.#context, {
       type: "Normal",
       reason: "Created",

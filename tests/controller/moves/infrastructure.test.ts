@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { UserError } from "../../../src/model/errors.ts";
-import type { Tenant } from "../../../src/model/tenant.ts";
+import { newTenantStatus, type Tenant } from "../../../src/model/tenant.ts";
 import { created, runController, runs, tenantWhen, type Run } from "../../support/controller-run.ts";
 import { FakeWorld } from "../../support/fake-world.ts";
+import { DEFAULT_ROLLOUT, newFleetStatus } from "../../../src/model/fleet.ts";
 
 let world: FakeWorld;
 let run: Run;
@@ -82,41 +83,10 @@ it("counts it as the tenant's failure when its release cannot start it", async (
 it("does not halt a rollout for an interrupted move, and for one that was rolled back it does", async () => {
   const outcome = async () => (await world.store.get("Tenant", "f"))?.status.lastMove?.outcome;
   const phase = async () => (await world.store.get("Fleet", "fleet"))?.status.phase;
-  const rollout = {
-    canaries: { count: 1, names: [] },
-    waveSize: 10,
-    maxConcurrentMoves: 2,
-    soakSeconds: 0,
-    progressDeadlineSeconds: 600,
-    windows: [],
-    maxFailures: 1,
-    onFailure: "Halt" as const,
-    paused: false,
-  };
-  const status = {
-    phase: "Idle" as const,
-    reason: "",
-    message: "",
-    observedGeneration: 0,
-    release: "",
-    wave: 0,
-    waves: 0,
-    updated: 0,
-    total: 0,
-    failed: [],
-  };
-  await world.store.create("Fleet", "fleet", { release: "1.163.2", rollout }, status);
+  const rollout = { ...DEFAULT_ROLLOUT, soakSeconds: 0 };
+  await world.store.create("Fleet", "fleet", { release: "1.163.2", rollout }, newFleetStatus());
   const spec = { serverName: "f.example", release: "", config: "", reclaimPolicy: "Retain" as const };
-  const fresh = {
-    phase: "Pending" as const,
-    reason: "",
-    message: "",
-    epoch: 0,
-    observedGeneration: 0,
-    provisioned: false,
-    failures: 0,
-  };
-  await world.store.create("Tenant", "f", spec, fresh);
+  await world.store.create("Tenant", "f", spec, newTenantStatus());
   await tenantWhen(world, "f", "runs", runs);
   await expect.poll(phase).toBe("Idle");
   world.failingStarts.set("1.164.0-0", { code: "DatabaseUnreachable", message: "PostgreSQL at h:1 does not answer" });

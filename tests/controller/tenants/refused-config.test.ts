@@ -57,6 +57,7 @@ it("forgets the refusal of a release when the specification names the one that r
   expect((await status()).refusedRelease).toBeUndefined();
 });
 
+/** The case refused. */
 it("moves a tenant, with the configuration that last worked, while another one is refused", async () => {
   await refuse();
   await run.service.moveTenant("a");

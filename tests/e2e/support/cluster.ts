@@ -5,6 +5,7 @@ import { join, resolve } from "node:path";
 import { vi } from "vitest";
 import { stringify } from "yaml";
 import { PATIENCE_MS, until } from "../../support/patience.ts";
+import type { ShardRow, TenantRow } from "../../../src/cli/rows.ts";
 
 // Whole clusters, on machines that are busy with others.
 vi.setConfig({ testTimeout: 3 * PATIENCE_MS, hookTimeout: 5 * PATIENCE_MS });
@@ -20,27 +21,6 @@ export interface CliResult {
   code: number;
   stdout: string;
   stderr: string;
-}
-
-export interface TenantRow {
-  name: string;
-  serverName: string;
-  release: string;
-  phase: string;
-  reason: string | null;
-  shard: string | null;
-  url: string;
-  epoch: number;
-}
-
-export interface ShardRow {
-  name: string;
-  release: string;
-  phase: string;
-  tenants: number;
-  capacity: number;
-  address: string | null;
-  load: number | null;
 }
 
 export interface MoveAnswer {

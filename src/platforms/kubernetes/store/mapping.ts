@@ -1,7 +1,7 @@
-import { wantedRelease, type Tenant, type TenantStatus } from "../../../model/tenant.ts";
-import type { Fleet, FleetStatus, RolloutPolicy } from "../../../model/fleet.ts";
+import { newTenantStatus, type Tenant, wantedRelease } from "../../../model/tenant.ts";
+import { DEFAULT_ROLLOUT, type Fleet, newFleetStatus } from "../../../model/fleet.ts";
 import type { Metadata } from "../../../model/resource.ts";
-import type { Shard, ShardStatus } from "../../../model/shard.ts";
+import { newShardStatus, type Shard } from "../../../model/shard.ts";
 import { API_GROUP, API_VERSION } from "../client.ts";
 import type { Kind, Kinds } from "../../../ports/store.ts";
 import { conditionsOf, type Finding } from "./conditions.ts";
@@ -18,27 +18,6 @@ import { withPresentNames } from "../../../model/renamed-fields.ts";
 
 /** The model's resources from custom resources and back. Pure. */
 
-const NEW_TENANT: TenantStatus = {
-  phase: "Pending",
-  reason: "",
-  message: "",
-  epoch: 0,
-  observedGeneration: 0,
-  provisioned: false,
-  failures: 0,
-};
-const NEW_SHARD: ShardStatus = { phase: "Pending", reason: "", message: "", failures: 0 };
-const NO_ROLLOUT: RolloutPolicy = {
-  canaries: { count: 1, names: [] },
-  waveSize: 10,
-  maxConcurrentMoves: 2,
-  soakSeconds: 60,
-  progressDeadlineSeconds: 600,
-  windows: [],
-  maxFailures: 1,
-  onFailure: "Halt",
-  paused: false,
-};
 /** The fleet's name in the model; its object is named like the cluster. */
 const FLEET = "fleet";
 
@@ -61,7 +40,7 @@ export function tenantOf(custom: SynapseTenant, secretConfig: string | undefined
       ...(spec.revision === undefined ? {} : { revision: spec.revision }),
       ...(spec.dedicated ? { dedicated: { address: spec.dedicated.address } } : {}),
     },
-    status: statusOf(custom, NEW_TENANT),
+    status: statusOf(custom, newTenantStatus()),
   };
 }
 
@@ -71,29 +50,17 @@ export function shardOf(custom: SynapseShard): Shard {
     kind: "Shard",
     metadata: metadataOf(custom, name),
     spec: { release: image.tag, ...(drain ? { drain } : {}) },
-    status: statusOf(custom, NEW_SHARD),
+    status: statusOf(custom, newShardStatus()),
   };
 }
 
 export function fleetOf(custom: SynapseFleet): Fleet {
   const { imageTag, rollout = {} } = custom.spec;
-  const fresh: FleetStatus = {
-    phase: "Idle",
-    reason: "",
-    message: "",
-    observedGeneration: 0,
-    release: "",
-    wave: 0,
-    waves: 0,
-    updated: 0,
-    total: 0,
-    failed: [],
-  };
   return {
     kind: "Fleet",
     metadata: metadataOf(custom, FLEET),
-    spec: { release: imageTag, rollout: copyOf({ ...NO_ROLLOUT, ...rollout }) },
-    status: statusOf(custom, fresh),
+    spec: { release: imageTag, rollout: copyOf({ ...DEFAULT_ROLLOUT, ...rollout }) },
+    status: statusOf(custom, newFleetStatus()),
   };
 }
 

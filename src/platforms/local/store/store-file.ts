@@ -1,7 +1,7 @@
 import { copyFileSync, existsSync, readdirSync, renameSync, rmSync, statSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { messageOf, UserError } from "../../../model/errors.ts";
-import type { TenantStatus } from "../../../model/tenant.ts";
+import { newTenantStatus, type TenantStatus } from "../../../model/tenant.ts";
 
 /** What the file of a store holds, seen from outside: before a controller opens it. */
 export interface StoreFile {
@@ -117,15 +117,7 @@ function forgetPlaces(file: string): void {
       const tenant = JSON.parse(String(row["body"])) as { status: TenantStatus };
       const { epoch, schemaRelease, inEffect, fleetRelease, fleetReleaseSince } = tenant.status;
       const kept = { epoch, schemaRelease, inEffect, fleetRelease, fleetReleaseSince };
-      const status = {
-        phase: "Pending",
-        reason: "",
-        message: "",
-        observedGeneration: 0,
-        provisioned: false,
-        failures: 0,
-      };
-      write.run(JSON.stringify({ ...tenant, status: { ...status, ...kept } }), String(row["name"]));
+      write.run(JSON.stringify({ ...tenant, status: { ...newTenantStatus(), ...kept } }), String(row["name"]));
     }
     db.exec("COMMIT");
   } finally {

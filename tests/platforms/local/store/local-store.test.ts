@@ -13,6 +13,7 @@ import {
 } from "../../../../src/platforms/local/store/store-file.ts";
 import { newTenantSecrets } from "../../../../src/model/tenant-secrets.ts";
 import { describeStoreContract } from "../../../ports/store-contract.ts";
+import { newTenantStatus } from "../../../../src/model/tenant.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "store-"));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -90,15 +91,7 @@ const SPEC = {
   config: "password: hunter2",
   reclaimPolicy: "Retain",
 } as const;
-const STATUS = {
-  phase: "Pending",
-  reason: "",
-  message: "",
-  epoch: 7,
-  observedGeneration: 0,
-  provisioned: true,
-  failures: 0,
-} as const;
+const STATUS = { ...newTenantStatus(), epoch: 7, provisioned: true };
 
 async function filled(file: string, options?: ConstructorParameters<typeof LocalStore>[1]): Promise<LocalStore> {
   const store = new LocalStore(file, options);
