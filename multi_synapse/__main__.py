@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import docstrings, watchdog
+from . import preload, watchdog
 from .init import become_child_of_init
 from .release import UnsupportedRelease, check_release, warn
 from .settings import Settings, SettingsError, load_settings
@@ -48,11 +48,16 @@ def main() -> int:
 
 
 def _run(settings: Settings, token: str, warning: str | None, beat: watchdog.Beat) -> int:
-    docstrings.leave_out()
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        preload.load(settings.allow_untested_releases, settings.state_dir)
+    except (UnsupportedRelease, AttributeError) as error:
+        print(f"multi_synapse: {error}", file=sys.stderr)
+        return 2
     from twisted.internet import error as net_error
     from twisted.internet import reactor as imported_reactor
 
-    from . import gateway_secret, log, patches, warmup
+    from . import gateway_secret, log, patches
     from .control import ControlResource, ControlSite
     from .memory import Memory
     from .pools import threads_of_shard
@@ -77,13 +82,7 @@ def _run(settings: Settings, token: str, warning: str | None, beat: watchdog.Bea
         logger.warning("%s", warning)
     patches.watch.beat = beat if settings.watchdog_seconds else None
     gateway_secret.of_shard.secrets = gateway_secret.GatewaySecrets(token)
-    patches.allow(settings.allow_untested_releases)
-    try:
-        patches.apply_all()
-    except (UnsupportedRelease, patches.signatures.ChangedUpstream) as error:
-        print(f"multi_synapse: {error}", file=sys.stderr)
-        return 2
-    warmup.warm_up(settings.state_dir)
+    patches.apply_all(patches.IN_SHARD)
     memory = Memory(reactor)
     shard = Shard(settings, state, reactor, memory)
     probe = Probe(reactor, shard.check_owners, beat.tick)

@@ -36,8 +36,9 @@ from . import (
 
 logger = logging.getLogger(__name__)
 
-#: When a patch is applied: with all others when the process starts, before anything is imported, or once a tenant needs it.
-AT_START, BEFORE_IMPORTS, ON_DEMAND = "at start", "before imports", "on demand"
+#: When a patch is applied: with all others when the process starts, before anything is imported, once the process is a certain shard's
+#: (several are forked from one that has the others), or once a tenant needs it.
+AT_START, BEFORE_IMPORTS, IN_SHARD, ON_DEMAND = "at start", "before imports", "in shard", "on demand"
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,7 @@ PATCHES: tuple[Patch, ...] = (
         "a process that stands still must be known to stand in whose code",
         watch.note_tenant_at_work,
         {"synapse.logging.context:set_current_context": "context"},
+        when=IN_SHARD,
     ),
     Patch(
         "processes",
@@ -302,10 +304,10 @@ def allow(releases: Collection[str]) -> None:
     _allowed = frozenset(releases)
 
 
-def apply_all() -> None:
-    """Applies every patch of a shard; call it once, before any tenant. @raises UnsupportedRelease, signatures.ChangedUpstream"""
+def apply_all(when: str = AT_START) -> None:
+    """Applies every patch of that time; call it once, before any tenant. @raises UnsupportedRelease, signatures.ChangedUpstream"""
     for patch in PATCHES:
-        if patch.when == AT_START:
+        if patch.when == when:
             apply(patch.name)
 
 

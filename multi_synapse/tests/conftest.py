@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from .forks import ForkServer
 from .postgres import Postgres
 from .shard import CHECKOUT, SHARED_SECRET, UNTESTED, Shard
 from .watching import PATIENCE_SECONDS
@@ -134,12 +135,19 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True) if not os.environ.get("KEEP") else print(path)
 
 
+@pytest.fixture(scope="session")
+def fork_server(python: Path) -> Iterator[ForkServer]:
+    server = ForkServer(python, CHECKOUT, *(f"--allow-untested={release}" for release in UNTESTED))
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def new_shard(python: Path, folder: Path) -> Iterator[Callable[..., Shard]]:
+def new_shard(python: Path, folder: Path, fork_server: ForkServer) -> Iterator[Callable[..., Shard]]:
     made: list[Shard] = []
 
     def make(name: str = "test-0", folder_name: str | None = None, **settings: Any) -> Shard:
-        shard = Shard(python, folder / (folder_name or name), name, **settings)
+        shard = Shard(python, folder / (folder_name or name), name, fork_server, **settings)
         made.append(shard)
         return shard.start()
 

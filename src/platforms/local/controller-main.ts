@@ -20,6 +20,7 @@ import { LocalPreparers } from "./launcher/local-preparers.ts";
 import { findMeans, helperIn } from "./launcher/confinement.ts";
 import { copyRuntime } from "./launcher/runtime-copy.ts";
 import { TenantMedia } from "./launcher/tenant-media.ts";
+import { ForkServers } from "./launcher/fork-server.ts";
 import { LocalLauncher } from "./launcher/local-launcher.ts";
 import { readConfigFile } from "../../model/config-file.ts";
 import { policyOf } from "../../model/cluster-config.ts";
@@ -73,6 +74,8 @@ async function main(): Promise<void> {
       return (await ensureSynapse(release, { cacheDir: config.cacheDir, onProgress: () => {} })).facts;
     },
     settings: { allowUntestedReleases, databaseRolesLeftAlone },
+    forkServers: new ForkServers(),
+    warn: (sentence) => log.warn(sentence),
   });
   const databases = new PostgresTenantDatabases({
     server: { ...config.postgres, password: secretIn(config.postgres.passwordFile) },

@@ -102,15 +102,25 @@ export interface Confined {
   memoryBytes?: number;
 }
 
-/** The program and its arguments, behind the helper that confines them. */
-export function confinedCommand(
+/** What multi_synapse/confine.py is told. */
+export interface ConfinementSpec {
+  uid?: number;
+  gid?: number;
+  groups?: number[];
+  umask: number;
+  limits: Record<string, number>;
+  landlock: boolean;
+  read: string[];
+  write: string[];
+}
+
+/** What a program with this Python may reach. */
+export function confinementSpec(
   means: Means,
-  helper: string,
-  command: readonly [program: string, ...args: string[]],
+  python: string,
   { owner, read, write, memoryBytes }: Confined,
-): [program: string, ...args: string[]] {
-  const [python] = command;
-  const spec = {
+): ConfinementSpec {
+  return {
     ...(owner ? { uid: owner.id, gid: owner.id, groups: [owner.shared] } : {}),
     // What one shard writes of a tenant's media the next one must be able to read; who gets there, the directories above say.
     umask: owner ? 0o007 : 0o077,
@@ -125,7 +135,17 @@ export function confinedCommand(
     read: [...SYSTEM_READ, ...ofPython(python), ...read],
     write: [...SYSTEM_WRITE, ...write],
   };
-  return [python, "-I", helper, JSON.stringify(spec), ...command];
+}
+
+/** The program and its arguments, behind the helper that confines them. */
+export function confinedCommand(
+  means: Means,
+  helper: string,
+  command: readonly [program: string, ...args: string[]],
+  confined: Confined,
+): [program: string, ...args: string[]] {
+  const [python] = command;
+  return [python, "-I", helper, JSON.stringify(confinementSpec(means, python, confined)), ...command];
 }
 
 /** A virtual environment, and the Python that it was made with. */

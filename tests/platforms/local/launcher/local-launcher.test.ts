@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { findMeans, helperIn } from "../../../../src/platforms/local/launcher/confinement.ts";
+import { ForkServers } from "../../../../src/platforms/local/launcher/fork-server.ts";
 import { LocalLauncher } from "../../../../src/platforms/local/launcher/local-launcher.ts";
 import { copyRuntime } from "../../../../src/platforms/local/launcher/runtime-copy.ts";
 import { TenantMedia } from "../../../../src/platforms/local/launcher/tenant-media.ts";
@@ -14,14 +15,20 @@ const ROOT = resolve(import.meta.dirname, "../../../..");
 const SYSTEM_PYTHON = "/usr/bin/python3";
 
 /** @param pythonFor the Python of a release, given the one that it is installed with and a directory to make things in */
-async function open(pythonFor: (installed: string, directory: string) => string): Promise<Platform> {
+async function open(
+  pythonFor: (installed: string, directory: string) => string,
+  { forks }: { forks: boolean },
+): Promise<Platform> {
   const directory = await mkdtemp(join(tmpdir(), "shards-launcher-"));
   await chmod(directory, 0o711);
   const { python: installed, facts } = await ensureSynapse(DEFAULT_RELEASE);
   const python = pythonFor(installed, directory);
   const means = await findMeans({ python, helper: helperIn(ROOT), places: [directory] });
-  const launcherOf = () =>
-    new LocalLauncher({
+  const opened: ForkServers[] = [];
+  const launcherOf = () => {
+    const forkServers = forks ? new ForkServers() : undefined;
+    if (forkServers) opened.push(forkServers);
+    return new LocalLauncher({
       directory: join(directory, "shards"),
       runtimePath: copyRuntime(ROOT, join(directory, "runtime")),
       installSynapse: async () => ({ python, facts }),
@@ -30,7 +37,12 @@ async function open(pythonFor: (installed: string, directory: string) => string)
         media: new TenantMedia(join(directory, "media"), means.users),
         readable: [dirname(dirname(installed))],
       },
+      ...(forkServers ? { forkServers } : {}),
+      warn: (sentence) => {
+        throw new Error(sentence);
+      },
     });
+  };
   const launcher = launcherOf();
   const version = DEFAULT_RELEASE;
   const pidOf = async (shard: string) => Number(await readFile(join(directory, "shards", shard, "pid"), "utf8"));
@@ -47,12 +59,14 @@ async function open(pythonFor: (installed: string, directory: string) => string)
     },
     close: async () => {
       await launcher.kill(`${version}-0`);
+      for (const servers of opened) servers.close();
       await rm(directory, { recursive: true, force: true });
     },
   };
 }
 
-describeLauncherContract("child processes", () => open((python) => python));
+describeLauncherContract("child processes", () => open((python) => python, { forks: false }));
+describeLauncherContract("forked processes", () => open((python) => python, { forks: true }));
 
 const canBeAnother = process.getuid?.() === 0 && existsSync(SYSTEM_PYTHON);
 const minorOf = (python: string) =>
@@ -73,5 +87,5 @@ function withSystemPython(installed: string, directory: string): string {
 if (canBeAnother) {
   const { python } = await ensureSynapse(DEFAULT_RELEASE);
   if (minorOf(python) === minorOf(SYSTEM_PYTHON))
-    describeLauncherContract("child processes of users of their own", () => open(withSystemPython));
+    describeLauncherContract("forked processes of users of their own", () => open(withSystemPython, { forks: true }));
 }

@@ -15,12 +15,12 @@ interface Report {
   findings: Record<string, string>;
 }
 
-async function scenario(user?: number): Promise<Report> {
+async function scenario(way: "forked" | "started", user?: number): Promise<Report> {
   const directory = await temporaryDirectory();
   if (user !== undefined) chownSync(directory, user, user);
   const { stdout } = await promisify(execFile)(
     process.execPath,
-    [join(import.meta.dirname, "hostile/scenario.ts"), directory, PYTHON],
+    [join(import.meta.dirname, "hostile/scenario.ts"), directory, PYTHON, way],
     {
       ...(user === undefined ? {} : { uid: user, gid: user }),
       cwd: "/",
@@ -72,17 +72,19 @@ function own({ findings }: Report): Record<string, string> {
   return Object.fromEntries(Object.entries(findings).filter(([title]) => title in OWN));
 }
 
+const WAYS = ["forked", "started"] as const;
+
 describe.skipIf(!existsSync(PYTHON))("a hostile process in a shard", () => {
-  test("reaches its own tenants' files and nothing else", async () => {
-    const report = await scenario();
+  test.each(WAYS)("that is %s reaches its own tenants' files and nothing else", async (way) => {
+    const report = await scenario(way);
     expect(own(report)).toEqual(OWN);
     expect(reached(report)).toEqual([]);
     expect(report.means.users).toBe(root);
     expect(report.means.weaknesses).toHaveLength(report.means.landlock > 0 ? 0 : 1);
   });
 
-  test.skipIf(!root)("reaches no more where the cluster has no privileges", async () => {
-    const report = await scenario(NOBODY);
+  test.skipIf(!root).each(WAYS)("that is %s reaches no more where the cluster has no privileges", async (way) => {
+    const report = await scenario(way, NOBODY);
     expect(own(report)).toEqual(OWN);
     expect(reached(report)).toEqual([]);
     expect(report.means.users).toBe(false);

@@ -3,10 +3,11 @@ import { chmodSync, copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, w
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findMeans } from "../../../../../src/platforms/local/launcher/confinement.ts";
+import { ForkServers } from "../../../../../src/platforms/local/launcher/fork-server.ts";
 import { LocalLauncher } from "../../../../../src/platforms/local/launcher/local-launcher.ts";
 import { TenantMedia } from "../../../../../src/platforms/local/launcher/tenant-media.ts";
 
-const [directory = "", python = ""] = process.argv.slice(2);
+const [directory = "", python = "", way = ""] = process.argv.slice(2);
 const here = import.meta.dirname;
 const data = join(directory, "data");
 const runtime = join(data, "runtime");
@@ -17,7 +18,10 @@ mkdirSync(join(runtime, "multi_synapse"), { recursive: true });
 for (const part of [runtime, join(runtime, "multi_synapse")]) chmodSync(part, 0o755);
 for (const [from, name] of [
   [join(here, "multi_synapse/__main__.py"), "__main__.py"],
-  [resolve(here, "../../../../../multi_synapse/confine.py"), "confine.py"],
+  [join(here, "multi_synapse/preload.py"), "preload.py"],
+  ...["confine.py", "fork_server.py", "release.py"].map(
+    (file) => [resolve(here, "../../../../../multi_synapse", file), file] as const,
+  ),
 ] as const) {
   const to = join(runtime, "multi_synapse", name);
   copyFileSync(from, to);
@@ -29,11 +33,16 @@ writeFileSync(join(data, "postgres.password"), "the password");
 const means = await findMeans({ python, helper: join(runtime, "multi_synapse/confine.py"), places: [data] });
 const media = new TenantMedia(join(data, "media"), means.users);
 const facts = { release: "1.163.2", schemaVersion: 1, schemaCompatVersion: 1 };
+const forkServers = way === "forked" ? new ForkServers() : undefined;
 const launcher = new LocalLauncher({
   directory: join(data, "shards"),
   runtimePath: runtime,
   installSynapse: async () => ({ python, facts }),
   confinement: { means, media, readable: [] },
+  ...(forkServers ? { forkServers } : {}),
+  warn: (sentence) => {
+    throw new Error(sentence);
+  },
 });
 const pids: Record<string, number> = {};
 
@@ -145,5 +154,6 @@ try {
   await look("removed", "one", `os.path.exists(${quote(at("media/a"))})`);
 } finally {
   for (const shard of ["one", "two"]) await launcher.kill(shard);
+  forkServers?.close();
 }
 process.stdout.write(JSON.stringify({ means, findings }));
