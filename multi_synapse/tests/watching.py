@@ -32,7 +32,7 @@ def files_under(folder: Path) -> list[Path]:
 def command_of(pid: int) -> list[str]:
     """The process's arguments, none if it has ended."""
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")[:-1]
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").rstrip("\0").split("\0")
     return []
 
 
