@@ -9,6 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { freePort } from "../src/platforms/local/up/ports.ts";
 import { onEnd } from "./lib/cleanup.ts";
+import { secretOf } from "./lib/listener.ts";
 import { endProcess } from "./lib/processes.ts";
 
 const HERE = import.meta.dirname;
@@ -61,12 +62,12 @@ async function startScript(file: string, ...args: string[]): Promise<{ port: num
  * The real gateway; its routes come from the file of a last run, because there is no controller here.
  *
  * @param origins port of each host
- * @param more what differs from its defaults
+ * @param more what differs from its defaults; `controller`: the URL of a feed of routes, if there is one
  */
 export async function startGateway(
   directory: string,
   origins: Record<string, number>,
-  more: { maxInFlightPerTenant?: number } = {},
+  { controller, ...more }: { maxInFlightPerTenant?: number; controller?: string } = {},
 ): Promise<Proxy> {
   await mkdir(directory, { recursive: true });
   const file = (name: string) => join(directory, name);
@@ -75,6 +76,7 @@ export async function startGateway(
     hosts: [host],
     state: "serving",
     address: `${HOST}:${port}`,
+    secret: secretOf(`${HOST}:${port}`),
     epoch: 1,
   }));
   await writeFile(file("routes.json"), JSON.stringify({ format: 1, routes }));
@@ -82,7 +84,7 @@ export async function startGateway(
   const config = {
     http: { host: HOST, port: 0 },
     https: null,
-    controller: { url: `http://${HOST}:${await freePort(HOST)}`, tokenFile: file("token") },
+    controller: { url: controller ?? `http://${HOST}:${await freePort(HOST)}`, tokenFile: file("token") },
     routesFile: file("routes.json"),
     readyFile: file("gateway.ready.json"),
     metrics: { host: HOST, port: 0 },

@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet import defer
 from twisted.web import http, resource, server
 
-from . import errors, metrics, probe
+from . import errors, holdings, metrics, probe
 from .gateway_secret import of_shard
 from .memory import Memory
 from .pools import open_connections, threads_of_shard
@@ -28,6 +28,16 @@ _LONGEST_DRAIN_SECONDS = 600.0
 #: Below the lease of a preparer, which every question renews.
 _LONGEST_WAIT_SECONDS = 10.0
 _JSON = b"application/json"
+
+
+#: Name, type, key in `Shard.load`, and meaning.
+_FAMILIES_OF_TENANTS = (
+    ("multi_synapse_tenant_cpu_seconds_total", "counter", "cpuSeconds", "Processor time that a tenant took since its start."),
+    ("multi_synapse_tenant_response_bytes_total", "counter", "responseBytes", "Bytes of a tenant's answers since its start."),
+    ("multi_synapse_tenant_database_rows_total", "counter", "databaseRows", "Rows that a tenant read and wrote since its start."),
+    ("multi_synapse_tenant_image_seconds_total", "counter", "imageSeconds", "Time that workers spent with a tenant's images."),
+    ("multi_synapse_tenant_cache_entries", "gauge", "cacheEntries", "Entries of a tenant's caches."),
+)
 
 
 class Refused(Exception):
@@ -121,7 +131,7 @@ class ControlResource(resource.Resource):
             case ["v1", "load"]:
                 _allow(method, "GET")
                 uptime = time.time() - self._shard.started_at
-                return {"tenants": self._shard.load(), "process": {"cpuSeconds": probe.cpu_seconds(), "uptimeSeconds": uptime}}
+                return {"tenants": self._shard.load(), "process": self._process(uptime)}
             case ["v1", "stats"]:
                 _allow(method, "GET")
                 return await self._stats(_argument(request, "collect") == "1")
@@ -142,6 +152,14 @@ class ControlResource(resource.Resource):
                 _allow(method, "GET", "POST", "DELETE")
                 return await self._preparer(method, name, request)
         raise Refused(404, "NotFound", "there is nothing at this path")
+
+    def _process(self, uptime: float) -> dict[str, Any]:
+        return {
+            "cpuSeconds": probe.cpu_seconds(),
+            "uptimeSeconds": uptime,
+            "starvedSeconds": probe.starved_seconds(),
+            "memory": holdings.memory(),
+        }
 
     def _check_token(self, request: server.Request) -> None:
         given = (request.getHeader(b"authorization") or b"").strip()
@@ -217,10 +235,10 @@ class ControlResource(resource.Resource):
         phases = self._shard.phases()
         lines = ["# HELP multi_synapse_tenants Tenants on this shard by phase.", "# TYPE multi_synapse_tenants gauge"]
         lines += [f'multi_synapse_tenants{{phase="{phase}"}} {phases.count(phase)}' for phase in sorted({"running", *phases})]
-        lines += ["# HELP multi_synapse_tenant_cpu_seconds_total Processor time that a tenant took since its start."]
-        lines += ["# TYPE multi_synapse_tenant_cpu_seconds_total counter"]
-        for name, load in sorted(self._shard.load().items()):
-            lines += [f'multi_synapse_tenant_cpu_seconds_total{{tenant="{name}"}} {load["cpuSeconds"]:.3f}']
+        loads = sorted(self._shard.load().items())
+        for family, kind, key, meaning in _FAMILIES_OF_TENANTS:
+            lines += [f"# HELP {family} {meaning}", f"# TYPE {family} {kind}"]
+            lines += [f'{family}{{tenant="{name}"}} {round(load[key], 3)}' for name, load in loads]
         lines += ["# HELP multi_synapse_database_connections Open database connections.", "# TYPE multi_synapse_database_connections gauge"]
         lines += [f"multi_synapse_database_connections {open_connections()}"]
         return ("\n".join(lines) + "\n").encode()

@@ -17,6 +17,7 @@ from twisted.internet import defer, task, tcp, threads
 from . import kept, metrics, resume
 from .drain import Misdirected
 from .fence import Claim
+from .holdings import work_of_tenants
 from .memory import Memory
 from .options.network import Networks
 from .patches import s3
@@ -158,6 +159,7 @@ async def close_homeserver(running: Running, reactor: Any, gracefully: bool, kee
     caches_of_tenants.remove_tenant(server_name)
     forget_networks(server_name)
     metrics.drop_series(server_name)
+    work_of_tenants.forget(server_name)
 
 
 async def _keep(hs: Any, keeping: Keeping, reactor: Any) -> None:

@@ -23,6 +23,7 @@ from synapse.logging.context import defer_to_thread, make_deferred_yieldable
 from synapse.media.thumbnailer import Thumbnailer, ThumbnailError
 from twisted.internet import defer
 
+from .holdings import work_of_tenants
 from .image_worker import receive, receive_content, send
 
 logger = logging.getLogger(__name__)
@@ -203,10 +204,12 @@ async def image_of(repository: Any, path: str) -> AsyncIterator[RemoteImage]:
     for turns in (own, _places):
         await make_deferred_yieldable(turns.acquire())
     worker: Worker | None = None
+    begun = time.monotonic()
     try:
         worker = await defer_to_thread(reactor, workers_of_shard.take)
         yield await defer_to_thread(reactor, RemoteImage, worker, path, repository.max_image_pixels)
     finally:
+        work_of_tenants.of(repository.hs.hostname).image_seconds += time.monotonic() - begun
         try:
             if worker is not None:
                 await defer_to_thread(reactor, workers_of_shard.give_back, worker)

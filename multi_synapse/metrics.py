@@ -19,6 +19,7 @@ _SERVER_NAME = "server_name"
 #: Synapse's family → the total it counts towards.
 _LOAD_FAMILIES = {
     "synapse_http_server_response_count": "requests",
+    "synapse_http_server_response_size": "responseBytes",
     "synapse_http_server_in_flight_requests_ru_utime_seconds": "cpuSeconds",
     "synapse_http_server_in_flight_requests_ru_stime_seconds": "cpuSeconds",
     "synapse_background_process_ru_utime_seconds": "cpuSeconds",
@@ -50,7 +51,7 @@ SUMMED_FAMILIES = READ_FAMILIES - _EXPORTED_NAMES
 
 
 def empty_load() -> dict[str, float]:
-    return {"cpuSeconds": 0.0, "databaseSeconds": 0.0, "requests": 0, "events": 0}
+    return {"cpuSeconds": 0.0, "databaseSeconds": 0.0, "requests": 0, "events": 0, "responseBytes": 0}
 
 
 def load_by_server_name() -> dict[str, dict[str, float]]:

@@ -63,6 +63,15 @@ def cpu_seconds() -> float:
     return times.user + times.system
 
 
+def starved_seconds() -> float:
+    """How long the main thread has been ready to run and was not let: by a machine that is full, or by a container's limit."""
+    try:
+        with open("/proc/self/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 def memory() -> tuple[int, int]:
     """Resident and proportional set size in bytes."""
     rss = pss = 0

@@ -22,6 +22,7 @@ from .checkers import Checker, CheckTimeout
 from .drain import Drained, drain
 from .due import next_due
 from .fence import Claim, claim_database, claims_of_shard, read_owner, release_database
+from .holdings import cache_entries, work_of_tenants
 from .homeserver import Keeping, Running, close_homeserver, free_port, has_open_requests, start_homeserver, watch_requests
 from .housekeeping import Housekeeping, Pace
 from .media_cache import Bounds, MediaCaches
@@ -162,11 +163,19 @@ class Shard:
     def load(self) -> dict[str, dict[str, float]]:
         """Totals of each running tenant by its name."""
         by_server_name = metrics.load_by_server_name()
-        return {
-            tenant.name: by_server_name.get(tenant.server_name, metrics.empty_load())
-            for tenant in self._tenants.values()
-            if tenant.running is not None
-        }
+        found = {}
+        for tenant in self._tenants.values():
+            if tenant.running is None:
+                continue
+            name = tenant.server_name
+            work = work_of_tenants.of(name)
+            found[tenant.name] = {
+                **by_server_name.get(name, metrics.empty_load()),
+                "databaseRows": work.database_rows,
+                "imageSeconds": work.image_seconds,
+                "cacheEntries": cache_entries(name),
+            }
+        return found
 
     def phases(self) -> list[str]:
         return [tenant.phase for tenant in self._tenants.values()]

@@ -8,8 +8,13 @@ export function learnSecret(address: string, secret: string | undefined): void {
 
 /** @param url of anything; other servers than tenants' listeners get nothing */
 export function listenerHeaders(url: string): Record<string, string> {
-  const secret = known()[new URL(url).host];
+  const secret = secretOf(new URL(url).host);
   return secret === undefined ? {} : { "x-synapse-shards-secret": secret };
+}
+
+/** For a gateway's routes. @param address `host:port` of a tenant's listener */
+export function secretOf(address: string): string | undefined {
+  return known()[address];
 }
 
 function known(): Record<string, string> {

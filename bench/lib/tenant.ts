@@ -19,6 +19,7 @@ export class BenchTenant {
   /** Its own YAML; empty. */
   overrides = "";
   #epoch = 0;
+  #allowed = ALLOWED_OPTIONS;
 
   constructor(name: string, server: AdminLogin, mediaPath: string) {
     this.name = name;
@@ -29,10 +30,15 @@ export class BenchTenant {
     this.mediaPath = mediaPath;
   }
 
+  /** Options beyond those that fixtures need. */
+  allow(options: string[]): void {
+    this.#allowed = [...new Set([...this.#allowed, ...options])];
+  }
+
   /** With a higher epoch for each call, as each start has. */
   assignment(): Assignment {
     this.#epoch += 1;
-    const policy = policyFor(TenantPolicySchema.parse({ allowedOptions: ALLOWED_OPTIONS }), this.name);
+    const policy = policyFor(TenantPolicySchema.parse({ allowedOptions: this.#allowed }), this.name);
     const base = baseHomeserverConfig({ spec: { serverName: this.serverName } } as Tenant, this.secrets, {
       publicBaseUrl: `http://${this.serverName}/`,
       database: this.database,

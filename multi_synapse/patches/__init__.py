@@ -105,6 +105,12 @@ PATCHES: tuple[Patch, ...] = (
         {"synapse.storage.engines.postgres:PostgresEngine.on_new_connection": "self, db_conn"},
     ),
     Patch(
+        "rows",
+        "nothing says which tenant made the process hold so many rows",
+        database.count_rows,
+        {"synapse.storage.database:LoggingTransaction._do_execute": "self, func, sql, *args, **kwargs"},
+    ),
+    Patch(
         "connect",
         "set-up connects on the reactor: a database that never answers stalls every tenant",
         database.connect_off_the_reactor,

@@ -10,6 +10,7 @@ from synapse.storage.engines.postgres import PostgresEngine
 from twisted.enterprise import adbapi
 
 from ..fence import claims_of_shard
+from ..holdings import work_of_tenants
 from ..pools import TenantPool, threads_of_shard
 from ..waiting import CONNECT_SECONDS, Limit, current_fiber, in_thread
 from .process import replace
@@ -46,6 +47,22 @@ def check_fence_on_connect() -> None:
         original(self, db_conn)
 
     replace(PostgresEngine, "on_new_connection", on_new_connection)
+
+
+def count_rows() -> None:
+    """Of each statement, read or written: what a tenant makes the process hold at once (holdings.py)."""
+    original = synapse_database.LoggingTransaction._do_execute
+    of = work_of_tenants.of
+
+    def _do_execute(self: Any, func: Any, sql: str, *args: Any, **kwargs: Any) -> Any:
+        answer = original(self, func, sql, *args, **kwargs)
+        rows = self.txn.rowcount
+        # -1: not known, as after a statement without rows.
+        if rows > 0:
+            of(self.server_name).database_rows += rows
+        return answer
+
+    replace(synapse_database.LoggingTransaction, "_do_execute", _do_execute)
 
 
 def connect_off_the_reactor() -> None:

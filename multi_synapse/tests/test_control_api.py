@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -115,9 +116,19 @@ def test_tenant_lifecycle(shard: Shard, assign: Callable[..., dict[str, Any]]) -
     assert load["tenants"]["clinic-a"]["requests"] >= 4
     assert load["tenants"]["clinic-a"]["events"] >= 2
     assert load["process"]["cpuSeconds"] > 0
+    assert load["process"]["memory"]["bytes"] > 10_000_000
+    before = load["tenants"]["clinic-a"]
+    client.work()
+    after = shard.call("GET", "/v1/load").json["tenants"]["clinic-a"]
+    # What tells who made a shard grow: of work that takes little of each.
+    assert after["responseBytes"] > before["responseBytes"] + 100
+    assert after["databaseRows"] > before["databaseRows"] + 10
+    assert after["cpuSeconds"] > before["cpuSeconds"]
+    assert after["cacheEntries"] > 20
     text = shard.call("GET", "/metrics").body.decode()
     assert "synapse_storage_events_persisted_events_total{" in text
     assert 'server_name="clinic-a.localhost"' in text
+    assert re.search(r'multi_synapse_tenant_database_rows_total\{tenant="clinic-a"\} [1-9]', text)
 
     stopped = shard.delete("clinic-a", 5).json
     assert (stopped["absent"], stopped["drained"]) == (False, True)

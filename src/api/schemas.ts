@@ -16,6 +16,7 @@ import {
 } from "../model/move.ts";
 import { SHARD_PHASES, type Shard, type ShardPhase } from "../model/shard.ts";
 import { TENANT_PHASES, type TenantPhase } from "../model/tenant.ts";
+import type { TenantUsage } from "../model/tenant-usage.ts";
 import type { ClusterEvent } from "../model/event.ts";
 import { ConfigMeaningSchema } from "../ports/shard-control.ts";
 import type { ApiError } from "./errors.ts";
@@ -271,6 +272,32 @@ export const TenantSchema = z
       .describe("Whether what spec asks for is what runs."),
   })
   .meta({ id: "Tenant" }) satisfies z.ZodType<TenantView>;
+
+export const TenantUsageSchema = z
+  .object({
+    cpuShare: z.number().optional().describe("Smoothed share of a core that it took of late."),
+    cpuBudget: z.number().describe("The share that it may take for long; 0: any."),
+    holdings: z
+      .object({
+        responseBytes: z.number().describe("Bytes of its answers."),
+        databaseRows: z.number().describe("Rows read and written."),
+        imageSeconds: z.number().describe("Time that workers spent with its images."),
+        cacheEntries: z.number().describe("Entries of its caches, now."),
+      })
+      .optional()
+      .describe("What it made its shard do and hold since its start there."),
+    database: z
+      .object({
+        bytes: z.number(),
+        connections: z.number(),
+        rowsWritten: z.number().describe("Rows inserted, changed and deleted since the server's statistics began."),
+        tempBytes: z.number().describe("Written to temporary files since then."),
+        at: Time,
+      })
+      .optional()
+      .describe("What it takes of our own database server; looked at about every ten minutes."),
+  })
+  .meta({ id: "TenantUsage" }) satisfies z.ZodType<TenantUsage>;
 
 const shardFields = {
   kind: z.literal("Shard"),

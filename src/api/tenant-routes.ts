@@ -9,6 +9,7 @@ import {
   MoveTenantBody,
   RegisterUserBody,
   TenantSchema,
+  TenantUsageSchema,
   UpdateTenantBody,
   wholeNumber,
 } from "./schemas.ts";
@@ -78,6 +79,20 @@ export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): vo
       if (query.includeConfig) requireRole(actor, "operator", "a configuration may hold secrets; reading one");
       return view(await service.getTenant(params.name), query.includeConfig);
     },
+  );
+
+  app.get(
+    "/v1/tenants/:name/usage",
+    {
+      schema: {
+        operationId: "tenantUsage",
+        summary: "What the tenant takes of its shard and of the database server",
+        tags,
+        params: Params,
+        response: { 200: TenantUsageSchema.describe("What is known by now."), ...failures(404) },
+      },
+    },
+    async ({ params }) => service.tenantUsage(params.name),
   );
 
   app.patch(

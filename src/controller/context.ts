@@ -10,6 +10,7 @@ import type { Store } from "../ports/store.ts";
 import type { TenantEnvironment } from "../model/homeserver-config.ts";
 import type { Claims } from "./claims/claims.ts";
 import type { ControllerMetrics } from "./metrics.ts";
+import type { UsageBook } from "./usage/usage-book.ts";
 import type { RouteFeed } from "./routes/route-feed.ts";
 import type { TenantDatabases } from "../ports/databases.ts";
 
@@ -21,6 +22,7 @@ export interface ControllerContext {
   launcher: Launcher;
   databases: TenantDatabases;
   feed: RouteFeed;
+  usage: UsageBook;
   /** Which tenant has which host and database; kept current by the `Controller`. */
   claims: Claims;
   policy: Policy;
@@ -45,6 +47,8 @@ export interface Timing {
   shardPollsPerSecond: number;
   /** How often a shard is asked what its tenants take, at most, when it is asked how it is. */
   loadEvery: number;
+  /** How often a few of the tenants' databases are looked at; a round of all takes ten times as long, or longer. */
+  databaseUsageEvery: number;
   /** A shard whose process lives and that does not answer for so long is Lost. */
   shardLostAfter: number;
   /** A Lost shard is killed after so long, which frees its place. */
@@ -62,6 +66,7 @@ export const DEFAULT_TIMING: Timing = {
   shardPoll: 1,
   shardPollsPerSecond: 100,
   loadEvery: 10,
+  databaseUsageEvery: 60,
   shardLostAfter: 15,
   shardGiveUpAfter: 300,
   shardStartWithin: 90,

@@ -10,6 +10,7 @@ import { PLAN_EVERY_MS, Planning } from "./planning/planning.ts";
 import { routeOf } from "./routes/routes.ts";
 import { ShardReconciler } from "./shards/shard-reconciler.ts";
 import { TenantReconciler } from "./tenants/tenant-reconciler.ts";
+import { DatabaseUsageLoop } from "./usage/database-usage.ts";
 import { Gauges } from "./gauges.ts";
 import { exponential } from "../model/backoff.ts";
 import { laneOfShard, laneOfTenant } from "./lanes.ts";
@@ -31,6 +32,7 @@ export class Controller {
   readonly #shardQueue: WorkQueue;
   readonly #tenantQueue: WorkQueue;
   readonly #planQueue: WorkQueue;
+  readonly #databaseUsage: DatabaseUsageLoop;
   #unwatch: () => void = () => {};
   /** Whether all has been read once. */
   #isOpen = false;
@@ -58,6 +60,7 @@ export class Controller {
       const changes = await planning.pass();
       return rolledOut || changes > 0 ? PLAN_DELAY_MS : PLAN_EVERY_MS;
     });
+    this.#databaseUsage = new DatabaseUsageLoop(context);
     context.feed.onCounts((tenant) => this.#tenantQueue.add(tenant));
   }
 
@@ -75,6 +78,7 @@ export class Controller {
     this.#planQueue.add("plan");
     const gauges = new Gauges(this.#context, this.#reader);
     metrics.scrape.begin(() => gauges.update());
+    this.#databaseUsage.start();
     metrics.leader.set(1);
   }
 
@@ -84,6 +88,7 @@ export class Controller {
     metrics.leader.set(0);
     metrics.scrape.end();
     this.#unwatch();
+    await this.#databaseUsage.close();
     await Promise.all([this.#planQueue.close(), this.#tenantQueue.close(), this.#shardQueue.close()]);
     await this.#mover.close();
     await this.#shards.close();

@@ -47,6 +47,7 @@ export class Gauges {
     metrics.scrape.clear();
     this.#tenants(tenants, now);
     this.#shards(shards, tenants, now);
+    this.#databases();
     this.#rollout(fleet);
     metrics.movesInProgress.set(tenants.filter(({ status }) => status.move ?? status.transition).length);
     metrics.gateways.set(feed.gateways().length);
@@ -71,6 +72,15 @@ export class Gauges {
     this.#tenantBeginnings.forgetRest();
   }
 
+  #databases(): void {
+    const { metrics, usage } = this.#context;
+    for (const [tenant, { bytes, rowsWritten }] of usage.databases()) {
+      if (!this.#reader.get("Tenant", tenant)) continue;
+      metrics.tenantDatabaseBytes.set({ tenant }, bytes);
+      metrics.tenantDatabaseRows.set({ tenant }, rowsWritten);
+    }
+  }
+
   #shards(shards: Shard[], tenants: Tenant[], now: number): void {
     const { metrics, policy } = this.#context;
     const { tenantsOf, tags } = occupancyOf(shards, tenants, policy);
@@ -81,6 +91,10 @@ export class Gauges {
       metrics.shards.inc({ image_tag, phase });
       metrics.shardTenants.set({ shard: name, image_tag }, tenantsOf.get(name)?.length ?? 0);
       if (load !== undefined) metrics.shardLoad.set({ shard: name, image_tag }, load);
+      const usage = this.#context.usage.shard(name);
+      if (usage) metrics.shardMemory.set({ shard: name, image_tag }, usage.memoryRatio);
+      if (usage?.suspect)
+        metrics.shardMemorySuspect.set({ shard: name, tenant: usage.suspect.tenant }, usage.suspect.part);
       metrics.shardRestarts.inc({ shard: name }, 0);
       metrics.shardStalls.inc({ shard: name }, 0);
       if (phase === "Ready") continue;

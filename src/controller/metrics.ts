@@ -69,6 +69,12 @@ export function createControllerMetrics(registry: Registry) {
       "1 for a tenant that took more than its CPU budget for so long that it is to have a shard of its own",
       ["tenant"],
     ),
+    tenantDatabaseBytes: stored("tenant_database_bytes", "Size of a tenant's database on our own server", ["tenant"]),
+    tenantDatabaseRows: stored(
+      "tenant_database_rows_written",
+      "Rows that a tenant inserted, changed and deleted since the server's statistics began",
+      ["tenant"],
+    ),
     tenantMoveFailures: stored(
       "tenant_move_failures",
       "Moves of a tenant rolled back in a row; tenants whose last move went well have no series",
@@ -91,6 +97,15 @@ export function createControllerMetrics(registry: Registry) {
       "shard_load_ratio",
       "Share of one core that a shard used of late; it cannot use more than about 1",
       ["shard", "image_tag"],
+    ),
+    shardMemory: stored("shard_memory_ratio", "Part of the memory that a shard may have; none where it has no limit", [
+      "shard",
+      "image_tag",
+    ]),
+    shardMemorySuspect: stored(
+      "shard_memory_suspect_ratio",
+      "While a shard's memory is high: the tenant that has most of what its tenants hold in caches and had through it of late, and that part",
+      ["shard", "tenant"],
     ),
     capacity: stored(
       "capacity",

@@ -14,6 +14,30 @@ export const SHARD_METRICS: ShardMetric[] = [
     labels: ["tenant"],
     help: "Processor time that a tenant took since its start here: requests, background processes, and their threads",
   },
+  {
+    name: "multi_synapse_tenant_response_bytes_total",
+    type: "counter",
+    labels: ["tenant"],
+    help: "Bytes of a tenant's answers since its start here",
+  },
+  {
+    name: "multi_synapse_tenant_database_rows_total",
+    type: "counter",
+    labels: ["tenant"],
+    help: "Rows that a tenant read and wrote since its start here",
+  },
+  {
+    name: "multi_synapse_tenant_image_seconds_total",
+    type: "counter",
+    labels: ["tenant"],
+    help: "Time that workers spent with a tenant's images since its start here",
+  },
+  {
+    name: "multi_synapse_tenant_cache_entries",
+    type: "gauge",
+    labels: ["tenant"],
+    help: "Entries of a tenant's caches",
+  },
   { name: "multi_synapse_database_connections", type: "gauge", labels: [], help: "Open database connections" },
   {
     name: "synapse_http_server_response_count_total",

@@ -69,9 +69,27 @@ export interface StopOptions {
   release: boolean;
 }
 
+/** Totals since a tenant's start; what a shard of an earlier version does not tell is 0. */
+const TenantLoadSchema = z.object({
+  cpuSeconds: z.number(),
+  requests: z.number(),
+  responseBytes: z.number().default(0),
+  databaseRows: z.number().default(0),
+  imageSeconds: z.number().default(0),
+  /** Now. */
+  cacheEntries: z.number().default(0),
+});
+
 export const LoadSchema = z.object({
-  tenants: z.record(z.string(), z.object({ cpuSeconds: z.number(), requests: z.number() })),
-  process: z.object({ cpuSeconds: z.number(), uptimeSeconds: z.number() }),
+  tenants: z.record(z.string(), TenantLoadSchema),
+  process: z.object({
+    cpuSeconds: z.number(),
+    uptimeSeconds: z.number(),
+    /** For how long it was ready to run and the machine had no processor for it. */
+    starvedSeconds: z.number().default(0),
+    /** Of the limit that is nearer. */
+    memory: z.object({ bytes: z.number(), limitBytes: z.number().nullable() }).optional(),
+  }),
 });
 export type ShardLoad = z.infer<typeof LoadSchema>;
 

@@ -10,6 +10,7 @@ import type {
 } from "../../src/controller/service/cluster-service.ts";
 import { UserError } from "../../src/model/errors.ts";
 import { DEFAULT_POLICY } from "../../src/model/policy.ts";
+import type { TenantUsage } from "../../src/model/tenant-usage.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { Move, MoveResult } from "../../src/model/move.ts";
 import type { Shard } from "../../src/model/shard.ts";
@@ -169,6 +170,13 @@ export class MemoryService implements ClusterService {
     if (lift) delete tenant.status.quarantine;
     else tenant.status.quarantine ??= { since: CREATED, message: "an operator asked for it" };
     return tenant;
+  }
+
+  async tenantUsage(name: string): Promise<TenantUsage> {
+    await this.getTenant(name);
+    const holdings = { responseBytes: 2_000_000, databaseRows: 1_234, imageSeconds: 0.5, cacheEntries: 321 };
+    const database = { bytes: 9_000_000, connections: 2, rowsWritten: 56, tempBytes: 0, at: CREATED };
+    return { cpuShare: 0.125, cpuBudget: 0.25, holdings, database };
   }
 
   async registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }> {

@@ -74,6 +74,7 @@ test("documents every call", () => {
       "GET /v1/tenants",
       "GET /v1/tenants/{name}",
       "GET /v1/tenants/{name}/logs",
+      "GET /v1/tenants/{name}/usage",
       "GET /v1/tokens",
       "GET /v1/whoami",
       "PATCH /v1/tenants/{name}",

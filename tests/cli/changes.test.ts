@@ -141,6 +141,9 @@ describe("tenant update", () => {
       stdout: "tenant clinic-a runs as updated\n",
     });
     expect(await cluster.printed("tenant", "describe", "clinic-a")).toMatch(
+      /Processor: +13 % of a core, may take 25 %\n.*Memory: +321 cache entries; 1\.9 MiB answered and 1234 rows.*\n.*Database: +8\.6 MiB/,
+    );
+    expect(await cluster.printed("tenant", "describe", "clinic-a")).toMatch(
       /Warning: +max_upload_sise: no such option/,
     );
   });

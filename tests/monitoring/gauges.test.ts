@@ -3,6 +3,7 @@ import { Registry } from "prom-client";
 import { Gauges } from "../../src/controller/gauges.ts";
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import type { ControllerContext } from "../../src/controller/context.ts";
+import { UsageBook } from "../../src/controller/usage/usage-book.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
 import { DEFAULT_POLICY } from "../../src/model/policy.ts";
 import { newTenantStatus } from "../../src/model/tenant.ts";
@@ -19,10 +20,12 @@ function controller(policy = {}) {
   const store = new LocalStore(":memory:");
   const metrics = createControllerMetrics(registry);
   const feed = new RouteFeed();
+  const usage = new UsageBook();
   const context = {
     store,
     metrics,
     feed,
+    usage,
     clock: new SteadyClock(),
     policy: { ...DEFAULT_POLICY, ...policy },
   } as unknown as ControllerContext;
@@ -33,7 +36,7 @@ function controller(policy = {}) {
     await reader.open();
     metrics.scrape.begin(() => gauges.update());
   };
-  return { registry, store, metrics, lead };
+  return { registry, store, metrics, usage, lead };
 }
 
 /** Samples without the prefix. */
@@ -167,4 +170,24 @@ test("a tenant in a dedicated transition is counted once, and on no shard", asyn
     'tenants{image_tag="1.163.2",phase="Running",reason="",hosting="dedicated"}': 1,
     'tenant_not_ready_since_timestamp_seconds{tenant="a",phase="Moving",reason=""}': Date.parse(requestedAt) / 1000,
   });
+});
+
+test("tells what databases take, and which tenant is suspected of a shard whose memory is high", async () => {
+  const { registry, store, usage, lead } = controller();
+  await store.create("Tenant", "a", SPEC, { ...NEW, throttle: { part: 0.25, since: "", changedAt: "" } });
+  const status = { phase: "Ready", reason: "", message: "", failures: 0 } as const;
+  await store.create("Shard", "1.163.2-0", { release: "1.163.2" }, { ...status });
+  for (const name of ["a", "gone"])
+    usage.setDatabase(name, { bytes: 8192, connections: 1, rowsWritten: 12, tempBytes: 0, at: "" });
+  usage.setShard("1.163.2-0", { memoryRatio: 0.9, suspect: { tenant: "a", part: 0.8 } });
+  await lead();
+  const found = await samples(registry);
+  expect(found).toMatchObject({
+    'tenant_database_bytes{tenant="a"}': 8192,
+    'tenant_database_rows_written{tenant="a"}': 12,
+    'tenant_throttle_ratio{tenant="a"}': 0.25,
+    'shard_memory_ratio{shard="1.163.2-0",image_tag="1.163.2"}': 0.9,
+    'shard_memory_suspect_ratio{shard="1.163.2-0",tenant="a"}': 0.8,
+  });
+  expect(Object.keys(found).filter((name) => name.includes("gone"))).toEqual([]);
 });

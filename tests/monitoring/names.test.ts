@@ -106,7 +106,11 @@ test("the reference has what a shard exports", () => {
   const source = readFileSync(join(ROOT, "multi_synapse/metrics.py"), "utf8");
   const families = /EXPORTED_FAMILIES = \(([^)]*)\)/.exec(source)![1]!;
   const exported = [...families.matchAll(/"(\w+)"/g)].map(([, name = ""]) => name.replace(/_bucket$/, ""));
-  const own = [...readFileSync(join(ROOT, "multi_synapse/control.py"), "utf8").matchAll(/# TYPE (\w+) /g)];
+  const own = [
+    ...readFileSync(join(ROOT, "multi_synapse/control.py"), "utf8").matchAll(
+      /(?:# TYPE |\(")(multi_synapse_\w+)(?: |", "(?:counter|gauge)")/g,
+    ),
+  ];
   expect(SHARD_METRICS.map(({ name }) => name).toSorted()).toEqual(
     [...exported, ...own.map(([, name = ""]) => name)].toSorted(),
   );

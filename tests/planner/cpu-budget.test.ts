@@ -14,7 +14,7 @@ class Tenant {
   changes = 0;
   /** How often it began to be heavy: a move each, where there is room. */
   separations = 0;
-  #load: Load = { at: this.now, cpuSeconds: 0 };
+  #load: Load = { at: this.now, cpuSeconds: 0, starvedSeconds: 0 };
   #calmSince: number | undefined;
   readonly #limits: CpuLimits;
   constructor(limits = LIMITS) {
@@ -34,7 +34,7 @@ class Tenant {
       this.now += LOOK_MS;
       const taken = Math.min(1, wanted * this.part + unthrottled);
       const cpuSeconds = this.#load.cpuSeconds + (taken * LOOK_MS) / 1000;
-      this.#load = nextLoad(this.#load, { at: this.now, cpuSeconds }, this.#limits.averageSeconds);
+      this.#load = nextLoad(this.#load, { at: this.now, cpuSeconds, starvedSeconds: 0 }, this.#limits.averageSeconds);
       this.#calmSince = isCalm(this.share, this.#limits.budget) ? (this.#calmSince ?? this.now) : undefined;
       const { share, hasNeighbours } = this;
       const seen = { share, hasNeighbours, ...(this.#calmSince === undefined ? {} : { calmSince: this.#calmSince }) };
@@ -46,11 +46,17 @@ class Tenant {
   }
 }
 
+const look = (seconds: number, cpuSeconds: number, starvedSeconds = 0) => ({
+  at: seconds * 1000,
+  cpuSeconds,
+  starvedSeconds,
+});
+
 describe("a tenant's load", () => {
   it("is weighted by time, whatever the distance between looks", () => {
     const [often, seldom] = [1, 20].map((seconds) => {
       let load: Load | undefined;
-      for (let at = 0; at <= 120; at += seconds) load = nextLoad(load, { at: at * 1000, cpuSeconds: at * 0.5 }, 30);
+      for (let at = 0; at <= 120; at += seconds) load = nextLoad(load, look(at, at * 0.5), 30);
       return load?.share;
     });
     expect(often).toBeCloseTo(0.5 * (1 - Math.exp(-4)), 5);
@@ -58,11 +64,19 @@ describe("a tenant's load", () => {
   });
 
   it("keeps its share when the counter begins again with another process, and counts on from there", () => {
-    let load = nextLoad(nextLoad(undefined, { at: 0, cpuSeconds: 100 }, 30), { at: 10_000, cpuSeconds: 105 }, 30);
+    let load = nextLoad(nextLoad(undefined, look(0, 100), 30), look(10, 105), 30);
     const before = load.share!;
-    load = nextLoad(load, { at: 20_000, cpuSeconds: 1 }, 30);
-    expect(load).toEqual({ at: 20_000, cpuSeconds: 1, share: before });
-    expect(nextLoad(load, { at: 30_000, cpuSeconds: 1 }, 30).share).toBeLessThan(before);
+    load = nextLoad(load, look(20, 1), 30);
+    expect(load).toEqual({ ...look(20, 1), share: before });
+    expect(nextLoad(load, look(30, 1), 30).share).toBeLessThan(before);
+  });
+
+  it("is a share of what the machine gives the process", () => {
+    const whole = nextLoad(look(0, 0), look(1000, 500), 30);
+    const half = nextLoad(look(0, 0), look(1000, 250, 500), 30);
+    expect(whole.share).toBeCloseTo(0.5, 5);
+    expect(half.share).toBeCloseTo(0.5, 5);
+    expect(nextLoad(look(0, 0), look(1000, 10, 1000), 30).share).toBeCloseTo(0.2, 5);
   });
 });
 

@@ -5,6 +5,7 @@ import { Registry } from "prom-client";
 import { Claims } from "../../src/controller/claims/claims.ts";
 import { DEFAULT_TIMING, type ControllerContext, type Timing } from "../../src/controller/context.ts";
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
+import { UsageBook } from "../../src/controller/usage/usage-book.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
 import type { DatabaseUsage, KeptData, Migration, TenantDatabases } from "../../src/ports/databases.ts";
 import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
@@ -14,6 +15,7 @@ import { UserError } from "../../src/model/errors.ts";
 import { DEFAULT_CPU_BUDGET, type CpuBudget } from "../../src/model/cpu-budget.ts";
 import { DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
 import type { Tenant } from "../../src/model/tenant.ts";
+import type { Holdings } from "../../src/model/tenant-usage.ts";
 import {
   ShardRefusal,
   ShardUnreachable,
@@ -56,6 +58,15 @@ export class FakeWorld {
   readonly #waiting: (() => void)[] = [];
   /** Processor time of a tenant since it started. */
   cpuSecondsOf: (tenant: string) => number = () => 0;
+  usageOf: (tenant: string) => DatabaseUsage = () => ({
+    bytes: 8_000_000,
+    connections: 1,
+    rowsWritten: 10,
+    tempBytes: 0,
+  });
+  /** What a tenant made its shard hold. */
+  holdingsOf: (tenant: string) => Partial<Holdings> = () => ({});
+  memoryOf: (shard: string) => { bytes: number; limitBytes: number | null } = () => ({ bytes: 1, limitBytes: null });
   /** By how much the machine's clock was set, in milliseconds. */
   clockSetBy = 0;
   /** Databases of our own server. */
@@ -196,6 +207,7 @@ export class FakeProcess {
       ),
       databases: this.#guarded(fakeDatabases(world), ["learn", "facts", "address"]),
       feed: new RouteFeed(),
+      usage: new UsageBook(),
       claims: new Claims((tenant) => fakeDatabases(world).address(tenant)),
       cpuBudget: { ...DEFAULT_CPU_BUDGET, ...options.cpuBudget },
       policy: { ...DEFAULT_POLICY, avgShardsLoadRedistributionThreshold: 0, ...options.policy },
@@ -384,8 +396,12 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
     },
     load: async () => {
       const present = [...shard().tenants.keys()];
-      const tenants = present.map((tenant) => [tenant, { cpuSeconds: world.cpuSecondsOf(tenant), requests: 0 }]);
-      return { tenants: Object.fromEntries(tenants), process: { cpuSeconds: 0, uptimeSeconds: 1 } };
+      const tenants = present.map((tenant) => {
+        const load = { ...NO_LOAD, ...world.holdingsOf(tenant), cpuSeconds: world.cpuSecondsOf(tenant) };
+        return [tenant, load] as const;
+      });
+      const process = { cpuSeconds: 0, uptimeSeconds: 1, starvedSeconds: 0, memory: world.memoryOf(name) };
+      return { tenants: Object.fromEntries(tenants), process };
     },
     get preparers(): never {
       throw new Error("preparers are behind the databases, which are fakes here");
@@ -393,6 +409,8 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
     close: async () => {},
   };
 }
+
+const NO_LOAD = { cpuSeconds: 0, requests: 0, responseBytes: 0, databaseRows: 0, imageSeconds: 0, cacheEntries: 0 };
 
 /** As a shard's checker reads it, for the few options that tests use. */
 export function fakeMeaning({ serverName, overrides }: Assignment): ConfigMeaning {
@@ -446,7 +464,8 @@ export function fakeDatabases(world: FakeWorld): TenantDatabases {
     },
     describe: async () => ({ schemaVersion: 94, schemaCompatVersion: world.schemaCompatVersion, epoch: 0 }),
     migration: () => world.warmUp(),
-    usage: async () => new Map<string, DatabaseUsage>(),
+    usage: async (tenants) =>
+      new Map(tenants.filter((tenant) => world.managed.has(tenant)).map((tenant) => [tenant, world.usageOf(tenant)])),
     identify: async ({ spec }) => world.databaseIds.get(tryReadConfig(spec.config)?.database?.host ?? ""),
     address: (tenant) => ({ host: "127.0.0.1", port: 1, name: tenant, user: tenant }),
   };

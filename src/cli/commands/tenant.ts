@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
 import type { ClusterEvent } from "../../model/event.ts";
+import type { TenantUsage } from "../../model/tenant-usage.ts";
 import { eventTable } from "../event-table.ts";
 import { parseTail, withClient } from "../options.ts";
 import { age, counted, fields, seconds, show, showList, table } from "../output.ts";
@@ -61,7 +62,8 @@ export function addTenant(program: Command): void {
           if (line !== "") events.push(JSON.parse(line) as ClusterEvent);
         }
         const recent = events.slice(-EVENTS_SHOWN);
-        show(output, { ...tenantDetails(found), events: recent }, () => description(found, recent));
+        const usage = await client.call<TenantUsage>("GET", `${tenantPath(name)}/usage`, {});
+        show(output, { ...tenantDetails(found), usage, events: recent }, () => description(found, usage, recent));
       }),
     );
 
@@ -88,7 +90,7 @@ export function tenantTable(rows: TenantRow[]): string {
   );
 }
 
-function description(tenant: TenantView, events: ClusterEvent[]): string {
+function description(tenant: TenantView, usage: TenantUsage, events: ClusterEvent[]): string {
   const { metadata, spec, status } = tenant;
   const { lastMove, move } = status;
   const pairs: [string, string][] = [
@@ -114,6 +116,7 @@ function description(tenant: TenantView, events: ClusterEvent[]): string {
   }
   for (const warning of status.inEffect?.warnings ?? []) pairs.push(["Warning", warning]);
   if (status.quarantine) pairs.push(["Quarantine", `since ${status.quarantine.since}: ${status.quarantine.message}`]);
+  pairs.push(...usagePairs(usage));
   if (status.throttle)
     pairs.push([
       "Throttled",
@@ -136,6 +139,27 @@ function description(tenant: TenantView, events: ClusterEvent[]): string {
   }
   const text = fields(pairs).replace(/^: {0,1}/m, "  ");
   return `${text}\nEvents:${events.length === 0 ? " none" : `\n${indented(eventTable(events))}`}`;
+}
+
+function usagePairs({ cpuShare, cpuBudget, holdings, database }: TenantUsage): [string, string][] {
+  const pairs: [string, string][] = [];
+  const percent = (share: number) => `${Math.round(share * 100)} %`;
+  if (cpuShare !== undefined)
+    pairs.push([
+      "Processor",
+      `${percent(cpuShare)} of a core${cpuBudget > 0 ? `, may take ${percent(cpuBudget)}` : ""}`,
+    ]);
+  if (holdings) {
+    const { cacheEntries, responseBytes, databaseRows } = holdings;
+    const passed = `${mebibytes(responseBytes)} answered and ${databaseRows} rows read and written since its start`;
+    pairs.push(["Memory", `${cacheEntries} cache entries; ${passed}`]);
+  }
+  if (database) pairs.push(["Database", `${mebibytes(database.bytes)}, ${age(database.at)} ago`]);
+  return pairs;
+}
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
 }
 
 function indented(text: string): string {

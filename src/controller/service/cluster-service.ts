@@ -3,6 +3,7 @@ import type { ClusterEvent } from "../../model/event.ts";
 import type { Move, MoveResult } from "../../model/move.ts";
 import type { Shard } from "../../model/shard.ts";
 import type { Tenant, TenantSpec } from "../../model/tenant.ts";
+import type { TenantUsage } from "../../model/tenant-usage.ts";
 import type { Policy } from "../../model/policy.ts";
 
 /**
@@ -24,6 +25,8 @@ export interface ClusterService {
    * so already.
    */
   quarantineTenant(name: string, options: { lift: boolean }): Promise<Tenant>;
+  /** What it takes of its shard and of the database server, as far as that is known by now. */
+  tenantUsage(name: string): Promise<TenantUsage>;
   registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }>;
   /** Lines of the log that concern the tenant, oldest first. */
   tenantLog(name: string, options: LogOptions): AsyncIterable<string>;

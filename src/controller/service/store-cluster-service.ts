@@ -15,6 +15,8 @@ import {
 import type { ClusterEvent } from "../../model/event.ts";
 import type { Move } from "../../model/move.ts";
 import type { Shard } from "../../model/shard.ts";
+import { budgetOf } from "../../model/cpu-budget.ts";
+import type { TenantUsage } from "../../model/tenant-usage.ts";
 import { occupancyOf } from "../../model/occupancy.ts";
 import type { Snapshot } from "../../planner/snapshot.ts";
 import { canDrain, chooseTarget } from "../../planner/requests.ts";
@@ -200,6 +202,12 @@ export class StoreClusterService implements ClusterService {
         : `${name} is quarantined as requested: it runs on a shard of its own until this is lifted`,
     });
     return tenant;
+  }
+
+  async tenantUsage(name: string): Promise<TenantUsage> {
+    await this.getTenant(name);
+    const { usage, cpuBudget } = this.#context;
+    return { ...usage.get(name), cpuBudget: budgetOf(cpuBudget, name) };
   }
 
   async registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }> {

@@ -1,6 +1,7 @@
 import { budgetOf } from "../../model/cpu-budget.ts";
 import { timeText } from "../../model/clock.ts";
 import { nextLoad, type Load } from "../../model/load.ts";
+import { bytesPassed, type Holdings } from "../../model/tenant-usage.ts";
 import type { Tenant, TenantStatus } from "../../model/tenant.ts";
 import { isCalm, nextStanding, type CpuStanding } from "../../planner/cpu-budget.ts";
 import type { ShardLoad } from "../../ports/shard-control.ts";
@@ -9,6 +10,9 @@ import { recordEvent, type ControllerContext } from "../context.ts";
 
 interface Known {
   load: Load;
+  /** Bytes that passed for it, smoothed: as seconds of a core are, so in place of them. */
+  passing: Load;
+  holdings: Holdings;
   /** Since when its share has been low. */
   calmSince?: number;
 }
@@ -25,26 +29,44 @@ export class CpuBudgets {
     this.#context = context;
   }
 
-  /** Smoothed share of a core that a tenant took of late. */
-  shareOf(tenant: string): number | undefined {
-    return this.#known.get(tenant)?.load.share;
+  /** Of each tenant; `passing`: bytes a second. */
+  *holdings(): Generator<[tenant: string, of: { holdings: Holdings; passing: number }]> {
+    for (const [tenant, { holdings, passing }] of this.#known)
+      yield [tenant, { holdings, passing: passing.share ?? 0 }];
   }
 
-  async measured(shard: string, at: number, tenants: ShardLoad["tenants"]): Promise<void> {
-    for (const name of this.#known.keys()) if (!Object.hasOwn(tenants, name)) this.#known.delete(name);
-    for (const [name, { cpuSeconds }] of Object.entries(tenants)) {
-      const known = this.#next(name, at, cpuSeconds);
+  async measured(shard: string, at: number, { tenants, process }: ShardLoad): Promise<void> {
+    const { usage } = this.#context;
+    for (const name of this.#known.keys()) if (!Object.hasOwn(tenants, name)) this.#forget(name);
+    for (const [name, figures] of Object.entries(tenants)) {
+      const known = this.#next(name, figures, at, process.starvedSeconds);
       this.#known.set(name, known);
+      const { holdings, load } = known;
+      usage.setRunning(name, { holdings, ...(load.share === undefined ? {} : { cpuShare: load.share }) });
       await this.#judge(shard, name, known);
     }
   }
 
-  #next(name: string, at: number, cpuSeconds: number): Known {
+  /** The shard is not seen any more. */
+  close(): void {
+    for (const name of this.#known.keys()) this.#forget(name);
+  }
+
+  #forget(name: string): void {
+    this.#known.delete(name);
+    this.#context.usage.endRunning(name);
+  }
+
+  #next(name: string, figures: ShardLoad["tenants"][string], at: number, starvedSeconds: number): Known {
     const before = this.#known.get(name);
     const { cpuBudget } = this.#context;
-    const load = nextLoad(before?.load, { at, cpuSeconds }, cpuBudget.averageSeconds);
+    const { cpuSeconds, responseBytes, databaseRows, imageSeconds, cacheEntries } = figures;
+    const load = nextLoad(before?.load, { at, cpuSeconds, starvedSeconds }, cpuBudget.averageSeconds);
+    const holdings = { responseBytes, databaseRows, imageSeconds, cacheEntries };
+    const passed = { at, cpuSeconds: bytesPassed(holdings), starvedSeconds: 0 };
+    const known = { load, holdings, passing: nextLoad(before?.passing, passed, cpuBudget.averageSeconds) };
     const calm = load.share !== undefined && isCalm(load.share, budgetOf(cpuBudget, name));
-    return calm ? { load, calmSince: before?.calmSince ?? at } : { load };
+    return calm ? { ...known, calmSince: before?.calmSince ?? at } : known;
   }
 
   async #judge(shard: string, name: string, { load, calmSince }: Known): Promise<void> {

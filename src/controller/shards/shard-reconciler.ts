@@ -8,6 +8,7 @@ import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { exponential } from "../../model/backoff.ts";
 import { CpuBudgets } from "./cpu-budgets.ts";
+import { ShardMemory } from "./shard-memory.ts";
 import { recordStalls } from "./stalls.ts";
 
 /** A process that ran for so long before it ended did not fail to start. */
@@ -35,6 +36,7 @@ interface Watched {
   polledAt?: number;
   load?: { at: number; cpuSeconds: number };
   budgets?: CpuBudgets;
+  memory?: ShardMemory;
 }
 
 /** Keeps each shard's process running, and knows what runs on it. */
@@ -290,9 +292,12 @@ export class ShardReconciler {
     const at = this.#context.clock.now();
     const before = watched.load;
     if (!watched.observation || (before && at - before.at < this.#context.timing.loadEvery * 1000)) return;
-    const { process, tenants } = await watched.observation.client.load();
+    const all = await watched.observation.client.load();
+    const { process } = all;
     watched.budgets ??= new CpuBudgets(this.#context);
-    await watched.budgets.measured(name, at, tenants);
+    watched.memory ??= new ShardMemory(this.#context, name);
+    await watched.budgets.measured(name, at, all);
+    await watched.memory.measured(process.memory, watched.budgets);
     watched.load = { at, cpuSeconds: process.cpuSeconds };
     if (!before || process.cpuSeconds < before.cpuSeconds) return;
     const load = Math.round(((process.cpuSeconds - before.cpuSeconds) / ((at - before.at) / 1000)) * 1000) / 1000;
@@ -385,6 +390,10 @@ export class ShardReconciler {
     if (!observation) return;
     watched.observation = undefined;
     watched.load = undefined;
+    watched.budgets?.close();
+    watched.budgets = undefined;
+    watched.memory?.close();
+    watched.memory = undefined;
     await observation.client.close();
     this.#lookAtTenantsOf(name);
   }
@@ -393,6 +402,8 @@ export class ShardReconciler {
     const watched = this.#watched.get(name);
     this.#watched.delete(name);
     this.#context.feed.forgetShard(name);
+    watched?.budgets?.close();
+    watched?.memory?.close();
     await watched?.observation?.client.close();
   }
 }

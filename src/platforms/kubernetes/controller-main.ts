@@ -14,6 +14,7 @@ import { Controller } from "../../controller/controller.ts";
 import { answersHealth } from "../../controller/tenants/dedicated.ts";
 import { createControllerMetrics } from "../../controller/metrics.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
+import { UsageBook } from "../../controller/usage/usage-book.ts";
 import { RouteFeed } from "../../controller/routes/route-feed.ts";
 import { ShardPreparers } from "./shard-preparers.ts";
 import { KubernetesLauncher } from "./launcher/kubernetes-launcher.ts";
@@ -150,6 +151,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     launcher,
     databases,
     feed: new RouteFeed(),
+    usage: new UsageBook(),
     claims: new Claims((tenant) => databases.address(tenant)),
     policy: config,
     cpuBudget: config.cpuBudget,

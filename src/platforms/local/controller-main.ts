@@ -15,6 +15,7 @@ import { Controller } from "../../controller/controller.ts";
 import { answersHealth } from "../../controller/tenants/dedicated.ts";
 import { createControllerMetrics } from "../../controller/metrics.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
+import { UsageBook } from "../../controller/usage/usage-book.ts";
 import { RouteFeed } from "../../controller/routes/route-feed.ts";
 import { LocalPreparers } from "./launcher/local-preparers.ts";
 import { findMeans, helperIn } from "./launcher/confinement.ts";
@@ -93,6 +94,7 @@ async function main(): Promise<void> {
     launcher,
     databases,
     feed: new RouteFeed(),
+    usage: new UsageBook(),
     claims: new Claims((tenant) => databases.address(tenant)),
     policy: policyOf(config.cluster),
     cpuBudget: config.cluster.cpuBudget,

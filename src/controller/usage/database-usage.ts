@@ -1,0 +1,53 @@
+import { messageOf } from "../../model/errors.ts";
+import { timeText } from "../../model/clock.ts";
+import type { ControllerContext } from "../context.ts";
+
+/** The sizes of all databases are looked at once in so many turns: the server looks at each of their files. */
+const TURNS = 10;
+/** Also with very many tenants; their round takes longer then. */
+const MOST_AT_ONCE = 500;
+
+/** Asks the database server what tenants take of it, a few of them at a time. */
+export class DatabaseUsageLoop {
+  readonly #context: ControllerContext;
+  /** The last one that was asked about. */
+  #last = "";
+  #cancel: () => void = () => {};
+  #turn: Promise<void> | undefined;
+  #isClosed = false;
+
+  constructor(context: ControllerContext) {
+    this.#context = context;
+  }
+
+  start(): void {
+    const { clock, timing } = this.#context;
+    if (this.#isClosed) return;
+    this.#cancel = clock.after(timing.databaseUsageEvery * 1000, () => {
+      this.#turn = this.turn().finally(() => this.start());
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#cancel();
+    await this.#turn;
+  }
+
+  async turn(): Promise<void> {
+    const { reader, databases, usage, clock, log } = this.#context;
+    const names = [...reader.values("Tenant")].map(({ metadata }) => metadata.name).toSorted();
+    usage.keepOnly((tenant) => reader.get("Tenant", tenant) !== undefined);
+    const count = Math.min(MOST_AT_ONCE, Math.ceil(names.length / TURNS));
+    const after = names.filter((name) => name > this.#last);
+    const next = (after.length > 0 ? after : names).slice(0, count);
+    if (next.length === 0) return;
+    try {
+      const found = await databases.usage(next);
+      for (const [tenant, figures] of found) usage.setDatabase(tenant, { ...figures, at: timeText(clock.now()) });
+      this.#last = next.at(-1) ?? "";
+    } catch (error) {
+      log.warn({ why: messageOf(error) }, "cannot ask what tenants' databases take; tried again later");
+    }
+  }
+}

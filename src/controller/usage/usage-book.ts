@@ -1,0 +1,65 @@
+import type { Holdings, Suspect } from "../../model/tenant-usage.ts";
+import type { DatabaseUsage } from "../../ports/databases.ts";
+
+interface Entry {
+  cpuShare?: number;
+  holdings?: Holdings;
+  database?: DatabaseUsage & { at: string };
+}
+
+interface ShardEntry {
+  /** Of the limit of its memory. */
+  memoryRatio: number;
+  /** While that is high: whose doing it probably is. */
+  suspect?: Suspect;
+}
+
+/** What tenants take, as last seen. In memory: all of it is asked for again by the next leader. */
+export class UsageBook {
+  readonly #entries = new Map<string, Entry>();
+  readonly #shards = new Map<string, ShardEntry>();
+
+  get(tenant: string): Readonly<Entry> {
+    return this.#entries.get(tenant) ?? {};
+  }
+
+  /** Of a tenant that runs on a shard. */
+  setRunning(tenant: string, { cpuShare, holdings }: Omit<Entry, "database">): void {
+    const { database } = this.get(tenant);
+    this.#entries.set(tenant, {
+      ...(cpuShare === undefined ? {} : { cpuShare }),
+      ...(holdings === undefined ? {} : { holdings }),
+      ...(database === undefined ? {} : { database }),
+    });
+  }
+
+  /** It does not run there any more. */
+  endRunning(tenant: string): void {
+    this.setRunning(tenant, {});
+  }
+
+  setDatabase(tenant: string, database: DatabaseUsage & { at: string }): void {
+    this.#entries.set(tenant, { ...this.get(tenant), database });
+  }
+
+  *databases(): Generator<[tenant: string, usage: DatabaseUsage]> {
+    for (const [tenant, { database }] of this.#entries) if (database) yield [tenant, database];
+  }
+
+  shard(name: string): ShardEntry | undefined {
+    return this.#shards.get(name);
+  }
+
+  setShard(name: string, entry: ShardEntry): void {
+    this.#shards.set(name, entry);
+  }
+
+  forgetShard(name: string): void {
+    this.#shards.delete(name);
+  }
+
+  /** Forgets tenants that are gone. */
+  keepOnly(has: (tenant: string) => boolean): void {
+    for (const tenant of this.#entries.keys()) if (!has(tenant)) this.#entries.delete(tenant);
+  }
+}
