@@ -9,6 +9,9 @@ const HASH_DIGITS = 16;
 /** Owns the schema objects of templates, so that they can be handed over to a tenant in one statement. Cannot log in. */
 export const TEMPLATE_ROLE = "synapse_template";
 
+/** What names of tenants' databases begin with: as they are, and shortened. */
+export const TENANT_PREFIXES = ["tenant_", "tenantx_"] as const;
+
 /**
  * The name of a tenant's database and of its role. No two tenants share one: labels have no "_", so putting it for "-" loses
  * nothing, and names shortened with a hash have a prefix of their own.
@@ -17,10 +20,10 @@ export const TEMPLATE_ROLE = "synapse_template";
 export function tenantDatabaseName(tenant: string): string {
   const problem = tenantNameProblem(tenant);
   if (problem !== undefined) throw new UserError("InvalidInput", problem);
-  const name = `tenant_${tenant.replaceAll("-", "_")}`;
+  const name = `${TENANT_PREFIXES[0]}${tenant.replaceAll("-", "_")}`;
   if (name.length <= MOST_BYTES) return name;
   const hash = createHash("sha256").update(tenant).digest("hex").slice(0, HASH_DIGITS);
-  const begin = `tenantx_${tenant.replaceAll("-", "_")}`.slice(0, MOST_BYTES - HASH_DIGITS - 1);
+  const begin = `${TENANT_PREFIXES[1]}${tenant.replaceAll("-", "_")}`.slice(0, MOST_BYTES - HASH_DIGITS - 1);
   return `${begin}_${hash}`;
 }
 

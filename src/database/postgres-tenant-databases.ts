@@ -11,6 +11,7 @@ import {
 } from "./tenant-database.ts";
 import { grantFence, readFence, releaseFence } from "./fence.ts";
 import { readKeptData, writeKeepsake, type Seal } from "./keepsakes.ts";
+import { endOverdue } from "./overdue.ts";
 import { databaseUsage } from "./usage.ts";
 import type {
   DatabaseUsage,
@@ -143,6 +144,10 @@ export class PostgresTenantDatabases implements TenantDatabases {
 
   async usage(tenants: readonly string[]): Promise<Map<string, DatabaseUsage>> {
     return this.#options.server ? databaseUsage(this.#options.server, tenants) : new Map<string, DatabaseUsage>();
+  }
+
+  async endOverdue(): Promise<string[]> {
+    return this.#options.server ? endOverdue(this.#options.server) : [];
   }
 
   async migration(version: string): Promise<Migration> {

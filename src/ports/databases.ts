@@ -93,6 +93,11 @@ export interface TenantDatabases {
   grant(tenant: Tenant, secrets: TenantSecretData): Promise<void>;
   /** What the databases of our own server take of it, by tenant; empty where tenants bring all of theirs. @throws UserError */
   usage(tenants: readonly string[]): Promise<Map<string, DatabaseUsage>>;
+  /**
+   * Ends what tenants' roles run on our own server for longer than any of them may, whatever time they have set themselves: statements, and
+   * transactions that stand open. @returns the databases whose connections were ended @throws UserError
+   */
+  endOverdue(): Promise<string[]>;
   /** What a release says of its schema, if it is known by now. */
   facts(release: string): ReleaseFacts | undefined;
   migration(release: string): Promise<Migration>;

@@ -1,7 +1,9 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { withConnection, type AdminLogin, type Login } from "../../src/database/connection.ts";
 import { readFence } from "../../src/database/fence.ts";
+import { endOverdue } from "../../src/database/overdue.ts";
 import { ensureTemplate } from "../../src/database/template.ts";
 import {
   describeDatabase,
@@ -176,5 +178,31 @@ describe("a tenant's role that is hostile takes little of the server", () => {
     await client.connect();
     expect((await client.query("SHOW statement_timeout")).rows).toEqual([{ statement_timeout: "1h" }]);
     await client.end();
+  });
+
+  test("and is ended from outside where it lifted that bound, or leaves a transaction open", async () => {
+    const open = async (...statements: string[]) => {
+      const client = new Client({ ...mallory });
+      const gone = new Promise<string>((resolve) => client.on("error", (error) => resolve(error.message)));
+      await client.connect();
+      for (const statement of statements) await client.query(statement);
+      return { client, gone };
+    };
+    const [busy, idle, honest] = [
+      await open("SET statement_timeout = 0"),
+      await open("BEGIN", "SELECT 1"),
+      await open(),
+    ];
+    const endless = busy.client.query("SELECT pg_sleep(600)").then(String, String);
+    await sleep(300);
+    expect(await endOverdue(admin)).toEqual([]);
+    const longest = { statementSeconds: 0.2, transactionSeconds: 600 };
+    expect(await endOverdue(admin, longest)).toEqual([DATABASE]);
+    expect(await endless).toMatch(/terminating connection/);
+    expect(await endOverdue(admin, { statementSeconds: 600, transactionSeconds: 0.2 })).toEqual([DATABASE]);
+    expect(await idle.gone).toMatch(/terminat/);
+    expect(await endOverdue(admin, { statementSeconds: 0, transactionSeconds: 0 })).toEqual([]);
+    expect((await honest.client.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
+    await honest.client.end();
   });
 });

@@ -93,6 +93,35 @@ describe("TLS", () => {
     expect(origin.seen[0]!.headers.host).toBe("a.example:8448");
   });
 
+  it("answers on a connection for one tenant's name only requests of that tenant, unless it is a proxy's", async () => {
+    const https = { ...HTTPS, certificates: files, ca: ca("ec") };
+    bench = await Bench.start([], { https });
+    const [origin, other] = [await bench.origin(), await bench.origin()];
+    const routes = [{ ...serving("a", origin), hosts: ["a.example", "chat.a.example"] }, serving("b", other)];
+    await bench.controller.update(routes);
+    const asked = (servername: string | undefined, host: string) =>
+      new Promise<[number | undefined, string]>((resolve, reject) => {
+        const options = { host: "127.0.0.1", port: port(), headers: { host }, rejectUnauthorized: false, agent: false };
+        httpsRequest({ ...options, ...(servername === undefined ? {} : { servername }) }, (response) => {
+          let text = "";
+          response.on("data", (chunk) => (text += String(chunk)));
+          response.on("end", () => resolve([response.statusCode, text]));
+        })
+          .on("error", reject)
+          .end();
+      });
+    const [status, text] = await asked("a.example", "b.example");
+    expect([status, (JSON.parse(text) as { errcode: string }).errcode]).toEqual([421, "M_UNKNOWN"]);
+    expect(other.seen).toEqual([]);
+    // Names of one tenant, in any case and with a port, are as good as one.
+    expect((await asked("a.example", "CHAT.a.example:8448"))[0]).toBe(200);
+    expect((await asked("chat.a.example", "a.example"))[0]).toBe(200);
+    expect((await asked("b.example", "a.example"))[0]).toBe(421);
+    await bench.restart({ https, trustedProxies: ["127.0.0.1"] });
+    await bench.controller.update(routes);
+    expect((await asked("a.example", "b.example"))[0]).toBe(200);
+  });
+
   it("makes no certificates for unknown hosts", async () => {
     bench = await Bench.start([], { https: { ...HTTPS, certificates: files, ca: ca("ec") } });
     await expect(certificateFor("nobody.example", "ec")).rejects.toThrow(/handshake|alert|disconnected/);

@@ -466,6 +466,7 @@ export function fakeDatabases(world: FakeWorld): TenantDatabases {
     migration: () => world.warmUp(),
     usage: async (tenants) =>
       new Map(tenants.filter((tenant) => world.managed.has(tenant)).map((tenant) => [tenant, world.usageOf(tenant)])),
+    endOverdue: async () => [],
     identify: async ({ spec }) => world.databaseIds.get(tryReadConfig(spec.config)?.database?.host ?? ""),
     address: (tenant) => ({ host: "127.0.0.1", port: 1, name: tenant, user: tenant }),
   };

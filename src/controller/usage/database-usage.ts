@@ -7,7 +7,7 @@ const TURNS = 10;
 /** Also with very many tenants; their round takes longer then. */
 const MOST_AT_ONCE = 500;
 
-/** Asks the database server what tenants take of it, a few of them at a time. */
+/** Asks the database server what tenants take of it, a few of them at a time, and ends what takes too long. */
 export class DatabaseUsageLoop {
   readonly #context: ControllerContext;
   /** The last one that was asked about. */
@@ -36,6 +36,12 @@ export class DatabaseUsageLoop {
 
   async turn(): Promise<void> {
     const { reader, databases, usage, clock, log } = this.#context;
+    try {
+      for (const database of await databases.endOverdue())
+        log.warn({ database }, "a statement or transaction of a tenant's role took too long; its connection was ended");
+    } catch (error) {
+      log.warn({ why: messageOf(error) }, "cannot look for statements that take too long; tried again later");
+    }
     const names = [...reader.values("Tenant")].map(({ metadata }) => metadata.name).toSorted();
     usage.keepOnly((tenant) => reader.get("Tenant", tenant) !== undefined);
     const count = Math.min(MOST_AT_ONCE, Math.ceil(names.length / TURNS));
