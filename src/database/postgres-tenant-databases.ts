@@ -13,19 +13,13 @@ import { grantFence, readFence, releaseFence } from "./fence.ts";
 import { readKeptData, writeKeepsake, type Seal } from "./keepsakes.ts";
 import { endOverdue } from "./overdue.ts";
 import { databaseUsage } from "./usage.ts";
-import type {
-  DatabaseUsage,
-  FenceState,
-  KeptData,
-  Migration,
-  StoredSchema,
-  TenantDatabases,
-} from "../ports/databases.ts";
+import type { FenceState, KeptData, Migration, StoredSchema, TenantDatabases } from "../ports/databases.ts";
 import { ensureTemplate } from "./template.ts";
 import type { ReleaseFacts } from "../ports/launcher.ts";
 import { UserError, StartFailure } from "../model/errors.ts";
 import { wantedRelease, type Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
+import type { DatabaseUsage } from "../model/tenant-usage.ts";
 import type { Assignment } from "../ports/shard-control.ts";
 import { ownDatabase } from "../model/homeserver-config.ts";
 

@@ -1,6 +1,6 @@
 import { asAdmin, DEFAULT_BOUNDS, type AdminLogin, type Bounds } from "./connection.ts";
 import { tenantDatabaseName } from "./names.ts";
-import type { DatabaseUsage } from "../ports/databases.ts";
+import type { DatabaseUsage } from "../model/tenant-usage.ts";
 
 /**
  * What tenants' databases take of the server, by tenant; without those that have none. Read from outside: nothing is run in a database that is

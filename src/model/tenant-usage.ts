@@ -1,4 +1,12 @@
-import type { DatabaseUsage } from "../ports/databases.ts";
+/** What a tenant's database takes of its server. */
+export interface DatabaseUsage {
+  bytes: number;
+  connections: number;
+  /** Rows inserted, changed and deleted since the server's statistics began. */
+  rowsWritten: number;
+  /** Written to temporary files since then. */
+  tempBytes: number;
+}
 
 /** What a tenant made its shard do and hold since its start there; docs/isolation.md, *Memory*. */
 export interface Holdings {

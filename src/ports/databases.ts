@@ -1,3 +1,4 @@
+import type { DatabaseUsage } from "../model/tenant-usage.ts";
 import type { ReleaseFacts } from "./launcher.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
@@ -33,16 +34,6 @@ export interface KeptData {
   /** Whether there is a database of a tenant of that name. */
   hasDatabase: boolean;
   keepsake?: Keepsake;
-}
-
-/** What a tenant's database takes of its server. */
-export interface DatabaseUsage {
-  bytes: number;
-  connections: number;
-  /** Rows inserted, changed and deleted since the server's statistics began. */
-  rowsWritten: number;
-  /** Written to temporary files since then. */
-  tempBytes: number;
 }
 
 /** What is stored in a tenant's database about its schema. */

@@ -7,7 +7,7 @@ import { DEFAULT_TIMING, type ControllerContext, type Timing } from "../../src/c
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import { UsageBook } from "../../src/controller/usage/usage-book.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
-import type { DatabaseUsage, KeptData, Migration, TenantDatabases } from "../../src/ports/databases.ts";
+import type { KeptData, Migration, TenantDatabases } from "../../src/ports/databases.ts";
 import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
 import { hostsOf, tryReadConfig } from "../../src/model/config-reading.ts";
 import type { Launcher, ProcessState, ReleaseFacts } from "../../src/ports/launcher.ts";
@@ -15,7 +15,7 @@ import { UserError } from "../../src/model/errors.ts";
 import { DEFAULT_CPU_BUDGET, type CpuBudget } from "../../src/model/cpu-budget.ts";
 import { DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
 import type { Tenant } from "../../src/model/tenant.ts";
-import type { Holdings } from "../../src/model/tenant-usage.ts";
+import type { DatabaseUsage, Holdings } from "../../src/model/tenant-usage.ts";
 import {
   ShardRefusal,
   ShardUnreachable,

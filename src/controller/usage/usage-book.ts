@@ -1,5 +1,4 @@
-import type { Holdings, Suspect } from "../../model/tenant-usage.ts";
-import type { DatabaseUsage } from "../../ports/databases.ts";
+import type { DatabaseUsage, Holdings, Suspect } from "../../model/tenant-usage.ts";
 
 interface Entry {
   cpuShare?: number;
