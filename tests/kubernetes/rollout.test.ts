@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Chatter } from "./support/chatter.ts";
 import { withoutCluster } from "./support/cluster.ts";
-import { Installation, RELAXED_OPTIONS } from "./support/installation.ts";
+import { Installation, POLICY } from "./support/installation.ts";
 import { kubectl } from "./support/run.ts";
 import { until } from "../support/patience.ts";
 
@@ -45,7 +45,7 @@ describe.skipIf(withoutCluster)("rollouts on a cluster (needs KUBECONFIG and the
       avgShardsLoadRedistributionThreshold: 0,
       controller: { allowLocalFederation: true },
       fleet: { imageTag: OLD, rollout: ROLLOUT },
-      tenantPolicy: { allowedOptions: [...RELAXED_OPTIONS, "task_scheduler"] },
+      tenantPolicy: { ...POLICY, allowedOptions: [...POLICY.allowedOptions, "task_scheduler"] },
     });
     // Passed as it is: an older release does not know the option, a newer one finds its value wrong.
     await cluster.createTenant("a", { config: "task_scheduler: never\n" });
