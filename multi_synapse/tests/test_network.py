@@ -229,6 +229,9 @@ def test_delegated_authentication_uses_the_tenants_connections(shard: Shard, ass
     answer = request(allowed["address"], "GET", "/_matrix/client/v3/account/whoami", headers={"authorization": "Bearer t"})
     assert answer.status == 401 and answer.json["errcode"] == "M_UNKNOWN_TOKEN", answer.body
     assert any("introspect" in line for line in trap.reached)
+    # Users are not made here: the controller knows that by this answer.
+    answer = request(allowed["address"], "GET", "/_synapse/admin/v1/register")
+    assert answer.status == 404 and answer.json["errcode"] == "M_UNRECOGNIZED", answer.body
     # None of its own, as it would have with the client in Rust.
     assert shard.fewest_threads() <= threads + 4
 

@@ -7,7 +7,7 @@ import type { RegisterUserRequest } from "./cluster-service.ts";
 const PATH = "/_synapse/admin/v1/register";
 const TIMEOUT_MS = 30_000;
 
-/** A tenant's listener, and what it wants to hear from whoever is no client. */
+/** A tenant's listener, and the secret without which it answers nobody. */
 interface Listener {
   address: string;
   serverName: string;
@@ -54,6 +54,13 @@ async function call(
   }
   if (status === 200) return answer;
   const problem = z.object({ errcode: z.string(), error: z.string() }).safeParse(answer);
+  // Synapse has no such call where somebody else keeps the accounts.
+  if (problem.data?.errcode === "M_UNRECOGNIZED")
+    throw new UserError(
+      "InvalidInput",
+      `${serverName} makes no users itself: its accounts are kept by its authentication service ` +
+        "(matrix_authentication_service in its homeserver.yaml); make the user there",
+    );
   const words = problem.success ? `${problem.data.error} (${problem.data.errcode})` : `status ${status}`;
   throw new UserError(
     problem.data?.errcode === "M_USER_IN_USE" ? "AlreadyExists" : "InvalidInput",
