@@ -1,45 +1,14 @@
-import { webcrypto } from "node:crypto";
 import { connect, createServer, type Server } from "node:net";
 import { createSecureContext, getCACertificates, setDefaultCACertificates, TLSSocket } from "node:tls";
-import "../../src/certificates/reflect-metadata.ts";
-import * as x509 from "@peculiar/x509";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { withConnection, type Login } from "../../src/database/connection.ts";
+import { Authority } from "../support/authority.ts";
 import { startTestServer, type TestServer } from "./postgres-server.ts";
 
 let server: TestServer;
 let front: Server;
 let authority: string;
 const trusted = getCACertificates("default");
-
-/** A certificate for `localhost`, of an authority that nobody knows. */
-async function makeCertificate(): Promise<{ authority: string; certificate: string; key: string }> {
-  const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
-  const usages: webcrypto.KeyUsage[] = ["sign", "verify"];
-  const [root, leaf] = [
-    await webcrypto.subtle.generateKey(algorithm, true, usages),
-    await webcrypto.subtle.generateKey(algorithm, true, usages),
-  ];
-  const times = { notBefore: new Date(Date.now() - 60_000), notAfter: new Date(Date.now() + 3_600_000) };
-  const ca = await x509.X509CertificateGenerator.createSelfSigned({
-    ...times,
-    name: "CN=Authority",
-    keys: root,
-    signingAlgorithm: algorithm,
-    extensions: [new x509.BasicConstraintsExtension(true)],
-  });
-  const certificate = await x509.X509CertificateGenerator.create({
-    ...times,
-    subject: "CN=localhost",
-    issuer: ca.subject,
-    publicKey: leaf.publicKey,
-    signingKey: root.privateKey,
-    signingAlgorithm: algorithm,
-    extensions: [new x509.SubjectAlternativeNameExtension([{ type: "dns", value: "localhost" }])],
-  });
-  const key = x509.PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", leaf.privateKey), "PRIVATE KEY");
-  return { authority: ca.toString("pem"), certificate: certificate.toString("pem"), key };
-}
 
 /** PostgreSQL behind TLS, as a server that was built with it speaks; ours was not. */
 async function startTlsFront(key: string, cert: string): Promise<Server> {
@@ -60,11 +29,11 @@ async function startTlsFront(key: string, cert: string): Promise<Server> {
 }
 
 beforeAll(async () => {
-  x509.cryptoProvider.set(webcrypto as never);
   server = await startTestServer();
-  const made = await makeCertificate();
-  ({ authority } = made);
-  front = await startTlsFront(made.key, made.certificate);
+  const made = await Authority.make();
+  authority = made.pem;
+  const { key, certificate } = await made.issue(["localhost"]);
+  front = await startTlsFront(key, certificate);
 }, 120_000);
 afterAll(async () => {
   setDefaultCACertificates(trusted);

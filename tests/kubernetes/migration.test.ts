@@ -43,11 +43,11 @@ class OwnerWatch {
   }
 }
 
-/** One tenant that goes between a shard and a dedicated Synapse, and what may happen on the way. The tests build on each other. */
+/** One tenant, with servers whose authority only its company knows, that goes between a shard and a dedicated Synapse, and what may happen on the way. The tests build on each other. */
 describe.skipIf(withoutCluster)(
   "migrations on a cluster (needs KUBECONFIG, and the images of tests/kubernetes/images)",
   () => {
-    const cluster = new Installation("migration");
+    const cluster = new Installation("migration", { tls: true });
     const own = () => `${cluster.namespace}-${TENANT}`;
     const pod = () => kubectl("-n", own(), "get", "pod", `${TENANT}-synapse-0`, "-o", "json");
     const picture = randomBytes(200_000);
@@ -119,6 +119,23 @@ describe.skipIf(withoutCluster)(
         await expectAllThere();
       },
       8 * MINUTES,
+    );
+
+    it(
+      "says what a tenant refuses of its database's certificate, and starts it once that is right",
+      async () => {
+        // The same server by a name that is not in its certificate.
+        await cluster.createTenant("doubts", { postgres: `postgres.${cluster.namespace}` });
+        const refused = await until("it says so", async () => {
+          const status = await cluster.status("doubts");
+          return status.message.includes("sslmode verify-full") && status;
+        });
+        expect(refused.message).toMatch(/has a certificate that sslmode verify-full refuses: .*not in the cert/);
+        await cluster.helmTenant("doubts", {});
+        await cluster.running("doubts");
+        await cluster.uninstallTenant("doubts");
+      },
+      4 * MINUTES,
     );
 
     it(

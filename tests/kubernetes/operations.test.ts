@@ -174,6 +174,46 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
+      "keeps its hosts while an upgrade with another one is refused, and has the new one once its configuration is right",
+      async () => {
+        const at = async (host: string) => {
+          const answer = await fetch(`http://${host}:8008/_matrix/client/versions`, { dispatcher: cluster.agent });
+          return answer.status;
+        };
+        const everywhere = async () => ({
+          name: await at("a.example"),
+          chat: await at("chat.a.example"),
+          talk: await at("talk.a.example"),
+        });
+        await cluster.helmTenant("a", { host: "chat.a.example" });
+        await until("it is at its first host", async () => (await at("chat.a.example")) === 200);
+        expect(await everywhere()).toEqual({ name: 200, chat: 200, talk: 404 });
+        await cluster.helmTenant("a", { host: "talk.a.example", config: "daemonize: true\n" });
+        const refused = await until("it is refused", async () => {
+          const found = await condition("UpToDate");
+          return found?.reason === "ConfigRefused" ? found : undefined;
+        });
+        expect(refused).toMatchObject({ status: "False", message: expect.stringContaining("daemonize") as string });
+        expect(await condition("Ready")).toMatchObject({ status: "True" });
+        expect(await everywhere()).toEqual({ name: 200, chat: 200, talk: 404 });
+        // Routes are made again by a controller that never saw what was before.
+        const before = await cluster.leader();
+        await inNamespace("delete", "pod", before, "--force", "--grace-period=0");
+        await until("another one leads", async () => ![before, ""].includes(await cluster.leader()));
+        await until("it knows the tenant", () => cluster.api("GET", "/v1/tenants/a"));
+        expect(await everywhere()).toEqual({ name: 200, chat: 200, talk: 404 });
+        await cluster.helmTenant("a", { host: "talk.a.example" });
+        await until("it is at its new host", async () => (await at("talk.a.example")) === 200);
+        await until("the old one is nobody's", async () => (await at("chat.a.example")) === 404);
+        expect(await condition("UpToDate")).toMatchObject({ status: "True" });
+        await cluster.helmTenant("a", {});
+        await until("it is as it was", async () => (await at("talk.a.example")) === 404);
+        await cluster.running("a");
+      },
+      6 * MINUTES,
+    );
+
+    it(
       "moves tenants off a node before it is emptied, and no request fails",
       async () => {
         const node = names.at(-1)!;

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { resolve } from "node:path";
 import { Agent } from "undici";
 import { PASSWORD, TestUser } from "../../e2e/support/matrix.ts";
+import { Authority } from "../../support/authority.ts";
 import { applyCrds } from "./crds.ts";
 import { helm, kubectl, run } from "./run.ts";
 import { NETWORK, postgres, POSTGRES_PASSWORD, s3, S3_ROOT } from "./servers.ts";
@@ -27,8 +28,10 @@ interface TenantValues {
   dedicated?: boolean;
   /** More of homeserver.yaml. */
   config?: string;
-  /** More values of its release. */
-  more?: Record<string, unknown>;
+  /** Where its clients go; otherwise the server name. */
+  host?: string;
+  /** Another name of the PostgreSQL server. */
+  postgres?: string;
 }
 
 /** Names of the nodes; the tests' servers are on the first. */
@@ -44,10 +47,16 @@ export class Installation {
   #agent: Agent | undefined;
 
   readonly #keys: object;
+  readonly #isPrivate: boolean;
+  #authority = "";
 
-  /** @param options.keys whether tenants' keys are given or, for which each takes a pod, made */
-  constructor(name: string, { keys = "given" }: { keys?: "given" | "made" } = {}) {
+  /**
+   * @param options.keys whether tenants' keys are given or, for which each takes a pod, made
+   * @param options.tls whether servers have certificates of an authority of their own, and tenants insist on them
+   */
+  constructor(name: string, { keys = "given", tls = false }: { keys?: "given" | "made"; tls?: boolean } = {}) {
     this.#keys = keys === "given" ? KEYS : {};
+    this.#isPrivate = tls;
     this.namespace = `${name}-${randomBytes(3).toString("hex")}`;
   }
 
@@ -55,9 +64,10 @@ export class Installation {
     await applyCrds();
     await kubectl("create", "namespace", this.namespace);
     const [node] = await nodes();
-    await this.apply([...postgres(node), ...s3(node)]);
+    const tls = this.#isPrivate ? await this.#makeCertificates() : undefined;
+    await this.apply([...postgres({ node, tls }), ...s3({ node, tls })]);
     await kubectl("-n", this.namespace, "wait", "--for=condition=Ready", "--timeout=60s", "pod/postgres", "pod/s3");
-    await this.upgrade(values, "install");
+    await this.upgrade({ ...(tls === undefined ? {} : TRUST), ...values }, "install");
     const ip = await kubectl(
       "-n",
       this.namespace,
@@ -77,8 +87,30 @@ export class Installation {
     });
   }
 
+  /** @returns the name of a Secret with a certificate for the servers' Services */
+  async #makeCertificates(): Promise<string> {
+    const authority = await Authority.make();
+    this.#authority = authority.pem;
+    const { certificate, key } = await authority.issue(["postgres", "s3"].map((service) => this.#at(service)));
+    const stringData = { "tls.crt": certificate, "tls.key": key };
+    await this.apply([
+      { apiVersion: "v1", kind: "Secret", metadata: { name: "servers" }, type: "kubernetes.io/tls", stringData },
+      this.#trusted(),
+    ]);
+    return "servers";
+  }
+
+  #trusted(): object {
+    const metadata = { name: TRUST.trustedCAs.configMap };
+    return { apiVersion: "v1", kind: "ConfigMap", metadata, data: { "ca.crt": this.#authority } };
+  }
+
+  #at(service: string): string {
+    return `${service}.${this.namespace}.svc.cluster.local`;
+  }
+
   async upgrade(values: object, verb: "install" | "upgrade" = "upgrade"): Promise<void> {
-    this.#values = { ...NETWORK, tenantPolicy: POLICY, ...this.#values, ...values };
+    this.#values = { ...NETWORK, ...PATIENT, tenantPolicy: POLICY, ...this.#values, ...values };
     const chart = [CLUSTER, `${CHARTS}/synapse-shards`, "-n", this.namespace, "--skip-crds", "-f", "-"];
     await run("helm", [verb, ...chart, "--wait", "--timeout", "3m"], JSON.stringify(this.#values));
   }
@@ -116,7 +148,8 @@ export class Installation {
       "--",
       ...admin,
       "--endpoint-url",
-      "http://127.0.0.1:7070",
+      `${this.#isPrivate ? "https" : "http"}://127.0.0.1:7070`,
+      ...(this.#isPrivate ? ["--allow-insecure"] : []),
       ...args,
     );
   }
@@ -128,6 +161,7 @@ export class Installation {
     await this.s3Admin("create-user", "-a", name, "-s", `secret-${name}`, "-r", "user");
     await this.s3Admin("create-bucket", "--owner", name, "--bucket", `bucket-${name}`);
     await kubectl("create", "namespace", this.namespaceOf(name));
+    if (this.#isPrivate) await this.apply([this.#trusted()], this.namespaceOf(name));
     this.#tenants.add(name);
     await this.helmTenant(name, values, "install");
   }
@@ -141,36 +175,35 @@ export class Installation {
   /** `helm install` or `upgrade` of a tenant. */
   async helmTenant(
     name: string,
-    { tag, dedicated = false, config = "", serverName = `${name}.example`, more = {} }: TenantValues,
+    { tag, dedicated = false, config = "", serverName = `${name}.example`, host = serverName, ...more }: TenantValues,
     verb: "install" | "upgrade" = "upgrade",
   ): Promise<void> {
-    const at = (service: string) => `${service}.${this.namespace}.svc.cluster.local`;
     const values = {
       serverName,
+      ...(this.#isPrivate ? TRUST : {}),
       ingress: { tlsEnabled: false },
       synapse: {
         asTenantHook: { enabled: !dedicated, clusterId: CLUSTER, namespace: this.namespace },
         image: { tag: tag ?? "" },
         postgres: {
-          host: at("postgres"),
+          host: more.postgres ?? this.#at("postgres"),
           user: name,
           database: name,
-          sslMode: "disable",
+          sslMode: this.#isPrivate ? "verify-full" : "disable",
           password: { value: `pw-${name}` },
         },
         media: {
           s3: {
             bucket: `bucket-${name}`,
-            endpoint: `http://${at("s3")}:7070`,
+            endpoint: `${this.#isPrivate ? "https" : "http"}://${this.#at("s3")}:7070`,
             region: "us-east-1",
             accessKeyId: { value: name },
             secretAccessKey: { value: `secret-${name}` },
           },
         },
         additional: { tests: { config: `${RELAXED}${config}` } },
-        ingress: { host: serverName },
+        ingress: { host },
         ...this.#keys,
-        ...more,
       },
     };
     const chart = [name, `${CHARTS}/matrix-stack`, "-n", this.namespaceOf(name), "-f", "-"];
@@ -304,6 +337,11 @@ const KEYS = {
   registrationSharedSecret: { value: "registration" },
   formSecret: { value: "form" },
 };
+
+const TRUST = { trustedCAs: { configMap: "private-ca" } };
+
+/** That no request fails must not depend on how fast the machine starts a Synapse; how long requests may wait is the gateway's own tests' subject. */
+const PATIENT = { gateway: { parking: { maxSeconds: 240 } } };
 
 /** Lets tenants set what `RELAXED` does, and reach the S3 server at its Service's or pod's address. */
 export const POLICY = {
