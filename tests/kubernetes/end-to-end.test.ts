@@ -230,9 +230,7 @@ describe.skipIf(withoutCluster)(
           await cluster.helmTenant("c", { tag: NEW });
           await cluster.running("c", ({ shard }) => shard === `${NEW}-0`);
         });
-        expect(await cluster.api("GET", "/v1/tenants/c")).toMatchObject({
-          status: { lastMove: { reason: "Upgrade", failedRequests: 0 } },
-        });
+        expect((await cluster.status("c")).lastMove).toMatchObject({ reason: "Upgrade", failedRequests: 0 });
       },
       5 * MINUTES,
     );
