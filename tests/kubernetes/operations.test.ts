@@ -4,7 +4,7 @@ import type { TestUser } from "../e2e/support/matrix.ts";
 import { Chatter } from "./support/chatter.ts";
 import { withoutCluster } from "./support/cluster.ts";
 import { Installation, nodes } from "./support/installation.ts";
-import { helm, kubectl } from "./support/run.ts";
+import { helm, kubectl, run } from "./support/run.ts";
 import { until } from "../support/patience.ts";
 
 const RELEASE = "1.163.2";
@@ -50,7 +50,7 @@ describe.skipIf(withoutCluster)(
       await cluster.install({
         avgShardsLoadRedistributionThreshold: 0,
         fleet: { imageTag: RELEASE },
-        controller: { allowLocalFederation: true },
+        controller: { allowLocalFederation: true, tenantNamespaces: true },
         shard: {
           topologySpreadConstraints: [],
           affinity: {
@@ -209,6 +209,68 @@ describe.skipIf(withoutCluster)(
         await cluster.helmTenant("a", {});
         await until("it is as it was", async () => (await at("talk.a.example")) === 404);
         await cluster.running("a");
+      },
+      6 * MINUTES,
+    );
+
+    it(
+      "hosts a tenant that a customer owns in a namespace of theirs, without rights in that of the shards",
+      async () => {
+        const home = `${cluster.namespace}-customer`;
+        const theirs = (...args: string[]) => kubectl("--as=customer", "-n", home, ...args);
+        const hosted = `${home}-chat`;
+        try {
+          await kubectl("create", "namespace", home);
+          const role = `--clusterrole=${cluster.namespace}-synapse-shards-tenants`;
+          await kubectl("-n", home, "create", "rolebinding", "tenants", role, "--user=customer");
+          await cluster.createDatabase("chat");
+          const args = cluster.databaseOf("chat");
+          const keys = Object.fromEntries(
+            ["macaroon-secret-key", "form-secret", "registration-shared-secret"].map((key) => [key, key]),
+          );
+          const secret = {
+            apiVersion: "v1",
+            kind: "Secret",
+            metadata: { name: "chat-synapse-tenant", labels: { "synapse-shards.io/tenant": hosted } },
+            stringData: {
+              ...keys,
+              "homeserver.yaml": JSON.stringify({ database: { name: "psycopg2", args } }),
+              "signing.key": "ed25519 a_0001 hwVOQXMTWpPh0b0ZYHvsgsJPTHtlXeXvlcDkKJnAPXQ",
+            },
+          };
+          await cluster.apply([secret], home);
+          const tenant = {
+            apiVersion: "synapse-shards.io/v1alpha1",
+            kind: "SynapseTenant",
+            metadata: { name: "chat", namespace: home },
+            spec: { clusterId: "synapse-shards", serverName: "chat.example", secretName: "chat-synapse-tenant" },
+          };
+          await run("kubectl", ["--as=customer", "create", "-f", "-"], JSON.stringify(tenant));
+          await theirs(
+            "wait",
+            "synapsetenant/chat",
+            "--for=jsonpath={.status.reason}=NamespaceNotAllowed",
+            "--timeout=60s",
+          );
+          await kubectl("label", "namespace", home, `synapse-shards.io/shards-namespace=${cluster.namespace}`);
+          const reader = ["--verb=get", "--resource=secrets", "--resource-name=chat-synapse-tenant"];
+          await kubectl("-n", home, "create", "role", "chat", ...reader);
+          const account = `--serviceaccount=${cluster.namespace}:synapse-shards-controller`;
+          await kubectl("-n", home, "create", "rolebinding", "chat", "--role=chat", account);
+          await theirs("wait", "synapsetenant/chat", "--for=condition=Ready", "--timeout=120s");
+          await until("it serves", async () => (await versions("chat")) === 200);
+          await expect(kubectl("--as=customer", "-n", cluster.namespace, "get", "synapsetenants")).rejects.toThrow(
+            /forbidden/,
+          );
+          await theirs("delete", "synapsetenant", "chat");
+          await until(
+            "it is gone",
+            async () => !(await inNamespace("get", "synapsetenants", "-o", "name")).includes(hosted),
+          );
+          await until("nothing serves it", async () => (await versions("chat")) === 404);
+        } finally {
+          await kubectl("delete", "namespace", home, "--wait=false", "--ignore-not-found");
+        }
       },
       6 * MINUTES,
     );

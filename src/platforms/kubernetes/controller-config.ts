@@ -32,6 +32,8 @@ export const KubernetesControllerConfigSchema = z.strictObject({
   }),
   /** Moves tenants off nodes that are cordoned; needs the right to read nodes. */
   nodeMaintenance: z.boolean().default(false),
+  /** Hosts the SynapseTenants of other namespaces that an administrator has labelled; needs the right to read those. */
+  tenantNamespaces: z.boolean().default(false),
   shard: ShardPodOptionsSchema.prefault({}),
   /** Where federation of the tenants may reach private addresses, as in a test. */
   allowLocalFederation: z.boolean().default(false),

@@ -29,6 +29,7 @@ import { policyFor } from "../../model/tenant-policy.ts";
 import { loadKubeConfig } from "./client.ts";
 import { ClusterTokens } from "./cluster-tokens.ts";
 import { NodeMaintenance } from "./node-maintenance.ts";
+import { TenantNamespaces } from "./tenant-namespaces/tenant-namespaces.ts";
 import { releaseIfNamespaceEnds } from "./namespace-end.ts";
 import { readControllerConfig, type KubernetesControllerConfig } from "./controller-config.ts";
 import { LoggedAudit } from "./logged-audit.ts";
@@ -175,6 +176,9 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
   const maintenance = config.nodeMaintenance
     ? await NodeMaintenance.open({ config: kubeConfig, store, podOf: (shard) => launcher.podOf(shard), onError })
     : undefined;
+  const tenantNamespaces = config.tenantNamespaces
+    ? await TenantNamespaces.open({ config: kubeConfig, clusterId, namespace, onError })
+    : undefined;
   metrics.tenantSecretUnreadable.ask = () => store.secretProblems().map(({ tenant, reason }) => ({ tenant, reason }));
   const controller = new Controller(context);
   await controller.start();
@@ -207,6 +211,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
       await api.close();
       await databases.close();
       await maintenance?.close();
+      await tenantNamespaces?.close();
       await tokens.close();
       await launcher.close();
       await store.close();

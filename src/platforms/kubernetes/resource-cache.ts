@@ -24,6 +24,8 @@ export interface ResourceCacheOptions<T extends KubernetesObject> {
   labelSelector?: string;
   /** What it holds, for messages. */
   what: string;
+  /** By what objects are told apart, where they are of several namespaces. */
+  keyOf?: (object: T) => string;
   onChange: (change: CacheChange<T>) => void;
   /** Told in words when the API server does not answer, or refuses; it is tried again. */
   onError: (message: string) => void;
@@ -78,8 +80,8 @@ export class ResourceCache<T extends KubernetesObject> {
 
   /** Takes in what the API server answered. Older than what is known: nothing happens. */
   put(object: T): void {
-    const { name = "", uid = "" } = object.metadata ?? {};
-    if (this.#removed.has(uid)) return;
+    const name = this.#keyOf(object);
+    if (this.#removed.has(uidOf(object))) return;
     const known = this.#objects.get(name);
     if (known && versionOf(object) <= versionOf(known)) return;
     this.#objects.set(name, object);
@@ -88,7 +90,7 @@ export class ResourceCache<T extends KubernetesObject> {
 
   /** It is gone, as the API server answered. */
   drop(object: T): void {
-    const { name = "", uid = "" } = object.metadata ?? {};
+    const [name, uid] = [this.#keyOf(object), uidOf(object)];
     this.#remember(uid);
     if (this.#objects.get(name)?.metadata?.uid !== uid) return;
     this.#objects.delete(name);
@@ -121,21 +123,25 @@ export class ResourceCache<T extends KubernetesObject> {
     const removed = this.#removedWhileHeld.get(name);
     this.#removedWhileHeld.delete(name);
     if (removed) this.drop(removed);
-    const told = this.#informer.list().find((object) => object.metadata?.name === name);
+    const told = this.#informer.list().find((object) => this.#keyOf(object) === name);
     if (told) this.put(told);
   }
 
   #hear(object: T): void {
     // The library's watch may tell of one thing more after it was stopped.
     if (this.#closed) return;
-    if (!this.#held.has(object.metadata?.name ?? "")) this.put(object);
+    if (!this.#held.has(this.#keyOf(object))) this.put(object);
   }
 
   #hearRemoval(object: T): void {
     if (this.#closed) return;
-    const { name = "" } = object.metadata ?? {};
+    const name = this.#keyOf(object);
     if (this.#held.has(name)) this.#removedWhileHeld.set(name, object);
     else this.drop(object);
+  }
+
+  #keyOf(object: T): string {
+    return this.#options.keyOf?.(object) ?? object.metadata?.name ?? "";
   }
 
   #remember(uid: string): void {
@@ -154,6 +160,10 @@ export class ResourceCache<T extends KubernetesObject> {
       if (!this.#closed) void this.#informer.start();
     }, AGAIN_MS);
   }
+}
+
+function uidOf(object: KubernetesObject): string {
+  return object.metadata?.uid ?? "";
 }
 
 /** Of one kind, resource versions rise (Kubernetes says so since 1.35, and etcd always did). */

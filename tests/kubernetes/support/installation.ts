@@ -154,10 +154,19 @@ export class Installation {
     );
   }
 
-  /** Makes database, bucket and release of a tenant. */
-  async createTenant(name: string, values: TenantValues = {}): Promise<void> {
+  async createDatabase(name: string): Promise<void> {
     await this.sql(`CREATE ROLE "${name}" LOGIN PASSWORD 'pw-${name}'`);
     await this.sql(`CREATE DATABASE "${name}" OWNER "${name}" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'`);
+  }
+
+  /** How a tenant is told of that, as psycopg2's arguments. */
+  databaseOf(name: string): Record<string, unknown> {
+    return { host: this.#at("postgres"), user: name, password: `pw-${name}`, dbname: name };
+  }
+
+  /** Makes database, bucket and release of a tenant. */
+  async createTenant(name: string, values: TenantValues = {}): Promise<void> {
+    await this.createDatabase(name);
     await this.s3Admin("create-user", "-a", name, "-s", `secret-${name}`, "-r", "user");
     await this.s3Admin("create-bucket", "--owner", name, "--bucket", `bucket-${name}`);
     await kubectl("create", "namespace", this.namespaceOf(name));

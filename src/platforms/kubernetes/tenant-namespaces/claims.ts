@@ -1,0 +1,161 @@
+/** SynapseTenants in customers' namespaces, and the ones in the shards' namespace that are made for them. Pure. */
+import { isDeepStrictEqual } from "node:util";
+import type { SynapseTenant } from "../store/resources.ts";
+
+/** On a customer's namespace, set by an administrator: the shards' namespace whose clusters may host its tenants. */
+export const ALLOWED_LABEL = "synapse-shards.io/shards-namespace";
+/** On a tenant in the shards' namespace: NAMESPACE/NAME of the SynapseTenant that it is made for, and its uid. */
+const CLAIM = "synapse-shards.io/claim";
+const CLAIM_UID = "synapse-shards.io/claim-uid";
+/** Which generation of the claim its spec is of. */
+const CLAIM_GENERATION = "synapse-shards.io/claim-generation";
+/** A tenant's name is a label in DNS. */
+const LONGEST_NAME = 63;
+
+export interface Claims {
+  clusterId: string;
+  /** The shards' namespace. */
+  namespace: string;
+  /** Of all namespaces. */
+  tenants: readonly SynapseTenant[];
+  /** Whether a namespace may have tenants. */
+  isAllowed: (namespace: string) => boolean;
+}
+
+/** What is to be done for claims and their tenants to agree. */
+export type ClaimAction =
+  | { do: "create"; tenant: SynapseTenant }
+  | { do: "update"; tenant: SynapseTenant }
+  | { do: "setStatus"; claim: SynapseTenant }
+  /** @param claim where it was, to make sure that it is gone */
+  | { do: "delete"; tenant: SynapseTenant; claim: { namespace: string; name: string; uid: string } };
+
+/** The name in the shards' namespace. */
+export function hostedNameOf({ metadata }: SynapseTenant): string {
+  return `${metadata?.namespace}-${metadata?.name}`;
+}
+
+export function claimActions({ clusterId, namespace, tenants, isAllowed }: Claims): ClaimAction[] {
+  const hosted = new Map<string, SynapseTenant>();
+  const claims = new Map<string, SynapseTenant>();
+  for (const tenant of tenants) {
+    if (tenant.spec.clusterId !== clusterId) continue;
+    if (tenant.metadata?.namespace === namespace) hosted.set(tenant.metadata.name ?? "", tenant);
+    else if (tenant.metadata?.deletionTimestamp === undefined) claims.set(placeOf(tenant), tenant);
+  }
+  const actions: ClaimAction[] = [];
+  for (const claim of claims.values()) {
+    const action = actionFor(claim, hosted.get(hostedNameOf(claim)), namespace, isAllowed);
+    if (action) actions.push(action);
+  }
+  for (const tenant of hosted.values()) {
+    const { [CLAIM]: place, [CLAIM_UID]: uid = "" } = tenant.metadata?.annotations ?? {};
+    if (place === undefined || tenant.metadata?.deletionTimestamp !== undefined) continue;
+    if (claims.get(place)?.metadata?.uid === uid) continue;
+    const [of = "", name = ""] = place.split("/");
+    actions.push({ do: "delete", tenant, claim: { namespace: of, name, uid } });
+  }
+  return actions;
+}
+
+function actionFor(
+  claim: SynapseTenant,
+  tenant: SynapseTenant | undefined,
+  namespace: string,
+  isAllowed: Claims["isAllowed"],
+): ClaimAction | undefined {
+  const own = claim.metadata?.namespace ?? "";
+  const name = hostedNameOf(claim);
+  const isOurs = tenant?.metadata?.annotations?.[CLAIM] === placeOf(claim);
+  if (!isAllowed(own)) {
+    // What runs goes on: an administrator who takes the leave away stops nobody by it.
+    const label = `${ALLOWED_LABEL}=${namespace}`;
+    const words = `the namespace ${own} may have no tenants of this cluster; an administrator lets it by the label ${label}`;
+    return refusal(claim, "NamespaceNotAllowed", words);
+  }
+  if (name.length > LONGEST_NAME)
+    return refusal(
+      claim,
+      "NameTooLong",
+      `${name}, the tenant's name in the cluster, is longer than ${LONGEST_NAME} characters; give it a shorter one`,
+    );
+  if (tenant && !isOurs)
+    return refusal(claim, "NameTaken", `${name}, the tenant's name in the cluster, is another one's; give it another`);
+  if (!tenant) return { do: "create", tenant: hostedOf(claim, namespace) };
+  // Of one that was there before under this name: it goes first.
+  if (tenant.metadata?.annotations?.[CLAIM_UID] !== claim.metadata?.uid) return undefined;
+  const wanted = hostedOf(claim, namespace);
+  if (!isDeepStrictEqual(plain(wanted.spec), plain(tenant.spec)))
+    return {
+      do: "update",
+      tenant: {
+        ...tenant,
+        metadata: {
+          ...tenant.metadata,
+          annotations: { ...tenant.metadata?.annotations, ...wanted.metadata?.annotations },
+        },
+        spec: wanted.spec,
+      },
+    };
+  return statusAction(claim, statusOf(claim, tenant));
+}
+
+/** The same tenant in the shards' namespace. Its Secrets are those of the claim's namespace, whatever that says. */
+function hostedOf(claim: SynapseTenant, namespace: string): SynapseTenant {
+  const own = claim.metadata?.namespace ?? "";
+  const { secretNamespace: _, ...spec } = claim.spec;
+  return {
+    apiVersion: claim.apiVersion ?? "",
+    kind: claim.kind ?? "",
+    metadata: {
+      name: hostedNameOf(claim),
+      namespace,
+      annotations: {
+        [CLAIM]: placeOf(claim),
+        [CLAIM_UID]: claim.metadata?.uid ?? "",
+        [CLAIM_GENERATION]: String(claim.metadata?.generation ?? 0),
+      },
+    },
+    spec: { ...spec, ...(spec.secretName === undefined ? {} : { secretNamespace: own }) },
+  };
+}
+
+/** What is told of the tenant, with generations of the claim. */
+function statusOf(claim: SynapseTenant, tenant: SynapseTenant): NonNullable<SynapseTenant["status"]> {
+  const { generation } = tenant.metadata ?? {};
+  const current = Number(tenant.metadata?.annotations?.[CLAIM_GENERATION] ?? claim.metadata?.generation ?? 0);
+  const translated = (observed: number | undefined) => (observed === generation ? current : Math.max(0, current - 1));
+  const { status = {} } = tenant;
+  return {
+    ...status,
+    ...(status.observedGeneration === undefined ? {} : { observedGeneration: translated(status.observedGeneration) }),
+    ...(status.conditions === undefined
+      ? {}
+      : {
+          conditions: status.conditions.map(({ observedGeneration, ...condition }) => ({
+            ...condition,
+            ...(observedGeneration === undefined ? {} : { observedGeneration: translated(observedGeneration) }),
+          })),
+        }),
+  };
+}
+
+function refusal(claim: SynapseTenant, reason: string, message: string): ClaimAction | undefined {
+  // What it was, if it ran: only the reason changes.
+  const phase = claim.status?.phase ?? "Pending";
+  return statusAction(claim, { ...claim.status, phase, reason, message });
+}
+
+function statusAction(claim: SynapseTenant, status: NonNullable<SynapseTenant["status"]>): ClaimAction | undefined {
+  if (isDeepStrictEqual(plain(claim.status ?? {}), plain(status))) return undefined;
+  return { do: "setStatus", claim: { ...claim, status } };
+}
+
+function placeOf({ metadata }: SynapseTenant): string {
+  return `${metadata?.namespace}/${metadata?.name}`;
+}
+
+/** As the API server has it: without what is undefined. */
+function plain(value: object): unknown {
+  return JSON.parse(JSON.stringify(value));
+}

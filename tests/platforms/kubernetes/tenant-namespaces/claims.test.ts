@@ -1,0 +1,125 @@
+import { expect, test } from "vitest";
+import type { SynapseTenant } from "../../../../src/platforms/kubernetes/store/resources.ts";
+import { claimActions, type ClaimAction } from "../../../../src/platforms/kubernetes/tenant-namespaces/claims.ts";
+
+const SHARDS = "shards";
+const SPEC = { clusterId: "ours", serverName: "a.example" };
+
+function tenantAt(place: string, spec: object = {}, more: Partial<SynapseTenant> = {}): SynapseTenant {
+  const [namespace = "", name = ""] = place.split("/");
+  const { metadata, ...rest } = more;
+  return {
+    apiVersion: "synapse-shards.io/v1alpha1",
+    kind: "SynapseTenant",
+    metadata: { namespace, name, uid: `uid-of-${place}`, generation: 1, ...metadata },
+    spec: { ...SPEC, ...spec },
+    ...rest,
+  };
+}
+
+const decide = (tenants: SynapseTenant[], allowed = ["clinic"]): ClaimAction[] =>
+  claimActions({ clusterId: "ours", namespace: SHARDS, tenants, isAllowed: (of) => allowed.includes(of) });
+
+/** The tenant that is made for a claim, as the API server has it. */
+function hostedFor(claim: SynapseTenant, more: Partial<SynapseTenant> = {}): SynapseTenant {
+  const [action] = decide([claim]);
+  if (action?.do !== "create") throw new Error(`not created, but ${JSON.stringify(action)}`);
+  const { metadata, ...rest } = more;
+  const made = { uid: "hosted", generation: 1, ...metadata };
+  return { ...action.tenant, ...rest, metadata: { ...action.tenant.metadata, ...made } };
+}
+
+test("makes a tenant beside the shards for one of a namespace that may have some", () => {
+  const [action, ...more] = decide([tenantAt("clinic/chat", { secretName: "chat-secret", image: { tag: "1.163.2" } })]);
+  expect(more).toEqual([]);
+  expect(action).toMatchObject({
+    do: "create",
+    tenant: {
+      metadata: { namespace: SHARDS, name: "clinic-chat" },
+      spec: { ...SPEC, image: { tag: "1.163.2" }, secretName: "chat-secret", secretNamespace: "clinic" },
+    },
+  });
+});
+
+test("reads Secrets of the claim's own namespace alone, whatever it says", () => {
+  const claim = tenantAt("clinic/chat", { secretName: "theirs", secretNamespace: "kube-system" });
+  expect(hostedFor(claim).spec.secretNamespace).toBe("clinic");
+  expect(hostedFor(tenantAt("clinic/chat", { secretNamespace: "kube-system" })).spec.secretNamespace).toBeUndefined();
+});
+
+test("leaves tenants of other clusters, and those in the shards' namespace, alone", () => {
+  expect(decide([tenantAt("clinic/chat", { clusterId: "theirs" }), tenantAt("shards/own")])).toEqual([]);
+});
+
+test.each([
+  ["a namespace that may have none", "elsewhere/chat", [], "NamespaceNotAllowed", "shards-namespace=shards"],
+  ["a name that is too long", `clinic/${"x".repeat(60)}`, [], "NameTooLong", "longer than 63"],
+  ["a name that another has", "clinic/chat", [tenantAt("shards/clinic-chat")], "NameTaken", "clinic-chat"],
+])("refuses %s, and says so once", (_what, place, others, reason, words) => {
+  const [action, ...more] = decide([tenantAt(place), ...others]);
+  expect(more).toEqual([]);
+  const message = expect.stringContaining(words) as string;
+  expect(action).toMatchObject({ do: "setStatus", claim: { status: { phase: "Pending", reason, message } } });
+  const told = (action as { claim: SynapseTenant }).claim;
+  expect(decide([told, ...others])).toEqual([]);
+});
+
+test("one of a namespace whose leave was taken away runs on", () => {
+  const claim = tenantAt("clinic/chat");
+  expect(decide([claim, hostedFor(claim)], [])).toMatchObject([
+    { do: "setStatus", claim: { status: { reason: "NamespaceNotAllowed" } } },
+  ]);
+});
+
+test("takes up a changed spec, and not a change that somebody else made beside the shards", () => {
+  const claim = tenantAt("clinic/chat");
+  const hosted = hostedFor(claim);
+  const changed = tenantAt("clinic/chat", { config: "max_upload_size: 1M" }, { metadata: { generation: 2 } });
+  const update = { do: "update", tenant: { metadata: { uid: "hosted" } } };
+  expect(decide([changed, hosted])).toMatchObject([{ ...update, tenant: { spec: { config: "max_upload_size: 1M" } } }]);
+  const meddled = { ...hosted, spec: { ...hosted.spec, config: "x: 1" } };
+  const [action] = decide([claim, meddled]);
+  expect(action).toMatchObject(update);
+  expect((action as { tenant: SynapseTenant }).tenant.spec.config).toBeUndefined();
+});
+
+test("tells its owner the status, in generations of the owner's object", () => {
+  const claim = tenantAt("clinic/chat", {}, { metadata: { generation: 7 } });
+  const condition = { type: "Ready", status: "True", reason: "R", message: "", lastTransitionTime: "t" } as const;
+  const status = {
+    phase: "Running",
+    observedGeneration: 3,
+    conditions: [{ ...condition, observedGeneration: 3 }],
+  } as const;
+  const hosted = hostedFor(claim, {
+    status: { ...status, conditions: [...status.conditions] },
+    metadata: { generation: 3 },
+  });
+  const [action, ...more] = decide([claim, hosted]);
+  expect(more).toEqual([]);
+  expect(action).toMatchObject({
+    do: "setStatus",
+    claim: {
+      status: { phase: "Running", observedGeneration: 7, conditions: [{ type: "Ready", observedGeneration: 7 }] },
+    },
+  });
+  expect(decide([(action as { claim: SynapseTenant }).claim, hosted])).toEqual([]);
+});
+
+test("deletes the tenant of a claim that is gone, is being deleted, or is another one of the same name", () => {
+  const claim = tenantAt("clinic/chat");
+  const hosted = hostedFor(claim);
+  const gone = {
+    do: "delete",
+    tenant: hosted,
+    claim: { namespace: "clinic", name: "chat", uid: "uid-of-clinic/chat" },
+  };
+  expect(decide([hosted])).toEqual([gone]);
+  const ending = tenantAt("clinic/chat", {}, { metadata: { deletionTimestamp: new Date(0) } });
+  expect(decide([ending, hosted])).toEqual([gone]);
+  const again = tenantAt("clinic/chat", {}, { metadata: { uid: "another" } });
+  expect(decide([again, hosted])).toEqual([gone]);
+  // It has been told, and is on its way: nothing more, until it is gone.
+  const leaving = { ...hosted, metadata: { ...hosted.metadata, deletionTimestamp: new Date(0) } };
+  expect(decide([again, leaving])).toEqual([]);
+});
