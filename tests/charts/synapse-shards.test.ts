@@ -87,6 +87,16 @@ describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
     ]);
     const without = await template({ controller: { nodeMaintenance: false } });
     expect(without.map(({ kind }) => kind)).not.toContain("ClusterRole");
+    const shared = await template({ controller: { tenantNamespaces: true } });
+    // Secrets of other namespaces are for those to grant, one by one.
+    const more = shared.find(
+      ({ kind, metadata }) => kind === "ClusterRole" && metadata.name.endsWith("tenant-namespaces"),
+    );
+    expect(more?.rules).toEqual([
+      { apiGroups: ["synapse-shards.io"], resources: ["synapsetenants"], verbs: ["get", "list", "watch"] },
+      { apiGroups: ["synapse-shards.io"], resources: ["synapsetenants/status"], verbs: ["update"] },
+      { apiGroups: [""], resources: ["namespaces"], verbs: ["get", "list", "watch"] },
+    ]);
     const { rules = [] } = find(manifests, "Role", "cluster-a-controller");
     for (const { apiGroups, resources, verbs } of rules)
       expect([...apiGroups, ...resources, ...verbs]).not.toContain("*");
@@ -104,6 +114,7 @@ describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
           labels: { x: "y" },
         },
       },
+      { controller: { tenantNamespaces: true } },
       { imagePullSecrets: [{ name: "mine" }], labels: { team: "matrix" }, gateway: { trustedProxies: ["10.0.0.0/8"] } },
     ]) {
       const manifests = await template(values);
