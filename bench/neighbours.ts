@@ -19,9 +19,11 @@ interface Size {
   rounds: number;
   seconds: number;
   rooms: number;
+  /** For the budget to come to rest before it is measured: five halvings. */
+  settleMs: number;
 }
-const FULL: Size = { neighbours: 24, rounds: 3, seconds: 10, rooms: 30 };
-const QUICK: Size = { neighbours: 4, rounds: 1, seconds: 5, rooms: 10 };
+const FULL: Size = { neighbours: 24, rounds: 3, seconds: 10, rooms: 30, settleMs: 18_000 };
+const QUICK: Size = { neighbours: 4, rounds: 1, seconds: 5, rooms: 10, settleMs: 10_000 };
 
 /** Pairs of a send and a sync of the neighbour, per second. */
 const RATE = 8;
@@ -30,9 +32,7 @@ const HAMMERS = 12;
 const WARM_UP_MS = 1_500;
 const LOOK_MS = 1_000;
 /** The budget is the default one; it is only averaged over less, so that a case does not take minutes. */
-const LIMITS = { budget: DEFAULT_CPU_BUDGET.perTenant, averageSeconds: 3, isolateAfterSeconds: 0, calmSeconds: 3600 };
-/** For the budget to come to rest before it is measured: five halvings. */
-const SETTLE_MS = 16_000;
+const LIMITS = { budget: DEFAULT_CPU_BUDGET.perTenant, averageSeconds: 2, isolateAfterSeconds: 0, calmSeconds: 3600 };
 
 export const bench: Bench = {
   name: "neighbours",
@@ -193,7 +193,7 @@ async function measure(world: World, size: Size, log: (line: string) => void): P
   const ask = asker(agent, at(loud));
   const run = async (name: string, kind: Kind | undefined, budget: boolean): Promise<void> => {
     const control = { shard, tenant: loud, throttle: (part: number) => tell(loud, urls.loud, part), budget };
-    const sample = await measureOne({ person, room }, kind && { kind, ask, hammers }, control, size.seconds);
+    const sample = await measureOne({ person, room }, kind && { kind, ask, hammers }, control, size);
     samples.set(name, [...(samples.get(name) ?? []), sample]);
     const { send, sync, part, tenantShare, processShare, hammered, lag } = sample;
     log(
@@ -282,19 +282,19 @@ async function measureOne(
   { person, room }: { person: LoadUser; room: string },
   load: { kind: Kind; ask: Ask; hammers: Hammer[] } | undefined,
   control: Control,
-  seconds: number,
+  size: Pick<Size, "seconds" | "settleMs">,
 ): Promise<Sample> {
   const ending = new AbortController();
   const hammering = Promise.all(
     (load?.hammers ?? []).map((who, index) => hammerOn(load!, who, index * 100_000, ending.signal)),
   );
   const keeping = control.budget ? keepBudget(control, ending.signal) : Promise.resolve(1);
-  await sleep(control.budget ? SETTLE_MS : WARM_UP_MS);
+  await sleep(control.budget ? size.settleMs : WARM_UP_MS);
   await control.shard.stats();
   const [from, before] = [performance.now(), await control.shard.control.load()];
   const pacing = new AbortController();
   const paced = atRate(RATE, pacing.signal, async () => [await person.send(room), await person.sync(0)]);
-  await sleep(seconds * 1000);
+  await sleep(size.seconds * 1000);
   pacing.abort();
   const [to, after] = [performance.now(), await control.shard.control.load()];
   const { reactorLag } = await control.shard.stats();

@@ -73,7 +73,8 @@ function nextHeavy(
   if (isolateAfterSeconds === 0) return undefined;
   if (heavySince === undefined) {
     const isLong = throttle !== undefined && (now - throttle.since) / 1000 >= isolateAfterSeconds;
-    return isLong && hasNeighbours ? now : undefined;
+    // Who takes little by now is on the way back.
+    return isLong && hasNeighbours && calmSince === undefined ? now : undefined;
   }
   const since = Math.max(heavySince, calmSince ?? Number.POSITIVE_INFINITY);
   return (now - since) / 1000 >= calmSeconds ? undefined : heavySince;

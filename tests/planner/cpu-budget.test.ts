@@ -106,6 +106,15 @@ describe("the budget", () => {
     expect(tenant.separations).toBe(1);
   });
 
+  it("makes no tenant heavy that is on its way back from being throttled", () => {
+    const tenant = new Tenant({ ...LIMITS, isolateAfterSeconds: 300 });
+    tenant.pass(150, 1);
+    expect(tenant.part).toBe(1 / 8);
+    tenant.pass(600, 0.01);
+    expect(tenant.separations).toBe(0);
+    expect(tenant.standing).toEqual({});
+  });
+
   it("throttles nobody who is alone on a shard, and keeps a tenant heavy there while it takes much", () => {
     const tenant = new Tenant();
     tenant.pass(700, 1);

@@ -92,7 +92,7 @@ export class CpuBudgets {
       const standing = next(present.status);
       if (!isSettledOn(present, shard) || isSame(present.status, standing)) return false;
       before = { throttle: present.status.throttle, heavy: present.status.heavy };
-      write(present.status, standing, `it took ${took}`);
+      write(present.status, standing, limits.budget);
       after = present.status;
       return true;
     });
@@ -116,11 +116,7 @@ export class CpuBudgets {
       );
     if (before.throttle && !throttle) await say("Normal", "CpuThrottleLifted", "is no longer throttled");
     if (heavy && !before.heavy)
-      await say(
-        "Warning",
-        "CpuBudgetExceeded",
-        `has been throttled since ${throttle?.since ?? heavy.since}, and took ${took}: it gets a shard of its own if there is room`,
-      );
+      await say("Warning", "CpuBudgetExceeded", `gets a shard of its own if there is room: ${heavy.message}`);
     if (before.heavy && !heavy)
       await say("Normal", "CpuBudgetKept", "has been calm for long, and may share a shard again");
   }
@@ -148,7 +144,7 @@ function isSame({ throttle, heavy }: TenantStatus, next: CpuStanding): boolean {
   return throttle?.part === next.throttle?.part && (heavy === undefined) === (next.heavySince === undefined);
 }
 
-function write(status: TenantStatus, { throttle, heavySince }: CpuStanding, message: string): void {
+function write(status: TenantStatus, { throttle, heavySince }: CpuStanding, budget: number): void {
   if (throttle)
     status.throttle = {
       part: throttle.part,
@@ -157,7 +153,11 @@ function write(status: TenantStatus, { throttle, heavySince }: CpuStanding, mess
     };
   else delete status.throttle;
   if (heavySince === undefined) delete status.heavy;
-  else status.heavy ??= { since: timeText(heavySince), message };
+  else
+    status.heavy ??= {
+      since: timeText(heavySince),
+      message: `it has been throttled since ${status.throttle?.since ?? "long"}, as it would take more than ${percent(budget)} of a core`,
+    };
 }
 
 function percent(share: number): string {
