@@ -67,7 +67,10 @@ async function startScript(file: string, ...args: string[]): Promise<{ port: num
 export async function startGateway(
   directory: string,
   origins: Record<string, number>,
-  { controller, ...more }: { maxInFlightPerTenant?: number; controller?: string } = {},
+  {
+    controller,
+    ...more
+  }: { maxInFlightPerTenant?: number; maxConnectionsPerAddress?: number; controller?: string } = {},
 ): Promise<Proxy> {
   await mkdir(directory, { recursive: true });
   const file = (name: string) => join(directory, name);

@@ -11,16 +11,22 @@ export interface NioReport {
   errors: string[];
 }
 
-/** Runs a client made with matrix-nio in a process of its own: it sends and syncs until `stop`. */
+/**
+ * Runs a client made with matrix-nio in a process of its own: it sends and syncs until `stop`.
+ *
+ * @param pollMs it waits so long at each sync, and sends only when it is told to
+ */
 export function runNio(
   port: number,
   host: string,
   user: string,
   cluster: Cluster,
-): { ready: Promise<void>; stop(): Promise<NioReport> } {
-  const started = start(port, host, user, cluster);
+  pollMs?: number,
+): { ready: Promise<void>; send(): Promise<void>; stop(): Promise<NioReport> } {
+  const started = start(port, host, user, cluster, pollMs);
   return {
     ready: started.then(() => {}),
+    send: async () => void (await started).child.stdin.write("send\n"),
     stop: async () => {
       const { child, lines } = await started;
       child.stdin.write("stop\n");
@@ -29,7 +35,7 @@ export function runNio(
   };
 }
 
-async function start(port: number, host: string, user: string, cluster: Cluster) {
+async function start(port: number, host: string, user: string, cluster: Cluster, pollMs?: number) {
   const { nioPython } = await ensureTestTools({ onProgress: () => {} });
   const { code, stderr } = await cluster.cli(
     "tenant",
@@ -41,7 +47,8 @@ async function start(port: number, host: string, user: string, cluster: Cluster)
     PASSWORD,
   );
   if (code !== 0) throw new Error(`cannot register ${user}: ${stderr}`);
-  const child = spawn(nioPython, [join(import.meta.dirname, "nio_client.py"), String(port), host, user], {
+  const pause = pollMs === undefined ? [] : [String(pollMs)];
+  const child = spawn(nioPython, [join(import.meta.dirname, "nio_client.py"), String(port), host, user, ...pause], {
     stdio: ["pipe", "pipe", "inherit"],
   });
   child.stdin.write(`${PASSWORD}\n`);

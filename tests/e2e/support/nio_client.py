@@ -1,6 +1,7 @@
 """A second Matrix client, of another make (matrix-nio): logs in, sends and syncs until told to stop, and reports.
 
-Arguments: PORT HOST USER. The password and the word to stop come on standard input, the report goes to standard output as JSON.
+Arguments: PORT HOST USER [POLL]. Without POLL, the milliseconds that a sync waits, it sends all the time; else only when told to by the
+word "send". The password and the words come on standard input, the report goes to standard output as JSON.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from nio import AsyncClient, AsyncClientConfig, ErrorResponse, RoomCreateRespons
 
 
 async def main() -> None:
-    port, host, user = sys.argv[1:]
+    port, host, user, *poll = sys.argv[1:]
     loop = asyncio.get_running_loop()
     password = (await loop.run_in_executor(None, sys.stdin.readline)).strip()
     config = AsyncClientConfig(max_limit_exceeded=0, max_timeouts=0, custom_headers={"Host": host})
@@ -51,26 +52,35 @@ async def main() -> None:
 
     async def sync() -> None:
         while not stop.is_set() or len(heard) < len(sent):
-            answer = await client.sync(timeout=5000)
+            answer = await client.sync(timeout=int(poll[0]) if poll else 5000)
             if not isinstance(answer, SyncResponse):
                 errors.append(f"sync: {answer}")
                 await asyncio.sleep(0.5)
 
+    async def send_one(n: int) -> None:
+        answer = await client.room_send(room_id, "m.room.message", {"msgtype": "m.text", "body": f"nio {n}"})
+        if isinstance(answer, ErrorResponse):
+            errors.append(f"send: {answer}")
+        else:
+            sent.append(f"nio {n}")
+
     async def send() -> None:
         n = 0
-        while not stop.is_set():
-            answer = await client.room_send(room_id, "m.room.message", {"msgtype": "m.text", "body": f"nio {n}"})
-            if isinstance(answer, ErrorResponse):
-                errors.append(f"send: {answer}")
-            else:
-                sent.append(f"nio {n}")
+        while not stop.is_set() and not poll:
+            await send_one(n)
             n += 1
             await asyncio.sleep(0.05)
 
+    async def obey() -> None:
+        n = 0
+        while (await loop.run_in_executor(None, sys.stdin.readline)).strip() == "send":
+            await send_one(n)
+            n += 1
+        stop.set()
+
     print(json.dumps({"ready": True}), flush=True)
     tasks = asyncio.gather(sync(), send())
-    await loop.run_in_executor(None, sys.stdin.readline)
-    stop.set()
+    await obey()
     await asyncio.wait_for(tasks, 60)
     await client.close()
     print(json.dumps({"sent": sent, "heard": heard, "errors": errors}), flush=True)
