@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -99,33 +100,45 @@ def lasting(position: str) -> list[str]:
     return [key for index, key in enumerate(position.split("_")) if index not in (1, 2)]
 
 
+def slide(client: Client, position: str, timeout_ms: int) -> Any:
+    query = f"?timeout={timeout_ms}" + (f"&pos={quote(position)}" if position else "")
+    body = {"lists": {"all": {"ranges": [[0, 9]], "timeline_limit": 1, "required_state": []}}, "extensions": {"e2ee": {"enabled": True}}}
+    return client.ok("POST", f"/_matrix/client/unstable/org.matrix.simplified_msc3575/sync{query}", body)
+
+
 @pytest.mark.smoke
 def test_a_stop_tells_where_the_streams_ended(shard: Shard, assign: Assign) -> None:
     # Guards against: a gateway answers "nothing new" to who was not told everything, or wakes a tenant for who was.
     assignment = assign("ended")
     address = shard.expect_started("ended", assignment)["address"]
     client = Client(address).register()
-    client.create_room()
-    early = client.sync()["next_batch"]
-    client.send("the last one")
-    since = client.sync(early)["next_batch"]
-    polls: list[Any] = []
-    poll = threading.Thread(target=lambda: polls.append(client.call("GET", f"/_matrix/client/v3/sync?timeout=30000&since={since}")))
-    poll.start()
+    # Others, to whom nothing of what follows happens, so that Synapse leaves their positions where they are.
+    classic, sliding = Client(address).register(), Client(address).register()
+    early = classic.sync()["next_batch"]
+    pos = slide(sliding, "", 0)["pos"]
+    answers: dict[str, Any] = {}
+    polls = [
+        threading.Thread(target=lambda: answers.update(classic=classic.sync(early, 60_000)["next_batch"])),
+        threading.Thread(target=lambda: answers.update(sliding=slide(sliding, pos, 60_000)["pos"])),
+    ]
+    for poll in polls:
+        poll.start()
     time.sleep(0.5)
+    client.create_room()
+    client.send("the last one")
     position = shard.delete("ended", 15).json["position"]
-    poll.join(20)
-    answer = polls[0].json
-    assert set(answer) <= {"next_batch", "device_one_time_keys_count", "device_unused_fallback_key_types", "presence"}
-    assert lasting(answer["next_batch"]) == lasting(position)
+    for poll in polls:
+        poll.join(20)
+    assert lasting(answers["classic"]) == lasting(position)
+    assert lasting(answers["sliding"].split("/")[1]) == lasting(position)
     assert lasting(early) != lasting(position)
     # Nothing happened while it was stopped, and nothing is new when it is back.
     assignment["epoch"] += 1
-    again = Client(shard.expect_started("ended", assignment)["address"])
-    again.token = client.token
-    after = again.sync(answer["next_batch"])
+    classic.address = sliding.address = shard.expect_started("ended", assignment)["address"]
+    after = classic.sync(answers["classic"])
     assert "rooms" not in after
     assert lasting(after["next_batch"]) == lasting(position)
+    assert slide(sliding, answers["sliding"], 0)["rooms"] == {}
 
 
 def test_a_drain_ends_at_its_deadline(shard: Shard, assign: Assign) -> None:
