@@ -9,7 +9,18 @@ import { type Bench, type BenchResult, met } from "./lib/result.ts";
 import { format } from "./lib/svg.ts";
 
 /** In this order; each is a module of this name with a `bench`. */
-const PARTS = ["memory", "start", "leak", "moves", "latency", "neighbours", "gateway", "polls", "planner", "controller"];
+const PARTS = [
+  "memory",
+  "start",
+  "leak",
+  "moves",
+  "latency",
+  "neighbours",
+  "gateway",
+  "polls",
+  "planner",
+  "controller",
+];
 const USAGE = 2;
 
 const HELP = `npm run bench -- [options] [part ...]

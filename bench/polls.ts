@@ -50,7 +50,7 @@ export const bench: Bench = {
       directory,
       {},
       {
-        controller: { url: `http://${HOST}:${feed.port}`, tokenFile: join(directory, "token") },
+        controller: `http://${HOST}:${feed.port}`,
         maxConnectionsPerAddress: size.tenants + 10,
       },
     );
