@@ -14,6 +14,7 @@ export interface Longest {
 /**
  * Ends connections of tenants' roles to their own databases that have been at one statement, or in one transaction, for too long. A role can change
  * `statement_timeout` for itself, but not this: it is done from outside. An open transaction keeps the server from cleaning up behind it.
+ * Roles that are not ours to act for, as those of another installation on the server, are left alone.
  * @returns the databases, once for each connection @throws UserError
  */
 export function endOverdue(
@@ -29,6 +30,7 @@ export function endOverdue(
     const { rows } = await client.query<{ name: string; ended: boolean }>(
       `SELECT datname AS name, pg_terminate_backend(pid) AS ended FROM pg_stat_activity
        WHERE datname = usename AND (starts_with(datname, $3) OR starts_with(datname, $4)) AND pid <> pg_backend_pid()
+         AND pg_has_role(usesysid, 'USAGE')
          AND ((state = 'active' AND now() - query_start > make_interval(secs => $1))
            OR now() - xact_start > make_interval(secs => $2))`,
       [statementSeconds, transactionSeconds, ...TENANT_PREFIXES],

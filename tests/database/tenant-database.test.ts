@@ -15,6 +15,7 @@ import {
 import { readKeptData, writeKeepsake } from "../../src/database/keepsakes.ts";
 import { newTenantSecrets } from "../../src/model/tenant-secrets.ts";
 import { SecretBox } from "../../src/platforms/local/store/secret-box.ts";
+import { endOverdue } from "../../src/database/overdue.ts";
 import { databaseUsage } from "../../src/database/usage.ts";
 import { freePort } from "../../src/platforms/local/up/ports.ts";
 import { startTestServer, type TestServer } from "./postgres-server.ts";
@@ -249,6 +250,17 @@ describe("a tenant's database", () => {
     expect(limits).toEqual([{ rolconnlimit: 20, temp: "2GB" }]);
     for (const other of ["postgres", "template1", "synapse_platform"])
       await expect(ask(as("clinic-a"), other, "SELECT 1")).rejects.toMatchObject({ name: "UserError" });
+    // Another installation's tenant on the same server, which is not ours to stop.
+    await provisionTenantDatabase(admin, { ...clinic, name: "foreign" });
+    const endless = (name: string, database: string) =>
+      ask(as(name), database, "SELECT pg_sleep(600)").then(String, String);
+    const [own, foreign] = [endless("clinic-a", DATABASE), endless("foreign", "tenant_foreign")];
+    const longest = { statementSeconds: 0.1, transactionSeconds: 600 };
+    await expect.poll(() => endOverdue(platform, longest)).toEqual([DATABASE]);
+    expect(await own).toMatch(/terminating connection/);
+    // The server's administrator may: it was there all the time.
+    await expect.poll(() => endOverdue(admin, longest)).toEqual(["tenant_foreign"]);
+    expect(await foreign).toMatch(/terminating connection/);
     await shutOut(platform, "clinic-a");
     await expect(ask(as("clinic-a"), DATABASE, "SELECT 1")).rejects.toMatchObject({ code: "Unauthorized" });
     expect(await provisionTenantDatabase(platform, clinic)).toEqual({ kept: true });
