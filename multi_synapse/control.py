@@ -145,6 +145,14 @@ class ControlResource(resource.Resource):
                 if not is_tenant_name(name):
                     raise Refused(400, "InvalidName", "the tenant's name is not a DNS label (1 to 63 of a-z, 0-9 and -)")
                 return await self._shard.check(name, _assignment_in(request))
+            case ["v1", "tenants", name, "idle"]:
+                _allow(method, "GET")
+                if not is_tenant_name(name):
+                    raise Refused(400, "InvalidName", "the tenant's name is not a DNS label (1 to 63 of a-z, 0-9 and -)")
+                answer = await self._shard.idle_state(name)
+                if answer is None:
+                    raise Refused(404, "NotFound", f"no tenant {name} runs here")
+                return answer
             case ["v1", "preparers"]:
                 _allow(method, "POST")
                 return self._create_preparer()

@@ -308,7 +308,7 @@ def free_port(host: str, wanted: int) -> int:
     return wanted
 
 
-def watch_requests(running: Running, name: str, on_request: Callable[[], None]) -> None:
+def watch_requests(running: Running, name: str, on_request: Callable[[Any], None]) -> None:
     """Calls `on_request` at each request that reaches the tenant, and turns away those that name another one."""
     for port in running.hs._listening_services:
         site = getattr(port.factory, "wrappedFactory", port.factory)
@@ -318,7 +318,7 @@ def watch_requests(running: Running, name: str, on_request: Callable[[], None]) 
             meant = request.getHeader(b"x-synapse-shards-tenant")
             if meant is not None and meant != name.encode():
                 return Misdirected()
-            on_request()
+            on_request(request)
             return find(request)
 
         site.getResourceFor = watched

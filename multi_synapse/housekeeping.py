@@ -103,6 +103,21 @@ class Housekeeping:
         if now <= self._settled_at:
             self._hold()
 
+    def sweep(self) -> float:
+        """Runs every loop once, one after the other, whatever its interval: a tenant that sleeps for most of the day has few other chances.
+
+        Returns the seconds until the last has begun.
+        """
+        self.wake()
+        now = self.reactor.seconds()
+        waiting = [loop for loop in self.clock._looping_calls if loop.running and loop.call is not None and loop.call.active()]
+        for position, loop in enumerate(waiting):
+            due = now + position * _APART_SECONDS
+            if loop.call.getTime() > due:
+                loop.call.cancel()
+                loop.call = self.reactor.callLater(due - now, loop)
+        return len(waiting) * _APART_SECONDS
+
     def is_resting(self) -> bool:
         """Idle, and no loop of the last round may still be at work."""
         return self.idle and self.reactor.seconds() > self._settled_at

@@ -16,7 +16,7 @@ from synapse.util import SYNAPSE_VERSION
 from twisted.internet import defer, task, threads
 
 from . import config as tenant_config
-from . import errors, kept, metrics, watchdog
+from . import errors, idle, kept, metrics, watchdog
 from .checker import check as check_assignment
 from .checkers import Checker, CheckTimeout
 from .drain import Drained, drain
@@ -51,6 +51,9 @@ _IDLE_THREADS = 4
 #: Of tenants that rest: their next work is a whole round away.
 _RESTING_CONNECTION_SECONDS = 1.0
 
+#: For what the loops of a sweep begin to be seen as work.
+_SWEEP_SETTLES_SECONDS = 5.0
+
 STARTING, RUNNING, DRAINING, STOPPING, FAILED, FENCED = "starting", "running", "draining", "stopping", "failed", "fenced"
 
 
@@ -68,6 +71,9 @@ class Tenant:
     housekeeping: Housekeeping | None = None
     requests: int = 0
     last_request_at: float | None = None
+    use: idle.Use = field(default_factory=idle.Use)
+    #: Until when the loops of its daily housekeeping are at work; seconds of the reactor.
+    swept_until: float | None = None
     #: Of the start under way; aborting it ends the start.
     limit: Limit = field(default_factory=lambda: Limit(float("inf")))
     retry: Any = None
@@ -76,9 +82,10 @@ class Tenant:
     def server_name(self) -> str:
         return self.assignment.server_name
 
-    def note_request(self) -> None:
+    def note_request(self, request: Any) -> None:
         self.requests += 1
         self.last_request_at = time.time()
+        self.use.note_request(request)
         if self.housekeeping is not None:
             self.housekeeping.wake()
 
@@ -170,12 +177,37 @@ class Shard:
             name = tenant.server_name
             work = work_of_tenants.of(name)
             found[tenant.name] = {
+                **_use_of(tenant, tenant.running),
                 **by_server_name.get(name, metrics.empty_load()),
                 "databaseRows": work.database_rows,
                 "imageSeconds": work.image_seconds,
                 "cacheEntries": cache_entries(name),
             }
         return found
+
+    async def idle_state(self, name: str) -> dict[str, Any] | None:
+        """The Idle of docs/control-api.md; None if the tenant does not run here."""
+        tenant = self._tenants.get(name)
+        if tenant is None or tenant.phase != RUNNING or tenant.running is None:
+            return None
+        running = tenant.running
+        found = await idle.look(running.hs)
+        if not found.keeps_awake and not idle.open_requests(running.hs):
+            await self._keep_house(tenant, running, found)
+        return {**_use_of(tenant, running), "keepsAwake": found.keeps_awake, "nextDue": idle.next_due(found).describe()}
+
+    async def _keep_house(self, tenant: Tenant, running: Running, found: idle.Look) -> None:
+        """Before a long sleep: what the loops do in a day is done first."""
+        now = self._reactor.seconds()
+        if tenant.swept_until is None and idle.is_housekeeping_due(found) and tenant.housekeeping is not None:
+            tenant.swept_until = now + tenant.housekeeping.sweep() + _SWEEP_SETTLES_SECONDS
+        if tenant.swept_until is not None and now < tenant.swept_until:
+            found.keeps_awake.append("its daily housekeeping is at work, for some seconds")
+        elif tenant.swept_until is not None or found.housekept_at is None:
+            # One without a record is new here, and has its day before it.
+            tenant.swept_until = None
+            await idle.note_housekeeping(running.hs)
+            found.housekept_at = time.time()
 
     def phases(self) -> list[str]:
         return [tenant.phase for tenant in self._tenants.values()]
@@ -299,6 +331,8 @@ class Shard:
             tenant.port = tenant.running.port
             tenant.housekeeping = self._housekeeping_of(tenant.running)
             self._media.watch(tenant.name, tenant.running.hs)
+            tenant.use.note()
+            tenant.use.watch_polls(tenant.running.hs)
             watch_requests(tenant.running, tenant.name, tenant.note_request)
             await self._in_thread(lambda: self._state.assign(tenant.name, assignment, tenant.port))
             tenant.phase = RUNNING
@@ -536,6 +570,10 @@ async def _turn(semaphore: defer.DeferredSemaphore, limit: Limit) -> AsyncIterat
         yield
     finally:
         semaphore.release()
+
+
+def _use_of(tenant: Tenant, running: Running) -> dict[str, float]:
+    return {"inFlight": idle.open_requests(running.hs), "lastUse": round(tenant.use.seconds(), 3)}
 
 
 def _in_background(work: Any, what: str) -> None:

@@ -17,7 +17,7 @@ export type Api = FastifyInstance<
 
 /** Where routes come from; docs/route-feed.md. */
 export interface RouteFeedSource {
-  subscribe(gateway: string): AsyncIterable<RouteFeedLine> & { close(): void };
+  subscribe(gateway: string, options?: { wakes?: boolean }): AsyncIterable<RouteFeedLine> & { close(): void };
   acknowledge(ack: RouteAck): void;
 }
 

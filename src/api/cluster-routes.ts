@@ -2,7 +2,7 @@ import type { Registry } from "prom-client";
 import { z } from "zod";
 import type { Access } from "./auth.ts";
 import { failures, type Api, type RouteContext, type RouteFeedSource } from "./api.ts";
-import { EventSchema, flag, GatewayId, RouteAckBody, StatusSchema, wholeNumber } from "./schemas.ts";
+import { EventSchema, flag, GatewayId, RouteAckBody, StatusSchema, WakeRequestBody, wholeNumber } from "./schemas.ts";
 
 const NDJSON = "application/x-ndjson";
 
@@ -72,7 +72,7 @@ export function clusterRoutes(app: Api, { service, sendLines }: RouteContext, on
 }
 
 /** For gateways only: docs/route-feed.md. */
-export function routeFeedRoutes(app: Api, { sendLines }: RouteContext, routeFeed: RouteFeedSource): void {
+export function routeFeedRoutes(app: Api, { service, sendLines }: RouteContext, routeFeed: RouteFeedSource): void {
   const config = { access: "gateway" } as const;
   const security = [{ gatewayToken: [] }];
 
@@ -85,7 +85,10 @@ export function routeFeedRoutes(app: Api, { sendLines }: RouteContext, routeFeed
         summary: "Where tenants are, now and from now on; one RouteFeedLine a line, without end",
         tags: ["gateways"],
         security,
-        querystring: z.object({ gateway: GatewayId }),
+        querystring: z.object({
+          gateway: GatewayId,
+          wakes: flag.describe("It holds requests for tenants that sleep, and asks for them to be woken."),
+        }),
         response: {
           200: {
             description: "A snapshot, then updates and pings.",
@@ -99,7 +102,7 @@ export function routeFeedRoutes(app: Api, { sendLines }: RouteContext, routeFeed
       await sendLines(reply, {
         contentType: NDJSON,
         lines: (signal) => {
-          const lines = routeFeed.subscribe(query.gateway);
+          const lines = routeFeed.subscribe(query.gateway, { wakes: query.wakes });
           signal.addEventListener("abort", () => lines.close(), { once: true });
           if (signal.aborted) lines.close();
           return asJson(lines);
@@ -124,6 +127,30 @@ export function routeFeedRoutes(app: Api, { sendLines }: RouteContext, routeFeed
     async ({ body }, reply) => {
       routeFeed.acknowledge(body);
       return reply.code(204).send();
+    },
+  );
+
+  app.post(
+    "/v1/routes/wakes",
+    {
+      config,
+      schema: {
+        operationId: "requestWakes",
+        summary: "Asks for tenants to be woken that a gateway has requests for",
+        tags: ["gateways"],
+        security,
+        body: WakeRequestBody,
+        response: {
+          202: z.undefined().describe("They are woken, each once; its route tells what comes of it."),
+          ...failures(422),
+        },
+      },
+    },
+    async ({ body, log }, reply) => {
+      const wishes = body.tenants.map(({ tenant, why }) => ({ tenant, reason: why }));
+      // A gateway asks again while it has requests for them.
+      service.wakeTenants(wishes).catch((error: unknown) => log.error({ err: error }, "tenants cannot be woken"));
+      return reply.code(202).send();
     },
   );
 }

@@ -1,5 +1,10 @@
 import { z } from "zod";
-import { type ClusterStatus, DEFAULT_PIN_SECONDS, LONGEST_PIN_SECONDS } from "../controller/service/cluster-service.ts";
+import {
+  type ClusterStatus,
+  DEFAULT_PIN_SECONDS,
+  LONGEST_PIN_SECONDS,
+  type TenantRest,
+} from "../controller/service/cluster-service.ts";
 import { serverNameProblem, tenantNameProblem } from "../model/names.ts";
 import { CHANGE_STATES, type ChangeState } from "../model/change.ts";
 import {
@@ -15,6 +20,17 @@ import {
   type MoveStep,
 } from "../model/move.ts";
 import { SHARD_PHASES, type Shard, type ShardPhase } from "../model/shard.ts";
+import {
+  SLEEP_REASONS,
+  SLEEP_STEPS,
+  WAKE_REASONS,
+  type Sleep,
+  type SleepReason,
+  type SleepStep,
+  type TenantHibernation,
+  type WakeReason,
+} from "../model/sleep.ts";
+import { MOST_WAKES, WAKE_CAUSES, type WakeCause, type WakeRequest } from "../model/routes.ts";
 import { TENANT_PHASES, type TenantPhase } from "../model/tenant.ts";
 import type { TenantUsage } from "../model/tenant-usage.ts";
 import type { ClusterEvent } from "../model/event.ts";
@@ -61,12 +77,27 @@ const Release = z
   .describe("A release of matrix-synapse, e.g. 1.163.2.");
 const Config = z.string().describe("The user's part of homeserver.yaml as YAML text; may hold secrets.");
 
+export const HibernationSchema = z
+  .strictObject({
+    mode: z
+      .enum(["Auto", "Never"])
+      .describe("Auto: it sleeps when nobody uses it, as the cluster has it. Never: it stays awake."),
+    afterIdleSeconds: z
+      .number()
+      .min(0)
+      .max(31_536_000)
+      .optional()
+      .describe("Its own time without use, instead of the cluster's; 0: it does not fall asleep for being idle."),
+  })
+  .meta({ id: "Hibernation" }) satisfies z.ZodType<TenantHibernation>;
+
 export const CreateTenantBody = z
   .strictObject({
     name: checkedBy(tenantNameProblem).describe("A DNS label."),
     serverName: checkedBy(serverNameProblem).optional().describe("Default: NAME.<baseDomain>. Never changes."),
     release: Release.optional(),
     config: Config.optional(),
+    hibernation: HibernationSchema.optional(),
   })
   .meta({ id: "CreateTenant" });
 
@@ -74,13 +105,14 @@ export const UpdateTenantBody = z
   .strictObject({
     release: Release.optional(),
     config: Config.optional(),
+    hibernation: HibernationSchema.optional(),
     revertConfig: z
       .literal(true)
       .optional()
       .describe("Takes back the configuration that is not in effect: the one that runs is asked for again."),
   })
   .refine((body) => Object.values(body).some((value) => value !== undefined), {
-    message: "give release, config or revertConfig",
+    message: "give release, config, hibernation or revertConfig",
   })
   .refine(({ config, revertConfig }) => config === undefined || revertConfig === undefined, {
     message: "give config or revertConfig, not both",
@@ -130,6 +162,21 @@ export const RouteAckBody = z
     parks: z.record(z.string(), z.strictObject({ parked: count, failed: count })),
   })
   .meta({ id: "RouteAck" });
+
+export const WakeRequestBody = z
+  .strictObject({
+    gateway: GatewayId,
+    tenants: z
+      .array(
+        z.strictObject({
+          tenant: z.string().min(1).max(63),
+          // A gateway of a later version may have more of them.
+          why: z.enum(Object.keys(WAKE_CAUSES) as WakeCause[]).catch("request"),
+        }),
+      )
+      .max(MOST_WAKES),
+  })
+  .meta({ id: "WakeRequest" }) satisfies z.ZodType<WakeRequest>;
 
 const Time = z.string().describe("ISO 8601, UTC.");
 
@@ -191,6 +238,24 @@ export const TransitionSchema = z
   })
   .meta({ id: "DedicatedTransition" }) satisfies z.ZodType<DedicatedTransition>;
 
+const WakeReasonSchema = keysOf<WakeReason>(WAKE_REASONS).describe(definitions(WAKE_REASONS));
+
+const SleepSchema = z
+  .object({
+    id: z.string(),
+    step: keysOf<SleepStep>(SLEEP_STEPS).describe(definitions(SLEEP_STEPS)),
+    reason: keysOf<SleepReason>(SLEEP_REASONS).describe(definitions(SLEEP_REASONS)),
+    requestedAt: Time,
+    since: Time.optional().describe("Since when nobody has it."),
+    nextWake: z
+      .object({ at: Time, reason: z.string() })
+      .optional()
+      .describe("When it is woken although nobody asks for it, and why."),
+    admittedConfig: z.string().optional().describe("Hash of a configuration that takes effect when it is woken."),
+    preparedAt: Time.optional().describe("When its database was last brought to another release in its sleep."),
+  })
+  .meta({ id: "Sleep" }) satisfies z.ZodType<Sleep>;
+
 export const TenantSchema = z
   .object({
     kind: z.literal("Tenant"),
@@ -202,6 +267,7 @@ export const TenantSchema = z
       reclaimPolicy: z.enum(["Retain", "Delete"]),
       revision: z.number().optional(),
       dedicated: z.object({ address: z.string() }).optional().describe("Where a dedicated Synapse serves it."),
+      hibernation: HibernationSchema.optional(),
     }),
     status: z.object({
       phase: keysOf<TenantPhase>(TENANT_PHASES).describe(definitions(TENANT_PHASES)),
@@ -232,6 +298,15 @@ export const TenantSchema = z
       assignedAt: Time.optional(),
       dedicated: z.object({ address: z.string() }).optional().describe("The dedicated Synapse that has it."),
       transition: TransitionSchema.optional(),
+      sleep: SleepSchema.optional(),
+      wake: z
+        .object({ requestedAt: Time, reason: WakeReasonSchema })
+        .optional()
+        .describe("Since it is wanted awake, until it runs."),
+      awake: z
+        .object({ since: Time, reason: WakeReasonSchema })
+        .optional()
+        .describe("Since when it has been awake, and why it was woken."),
       move: MoveSchema.optional(),
       lastMove: MoveResultSchema.optional(),
       failures: z.number(),
@@ -333,6 +408,11 @@ export const StatusSchema = z
       avgShardsLoadRedistributionThreshold: z.number(),
       consolidateAfterSeconds: z.number(),
       maxConcurrentMoves: z.number(),
+      hibernation: z.object({
+        afterIdleSeconds: z.number(),
+        minAwakeSeconds: z.number(),
+        maxConcurrentWakes: z.number(),
+      }),
     }),
     release: z.string(),
     tenants: z.object({ total: z.number(), byPhase: z.record(z.string(), z.number()) }),
@@ -351,6 +431,18 @@ export const StatusSchema = z
     problems: z.array(z.string()),
   })
   .meta({ id: "ClusterStatus" }) satisfies z.ZodType<ClusterStatus>;
+
+const Due = z.object({ at: Time, reason: z.string() });
+export const TenantRestSchema = z
+  .object({
+    keepsAwake: z.array(z.string()).describe("Why it does not sleep now, in words; empty where it sleeps, or may."),
+    openRequests: z.number().optional(),
+    unusedSeconds: z.number().optional().describe("Since it was last used."),
+    nextDue: Due.optional().describe("When it would have to be woken next, and why."),
+    askedAgainAt: Time.optional().describe("When it is looked at again whether it may sleep."),
+    nextWake: Due.optional().describe("When it is woken although nobody asks for it, while it sleeps."),
+  })
+  .meta({ id: "TenantRest" }) satisfies z.ZodType<TenantRest>;
 
 export const EventSchema = z
   .object({

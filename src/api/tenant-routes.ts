@@ -8,6 +8,7 @@ import {
   MoveSchema,
   MoveTenantBody,
   RegisterUserBody,
+  TenantRestSchema,
   TenantSchema,
   TenantUsageSchema,
   UpdateTenantBody,
@@ -167,6 +168,38 @@ export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): vo
       },
       async ({ params }) => view(await service.quarantineTenant(params.name, { lift })),
     );
+
+  for (const [verb, summary, act] of [
+    ["sleep", "Puts a tenant to sleep, if it owes nothing to anybody", (name: string) => service.sleepTenant(name)],
+    ["wake", "Wakes a tenant", (name: string) => service.wakeTenant(name)],
+  ] as const)
+    app.post(
+      `/v1/tenants/:name/${verb}`,
+      {
+        schema: {
+          operationId: `${verb}Tenant`,
+          summary,
+          tags,
+          params: Params,
+          response: { 202: TenantSchema.describe("The tenant."), ...failures(404, 409, 503) },
+        },
+      },
+      async ({ params }, reply) => reply.code(202).send(view(await act(params.name))),
+    );
+
+  app.get(
+    "/v1/tenants/:name/rest",
+    {
+      schema: {
+        operationId: "getTenantRest",
+        summary: "Whether a tenant may sleep, what keeps it awake, and when it is woken",
+        tags,
+        params: Params,
+        response: { 200: TenantRestSchema.describe("How it is."), ...failures(404) },
+      },
+    },
+    async ({ params }) => service.restOf(params.name),
+  );
 
   app.post(
     "/v1/tenants/:name/users",

@@ -63,6 +63,13 @@ export function settlement({ metadata, spec, status }: TenantView): Progress<voi
     return { failed: `tenant ${name} stays on its present release: ${because(refused.reason, refused.message)}` };
   }
   if (status.phase === "Running" && seen) return why ? { failed: `tenant ${name}: ${why}` } : { done: undefined };
+  // It takes the change when it is woken; what is wrong with it has been said by then.
+  if (status.phase === "Asleep" && seen)
+    return status.refusedConfig
+      ? {
+          failed: `tenant ${name} keeps its settings: ${because(status.refusedConfig.reason, status.refusedConfig.message)}`,
+        }
+      : { done: undefined };
   // A failure of an earlier spec says nothing of the present one; the first has none before it.
   if (status.phase === "Failed" && (seen || generation === 1)) return { failed: `tenant ${name} failed: ${why}` };
   return {
@@ -82,6 +89,17 @@ export async function waitUntilRunning(
     const wished = { ...tenant, metadata: { ...tenant.metadata, generation } };
     const progress = settlement(wished);
     return "done" in progress ? { done: tenant } : progress;
+  });
+}
+
+/** @throws CliError failed, where it stays awake */
+export async function waitUntilAsleep(client: Client, name: string, timeoutMs: number): Promise<TenantView> {
+  return waitFor<TenantView>(`tenant ${name}`, timeoutMs, async () => {
+    const tenant = await client.call<TenantView>("GET", `/v1/tenants/${name}`);
+    const { phase, sleep } = tenant.status;
+    if (phase === "Asleep") return { done: tenant };
+    if (phase === "FallingAsleep") return { waiting: `${name} falls asleep (${sleep?.step ?? ""})` };
+    return { failed: `tenant ${name} is ${phase}: somebody wanted it meanwhile; its events say what` };
   });
 }
 

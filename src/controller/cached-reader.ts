@@ -20,11 +20,22 @@ export class CachedReader {
 
   /** Reads everything once. Listeners hear of each object. */
   async open(): Promise<void> {
-    // First of all: what changes while the lists are read is told after them.
-    this.#unwatch = this.#store.watch((change) => this.#hear(change));
-    for (const resource of await this.#store.list("Shard")) this.#hear({ type: "Added", kind: "Shard", resource });
-    for (const resource of await this.#store.list("Tenant")) this.#hear({ type: "Added", kind: "Tenant", resource });
-    for (const resource of await this.#store.list("Fleet")) this.#hear({ type: "Added", kind: "Fleet", resource });
+    /** What changed while the lists were read: those may be older. */
+    const heard = new Set<string>();
+    let isOpening = true;
+    const key = ({ kind, resource }: Change) => `${kind}/${resource.metadata.name}`;
+    // First of all, so that nothing is missed between the lists and the watch.
+    this.#unwatch = this.#store.watch((change) => {
+      if (isOpening) heard.add(key(change));
+      this.#hear(change);
+    });
+    const take = (change: Change) => {
+      if (!heard.has(key(change))) this.#hear(change);
+    };
+    for (const resource of await this.#store.list("Shard")) take({ type: "Added", kind: "Shard", resource });
+    for (const resource of await this.#store.list("Tenant")) take({ type: "Added", kind: "Tenant", resource });
+    for (const resource of await this.#store.list("Fleet")) take({ type: "Added", kind: "Fleet", resource });
+    isOpening = false;
   }
 
   close(): void {

@@ -11,7 +11,9 @@ import type { TenantEnvironment } from "../model/homeserver-config.ts";
 import type { Claims } from "./claims/claims.ts";
 import type { ControllerMetrics } from "./metrics.ts";
 import type { UsageBook } from "./usage/usage-book.ts";
+import type { IdleTenants } from "./sleep/idle-tenants.ts";
 import type { RouteFeed } from "./routes/route-feed.ts";
+import type { ShardControl } from "../ports/shard-control.ts";
 import type { TenantDatabases } from "../ports/databases.ts";
 
 /** What every reconciler works with; made once, in the composition root. */
@@ -25,6 +27,10 @@ export interface ControllerContext {
   usage: UsageBook;
   /** Which tenant has which host and database; kept current by the `Controller`. */
   claims: Claims;
+  /** Shards that answer, by name; kept current by the `Controller`. */
+  shardClients: Map<string, ShardControl>;
+  /** Which tenants nobody uses; kept current by the `Controller`. */
+  idle: IdleTenants;
   policy: Policy;
   cpuBudget: CpuBudget;
   timing: Timing;

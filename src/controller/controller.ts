@@ -9,6 +9,7 @@ import { Mover } from "./moves/mover.ts";
 import { PLAN_EVERY_MS, Planning } from "./planning/planning.ts";
 import { routeOf } from "./routes/routes.ts";
 import { ShardReconciler } from "./shards/shard-reconciler.ts";
+import { Sleeper } from "./sleep/sleeper.ts";
 import { TenantReconciler } from "./tenants/tenant-reconciler.ts";
 import { DatabaseUsageLoop } from "./usage/database-usage.ts";
 import { Gauges } from "./gauges.ts";
@@ -45,7 +46,9 @@ export class Controller {
     context.claims.onChange((name) => this.#tenantQueue.add(name));
     this.#shards = new ShardReconciler(context, this.#reader, (tenant) => this.#tenantQueue.add(tenant));
     this.#mover = new Mover(context, this.#shards);
-    const tenants = new TenantReconciler(context, this.#shards, this.#mover, new TenantDeletion(context, this.#shards));
+    const sleeper = new Sleeper(context, this.#shards);
+    const deletion = new TenantDeletion(context, this.#shards);
+    const tenants = new TenantReconciler(context, this.#shards, { mover: this.#mover, deletion, sleeper });
     const fleet = new FleetRollout(context, this.#reader);
     const planning = new Planning(context, this.#reader);
     const laneOf = {

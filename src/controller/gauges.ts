@@ -65,7 +65,8 @@ export class Gauges {
       if (status.throttle) metrics.tenantThrottle.set({ tenant: name }, status.throttle.part);
       if (status.heavy) metrics.tenantHeavy.set({ tenant: name }, 1);
       if (status.moveFailures) metrics.tenantMoveFailures.set({ tenant: name }, status.moveFailures);
-      if (phase === "Running") continue;
+      // A tenant that sleeps is as it should be.
+      if (phase === "Running" || phase === "Asleep" || phase === "FallingAsleep") continue;
       const since = this.#tenantBeginnings.of(name, phase, now, beginningOf(tenant));
       metrics.tenantNotReadySince.set({ tenant: name, phase, reason }, since);
     }
@@ -137,7 +138,7 @@ export class Gauges {
 /** When it came into its phase, in ms, where the store says so: then another leader knows it as well. */
 function beginningOf({ metadata, status }: Tenant): number | undefined {
   if (metadata.deletionTimestamp !== undefined) return Date.parse(metadata.deletionTimestamp);
-  const move = status.move ?? status.transition;
+  const move = status.move ?? status.transition ?? status.wake;
   if (move) return Date.parse(move.requestedAt);
   // It never ran: it has been waiting since it was made.
   return status.epoch === 0 && status.phase !== "Failed" ? Date.parse(metadata.creationTimestamp) : undefined;

@@ -54,6 +54,30 @@ export function createControllerMetrics(registry: Registry) {
       "Since when a tenant that is not Running has been in its phase, in seconds of Unix time, as far as this leader knows; tenants that run have no series",
       ["tenant", "phase", "reason"],
     ),
+    sleeps: new Counter({
+      name: name("sleeps_total"),
+      help: "Tenants that fell asleep, by reason: Idle, Done, PlacesNeeded, Requested",
+      labelNames: ["reason"],
+      registers,
+    }),
+    wakes: new Counter({
+      name: name("wakes_total"),
+      help: "Tenants that were woken and run, by reason: request, poll, federation, due, operator",
+      labelNames: ["reason"],
+      registers,
+    }),
+    wakeFailures: new Counter({
+      name: name("wake_failures_total"),
+      help: "Starts of tenants that are woken that failed, by reason",
+      labelNames: ["reason"],
+      registers,
+    }),
+    wakeSeconds: new Histogram({
+      name: name("wake_seconds"),
+      help: "From when a tenant is wanted awake until it runs",
+      buckets: [0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60],
+      registers,
+    }),
     tenantQuarantined: stored(
       "tenant_quarantined",
       "1 for a tenant that runs on a shard of its own until somebody lifts its quarantine",

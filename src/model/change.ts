@@ -25,10 +25,15 @@ export function changeOf(tenant: Tenant): Change {
   if (status.observedGeneration !== metadata.generation || status.move?.reason === "ConfigChanged")
     return pending(status.reason, status.message || "the last change of the specification has not taken effect yet");
   if (refusedConfig) return { state: "Refused", reason: refusedConfig.reason, message: refusedConfig.message };
-  const release = status.shard === undefined ? wanted : releaseOf(status.shard);
+  const asleep = status.phase === "Asleep";
+  const { admittedConfig } = status.sleep ?? {};
+  if (asleep && admittedConfig !== undefined && admittedConfig !== status.configHash)
+    return pending("Asleep", "it takes effect when the tenant is woken");
+  const present = asleep ? status.schemaRelease : wanted;
+  const release = status.shard === undefined ? present : releaseOf(status.shard);
   if (wanted !== "" && release !== wanted)
     return pending("UpgradePending", `it runs ${release}, and is to run ${wanted}`);
-  const runs = status.phase === "Running" || status.phase === "Moving";
+  const runs = ["Running", "Moving", "FallingAsleep", "Asleep"].includes(status.phase);
   return runs
     ? { state: "InEffect", reason: "", message: "" }
     : pending(status.reason, status.message || `it is ${status.phase}`);

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { CpuBudgetSchema } from "./cpu-budget.ts";
-import { DEFAULT_POLICY, type Policy } from "./policy.ts";
+import { DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "./policy.ts";
 import { TenantPolicySchema } from "./tenant-policy.ts";
 
 const port = z.int().min(0).max(65535);
@@ -16,6 +16,17 @@ export const ClusterConfigSchema = z.strictObject({
     .default(DEFAULT_POLICY.avgShardsLoadRedistributionThreshold),
   consolidateAfterSeconds: z.number().min(0).max(86400).default(DEFAULT_POLICY.consolidateAfterSeconds),
   maxConcurrentMoves: z.int().min(1).max(100).default(DEFAULT_POLICY.maxConcurrentMoves),
+  /** Tenants that nobody uses sleep. */
+  hibernation: z
+    .strictObject({
+      /** A tenant that nobody has used for so long falls asleep; 0: only those with a time of their own. Looked at every 10 seconds. */
+      afterIdleSeconds: z.number().min(0).max(31_536_000).default(DEFAULT_HIBERNATION.afterIdleSeconds),
+      /** One that was woken stays awake for so long at least, whoever needs its place. */
+      minAwakeSeconds: z.number().min(0).max(86_400).default(DEFAULT_HIBERNATION.minAwakeSeconds),
+      /** Tenants that are woken at once, and those that fall asleep at once. */
+      maxConcurrentWakes: z.int().min(1).max(1000).default(DEFAULT_HIBERNATION.maxConcurrentWakes),
+    })
+    .prefault({}),
   /** The Synapse release of tenants that name none. */
   release: z
     .string()
@@ -92,12 +103,13 @@ export type ClusterConfig = z.infer<typeof ClusterConfigSchema>;
 
 export function policyOf(config: ClusterConfig): Policy {
   const { maxShardsPerSynapseImageTag, maxTenantsPerShard, avgShardsLoadRedistributionThreshold } = config;
-  const { consolidateAfterSeconds, maxConcurrentMoves } = config;
+  const { consolidateAfterSeconds, maxConcurrentMoves, hibernation } = config;
   return {
     maxShardsPerSynapseImageTag,
     maxTenantsPerShard,
     avgShardsLoadRedistributionThreshold,
     consolidateAfterSeconds,
     maxConcurrentMoves,
+    hibernation,
   };
 }

@@ -10,7 +10,23 @@ export interface Policy {
   consolidateAfterSeconds: number;
   /** Moves under way at once, over all shards. */
   maxConcurrentMoves: number;
+  hibernation: HibernationPolicy;
 }
+
+export interface HibernationPolicy {
+  /** A tenant that nobody has used for so long falls asleep; 0: only those with a time of their own. */
+  afterIdleSeconds: number;
+  /** One that was woken stays awake for so long at least; not one that was woken only for what was due. */
+  minAwakeSeconds: number;
+  /** Tenants that are woken at once, and those that fall asleep at once. */
+  maxConcurrentWakes: number;
+}
+
+export const DEFAULT_HIBERNATION: HibernationPolicy = {
+  afterIdleSeconds: 0,
+  minAwakeSeconds: 120,
+  maxConcurrentWakes: 32,
+};
 
 export const DEFAULT_POLICY: Policy = {
   maxShardsPerSynapseImageTag: 5,
@@ -18,4 +34,5 @@ export const DEFAULT_POLICY: Policy = {
   avgShardsLoadRedistributionThreshold: 15,
   consolidateAfterSeconds: 30,
   maxConcurrentMoves: 4,
+  hibernation: DEFAULT_HIBERNATION,
 };

@@ -1,6 +1,7 @@
 import type { DedicatedTransition, Move, MoveResult } from "./move.ts";
 import type { ConfigMeaning } from "./config-meaning.ts";
 import type { Resource } from "./resource.ts";
+import type { Sleep, TenantHibernation, Wake, WakeReason } from "./sleep.ts";
 
 export const TENANT_PHASES = {
   Pending: "no shard has a place for it yet; the reason says why",
@@ -28,6 +29,8 @@ export interface TenantSpec {
   revision?: number;
   /** Set where a dedicated Synapse serves it, outside shards: gateways route to its `host:port`. */
   dedicated?: { address: string };
+  /** Whether it sleeps when nobody uses it; absent: as the cluster has it. */
+  hibernation?: TenantHibernation;
 }
 
 export interface TenantStatus {
@@ -67,6 +70,12 @@ export interface TenantStatus {
   /** The dedicated Synapse that has it, while it is on no shard. */
   dedicated?: { address: string };
   transition?: DedicatedTransition;
+  /** While it falls asleep, and sleeps. */
+  sleep?: Sleep;
+  /** Since it is wanted awake, until it runs. */
+  wake?: Wake;
+  /** Since when it has been awake, and why it was woken; absent where it never slept. */
+  awake?: { since: string; reason: WakeReason };
   move?: Move;
   lastMove?: MoveResult;
   /** Failures in a row, and when the next attempt is due. */

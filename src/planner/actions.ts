@@ -1,4 +1,5 @@
 import type { MoveReason } from "../model/move.ts";
+import type { SleepReason } from "../model/sleep.ts";
 
 /** What the planner may plan for a move; the others (`Requested`, `ConfigChanged`) are begun by the controller itself. */
 export type PlannedMoveReason = Extract<
@@ -17,9 +18,14 @@ export type Action =
   | { type: "Move"; tenant: string; from: string; to: string; reason: PlannedMoveReason; message: string }
   | { type: "DrainShard"; shard: string; reason: "Consolidation"; message: string }
   | { type: "CancelDrain"; shard: string; reason: "PlacesNeeded"; message: string }
+  | { type: "Sleep"; tenant: string; shard: string; reason: PlannedSleepReason; message: string }
+  | { type: "Wake"; tenant: string; shard: string; reason: "Due"; message: string }
   | { type: "StopShard"; shard: string; reason: "Drained" | "Unused"; message: string }
   | SetPending
   | MarkWaiting;
+
+/** Why the planner puts tenants to sleep; somebody may also ask for it. */
+export type PlannedSleepReason = Exclude<SleepReason, "Requested">;
 
 /**
  * Why there is no place: as many shards as allowed exist and are full, or the release's shards do not come up, and another

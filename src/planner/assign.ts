@@ -1,13 +1,19 @@
+import { lack, mayWake } from "./sleep.ts";
+import type { SnapshotTenant } from "./snapshot.ts";
 import { noPlace, takePlace, type Draft } from "./place.ts";
 import { wantedRelease } from "./world.ts";
 
 /** Gives a shard to each tenant that has none, or whose shard is gone; says so where there is no place. */
 export function assignTenants(draft: Draft): void {
   const { world, actions } = draft;
-  for (const tenant of world.unsettled) {
-    if (tenant.deleting || tenant.move) continue;
-    const gone = tenant.shard !== undefined && !world.shardByName.has(tenant.shard);
-    if (tenant.shard !== undefined && !gone) continue;
+  const homeless = world.unsettled.filter(
+    (tenant) =>
+      !tenant.deleting && !tenant.move && (tenant.shard === undefined || !world.shardByName.has(tenant.shard)),
+  );
+  for (const tenant of homeless.toSorted(inTurn)) {
+    const gone = tenant.shard !== undefined;
+    // As many as may are being woken: it is its turn when one of them runs.
+    if (tenant.waking && !gone && !mayWake(draft)) continue;
     const release = wantedRelease(world, tenant);
     const place = takePlace(draft, release, {
       preferReady: false,
@@ -16,9 +22,12 @@ export function assignTenants(draft: Draft): void {
       ratherAlone: tenant.heavy,
     });
     if (!place) {
-      actions.push({ type: "SetPending", tenant: tenant.name, ...noPlace(draft, release, tenant.isolated) });
+      const why = noPlace(draft, release, tenant.isolated);
+      actions.push({ type: "SetPending", tenant: tenant.name, ...why });
+      if (why.reason === "MaxShardsReached" && !tenant.isolated) lack(draft, release);
       continue;
     }
+    if (tenant.waking && !gone) draft.wakes++;
     actions.push({
       type: "Assign",
       tenant: tenant.name,
@@ -31,4 +40,10 @@ export function assignTenants(draft: Draft): void {
           : `${place.shard} is the fullest shard of Synapse ${release} with a free place`,
     });
   }
+}
+
+/** Those that ran a moment ago, then those that have been waiting longest: nobody is passed by for ever newer ones. */
+function inTurn(a: SnapshotTenant, b: SnapshotTenant): number {
+  const lost = Number(b.shard !== undefined) - Number(a.shard !== undefined);
+  return lost || (a.waitingSince ?? 0) - (b.waitingSince ?? 0) || (a.name < b.name ? -1 : 1);
 }

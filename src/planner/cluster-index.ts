@@ -1,3 +1,4 @@
+import { DueTimes } from "./due-times.ts";
 import type { Snapshot, SnapshotShard, SnapshotTenant } from "./snapshot.ts";
 import { byReleaseAndIndex, placesHeld, releaseOf, wantedInstead } from "./snapshot-facts.ts";
 
@@ -31,11 +32,19 @@ export class ClusterIndex {
   readonly #slots = new Map<string, Slot>();
   readonly #unsettled = new Map<string, SnapshotTenant>();
   readonly #wanted = new Map<string, number>();
+  readonly #idle = new Set<SnapshotTenant>();
+  readonly #asleepUntil = new DueTimes();
+  readonly #falling = new Map<string, number>();
   #moves = 0;
+  #wakes = 0;
+  #dueWakes = 0;
+  /** No tenant falls asleep; see `Snapshot`. */
+  nobodyWakes = false;
   #sortedShards: SnapshotShard[] | undefined;
 
   static of(snapshot: Snapshot): ClusterIndex {
     const index = new ClusterIndex();
+    index.nobodyWakes = snapshot.nobodyWakes ?? false;
     for (const shard of snapshot.shards) index.setShard(shard);
     for (const tenant of snapshot.tenants) index.#enter(tenant, index.#counted(tenant));
     index.#unnamed = snapshot.tenants;
@@ -57,6 +66,7 @@ export class ClusterIndex {
     this.#tenants.delete(name);
     if (!view.deleting) count(this.#wanted, wanted, -1);
     if (unsettled) this.#unsettled.delete(name);
+    this.#countSleep(view, -1);
     const slot = view.shard === undefined ? undefined : this.#slot(view.shard);
     if (slot) slot.tenants.splice(slot.tenants.indexOf(view), 1);
     this.#hold(view, slot, -1);
@@ -90,6 +100,33 @@ export class ClusterIndex {
 
   get movesUnderWay(): number {
     return this.#moves;
+  }
+
+  get wakesUnderWay(): number {
+    return this.#wakes;
+  }
+
+  get dueUnderWay(): number {
+    return this.#dueWakes;
+  }
+
+  get fallingAsleep(): number {
+    let sum = 0;
+    for (const count of this.#falling.values()) sum += count;
+    return sum;
+  }
+
+  fallingAsleepOf(release: string): number {
+    return this.#falling.get(release) ?? 0;
+  }
+
+  idle(): Iterable<SnapshotTenant> {
+    return this.#idle;
+  }
+
+  dueAsleep(now: number, limit: number): SnapshotTenant[] {
+    const names = this.#asleepUntil.due(now, limit);
+    return names.map((name) => this.tenant(name)).filter((view) => view !== undefined);
   }
 
   /** Places taken on a shard; see `placesHeld`. */
@@ -135,6 +172,7 @@ export class ClusterIndex {
     const shard = view.shard === undefined ? undefined : this.#slots.get(view.shard)?.shard;
     const present = view.shard === undefined ? undefined : releaseOf(view.shard, shard);
     const wanted = wantedInstead(view, present);
+    if (view.asleep) return { view, wanted, unsettled: false };
     const settled =
       shard !== undefined && present === wanted && !view.move && !view.deleting && !view.isolated && !view.heavy;
     return { view, wanted, unsettled: !settled };
@@ -143,9 +181,26 @@ export class ClusterIndex {
   #enter(view: SnapshotTenant, { wanted, unsettled }: Counted): void {
     if (!view.deleting) count(this.#wanted, wanted, 1);
     if (unsettled) this.#unsettled.set(view.name, view);
+    this.#countSleep(view, 1);
     const slot = view.shard === undefined ? undefined : this.#slot(view.shard);
     slot?.tenants.push(view);
     this.#hold(view, slot, 1);
+  }
+
+  /** A look at three fields is all that it costs a tenant that is simply awake. */
+  #countSleep(view: SnapshotTenant, by: 1 | -1): void {
+    const { name, asleep, waking, idle, shard } = view;
+    if (asleep?.wakeAt !== undefined && !view.deleting)
+      if (by > 0) this.#asleepUntil.set(name, asleep.wakeAt);
+      else this.#asleepUntil.delete(name);
+    if (waking && shard !== undefined) {
+      this.#wakes += by;
+      if (waking.due) this.#dueWakes += by;
+    }
+    if (idle)
+      if (by > 0) this.#idle.add(view);
+      else this.#idle.delete(view);
+    if (view.fallingAsleep && shard !== undefined) count(this.#falling, releaseOf(shard, undefined), by);
   }
 
   #hold(view: SnapshotTenant, slot: Slot | undefined, by: 1 | -1): void {

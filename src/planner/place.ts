@@ -55,6 +55,10 @@ export interface Draft {
   /** Versions in which this plan, or a move under way, changes something. */
   busy: Set<string>;
   moves: number;
+  /** Tenants that are being woken, those of this plan included. */
+  wakes: number;
+  /** By release: tenants without a place, for which others may be put to sleep. */
+  lacking: Map<string, number>;
 }
 
 export function openDraft(world: World): Draft {
@@ -75,6 +79,8 @@ export function openDraft(world: World): Draft {
     cancelled: new Set(),
     busy,
     moves: world.movesUnderWay,
+    wakes: world.wakesUnderWay,
+    lacking: new Map(),
   };
 }
 

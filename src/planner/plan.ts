@@ -6,6 +6,7 @@ import { continueConsolidation, evacuate, lostShards, shardsToEmpty } from "./dr
 import { isolateTenants, separateHeavy } from "./isolate.ts";
 import { openDraft } from "./place.ts";
 import type { Snapshot } from "./snapshot.ts";
+import { putToSleep, wakeDue } from "./sleep.ts";
 import { stopShards } from "./stop.ts";
 import { upgradeTenants } from "./upgrade.ts";
 import { readWorld, worldOf, type World } from "./world.ts";
@@ -32,7 +33,9 @@ function planFor(world: World): Action[] {
   evacuate(draft, shardsToEmpty(world), "Drain");
   upgradeTenants(draft);
   separateHeavy(draft);
+  wakeDue(draft);
   continueConsolidation(draft);
+  putToSleep(draft);
   const stopped = stopShards(draft);
   consolidate(draft, stopped);
   return draft.actions;

@@ -6,6 +6,8 @@ export interface Snapshot {
   now: number;
   tenants: SnapshotTenant[];
   shards: SnapshotShard[];
+  /** No tenant falls asleep: there is a gateway that would not wake it, or none at all. */
+  nobodyWakes?: boolean;
 }
 
 export interface SnapshotTenant {
@@ -27,6 +29,30 @@ export interface SnapshotTenant {
   moveNotBefore?: number;
   /** Milliseconds since the epoch: consolidation leaves it on its shard until then. */
   pinnedUntil?: number;
+  /** It sleeps: it has no shard, and wants none before `wakeAt` (milliseconds since the epoch; absent: before somebody asks for it). */
+  asleep?: { wakeAt?: number };
+  /** It is wanted awake, and does not run yet; `due`: nobody waits for it. */
+  waking?: { due: boolean };
+  /** Milliseconds since the epoch: since when it has been waiting for a place, where it has none. */
+  waitingSince?: number;
+  /** Its shard is about to be rid of it. */
+  fallingAsleep?: boolean;
+  /** It runs, and nobody uses it; absent also where it is not to sleep. */
+  idle?: SnapshotIdle;
+}
+
+/** Milliseconds since the epoch, all of them. */
+export interface SnapshotIdle {
+  /** When somebody last used it. */
+  since: number;
+  /** When it was woken; absent where it never slept. */
+  awakeSince?: number;
+  /** It was woken for what was due, and nobody has used it since. */
+  wokenByTime?: boolean;
+  /** Its own time after which it falls asleep, in seconds; 0: not for being idle alone. */
+  afterSeconds?: number;
+  /** It had something to do when it was last asked, and is not asked again before. */
+  notBefore?: number;
 }
 
 export interface SnapshotShard {

@@ -20,6 +20,17 @@ export interface World {
   /** Versions that some tenant wants. */
   releasesWanted: string[];
   movesUnderWay: number;
+  /** Tenants that have a shard to wake on, and do not run yet; and those of them that nobody waits for. */
+  wakesUnderWay: number;
+  dueUnderWay: number;
+  /** Tenants that are leaving their shard to sleep. */
+  fallingAsleep: number;
+  fallingAsleepOf(release: string): number;
+  /** At most so many of the tenants that are asleep and for which something is due, first the longest due. */
+  dueAsleep(limit: number): SnapshotTenant[];
+  /** Tenants that run and that nobody uses, in no order. */
+  idle(): Iterable<SnapshotTenant>;
+  nobodyWakes: boolean;
   /** Shards that are gone and that tenants still name: one of that name would have those tenants at once. */
   goneShards: Set<string>;
   /** Shards that have, or shall have, an isolated tenant: nobody else gets a place there. */
@@ -46,6 +57,13 @@ export function worldOf(index: ClusterIndex, now: number, policy: Policy): World
     tenantsOn: (shard) => index.tenantsOn(shard),
     releasesWanted: index.releasesWanted(),
     movesUnderWay: index.movesUnderWay,
+    wakesUnderWay: index.wakesUnderWay,
+    dueUnderWay: index.dueUnderWay,
+    fallingAsleep: index.fallingAsleep,
+    fallingAsleepOf: (release) => index.fallingAsleepOf(release),
+    dueAsleep: (limit) => index.dueAsleep(now, limit),
+    idle: () => index.idle(),
+    nobodyWakes: index.nobodyWakes,
     goneShards: index.goneShards(),
     isolatedShards: new Set(isolated),
     heavyShards: new Set(alone),

@@ -78,6 +78,9 @@ const TenantLoadSchema = z.object({
   imageSeconds: z.number().default(0),
   /** Now. */
   cacheEntries: z.number().default(0),
+  /** Requests that are open, and seconds since the last that was a use of the tenant; a shard of an earlier version does not say. */
+  inFlight: z.int().optional(),
+  lastUse: z.number().optional(),
 });
 
 export const LoadSchema = z.object({
@@ -92,6 +95,17 @@ export const LoadSchema = z.object({
   }),
 });
 export type ShardLoad = z.infer<typeof LoadSchema>;
+
+/** Whether a tenant may sleep; docs/control-api.md, *Idle*. */
+export const TenantIdleSchema = z.object({
+  inFlight: z.int(),
+  lastUse: z.number(),
+  /** What it owes to anybody, in words; empty: it may sleep. */
+  keepsAwake: z.array(z.string()),
+  /** When it must run again though nobody asks (seconds since the epoch), and why. */
+  nextDue: z.object({ at: z.number(), reason: z.string() }).nullable(),
+});
+export type TenantIdle = z.infer<typeof TenantIdleSchema>;
 
 export interface Assignment {
   serverName: string;
@@ -160,6 +174,11 @@ export interface ShardControl {
    * @throws ShardRefusal, ShardUnreachable
    */
   stopTenant(name: string, drainSeconds: number, options?: StopOptions): Promise<StopResult>;
+  /**
+   * Whether a tenant that runs here may sleep.
+   * @returns undefined from a shard of an earlier version @throws ShardRefusal NotFound, ShardUnreachable
+   */
+  idle(name: string): Promise<TenantIdle | undefined>;
   load(): Promise<ShardLoad>;
   readonly preparers: PreparerCalls;
   close(): Promise<void>;

@@ -9,6 +9,7 @@ import {
   ShardStateSchema,
   ShardUnreachable,
   StopResultSchema,
+  TenantIdleSchema,
   TenantStateSchema,
   type Assignment,
   type PreparerCalls,
@@ -17,6 +18,7 @@ import {
   type ShardState,
   type StopOptions,
   type StopResult,
+  type TenantIdle,
   type TenantState,
 } from "../ports/shard-control.ts";
 
@@ -53,6 +55,17 @@ export class ControlClient implements ShardControl {
       (drainSeconds + 20) * 1000,
     );
     return StopResultSchema.parse(answer);
+  }
+
+  async idle(name: string): Promise<TenantIdle | undefined> {
+    try {
+      return TenantIdleSchema.parse(await this.#call("GET", `/v1/tenants/${name}/idle`, undefined, 10_000));
+    } catch (error) {
+      // A shard that knows the call says which tenant is not there.
+      const isUnknown = error instanceof ShardRefusal && error.code === "NotFound" && !error.message.includes(name);
+      if (isUnknown) return undefined;
+      throw error;
+    }
   }
 
   async load(timeoutMs = 3_000): Promise<ShardLoad> {

@@ -6,6 +6,7 @@ import type {
   MoveTenantOptions,
   RegisterUserRequest,
   ShardOverview,
+  TenantRest,
   UpdateTenantRequest,
 } from "../../src/controller/service/cluster-service.ts";
 import { UserError } from "../../src/model/errors.ts";
@@ -13,6 +14,7 @@ import { DEFAULT_POLICY } from "../../src/model/policy.ts";
 import type { TenantUsage } from "../../src/model/tenant-usage.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { Move, MoveResult } from "../../src/model/move.ts";
+import type { WakeReason } from "../../src/model/sleep.ts";
 import type { Shard } from "../../src/model/shard.ts";
 import { newTenantStatus, type Tenant, type TenantStatus } from "../../src/model/tenant.ts";
 
@@ -29,6 +31,9 @@ export class MemoryService implements ClusterService {
   /** Streams that are open now. */
   openStreams = 0;
   problems: string[] = [];
+  /** Why no tenant can sleep. */
+  keepsAwake: string[] = [];
+  readonly wakes: { tenant: string; reason: WakeReason }[] = [];
   /** Why a new tenant waits. */
   newTenantReason = "";
   /** Thrown by the next call of any method. */
@@ -177,6 +182,34 @@ export class MemoryService implements ClusterService {
     const holdings = { responseBytes: 2_000_000, databaseRows: 1_234, imageSeconds: 0.5, cacheEntries: 321 };
     const database = { bytes: 9_000_000, connections: 2, rowsWritten: 56, tempBytes: 0, at: CREATED };
     return { cpuShare: 0.125, cpuBudget: 0.25, holdings, database };
+  }
+
+  async sleepTenant(name: string): Promise<Tenant> {
+    const tenant = this.#tenant(name);
+    const [reason] = this.keepsAwake;
+    if (reason !== undefined) throw new UserError("Conflict", `${name} cannot sleep now: ${reason}`);
+    Object.assign(tenant.status, {
+      phase: "Asleep",
+      sleep: { id: "sleep-1", step: "Asleep", reason: "Requested", requestedAt: CREATED, since: CREATED },
+    });
+    for (const key of ["shard", "address"] as const) delete tenant.status[key];
+    return tenant;
+  }
+
+  async wakeTenant(name: string): Promise<Tenant> {
+    const tenant = this.#tenant(name);
+    delete tenant.status.sleep;
+    this.run(tenant, "1.163.2-0");
+    return tenant;
+  }
+
+  async wakeTenants(wishes: Iterable<{ tenant: string; reason: WakeReason }>): Promise<void> {
+    this.wakes.push(...wishes);
+  }
+
+  async restOf(name: string): Promise<TenantRest> {
+    const { sleep } = this.#tenant(name).status;
+    return sleep ? { keepsAwake: [], nextWake: sleep.nextWake } : { keepsAwake: this.keepsAwake, unusedSeconds: 12 };
   }
 
   async registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }> {

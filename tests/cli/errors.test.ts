@@ -265,6 +265,8 @@ describe("help", () => {
         "tenant describe",
         "tenant move",
         "tenant quarantine",
+        "tenant sleep",
+        "tenant wake",
         "tenant logs",
         "tenant register-user",
         "shard",
@@ -310,6 +312,8 @@ describe("help", () => {
                                cluster's)
         --config <file>        settings of its own for homeserver.yaml, as YAML (-:
                                stdin)
+        --hibernation <when>   when it sleeps: "never", "auto", or after so many
+                               seconds without use
         --wait                 wait until it runs
         --timeout <duration>   give up waiting after this time, e.g. 90s, 5m, 1h
                                (default: 5m)

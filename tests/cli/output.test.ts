@@ -180,6 +180,8 @@ describe("one tenant", () => {
       Own configuration:  none
       Failures:           1 in a row
       Refused release:    1.157.2: its schema is too new (SchemaTooNew)
+      Hibernation:        after the cluster's time
+      Last use:           12.00 s ago
       Last move:          1.163.2-0 to 1.163.2-1 (Requested): Succeeded
                           AGE ago; blackout 0.41 s, 3 requests parked, 0 failed
       Events:

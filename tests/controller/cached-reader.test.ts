@@ -28,6 +28,18 @@ it("has what is written while it opens", async () => {
   expect(reader.get("Tenant", "a")).toEqual(await store.get("Tenant", "a"));
 });
 
+it("keeps what it heard while a list was on its way that is older", async () => {
+  await store.create("Tenant", "a", SPEC, STATUS);
+  const list = store.list.bind(store);
+  store.list = async (kind) => {
+    const read = await list(kind);
+    if (kind === "Tenant") await modify(store, "Tenant", "a", (t) => void (t.status.epoch = 3));
+    return read;
+  };
+  await reader.open();
+  expect(reader.get("Tenant", "a")?.status.epoch).toBe(3);
+});
+
 it("a controller sees its own writes", async () => {
   await reader.open();
   await store.create("Tenant", "a", SPEC, STATUS);

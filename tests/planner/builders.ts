@@ -13,6 +13,7 @@ export const SMALL: Policy = {
   avgShardsLoadRedistributionThreshold: 2,
   consolidateAfterSeconds: 30,
   maxConcurrentMoves: 10,
+  hibernation: { afterIdleSeconds: 900, minAwakeSeconds: 120, maxConcurrentWakes: 4 },
 };
 
 /** A shard that has been quiet for an hour. */
@@ -58,6 +59,10 @@ export function short(action: Action): string {
       return `drain ${action.shard}`;
     case "CancelDrain":
       return `undrain ${action.shard}`;
+    case "Sleep":
+      return `sleep ${action.tenant} ${action.shard} ${action.reason}`;
+    case "Wake":
+      return `wake ${action.tenant} ${action.shard} ${action.reason}`;
     case "StopShard":
       return `stop ${action.shard} ${action.reason}`;
   }

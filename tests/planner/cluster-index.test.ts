@@ -9,6 +9,7 @@ import { NOW, shard, SMALL, tenant, V1, V2 } from "./builders.ts";
 const shardNames = [V1, V2].flatMap((release) => [0, 1, 2].map((index) => `${release}-${index}`));
 const shardName = fc.constantFrom(...shardNames);
 const release = fc.constantFrom(V1, V2);
+const time = fc.integer({ min: -2_000, max: 200 }).map((seconds) => NOW + seconds * 1000);
 const someTenant = fc.record({
   name: fc.constantFrom("a", "b", "c", "d", "e", "f", "g"),
   release,
@@ -17,6 +18,11 @@ const someTenant = fc.record({
   deleting: fc.boolean(),
   isolated: fc.option(fc.constant(true), { nil: undefined, freq: 1 }),
   refusedRelease: fc.option(release, { nil: undefined }),
+  asleep: fc.option(fc.record({ wakeAt: fc.option(time, { nil: undefined }) }), { nil: undefined, freq: 2 }),
+  waking: fc.option(fc.record({ due: fc.boolean() }), { nil: undefined, freq: 2 }),
+  waitingSince: fc.option(time, { nil: undefined }),
+  fallingAsleep: fc.option(fc.constant(true), { nil: undefined, freq: 1 }),
+  idle: fc.option(fc.record({ since: time, awakeSince: time, wokenByTime: fc.boolean() }), { nil: undefined }),
 });
 const someShard = fc.record({
   name: shardName,

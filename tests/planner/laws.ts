@@ -1,6 +1,6 @@
 import { expect } from "vitest";
 import type { Policy } from "../../src/model/policy.ts";
-import type { Action } from "../../src/planner/actions.ts";
+import { changesTheWorld, type Action } from "../../src/planner/actions.ts";
 import type { SnapshotShard, Snapshot, SnapshotTenant } from "../../src/planner/snapshot.ts";
 
 /**
@@ -13,13 +13,14 @@ export function expectLawful(before: Snapshot, policy: Policy, actions: Action[]
   expectOnlyNeededMoves(view, actions);
   expectBoundedMoves(view, policy, actions);
   expectTargetsFit(view, actions);
-  expectEveryTenantAccountedFor(view, actions);
+  expectEveryTenantAccountedFor(view, policy, actions);
   expectShardsOnlyWhenFull(view, policy, actions);
   expectNoShardsAfterFailed(view, actions);
   expectWholeDrains(view, policy, actions);
   expectEmptyStops(view, actions);
   expectIsolation(view, actions);
   expectHeavyModest(view, policy, actions);
+  expectSleep(view, before, policy, actions);
 }
 
 class View {
@@ -78,6 +79,7 @@ function arrivals(actions: Action[]): Map<string, number> {
   const count = new Map<string, number>();
   const add = (shard: string) => count.set(shard, (count.get(shard) ?? 0) + 1);
   for (const { shard } of ofType(actions, "Assign")) add(shard);
+  for (const { shard } of ofType(actions, "Wake")) add(shard);
   for (const { to } of ofType(actions, "Move")) add(to);
   return count;
 }
@@ -123,7 +125,7 @@ function expectTargetsFit(view: View, actions: Action[]): void {
     const from = view.shards.get(view.tenants.get(tenant)?.shard ?? "");
     expect([view.tenants.get(tenant)?.release, from?.release]).toContain(shard?.release);
   }
-  for (const { tenant, shard: name } of ofType(actions, "Assign")) {
+  for (const { tenant, shard: name } of [...ofType(actions, "Assign"), ...ofType(actions, "Wake")]) {
     const shard = view.shards.get(name);
     const assigned = view.tenants.get(tenant);
     const wanted = assigned && view.wanted(assigned);
@@ -133,11 +135,71 @@ function expectTargetsFit(view: View, actions: Action[]): void {
   }
 }
 
-function expectEveryTenantAccountedFor(view: View, actions: Action[]): void {
+/** Tenants that are being woken when the plan is carried out. */
+function wakesAfter(view: View, actions: Action[]): number {
+  const underWay = [...view.tenants.values()].filter((tenant) => tenant.waking && tenant.shard !== undefined);
+  const begun = ofType(actions, "Assign").filter(({ tenant }) => {
+    const view_ = view.tenants.get(tenant);
+    return view_?.waking !== undefined && view_.shard === undefined;
+  });
+  return underWay.length + begun.length + ofType(actions, "Wake").length;
+}
+
+/** Nobody is put to sleep who is used, was woken a moment ago, or is being done something else with; and no more than are needed. */
+function expectSleep(view: View, { now, nobodyWakes }: Snapshot, policy: Policy, actions: Action[]): void {
+  const { afterIdleSeconds, minAwakeSeconds, maxConcurrentWakes } = policy.hibernation;
+  const sleeps = ofType(actions, "Sleep");
+  const wakes = ofType(actions, "Wake");
+  if (nobodyWakes) expect(sleeps).toEqual([]);
+  const others = new Set(
+    actions
+      .filter((action) => action.type !== "Sleep" && changesTheWorld(action))
+      .map((action) => ("tenant" in action ? action.tenant : "")),
+  );
+  const falling = [...view.tenants.values()].filter((tenant) => tenant.fallingAsleep);
+  expect(sleeps.length === 0 || sleeps.length + falling.length <= maxConcurrentWakes).toBe(true);
+  for (const { tenant: name, shard, reason } of sleeps) {
+    const tenant = view.tenants.get(name);
+    const idle = tenant?.idle;
+    expect(others.has(name), `${name} is put to sleep and nothing else`).toBe(false);
+    expect(tenant?.shard).toBe(shard);
+    expect(idle, `${name} is idle`).toBeDefined();
+    expect(Boolean(tenant?.move || tenant?.deleting || tenant?.isolated || tenant?.waking)).toBe(false);
+    if (!idle) continue;
+    expect(now).toBeGreaterThanOrEqual(idle.notBefore ?? 0);
+    if (!idle.wokenByTime) expect(now - (idle.awakeSince ?? 0)).toBeGreaterThanOrEqual(minAwakeSeconds * 1000);
+    if (reason === "Idle")
+      expect(now - idle.since).toBeGreaterThanOrEqual((idle.afterSeconds ?? afterIdleSeconds) * 1000);
+    if (reason !== "Done") expect(idle.afterSeconds ?? afterIdleSeconds).toBeGreaterThan(0);
+  }
+  for (const release of new Set([...view.shards.values()].map((shard) => shard.release))) {
+    const on = (name: string) => view.shards.get(name)?.release === release;
+    const forRoom = sleeps.filter(({ shard, reason }) => reason === "PlacesNeeded" && on(shard)).length;
+    const leaving = falling.filter(({ shard }) => on(shard ?? "")).length;
+    const seekers = [...view.tenants.values()].filter(
+      (tenant) =>
+        view.wanted(tenant) === release &&
+        (ofType(actions, "SetPending").some((action) => action.tenant === tenant.name) ||
+          (tenant.asleep?.wakeAt ?? Number.POSITIVE_INFINITY) <= now),
+    );
+    if (forRoom > 0) expect(forRoom + leaving).toBeLessThanOrEqual(seekers.length);
+  }
+  for (const { tenant: name } of wakes)
+    expect(view.tenants.get(name)?.asleep?.wakeAt ?? Number.POSITIVE_INFINITY).toBeLessThanOrEqual(now);
+  const begun = wakesAfter(view, actions) - wakesAfter(view, []);
+  if (begun > 0) expect(wakesAfter(view, actions)).toBeLessThanOrEqual(maxConcurrentWakes);
+}
+
+function expectEveryTenantAccountedFor(view: View, policy: Policy, actions: Action[]): void {
   const assigned = new Set(ofType(actions, "Assign").map((action) => action.tenant));
   const pending = new Set(ofType(actions, "SetPending").map((action) => action.tenant));
+  const { maxConcurrentWakes } = policy.hibernation;
+  const wakes = wakesAfter(view, actions);
   for (const tenant of view.tenants.values()) {
-    const homeless = !tenant.deleting && !tenant.move && !view.shards.has(tenant.shard ?? "");
+    const homeless = !tenant.deleting && !tenant.move && !view.shards.has(tenant.shard ?? "") && !tenant.asleep;
+    // It waits for its turn: as many as may be are being woken.
+    const waits = tenant.waking !== undefined && tenant.shard === undefined && wakes >= maxConcurrentWakes;
+    if (waits && !assigned.has(tenant.name) && !pending.has(tenant.name)) continue;
     expect(Number(assigned.has(tenant.name)) + Number(pending.has(tenant.name)), `${tenant.name} accounted for`).toBe(
       Number(homeless),
     );
@@ -149,10 +211,12 @@ function expectEveryTenantAccountedFor(view: View, actions: Action[]): void {
 function expectShardsOnlyWhenFull(view: View, policy: Policy, actions: Action[]): void {
   const room = (shard: SnapshotShard) => Math.max(0, policy.maxTenantsPerShard - view.holders(shard.name).length);
   const created = ofType(actions, "CreateShard");
+  const woken = new Set(ofType(actions, "Wake").map(({ tenant }) => tenant));
   for (const release of new Set(created.map((action) => action.release))) {
     const seekers = [...view.tenants.values()].filter((tenant) => {
       if (tenant.deleting || tenant.move) return false;
       const shard = view.shards.get(tenant.shard ?? "");
+      if (tenant.asleep) return woken.has(tenant.name) && view.wanted(tenant) === release;
       if (!shard) return view.wanted(tenant) === release;
       return view.mustLeave(tenant) && (tenant.release === release || shard.release === release);
     });
@@ -222,6 +286,7 @@ function expectIsolation(view: View, actions: Action[]): void {
   const arriving = arrivals(actions);
   const targets = [
     ...ofType(actions, "Assign").map(({ tenant, shard }) => ({ tenant, shard })),
+    ...ofType(actions, "Wake").map(({ tenant, shard }) => ({ tenant, shard })),
     ...ofType(actions, "Move").map(({ tenant, to }) => ({ tenant, shard: to })),
   ];
   for (const { tenant, shard } of targets) {

@@ -16,6 +16,11 @@ const policies: fc.Arbitrary<Policy> = fc.record({
   avgShardsLoadRedistributionThreshold: fc.integer({ min: 0, max: 7 }),
   consolidateAfterSeconds: fc.constantFrom(0, 30),
   maxConcurrentMoves: fc.integer({ min: 1, max: 6 }),
+  hibernation: fc.record({
+    afterIdleSeconds: fc.constantFrom(0, 40, 90),
+    minAwakeSeconds: fc.constantFrom(0, 30, 60),
+    maxConcurrentWakes: fc.integer({ min: 1, max: 5 }),
+  }),
 });
 
 const pick = fc.nat(1000);
@@ -70,6 +75,21 @@ const happenings: fc.Arbitrary<Happening> = fc.oneof(
       pick,
     }),
   },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      kind: fc.constantFrom(
+        "use" as const,
+        "leaveAlone" as const,
+        "wake" as const,
+        "wake" as const,
+        "fallsDue" as const,
+        "keptAwake" as const,
+      ),
+      pick,
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("gateways" as const), canWake: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("policy" as const), change: policies }) },
   { weight: 8, arbitrary: fc.record({ kind: fc.constant("time" as const), seconds: fc.constantFrom(1, 10, 60) }) },
 );
@@ -103,12 +123,17 @@ function settle(world: Simulator): { passes: number; last: Action[] } {
   let idle = 0;
   for (let passes = 1; passes <= bound; passes++) {
     const actions = step(world, passes);
-    idle = actions.some(changesTheWorld) || world.tenants.some((tenant) => tenant.move) ? 0 : idle + 1;
+    const isMoving = world.tenants.some(({ move, fallingAsleep, waking, shard }) => {
+      const isWaking = waking && world.shards.find(({ name }) => name === shard)?.phase === "Ready";
+      return move || fallingAsleep || isWaking;
+    });
+    idle = actions.some(changesTheWorld) || isMoving ? 0 : idle + 1;
     // Quiet has to last for longer than anything the planner waits for.
     if (idle === 8) return { passes, last: actions };
     world.pass(10);
-    for (const tenant of world.tenants.filter((each) => each.deleting && !each.move)) {
-      world.happen({ kind: "gone", pick: world.tenants.filter((t) => t.deleting && !t.move).indexOf(tenant) });
+    const leaving = () => world.tenants.filter((each) => each.deleting && !each.move && !each.fallingAsleep);
+    for (const tenant of leaving()) {
+      world.happen({ kind: "gone", pick: leaving().indexOf(tenant) });
     }
   }
   throw new Error(`still planning after ${bound} passes: ${JSON.stringify(step(world, 0))}`);
@@ -188,7 +213,8 @@ describe("whatever happens", () => {
     fc.assert(
       fc.property(policies, fc.array(placing, { minLength: 1, maxLength: 30 }), (given, story) => {
         // Nothing is consolidated before the story is over.
-        const policy = { ...given, consolidateAfterSeconds: 600 };
+        const hibernation = { ...given.hibernation, afterIdleSeconds: 0 };
+        const policy = { ...given, consolidateAfterSeconds: 600, hibernation };
         const world = new Simulator(policy, VERSIONS);
         for (const [index, happening] of story.entries()) {
           world.happen(happening);
@@ -223,7 +249,7 @@ function expectSettled(world: Simulator, last: Action[]): void {
       !shard.drain &&
       (shard.release === tenant.release || tenant.refusedRelease === tenant.release);
     // A failed shard is tried again by the controller; its tenants wait for that.
-    const settled = fine || shard?.phase === "Failed" || explained.has(tenant.name);
+    const settled = tenant.asleep !== undefined || fine || shard?.phase === "Failed" || explained.has(tenant.name);
     expect(settled, `${tenant.name} is well on ${tenant.shard}, or knows why not`).toBe(true);
   }
   const half = world.shards.filter(({ drain, phase }) => drain === "Consolidation" && phase === "Draining");

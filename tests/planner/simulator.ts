@@ -10,6 +10,8 @@ export type Happening =
   | { kind: "leave"; count: number; pick: number }
   | { kind: "delete" | "gone" | "upgrade" | "moveByUser" | "drainByUser" | "moveFails" | "moveRefused"; pick: number }
   | { kind: "quarantine" | "lift" | "heavy" | "calm"; pick: number }
+  | { kind: "use" | "leaveAlone" | "wake" | "fallsDue" | "keptAwake"; pick: number }
+  | { kind: "gateways"; canWake: boolean }
   | { kind: "shard"; pick: number; to: "Lost" | "Failed" | "Ready" | "Starting" }
   | { kind: "policy"; change: Partial<Policy> }
   | { kind: "time"; seconds: number };
@@ -20,6 +22,10 @@ export class Simulator {
   tenants: SnapshotTenant[] = [];
   shards: SnapshotShard[] = [];
   policy: Policy;
+  nobodyWakes = false;
+  /** Tenants that somebody uses all the time. */
+  readonly busy = new Set<string>();
+  readonly #awakeSince = new Map<string, number>();
   #nextTenant = 0;
   readonly #releases: readonly string[];
 
@@ -29,7 +35,8 @@ export class Simulator {
   }
 
   snapshot(): Snapshot {
-    return structuredClone({ now: this.now, tenants: this.tenants, shards: this.shards });
+    const { now, tenants, shards, nobodyWakes } = this;
+    return structuredClone({ now, tenants, shards, nobodyWakes });
   }
 
   apply(action: Action): void {
@@ -51,6 +58,18 @@ export class Simulator {
       case "Move":
         this.#tenant(action.tenant).move = { from: action.from, to: action.to };
         return this.#touch(action.to);
+      case "Sleep": {
+        const tenant = this.#tenant(action.tenant);
+        Object.assign(tenant, { fallingAsleep: true, deleting: true });
+        delete tenant.idle;
+        return;
+      }
+      case "Wake": {
+        const tenant = this.#tenant(action.tenant);
+        delete tenant.asleep;
+        Object.assign(tenant, { waking: { due: true }, shard: action.shard });
+        return this.#touch(action.shard);
+      }
       case "DrainShard":
         this.#shard(action.shard).drain = "Consolidation";
         return;
@@ -78,10 +97,14 @@ export class Simulator {
         }
         return;
       case "delete":
-        return this.#pick(this.tenants, happening.pick, (tenant) => (tenant.deleting = true));
+        return this.#pick(this.tenants, happening.pick, (tenant) => {
+          tenant.deleting = true;
+          delete tenant.fallingAsleep;
+          delete tenant.idle;
+        });
       case "gone":
         return this.#pick(
-          this.tenants.filter((t) => t.deleting && !t.move),
+          this.tenants.filter((t) => t.deleting && !t.move && !t.fallingAsleep),
           happening.pick,
           (tenant) => {
             if (tenant.shard !== undefined) this.#touch(tenant.shard);
@@ -121,7 +144,10 @@ export class Simulator {
           },
         );
       case "quarantine":
-        return this.#pick(this.tenants, happening.pick, (tenant) => (tenant.isolated = true));
+        return this.#pick(this.tenants, happening.pick, (tenant) => {
+          tenant.isolated = true;
+          delete tenant.idle;
+        });
       case "heavy":
         return this.#pick(this.tenants, happening.pick, (tenant) => (tenant.heavy = true));
       case "calm":
@@ -136,6 +162,37 @@ export class Simulator {
           happening.pick,
           (tenant) => delete tenant.isolated,
         );
+      case "use":
+        return this.#pick(this.tenants, happening.pick, (tenant) => {
+          this.busy.add(tenant.name);
+          delete tenant.idle;
+        });
+      case "leaveAlone":
+        return this.#pick([...this.busy], happening.pick, (name) => this.busy.delete(name));
+      case "wake":
+        return this.#pick(
+          this.tenants.filter((t) => t.asleep && !t.deleting),
+          happening.pick,
+          (tenant) => {
+            delete tenant.asleep;
+            Object.assign(tenant, { waking: { due: false }, waitingSince: this.now });
+          },
+        );
+      case "fallsDue":
+        return this.#pick(
+          this.tenants.filter((t) => t.asleep),
+          happening.pick,
+          (tenant) => (tenant.asleep = { wakeAt: this.now + 5_000 }),
+        );
+      case "keptAwake":
+        return this.#pick(
+          this.tenants.filter((t) => t.idle),
+          happening.pick,
+          (tenant) => tenant.idle && (tenant.idle.notBefore = this.now + 60_000),
+        );
+      case "gateways":
+        this.nobodyWakes = !happening.canWake;
+        return;
       case "shard":
         return this.#pick(
           this.shards.filter((s) => s.phase !== "Stopping"),
@@ -155,12 +212,33 @@ export class Simulator {
     this.now += seconds * 1000;
     for (const tenant of this.tenants) if (tenant.move) this.#endMove(tenant, tenant.move);
     this.shards = this.shards.filter((shard) => shard.phase !== "Stopping");
+    for (const tenant of this.tenants) this.#passSleep(tenant);
     for (const shard of this.shards) {
       if (shard.phase === "Pending") shard.phase = "Starting";
       else if (shard.phase === "Starting") shard.phase = "Ready";
       if (shard.phase === "Ready" && shard.drain) shard.phase = "Draining";
       else if (shard.phase === "Draining" && !shard.drain) shard.phase = "Ready";
     }
+  }
+
+  #passSleep(tenant: SnapshotTenant): void {
+    const shard = this.shards.find(({ name }) => name === tenant.shard);
+    if (tenant.fallingAsleep) {
+      if (tenant.shard !== undefined) this.#touch(tenant.shard);
+      for (const key of ["fallingAsleep", "shard", "waking"] as const) delete tenant[key];
+      // Housekeeping, once in an hour.
+      Object.assign(tenant, { deleting: false, asleep: { wakeAt: this.now + 3_600_000 } });
+      return;
+    }
+    const runs = shard?.phase === "Ready" && !tenant.move && !tenant.deleting && !tenant.isolated;
+    if (!runs) return;
+    const isWoken = tenant.waking !== undefined || !this.#awakeSince.has(tenant.name);
+    if (isWoken) this.#awakeSince.set(tenant.name, this.now);
+    const wokenByTime = tenant.waking?.due ?? false;
+    delete tenant.waking;
+    delete tenant.waitingSince;
+    if (this.busy.has(tenant.name)) delete tenant.idle;
+    else tenant.idle ??= { since: this.now, awakeSince: this.#awakeSince.get(tenant.name), wokenByTime };
   }
 
   #endMove(tenant: SnapshotTenant, move: { from: string; to: string }): void {

@@ -6,6 +6,7 @@ import { Claims } from "../../src/controller/claims/claims.ts";
 import { DEFAULT_TIMING, type ControllerContext, type Timing } from "../../src/controller/context.ts";
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import { UsageBook } from "../../src/controller/usage/usage-book.ts";
+import { IdleTenants } from "../../src/controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
 import type { KeptData, Migration, TenantDatabases } from "../../src/ports/databases.ts";
 import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
@@ -22,6 +23,7 @@ import {
   type Assignment,
   type ShardControl,
   type Stall,
+  type TenantIdle,
   type TenantState,
 } from "../../src/ports/shard-control.ts";
 import { LocalStore } from "../../src/platforms/local/store/local-store.ts";
@@ -78,6 +80,8 @@ export class FakeWorld {
   /** Shards whose processes are on their way, as on a platform that starts them again by itself; "*" for all. */
   readonly waiting = new Map<string, Omit<Extract<ProcessState, { state: "starting" }>, "state">>();
   readonly log: string[] = [];
+  /** What a shard says of a tenant, where it is not that nobody has used it for an hour. */
+  readonly idle = new Map<string, Partial<TenantIdle>>();
   /** Dedicated Synapses, by address. */
   readonly dedicated = new Map<string, FakeDedicated>();
 
@@ -208,6 +212,8 @@ export class FakeProcess {
       databases: this.#guarded(fakeDatabases(world), ["learn", "facts", "address"]),
       feed: new RouteFeed(),
       usage: new UsageBook(),
+      shardClients: new Map(),
+      idle: new IdleTenants(new SteadyClock(clockOf(world))),
       claims: new Claims((tenant) => fakeDatabases(world).address(tenant)),
       cpuBudget: { ...DEFAULT_CPU_BUDGET, ...options.cpuBudget },
       policy: { ...DEFAULT_POLICY, avgShardsLoadRedistributionThreshold: 0, ...options.policy },
@@ -215,6 +221,7 @@ export class FakeProcess {
       timing: {
         ...DEFAULT_TIMING,
         shardPoll: 0.05,
+        loadEvery: 0.05,
         shardLostAfter: 0.3,
         retryFirst: 0.02,
         retryMost: 0.2,
@@ -394,10 +401,19 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
       if (released && fence) world.fences.set(tenant, { ...fence, shard: "" });
       return { absent, released };
     },
+    idle: async (tenant) => {
+      if (!shard().tenants.has(tenant)) throw new ShardRefusal(404, "NotFound", `there is no tenant ${tenant} here`);
+      return { inFlight: 0, lastUse: 3_600, keepsAwake: [], nextDue: null, ...world.idle.get(tenant) };
+    },
     load: async () => {
       const present = [...shard().tenants.keys()];
       const tenants = present.map((tenant) => {
-        const load = { ...NO_LOAD, ...world.holdingsOf(tenant), cpuSeconds: world.cpuSecondsOf(tenant) };
+        const load = {
+          ...NO_LOAD,
+          ...world.holdingsOf(tenant),
+          cpuSeconds: world.cpuSecondsOf(tenant),
+          ...useOf(world, tenant),
+        };
         return [tenant, load] as const;
       });
       const process = { cpuSeconds: 0, uptimeSeconds: 1, starvedSeconds: 0, memory: world.memoryOf(name) };
@@ -470,4 +486,10 @@ export function fakeDatabases(world: FakeWorld): TenantDatabases {
     identify: async ({ spec }) => world.databaseIds.get(tryReadConfig(spec.config)?.database?.host ?? ""),
     address: (tenant) => ({ host: "127.0.0.1", port: 1, name: tenant, user: tenant }),
   };
+}
+
+/** Nobody has used it for an hour, unless a test says otherwise. */
+function useOf(world: FakeWorld, tenant: string): { inFlight: number; lastUse: number } {
+  const { inFlight = 0, lastUse = 3_600 } = world.idle.get(tenant) ?? {};
+  return { inFlight, lastUse };
 }

@@ -1,6 +1,7 @@
 import { createInterface } from "node:readline/promises";
-import type { Command } from "commander";
+import { InvalidArgumentError, Option, type Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
+import type { TenantHibernation } from "../../model/sleep.ts";
 import type { Client } from "../client.ts";
 import { CliError, EXIT, type ExitCode } from "../errors.ts";
 import { readOverrides, timeoutOption, withClient, type WaitOptions } from "../options.ts";
@@ -14,6 +15,7 @@ interface SpecOptions extends WaitOptions {
   release?: string;
   config?: string;
   revertConfig?: true;
+  hibernation?: TenantHibernation;
 }
 
 interface DeleteOptions extends WaitOptions {
@@ -30,14 +32,15 @@ export function addTenantChanges(tenant: Command): void {
     .option("--server-name <name>", "its Matrix server name, which can never be changed (default: NAME.<baseDomain>)")
     .option("--release <version>", "its release of Synapse, e.g. 1.163.2 (default: the cluster's)")
     .option("--config <file>", "settings of its own for homeserver.yaml, as YAML (-: stdin)")
+    .addOption(hibernationOption())
     .option("--wait", "wait until it runs")
     .addOption(timeoutOption())
     .action((name: string, options: SpecOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const { serverName, release } = options;
+        const { serverName, release, hibernation } = options;
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
         const created = await client.call<TenantView>("POST", "/v1/tenants", {
-          body: { name, serverName, release, config },
+          body: { name, serverName, release, config, hibernation },
           has: HAS,
         });
         const now = options.wait ? await untilRunning(client, created, options) : created;
@@ -49,22 +52,26 @@ export function addTenantChanges(tenant: Command): void {
 
   tenant
     .command("update")
-    .description("change a tenant's release of Synapse or its configuration")
+    .description("change a tenant's release of Synapse, its configuration, or when it sleeps")
     .argument("<name>", "name of the tenant")
     .option("--release <version>", "move it to this release, database included")
     .option("--config <file>", "its settings for homeserver.yaml, which replace those it has (-: stdin)")
+    .addOption(hibernationOption())
     .option("--revert-config", "take back settings that are not in effect: those it runs with are asked for again")
     .option("--wait", "wait until it runs with the change")
     .addOption(timeoutOption())
     .action((name: string, options: SpecOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const { release, revertConfig } = options;
-        if (release === undefined && options.config === undefined && !revertConfig)
-          throw new CliError(EXIT.usage, "nothing to change: give --release, --config or --revert-config");
+        const { release, hibernation, revertConfig } = options;
+        if (release === undefined && options.config === undefined && !hibernation && !revertConfig)
+          throw new CliError(
+            EXIT.usage,
+            "nothing to change: give --release, --config, --hibernation or --revert-config",
+          );
         if (options.config !== undefined && revertConfig)
           throw new CliError(EXIT.usage, "give --config or --revert-config, not both");
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
-        const body = { release, config, revertConfig };
+        const body = { release, config, hibernation, revertConfig };
         const updated = await client.call<TenantView>("PATCH", tenantPath(name), { body, has: HAS });
         const now = options.wait ? await untilRunning(client, updated, options) : updated;
         show(output, tenantDetails(now), () => `tenant ${name} ${options.wait ? "runs as updated" : "updated"}`);
@@ -87,6 +94,22 @@ export function addTenantChanges(tenant: Command): void {
         await deleteAll(client, names, options, output);
       }),
     );
+}
+
+function hibernationOption(): Option {
+  return new Option(
+    "--hibernation <when>",
+    'when it sleeps: "never", "auto", or after so many seconds without use',
+  ).argParser(parseHibernation);
+}
+
+function parseHibernation(text: string): TenantHibernation {
+  if (text === "never") return { mode: "Never" };
+  if (text === "auto") return { mode: "Auto" };
+  const afterIdleSeconds = /^\d{1,8}$/.test(text) ? Number(text) : Number.NaN;
+  if (Number.isNaN(afterIdleSeconds))
+    throw new InvalidArgumentError('it is "never", "auto" or a number of seconds, such as 900');
+  return { mode: "Auto", afterIdleSeconds };
 }
 
 /** Waits, and says what of the configuration that now runs is probably a mistake. */

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
+import type { TenantRest } from "../../controller/service/cluster-service.ts";
 import type { ClusterEvent } from "../../model/event.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
 import { eventTable } from "../event-table.ts";
@@ -11,6 +12,7 @@ import { printLines } from "./logs.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
 import { addTenantChanges } from "./tenant-changes.ts";
 import { addMove } from "./tenant-move.ts";
+import { addSleep } from "./tenant-sleep.ts";
 import { addQuarantine } from "./tenant-quarantine.ts";
 import { addRegisterUser } from "./tenant-register-user.ts";
 
@@ -63,12 +65,15 @@ export function addTenant(program: Command): void {
         }
         const recent = events.slice(-EVENTS_SHOWN);
         const usage = await client.call<TenantUsage>("GET", `${tenantPath(name)}/usage`, {});
-        show(output, { ...tenantDetails(found), usage, events: recent }, () => description(found, usage, recent));
+        const rest = await client.call<TenantRest>("GET", `${tenantPath(name)}/rest`, { has: ["keepsAwake"] });
+        const more = { usage, rest, events: recent };
+        show(output, { ...tenantDetails(found), ...more }, () => description(found, more));
       }),
     );
 
   addMove(tenant);
   addQuarantine(tenant);
+  addSleep(tenant);
 
   tenant
     .command("logs")
@@ -90,7 +95,13 @@ export function tenantTable(rows: TenantRow[]): string {
   );
 }
 
-function description(tenant: TenantView, usage: TenantUsage, events: ClusterEvent[]): string {
+interface More {
+  usage: TenantUsage;
+  rest: TenantRest;
+  events: ClusterEvent[];
+}
+
+function description(tenant: TenantView, { usage, rest, events }: More): string {
   const { metadata, spec, status } = tenant;
   const { lastMove, move } = status;
   const pairs: [string, string][] = [
@@ -130,6 +141,7 @@ function description(tenant: TenantView, usage: TenantUsage, events: ClusterEven
     const { release, reason, message } = status.refusedRelease;
     pairs.push(["Refused release", `${release}: ${because(reason, message)}`]);
   }
+  pairs.push(...sleepPairs(tenant, rest));
   if (move) pairs.push(["Move", `${move.from} to ${move.to} (${move.reason}): ${move.step}`]);
   if (lastMove) {
     const requests = `${counted(lastMove.parkedRequests, "request")} parked, ${lastMove.failedRequests} failed`;
@@ -160,6 +172,23 @@ function usagePairs({ cpuShare, cpuBudget, holdings, database }: TenantUsage): [
 
 function mebibytes(bytes: number): string {
   return `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
+}
+
+/** Whether it may sleep, what keeps it awake, and when it wakes. */
+function sleepPairs({ spec, status }: TenantView, rest: TenantRest): [string, string][] {
+  const { sleep, awake } = status;
+  const { mode = "Auto", afterIdleSeconds } = spec.hibernation ?? {};
+  const own =
+    afterIdleSeconds === undefined ? "after the cluster's time" : `after ${seconds(afterIdleSeconds)} without use`;
+  const pairs: [string, string][] = [["Hibernation", mode === "Never" ? "never" : own]];
+  if (sleep?.since !== undefined) pairs.push(["Asleep", `since ${sleep.since} (${age(sleep.since)}): ${sleep.reason}`]);
+  if (rest.nextWake) pairs.push(["Wakes", `${rest.nextWake.at} at the latest: ${rest.nextWake.reason}`]);
+  if (sleep) return pairs;
+  if (awake) pairs.push(["Awake", `since ${awake.since} (${age(awake.since)}): ${awake.reason}`]);
+  if (rest.unusedSeconds !== undefined) pairs.push(["Last use", `${seconds(rest.unusedSeconds)} ago`]);
+  for (const [index, reason] of rest.keepsAwake.entries()) pairs.push([index === 0 ? "Kept awake" : "", reason]);
+  if (rest.nextDue) pairs.push(["Next due", `${rest.nextDue.at}: ${rest.nextDue.reason}`]);
+  return pairs;
 }
 
 function indented(text: string): string {

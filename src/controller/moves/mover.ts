@@ -259,7 +259,7 @@ export class Mover {
     const { clock } = this.#context;
     return this.#advance(tenant, move, "Releasing", (t) => {
       const isElsewhere = t.status.shard !== shard;
-      running(t.status, shard, state);
+      running(t.status, shard, state, clock.now());
       if (isElsewhere) t.status.assignedAt = timeText(clock.now());
       if (shard === move.to) delete t.status.refusedRelease;
     });

@@ -134,19 +134,30 @@ function followerOf(
   shardOf: (name: string) => Shard | undefined,
 ): Follower {
   const shard = status.shard === undefined ? undefined : shardOf(status.shard);
+  const asleep = status.phase === "Asleep";
+  const { preparedAt, since } = status.sleep ?? {};
+  const arrivedAt = asleep ? (preparedAt ?? since) : status.assignedAt;
   return {
     name: metadata.name,
     createdAt: Date.parse(metadata.creationTimestamp),
     given: status.fleetRelease,
-    release: shard?.spec.release,
-    well: status.phase === "Running" && status.move === undefined,
+    release: asleep ? status.schemaRelease : shard?.spec.release,
+    // A sleeping one has been brought to its release by a preparer, which is all that can go wrong before somebody wants it.
+    well: asleep || (status.phase === "Running" && status.move === undefined),
     broken: status.phase === "Failed",
     moveFailed:
       (status.moveFailures ?? 0) > 0 ||
       (status.refusedRelease !== undefined && status.refusedRelease.release === status.fleetRelease),
     givenAt: status.fleetReleaseSince === undefined ? undefined : clock.past(status.fleetReleaseSince),
-    underWay: status.move !== undefined || status.reason === NO_ROOM || (status.moveInterruptions ?? 0) > 0,
-    arrivedAt: status.assignedAt === undefined ? undefined : clock.past(status.assignedAt),
+    underWay:
+      status.move !== undefined ||
+      // Asleep: it waits for nothing but a preparer, of which there are few. Falling asleep and waking take a moment.
+      asleep ||
+      status.phase === "FallingAsleep" ||
+      status.wake !== undefined ||
+      status.reason === NO_ROOM ||
+      (status.moveInterruptions ?? 0) > 0,
+    arrivedAt: arrivedAt === undefined ? undefined : clock.past(arrivedAt),
   };
 }
 

@@ -6,6 +6,7 @@ import type { NoPlaceReason } from "../../planner/actions.ts";
 import { ClusterIndex } from "../../planner/cluster-index.ts";
 import type { SnapshotShard, Snapshot, SnapshotTenant } from "../../planner/snapshot.ts";
 import type { CachedReader } from "../cached-reader.ts";
+import type { IdleTenants } from "../sleep/idle-tenants.ts";
 import { LONGEST_MOVE_DELAY_MS } from "../moves/ending.ts";
 import type { Claims } from "../claims/claims.ts";
 
@@ -14,6 +15,8 @@ export const NO_PLACE: ReadonlySet<string> = new Set<NoPlaceReason>(["MaxShardsR
 
 interface Surroundings {
   clock: Clock;
+  /** Absent: every tenant is in use. */
+  idle?: IdleTenants;
   /** Absent: no tenant has a rival. */
   claims?: Claims;
 }
@@ -44,6 +47,7 @@ export class PlannedCluster {
     this.#reader = reader;
     this.#around = around;
     around.claims?.onChange((name) => this.#tenants.add(name));
+    around.idle?.onChange((name) => this.#tenants.add(name));
     reader.onChange((kind, name) => {
       if (kind === "Tenant") this.#tenants.add(name);
       if (kind === "Shard") this.#shards.add(name);
@@ -94,11 +98,14 @@ export class PlannedCluster {
 /** Undefined for a tenant that nobody has given a release yet: there is nothing to be planned for it. */
 function tenantView(
   tenant: Tenant,
-  { claims, clock }: Surroundings,
+  around: Surroundings,
   releaseOf: (shard: string) => string | undefined,
 ): SnapshotTenant | undefined {
   const { metadata, spec, status } = tenant;
-  const release = wantedRelease(tenant) || releaseOf(status.shard ?? "");
+  const { claims, clock, idle } = around;
+  const asleep = status.phase === "Asleep";
+  const fallingAsleep = status.phase === "FallingAsleep" || idle?.isAsked(metadata.name) === true;
+  const release = wakesWith(tenant) || releaseOf(status.shard ?? "");
   if (release === undefined) return undefined;
   return {
     name: metadata.name,
@@ -109,6 +116,7 @@ function tenantView(
     deleting:
       metadata.deletionTimestamp !== undefined ||
       spec.dedicated !== undefined ||
+      fallingAsleep ||
       claims?.blockingConflictOf(tenant) !== undefined,
     ...(status.quarantine ? { isolated: true } : {}),
     ...(status.heavy ? { heavy: true } : {}),
@@ -116,7 +124,49 @@ function tenantView(
     moveNotBefore:
       status.moveNotBefore === undefined ? undefined : clock.end(status.moveNotBefore, LONGEST_MOVE_DELAY_MS),
     // A pin says where it was moved to: it holds nowhere else.
+    ...(asleep ? { asleep: wakeTimeOf(tenant) } : {}),
+    ...(fallingAsleep ? { fallingAsleep } : {}),
+    ...(status.wake && !asleep && !fallingAsleep ? { waking: { due: status.wake.reason === "due" } } : {}),
+    ...(status.shard === undefined && !asleep
+      ? { waitingSince: Date.parse(status.wake?.requestedAt ?? metadata.creationTimestamp) }
+      : {}),
+    ...(fallingAsleep ? {} : idleView(tenant, around)),
     pinnedUntil: status.pin?.shard === status.shard && status.pin ? Date.parse(status.pin.until) : undefined,
+  };
+}
+
+/** What has been found to be impossible for a sleeping tenant's database is not tried with it. */
+function wakesWith(tenant: Tenant): string {
+  const { refusedRelease, schemaRelease, shard } = tenant.status;
+  const wanted = wantedRelease(tenant);
+  return shard === undefined && refusedRelease?.release === wanted && schemaRelease !== undefined
+    ? schemaRelease
+    : wanted;
+}
+
+function wakeTimeOf({ status }: Tenant): { wakeAt?: number } {
+  const { nextWake } = status.sleep ?? {};
+  return nextWake === undefined ? {} : { wakeAt: Date.parse(nextWake.at) };
+}
+
+/** A use within so short a time of a start is the start itself. */
+const START_MS = 2_000;
+
+/** Nothing for a tenant that is in use, or that is not to sleep. */
+function idleView({ metadata, spec, status }: Tenant, { idle, clock }: Surroundings): Pick<SnapshotTenant, "idle"> {
+  const facts = idle?.get(metadata.name);
+  const { phase, move, transition, quarantine, awake } = status;
+  const isAtRest = phase === "Running" && !move && !transition && !quarantine && spec.dedicated === undefined;
+  if (!facts || !isAtRest || spec.hibernation?.mode === "Never") return {};
+  const awakeSince = clock.past(awake?.since ?? metadata.creationTimestamp);
+  const afterSeconds = spec.hibernation?.afterIdleSeconds;
+  return {
+    idle: {
+      ...facts,
+      awakeSince,
+      ...(awake?.reason === "due" && facts.since <= awakeSince + START_MS ? { wokenByTime: true } : {}),
+      ...(afterSeconds === undefined ? {} : { afterSeconds }),
+    },
   };
 }
 

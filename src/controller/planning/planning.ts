@@ -5,6 +5,8 @@ import { newShardStatus, type Shard } from "../../model/shard.ts";
 import { INSTALLING } from "../../model/tenant.ts";
 import type { Action } from "../../planner/actions.ts";
 import { planFromIndex } from "../../planner/plan.ts";
+import { WAKING, wantAwake } from "../../model/sleep.ts";
+import { SleepRequests } from "../sleep/sleep-requests.ts";
 import type { CachedReader } from "../cached-reader.ts";
 import { ConflictError, modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
@@ -17,11 +19,13 @@ export const PLAN_EVERY_MS = 2_000;
 export class Planning {
   readonly #context: ControllerContext;
   readonly #cluster: PlannedCluster;
+  readonly #sleep: SleepRequests;
   #plannedAt = Number.NEGATIVE_INFINITY;
 
   /** @param reader not opened yet */
   constructor(context: ControllerContext, reader: CachedReader) {
     this.#context = context;
+    this.#sleep = new SleepRequests(context);
     this.#cluster = new PlannedCluster(reader, context);
   }
 
@@ -36,6 +40,7 @@ export class Planning {
     // Until all of the plan is written, another one is due.
     this.#plannedAt = Number.NEGATIVE_INFINITY;
     const stopTimer = metrics.planSeconds.startTimer();
+    this.#cluster.index.nobodyWakes = !this.#context.feed.wakes;
     const actions = planFromIndex(this.#cluster.index, begunAt, policy);
     stopTimer();
     let changes = 0;
@@ -87,6 +92,12 @@ export class Planning {
           delete shard.spec.drain;
           return true;
         });
+      case "Sleep":
+        // Asked for beside this plan: nothing is written before the shard has agreed.
+        void this.#sleep.ask(action.tenant, action.shard, action.reason);
+        return Promise.resolve(false);
+      case "Wake":
+        return this.#wake(action);
       case "StopShard":
         return this.#changeShard(action.shard, "Stopping", action.message, (shard) => {
           const [inhabitant] = this.#context.reader.tenantsOf(action.shard);
@@ -102,17 +113,34 @@ export class Planning {
     const { store } = this.#context;
     const now = timeText(this.#context.clock.now());
     let done = false;
+    let isWoken = false;
     await this.#touch(shard, now);
     await modify(store, "Tenant", name, ({ metadata, status }) => {
-      done = status.move === undefined && metadata.deletionTimestamp === undefined;
+      done = status.move === undefined && !status.sleep && metadata.deletionTimestamp === undefined;
       if (!done) return false;
       status.shard = shard;
       status.assignedAt = now;
       delete status.address;
+      isWoken = status.wake !== undefined;
       if (status.phase === "Pending") Object.assign(status, { phase: "Starting", reason: "", message: "" });
       return true;
     });
-    if (done) await this.#say("Assigned", `Tenant/${name}`, message);
+    if (done && !isWoken) await this.#say("Assigned", `Tenant/${name}`, message);
+    return done;
+  }
+
+  async #wake({ tenant: name, shard, message }: Extract<Action, { type: "Wake" }>): Promise<boolean> {
+    const { store, clock, log } = this.#context;
+    const now = clock.now();
+    let done = false;
+    await this.#touch(shard, timeText(now));
+    await modify(store, "Tenant", name, ({ metadata, status }) => {
+      done = metadata.deletionTimestamp === undefined && status.phase === "Asleep" && wantAwake(status, "due", now);
+      if (!done) return false;
+      Object.assign(status, { phase: "Starting", reason: "", shard, assignedAt: timeText(now) });
+      return true;
+    });
+    if (done) log.info({ tenant: name, shard, message }, "a tenant is woken for what is due");
     return done;
   }
 
@@ -154,6 +182,7 @@ export class Planning {
     await modify(this.#context.store, "Tenant", name, ({ status }) => {
       const known = status.reason === reason && status.message === message && (!pending || status.phase === "Pending");
       // A failure of its own says more than that it also waits for a place.
+      if (status.sleep) return false;
       done = !known && (pending || ["", INSTALLING].includes(status.reason) || NO_PLACE.has(status.reason));
       if (!done) return false;
       if (pending) status.phase = "Pending";
@@ -174,7 +203,7 @@ export class Planning {
       if (waiting.has(name)) continue;
       await modify(this.#context.store, "Tenant", name, ({ status }) => {
         if (!NO_PLACE.has(status.reason)) return false;
-        status.reason = "";
+        status.reason = status.phase === "Pending" && status.wake ? WAKING : "";
         status.message = "";
         return true;
       });

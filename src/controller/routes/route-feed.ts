@@ -17,6 +17,8 @@ interface Subscriber {
   gateway: string;
   /** Names this stream; another one of the same gateway has another name. */
   stream: string;
+  /** It asks for wakes. */
+  wakes: boolean;
   connectedAt: Date;
   acked: number;
   lines: RouteFeedLine[];
@@ -134,14 +136,21 @@ export class RouteFeed {
     this.#wakeWaiters();
   }
 
-  subscribe(gateway: string): AsyncIterable<RouteFeedLine> & { close(): void } {
+  /** Whether there are gateways, and all of them ask for tenants to be woken: else nobody would. */
+  get wakes(): boolean {
+    return this.#subscribers.size > 0 && [...this.#subscribers].every(({ wakes }) => wakes);
+  }
+
+  /** @param options.wakes it holds requests for tenants that sleep, and asks for them to be woken */
+  subscribe(gateway: string, { wakes = false } = {}): AsyncIterable<RouteFeedLine> & { close(): void } {
     const stream = randomUUID();
     const subscriber: Subscriber = {
       gateway,
       stream,
+      wakes,
       connectedAt: new Date(this.#clock.now()),
       acked: -1,
-      lines: [{ type: "snapshot", stream, version: this.#version, routes: [...this.#routes.values()] }],
+      lines: [{ type: "snapshot", stream, version: this.#version, routes: toldTo(wakes, [...this.#routes.values()]) }],
       closed: false,
       wake: () => {},
     };
@@ -167,7 +176,12 @@ export class RouteFeed {
   #broadcast(routes: Route[], removed: string[]): number {
     this.#version += 1;
     for (const subscriber of this.#subscribers) {
-      subscriber.lines.push({ type: "update", version: this.#version, routes, removed });
+      subscriber.lines.push({
+        type: "update",
+        version: this.#version,
+        routes: toldTo(subscriber.wakes, routes),
+        removed,
+      });
       if (subscriber.lines.length > MAX_BACKLOG) {
         subscriber.closed = true;
         this.#subscribers.delete(subscriber);
@@ -192,6 +206,12 @@ export class RouteFeed {
   #wakeWaiters(): void {
     for (const waiter of this.#waiters) waiter();
   }
+}
+
+/** A gateway that knows nothing of sleep holds requests as at a move. */
+function toldTo(wakes: boolean, routes: Route[]): Route[] {
+  if (wakes) return routes;
+  return routes.map((route) => (route.state === "asleep" ? { ...route, state: "parked" } : route));
 }
 
 async function* linesOf(subscriber: Subscriber, close: () => void): AsyncGenerator<RouteFeedLine, void, undefined> {

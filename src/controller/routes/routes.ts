@@ -1,11 +1,12 @@
 import type { MoveStep, TransitionStep } from "../../model/move.ts";
 import type { Route } from "../../model/routes.ts";
+import { WAKING } from "../../model/sleep.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import type { Claims } from "../claims/claims.ts";
 
 /** Where a tenant's requests go, from where it stands. A host that is another tenant's does not lead to it, whoever is told of first. */
 export function routeOf(tenant: Tenant, claims: Claims): Route {
-  const { phase, address, epoch, move, transition, shard, throttle } = tenant.status;
+  const { phase, reason, address, epoch, move, transition, shard, throttle, wake } = tenant.status;
   const route = { tenant: tenant.metadata.name, hosts: claims.hostsOf(tenant), epoch };
   const share = throttle === undefined ? {} : { share: throttle.part };
   const of = shard === undefined ? {} : { shard, ...share };
@@ -16,16 +17,25 @@ export function routeOf(tenant: Tenant, claims: Claims): Route {
   if (tenant.metadata.deletionTimestamp !== undefined || phase === "Deleting")
     return { ...route, state: "unavailable", reason: "Deleting" };
   switch (phase) {
+    case "FallingAsleep":
+      return address === undefined ? parked() : { ...parked(), ...of, draining: address };
+    case "Asleep":
+      return { ...route, state: "asleep", reason: phase };
     case "Running":
       return address === undefined ? parked() : serving(address);
     case "Moving":
       if (address !== undefined && (move?.step === "Preparing" || move?.step === "Releasing")) return serving(address);
       return address !== undefined && isDrained ? { ...parked(), ...of, draining: address } : parked();
+    case "Pending":
+      // Whoever asks for one that wakes waits for it, unless it has no place.
+      if (wake && reason === WAKING) return { ...parked(), reason: WAKING };
+      return { ...route, state: "unavailable", reason: wake && reason !== "" ? reason : phase };
     case "Provisioning":
       return parked();
     case "Starting":
       // A shard that is coming up again takes the same ports: gateways hold what is refused meanwhile.
-      return address === undefined ? parked() : serving(address);
+      if (address !== undefined) return serving(address);
+      return wake ? { ...parked(), reason: WAKING } : parked();
     default:
       return { ...route, state: "unavailable", reason: phase };
   }

@@ -4,6 +4,7 @@ import type { Move, MoveResult } from "../../model/move.ts";
 import type { Shard } from "../../model/shard.ts";
 import type { Tenant, TenantSpec } from "../../model/tenant.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
+import type { TenantHibernation, WakeReason } from "../../model/sleep.ts";
 import type { Policy } from "../../model/policy.ts";
 
 /**
@@ -27,6 +28,15 @@ export interface ClusterService {
   quarantineTenant(name: string, options: { lift: boolean }): Promise<Tenant>;
   /** What it takes of its shard and of the database server, as far as that is known by now. */
   tenantUsage(name: string): Promise<TenantUsage>;
+  /** Puts a tenant to sleep and returns at once; refused with `Conflict` that says what keeps it awake. Does nothing where it sleeps. */
+  sleepTenant(name: string): Promise<Tenant>;
+  /** Wakes a tenant and returns at once; does nothing where it does not sleep. */
+  wakeTenant(name: string): Promise<Tenant>;
+  /** Wakes those that sleep, each once, however often it is asked for; others are passed over. */
+  wakeTenants(wishes: Iterable<{ tenant: string; reason: WakeReason }>): Promise<void>;
+  /** Whether a tenant may sleep, what keeps it awake, and when it is woken. */
+  restOf(name: string): Promise<TenantRest>;
+  /** Wakes it first, if it sleeps. */
   registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }>;
   /** Lines of the log that concern the tenant, oldest first. */
   tenantLog(name: string, options: LogOptions): AsyncIterable<string>;
@@ -49,6 +59,20 @@ export interface ClusterService {
   urlOf(tenant: Tenant): string;
 }
 
+export interface TenantRest {
+  /** Why it does not sleep now, in words; empty where it sleeps, or may. */
+  keepsAwake: string[];
+  openRequests?: number;
+  /** Seconds since it was last used. */
+  unusedSeconds?: number;
+  /** When it would have to be woken next, and why. */
+  nextDue?: { at: string; reason: string };
+  /** When it is looked at again whether it may sleep, where it could not. */
+  askedAgainAt?: string;
+  /** When it is woken although nobody asks for it, while it sleeps. */
+  nextWake?: { at: string; reason: string };
+}
+
 export interface CreateTenantRequest {
   name: string;
   /** Default: `<name>.<baseDomain>`. */
@@ -57,9 +81,10 @@ export interface CreateTenantRequest {
   release?: string;
   /** YAML text; default: empty. */
   config?: string;
+  hibernation?: TenantHibernation;
 }
 
-export interface UpdateTenantRequest extends Partial<Pick<TenantSpec, "release" | "config">> {
+export interface UpdateTenantRequest extends Partial<Pick<TenantSpec, "release" | "config" | "hibernation">> {
   /** Takes back a configuration that is not in effect. */
   revertConfig?: boolean;
 }

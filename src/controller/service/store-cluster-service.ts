@@ -17,6 +17,7 @@ import type { Move } from "../../model/move.ts";
 import type { Shard } from "../../model/shard.ts";
 import { budgetOf } from "../../model/cpu-budget.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
+import type { WakeReason } from "../../model/sleep.ts";
 import { occupancyOf } from "../../model/occupancy.ts";
 import type { Snapshot } from "../../planner/snapshot.ts";
 import { canDrain, chooseTarget } from "../../planner/requests.ts";
@@ -28,6 +29,7 @@ import { snapshotOf } from "../planning/planned-cluster.ts";
 import { createShard } from "../planning/planning.ts";
 import { asItRuns, configsOf } from "../start/configs.ts";
 import { registerUser } from "./register-user.ts";
+import { SleepService } from "./sleep-service.ts";
 import {
   DEFAULT_PIN_SECONDS,
   type ClusterService,
@@ -37,6 +39,7 @@ import {
   type MoveTenantOptions,
   type RegisterUserRequest,
   type ShardOverview,
+  type TenantRest,
   type UpdateTenantRequest,
 } from "./cluster-service.ts";
 
@@ -55,8 +58,10 @@ export class StoreClusterService implements ClusterService {
   readonly #context: ControllerContext;
   readonly #settings: ServiceSettings;
   readonly #startedAt: string;
+  readonly #sleep: SleepService;
 
   constructor(context: ControllerContext, settings: ServiceSettings) {
+    this.#sleep = new SleepService(context);
     this.#startedAt = timeText(context.clock.now());
     this.#context = context;
     this.#settings = settings;
@@ -73,6 +78,7 @@ export class StoreClusterService implements ClusterService {
       release: request.release ?? this.#settings.release,
       config: request.config ?? "",
       reclaimPolicy: "Retain",
+      ...(request.hibernation ? { hibernation: request.hibernation } : {}),
     };
     if (await store.get("Tenant", name))
       throw new UserError("AlreadyExists", `there is a tenant named ${name} already`);
@@ -96,7 +102,7 @@ export class StoreClusterService implements ClusterService {
     const { store } = this.#context;
     const present = await this.getTenant(name);
     this.#refuseDeleted(present);
-    const { release } = request;
+    const { release, hibernation } = request;
     const config = request.revertConfig ? await this.#configInEffect(present) : request.config;
     if (config !== undefined) {
       const problem = configProblem(config);
@@ -110,6 +116,7 @@ export class StoreClusterService implements ClusterService {
       this.#refuseDeleted(t);
       const { spec, status } = t;
       if (release !== undefined) spec.release = release;
+      if (hibernation) spec.hibernation = hibernation;
       if (config !== undefined) {
         // Asked for once more, it is tried once more.
         if (status.refusedConfig && spec.config === config) status.observedGeneration = t.metadata.generation - 1;
@@ -210,8 +217,26 @@ export class StoreClusterService implements ClusterService {
     return { ...usage.get(name), cpuBudget: budgetOf(cpuBudget, name) };
   }
 
+  async sleepTenant(name: string): Promise<Tenant> {
+    return this.#sleep.sleep(await this.getTenant(name));
+  }
+
+  async wakeTenant(name: string): Promise<Tenant> {
+    await this.getTenant(name);
+    await this.wakeTenants([{ tenant: name, reason: "operator" }]);
+    return this.getTenant(name);
+  }
+
+  wakeTenants(wishes: Iterable<{ tenant: string; reason: WakeReason }>): Promise<void> {
+    return this.#sleep.wake(wishes);
+  }
+
+  async restOf(name: string): Promise<TenantRest> {
+    return this.#sleep.rest(await this.getTenant(name));
+  }
+
   async registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }> {
-    const tenant = await this.getTenant(name);
+    const tenant = await this.#sleep.awake(await this.getTenant(name));
     const { address, phase, shard } = tenant.status;
     const secrets = (await asItRuns(this.#context, tenant))?.secrets;
     if (phase !== "Running" || address === undefined || !secrets) {

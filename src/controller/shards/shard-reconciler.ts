@@ -248,6 +248,7 @@ export class ShardReconciler {
     if (watched.instance !== undefined && watched.instance !== state.instance) await this.#restarted(name);
     watched.instance = state.instance;
     watched.observation = { client, address, state, tenants };
+    this.#context.shardClients.set(name, client);
     if (before?.state.instance !== state.instance) this.#lookAtTenantsOf(name);
     for (const key of new Set([...tenants.keys(), ...(before?.tenants.keys() ?? [])])) {
       if (JSON.stringify(tenants.get(key)) !== JSON.stringify(before?.tenants.get(key))) this.#onTenantSeen(key);
@@ -294,6 +295,7 @@ export class ShardReconciler {
     if (!watched.observation || (before && at - before.at < this.#context.timing.loadEvery * 1000)) return;
     const all = await watched.observation.client.load();
     const { process } = all;
+    this.#context.idle.learn(all);
     watched.budgets ??= new CpuBudgets(this.#context);
     watched.memory ??= new ShardMemory(this.#context, name);
     await watched.budgets.measured(name, at, all);
@@ -394,6 +396,7 @@ export class ShardReconciler {
     watched.budgets = undefined;
     watched.memory?.close();
     watched.memory = undefined;
+    this.#context.shardClients.delete(name);
     await observation.client.close();
     this.#lookAtTenantsOf(name);
   }
@@ -404,6 +407,7 @@ export class ShardReconciler {
     this.#context.feed.forgetShard(name);
     watched?.budgets?.close();
     watched?.memory?.close();
+    this.#context.shardClients.delete(name);
     await watched?.observation?.client.close();
   }
 }

@@ -9,6 +9,7 @@ import {
   type TenantState,
 } from "../../ports/shard-control.ts";
 import { modify } from "../../ports/store.ts";
+import { noteAwake, WAKE_REASONS, type Wake } from "../../model/sleep.ts";
 import { baseHomeserverConfig } from "../../model/homeserver-config.ts";
 import { judged, Postponement } from "../blame.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
@@ -191,8 +192,8 @@ export function inEffectOf(
   return { hash, meaning, ...(warnings.length > 0 ? { warnings } : {}) };
 }
 
-/** Writes down that the tenant runs, and with what. */
-export function running(status: TenantStatus, shard: string, state: TenantState): void {
+/** Writes down that the tenant runs, and with what. @returns the wake that it was, if it was one */
+export function running(status: TenantStatus, shard: string, state: TenantState, now: number): Wake | undefined {
   const hash = status.configHash;
   if (status.refusedConfig?.hash === hash) delete status.refusedConfig;
   if (state.meaning && hash !== undefined) status.inEffect = inEffectOf(hash, state.meaning, state);
@@ -202,6 +203,21 @@ export function running(status: TenantStatus, shard: string, state: TenantState)
   status.address = state.address ?? undefined;
   status.failures = 0;
   delete status.retryAt;
+  return noteAwake(status, now);
+}
+
+/** Tells that a tenant was woken. */
+export async function tellAwake(
+  context: ControllerContext,
+  name: string,
+  { requestedAt, reason }: Wake,
+): Promise<void> {
+  const { metrics, clock } = context;
+  const seconds = Math.max(0, clock.age(requestedAt)) / 1000;
+  metrics.wakes.inc({ reason });
+  metrics.wakeSeconds.observe(seconds);
+  const message = `${name} was woken in ${seconds.toFixed(2)} s: ${WAKE_REASONS[reason]}`;
+  await recordEvent(context, { type: "Normal", reason: "Woke", object: `Tenant/${name}`, message });
 }
 
 /**
@@ -220,8 +236,10 @@ export async function recordFailure(
   const delayAfter = exponential(context.timing.retryFirst * 1000, context.timing.retryMost * 1000);
   let delay = 0;
   let isNew = false;
+  let isWake = false;
   await modify(context.store, "Tenant", name, ({ status, metadata }) => {
     const again = status.observedGeneration === metadata.generation;
+    isWake = status.wake !== undefined;
     isNew = status.phase !== phase || status.reason !== reason || status.message !== message;
     status.failures = (again ? status.failures : 0) + 1;
     delay = delayAfter(status.failures);
@@ -229,6 +247,7 @@ export async function recordFailure(
     status.retryAt = timeText(context.clock.now() + delay);
     delete status.address;
   });
+  if (isWake) context.metrics.wakeFailures.inc({ reason });
   context.log.warn({ tenant: name, shard, reason, message, delay }, "tenant cannot be started");
   if (isNew) {
     await recordEvent(context, {

@@ -25,7 +25,10 @@ import {
   type StartConfig,
   type TenantConfigs,
 } from "../start/configs.ts";
-import { inEffectOf, recordFailure, running, startOn } from "../start/start.ts";
+import { noteAwake, type Wake } from "../../model/sleep.ts";
+import { AsleepTenants } from "../sleep/asleep.ts";
+import type { Sleeper } from "../sleep/sleeper.ts";
+import { inEffectOf, recordFailure, running, startOn, tellAwake } from "../start/start.ts";
 
 /** How often it is asked whether a dedicated Synapse is ready to take a tenant over from its shard: at first, and when it takes long. */
 const PREPARING_MS = 500;
@@ -43,14 +46,22 @@ export class TenantReconciler {
   readonly #deletion: TenantDeletion;
   readonly #transitions: DedicatedTransitions;
   readonly #conflicts: ClaimConflicts;
+  readonly #sleeper: Sleeper;
+  readonly #asleep: AsleepTenants;
 
-  constructor(context: ControllerContext, shards: ShardReconciler, mover: Mover, deletion: TenantDeletion) {
+  constructor(
+    context: ControllerContext,
+    shards: ShardReconciler,
+    { mover, deletion, sleeper }: { mover: Mover; deletion: TenantDeletion; sleeper: Sleeper },
+  ) {
     this.#context = context;
     this.#shards = shards;
     this.#mover = mover;
     this.#deletion = deletion;
     this.#transitions = new DedicatedTransitions(context, shards);
     this.#conflicts = new ClaimConflicts(context);
+    this.#sleeper = sleeper;
+    this.#asleep = new AsleepTenants(context, shards);
   }
 
   async reconcile(name: string): Promise<number | void> {
@@ -67,6 +78,8 @@ export class TenantReconciler {
     if (tenant.metadata.deletionTimestamp !== undefined) return this.#deletion.run(tenant);
     const admitted = await this.#conflicts.settle(tenant);
     if (!admitted) return undefined;
+    if (admitted.status.phase === "FallingAsleep") return this.#sleeper.run(admitted);
+    if (admitted.status.phase === "Asleep") return this.#asleep.run(admitted);
     const verdict = await this.#transitions.run(admitted);
     if (typeof verdict !== "object") return verdict;
     const { shard, transition } = verdict.status;
@@ -149,12 +162,15 @@ export class TenantReconciler {
       const { release } = shard.spec;
       const target = { shard: shard.metadata.name, release, client, config };
       const { state } = await startOn(this.#context, tenant, target);
-      const started = await modify(this.#context.store, "Tenant", name, ({ status }) =>
-        running(status, shard.metadata.name, state),
-      );
+      const now = this.#context.clock.now();
+      let wake: Wake | undefined;
+      const started = await modify(this.#context.store, "Tenant", name, ({ status }) => {
+        wake = running(status, shard.metadata.name, state, now);
+      });
       if (started) this.#context.feed.publish(routeOf(started, this.#context.claims));
       await this.#shards.refresh(shard.metadata.name);
-      await this.#say(tenant, "Normal", "Started", `${name} runs on shard ${shard.metadata.name}`);
+      if (wake) await tellAwake(this.#context, name, wake);
+      else await this.#say(tenant, "Normal", "Started", `${name} runs on shard ${shard.metadata.name}`);
       return undefined;
     } catch (error) {
       if (!(error instanceof ShardUnreachable)) return this.#failed(tenant, shard, error, config, configs);
@@ -218,17 +234,20 @@ export class TenantReconciler {
   async #recordRunning(tenant: Tenant, there: TenantState): Promise<Tenant | undefined> {
     const { name } = tenant.metadata;
     const { phase, address, inEffect, configHash } = tenant.status;
-    const isKnown = phase === "Running" && address === there.address;
+    const isKnown = phase === "Running" && address === there.address && !tenant.status.wake;
     if (isKnown && (!there.meaning || inEffect?.hash === configHash)) return tenant;
+    let wake: Wake | undefined;
     const written = await modify(this.#context.store, "Tenant", name, ({ status }) => {
-      if (status.move || status.epoch !== there.epoch) return false;
+      if (status.move || status.sleep || status.epoch !== there.epoch) return false;
       if (there.meaning && status.configHash !== undefined)
         status.inEffect = inEffectOf(status.configHash, there.meaning, there);
       if (!isKnown) Object.assign(status, { phase: "Running", failures: 0, ...reasonOfRunning(status) });
       status.address = there.address ?? undefined;
       delete status.retryAt;
+      wake = noteAwake(status, this.#context.clock.now());
       return true;
     });
+    if (wake) await tellAwake(this.#context, name, wake);
     return written?.status.move || written?.status.epoch !== there.epoch ? undefined : written;
   }
 

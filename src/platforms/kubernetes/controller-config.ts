@@ -17,6 +17,7 @@ export const KubernetesControllerConfigSchema = z.strictObject({
     avgShardsLoadRedistributionThreshold: true,
     consolidateAfterSeconds: true,
     maxConcurrentMoves: true,
+    hibernation: true,
     shardLostAfterSeconds: true,
     cpuBudget: true,
     tenantPolicy: true,

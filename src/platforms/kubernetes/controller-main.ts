@@ -15,6 +15,7 @@ import { answersHealth } from "../../controller/tenants/dedicated.ts";
 import { createControllerMetrics } from "../../controller/metrics.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
 import { UsageBook } from "../../controller/usage/usage-book.ts";
+import { IdleTenants } from "../../controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../controller/routes/route-feed.ts";
 import { ShardPreparers } from "./shard-preparers.ts";
 import { KubernetesLauncher } from "./launcher/kubernetes-launcher.ts";
@@ -146,6 +147,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     onError,
   });
   const databases = new PostgresTenantDatabases({ preparers: new ShardPreparers(store, launcher) });
+  const clock = new SteadyClock();
   const context: ControllerContext = {
     store,
     reader: new CachedReader(store),
@@ -156,7 +158,9 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     claims: new Claims((tenant) => databases.address(tenant)),
     policy: config,
     cpuBudget: config.cpuBudget,
-    clock: new SteadyClock(),
+    clock,
+    shardClients: new Map(),
+    idle: new IdleTenants(clock),
     timing: { ...DEFAULT_TIMING, shardLostAfter: config.shardLostAfterSeconds, shardStartWithin: 300 },
     metrics,
     log,

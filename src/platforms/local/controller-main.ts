@@ -16,6 +16,7 @@ import { answersHealth } from "../../controller/tenants/dedicated.ts";
 import { createControllerMetrics } from "../../controller/metrics.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
 import { UsageBook } from "../../controller/usage/usage-book.ts";
+import { IdleTenants } from "../../controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../controller/routes/route-feed.ts";
 import { LocalPreparers } from "./launcher/local-preparers.ts";
 import { findMeans, helperIn } from "./launcher/confinement.ts";
@@ -88,6 +89,7 @@ async function main(): Promise<void> {
       allowUntestedReleases,
     ),
   });
+  const clock = new SteadyClock();
   const context: ControllerContext = {
     store,
     reader: new CachedReader(store),
@@ -98,7 +100,9 @@ async function main(): Promise<void> {
     claims: new Claims((tenant) => databases.address(tenant)),
     policy: policyOf(config.cluster),
     cpuBudget: config.cluster.cpuBudget,
-    clock: new SteadyClock(),
+    clock,
+    shardClients: new Map(),
+    idle: new IdleTenants(clock),
     timing: timingOf(config),
     metrics: createControllerMetrics(registry),
     log,

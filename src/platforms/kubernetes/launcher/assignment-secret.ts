@@ -10,6 +10,7 @@ import {
   type ShardState,
   type StopOptions,
   type StopResult,
+  type TenantIdle,
   type TenantState,
 } from "../../../ports/shard-control.ts";
 
@@ -71,6 +72,10 @@ export class CopyingControl implements ShardControl {
 
   state(): Promise<ShardState> {
     return this.#inner.state();
+  }
+
+  idle(name: string): Promise<TenantIdle | undefined> {
+    return this.#inner.idle(name);
   }
 
   load(): Promise<ShardLoad> {

@@ -46,15 +46,20 @@ function findingsOf(resource: AnyResource): Finding[] {
   }
 }
 
-/** It answers. A tenant on the move counts as ready: its requests wait, and are answered. */
+/** It answers. A tenant on the move, or asleep, counts as ready: its requests wait, and are answered. */
 function ready({ status }: Tenant): Finding {
-  const isReady = status.phase === "Running" || (status.phase === "Moving" && status.address !== undefined);
+  const isReady =
+    status.phase === "Asleep" ||
+    status.phase === "FallingAsleep" ||
+    status.phase === "Running" ||
+    (status.phase === "Moving" && status.address !== undefined);
   return finding("Ready", isReady, status.reason || status.phase, status.message);
 }
 
 function placed({ status }: Tenant): Finding {
   if (status.dedicated && status.shard === undefined)
     return finding("Placed", true, "Dedicated", `served by ${status.dedicated.address}`);
+  if (status.phase === "Asleep") return finding("Placed", true, "Asleep", "it is placed when it is woken");
   if (status.shard === undefined) return finding("Placed", false, status.reason || "Pending", status.message);
   return finding("Placed", true, "OnShard", `on shard ${status.shard}`);
 }

@@ -39,6 +39,7 @@ export function tenantOf(custom: SynapseTenant, secretConfig: string | undefined
       reclaimPolicy: spec.reclaimPolicy ?? "Retain",
       ...(spec.revision === undefined ? {} : { revision: spec.revision }),
       ...(spec.dedicated ? { dedicated: { address: spec.dedicated.address } } : {}),
+      ...(spec.hibernation ? { hibernation: copyOf(spec.hibernation) } : {}),
     },
     status: statusOf(custom, newTenantStatus()),
   };
@@ -104,10 +105,10 @@ export function withSpec<K extends Kind>(
 
   function specOf(of: Tenant | Shard | Fleet): object {
     if (of.kind === "Tenant") {
-      const { serverName, release, reclaimPolicy, revision, dedicated } = of.spec;
+      const { serverName, release, reclaimPolicy, revision, dedicated, hibernation } = of.spec;
       const image = release === "" ? undefined : { tag: release };
       const config = secretConfig === undefined ? { config: of.spec.config } : {};
-      return { serverName, image, ...config, reclaimPolicy, revision, dedicated };
+      return { serverName, image, ...config, reclaimPolicy, revision, dedicated, hibernation };
     }
     if (of.kind === "Shard") return { name: of.metadata.name, image: { tag: of.spec.release }, drain: of.spec.drain };
     return { imageTag: of.spec.release, rollout: of.spec.rollout };

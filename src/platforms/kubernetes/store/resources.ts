@@ -1,3 +1,4 @@
+import type { TenantHibernation } from "../../../model/sleep.ts";
 import type { KubernetesListObject, KubernetesObject } from "@kubernetes/client-node";
 import type { FleetStatus, RolloutPolicy } from "../../../model/fleet.ts";
 import type { Shard, ShardStatus } from "../../../model/shard.ts";
@@ -49,6 +50,7 @@ export type SynapseTenant = Custom<
     config?: string;
     revision?: number;
     dedicated?: { address: string };
+    hibernation?: TenantHibernation;
     reclaimPolicy?: TenantSpec["reclaimPolicy"];
   },
   TenantStatus

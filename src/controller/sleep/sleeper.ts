@@ -1,0 +1,164 @@
+/**
+ * How a tenant falls asleep: as a move stops it on its old shard, with nobody who has it next.
+ *
+ * | step     | what is done                                                  | failure                                        |
+ * | -------- | ------------------------------------------------------------- | ---------------------------------------------- |
+ * | –        | its shard says that it may sleep; nothing is written before   | it stays awake, and is asked again later       |
+ * | Parking  | gateways hold its requests; its shard says so once more       | it serves again: nothing was stopped           |
+ * | Draining | its shard finishes, stops it and releases its database        | retried; a shard that is lost is not waited for |
+ *
+ * Each step is written to the store before it is carried out, and can be repeated. A wake that comes while gateways park calls it off; one
+ * that comes later is carried out as soon as the tenant is asleep.
+ */
+import { timeText } from "../../model/clock.ts";
+import { beginWaking, type Sleep, type SleepReason } from "../../model/sleep.ts";
+import { reasonOfRunning, type Tenant } from "../../model/tenant.ts";
+import { ShardRefusal, ShardUnreachable } from "../../ports/shard-control.ts";
+import { modify } from "../../ports/store.ts";
+import { recordEvent, type ControllerContext } from "../context.ts";
+import { routeOf } from "../routes/routes.ts";
+import type { ShardReconciler } from "../shards/shard-reconciler.ts";
+import { ASK_AGAIN_MS, nextWakeOf, SleepRequests } from "./sleep-requests.ts";
+
+const RETRY_MS = 500;
+
+export class Sleeper {
+  readonly #context: ControllerContext;
+  readonly #shards: ShardReconciler;
+  readonly #requests: SleepRequests;
+
+  constructor(context: ControllerContext, shards: ShardReconciler) {
+    this.#context = context;
+    this.#shards = shards;
+    this.#requests = new SleepRequests(context);
+  }
+
+  /** Carries it on as far as it goes. @returns milliseconds to wait, where it must */
+  async run(tenant: Tenant): Promise<number | void> {
+    let current: Tenant | undefined = tenant;
+    while (current?.status.phase === "FallingAsleep" && current.status.sleep) {
+      const { sleep }: Tenant["status"] = current.status;
+      if (!sleep) return undefined;
+      const next: Tenant | number | undefined = await (sleep.step === "Parking"
+        ? this.#park(current, sleep)
+        : this.#drain(current, sleep));
+      if (typeof next === "number") return next;
+      current = next;
+    }
+    return undefined;
+  }
+
+  async #park(tenant: Tenant, sleep: Sleep): Promise<Tenant | undefined> {
+    const { feed, claims, clock } = this.#context;
+    const { name } = tenant.metadata;
+    const { shard = "" } = tenant.status;
+    if (tenant.status.wake) return this.#cancel(tenant, sleep, ["it is wanted"]);
+    if (tenant.spec.dedicated) return this.#cancel(tenant, sleep, ["it is to be dedicated"]);
+    await feed.settled(feed.publish(routeOf(tenant, claims)));
+    // What came between the first answer and the park was let through.
+    const answer = await this.#requests.idleOn(shard, name).catch(() => undefined);
+    const obstacle = answer
+      ? this.#requests.obstacleIn(answer, sleep.reason)
+      : { reasons: [`shard ${shard} does not answer`], until: clock.now() + ASK_AGAIN_MS };
+    if (obstacle) return this.#cancel(tenant, sleep, obstacle.reasons, obstacle.until);
+    return this.#write(tenant, sleep, (status, present) => {
+      // Wanted meanwhile: nothing has been stopped yet.
+      if (status.wake) return false;
+      Object.assign(present, { step: "Draining", ...nextWakeOf(answer) });
+      return true;
+    });
+  }
+
+  async #drain(tenant: Tenant, sleep: Sleep): Promise<Tenant | number | undefined> {
+    const { timing, store, clock, feed, claims, metrics, idle } = this.#context;
+    const { name } = tenant.metadata;
+    const { shard = "" } = tenant.status;
+    if (!(await this.#stop(name, shard, timing.drain))) return RETRY_MS;
+    const since = timeText(clock.now());
+    const asleep = await this.#write(tenant, sleep, (status, present) => {
+      for (const key of ["shard", "address", "assignedAt", "retryAt", "pin", "awake"] as const) delete status[key];
+      Object.assign(present, { step: "Asleep", since });
+      // What a shard that was not asked since still says of it is of the epoch before.
+      status.epoch += 1;
+      Object.assign(status, { phase: "Asleep", ...reasonOfRunning(status) });
+      if (status.wake) beginWaking(status);
+      return true;
+    });
+    if (!asleep) return undefined;
+    idle.forget(name);
+    feed.publish(routeOf(asleep, claims));
+    await modify(store, "Shard", shard, ({ status }) => void (status.lastAssignmentChange = since));
+    await this.#shards.refresh(shard);
+    metrics.sleeps.inc({ reason: sleep.reason });
+    await this.#say(name, "FellAsleep", asleepText(name, sleep));
+    return asleep;
+  }
+
+  /** @returns whether nobody has it any more, as far as that can be known */
+  async #stop(name: string, shard: string, drainSeconds: number): Promise<boolean> {
+    const { store, log } = this.#context;
+    try {
+      const client = this.#shards.observation(shard)?.client;
+      // Released: whoever has a stale order to start it is refused, and the next owner need not wait.
+      if (client) await client.stopTenant(name, drainSeconds, { release: true });
+      if (client) return true;
+    } catch (error) {
+      if (!(error instanceof ShardUnreachable || error instanceof ShardRefusal)) throw error;
+      log.warn(
+        { tenant: name, shard, err: error },
+        "the shard does not confirm the stop of a tenant that falls asleep",
+      );
+    }
+    const present = await store.get("Shard", shard);
+    // The fence shuts it out when the tenant is woken, and its shard is told to stop it when it is back.
+    return present?.status.phase === undefined || present.status.phase === "Lost";
+  }
+
+  /** It runs on as before: nothing has been stopped. */
+  async #cancel(
+    tenant: Tenant,
+    sleep: Sleep,
+    reasons: string[],
+    until = this.#context.clock.now() + ASK_AGAIN_MS,
+  ): Promise<Tenant | undefined> {
+    const { feed, claims, idle } = this.#context;
+    const { name } = tenant.metadata;
+    idle.keepAwake(name, until);
+    const awake = await this.#write(tenant, sleep, (status) => {
+      delete status.sleep;
+      delete status.wake;
+      Object.assign(status, { phase: "Running", ...reasonOfRunning(status) });
+      return true;
+    });
+    if (awake) feed.publish(routeOf(awake, claims));
+    if (awake?.status.phase === "Running")
+      await this.#say(name, "StaysAwake", `${name} stays awake: ${reasons.join("; ")}`);
+    return awake;
+  }
+
+  #write(
+    tenant: Tenant,
+    { id }: Sleep,
+    change: (status: Tenant["status"], sleep: Sleep) => boolean,
+  ): Promise<Tenant | undefined> {
+    return modify(this.#context.store, "Tenant", tenant.metadata.name, ({ status }) =>
+      status.sleep?.id === id ? change(status, status.sleep) : false,
+    );
+  }
+
+  #say(name: string, reason: string, message: string): Promise<void> {
+    return recordEvent(this.#context, { type: "Normal", reason, object: `Tenant/${name}`, message });
+  }
+}
+
+const WHY: Record<SleepReason, string> = {
+  Idle: "nobody uses it",
+  Done: "what it was woken for is done",
+  PlacesNeeded: "others needed its place",
+  Requested: "as requested",
+};
+
+function asleepText(name: string, { reason, nextWake }: Sleep): string {
+  const until = nextWake ? `, until ${nextWake.at} at the latest (${nextWake.reason})` : "";
+  return `${name} sleeps, ${WHY[reason]}${until}`;
+}

@@ -1,0 +1,84 @@
+import { timeText } from "./clock.ts";
+import { WAKE_CAUSES, type WakeCause } from "./routes.ts";
+import type { TenantStatus } from "./tenant.ts";
+
+/** The steps of falling asleep, in order; each is written to the store before it is carried out. */
+export const SLEEP_STEPS = {
+  Parking: "gateways are told to hold the tenant's requests; whatever came before is asked of its shard once more",
+  Draining: "its shard finishes what is in flight, stops the tenant and releases its database",
+  Asleep: "nobody has it",
+} as const;
+export type SleepStep = keyof typeof SLEEP_STEPS;
+
+export const SLEEP_REASONS = {
+  Idle: "nobody has used it for long enough",
+  Done: "what it was woken for is done, and nobody uses it",
+  PlacesNeeded: "others need its place, and nobody uses it",
+  Requested: "somebody asked for it",
+} as const;
+export type SleepReason = keyof typeof SLEEP_REASONS;
+
+/** Why a tenant is woken. */
+export const WAKE_REASONS = {
+  ...WAKE_CAUSES,
+  due: "something is due that nobody asks for",
+  operator: "somebody asked for it",
+} as const;
+export type WakeReason = WakeCause | "due" | "operator";
+
+/** While a tenant falls asleep, and sleeps. */
+export interface Sleep {
+  id: string;
+  step: SleepStep;
+  reason: SleepReason;
+  requestedAt: string;
+  /** Since when nobody has it. */
+  since?: string;
+  /** When it is woken although nobody asks for it, and why. */
+  nextWake?: { at: string; reason: string };
+  /** Hash of a configuration that is to take effect when it is woken, and with which it can be started, as far as that can be said before. */
+  admittedConfig?: string;
+  /** When its database was last brought to another release in its sleep. */
+  preparedAt?: string;
+}
+
+/** A tenant that sleeps, or falls asleep, is wanted awake; until it runs. */
+export interface Wake {
+  requestedAt: string;
+  reason: WakeReason;
+}
+
+/** Whether a tenant sleeps when nobody uses it. */
+export interface TenantHibernation {
+  /** Auto: after the cluster's time, or its own. Never: it stays awake. */
+  mode: "Auto" | "Never";
+  /** Its own time, instead of the cluster's `hibernation.afterIdleSeconds`; 0: not for being idle. */
+  afterIdleSeconds?: number;
+}
+
+/** Wanted awake: placed like any tenant that has no shard. @returns false where it is wanted already, or does not sleep */
+export function wantAwake(status: TenantStatus, reason: WakeReason, now: number): boolean {
+  const { phase, sleep, wake } = status;
+  if (wake || !sleep || (phase !== "Asleep" && phase !== "FallingAsleep")) return false;
+  status.wake = { requestedAt: timeText(now), reason };
+  if (phase === "Asleep") beginWaking(status);
+  return true;
+}
+
+/** From now on the planner has it, as any tenant without a shard. */
+export function beginWaking(status: TenantStatus): void {
+  delete status.sleep;
+  Object.assign(status, { phase: "Pending", reason: WAKING, message: "" });
+}
+
+/** Reason of a tenant that is wanted awake and that nothing keeps from it. */
+export const WAKING = "Waking";
+
+/** It runs. @returns the wake that it was, if it was one */
+export function noteAwake(status: TenantStatus, now: number): Wake | undefined {
+  const { wake } = status;
+  if (wake) status.awake = { since: timeText(now), reason: wake.reason };
+  delete status.wake;
+  delete status.sleep;
+  return wake;
+}
