@@ -139,8 +139,8 @@ function expectTargetsFit(view: View, actions: Action[]): void {
 function wakesAfter(view: View, actions: Action[]): number {
   const underWay = [...view.tenants.values()].filter((tenant) => tenant.waking && tenant.shard !== undefined);
   const begun = ofType(actions, "Assign").filter(({ tenant }) => {
-    const view_ = view.tenants.get(tenant);
-    return view_?.waking !== undefined && view_.shard === undefined;
+    const before = view.tenants.get(tenant);
+    return before?.waking !== undefined && before.shard === undefined;
   });
   return underWay.length + begun.length + ofType(actions, "Wake").length;
 }
