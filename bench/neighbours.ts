@@ -344,7 +344,8 @@ async function keepBudget({ shard, tenant, throttle }: Control, signal: AbortSig
   while (!signal.aborted) {
     const { tenants, process } = await shard.control.load();
     const { starvedSeconds } = process;
-    const look = { at: Date.now(), cpuSeconds: tenants[tenant.name]?.cpuSeconds ?? 0, starvedSeconds };
+    const { cpuSeconds = 0, imageSeconds = 0 } = tenants[tenant.name] ?? {};
+    const look = { at: Date.now(), cpuSeconds: cpuSeconds + imageSeconds, starvedSeconds };
     known = nextLoad(known, look, LIMITS.averageSeconds);
     const next = nextStanding(Date.now(), standing, { share: known.share ?? 0, hasNeighbours: true }, LIMITS);
     if (next.throttle?.part !== standing.throttle?.part) await throttle(next.throttle?.part ?? 1);

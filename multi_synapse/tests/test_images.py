@@ -128,9 +128,11 @@ def test_what_is_no_image_is_uploaded_without_thumbnails(tenant: Callable[..., C
     assert thumbnail(client, upload(client, b"\x89PNG\r\n\x1a\n" + b"nonsense" * 100)).status == 400
 
 
-def test_the_process_ends_with_the_shard(shard: Shard, tenant: Callable[..., Client], python: Path) -> None:
+def test_the_process_gives_way_to_the_shard_and_ends_with_it(shard: Shard, tenant: Callable[..., Client], python: Path) -> None:
     upload(tenant("photos"), image(python, 100, 100))
     (worker,) = workers(shard)
+    # Tenants' requests go before images.
+    assert os.getpriority(os.PRIO_PROCESS, worker) >= 10
     shard.kill()
     wait_for(lambda: is_gone(worker))
 

@@ -61,7 +61,9 @@ export class CpuBudgets {
     const before = this.#known.get(name);
     const { cpuBudget } = this.#context;
     const { cpuSeconds, responseBytes, databaseRows, imageSeconds, cacheEntries } = figures;
-    const load = nextLoad(before?.load, { at, cpuSeconds, starvedSeconds }, cpuBudget.averageSeconds);
+    // Its images take processors too, if not the shard's own.
+    const look = { at, cpuSeconds: cpuSeconds + imageSeconds, starvedSeconds };
+    const load = nextLoad(before?.load, look, cpuBudget.averageSeconds);
     const holdings = { responseBytes, databaseRows, imageSeconds, cacheEntries };
     const passed = { at, cpuSeconds: bytesPassed(holdings), starvedSeconds: 0 };
     const known = { load, holdings, passing: nextLoad(before?.passing, passed, cpuBudget.averageSeconds) };

@@ -90,6 +90,12 @@ it("gives a tenant that stays throttled a shard of its own, where it is throttle
   expect((await world.store.get("Tenant", "busy"))?.status.shard).toBe(B);
 });
 
+it("counts the time of a tenant's images, which other processes decode", async () => {
+  const begunAt = performance.now();
+  world.holdingsOf = (tenant) => (tenant === "busy" ? { imageSeconds: (performance.now() - begunAt) / 1000 } : {});
+  await tenantWhen("busy", "is throttled", ({ status }) => status.throttle !== undefined);
+});
+
 it("knows a throttled tenant in the next controller", async () => {
   wanted = 0.6;
   await tenantWhen("busy", "is throttled", ({ status }) => status.throttle !== undefined);
