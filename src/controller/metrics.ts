@@ -93,10 +93,14 @@ export function createControllerMetrics(registry: Registry) {
       "1 for a tenant that took more than its CPU budget for so long that it is to have a shard of its own",
       ["tenant"],
     ),
-    tenantDatabaseBytes: stored("tenant_database_bytes", "Size of a tenant's database on our own server", ["tenant"]),
+    tenantDatabaseBytes: stored(
+      "tenant_database_bytes",
+      "Size of a tenant's database on our own server, of the 20 largest",
+      ["tenant"],
+    ),
     tenantDatabaseRows: stored(
       "tenant_database_rows_written",
-      "Rows that a tenant inserted, changed and deleted since the server's statistics began",
+      "Rows inserted, changed and deleted in one of the 20 largest databases since the server's statistics began",
       ["tenant"],
     ),
     tenantMoveFailures: stored(

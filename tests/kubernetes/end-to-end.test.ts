@@ -273,7 +273,12 @@ describe.skipIf(withoutCluster)(
         const shards = async () => {
           const columns = "-o=jsonpath={range .items[*]}{.metadata.name} {.metadata.uid}{'\\n'}{end}";
           const pods = await inNamespace("get", "pods", "-l", "app.kubernetes.io/component=shard", columns);
-          return new Map(pods.trim().split("\n").map((line) => line.split(" ") as [string, string]));
+          return new Map(
+            pods
+              .trim()
+              .split("\n")
+              .map((line) => line.split(" ") as [string, string]),
+          );
         };
         const before = await shards();
         const key = (await cluster.sql("SELECT count(*) FROM users", "a")).trim();

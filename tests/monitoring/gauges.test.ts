@@ -190,4 +190,11 @@ test("tells what databases take, and which tenant is suspected of a shard whose 
     'shard_memory_suspect_ratio{shard="1.163.2-0",tenant="a"}': 0.8,
   });
   expect(Object.keys(found).filter((name) => name.includes("gone"))).toEqual([]);
+  for (let n = 0; n < 30; n++) {
+    await store.create("Tenant", `t-${n}`, SPEC, { ...NEW });
+    usage.setDatabase(`t-${n}`, { bytes: 10_000 + n, connections: 1, rowsWritten: 12, tempBytes: 0, at: "" });
+  }
+  await expect
+    .poll(async () => Object.keys(await samples(registry)).filter((name) => name.startsWith("tenant_database_bytes")))
+    .toEqual(Array.from({ length: 20 }, (_, n) => `tenant_database_bytes{tenant="t-${29 - n}"}`));
 });
