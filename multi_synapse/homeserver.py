@@ -70,6 +70,7 @@ async def start_homeserver(
 ) -> Running:
     """Starts a tenant whose database is already ours. A failed start is closed before its exception leaves here."""
     server_name = config.server.server_name
+    metrics.begin_series(server_name)
     caches_of_tenants.add_tenant(server_name, config.caches)
     set_networks(server_name, networks)
     running: Running | None = None
@@ -105,6 +106,7 @@ async def start_homeserver(
         else:
             caches_of_tenants.remove_tenant(server_name)
             forget_networks(server_name)
+            metrics.drop_series(server_name)
         raise
 
 

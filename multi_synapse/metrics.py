@@ -50,6 +50,18 @@ READ_FAMILIES = _EXPORTED_NAMES | _LOAD_FAMILIES.keys()
 SUMMED_FAMILIES = READ_FAMILIES - _EXPORTED_NAMES
 
 
+_served: set[str] = set()
+
+
+def begin_series(server_name: str) -> None:
+    """A tenant starts: what is counted of it is kept until `drop_series`."""
+    _served.add(server_name)
+
+
+def has_series(server_name: str) -> bool:
+    return server_name in _served
+
+
 def empty_load() -> dict[str, float]:
     return {"cpuSeconds": 0.0, "databaseSeconds": 0.0, "requests": 0, "events": 0, "responseBytes": 0}
 
@@ -71,7 +83,9 @@ def load_by_server_name() -> dict[str, dict[str, float]]:
 
 
 def drop_series(server_name: str) -> int:
-    """Removes every series of a stopped tenant: Synapse keeps them forever. Returns how many there were."""
+    """Removes every series of a stopped tenant: Synapse keeps them forever. What still ends of it afterwards brings none back
+    (patches/series.py). Returns how many there were."""
+    _served.discard(server_name)
     dropped = 0
     for family in _families():
         position = family._labelnames.index(_SERVER_NAME)

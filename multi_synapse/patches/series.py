@@ -2,7 +2,8 @@
 
 A shard exports few families (`multi_synapse.metrics`), and a tenant has no metrics listener; so the others' children per tenant
 (a lock, a number and a dictionary each) would only fill memory, and be looked for at each stop. Of families that are only summed
-up for a tenant's load, one child is kept instead of one for each kind of work.
+up for a tenant's load, one child is kept instead of one for each kind of work. A tenant that has stopped counts nothing: work of
+it that ends later would bring its series back, for good.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ UNREAD = _Unread()
 
 
 def keep_read_families_only() -> None:
-    from ..metrics import READ_FAMILIES, SUMMED_FAMILIES
+    from ..metrics import READ_FAMILIES, SUMMED_FAMILIES, has_series
 
     original = MetricWrapperBase.labels
 
@@ -50,10 +51,13 @@ def keep_read_families_only() -> None:
     def labels(self: Any, *values: Any, **named: Any) -> Any:
         if _SERVER_NAME not in self._labelnames:
             return original(self, *values, **named)
+        if self._name not in READ_FAMILIES:
+            return UNREAD
+        server_name = values[self._labelnames.index(_SERVER_NAME)] if values else named[_SERVER_NAME]
+        if not has_series(server_name):
+            return UNREAD
         if self._name in SUMMED_FAMILIES:
-            position = self._labelnames.index(_SERVER_NAME)
-            server_name = values[position] if values else named[_SERVER_NAME]
             return original(self, *("" if name != _SERVER_NAME else server_name for name in self._labelnames))
-        return original(self, *values, **named) if self._name in READ_FAMILIES else UNREAD
+        return original(self, *values, **named)
 
     replace(MetricWrapperBase, "labels", labels)

@@ -18,6 +18,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from synapse.crypto import context_factory
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 
+from multi_synapse import metrics
 from multi_synapse.metrics import READ_FAMILIES, SUMMED_FAMILIES
 from multi_synapse.patches.series import UNREAD, keep_read_families_only
 from multi_synapse.patches.tls import share_tls_contexts
@@ -152,6 +153,7 @@ def test_only_metrics_that_are_read_are_kept(monkeypatch: pytest.MonkeyPatch) ->
     # Guards against: hundreds of counters for each tenant that nobody can read; and one that is read is lost.
     monkeypatch.setattr(MetricWrapperBase, "labels", MetricWrapperBase.labels)
     keep_read_families_only()
+    metrics.begin_series("s")
     registry = CollectorRegistry()
     read = Counter(min(READ_FAMILIES - SUMMED_FAMILIES), "read", ["name", "server_name"], registry=registry)
     summed = Counter(min(SUMMED_FAMILIES), "summed up", ["name", "server_name"], registry=registry)
@@ -173,6 +175,23 @@ def test_only_metrics_that_are_read_are_kept(monkeypatch: pytest.MonkeyPatch) ->
             child.inc(2.0, exemplar={})
             child.set(1)
             child.observe(1)
+        assert not family._metrics
+    metrics.drop_series("s")
+
+
+def test_work_that_ends_after_its_tenant_brings_no_series_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MetricWrapperBase, "labels", MetricWrapperBase.labels)
+    keep_read_families_only()
+    families = [Counter(name, "read", ["name", "server_name"], registry=None) for name in sorted(READ_FAMILIES)]
+    metrics.begin_series("s")
+    for family in families:
+        family.labels("a", "s").inc()
+        assert len(family._metrics) == 1
+        family.clear()
+    metrics.drop_series("s")
+    for family in families:
+        family.labels("a", "s").inc()
+        family.labels(name="a", server_name="s").inc()
         assert not family._metrics
 
 

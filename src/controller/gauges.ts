@@ -34,7 +34,6 @@ export class Gauges {
   readonly #reader: CachedReader;
   readonly #tenantBeginnings = new StateBeginnings();
   readonly #shardBeginnings = new StateBeginnings();
-  #shardNames = new Set<string>();
 
   constructor(context: ControllerContext, reader: CachedReader) {
     this.#context = context;
@@ -100,8 +99,6 @@ export class Gauges {
       if (usage) metrics.shardMemory.set({ shard: name, image_tag }, usage.memoryRatio);
       if (usage?.suspect)
         metrics.shardMemorySuspect.set({ shard: name, tenant: usage.suspect.tenant }, usage.suspect.part);
-      metrics.shardRestarts.inc({ shard: name }, 0);
-      metrics.shardStalls.inc({ shard: name }, 0);
       if (phase === "Ready") continue;
       const since = this.#shardBeginnings.of(name, phase, now);
       metrics.shardNotReadySince.set({ shard: name, image_tag, phase, reason }, since);
@@ -111,17 +108,10 @@ export class Gauges {
       metrics.capacity.set({ image_tag }, capacity);
       metrics.saturated.set({ image_tag }, saturated ? 1 : 0);
     }
-    this.#forgetShards(new Set(shards.map(({ metadata }) => metadata.name)));
-  }
-
-  /** Image tags come and go, and with them shards' names: their counters must not stay forever. */
-  #forgetShards(present: Set<string>): void {
-    for (const shard of this.#shardNames) {
-      if (present.has(shard)) continue;
-      this.#context.metrics.shardRestarts.remove({ shard });
-      this.#context.metrics.shardStalls.remove({ shard });
-    }
-    this.#shardNames = present;
+    // Image tags come and go, and with them shards' names: their counters must not stay forever.
+    const present = new Set(shards.map(({ metadata }) => metadata.name));
+    metrics.shardRestarts.keep(present);
+    metrics.shardStalls.keep(present);
   }
 
   #rollout(fleet: Fleet | undefined): void {

@@ -25,6 +25,37 @@ export class AskedGauge<T extends string> {
   }
 }
 
+/** A counter by shard. Each shard that is there has a series, and a count that comes after its end brings none back. */
+export class ShardCounter {
+  readonly #counts = new Map<string, number>();
+
+  constructor(name: string, help: string, registry: Registry, scrape: Scrape) {
+    const counts = this.#counts;
+    const counter = new Counter({
+      name,
+      help,
+      labelNames: ["shard"],
+      registers: [],
+      async collect() {
+        await scrape.refresh();
+        this.reset();
+        for (const [shard, count] of counts) this.inc({ shard }, count);
+      },
+    });
+    registry.registerMetric(counter);
+  }
+
+  inc(shard: string): void {
+    this.#counts.set(shard, (this.#counts.get(shard) ?? 0) + 1);
+  }
+
+  /** @param present at this scrape: only these are told */
+  keep(present: ReadonlySet<string>): void {
+    for (const shard of this.#counts.keys()) if (!present.has(shard)) this.#counts.delete(shard);
+    for (const shard of present) if (!this.#counts.has(shard)) this.#counts.set(shard, 0);
+  }
+}
+
 /** Every metric of the controller, in one place; docs/metrics.md is made from it. The prefix is the product's. */
 export function createControllerMetrics(registry: Registry) {
   const name = (rest: string) => `${CONTROLLER_PREFIX}${rest}`;
@@ -183,21 +214,18 @@ export function createControllerMetrics(registry: Registry) {
       buckets: [0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30],
       registers,
     }),
-    shardStalls: new Counter({
-      name: name("shard_stalls_total"),
-      help: "Shards that were ended because a tenant's code held up their reactor",
-      labelNames: ["shard"],
-      registers,
-      collect: () => scrape.refresh(),
-    }),
-    shardRestarts: new Counter({
-      name: name("shard_restarts_total"),
-      help: "Ends of a shard's process that were not asked for, as far as this leader saw them",
-      labelNames: ["shard"],
-      registers,
-      // The gauges' pass gives each shard its series, and takes it away.
-      collect: () => scrape.refresh(),
-    }),
+    shardStalls: new ShardCounter(
+      name("shard_stalls_total"),
+      "Shards that were ended because a tenant's code held up their reactor",
+      registry,
+      scrape,
+    ),
+    shardRestarts: new ShardCounter(
+      name("shard_restarts_total"),
+      "Ends of a shard's process that were not asked for, as far as this leader saw them",
+      registry,
+      scrape,
+    ),
     planSeconds: new Histogram({
       name: name("plan_seconds"),
       help: "Time to make a plan",

@@ -382,7 +382,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#sending = false;
     if (this.#response.headersSent) {
       // The client must see that this is not the whole: a broken connection is the only sign left.
-      this.#context.metrics.upstreamErrors.inc({ tenant: this.#tenant, reason: "half" });
+      this.#context.metrics.upstreamErrors.inc(this.#tenant, "half");
       this.#countFailure();
       this.#response.destroy();
       return;
@@ -391,7 +391,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     if (!wasSending && !this.#isAt(route)) return this.#advance();
     switch (faultOf(error)) {
       case "timeout":
-        this.#context.metrics.upstreamErrors.inc({ tenant: this.#tenant, reason: "timeout" });
+        this.#context.metrics.upstreamErrors.inc(this.#tenant, "timeout");
         return this.#fail(errors.upstreamTimeout());
       case "request":
         return this.#fail(errors.badRequest("The request cannot be passed on to the homeserver"));
@@ -401,7 +401,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
         if (!wasSending) return this.#refused();
         this.#cuts += 1;
         if (!this.#isRepeatable || this.#cuts > MAX_CUTS) return this.#broke(error);
-        this.#context.metrics.retries.inc({ tenant: this.#tenant, reason: "cut" });
+        this.#context.metrics.retries.inc(this.#tenant, "cut");
         // An idle connection that the homeserver just closed: another is made at once. Whatever else it is shows then.
         if (this.#cuts === 1) return this.#advance();
         return this.#refused();
@@ -420,7 +420,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
 
   /** Nothing listens there: the tenant restarts, or moved and its new route is on its way. */
   #refused(): void {
-    this.#context.metrics.retries.inc({ tenant: this.#tenant, reason: "refused" });
+    this.#context.metrics.retries.inc(this.#tenant, "refused");
     this.#holdAndRetry();
   }
 
@@ -460,12 +460,12 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#release(false);
     controller?.abort(WITHDRAWN);
     this.#leaveShare();
-    if (reason) this.#context.metrics.retries.inc({ tenant: this.#tenant, reason });
+    if (reason) this.#context.metrics.retries.inc(this.#tenant, reason);
     goOn();
   }
 
   #broke(error: Error): void {
-    this.#context.metrics.upstreamErrors.inc({ tenant: this.#tenant, reason: "cut" });
+    this.#context.metrics.upstreamErrors.inc(this.#tenant, "cut");
     this.#context.log.warn(
       { tenant: this.#tenant, address: this.#address, code: (error as NodeJS.ErrnoException).code },
       "homeserver broke off",
@@ -526,7 +526,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     if (this.#held > 0) this.#context.memory.give(this.#tenant, this.#held);
     const { statusCode } = this.#response;
     const { metrics } = this.#context;
-    metrics.answered(this.#tenant, complete ? STATUS_CLASSES[Math.floor(statusCode / 100)]! : "aborted");
+    metrics.answered.inc(this.#tenant, complete ? STATUS_CLASSES[Math.floor(statusCode / 100)]! : "aborted");
     if (complete) metrics.took(this.#computes, (performance.now() - this.#startedAt) / 1000);
     if (this.#context.log.isLevelEnabled("debug")) {
       // The query may hold an access token.

@@ -133,9 +133,17 @@ export class FairShare {
     this.#grant(tenant, share);
   }
 
-  /** The tenant is gone; who still waits there is told so when it is their turn. */
+  /** The tenant is gone: who still waits there goes on at once, and learns it. */
   forget(tenant: string): void {
-    if (this.#shares.get(tenant)?.waiting.size === 0) this.#shares.delete(tenant);
+    const share = this.#shares.get(tenant);
+    if (!share) return;
+    this.#shares.delete(tenant);
+    clearTimeout(share.timer);
+    for (const place of share.waiting) {
+      this.#stopWaiting(share, place);
+      place.state = "left";
+      place.request.resume();
+    }
   }
 
   /** Tenants with waiting requests, and how many. */

@@ -84,9 +84,10 @@ export class Gateway {
       routes: () => this.#table.size,
       heldPolls: () => this.#sleepers.held.size,
       rememberedBytes: () => this.#sleepers.rememberedBytes,
+      hasRoute: (tenant) => this.#table.tenant(tenant) !== undefined,
     });
     this.#parking = new Parking(this.#config.parking, {
-      refused: (tenant, bound) => this.#metrics.parkRejected.inc({ tenant, bound }),
+      refused: (tenant, bound) => this.#metrics.parkRejected.inc(tenant, bound),
       waited: (seconds, outcome) => this.#metrics.parked(outcome, seconds),
     });
     this.#memory = new HeldMemory(this.#config);
@@ -97,7 +98,7 @@ export class Gateway {
       onRefused: (bound) => this.#metrics.connectionsRefused.inc({ bound }),
     });
     const shareObserver: ShareObserver = {
-      refused: (tenant, bound) => this.#metrics.shareRejected.inc({ tenant, bound }),
+      refused: (tenant, bound) => this.#metrics.shareRejected.inc(tenant, bound),
       waited: (seconds) => this.#metrics.shareSeconds.observe(seconds),
     };
     const partOf = (tenant: string): number => this.#table.tenant(tenant)?.share ?? 1;

@@ -3,12 +3,15 @@ import { WAKE_CAUSES } from "../model/routes.ts";
 import { TOPICS } from "./sleep/known-answers.ts";
 import { HELD_OUTCOMES } from "./sleep/held-polls.ts";
 import { PARK_OUTCOMES, type ParkOutcome } from "./parking.ts";
+import { TenantCounter } from "./tenant-counter.ts";
 
 export const GATEWAY_PREFIX = "synapse_shards_gateway_";
 const PREFIX = GATEWAY_PREFIX;
 
-const RETRY_REASONS = ["refused", "cut", "misdirected", "moved", "database"] as const;
-export type RetryReason = (typeof RETRY_REASONS)[number];
+export type RetryReason = "refused" | "cut" | "misdirected" | "moved" | "database";
+export type UpstreamError = "timeout" | "cut" | "half";
+/** The bound that was reached. */
+export type WaitBound = "requests" | "bytes" | "seconds";
 
 /** What metrics are read from when they are asked for. */
 export interface MetricSources {
@@ -22,15 +25,16 @@ export interface MetricSources {
   routes(): number;
   heldPolls(): number;
   rememberedBytes(): number;
+  hasRoute(tenant: string): boolean;
 }
 
 /** Every metric of the gateway; docs/metrics.md is made from it. Only tenants that have a route become labels. */
 export class GatewayMetrics {
   readonly registry = new Registry();
   readonly #registers = [this.registry];
+  readonly #byTenant: TenantCounter<never>[] = [];
 
-  /** By tenant and code. Counted at each request, which is why it does not go through the library's labels. */
-  readonly #requests = new Map<string, Map<string, number>>();
+  readonly answered: TenantCounter<string>;
   readonly refused = new Counter({
     name: `${PREFIX}refused_total`,
     help: "Requests that were answered without a tenant, by status",
@@ -65,36 +69,16 @@ export class GatewayMetrics {
   // Made once: finding them by their labels at each request costs time.
   readonly #computing = this.#requestSeconds.labels("computing");
   readonly #waiting = this.#requestSeconds.labels("waiting");
-  readonly parkRejected = new Counter({
-    name: `${PREFIX}park_rejected_total`,
-    help: "Requests that could not wait (any longer), by the bound that was reached: requests, bytes, seconds",
-    labelNames: ["tenant", "bound"],
-    registers: this.#registers,
-  });
+  readonly parkRejected: TenantCounter<WaitBound>;
   readonly shareSeconds = new Histogram({
     name: `${PREFIX}share_seconds`,
     help: "How long requests waited for their turn because of maxInFlightPerTenant; those that did not are not in it",
     buckets: [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30],
     registers: this.#registers,
   });
-  readonly shareRejected = new Counter({
-    name: `${PREFIX}share_rejected_total`,
-    help: "Requests that could not wait for their turn (any longer), by the bound that was reached: requests, bytes, seconds",
-    labelNames: ["tenant", "bound"],
-    registers: this.#registers,
-  });
-  readonly retries = new Counter({
-    name: `${PREFIX}upstream_retries_total`,
-    help: "Attempts that failed and were repeated. refused: no connection; cut: the connection broke before the answer; misdirected: another tenant has the port; moved: the route left the address before the answer; database: the homeserver's database was away",
-    labelNames: ["tenant", "reason"],
-    registers: this.#registers,
-  });
-  readonly upstreamErrors = new Counter({
-    name: `${PREFIX}upstream_errors_total`,
-    help: "Requests that the homeserver did not answer to the end. timeout: answered with 504; cut: the connection broke, answered with 502; half: it broke within the answer",
-    labelNames: ["tenant", "reason"],
-    registers: this.#registers,
-  });
+  readonly shareRejected: TenantCounter<WaitBound>;
+  readonly retries: TenantCounter<RetryReason>;
+  readonly upstreamErrors: TenantCounter<UpstreamError>;
   readonly wakes = new Counter({
     name: `${PREFIX}wakes_total`,
     help: "Wakes that were asked for, by why: request (of a client), poll (that may have missed something), federation (a request of another server)",
@@ -125,6 +109,12 @@ export class GatewayMetrics {
   });
 
   constructor(sources: MetricSources) {
+    const byTenant = <Value extends string>(name: string, label: string, help: string): TenantCounter<Value> => {
+      const hasRoute = sources.hasRoute.bind(sources);
+      const counter = new TenantCounter<Value>(this.registry, { name: `${PREFIX}${name}`, label, help, hasRoute });
+      this.#byTenant.push(counter);
+      return counter;
+    };
     this.routesVersion.set(-1);
     this.feedConnected.set(0);
     for (const outcome of Object.keys(PARK_OUTCOMES)) this.#parks.inc({ outcome }, 0);
@@ -218,19 +208,32 @@ export class GatewayMetrics {
         this.set(sources.rememberedBytes());
       },
     });
-    const requests = this.#requests;
-    const answered = new Counter({
-      name: `${PREFIX}requests_total`,
-      help: "Requests of tenants that were answered, by status class; aborted: the client went away or the connection broke",
-      labelNames: ["tenant", "code"],
-      registers: [],
-      collect() {
-        this.reset();
-        for (const [tenant, codes] of requests) for (const [code, count] of codes) this.inc({ tenant, code }, count);
-      },
-    });
+    this.parkRejected = byTenant<WaitBound>(
+      "park_rejected_total",
+      "bound",
+      "Requests that could not wait (any longer), by the bound that was reached: requests, bytes, seconds",
+    );
+    this.shareRejected = byTenant<WaitBound>(
+      "share_rejected_total",
+      "bound",
+      "Requests that could not wait for their turn (any longer), by the bound that was reached: requests, bytes, seconds",
+    );
+    this.retries = byTenant<RetryReason>(
+      "upstream_retries_total",
+      "reason",
+      "Attempts that failed and were repeated. refused: no connection; cut: the connection broke before the answer; misdirected: another tenant has the port; moved: the route left the address before the answer; database: the homeserver's database was away",
+    );
+    this.upstreamErrors = byTenant<UpstreamError>(
+      "upstream_errors_total",
+      "reason",
+      "Requests that the homeserver did not answer to the end. timeout: answered with 504; cut: the connection broke, answered with 502; half: it broke within the answer",
+    );
+    this.answered = byTenant<string>(
+      "requests_total",
+      "code",
+      "Requests of tenants that were answered, by status class; aborted: the client went away or the connection broke",
+    );
     for (const metric of [
-      answered,
       parked,
       parkedSeconds,
       oldestPark,
@@ -246,13 +249,6 @@ export class GatewayMetrics {
     collectDefaultMetrics({ register: this.registry, prefix: PREFIX });
   }
 
-  /** @param code status class, or `aborted` */
-  answered(tenant: string, code: string): void {
-    let codes = this.#requests.get(tenant);
-    if (!codes) this.#requests.set(tenant, (codes = new Map()));
-    codes.set(code, (codes.get(code) ?? 0) + 1);
-  }
-
   parked(outcome: ParkOutcome, seconds: number): void {
     this.#parks.inc({ outcome });
     if (outcome !== "full") this.parkSeconds.observe(seconds);
@@ -265,12 +261,6 @@ export class GatewayMetrics {
 
   /** Drops the series of a tenant that is gone. */
   forget(tenant: string): void {
-    this.#requests.delete(tenant);
-    for (const bound of ["requests", "bytes", "seconds"]) {
-      this.parkRejected.remove({ tenant, bound });
-      this.shareRejected.remove({ tenant, bound });
-    }
-    for (const reason of RETRY_REASONS) this.retries.remove({ tenant, reason });
-    for (const reason of ["timeout", "cut", "half"]) this.upstreamErrors.remove({ tenant, reason });
+    for (const counter of this.#byTenant) counter.forget(tenant);
   }
 }

@@ -56,6 +56,7 @@ export function ownMetrics(): { controller: Described[]; gateway: Described[] } 
     routes: () => 0,
     heldPolls: () => 0,
     rememberedBytes: () => 0,
+    hasRoute: () => false,
   });
   const defaults = new RegExp(`^${GATEWAY_PREFIX}(process|nodejs)_`);
   return {

@@ -1,3 +1,4 @@
+import * as fc from "fast-check";
 import { afterEach, expect, test } from "vitest";
 import { ask, Bench, eventually, parked, serving } from "../gateway/harness.ts";
 
@@ -83,4 +84,61 @@ test("counts homeservers that break off", async () => {
   expect(await bench.metric('upstream_errors_total{tenant="a",reason="half"}')).toBe(1);
   await bench.controller.update([], ["a"]);
   expect(await bench.metrics()).not.toContain('tenant="a"');
+});
+
+/** How a request may be at work when its tenant is removed: what its homeserver does in the end, and how it is sent. */
+const AT_WORK = {
+  answered: { path: "/answer", method: "POST", body: "x" },
+  broken: { path: "/cut", method: "POST", body: "x" },
+  half: { path: "/half", method: "GET" },
+  repeated: { path: "/cut", method: "GET" },
+  left: { path: "/answer", method: "GET", leaves: true },
+} as const;
+const kinds = Object.keys(AT_WORK) as (keyof typeof AT_WORK)[];
+
+test("a removed tenant has no series, whatever its requests in flight come to", async () => {
+  bench = await Bench.start([], {
+    maxInFlightPerTenant: 3,
+    parking: { maxRequests: 2, maxBytes: 100_000, maxSeconds: 20 },
+  });
+  let held: (() => void)[] = [];
+  const origin = await bench.origin((request, response) => {
+    request.resume();
+    if (request.url === "/half") response.writeHead(200, { "content-length": "10" }).write("five!");
+    held.push(() => (request.url === "/answer" ? response.end("{}") : request.socket.destroy()));
+  });
+  let runs = 0;
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.constantFrom(...kinds), { minLength: 1, maxLength: 8 }),
+      fc.boolean(),
+      async (requests, parks) => {
+        const tenant = `t${(runs += 1)}`;
+        await bench.controller.update([serving(tenant, origin)]);
+        const leaving = new AbortController();
+        const asked = requests.map((kind) => {
+          const { path, method, ...rest } = AT_WORK[kind];
+          const signal = "leaves" in rest ? leaving.signal : undefined;
+          const body = "body" in rest ? rest.body : undefined;
+          return ask(bench, `${tenant}.example`, { path, method, body, signal }).catch(() => undefined);
+        });
+        // Beyond three in flight two wait for their turn, and the rest is refused at once.
+        const [inFlight, waiting] = [Math.min(requests.length, 3), Math.min(Math.max(requests.length - 3, 0), 2)];
+        await eventually("the homeserver has them", () => held.length >= inFlight);
+        await eventually(
+          "the others wait",
+          async () => (await bench.metric(`share_waiting_requests{tenant="${tenant}"}`)) === waiting,
+        );
+        if (parks) await bench.controller.update([parked(tenant)]);
+        await bench.controller.update([], [tenant]);
+        leaving.abort();
+        for (const end of held.splice(0)) end();
+        await Promise.all(asked);
+        await eventually("nothing is in flight", async () => (await bench.metric("requests_in_flight")) === 0);
+        held = [];
+        expect(await bench.metrics()).not.toContain(`tenant="${tenant}"`);
+      },
+    ),
+    { numRuns: 30 },
+  );
 });

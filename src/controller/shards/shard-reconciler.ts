@@ -143,7 +143,7 @@ export class ShardReconciler {
     const ranFor = watched.startedAt === undefined ? undefined : this.#context.clock.now() - watched.startedAt;
     await this.#loseSight(name, watched);
     if (ranFor !== undefined) {
-      this.#context.metrics.shardRestarts.inc({ shard: name });
+      this.#context.metrics.shardRestarts.inc(name);
       watched.startedAt = undefined;
       watched.instance = undefined;
       await recordEvent(this.#context, {
@@ -256,7 +256,7 @@ export class ShardReconciler {
   }
 
   async #restarted(name: string): Promise<void> {
-    this.#context.metrics.shardRestarts.inc({ shard: name });
+    this.#context.metrics.shardRestarts.inc(name);
     await recordEvent(this.#context, {
       type: "Warning",
       reason: "ShardRestarted",

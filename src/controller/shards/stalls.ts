@@ -41,7 +41,7 @@ async function recordStall(context: ControllerContext, shard: string, stall: Sta
   const object = `Tenant/${name}`;
   const stopped = `code of ${name} held up shard ${shard} for ${Math.round(stall.seconds)} s, in ${where}; the shard was ended and started again`;
   await recordEvent(context, { type: "Warning", reason: "ShardStalled", object, message: stopped });
-  context.metrics.shardStalls.inc({ shard });
+  context.metrics.shardStalls.inc(shard);
   if (!quarantined) return;
   const message = `${name} is quarantined: it runs on a shard of its own until it is released (tenant quarantine ${name} --lift)`;
   await recordEvent(context, { type: "Warning", reason: "Quarantined", object, message });
