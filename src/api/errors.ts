@@ -24,6 +24,7 @@ const STATUS_OF_CODE: Record<ErrorCode, number> = {
   InvalidInput: 422,
   InvalidConfig: 422,
   UnknownRelease: 422,
+  UnsupportedRelease: 422,
   Unauthorized: 401,
   Forbidden: 403,
   Unavailable: 503,

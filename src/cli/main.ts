@@ -6,7 +6,7 @@ import { plain } from "./output.ts";
 import { buildProgram } from "./program.ts";
 
 /** What `up` refuses for being wrong in itself. */
-const WRONG_INPUT = new Set<ErrorCode>(["InvalidInput", "InvalidConfig", "UnknownRelease"]);
+const WRONG_INPUT = new Set<ErrorCode>(["InvalidInput", "InvalidConfig", "UnknownRelease", "UnsupportedRelease"]);
 
 /** @returns the exit code */
 async function main(args: string[]): Promise<number> {

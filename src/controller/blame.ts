@@ -25,7 +25,12 @@ const INFRASTRUCTURE: ReadonlySet<string> = new Set([
 ]);
 
 /** What the controller's own parts refuse on account of the tenant or its release. */
-const TENANTS_OWN: ReadonlySet<ErrorCode> = new Set(["InvalidConfig", "UnknownRelease", "SchemaTooNew"]);
+const TENANTS_OWN: ReadonlySet<ErrorCode> = new Set([
+  "InvalidConfig",
+  "UnknownRelease",
+  "UnsupportedRelease",
+  "SchemaTooNew",
+]);
 
 /** @param bringsDatabase its database is its owner's: whether that answers is the owner's concern */
 export function blameFor(error: unknown, bringsDatabase: boolean): Blame {

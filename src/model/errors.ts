@@ -11,6 +11,7 @@ export type ErrorCode =
   | "NoPlace"
   | "SchemaTooNew"
   | "UnknownRelease"
+  | "UnsupportedRelease"
   | "Unauthorized"
   | "Forbidden"
   | "Unavailable"

@@ -36,13 +36,13 @@ export interface Launcher {
   /**
    * Whether such a release can be had, within seconds: nothing is installed. Passes where that cannot be told beforehand.
    * @returns what the release says of itself, where it is installed already
-   * @throws UserError UnknownRelease, which names the nearest that there are
+   * @throws UserError UnknownRelease, which names the nearest that there are; UnsupportedRelease
    */
   checkRelease(release: string): Promise<ReleaseFacts | undefined>;
   /**
    * Makes a release ready to run; installs it if need be. Idempotent, may take a minute.
    * @returns what the release says of itself; undefined where only a running shard can say it (`ShardState.facts`)
-   * @throws UserError UnknownRelease, Environment
+   * @throws UserError UnknownRelease, UnsupportedRelease, Environment
    */
   prepareRelease(release: string, onProgress: (step: string) => void): Promise<ReleaseFacts | undefined>;
   start(shard: string, release: string): Promise<void>;

@@ -175,6 +175,7 @@ describe("failures of the service", () => {
     InvalidInput: 422,
     InvalidConfig: 422,
     UnknownRelease: 422,
+    UnsupportedRelease: 422,
     Unauthorized: 401,
     Forbidden: 403,
     Unavailable: 503,

@@ -12,7 +12,7 @@ import type { KeptData, Migration, TenantDatabases } from "../../src/ports/datab
 import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
 import { hostsOf, tryReadConfig } from "../../src/model/config-reading.ts";
 import type { Launcher, ProcessState, ReleaseFacts } from "../../src/ports/launcher.ts";
-import { UserError } from "../../src/model/errors.ts";
+import { UserError, type ErrorCode } from "../../src/model/errors.ts";
 import { DEFAULT_CPU_BUDGET, type CpuBudget } from "../../src/model/cpu-budget.ts";
 import { DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
 import type { Tenant } from "../../src/model/tenant.ts";
@@ -49,6 +49,8 @@ export class FakeWorld {
   /** What a shard was given last, by SHARD/TENANT. */
   readonly assignments = new Map<string, Assignment>();
   readonly unknownReleases = new Set<string>();
+  /** Those that only their installation shows to be none. */
+  readonly uninstallable = new Map<string, { code: ErrorCode; message: string }>();
   /** Ends when the template of databases is made, where that takes time. */
   template: Promise<void> | undefined;
   /** Ends when releases have been installed, where that takes time. */
@@ -308,6 +310,8 @@ export function fakeLauncher(world: FakeWorld, guard: (client: ShardControl) => 
       if (world.installing) onProgress(`downloading Synapse ${release}`);
       await world.installing;
       world.installing = undefined;
+      const problem = world.uninstallable.get(release);
+      if (problem) throw new UserError(problem.code, problem.message);
       return { release, schemaVersion: 94, schemaCompatVersion: 84 };
     },
     start: async (name, release) => {

@@ -39,7 +39,7 @@ import {
   type StartConfig,
   type TenantConfigs,
 } from "../start/configs.ts";
-import { assignmentOf, recordFailure, running, schemaRefusal, startOn, type Started } from "../start/start.ts";
+import { assignmentOf, recordFailure, running, schemaProblem, startOn, type Started } from "../start/start.ts";
 import { asBefore, endMove, type Ending } from "./ending.ts";
 
 /** For how long a step is retried before the move is given up: while the tenant is down, and while it still serves. */
@@ -323,19 +323,7 @@ export class Mover {
 
   async #canGoTo(tenant: Tenant, release: string): Promise<boolean> {
     const runs = await asItRuns(this.#context, tenant);
-    return runs !== undefined && (await this.#schemaProblem(runs.tenant, runs.secrets, release)) === undefined;
-  }
-
-  /** Why the release cannot take the database, or undefined. */
-  async #schemaProblem(
-    configured: Tenant,
-    secrets: StartConfig["secrets"],
-    release: string,
-  ): Promise<string | undefined> {
-    const { databases } = this.#context;
-    const facts = databases.facts(release);
-    if (!facts || configured.status.schemaRelease === release) return undefined;
-    return schemaRefusal(await databases.describe(configured, secrets), release, facts);
+    return runs !== undefined && (await schemaProblem(this.#context, runs.tenant, runs.secrets, release)) === undefined;
   }
 
   /**
@@ -378,7 +366,7 @@ export class Mover {
     try {
       const assignment = assignmentOf(this.#context, tenant, config);
       if (client) await admit(this.#context, client, { ...config, tenant: configured, assignment, isForMove: true });
-      const problem = await this.#schemaProblem(configured, config.secrets, release);
+      const problem = await schemaProblem(this.#context, configured, config.secrets, release);
       return problem === undefined ? undefined : new StartFailure("SchemaTooNew", problem);
     } catch (error) {
       if (error instanceof ShardUnreachable) return undefined; // found out again when it is started

@@ -170,8 +170,20 @@ async function migrate(
   );
 }
 
+/** Why a release cannot take a tenant's database, as far as is known already; else undefined. */
+export async function schemaProblem(
+  { databases }: ControllerContext,
+  configured: Tenant,
+  secrets: StartConfig["secrets"],
+  release: string,
+): Promise<string | undefined> {
+  const facts = databases.facts(release);
+  if (!facts || configured.status.schemaRelease === release) return undefined;
+  return schemaRefusal(await databases.describe(configured, secrets), release, facts);
+}
+
 /** Why a release cannot take a database, or undefined. */
-export function schemaRefusal(
+function schemaRefusal(
   stored: StoredSchema | undefined,
   release: string,
   facts: ReleaseFacts | undefined,

@@ -16,6 +16,7 @@ import type { Mover } from "../moves/mover.ts";
 import { routeOf } from "../routes/routes.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
 import {
+  asItRuns,
   bringsDatabase,
   candidates,
   configsOf,
@@ -28,12 +29,15 @@ import {
 import { noteAwake, type Wake } from "../../model/sleep.ts";
 import { AsleepTenants } from "../sleep/asleep.ts";
 import type { Sleeper } from "../sleep/sleeper.ts";
-import { inEffectOf, recordFailure, running, startOn, tellAwake } from "../start/start.ts";
+import { inEffectOf, recordFailure, running, schemaProblem, startOn, tellAwake } from "../start/start.ts";
 
 /** How often it is asked whether a dedicated Synapse is ready to take a tenant over from its shard: at first, and when it takes long. */
 const PREPARING_MS = 500;
 const LONG_PREPARING_MS = 5_000;
 const LONG_AFTER_MS = 120_000;
+
+/** What a shard says of a release that it will never run. */
+const NO_SUCH_RELEASE: ReadonlySet<string> = new Set(["UnknownRelease", "UnsupportedRelease"]);
 
 /** A copy of a template takes a fraction of it. */
 const SILENT_PROVISIONING_MS = 2_000;
@@ -219,7 +223,8 @@ export class TenantReconciler {
     const isSame = asked.hash === status.configHash || isRefused(current, asked);
     if (isSame && status.observedGeneration === metadata.generation) return;
     // Another release is the planner's to move it to; the configuration is taken up on the way.
-    if (wanted !== "" && shard.spec.release !== wanted && status.refusedRelease?.release !== wanted) return;
+    if (wanted !== "" && shard.spec.release !== wanted && status.refusedRelease?.release !== wanted)
+      return this.#refuseRelease(current, wanted);
     if (isSame)
       await modify(
         this.#context.store,
@@ -272,6 +277,41 @@ export class TenantReconciler {
     });
     if (isMissing) await this.#say(tenant, "Warning", missing.reason, missing.message);
     return false;
+  }
+
+  /**
+   * The release that it waits for may be none, or its database may forbid it. A move would find that out; but for a move there has to be a shard
+   * of that release, which then perhaps never comes up.
+   */
+  async #refuseRelease(tenant: Tenant, release: string): Promise<void> {
+    const { name, generation } = tenant.metadata;
+    const problem = await this.#problemWith(tenant, release);
+    if (!problem) return;
+    const refused = await modify(this.#context.store, "Tenant", name, (t) => {
+      if (t.status.move || wantedRelease(t) !== release) return false;
+      t.status.refusedRelease = { release, reason: problem.reason, message: problem.message };
+      t.status.observedGeneration = generation;
+      Object.assign(t.status, reasonOfRunning(t.status));
+      return true;
+    });
+    if (refused) await this.#say(tenant, "Warning", problem.reason, `${name} stays as it is: ${problem.message}`);
+  }
+
+  async #problemWith(tenant: Tenant, release: string): Promise<{ reason: string; message: string } | undefined> {
+    const { databases, reader, log } = this.#context;
+    if (!databases.facts(release)) {
+      const shards = [...reader.values("Shard")].filter((shard) => shard.spec.release === release);
+      return shards.map(({ status }) => status).find(({ reason }) => NO_SUCH_RELEASE.has(reason));
+    }
+    try {
+      const runs = await asItRuns(this.#context, tenant);
+      const message = runs && (await schemaProblem(this.#context, runs.tenant, runs.secrets, release));
+      return message === undefined ? undefined : { reason: "SchemaTooNew", message };
+    } catch (error) {
+      // The move, or the next look, gets to know it.
+      log.warn({ tenant: tenant.metadata.name, release, why: messageOf(error) }, "the schema cannot be looked at");
+      return undefined;
+    }
   }
 
   async #restart(name: string, shard: string): Promise<void> {

@@ -42,6 +42,7 @@ import { machineProblem } from "../../model/machine-problem.ts";
 import { cleanOwnEnvironment } from "./environment.ts";
 import { exitWithParent } from "./up/parent.ts";
 import { isInstalled, refuseUnknownRelease } from "./toolchain/known-releases.ts";
+import { refuseUnsupportedRelease } from "./toolchain/supported-releases.ts";
 import { ensureSynapse } from "./toolchain/toolchain.ts";
 import { ROOT, VERSION } from "../../model/project.ts";
 
@@ -70,8 +71,12 @@ async function main(): Promise<void> {
     directory: join(config.dataDir, "shards"),
     runtimePath,
     confinement: { means, media, readable },
-    installSynapse: (version, onProgress) => ensureSynapse(version, { cacheDir: config.cacheDir, onProgress }),
+    installSynapse: (version, onProgress) => {
+      refuseUnsupportedRelease(version, allowUntestedReleases);
+      return ensureSynapse(version, { cacheDir: config.cacheDir, onProgress });
+    },
     checkRelease: async (release) => {
+      refuseUnsupportedRelease(release, allowUntestedReleases);
       if (!isInstalled(release, config.cacheDir)) return refuseUnknownRelease(release, config.cacheDir);
       return (await ensureSynapse(release, { cacheDir: config.cacheDir, onProgress: () => {} })).facts;
     },

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { changeOf } from "../../../src/model/change.ts";
 import { created, runController, runs, tenantWhen, type Run } from "../../support/controller-run.ts";
 import { FakeWorld } from "../../support/fake-world.ts";
 
@@ -54,6 +55,39 @@ it("refuses an unknown release at once, and installs a known one after it has an
   finish();
   expect((await tenantWhen(world, "a", "runs", runs)).status).toMatchObject({ reason: "", shard: "1.164.0-0" });
 });
+
+it("refuses a release that the database forbids as soon as it is installed, though no shard of it comes up", async () => {
+  await created(world, run, ["a"]);
+  const before = (await world.store.get("Tenant", "a"))!.status;
+  world.schemaCompatVersion = 95;
+  world.waiting.set("1.99.0-0", { problem: { reason: "Crashed", message: "it ends at once" } });
+  await run.service.updateTenant("a", { release: "1.99.0" });
+  const refused = await tenantWhen(world, "a", "refused", ({ status }) => status.refusedRelease !== undefined);
+  expect(refused.status).toMatchObject({
+    phase: "Running",
+    shard: before.shard,
+    epoch: before.epoch,
+    reason: "SchemaTooNew",
+    message: expect.stringContaining("schema 95"),
+    refusedRelease: { release: "1.99.0", reason: "SchemaTooNew" },
+  });
+  expect(changeOf(refused).state).toBe("Refused");
+  // It does not come back to waiting, and what nobody wants goes.
+  await expect.poll(() => world.store.get("Shard", "1.99.0-0")).toBeUndefined();
+  expect((await world.store.get("Tenant", "a"))!.status).toMatchObject({ phase: "Running", reason: "SchemaTooNew" });
+});
+
+it.each(["UnknownRelease", "UnsupportedRelease"] as const)(
+  "refuses a release that only its installation shows to be none: %s",
+  async (code) => {
+    await created(world, run, ["a"]);
+    world.uninstallable.set("1.999.0", { code, message: "there is no Synapse 1.999.0" });
+    await run.service.updateTenant("a", { release: "1.999.0" });
+    const refused = await tenantWhen(world, "a", "refused", ({ status }) => status.refusedRelease !== undefined);
+    expect(refused.status).toMatchObject({ phase: "Running", reason: code, shard: "1.163.2-0" });
+    expect(refused.status.message).toContain("there is no Synapse 1.999.0");
+  },
+);
 
 it("leaves a tenant where somebody moved it, until its pin ends: consolidation does not undo that", async () => {
   await created(world, run, ["a", "b"]);
