@@ -12,6 +12,8 @@ from typing import Any
 import psycopg2
 from twisted.internet.error import CannotListenError
 
+from .database_trouble import trouble_of
+
 INVALID_CONFIG = "InvalidConfig"
 OPTION_NOT_ALLOWED = "OptionNotAllowed"
 SIGNING_KEY_INVALID = "SigningKeyInvalid"
@@ -91,6 +93,9 @@ def _classify(error: BaseException, modules: set[str]) -> TenantError:
         return TenantError(MODULE_FAILED, f"a module of the tenant failed: {_name_and_text(error)}")
     if isinstance(error, DatabaseTimeout | DatabaseAborted):
         return TenantError(DATABASE_UNREACHABLE, f"the database does not answer: {error}")
+    if trouble := trouble_of(error):
+        code, words = trouble
+        return TenantError(code, f"{words}: {_last_cause(str(error))}")
     if isinstance(error, psycopg2.errors.InsufficientPrivilege):
         return TenantError(DATABASE_UNSUITABLE, f"the database role lacks a privilege: {error}")
     if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):

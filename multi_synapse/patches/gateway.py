@@ -11,6 +11,7 @@ from synapse.http.site import SynapseRequest
 from twisted.enterprise.adbapi import ConnectionLost
 from twisted.python.failure import Failure
 
+from ..database_trouble import DATABASE_FULL, DATABASE_OVERLOADED, DATABASE_READ_ONLY, trouble_of
 from ..errors import Fenced
 from ..gateway_secret import HEADER, of_shard
 from .process import replace
@@ -18,8 +19,10 @@ from .process import replace
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 2
-#: Of PostgreSQL: connections that break (08), a server that stops, crashes or comes up (57P01 to 57P03), or has no place left.
-_AWAY = ("08", "57P01", "57P02", "57P03", "53300")
+#: Of PostgreSQL: connections that break (08), a server that stops, crashes or comes up (57P01 to 57P03).
+_AWAY = ("08", "57P01", "57P02", "57P03")
+#: It answers, and does not write: that lasts, and what only reads goes on.
+_NO_WRITES = (DATABASE_FULL, DATABASE_READ_ONLY)
 
 
 def answer_gateways_only() -> None:
@@ -54,7 +57,9 @@ def answer_gateways_only() -> None:
 
 
 def is_database_away(error: BaseException | None) -> bool:
-    """Whether a connection to the database failed, rather than a statement."""
+    """Whether the database cannot be had at present, rather than that it refuses a statement."""
+    if (trouble := trouble_of(error)) is not None:
+        return trouble[0] == DATABASE_OVERLOADED
     # adbapi's own word, when it cannot roll back either; and a database that another owner has by now.
     if isinstance(error, psycopg2.InterfaceError | ConnectionLost | Fenced):
         return True
@@ -81,14 +86,22 @@ def tell_when_the_database_is_away() -> None:
 
 
 def _answer_away(f: Failure, request: Any) -> bool:
-    if request.startedWriting or not is_database_away(f.value):
+    if request.startedWriting:
         return False
-    logger.warning("%s: the database is away: %s", request, str(f.value).strip().partition("\n")[0])
-    request.setHeader(b"x-synapse-shards", b"database-away")
+    trouble = trouble_of(f.value)
+    if trouble is not None and trouble[0] in _NO_WRITES:
+        sentence = "The homeserver's database takes no writes at present"
+    elif is_database_away(f.value):
+        sentence = "The homeserver's database does not answer at present"
+        # Gateways hold what can be asked again until it is back.
+        request.setHeader(b"x-synapse-shards", b"database-away")
+    else:
+        return False
+    logger.warning("%s: %s: %s", request, sentence, str(f.value).strip().partition("\n")[0])
     request.setHeader(b"retry-after", str(_RETRY_SECONDS).encode())
     body = {
         "errcode": "M_LIMIT_EXCEEDED",
-        "error": "The homeserver's database does not answer at present",
+        "error": sentence,
         "retry_after_ms": _RETRY_SECONDS * 1000,
     }
     server.respond_with_json(request, 503, body, send_cors=True)

@@ -104,6 +104,31 @@ def test_failing_starts_are_explained_and_leave_nothing(
     assert postgres.connections_to(wrong_locale) == 0
 
 
+def test_a_server_that_cannot_work_is_told_apart_from_a_tenants_mistake(
+    shard: Shard, assign: Assign, databases: Databases, postgres: Postgres
+) -> None:
+    read_only, crowded, full, memoryless = (databases.create() for _ in range(4))
+    postgres.query(f"ALTER DATABASE {read_only} SET default_transaction_read_only = on")
+    postgres.query(f"ALTER DATABASE {crowded} CONNECTION LIMIT 0")
+    for database, state in ((full, "53100"), (memoryless, "53200")):
+        # No disk is filled for a test; PostgreSQL says it in the same way.
+        postgres.query(
+            f"""CREATE FUNCTION cannot() RETURNS event_trigger LANGUAGE plpgsql AS
+              $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '{state}'; END $$;
+            CREATE EVENT TRIGGER cannot ON ddl_command_start EXECUTE FUNCTION cannot()""",
+            database=database,
+        )
+    for database, code, words in (
+        (read_only, "DatabaseReadOnly", "takes no writes"),
+        (crowded, "DatabaseOverloaded", "no connection, memory"),
+        (full, "DatabaseFull", "disk is full"),
+        (memoryless, "DatabaseOverloaded", "no connection, memory"),
+    ):
+        expect_refused(shard, "bad", assign("bad", database=database), code, words)
+    postgres.query(f"ALTER DATABASE {read_only} RESET default_transaction_read_only")
+    shard.expect_started("bad", assign("bad", database=read_only))
+
+
 def test_a_database_that_never_answers(new_shard: Callable[..., Shard], assign: Assign, silent_port: int) -> None:
     # Guards against: a hanging database stalls every tenant of the shard, and starts to it hang forever.
     shard = new_shard(startSeconds=4)

@@ -123,6 +123,21 @@ def test_a_database_that_restarts_is_told_apart_from_a_fault(shard: Shard, assig
     finally:
         postgres.start()
     wait_for(lambda: client.call("PUT", f"{path}1", {"msgtype": "m.text", "body": "x"}).status == 200)
+    # It answers, and cannot write: what reads goes on, and nothing is held for what writes.
+    database = postgres.query("SELECT datname FROM pg_stat_activity WHERE datname LIKE 't\\_%' LIMIT 1")[0][0]
+    postgres.query(
+        """CREATE FUNCTION is_full() RETURNS trigger LANGUAGE plpgsql AS
+          $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$;
+        CREATE TRIGGER is_full BEFORE INSERT ON account_data EXECUTE FUNCTION is_full()""",
+        database=database,
+    )
+    where = "/_matrix/client/v3/user/@" + f"{client.user}:t.localhost/account_data/x"
+    answer = client.call("PUT", where, {})
+    assert (answer.status, answer.json["errcode"]) == (503, "M_LIMIT_EXCEEDED"), answer.body
+    assert "x-synapse-shards" not in answer.headers and int(answer.headers["retry-after"]) > 0
+    assert client.call("GET", "/_matrix/client/v3/joined_rooms").status == 200
+    postgres.query("DROP TRIGGER is_full ON account_data", database=database)
+    assert client.call("PUT", where, {}).status == 200
     # What is wrong in itself stays what it is.
     assert client.call("PUT", f"{path}2", {"msgtype": 5}).status in (200, 400)
     assert client.call("GET", "/_matrix/client/v3/rooms/!none:t.localhost/state").status == 403

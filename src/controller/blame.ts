@@ -1,4 +1,5 @@
 import { messageOf, StartFailure, UserError, type ErrorCode } from "../model/errors.ts";
+import { DatabaseTrouble } from "../ports/databases.ts";
 import { PreparerError } from "../ports/preparers.ts";
 import { ShardRefusal } from "../ports/shard-control.ts";
 
@@ -12,6 +13,9 @@ export type Blame = "tenant" | "infrastructure";
 /** Refusals of shards and preparers that say nothing of the tenant: docs/control-api.md. */
 const INFRASTRUCTURE: ReadonlySet<string> = new Set([
   "DatabaseUnreachable",
+  "DatabaseFull",
+  "DatabaseOverloaded",
+  "DatabaseReadOnly",
   "PortInUse",
   "Fenced",
   "StaleEpoch",
@@ -66,7 +70,7 @@ export function judged(error: unknown, bringsDatabase: boolean): unknown {
 }
 
 function codeOf(error: unknown): string | undefined {
-  if (error instanceof StartFailure) return error.reason;
+  if (error instanceof StartFailure || error instanceof DatabaseTrouble) return error.reason;
   const isOurs = error instanceof PreparerError || error instanceof ShardRefusal || error instanceof UserError;
   return isOurs ? error.code : undefined;
 }

@@ -1,5 +1,6 @@
 import { Client, DatabaseError, escapeIdentifier, escapeLiteral } from "pg";
 import { messageOf, UserError, type ErrorCode } from "../model/errors.ts";
+import { DatabaseTrouble, type DatabaseTroubleReason } from "../ports/databases.ts";
 
 /** A login on a PostgreSQL server. */
 export interface Login {
@@ -166,6 +167,9 @@ function describeError(error: unknown, where: string, database: string, user: st
     return say("Unauthorized", `PostgreSQL at ${where} does not allow ${user} this in database ${database}: ${reason}`);
   if (state === "3D000") return say("NotFound", `PostgreSQL at ${where} has no database ${database}`);
   if (state === "57014") return say("Timeout", `PostgreSQL at ${where} took too long: ${reason}`);
+  const trouble = TROUBLES.find(({ states }) => states.test(state));
+  if (trouble)
+    return new DatabaseTrouble(trouble.reason, `PostgreSQL at ${where} ${trouble.words}: ${reason}`, { cause: error });
   if (error instanceof DatabaseError && !isAway(state))
     return say("Environment", `PostgreSQL at ${where}, database ${database}: ${reason}`);
   if (isAway(state) || error instanceof AggregateError || isClientSideFailure(reason))
@@ -173,9 +177,16 @@ function describeError(error: unknown, where: string, database: string, user: st
   return error;
 }
 
-/** Connection failures, too many connections, shutting down, starting up; and the operating system's codes. */
+/** The first that fits. */
+const TROUBLES: readonly { states: RegExp; reason: DatabaseTroubleReason; words: string }[] = [
+  { states: /^53100$/, reason: "DatabaseFull", words: "has a full disk" },
+  { states: /^53/, reason: "DatabaseOverloaded", words: "has no connection, memory or other resource left" },
+  { states: /^25006$/, reason: "DatabaseReadOnly", words: "takes no writes: a standby, or read-only by its settings" },
+];
+
+/** Connection failures, shutting down, starting up, a database that admits nobody; and the operating system's codes. */
 function isAway(state: string): boolean {
-  return /^(08|57P0[1-5]$|53300$)/.test(state) || /^E[A-Z_]{3,}$/.test(state);
+  return /^(08|57P0[1-5]$|55000$)/.test(state) || /^E[A-Z_]{3,}$/.test(state);
 }
 
 /** The words of pg's own failures, which have no code. */

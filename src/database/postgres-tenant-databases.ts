@@ -13,7 +13,14 @@ import { grantFence, readFence, releaseFence } from "./fence.ts";
 import { readKeptData, writeKeepsake, type Seal } from "./keepsakes.ts";
 import { endOverdue } from "./overdue.ts";
 import { databaseUsage } from "./usage.ts";
-import type { FenceState, KeptData, Migration, StoredSchema, TenantDatabases } from "../ports/databases.ts";
+import {
+  DatabaseTrouble,
+  type FenceState,
+  type KeptData,
+  type Migration,
+  type StoredSchema,
+  type TenantDatabases,
+} from "../ports/databases.ts";
 import { ensureTemplate } from "./template.ts";
 import type { ReleaseFacts } from "../ports/launcher.ts";
 import { UserError, StartFailure } from "../model/errors.ts";
@@ -197,7 +204,7 @@ async function explained<T>(ask: () => Promise<T>): Promise<T> {
   try {
     return await ask();
   } catch (error) {
-    if (!(error instanceof UserError)) throw error;
+    if (!(error instanceof UserError) || error instanceof DatabaseTrouble) throw error;
     const reason =
       error.code === "Unauthorized"
         ? "DatabaseAuthenticationFailed"

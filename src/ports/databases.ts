@@ -1,3 +1,4 @@
+import { UserError } from "../model/errors.ts";
 import type { DatabaseUsage } from "../model/tenant-usage.ts";
 import type { ReleaseFacts } from "./launcher.ts";
 import type { Tenant } from "../model/tenant.ts";
@@ -46,6 +47,18 @@ export interface StoredSchema {
 }
 
 /** The databases of tenants, as the controller uses them. */
+/** What keeps PostgreSQL from its work, whoever asks: it passes, and no tenant is to blame. The same codes as of shards (docs/control-api.md). */
+export type DatabaseTroubleReason = "DatabaseFull" | "DatabaseOverloaded" | "DatabaseReadOnly";
+
+export class DatabaseTrouble extends UserError {
+  readonly reason: DatabaseTroubleReason;
+  constructor(reason: DatabaseTroubleReason, message: string, options?: ErrorOptions) {
+    super("Unavailable", message, options);
+    this.name = "DatabaseTrouble";
+    this.reason = reason;
+  }
+}
+
 export interface TenantDatabases {
   /** Remembers what a release says of its schema. */
   learn(facts: ReleaseFacts): void;
@@ -68,7 +81,7 @@ export interface TenantDatabases {
   fenceOff(tenant: Tenant): Promise<void>;
   /**
    * The schema in the tenant's database, read with the tenant's own login; undefined where there is none yet.
-   * @throws UserError DatabaseUnreachable, DatabaseAuthenticationFailed, DatabaseMissing
+   * @throws StartFailure DatabaseUnreachable, DatabaseAuthenticationFailed, DatabaseMissing; DatabaseTrouble
    */
   describe(tenant: Tenant, secrets: TenantSecretData): Promise<StoredSchema | undefined>;
   /**

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { blameFor, judged, Postponement } from "../../src/controller/blame.ts";
 import { StartFailure, UserError } from "../../src/model/errors.ts";
+import { DatabaseTrouble } from "../../src/ports/databases.ts";
 import { PreparerError } from "../../src/ports/preparers.ts";
 import { ShardRefusal } from "../../src/ports/shard-control.ts";
 import { ConflictError } from "../../src/ports/store.ts";
@@ -26,6 +27,10 @@ describe("who caused an error", () => {
     ["a full disk", new UserError("Environment", "no")],
     ["the cluster's database, as a shard sees it", new ShardRefusal(422, "DatabaseUnreachable", "no")],
     ["the cluster's database, as the controller sees it", new StartFailure("DatabaseUnreachable", "no")],
+    ["a full disk of the database server, as a shard sees it", new ShardRefusal(422, "DatabaseFull", "no")],
+    ["a full disk of the database server, as the controller sees it", new DatabaseTrouble("DatabaseFull", "no")],
+    ["a database server without a place, as a preparer sees it", new PreparerError("DatabaseOverloaded", "no")],
+    ["a database that takes no writes", new ShardRefusal(422, "DatabaseReadOnly", "no")],
     ["a shard that is shutting down", new ShardRefusal(503, "ShuttingDown", "no")],
     ["a shard that has no preparer to spare", new ShardRefusal(429, "TooManyPreparers", "no")],
     ["a preparer that was killed", new PreparerError("PreparerEnded", "no")],
@@ -38,6 +43,12 @@ describe("who caused an error", () => {
 
   it("blames the tenant for a database of its own that does not answer", () => {
     expect(blameFor(new ShardRefusal(422, "DatabaseUnreachable", "no"), true)).toBe("tenant");
+  });
+
+  it("blames a tenant's own database for being away, and nobody for its full disk: the reason says which", () => {
+    for (const reason of ["DatabaseFull", "DatabaseOverloaded", "DatabaseReadOnly"] as const)
+      for (const error of [new ShardRefusal(422, reason, "no"), new DatabaseTrouble(reason, "no")])
+        expect(judged(error, true)).toMatchObject({ name: "Postponement", reason });
   });
 
   it("blames nobody for a bug or for a write that was overtaken: these are retried as they are", () => {

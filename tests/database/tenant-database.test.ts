@@ -355,6 +355,39 @@ describe("a server that is not well", () => {
     await expect(slow).rejects.toMatchObject({ code: "Timeout" });
   });
 
+  test("says what it lacks, whoever asks", async () => {
+    await provisionTenantDatabase(admin, CLINIC);
+    const raising = (state: string) => `DO $$ BEGIN RAISE EXCEPTION 'it cannot' USING ERRCODE = '${state}'; END $$`;
+    for (const [state, reason] of [
+      ["53100", "DatabaseFull"],
+      ["53200", "DatabaseOverloaded"],
+      ["53400", "DatabaseOverloaded"],
+    ] as const)
+      await expect(ask(admin, "postgres", raising(state)), state).rejects.toMatchObject({
+        code: "Unavailable",
+        reason,
+      });
+    await expect(ask(admin, "postgres", raising("57P03"))).rejects.toMatchObject({
+      code: "Unavailable",
+      message: expect.stringContaining("does not answer"),
+    });
+    await ask(admin, "postgres", `ALTER ROLE ${DATABASE} CONNECTION LIMIT 0`);
+    const crowded = describeDatabase({ ...as("clinic-a"), database: DATABASE });
+    await expect(crowded).rejects.toMatchObject({
+      reason: "DatabaseOverloaded",
+      message: expect.stringMatching(/too many connections/),
+    });
+    await ask(
+      admin,
+      "postgres",
+      `ALTER ROLE ${DATABASE} CONNECTION LIMIT -1; ALTER DATABASE ${DATABASE} SET default_transaction_read_only = on`,
+    );
+    await expect(ask(as("clinic-a"), DATABASE, "CREATE TABLE x ()")).rejects.toMatchObject({
+      code: "Unavailable",
+      reason: "DatabaseReadOnly",
+    });
+  });
+
   test("is told apart from one that refuses a password", async () => {
     const wrong = { ...admin, password: "secret-but-wrong" };
     const failure = await describeDatabase({ ...wrong, database: "postgres" }).catch((error: unknown) => error);
