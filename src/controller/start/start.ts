@@ -183,7 +183,7 @@ export async function schemaProblem(
 }
 
 /** Why a release cannot take a database, or undefined. */
-function schemaRefusal(
+export function schemaRefusal(
   stored: StoredSchema | undefined,
   release: string,
   facts: ReleaseFacts | undefined,
