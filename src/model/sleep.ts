@@ -34,6 +34,8 @@ export interface Sleep {
   requestedAt: string;
   /** Since when nobody has it. */
   since?: string;
+  /** Where its streams ended, as `/sync` gives positions; absent where that is not known. */
+  position?: string;
   /** When it is woken although nobody asks for it, and why. */
   nextWake?: { at: string; reason: string };
   /** Hash of a configuration that is to take effect when it is woken, and with which it can be started, as far as that can be said before. */

@@ -403,7 +403,7 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
       const released = owned && options?.release === true;
       const fence = world.fences.get(tenant);
       if (released && fence) world.fences.set(tenant, { ...fence, shard: "" });
-      return { absent, released };
+      return { absent, released, position: owned ? "s1_1_1" : null };
     },
     idle: async (tenant) => {
       if (!shard().tenants.has(tenant)) throw new ShardRefusal(404, "NotFound", `there is no tenant ${tenant} here`);

@@ -1,13 +1,13 @@
 import type { MoveStep, TransitionStep } from "../../model/move.ts";
 import type { Route } from "../../model/routes.ts";
 import { WAKING } from "../../model/sleep.ts";
-import type { Tenant } from "../../model/tenant.ts";
+import { wantedRelease, type Tenant } from "../../model/tenant.ts";
 import type { Claims } from "../claims/claims.ts";
 
 /** Where a tenant's requests go, from where it stands. A host that is another tenant's does not lead to it, whoever is told of first. */
 export function routeOf(tenant: Tenant, claims: Claims): Route {
   const { phase, reason, address, epoch, move, transition, shard, throttle, wake } = tenant.status;
-  const route = { tenant: tenant.metadata.name, hosts: claims.hostsOf(tenant), epoch };
+  const route = { tenant: tenant.metadata.name, hosts: claims.hostsOf(tenant), epoch, ...revisionOf(tenant) };
   const share = throttle === undefined ? {} : { share: throttle.part };
   const of = shard === undefined ? {} : { shard, ...share };
   const serving = (at: string): Route => ({ ...route, ...of, state: "serving", address: at });
@@ -20,7 +20,7 @@ export function routeOf(tenant: Tenant, claims: Claims): Route {
     case "FallingAsleep":
       return address === undefined ? parked() : { ...parked(), ...of, draining: address };
     case "Asleep":
-      return { ...route, state: "asleep", reason: phase };
+      return { ...route, state: "asleep", reason: phase, ...positionOf(tenant) };
     case "Running":
       return address === undefined ? parked() : serving(address);
     case "Moving":
@@ -39,6 +39,16 @@ export function routeOf(tenant: Tenant, claims: Claims): Route {
     default:
       return { ...route, state: "unavailable", reason: phase };
   }
+}
+
+/** What its answers to anybody's questions depend on, besides how it came to run: a restart alone changes none of them. */
+function revisionOf(tenant: Tenant): Pick<Route, "revision"> {
+  const { inEffect, schemaRelease = "" } = tenant.status;
+  return inEffect ? { revision: `${wantedRelease(tenant)}/${schemaRelease}/${inEffect.hash}` } : {};
+}
+
+function positionOf({ status: { sleep } }: Tenant): Pick<Route, "position"> {
+  return sleep?.position === undefined ? {} : { position: sleep.position };
 }
 
 /** Whether whoever has the tenant may still be at its requests (docs/stops.md). */

@@ -73,11 +73,12 @@ export class Sleeper {
     const { timing, store, clock, feed, claims, metrics, idle } = this.#context;
     const { name } = tenant.metadata;
     const { shard = "" } = tenant.status;
-    if (!(await this.#stop(name, shard, timing.drain))) return RETRY_MS;
+    const stopped = await this.#stop(name, shard, timing.drain);
+    if (!stopped) return RETRY_MS;
     const since = timeText(clock.now());
     const asleep = await this.#write(tenant, sleep, (status, present) => {
       for (const key of ["shard", "address", "assignedAt", "retryAt", "pin", "awake"] as const) delete status[key];
-      Object.assign(present, { step: "Asleep", since });
+      Object.assign(present, { step: "Asleep", since, ...stopped });
       // What a shard that was not asked since still says of it is of the epoch before.
       status.epoch += 1;
       Object.assign(status, { phase: "Asleep", ...reasonOfRunning(status) });
@@ -94,14 +95,16 @@ export class Sleeper {
     return asleep;
   }
 
-  /** @returns whether nobody has it any more, as far as that can be known */
-  async #stop(name: string, shard: string, drainSeconds: number): Promise<boolean> {
+  /** @returns where its streams ended, as far as that can be known; undefined if somebody may still have it */
+  async #stop(name: string, shard: string, drainSeconds: number): Promise<Pick<Sleep, "position"> | undefined> {
     const { store, log } = this.#context;
     try {
       const client = this.#shards.observation(shard)?.client;
       // Released: whoever has a stale order to start it is refused, and the next owner need not wait.
-      if (client) await client.stopTenant(name, drainSeconds, { release: true });
-      if (client) return true;
+      if (client) {
+        const { position } = await client.stopTenant(name, drainSeconds, { release: true });
+        return position ? { position } : {};
+      }
     } catch (error) {
       if (!(error instanceof ShardUnreachable || error instanceof ShardRefusal)) throw error;
       log.warn(
@@ -111,7 +114,7 @@ export class Sleeper {
     }
     const present = await store.get("Shard", shard);
     // The fence shuts it out when the tenant is woken, and its shard is told to stop it when it is back.
-    return present?.status.phase === undefined || present.status.phase === "Lost";
+    return present?.status.phase === undefined || present.status.phase === "Lost" ? {} : undefined;
   }
 
   /** It runs on as before: nothing has been stopped. */

@@ -70,6 +70,8 @@ export class Sleepers {
     if (!after || !wantsWake(after)) this.wakes.settled(tenant);
     if (!after || after.state === "unavailable") this.polls.forget(tenant);
     else if (after.state === "serving") this.polls.serves(tenant, after.epoch);
+    // It moves, or takes up another configuration: what it says of itself may be different afterwards.
+    else if (!isResting(after)) this.answers.forget(tenant);
     this.held.resume(tenant);
     if (after) return;
     this.answers.forget(tenant);

@@ -47,6 +47,9 @@ describe("a tenant that is put to sleep", () => {
       ["asleep", "Asleep", false],
     ]);
     expect(routes.at(-1)?.hosts).toEqual(["a.localhost"]);
+    // What its gateways need to answer without it.
+    expect(routes.at(-1)).toMatchObject({ position: "s1_1_1", revision: routes[0]?.revision });
+    expect(routes[0]?.revision).toMatch(/^1\.163\.2\/1\.163\.2\/./);
   });
 
   it("is woken once, however often it is wanted, and serves on a shard that is there", async () => {

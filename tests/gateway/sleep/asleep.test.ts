@@ -329,6 +329,18 @@ describe("what is answered without a wake", () => {
     expect(await bench.metric('memory_answers_total{what="keys"}')).toBe(2);
   });
 
+  it("is nothing that was said before a move, which may bring another release or configuration", async () => {
+    const origin = await sleeper();
+    await bench.controller.update([serving("a", origin)]);
+    await ask(bench, "a.example", { path: "/_matrix/client/versions" });
+    await bench.controller.update([parked("a")]);
+    await bench.controller.update([asleep("a", AT, 1)]);
+    const asked = ask(bench, "a.example", { path: "/_matrix/client/versions" });
+    await eventually("a wake is asked for", () => wakesFor("a").length > 0);
+    await bench.controller.update([serving("a", origin, 3)]);
+    expect((await asked).status).toBe(200);
+  });
+
   it("is a preflight, also one that was never asked", async () => {
     await sleeper();
     const answer = await ask(bench, "a.example", {
