@@ -47,6 +47,10 @@ export function describeShardControlContract(name: string, open: () => Promise<S
       expect(tenants).toEqual({});
     });
 
+    it("says of no tenant that it may sleep that does not run there", async () => {
+      expect(await code(control.idle("a"))).toBe("NotFound");
+    });
+
     it("says that the shard does not answer when its process has ended", async () => {
       await shard.end();
       for (const call of [control.state(), control.stopTenant("a", 0)])
