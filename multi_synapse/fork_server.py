@@ -136,6 +136,9 @@ def _become_shard(request: Request, confined: int) -> int:
     os.chdir(request["directory"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    # As Python does when it starts; the first is what this package is in.
+    more = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry not in sys.path]
+    sys.path[1:1] = more
     tempfile.tempdir = None
     _renew_reactor()
     command = [sys.executable, "-m", "multi_synapse", *request["arguments"]]

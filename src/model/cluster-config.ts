@@ -82,6 +82,23 @@ export const ClusterConfigSchema = z.strictObject({
   storeKeyFile: z.string().min(1).optional(),
   /** Synapse releases that may run though the runtime was never tested with them. */
   allowUntestedReleases: z.array(z.string().min(1)).default([]),
+  /** Python packages for shards, beside Synapse's own: what `tenantPolicy.allowedModules` lets tenants name has to be in one of them. */
+  modules: z
+    .array(
+      z.strictObject({
+        name: z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$/, "the name of a package on PyPI"),
+        version: z.string().regex(/^[0-9][A-Za-z0-9.!+]*$/, "one version such as 1.2.0"),
+        /** Of the wheels that may be installed. */
+        hashes: z
+          .array(z.string().regex(/^sha256:[0-9a-f]{64}$/, "sha256: and 64 hexadecimal digits in lower case"))
+          .min(1),
+      }),
+    )
+    .max(100)
+    .refine((modules) => new Set(modules.map(({ name }) => plainName(name))).size === modules.length, {
+      error: "a package is named twice",
+    })
+    .default([]),
   /** Roles of PostgreSQL that may stay connected to tenants' databases, and write to them, while a tenant starts. */
   databaseRolesLeftAlone: z.array(z.string().min(1)).default([]),
   api: z
@@ -100,6 +117,11 @@ export const ClusterConfigSchema = z.strictObject({
 });
 
 export type ClusterConfig = z.infer<typeof ClusterConfigSchema>;
+
+/** The index knows a package by it, however it is written. */
+function plainName(name: string): string {
+  return name.toLowerCase().replaceAll(/[-_.]+/g, "-");
+}
 
 export function policyOf(config: ClusterConfig): Policy {
   const { maxShardsPerSynapseImageTag, maxTenantsPerShard, avgShardsLoadRedistributionThreshold } = config;

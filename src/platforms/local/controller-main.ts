@@ -43,6 +43,7 @@ import { cleanOwnEnvironment } from "./environment.ts";
 import { exitWithParent } from "./up/parent.ts";
 import { isInstalled, refuseUnknownRelease } from "./toolchain/known-releases.ts";
 import { refuseUnsupportedRelease } from "./toolchain/supported-releases.ts";
+import { TenantModules } from "./toolchain/tenant-modules.ts";
 import { ensureSynapse } from "./toolchain/toolchain.ts";
 import { ROOT, VERSION } from "../../model/project.ts";
 
@@ -65,8 +66,11 @@ async function main(): Promise<void> {
   for (const weakness of means.weaknesses) log.warn(weakness);
   const runtimePath = copyRuntime(ROOT, join(config.dataDir, "runtime"));
   const media = new TenantMedia(join(config.dataDir, "media"), means.users);
-  const readable = [config.caCertificate];
   const { allowUntestedReleases, databaseRolesLeftAlone } = config.cluster;
+  const modulesDirectory = join(config.dataDir, "modules");
+  const modules = new TenantModules(modulesDirectory, config.cluster.modules, log);
+  const installModules = (release: string, itsPython: string) => modules.ensure(release, itsPython);
+  const readable = [config.caCertificate, modulesDirectory];
   const launcher = new LocalLauncher({
     directory: join(config.dataDir, "shards"),
     runtimePath,
@@ -80,6 +84,7 @@ async function main(): Promise<void> {
       if (!isInstalled(release, config.cacheDir)) return refuseUnknownRelease(release, config.cacheDir);
       return (await ensureSynapse(release, { cacheDir: config.cacheDir, onProgress: () => {} })).facts;
     },
+    installModules,
     settings: { allowUntestedReleases, databaseRolesLeftAlone },
     forkServers: new ForkServers(),
     warn: (sentence) => log.warn(sentence),
@@ -92,6 +97,7 @@ async function main(): Promise<void> {
       (version) => ensureSynapse(version, { cacheDir: config.cacheDir, onProgress: () => {} }),
       { means, directory: join(config.dataDir, "preparers"), readable },
       allowUntestedReleases,
+      installModules,
     ),
   });
   const clock = new SteadyClock();
@@ -117,12 +123,16 @@ async function main(): Promise<void> {
   };
   const controller = new Controller(context);
   await controller.start();
+  // Shards that run find packages that are new to the configuration, or miss what it no longer has.
+  for (const release of new Set((await store.list("Shard")).map(({ spec }) => spec.release)))
+    if (isInstalled(release, config.cacheDir))
+      void ensureSynapse(release, { cacheDir: config.cacheDir }).then((found) => modules.ensure(release, found.python));
   const settings = {
     version: VERSION,
     release: config.cluster.release,
     baseDomain: config.cluster.baseDomain,
     urlOf: (tenant: Tenant) => urlOf(config, tenant),
-    platformProblems: () => [...diskProblems(placesOf(config)), ...means.weaknesses],
+    platformProblems: () => [...diskProblems(placesOf(config)), ...means.weaknesses, ...modules.problems()],
   };
   const service = new StoreClusterService(context, settings);
 

@@ -167,6 +167,11 @@ export function ownerOf(directory: string): number | undefined {
   return uid >= FIRST_UID && uid < LAST_UID ? uid : undefined;
 }
 
+/** The runtime first: no package takes the place of its parts. */
+export function pythonPath(runtimePath: string, modules: string | undefined): string {
+  return modules === undefined ? runtimePath : `${runtimePath}:${modules}`;
+}
+
 export function helperIn(runtimePath: string): string {
   return join(runtimePath, "multi_synapse/confine.py");
 }

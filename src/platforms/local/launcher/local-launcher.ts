@@ -20,6 +20,7 @@ import {
   newId,
   type Owner,
   ownerOf,
+  pythonPath,
 } from "./confinement.ts";
 import type { ForkServers } from "./fork-server.ts";
 import type { TenantMedia } from "./tenant-media.ts";
@@ -30,6 +31,8 @@ export interface LocalLauncherOptions {
   directory: string;
   /** The directory that has the package `multi_synapse`. */
   runtimePath: string;
+  /** Makes sure of more packages for shards of a release, and tells their directory. */
+  installModules?(release: string, python: string): Promise<string>;
   /** Installs a Synapse release and tells its Python. */
   installSynapse(release: string, onProgress: (step: string) => void): Promise<{ python: string; facts: ReleaseFacts }>;
   /** @throws UserError UnknownRelease */
@@ -77,6 +80,7 @@ export class LocalLauncher implements Launcher {
   async start(shard: string, release: string): Promise<void> {
     if ((await this.observe(shard)).state !== "absent") return;
     const { python } = await this.#options.installSynapse(release, () => {});
+    const modules = await this.#options.installModules?.(release, python);
     const path = (file: string) => this.#path(shard, file);
     const owner = await this.#prepareDirectory(shard);
     const config = {
@@ -94,11 +98,16 @@ export class LocalLauncher implements Launcher {
     writeAtomically(path("shard.json"), JSON.stringify(config, null, 2));
     if (owner) for (const file of ["shard.json", "token"]) await chown(path(file), owner.id, owner.id);
     writeAtomically(path("python"), python);
-    writeAtomically(path("pid"), String(await this.#startProcess(shard, python, owner)));
+    writeAtomically(path("pid"), String(await this.#startProcess(shard, python, owner, modules)));
   }
 
   /** @returns its pid */
-  async #startProcess(shard: string, python: string, owner: Owner | undefined): Promise<number> {
+  async #startProcess(
+    shard: string,
+    python: string,
+    owner: Owner | undefined,
+    modules: string | undefined,
+  ): Promise<number> {
     const path = (file: string) => this.#path(shard, file);
     const { forkServers, runtimePath, settings } = this.#options;
     const output = await open(path("output.log"), "a", 0o600);
@@ -108,7 +117,7 @@ export class LocalLauncher implements Launcher {
         ...pythonEnvironment(),
         HOME: path("run"),
         TMPDIR: path("run/tmp"),
-        PYTHONPATH: runtimePath,
+        PYTHONPATH: pythonPath(runtimePath, modules),
       };
       const confined = this.#confined(shard, owner);
       const shardArguments = ["--config", path("shard.json")];

@@ -8,7 +8,7 @@ import type {
   Preparers,
   WarmPreparer,
 } from "../../../ports/preparers.ts";
-import { confinedCommand, helperIn, newId, type Means } from "./confinement.ts";
+import { confinedCommand, helperIn, newId, pythonPath, type Means } from "./confinement.ts";
 import { Preparer, preparerArguments } from "./preparer.ts";
 
 /** As for shards; each preparer has a user of its own too, and a directory that goes with it. */
@@ -49,10 +49,12 @@ export class LocalPreparers implements Preparers {
   readonly #installSynapse: (release: string) => Promise<{ python: string; facts: ReleaseFacts }>;
   readonly #confinement: PreparerConfinement | undefined;
   readonly #args: string[];
+  readonly #installModules: ((release: string, python: string) => Promise<string>) | undefined;
 
   /**
    * @param runtimePath the directory that has the package `multi_synapse`
    * @param installSynapse makes sure of a release, and tells its Python
+   * @param installModules makes sure of more packages for a release, and tells their directory
    * @param allowUntestedReleases releases that may run though the runtime was never tested with them
    */
   constructor(
@@ -60,7 +62,9 @@ export class LocalPreparers implements Preparers {
     installSynapse: (release: string) => Promise<{ python: string; facts: ReleaseFacts }>,
     confinement?: PreparerConfinement,
     allowUntestedReleases: string[] = [],
+    installModules?: (release: string, python: string) => Promise<string>,
   ) {
+    this.#installModules = installModules;
     this.#confinement = confinement;
     this.#runtimePath = runtimePath;
     this.#installSynapse = installSynapse;
@@ -69,7 +73,7 @@ export class LocalPreparers implements Preparers {
 
   async start(release: string, commandMs?: number): Promise<WarmPreparer> {
     const { python } = await this.#installSynapse(release);
-    const env = { PYTHONPATH: this.#runtimePath };
+    const env = { PYTHONPATH: pythonPath(this.#runtimePath, await this.#installModules?.(release, python)) };
     if (!this.#confinement) return Preparer.start({ python, args: this.#args, env, commandMs });
     const { means, directory, readable } = this.#confinement;
     await mkdir(directory, { recursive: true });

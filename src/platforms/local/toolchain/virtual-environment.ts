@@ -129,8 +129,7 @@ async function pipInstall(
 ): Promise<void> {
   progress.onProgress?.(`downloading ${spec.title}`);
   const python = join(spec.directory, "bin/python");
-  const [program, ...pip] =
-    base.pip === "own" ? [base.program, "-m", "pip", "--python", python] : [python, "-m", "pip"];
+  const [program, ...pip] = pipOf(python, base);
   let collected = 0;
   const onLine = (line: string) => {
     const name = line.match(/^\s*Collecting (\S+?)[<>=!~;[]/)?.[1] ?? line.match(/^\s*Collecting (\S+)/)?.[1];
@@ -145,8 +144,13 @@ async function pipInstall(
   if (code !== 0) throw explainPipFailure(lines, spec.release);
 }
 
+/** The pip that installs for an environment's Python. */
+export function pipOf(python: string, base: Python): [program: string, ...args: string[]] {
+  return base.pip === "own" ? [base.program, "-m", "pip", "--python", python] : [python, "-m", "pip"];
+}
+
 /** Other users must be able to read what is installed: PostgreSQL does not run as root. */
-function runWithOpenUmask(
+export function runWithOpenUmask(
   program: string,
   args: string[],
   { signal, onLine }: Progress & { onLine?: (line: string) => void },

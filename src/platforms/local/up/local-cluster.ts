@@ -23,6 +23,7 @@ import { endLeftovers, endProcess, sendSignal, startNode } from "./node-process.
 import { startPostgres, type RunningPostgres } from "../postgres/postgres.ts";
 import type { Steps } from "./steps.ts";
 import { Supervisor, type Running } from "./supervisor.ts";
+import { TenantModules } from "../toolchain/tenant-modules.ts";
 import { ensurePostgres, ensureSynapse } from "../toolchain/toolchain.ts";
 import { ROOT } from "../../../model/project.ts";
 
@@ -74,7 +75,10 @@ export class LocalCluster {
     await endLeftovers(paths.controllerConfig);
     this.#ports = await choosePorts(this.#config, paths.ports);
     const { release } = this.#config;
-    await steps.run(`Synapse ${release}`, (onProgress) => ensureSynapse(release, { onProgress, signal }));
+    const { python } = await steps.run(`Synapse ${release}`, (onProgress) =>
+      ensureSynapse(release, { onProgress, signal }),
+    );
+    await this.#installModules(release, python, signal);
     const { binDir } = await steps.run("PostgreSQL's programs", (onProgress) => ensurePostgres({ onProgress, signal }));
     await this.#renewAuthority();
     // For a cluster that runs for longer than its authority is valid.
@@ -90,6 +94,14 @@ export class LocalCluster {
       paths.cluster,
       JSON.stringify({ apiUrl: this.apiUrl, tokenFile: paths.apiToken, gateway: this.gatewayUrls, pid: process.pid }),
     );
+  }
+
+  /** Here, so that who starts the cluster sees what is wrong with them; the controller installs them for other releases. */
+  async #installModules(release: string, python: string, signal: AbortSignal): Promise<void> {
+    const { modules } = this.#config;
+    const installed = new TenantModules(join(this.#dataDir, "modules"), modules);
+    if (modules.length === 0) return installed.install(release, python);
+    await this.#steps.run("Modules", (onProgress) => installed.install(release, python, { onProgress, signal }));
   }
 
   /** Reopens logs and takes up what a running cluster can of a configuration. @returns the settings that take effect at the next start */

@@ -67,6 +67,7 @@ export function settingsForNextStart(before: ClusterConfig, after: ClusterConfig
     "api.port": config.api.port,
     baseDomain: config.baseDomain,
     storeKeyFile: config.storeKeyFile,
+    modules: JSON.stringify(config.modules),
   });
   const [old, next] = [fixed(before), fixed(after)];
   return Object.keys(old).filter((setting) => old[setting] !== next[setting]);
@@ -75,6 +76,6 @@ export function settingsForNextStart(before: ClusterConfig, after: ClusterConfig
 /** A configuration as it can be taken up now: what cannot stays as it was. */
 export function withFixedSettings(before: ClusterConfig, after: ClusterConfig): ClusterConfig {
   const { host, port, tlsPort } = before.gateway;
-  const { api, baseDomain, storeKeyFile } = before;
-  return { ...after, gateway: { ...after.gateway, host, port, tlsPort }, api, baseDomain, storeKeyFile };
+  const { api, baseDomain, storeKeyFile, modules } = before;
+  return { ...after, gateway: { ...after.gateway, host, port, tlsPort }, api, baseDomain, storeKeyFile, modules };
 }
