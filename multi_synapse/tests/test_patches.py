@@ -69,12 +69,7 @@ def test_every_release_has_what_each_patch_relies_on(python: Path) -> None:
     # Before any of them is applied; and afterwards, as one may change what another one looks at.
     look = "for patch in patches.PATCHES: patches.signatures.check(patch.name, patch.relies_on)\n"
     program = (
-        "from multi_synapse import patches\n"
-        f"patches.allow({UNTESTED!r})\n"
-        f"{look}"
-        "patches.apply_all()\n"
-        "patches.s3.ensure_applied()\n"
-        f"{look}"
+        f"from multi_synapse import patches\npatches.allow({UNTESTED!r})\n{look}patches.apply_all()\npatches.s3.ensure_applied()\n{look}"
     )
     ended = subprocess.run([python, "-c", program], check=False, capture_output=True, text=True, env={"PYTHONPATH": str(CHECKOUT)})
     assert ended.returncode == 0, ended.stderr

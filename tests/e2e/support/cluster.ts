@@ -13,7 +13,7 @@ vi.setConfig({ testTimeout: 3 * PATIENCE_MS, hookTimeout: 5 * PATIENCE_MS });
 const ROOT = resolve(import.meta.dirname, "../../..");
 
 /** Clients of tests are quicker than people. */
-const RELAXED = {
+export const RELAXED = {
   allowedOptions: ["rc_message", "rc_login", "rc_joins", "rc_invites", "rc_room_creation", "rc_registration"],
 };
 

@@ -1,0 +1,38 @@
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { Cluster, RELAXED } from "./support/cluster.ts";
+import { UNLIMITED, withConfig } from "./support/fixtures.ts";
+import { newUser } from "./support/matrix.ts";
+
+/** A module of other people's, as an operator names it. */
+const AUTO_ACCEPT = {
+  name: "synapse-auto-accept-invite",
+  version: "1.2.0",
+  hashes: ["sha256:a43945c280cf66b83a5c30c96f1a097a42c0c3271c694ab79c708b1539405b21"],
+};
+const ACCEPTER = "synapse_auto_accept_invite.InviteAutoAccepter";
+
+let cluster: Cluster;
+beforeAll(async () => {
+  cluster = await Cluster.start({
+    modules: [AUTO_ACCEPT],
+    tenantPolicy: { ...RELAXED, allowedModules: [ACCEPTER] },
+  });
+  const config = { ...UNLIMITED, modules: [{ module: ACCEPTER, config: {} }] };
+  await cluster.createTenant("clinic", ...(await withConfig(cluster, config)));
+});
+afterAll(() => cluster?.destroy());
+
+it("a module from PyPI that the configuration names does its work in a tenant: an invited user joins", async () => {
+  const alice = await newUser(cluster, "clinic", "alice");
+  const bob = await newUser(cluster, "clinic", "bob");
+  const [bobId, carolId] = ["@bob:clinic.localhost", "@carol:clinic.localhost"];
+  await alice.sync();
+  const { room_id: room } = await alice.client.createRoom({ preset: "private_chat" as never, invite: [bobId] });
+  const members = async () => Object.keys((await alice.client.getJoinedRoomMembers(room)).joined);
+  await expect.poll(members).toContain(bobId);
+  expect(await cluster.move("clinic")).toMatchObject({ failedRequests: 0 });
+  const carol = await newUser(cluster, "clinic", "carol");
+  await alice.client.invite(room, carolId);
+  await expect.poll(members).toContain(carolId);
+  for (const user of [alice, bob, carol]) user.stop();
+});
