@@ -79,13 +79,13 @@ export class TestUser {
   }
 
   /** Begins to sync, and waits until the first sync is in. */
-  async sync(): Promise<void> {
+  async sync(pollTimeout = 10_000): Promise<void> {
     const prepared = new Promise<void>((done) => {
       this.client.on(ClientEvent.Sync, (state) => {
         if (state === SyncState.Prepared) done();
       });
     });
-    await this.client.startClient({ initialSyncLimit: 50, pollTimeout: 10_000 });
+    await this.client.startClient({ initialSyncLimit: 50, pollTimeout });
     await prepared;
   }
 
