@@ -5,7 +5,7 @@ import { newShardStatus, type Shard } from "../../model/shard.ts";
 import { INSTALLING } from "../../model/tenant.ts";
 import type { Action } from "../../planner/actions.ts";
 import { planFromIndex } from "../../planner/plan.ts";
-import { WAKING, wantAwake } from "../../model/sleep.ts";
+import { WAKING, wantAwake } from "../../model/wake.ts";
 import { SleepRequests } from "../sleep/sleep-requests.ts";
 import type { CachedReader } from "../cached-reader.ts";
 import { ConflictError, modify } from "../../ports/store.ts";

@@ -1,6 +1,6 @@
 import type { MoveStep, TransitionStep } from "../../model/move.ts";
 import type { Route } from "../../model/routes.ts";
-import { WAKING } from "../../model/sleep.ts";
+import { WAKING } from "../../model/wake.ts";
 import { wantedRelease, type Tenant } from "../../model/tenant.ts";
 import type { Claims } from "../claims/claims.ts";
 

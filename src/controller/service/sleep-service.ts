@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { timeText } from "../../model/clock.ts";
 import { UserError } from "../../model/errors.ts";
-import { wantAwake, type WakeReason } from "../../model/sleep.ts";
+import { type WakeReason } from "../../model/sleep.ts";
+import { wantAwake } from "../../model/wake.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { modify } from "../../ports/store.ts";
 import type { ControllerContext } from "../context.ts";

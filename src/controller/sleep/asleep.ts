@@ -1,6 +1,6 @@
 import { StartFailure } from "../../model/errors.ts";
 import { timeText } from "../../model/clock.ts";
-import { wantAwake } from "../../model/sleep.ts";
+import { wantAwake } from "../../model/wake.ts";
 import {
   forgetRefusedRelease,
   reasonOfRunning,

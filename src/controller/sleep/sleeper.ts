@@ -11,7 +11,8 @@
  * that comes later is carried out as soon as the tenant is asleep.
  */
 import { timeText } from "../../model/clock.ts";
-import { beginWaking, type Sleep, type SleepReason } from "../../model/sleep.ts";
+import { type Sleep, type SleepReason } from "../../model/sleep.ts";
+import { beginWaking } from "../../model/wake.ts";
 import { reasonOfRunning, type Tenant } from "../../model/tenant.ts";
 import { ShardRefusal, ShardUnreachable } from "../../ports/shard-control.ts";
 import { modify } from "../../ports/store.ts";

@@ -9,7 +9,8 @@ import {
   type TenantState,
 } from "../../ports/shard-control.ts";
 import { modify } from "../../ports/store.ts";
-import { noteAwake, WAKE_REASONS, type Wake } from "../../model/sleep.ts";
+import { WAKE_REASONS, type Wake } from "../../model/sleep.ts";
+import { noteAwake } from "../../model/wake.ts";
 import { baseHomeserverConfig } from "../../model/homeserver-config.ts";
 import { judged, Postponement } from "../blame.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";

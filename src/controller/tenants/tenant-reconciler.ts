@@ -26,7 +26,8 @@ import {
   type StartConfig,
   type TenantConfigs,
 } from "../start/configs.ts";
-import { noteAwake, type Wake } from "../../model/sleep.ts";
+import { type Wake } from "../../model/sleep.ts";
+import { noteAwake } from "../../model/wake.ts";
 import { AsleepTenants } from "../sleep/asleep.ts";
 import type { Sleeper } from "../sleep/sleeper.ts";
 import { inEffectOf, recordFailure, running, schemaProblem, startOn, tellAwake } from "../start/start.ts";
