@@ -76,7 +76,7 @@ async function setUp(): Promise<Tools> {
   );
   for (const version of OTHER_SYNAPSES) {
     const { python } = await steps.run(`Synapse ${version}`, (onProgress) => ensureSynapse(version, { onProgress }));
-    // The first of them is the one that databases are migrated from.
+    // Databases are migrated from the first of them.
     environment.MULTI_SYNAPSE_OLD_PYTHON ??= python;
   }
   const { binDir } = await steps.run("PostgreSQL's programs", (onProgress) => ensurePostgres({ onProgress }));

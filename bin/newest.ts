@@ -25,7 +25,7 @@ function numbersOf(version: string): number[] {
   return [major, minor, patch, candidate ?? "1000000"].map((part) => Number(part ?? 0));
 }
 
-/** @param python one that has pip */
+/** @param python which has pip */
 export async function publishedReleases(python: string): Promise<string[]> {
   const { stdout } = await promisify(execFile)(python, ["-m", "pip", "index", "versions", "--pre", "matrix-synapse"]);
   const listed = /^\s*Available versions: (.*)$/m.exec(stdout)?.[1] ?? "";

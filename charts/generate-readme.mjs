@@ -14,7 +14,7 @@ const COMMON = {
   annotations: "Annotations of the object, or of its pods.",
   className: "Class of the Ingress.",
   containersSecurityContext: "Security context of the containers.",
-  create: "Makes a service account; else `name` is one that is there.",
+  create: "Makes a service account; else `name` names an existing one.",
   digest: "A digest wins over the tag.",
   enabled: "Whether it is made.",
   extraEnv: "Further environment variables, as in a container's `env`.",

@@ -21,7 +21,7 @@ from .release import installed_release
 from .state import Assignment, write_atomically
 
 _IDLE_SECONDS = 60.0
-#: A check that needs more is one that would hurt the shard.
+#: A check that needs more would hurt the shard.
 _MOST_MEMORY = 2 * 1024**3
 
 

@@ -58,7 +58,7 @@ class GatewaySecrets:
 
 
 class _OfShard:
-    """The shard's own; whoever has not set it up is answered by nobody."""
+    """The shard's own; without it, nothing is answered."""
 
     secrets: GatewaySecrets | None = None
 

@@ -185,7 +185,7 @@ class RemoteImage:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """The worker is given back by whoever took it."""
+        """The caller gives the worker back."""
 
 
 workers_of_shard = Workers()

@@ -210,7 +210,7 @@ def _stored_of(cache: Cache, files: list[File]) -> list[File]:
 
 
 def _take_out(file: File, to: Path) -> bool:
-    """Removes a file from where Synapse looks for it, and the directories that are empty then. Not one that changed meanwhile."""
+    """Removes a file from where Synapse looks for it, and the directories that are empty then. Leaves a file that changed meanwhile."""
     root = file.cache.root
     path = root / file.path
     try:

@@ -67,7 +67,7 @@ class SharedThreads:
     def trim(self, reactor: Any, keep: int = 0) -> None:
         """Ends threads that have nothing to do, but for `keep` in each pool: Twisted's pools only ever grow."""
         for pool in (*self.all(), reactor.getThreadPool()):
-            # And it keeps what it knew of those that ended, 2 KiB each. One that has no number has not begun yet.
+            # And it keeps what it knew of those that ended, 2 KiB each. A thread without a number has not begun yet.
             for thread in list(pool.threads):
                 if thread.ident is not None and not thread.is_alive():
                     pool.threads.remove(thread)

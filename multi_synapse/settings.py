@@ -31,25 +31,25 @@ class Settings:
     log_level: str = "INFO"
     #: 0o007 where the shards of a machine have a group in common, by which each can read what another one wrote of a tenant.
     umask: int = 0o077
-    #: A database connection unused for so long is closed.
+    #: How long a database connection may be unused before it is closed.
     database_idle_seconds: float = 10.0
-    #: A tenant without requests for so long is idle.
+    #: How long a tenant is without requests before it is idle.
     tenant_idle_seconds: float = 30.0
     #: From one round of housekeeping of an idle tenant to the next.
     idle_round_seconds: float = 600.0
-    #: A tenant's start is given up after so long.
+    #: How long until a tenant's start is given up.
     start_seconds: float = 30.0
-    #: A preparer that the controller has not asked about for so long is ended. The controller asks every ten seconds.
+    #: How long until a preparer that the controller does not ask about is ended. The controller asks every ten seconds.
     preparer_lease_seconds: float = 30.0
     #: Local copies of media that are in their tenants' buckets: of all tenants together.
     media_cache_bytes: int = 2 * 1024**3
-    #: Unused for so long.
+    #: How long they may be unused.
     media_cache_seconds: float = 7 * 86400.0
     #: How often they are tidied.
     media_cache_sweep_seconds: float = 600.0
     #: Roles of PostgreSQL that may stay connected to a tenant's database though they may write to it, and never run a homeserver.
     database_roles_left_alone: frozenset[str] = field(default_factory=frozenset)
-    #: A reactor that stands still for so long is ended, with the process; 0: never.
+    #: How long a reactor may stand still before the process is ended; 0: forever.
     watchdog_seconds: float = 5.0
     #: Releases of Synapse that this shard may run though they were never tested.
     allow_untested_releases: frozenset[str] = field(default_factory=frozenset)

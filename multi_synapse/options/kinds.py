@@ -30,7 +30,7 @@ class Problem:
     text: str
     #: Otherwise a warning.
     refused: bool = False
-    #: It is no value of its kind, and may be something else to whoever reads it: an InvalidConfig.
+    #: It is no value of its kind, and may be read differently by others: an InvalidConfig.
     unreadable: bool = False
 
 

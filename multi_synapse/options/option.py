@@ -33,7 +33,7 @@ class Option:
     keys: dict[str, Option] = field(default_factory=dict)
     #: Values that say "not", for an option that a tenant may not set; None, False and empty ones always do.
     off: tuple[object, ...] = ()
-    #: Named by the table itself; else made as the parent of one that is.
+    #: Named by the table itself; else only the parent of such an option.
     named: bool = True
 
 
@@ -88,7 +88,7 @@ def _insert(root: Option, path: str, option: Option) -> None:
     for index, key in enumerate(parents):
         following = parents[index + 1] if index + 1 < len(parents) else last
         kind = LIST if following == ITEM else MAPPING
-        # Whoever decides what is in it, that it is there says nothing.
+        # That it is there says nothing about its content.
         node = node.keys.setdefault(key, Option(TENANT, option.why, kind, named=False))
     there = node.keys.get(last)
     if there is not None and there.named:

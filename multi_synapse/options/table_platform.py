@@ -162,7 +162,7 @@ _REFUSED = Section(
         **_rows("pysaml2 reads files, runs programs and fetches addresses that its configuration names", "saml2_config"),
         **_rows("Synapse has replaced it by trusted_key_servers", "perspectives"),
         **_rows(
-            "Synapse has replaced it by modules, where one that is allowed can be named",
+            "Synapse has replaced it by modules, of which the allowed ones can be named",
             "ldap_config",
             "password_providers",
             "spam_checker",

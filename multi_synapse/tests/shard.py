@@ -244,7 +244,7 @@ LONGEST_STALL_SECONDS = 0.1
 def expect_no_stall(shard: Shard) -> None:
     """The reactor stood still for no more than the bound since the last asking."""
     stall = shard.stats(collect=False)["reactorLag"]["maxSeconds"]
-    # On a machine with more work than cores the same computing takes so many times longer.
+    # On a machine with more work than cores the same work takes that much longer.
     crowding = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     assert stall < LONGEST_STALL_SECONDS * crowding + NOISE.take()
 

@@ -150,7 +150,7 @@ def test_new_authorities_of_the_platform_are_used(shared: None, monkeypatch: pyt
 
 
 def test_only_metrics_that_are_read_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Guards against: hundreds of counters for each tenant that nobody can read; and one that is read is lost.
+    # Guards against: hundreds of counters for each tenant that nobody can read; or a metric that is read is lost.
     monkeypatch.setattr(MetricWrapperBase, "labels", MetricWrapperBase.labels)
     keep_read_families_only()
     metrics.begin_series("s")

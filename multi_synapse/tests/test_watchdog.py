@@ -82,7 +82,7 @@ def test_a_tenant_whose_code_holds_up_the_shard_is_named_and_costs_its_neighbour
     assert "slow_module.py" in state["error"]["message"] or "re/__init__.py" in state["error"]["message"]
     (told,) = shard.call("GET", "/v1/shard").json["stalls"]
     assert (told["id"], told["tenant"]) == (stall["id"], "culprit")
-    # Whoever decides that it runs here says so.
+    # A higher epoch says that it is to run here all the same.
     culprit_assignment["epoch"] += 1
     shard.expect_started("culprit", culprit_assignment)
     # And the next process does not hold it back for what was known before.

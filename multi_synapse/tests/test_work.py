@@ -48,7 +48,7 @@ def _name_given(call: ast.Call) -> ast.expr | None:
 
 @pytest.mark.smoke
 def test_each_background_process_of_synapse_is_known(python: Path) -> None:
-    # A new release must not bring one that nobody thought of.
+    # A new release must not bring work that nobody thought of.
     found = subprocess.run([python, "-c", "import synapse; print(synapse.__file__)"], capture_output=True, text=True, check=True)
     names = dict(_names(Path(found.stdout.strip()).parent))
     assert len(names) > 80

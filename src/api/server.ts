@@ -45,7 +45,7 @@ export interface ApiOptions extends Tokens {
 const BODY_LIMIT = 1024 * 1024;
 /** A client that is slower to send its whole request is cut off, so that it cannot hold a connection for nothing. */
 const REQUEST_TIMEOUT_MS = 30_000;
-/** What is still under way so long after `close` is cut off; its streams have ended by then. */
+/** How long after `close` requests are cut off; streams have ended by then. */
 const CLOSE_TIMEOUT_MS = 3_000;
 
 /** Serves the controller's HTTP API. docs/api.md is for its users. */
@@ -69,7 +69,7 @@ function countRequests(server: Server) {
   return counter;
 }
 
-/** Lets what is under way end, for so long as is reasonable. */
+/** Lets what is under way end, within reason. */
 async function closeGently(app: Api, inFlight: ReturnType<typeof countRequests>): Promise<void> {
   const closeConnections = () => app.server.closeAllConnections();
   const cutOff = setTimeout(closeConnections, CLOSE_TIMEOUT_MS);

@@ -28,7 +28,7 @@ export class CliError extends Error {
   }
 }
 
-/** Nobody answers at the API's address; whoever waits may try again. */
+/** Nobody answers at the API's address; a command that waits may try again. */
 export class Unreachable extends CliError {
   constructor(message: string, options?: ErrorOptions) {
     super(EXIT.failed, message, options);

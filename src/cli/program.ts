@@ -11,7 +11,7 @@ import { VERSION } from "../model/project.ts";
 import { addVersion } from "./commands/version.ts";
 import { EXIT_CODES_HELP } from "./errors.ts";
 
-/** The CLI's commands. Made anew by each caller: to run it, to complete it, to document it. */
+/** The CLI's commands. Each caller builds its own: to run it, to complete it, to document it. */
 export function buildProgram(): Command {
   const program = new Command("synapse-shards")
     .description("Hosts many Matrix homeservers (real Synapse) in few processes.")

@@ -4,7 +4,7 @@ import type { Change, Kind, Kinds, Store } from "../ports/store.ts";
 /**
  * What is in a store, kept in memory by its watch: for those who look at everything often. Nothing is copied, so that what it gives
  * must not be changed. As watchers hear of a write before its writer goes on, a reader never misses what its own controller did;
- * of others' writes it is as old as a watch is. Whoever acts on it reads the object once more from the store, by `modify`.
+ * of others' writes it is as old as a watch is. Before it acts, a caller reads the object once more from the store, by `modify`.
  */
 export class CachedReader {
   readonly #store: Store;

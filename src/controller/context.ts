@@ -49,17 +49,17 @@ export interface ControllerContext {
 export interface Timing {
   /** How often a shard is asked how it is, as long as there are not more than… */
   shardPoll: number;
-  /** …so many questions a second altogether: beyond it shards that are well are asked less often, 4,000 of them every 40 s. Not in seconds. */
+  /** …at most this many questions a second altogether: beyond it shards that are well are asked less often, 4,000 of them every 40 s. Not in seconds. */
   shardPollsPerSecond: number;
   /** How often a shard is asked what its tenants take, at most, when it is asked how it is. */
   loadEvery: number;
   /** How often a few of the tenants' databases are looked at; a round of all takes ten times as long, or longer. */
   databaseUsageEvery: number;
-  /** A shard whose process lives and that does not answer for so long is Lost. */
+  /** How long a shard whose process lives may be silent before it is Lost. */
   shardLostAfter: number;
-  /** A Lost shard is killed after so long, which frees its place. */
+  /** How long until a Lost shard is killed, which frees its place. */
   shardGiveUpAfter: number;
-  /** A shard's process that has not announced itself after so long is killed. */
+  /** How long a shard's process may take to announce itself before it is killed. */
   shardStartWithin: number;
   /** How long a tenant may take to finish what is in flight when it is moved, before it is cut off. */
   drain: number;

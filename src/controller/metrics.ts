@@ -71,7 +71,7 @@ export function createControllerMetrics(registry: Registry) {
     scrape,
     leader: new Gauge({
       name: name("leader"),
-      help: "1 on the replica that leads, 0 on one that stands by",
+      help: "1 on the leading replica, 0 on a standby",
       registers,
     }),
     tenants: stored("tenants", "Tenants by image tag, phase, reason, and where they run: on a shard, or dedicated", [
@@ -121,7 +121,7 @@ export function createControllerMetrics(registry: Registry) {
     ),
     tenantHeavy: stored(
       "tenant_heavy",
-      "1 for a tenant that took more than its CPU budget for so long that it is to have a shard of its own",
+      "1 for a tenant that exceeded its CPU budget long enough to get a shard of its own",
       ["tenant"],
     ),
     tenantDatabaseBytes: stored(

@@ -117,7 +117,7 @@ async function withClient<T>(
   try {
     await client.connect().catch((error: unknown) => {
       const explained = describeError(error, `${login.host}:${login.port}`, database, login.user);
-      // `no encryption` is what pg_hba.conf says to one that came without.
+      // `no encryption` is what pg_hba.conf says to a connection without it.
       if (/does not support SSL|no encryption/.test(messageOf(error)))
         throw new EncryptionMismatch("the other way", { cause: explained });
       if (explained instanceof UserError || certificateProblem(error)) throw error;

@@ -64,9 +64,9 @@ export const GatewayConfigSchema = z.strictObject({
     .default([]),
   shutdown: z
     .strictObject({
-      /** Goes on as before for so long after SIGTERM, but says that it is not ready: until nobody sends it anything new. */
+      /** How long it goes on as before after SIGTERM, though it says that it is not ready: until nobody sends it anything new. */
       delaySeconds: z.number().min(0).max(600).default(0),
-      /** Then what is in flight has so long. */
+      /** How long what is in flight then has to end. */
       graceSeconds: z.number().min(0).max(600).default(10),
     })
     .prefault({}),

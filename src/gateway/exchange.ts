@@ -91,7 +91,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   #turnedAway: string | undefined;
   /** Until an address that the route no longer names has had its last word. */
   #lastWord: NodeJS.Timeout | undefined;
-  /** Until whoever is short of patience is told that its turn did not come. */
+  /** How long a request waits until its client is told that its turn did not come. */
   #turn: NodeJS.Timeout | undefined;
   /** Bytes taken of what may be held in memory. */
   #held = 0;

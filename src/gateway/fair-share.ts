@@ -1,4 +1,4 @@
-/** A request that takes its tenant's homeserver's time counts at most so long: who takes longer waits for another server, and costs nothing. */
+/** How long a request counts as taking its homeserver's time: one that takes longer waits for another server, and costs nothing. */
 export const COUNTED_MS = 2_000;
 
 /** Of a tenant that has less than one place; else one request that waited for another server would keep it away for minutes. */
@@ -58,9 +58,9 @@ interface TenantShare {
 }
 
 /**
- * At most so many requests of a tenant at its homeserver at once; the others wait, first come first served. A shard is one
+ * Bounds the requests of a tenant at its homeserver at once; the others wait, first come first served. A shard is one
  * process with one thread for Python, where nothing keeps a tenant from taking all the time there is: what it is not
- * given at once, its neighbours get. Who need not wait starts no timer. A tenant's share is kept until it is forgotten: made anew at each
+ * given at once, its neighbours get. A request that need not wait starts no timer. A tenant's share is kept until it is forgotten: made again at each
  * request, it would be a burden for the garbage collector.
  *
  * A tenant that takes more than its CPU budget keeps a part of its places, which may be less than one: then it has one at a time, and none for

@@ -135,7 +135,7 @@ export class RouteFeedClient {
         const line = parseLine(text);
         if (first) {
           if (line.type !== "snapshot") throw new Error("the feed did not begin with a snapshot");
-          // The controller counts anew after a restart.
+          // The controller counts from the beginning after a restart.
           this.#acked = -1;
           this.#connected = true;
           this.#stream = line.stream;

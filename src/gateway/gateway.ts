@@ -44,7 +44,7 @@ export class Gateway {
   readonly #table = new RouteTable();
   readonly #upstreams = new Upstreams();
   /**
-   * No `Set`: one that is added to and deleted from at each request is made anew again and again, and V8's dead tables, once they are old, keep
+   * No `Set`: when entries are added and deleted at each request, it is rebuilt again and again, and V8's dead tables, once they are old, keep
    * their successors with all requests in them alive until the next full collection. Measured: pauses of 20 ms instead of 3.
    */
   readonly #exchanges: { exchange: Exchange; index: number }[] = [];

@@ -10,7 +10,7 @@ import { errors, type GatewayError } from "./errors.ts";
 export const KEPT_BODY_BYTES = 64 * 1024;
 const EMPTY = Buffer.alloc(0);
 const ignore = (): void => {};
-/** A sender that is silent for so long has gone. */
+/** A sender that is silent for this long has gone. */
 const STALL_MS = 60_000;
 /** Slower than any line that a client can be used on. Large uploads at this rate take hours, and may. */
 const MIN_BYTES_PER_SECOND = 512;

@@ -24,7 +24,7 @@ const DAY_MS = 86_400_000;
 const MINTED_DAYS = 7;
 /** Clocks of clients may be behind. */
 const BACKDATED_MS = DAY_MS;
-/** After so long a host's certificate is looked up again, so that replaced files are taken up. */
+/** How long until a host's certificate is looked up again, so that replaced files are taken up. */
 const CACHE_MS = 60_000;
 /** Hosts whose certificate is kept; beyond it, the longest unused goes. */
 const CACHE_ENTRIES = 5_000;

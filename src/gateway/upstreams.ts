@@ -9,7 +9,7 @@ const BODY_TIMEOUT_MS = 5 * 60_000;
 const KEEP_ALIVE_MS = 30_000;
 const CONNECT_TIMEOUT_MS = 5_000;
 const MAX_RESPONSE_HEADER_BYTES = 64 * 1024;
-/** Of one homeserver, which answers some dozens of requests at once: what a burst of long polls leaves is not kept for ever. */
+/** Of one homeserver, which answers some dozens of requests at once: what a burst of long polls leaves is not kept forever. */
 const MAX_IDLE = 64;
 
 /** A connection to a homeserver, taken for one request at a time. */

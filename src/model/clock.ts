@@ -11,7 +11,7 @@ export interface Clock {
   age(time: string): number;
   /** When something happened, in the order of `now`: of a time that is yet to come, the beginning of this process. */
   past(time: string): number;
-  /** When a wait ends, in the order of `now`: one that was never meant to exceed `longest` does not. */
+  /** When a wait ends, in the order of `now`: a wait that was never meant to exceed `longest` does not. */
   end(time: string, longest: number): number;
   /** Milliseconds until then; 0 when it is over, or was never set. */
   until(time: string | undefined, longest: number): number;

@@ -109,7 +109,7 @@ export const ClusterConfigSchema = z.strictObject({
       metricsNeedToken: z.boolean().default(false),
     })
     .prefault({}),
-  /** A shard that does not answer for so long is `Lost`, and its tenants are started elsewhere. */
+  /** A shard that does not answer for this long is `Lost`, and its tenants are started elsewhere. */
   shardLostAfterSeconds: z.number().min(1).max(3600).default(15),
   cpuBudget: CpuBudgetSchema.prefault({}),
   /** What tenants may do beyond docs/configuration.md. */

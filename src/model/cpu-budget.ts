@@ -10,9 +10,9 @@ export const CpuBudgetSchema = z.strictObject({
   byTenant: z.record(z.string(), share(0)).default({}),
   /** Over how long a tenant's share is averaged. */
   averageSeconds: z.number().min(5).max(3600).default(30),
-  /** One that has been throttled for so long gets a shard of its own, where there is room for it; 0: never. */
+  /** A tenant that has been throttled for this long gets a shard of its own, where there is room for it; 0: never. */
   isolateAfterSeconds: z.number().min(0).max(604_800).default(600),
-  /** One that has taken little for so long may share a shard again. */
+  /** A tenant that has taken little for this long may share a shard again. */
   calmSeconds: z.number().min(60).max(604_800).default(3600),
 });
 export type CpuBudget = z.infer<typeof CpuBudgetSchema>;

@@ -11,19 +11,19 @@ export interface MaintenanceWindow {
 
 /** How a new release is brought to the tenants that follow the fleet. */
 export interface RolloutPolicy {
-  /** The first wave: these tenants, and so many more. */
+  /** The first wave: the named tenants, and `count` more. */
   canaries: { count: number; names: string[] };
   /** Tenants in each wave after the first. */
   waveSize: number;
   /** Moves of the rollout under way at once. */
   maxConcurrentMoves: number;
-  /** A wave must have been well for so long before the next begins. */
+  /** How long a wave must have been well before the next begins. */
   soakSeconds: number;
-  /** A tenant that has not arrived so long after its turn came has failed, if anything but a full cluster keeps it. */
+  /** How long after its turn came a tenant that has not arrived has failed, if anything but a full cluster keeps it. */
   progressDeadlineSeconds: number;
   /** None: at any time. */
   windows: MaintenanceWindow[];
-  /** So many tenants of the rollout that failed, or were moved back, end it. */
+  /** How many tenants that failed, or were moved back, end the rollout. */
   maxFailures: number;
   onFailure: "Halt" | "RollBack";
   paused: boolean;
@@ -68,7 +68,7 @@ export interface FleetStatus {
   /** The release that the rollout brings, and the one before. */
   release: string;
   previousRelease?: string;
-  /** The wave under way, from 0 (canaries), of so many. */
+  /** The wave under way, from 0 (canaries), and how many there are. */
   wave: number;
   waves: number;
   /** Tenants that have the release, of those that follow the fleet. */
@@ -80,7 +80,7 @@ export interface FleetStatus {
   nextWindow?: string;
 }
 
-/** Of one that no rollout was begun for yet. */
+/** Of a fleet before its first rollout. */
 export function newFleetStatus(): FleetStatus {
   return {
     phase: "Idle",

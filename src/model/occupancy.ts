@@ -8,7 +8,7 @@ export interface TagOccupancy {
   shards: number;
   /** Tenants on these shards. */
   tenants: number;
-  /** Tenants that so many shards as may be made could hold. */
+  /** Tenants that all shards that may be made could hold. */
   capacity: number;
   /** Every shard is full and no more may be made. */
   saturated: boolean;

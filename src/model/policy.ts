@@ -1,12 +1,12 @@
 /** What the planner decides by. The first three are the product's own names, with its defaults. */
 export interface Policy {
-  /** At most so many shards of one image tag (Synapse version). */
+  /** The most shards of one image tag (Synapse version). */
   maxShardsPerSynapseImageTag: number;
-  /** A shard holds at most so many tenants. */
+  /** The most tenants that a shard holds. */
   maxTenantsPerShard: number;
   /** Below this average number of tenants per shard of a tag, the least loaded shards are drained. */
   avgShardsLoadRedistributionThreshold: number;
-  /** Placement of a tag must have been quiet for so long before its shards are consolidated. */
+  /** How long placement of a tag must have been quiet before its shards are consolidated. */
   consolidateAfterSeconds: number;
   /** Moves under way at once, over all shards. */
   maxConcurrentMoves: number;

@@ -151,7 +151,7 @@ class Reader {
 
   /** Digits are turned into a number in more than linear time. */
   #long(node: ParsedNode, text: string): string {
-    if (/^[-+0-9.][0-9a-fA-Fx_:.+-]*$/.test(text)) throw this.#wrong(node, "a number of so many digits; quote it");
+    if (/^[-+0-9.][0-9a-fA-Fx_:.+-]*$/.test(text)) throw this.#wrong(node, "a number with too many digits; quote it");
     return text;
   }
 

@@ -101,7 +101,7 @@ export interface TenantStatus {
   refusedRelease?: { release: string; reason: string; message: string };
 }
 
-/** Of one that nothing was done for yet. */
+/** Of a tenant that was just created. */
 export function newTenantStatus(): TenantStatus {
   return {
     phase: "Pending",

@@ -38,7 +38,7 @@ export function isCalm(share: number, budget: number): boolean {
 /**
  * Where a tenant stands after another look. It is throttled step by step while it takes more than its budget, and let go step by step when
  * it takes less than EASE_BELOW of it. A step halves what it takes at the most, so one that goes down from above the budget does not
- * come to where it goes up again. One that is still throttled after a while is *heavy*: the planner gives it a shard of its own.
+ * come to where it goes up again. A tenant that is still throttled after a while is *heavy*: the planner gives it a shard of its own.
  * Alone on a shard nobody is throttled; it is heavy until it has been calm for long.
  */
 export function nextStanding(now: number, before: CpuStanding, seen: CpuSeen, limits: CpuLimits): CpuStanding {

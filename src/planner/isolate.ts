@@ -4,7 +4,7 @@ import { presentRelease } from "./world.ts";
 
 /**
  * Takes quarantined tenants off shards that they share: they are stopped there at once, and get a shard of their own from the next plan.
- * Not a move: one that stops its shard's reactor is not left among others until a place is ready.
+ * Not a move: a tenant that stops its shard's reactor is not left among others until a place is ready.
  */
 export function isolateTenants(draft: Draft): void {
   const { world, actions } = draft;

@@ -114,7 +114,7 @@ export function takeOwnShard(draft: Draft, release: string, mayGrow: boolean): P
   return takeEmpty(draft, places, mayGrow && !isLast, "heavy");
 }
 
-/** Takes the whole of an empty shard: one that answers, or else one that comes, or else a new one. */
+/** Takes the whole of an empty shard: a shard that answers, else a coming one, else a new one. */
 function takeEmpty(
   draft: Draft,
   places: ReleasePlaces,
@@ -249,7 +249,7 @@ function joinHeavy(draft: Draft, places: ReleasePlaces): boolean {
   return true;
 }
 
-/** Plans to call off a drain. Whoever calls it sees to the places. */
+/** Plans to call off a drain. The caller sees to the places. */
 export function cancelDrain(draft: Draft, shard: string, message: string): void {
   draft.cancelled.add(shard);
   draft.actions.push({ type: "CancelDrain", shard, reason: "PlacesNeeded", message });

@@ -34,7 +34,7 @@ export function canDrain(snapshot: Snapshot, policy: Policy, name: string): Drai
   const shards = snapshot.shards.map((candidate) => (candidate === shard ? drained : candidate));
   const world = readWorld({ ...snapshot, shards }, policy);
   const draft = openDraft(world);
-  // Whoever needs a place already goes first, as in a plan.
+  // Tenants that need a place already go first, as in a plan.
   const others = (candidate: SnapshotShard) => candidate !== drained;
   evacuate(draft, lostShards(world).filter(others), "ShardLost");
   assignTenants(draft);

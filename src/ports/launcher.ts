@@ -29,7 +29,7 @@ export type ProcessState =
 /**
  * Runs shards. The contract, which every adapter passes (tests/ports/launcher-contract.ts):
  * - A shard's process outlives the controller, and is found again by `observe` of the next one.
- * - There is never more than one process of a shard; `start` of one that runs does nothing.
+ * - There is never more than one process of a shard; `start` of a running shard does nothing.
  * - A process that ended is not started again by the launcher of its own accord unless the platform does so (Kubernetes).
  */
 export interface Launcher {
@@ -49,7 +49,7 @@ export interface Launcher {
   observe(shard: string): Promise<ProcessState>;
   /** Asks it to drain and stop its tenants and to end; kills it after `graceSeconds`. It forgets nothing. */
   stop(shard: string, graceSeconds: number): Promise<void>;
-  /** Ends it now. Where the platform starts processes again (Kubernetes), another one follows; one that is not there yet is left alone. */
+  /** Ends it now. Where the platform starts processes again (Kubernetes), another one follows; a process that is not there yet is left alone. */
   kill(shard: string): Promise<void>;
   /** Removes everything of a stopped shard. */
   remove(shard: string): Promise<void>;

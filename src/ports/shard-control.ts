@@ -128,11 +128,11 @@ export const PreparerStateSchema = z.object({
 });
 export type PreparerState = z.infer<typeof PreparerStateSchema>;
 
-/** Preparers inside a shard's machine or pod. One that nobody asks about for half a minute is ended. */
+/** Preparers inside a shard's machine or pod. A preparer that nobody asks about for half a minute is ended. */
 export interface PreparerCalls {
   /** @throws ShardRefusal TooManyPreparers, ShardUnreachable */
   create(): Promise<string>;
-  /** How it is; waits so long for another state than `not`. @throws ShardRefusal NotFound, ShardUnreachable */
+  /** How it is; waits up to this long for another state than `not`. @throws ShardRefusal NotFound, ShardUnreachable */
   state(id: string, not: PreparerState["state"], waitSeconds: number): Promise<PreparerState>;
   /** Gives a ready one its command. @throws ShardRefusal NotFound, NotReady, ShardUnreachable */
   command(id: string, command: object): Promise<void>;

@@ -33,7 +33,7 @@ export interface RolloutDecision {
 
 /**
  * How far a rollout goes now. Pure: all it goes by is the fleet's spec and status and how the tenants are, so it is the same
- * whoever asks, and however often.
+ * no matter who asks, and how often.
  *
  * A tenant that is not well when its turn comes is left where it is: it would neither show that the release is good nor that it is bad.
  */
@@ -108,7 +108,7 @@ class Rollout {
       for (const { name } of pending.slice(0, this.#room())) this.#give.set(name, this.#target);
       return this.#decide(phase, "", this.#waitsFor());
     }
-    // A straggler does not begin the rollout anew.
+    // A straggler does not restart the rollout.
     const finished = phase === "Idle";
     if (paused) {
       return this.#decide(finished ? phase : "Paused", "Paused", "spec.rollout.paused is true; nothing more is moved");
@@ -132,7 +132,7 @@ class Rollout {
     const finished = this.#wasFinished();
     for (const { name, given, release } of this.#followers) {
       if (given !== undefined) continue;
-      // One that ran before it followed the fleet goes on with what it runs until its turn comes.
+      // A tenant that ran before it followed the fleet keeps its release until its turn comes.
       this.#give.set(name, release ?? (proven || finished ? this.#target : this.#previous));
     }
   }
@@ -273,7 +273,7 @@ class Rollout {
 function previousOf({ spec, status }: Fleet): string | undefined {
   if (status.release === "") return undefined;
   if (status.release === spec.release) return status.previousRelease;
-  // One that was not finished is no release to trust; the one before it is, unless that is the new target.
+  // A release whose rollout was not finished is not to be trusted; the one before it is, unless that is the new target.
   const unfinished = status.phase !== "Idle" && status.previousRelease !== undefined;
   return unfinished && status.previousRelease !== spec.release ? status.previousRelease : status.release;
 }

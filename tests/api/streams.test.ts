@@ -77,7 +77,7 @@ test("open streams do not hold up the end of the API", async () => {
   expect(await logs.line()).toBe("third line");
   await routes.line();
   await api.close();
-  // They end as if complete: a broken connection would look like a crash to whoever follows.
+  // They end as if complete: a broken connection would look like a crash to a follower.
   expect([await events.line(), await logs.line(), await routes.line()]).toEqual([undefined, undefined, undefined]);
   expect(api.service.openStreams).toBe(0);
   expect(api.routeFeed.gateways()).toEqual([]);

@@ -50,7 +50,7 @@ async function isSuperuser(): Promise<boolean> {
   return row?.["rolsuper"] === true;
 }
 
-/** Takes the rights of whoever runs it, if it has any. */
+/** Takes the rights of the role that runs it, if it has any. */
 const PAYLOAD = `CREATE FUNCTION public.payload() RETURNS trigger LANGUAGE plpgsql AS $$
   BEGIN
     BEGIN EXECUTE 'ALTER ROLE ${DATABASE} SUPERUSER'; EXCEPTION WHEN OTHERS THEN NULL; END;

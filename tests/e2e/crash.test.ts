@@ -91,7 +91,7 @@ it("tenants serve without it, and it comes back and goes on", async () => {
   await expectWhole(acknowledged);
 });
 
-it("a controller killed at any point of one is followed by one that ends it", async () => {
+it("a controller killed at any point of a move is followed by another that ends it", async () => {
   const sending = sender("mid-move");
   for (const delay of [0, 30, 80, 150, 250, 400]) {
     const { id } = (await cluster.api("POST", "/v1/tenants/clinic-a/move", {})).body as { id: string };

@@ -31,7 +31,7 @@ it("tenants fill a shard before another is made", async () => {
   expect(await loads()).toEqual({ "1.163.2-0": 2, "1.163.2-1": 2 });
 });
 
-it("a tenant without a place is Pending with the reason in CLI, API and metrics, waits alone, and is placed by itself", async () => {
+it("a tenant without a place is Pending with the reason in CLI, API and metrics, waits alone, and is placed automatically", async () => {
   const waiting = await cluster.cli("tenant", "create", "t5");
   expect(waiting.code, waiting.stderr).toBe(0);
   await until("t5 is Pending", async () => (await cluster.tenant("t5")).reason === "MaxShardsReached");

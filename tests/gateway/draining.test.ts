@@ -137,7 +137,7 @@ describe("requests that a move fails", () => {
     expect((await waits).status).toBe(200);
   });
 
-  it("counts one that fails after the park, in a later word to the controller", async () => {
+  it("counts a request that fails after the park, in a later word to the controller", async () => {
     bench = await Bench.start([parked("a")]);
     const answer = ask(bench, "a.example", { method: "POST", body: "{}" });
     await eventually("it waits", async () => (await bench.parkedNow("a")) === 1);

@@ -116,7 +116,7 @@ describe("the route feed", () => {
     await ask(bench, "a.example");
     expect(old.open).toBe(1);
     await bench.controller.update([parked("a")]);
-    // By itself it would stay open for half a minute.
+    // Otherwise it would stay open for half a minute.
     expect(await eventually("it is closed", () => old.open === 0)).toBe(true);
   });
 

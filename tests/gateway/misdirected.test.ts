@@ -7,7 +7,7 @@ afterEach(() => bench.stop());
 
 const tenantHeader = "x-synapse-shards-tenant";
 
-/** Whoever got the port of a tenant that moved away: turns away what is meant for others, as shards do. */
+/** The new user of the port of a tenant that moved away: turns away what is meant for others, as shards do. */
 function stranger(name: string, seen: IncomingMessage[]): Promise<Origin> {
   return bench.origin((request: IncomingMessage, response: ServerResponse) => {
     seen.push(request);

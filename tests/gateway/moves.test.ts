@@ -117,7 +117,7 @@ describe("moves under load", () => {
     }
     ending.abort();
     await shard.drain();
-    // Whoever polls again meanwhile finds nobody and waits; one more shard answers them.
+    // Clients that poll again meanwhile find nobody and wait; one more shard answers them.
     shard = new Shard(acted);
     await shard.origin.listen();
     await bench.controller.update([serving("a", shard.origin)]);

@@ -191,7 +191,7 @@ describe.skipIf(withoutCluster)(
           for (let round = 0; round < 3; round++) {
             const from = (await cluster.running("c")).shard;
             const leader = await cluster.leader();
-            // The API may be away for a moment, as the one who led before was killed.
+            // The API may be away for a moment, as the former leader was killed.
             await until("the move is under way", async () => {
               const { move, shard } = await cluster.status("c");
               if (move !== undefined || shard !== from) return true;

@@ -11,7 +11,7 @@ import { until } from "../support/patience.ts";
 const MINUTES = 60_000;
 const TENANT = "grows";
 
-/** Who is connected to the tenant's database with its role, besides the controller and whoever waits; each pod has an address of its own. */
+/** Who is connected to the tenant's database with its role, besides the controller and those that wait; each pod has an address of its own. */
 const OWNERS = `SELECT string_agg(DISTINCT host(client_addr), ' ') FROM pg_stat_activity
   WHERE datname = current_database() AND usename = '${TENANT}' AND application_name NOT LIKE 'synapse-shards%'`;
 

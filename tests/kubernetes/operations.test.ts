@@ -74,7 +74,7 @@ describe.skipIf(withoutCluster)(
         await until("the new token is good", () => cluster.api("GET", "/v1/status"));
         expect(await helm("test", "synapse-shards", "-n", cluster.namespace, "--timeout", "3m")).toContain("Succeeded");
         expect((await pods()).split(" ").toSorted()).toEqual(before.split(" ").toSorted());
-        // One that is deleted comes back as it was.
+        // A deleted object comes back as it was.
         await inNamespace("delete", "secret", "synapse-shards-tokens");
         await until("it is there again", async () =>
           (await inNamespace("get", "secret", "-o", "name")).includes("tokens"),

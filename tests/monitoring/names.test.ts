@@ -10,7 +10,7 @@ import { SHARD_METRICS } from "../../src/monitoring/shard-metrics.ts";
 import { readAlertTemplates, readDashboard } from "./support/chart.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
-/** What whoever scrapes adds: the chart's monitors, and Prometheus itself. */
+/** What scraping adds: the chart's monitors, and Prometheus itself. */
 const TARGET_LABELS = ["namespace", "cluster_id", "component", "instance", "pod", "shard", "image_tag"];
 
 /** Every metric that there is, by name, with its labels. */

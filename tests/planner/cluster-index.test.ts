@@ -43,7 +43,7 @@ test("after any changes it plans what the whole snapshot would", () => {
     const shards = new Map<string, SnapshotShard>();
     const whole = () => ({ now: NOW, tenants: [...tenants.values()], shards: [...shards.values()] });
     for (const [number, each] of changes.entries()) {
-      // One that was read from a snapshot goes on as well.
+      // An index that was read from a snapshot goes on as well.
       if (number === first) index = ClusterIndex.of(whole());
       if (each.type === "tenant") {
         const view = tenant(each.view.name, each.view);

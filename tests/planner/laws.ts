@@ -4,7 +4,7 @@ import { changesTheWorld, type Action } from "../../src/planner/actions.ts";
 import type { SnapshotShard, Snapshot, SnapshotTenant } from "../../src/planner/snapshot.ts";
 
 /**
- * What every plan must keep to, said anew and plainly: nothing here is shared with the planner, and speed does not matter.
+ * What every plan must keep to, stated again and plainly: nothing here is shared with the planner, and speed does not matter.
  */
 export function expectLawful(before: Snapshot, policy: Policy, actions: Action[]): void {
   const view = new View(before);
@@ -45,7 +45,7 @@ class View {
         !this.isOfHeavy(shard.name),
     );
   }
-  /** One that takes much has the shard to itself, and may keep it. */
+  /** A heavy tenant has the shard to itself, and may keep it. */
   isOfHeavy(shard: string): boolean {
     const [only, ...others] = this.holders(shard);
     return others.length === 0 && only?.heavy === true && !only.deleting;
@@ -244,7 +244,7 @@ function expectShardsOnlyWhenFull(view: View, policy: Policy, actions: Action[])
   }
 }
 
-/** A release whose shards cannot be started gets no more of them until one has come up; whoever waits is told which one fails. */
+/** A release whose shards cannot be started gets no more of them until one has come up; waiting tenants are told which shard fails. */
 function expectNoShardsAfterFailed(view: View, actions: Action[]): void {
   const failing = (release: string) => {
     const shards = [...view.shards.values()].filter((shard) => shard.release === release);

@@ -43,7 +43,7 @@ describe("placing", () => {
     expect(plan(failed, SMALL)[0]?.message).toContain(`shard ${A} of Synapse ${V2} cannot be started`);
     const shards = [shard(A, { phase: "Failed", ...justNow }), shard(B, { phase: "Starting" })];
     const beside = snapshot(shards, tenantsOn(B, 3), tenant("x"));
-    expect(planned(beside), "one that comes up and is full proves nothing yet").toEqual(["pending x ShardFailed"]);
+    expect(planned(beside), "a shard that comes up and is full proves nothing yet").toEqual(["pending x ShardFailed"]);
   });
 
   test("one failed shard does not hold up a release of which others run", () => {

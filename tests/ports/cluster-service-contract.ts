@@ -9,7 +9,7 @@ export interface ServiceUnderTest {
   close(): Promise<void>;
 }
 
-/** What whoever serves the API promises (the comments of `ClusterService`). */
+/** What every implementation behind the API promises (the comments of `ClusterService`). */
 export function describeClusterServiceContract(name: string, open: () => Promise<ServiceUnderTest>): void {
   describe(`cluster service contract: ${name}`, () => {
     let cluster: ServiceUnderTest;

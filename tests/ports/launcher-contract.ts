@@ -36,7 +36,7 @@ export function describeLauncherContract(name: string, open: () => Promise<Platf
       await launcher.remove(shard);
     });
 
-    it("starting one that runs, or is about to, does nothing", async () => {
+    it("starting a shard that runs, or is about to, does nothing", async () => {
       await launcher.start(shard, platform.version);
       expect((await launcher.observe(shard)).state).not.toBe("absent");
       await launcher.start(shard, platform.version);

@@ -19,7 +19,7 @@ export interface Run {
 export function runController(world: FakeWorld, options: { killAtCall?: number; policy?: Partial<Policy> } = {}): Run {
   const process = new FakeProcess(world, options);
   const controller = new Controller(process.context);
-  // One that is killed never starts to the end.
+  // A controller that is killed never starts to the end.
   void controller.start();
   const stop = async () => {
     await controller.stop();

@@ -79,7 +79,7 @@ export class FakeWorld {
   readonly databaseIds = new Map<string, string>();
   /** Of every database: releases below cannot read it. */
   schemaCompatVersion = 84;
-  /** Shards whose processes are on their way, as on a platform that starts them again by itself; "*" for all. */
+  /** Shards whose processes are on their way, as on a platform that restarts them automatically; "*" for all. */
   readonly waiting = new Map<string, Omit<Extract<ProcessState, { state: "starting" }>, "state">>();
   readonly log: string[] = [];
   /** What a shard says of a tenant, where it is not that nobody has used it for an hour. */

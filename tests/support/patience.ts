@@ -10,7 +10,7 @@ export const PATIENCE_MS = 120_000;
 const PAUSE_MS = { shortest: 2, longest: 200 };
 
 /**
- * Waits until `check` gives something; one that throws is asked again.
+ * Waits until `check` gives something; after an error it is called again.
  * @param saw what the error says of the state that was found; otherwise what `check` said last
  * @throws Error naming `what`
  */

@@ -9,7 +9,7 @@ export function addQuarantine(tenant: Command): void {
   tenant
     .command("quarantine")
     .description(
-      "give a tenant a shard of its own, as is done automatically with one that stops its shard's reactor twice",
+      "give a tenant a shard of its own, as happens automatically to a tenant that stops its shard's reactor twice",
     )
     .argument("<name>", "name of the tenant")
     .option("--lift", "let it share a shard again, and forget what it did")

@@ -47,7 +47,7 @@ export class ClaimConflicts {
     });
   }
 
-  /** Also one that runs, and whose change was refused: it is tried again. */
+  /** Also a running tenant whose change was refused: it is tried again. */
   async #letIn(tenant: Tenant): Promise<Tenant | undefined> {
     return modify(this.#context.store, "Tenant", tenant.metadata.name, ({ status }) => {
       if (status.move) return false;

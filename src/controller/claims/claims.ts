@@ -153,7 +153,7 @@ export class Claims {
   }
 
   /**
-   * The rival that keeps a tenant from running at all. One that serves, and asks for another's by a changed configuration, runs on with the
+   * The rival that keeps a tenant from running at all. A tenant that serves, and asks for another's by a changed configuration, runs on with the
    * old one.
    */
   blockingConflictOf(tenant: Claimant): ClaimConflict | undefined {
@@ -198,7 +198,7 @@ export class Claims {
     const { databaseId } = status;
     const inEffect = status.inEffect?.hash;
     const started = status.epoch > 0 || status.dedicated !== undefined;
-    // The reason of one that runs on is forgotten while its shard is waited for; that its configuration was refused is not.
+    // The reason of a tenant that runs on is forgotten while its shard is waited for; that its configuration was refused is not.
     const refused = isTaken(status.reason) || status.refusedConfig !== undefined;
     const rank = { started, refused, since: metadata.creationTimestamp };
     const found = this.#reserved.get(metadata.name);

@@ -337,7 +337,7 @@ export class Mover {
     configs: TenantConfigs,
   ): Promise<{ config?: StartConfig; refused?: StartFailure } | StartFailure> {
     const isRestart = move.from === move.to;
-    // One that does not run has nothing to lose: it is started, or shown as Failed. Of one that was lost, the old state is the safer one.
+    // A tenant that does not run has nothing to lose: it is started, or shown as Failed. If its shard was lost, the old state is safer.
     if (move.reason === "ShardLost" || tenant.status.address === undefined)
       return { config: configs.effective ?? configs.asked };
     const possible = isRestart ? [configs.asked].filter((config) => config !== undefined) : candidates(tenant, configs);

@@ -98,7 +98,7 @@ export class FleetRollout {
     return changed;
   }
 
-  /** One that is not placed, as another has its name, says nothing of a release. */
+  /** A tenant that is not placed because another has its name says nothing about a release. */
   #follows(tenant: Tenant): boolean {
     const { spec, metadata } = tenant;
     const isOnShards = spec.dedicated === undefined && metadata.deletionTimestamp === undefined;

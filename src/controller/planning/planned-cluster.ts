@@ -112,7 +112,7 @@ function tenantView(
     release,
     shard: status.shard,
     move: status.move && { from: status.move.from, to: status.move.to },
-    // One that is to run in a dedicated Synapse, or that asks for what another has, is none of the planner's, as one that is to be deleted.
+    // A tenant that is to be dedicated, to be deleted, or that asks for what another has, is not the planner's business.
     deleting:
       metadata.deletionTimestamp !== undefined ||
       spec.dedicated !== undefined ||

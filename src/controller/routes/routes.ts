@@ -4,7 +4,7 @@ import { WAKING } from "../../model/wake.ts";
 import { wantedRelease, type Tenant } from "../../model/tenant.ts";
 import type { Claims } from "../claims/claims.ts";
 
-/** Where a tenant's requests go, from where it stands. A host that is another tenant's does not lead to it, whoever is told of first. */
+/** Where a tenant's requests go, from where it stands. A host that is another tenant's does not lead to it, in whatever order they are told. */
 export function routeOf(tenant: Tenant, claims: Claims): Route {
   const { phase, reason, address, epoch, move, transition, shard, throttle, wake } = tenant.status;
   const route = { tenant: tenant.metadata.name, hosts: claims.hostsOf(tenant), epoch, ...revisionOf(tenant) };
@@ -51,7 +51,7 @@ function positionOf({ status: { sleep } }: Tenant): Pick<Route, "position"> {
   return sleep?.position === undefined ? {} : { position: sleep.position };
 }
 
-/** Whether whoever has the tenant may still be at its requests (docs/stops.md). */
+/** Whether the tenant's owner may still be at its requests (docs/stops.md). */
 function isStopping(step: MoveStep | TransitionStep | undefined): boolean {
   return step === "Parking" || step === "Draining";
 }

@@ -11,7 +11,7 @@ import { CpuBudgets } from "./cpu-budgets.ts";
 import { ShardMemory } from "./shard-memory.ts";
 import { recordStalls } from "./stalls.ts";
 
-/** A process that ran for so long before it ended did not fail to start. */
+/** A process that ran for this long before it ended did not fail to start. */
 const HEALTHY_AFTER_MS = 30_000;
 const LONGEST_RESTART_DELAY_MS = 60_000;
 const restartDelay = exponential(500, LONGEST_RESTART_DELAY_MS);
@@ -90,7 +90,7 @@ export class ShardReconciler {
     return this.#poll(shard, watched, seen.address);
   }
 
-  /** The process is on its way: for the first time, or again where the platform starts it again by itself. */
+  /** The process is on its way: for the first time, or again where the platform restarts it automatically. */
   async #await(
     shard: Shard,
     watched: Watched,
@@ -102,8 +102,8 @@ export class ShardReconciler {
     watched.awaitedSince ??= this.#context.clock.now();
     const waited = (this.#context.clock.now() - watched.awaitedSince) / 1000;
     const served = shard.status.lastSeen !== undefined;
-    // One that cannot be had any more (no node takes it, its image is gone) is like one that does not answer: its tenants go
-    // elsewhere. Not so one that crashes, and that perhaps because of a tenant: it would take the next shard along.
+    // A process that cannot be had any more (no node takes it, its image is gone) is treated like a silent one: its tenants go
+    // elsewhere. Not if it crashes, perhaps because of a tenant: that tenant would crash the next shard too.
     if (problem && problem.reason !== "Crashed" && served) {
       if (waited > timing.shardLostAfter) return this.#lost(shard, problem.reason, problem.message);
     } else if (problem) return this.#failed(shard, problem.reason, problem.message);
@@ -244,7 +244,7 @@ export class ShardReconciler {
     // Before anybody starts the tenant that it was.
     if (before?.state.instance !== state.instance) await recordStalls(this.#context, name, state.stalls);
     const tenants = new Map(state.tenants.map((tenant) => [tenant.name, tenant]));
-    // Where the platform starts processes again by itself, another instance is all that is seen of it.
+    // Where the platform restarts processes automatically, another instance is all that is seen of it.
     if (watched.instance !== undefined && watched.instance !== state.instance) await this.#restarted(name);
     watched.instance = state.instance;
     watched.observation = { client, address, state, tenants };

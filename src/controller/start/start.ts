@@ -84,7 +84,7 @@ async function start(context: ControllerContext, tenant: Tenant, target: StartTa
   const { config, client, release } = target;
   const { name } = tenant.metadata;
   const isAdmitted = config.hash === tenant.status.inEffect?.hash;
-  // Of one that never ran, too: nothing is started with it, and a shard knows no epoch below 1.
+  // Also of a tenant that never ran: nothing is started with it, and a shard knows no epoch below 1.
   const checked = { ...assignmentOf(context, tenant, config), epoch: Math.max(1, tenant.status.epoch) };
   const request = { ...config, tenant: withConfig(tenant, config), assignment: checked };
   const databaseId = isAdmitted ? undefined : await admit(context, client, request);

@@ -30,7 +30,7 @@ const RELEASED_WITHIN_MS = 15_000;
 const ANSWERS_WITHIN_MS = 60_000;
 const RELEASED_POLL_MS = 200;
 const ANSWERS_POLL_MS = 200;
-/** How often one that serves is asked, and one that did not answer. */
+/** How often a serving process is asked, and a silent one. */
 const WATCH_MS = 10_000;
 const SILENT_WATCH_MS = 1_000;
 const PROBE_MS = 3_000;
@@ -251,7 +251,7 @@ export class DedicatedTransitions {
     return SILENT_WATCH_MS;
   }
 
-  /** One that still waits for a database that nobody has is of an older revision, as after `helm rollback`, and waits for our word. */
+  /** A process that still waits for a database that nobody has is of an older revision, as after `helm rollback`, and waits for our word. */
   async #letIn(tenant: Tenant): Promise<void> {
     const { databases, log } = this.#context;
     const { name } = tenant.metadata;
@@ -339,7 +339,7 @@ export class DedicatedTransitions {
     const blackoutSeconds = parkedAt === undefined ? 0 : clock.age(parkedAt) / 1000;
     const { parked, failed } = feed.takeParkCount(name);
     const target = (to === "shard" ? written.status.shard : written.status.address) ?? "";
-    // One that never was anywhere else has not gone over.
+    // A tenant that was never anywhere else has not changed sides.
     if (from !== "") {
       metrics.moves.inc({ reason: "Dedicated", outcome: "Succeeded" });
       metrics.migrations.inc({ to });
@@ -389,7 +389,7 @@ export class DedicatedTransitions {
     const { databases, log } = this.#context;
     try {
       const runs = await asItRuns(this.#context, tenant);
-      // One that nobody ever claimed has no owner.
+      // A database that nobody ever claimed has no owner.
       return runs && ((await databases.fence(runs.tenant, runs.secrets)) ?? NOBODY);
     } catch (error) {
       log.warn({ tenant: tenant.metadata.name, why: messageOf(error) }, "its database does not say who has it");

@@ -212,7 +212,7 @@ export class TenantReconciler {
   /** It runs as it should: what the store says of it is brought up to date, and a changed configuration is put to work. */
   async #keepUpToDate(tenant: Tenant, shard: Shard, there: TenantState): Promise<void> {
     const current = await this.#recordRunning(tenant, there);
-    // One that leaves is not restarted on the way out.
+    // A tenant that leaves is not restarted on the way out.
     if (!current || current.spec.dedicated) return;
     const configs = await configsOf(this.#context, current);
     const { asked } = configs;

@@ -82,7 +82,7 @@ class ShardPreparer implements WarmPreparer {
     this.#control = control;
     this.#id = id;
     this.#commandMs = commandMs;
-    // One that waits, warmed up, for its move is asked now and then, so that its shard keeps it.
+    // A preparer that waits, warmed up, for its move is asked now and then, so that its shard keeps it.
     this.#renewing = setInterval(() => void control.preparers.state(id, "ended", 0).catch(() => {}), 10_000);
   }
 

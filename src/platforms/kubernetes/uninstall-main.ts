@@ -40,7 +40,7 @@ async function main(): Promise<void> {
       "Conflict",
       `${clusterId} still has ${tenants.length} tenants (${names.join(", ")}${tenants.length > NAMES_SHOWN ? ", …" : ""}): uninstall their releases first; ` +
         "or, to leave them as they are, running without a controller, uninstall with --no-hooks. Nothing was changed" +
-        (isDeployed ? "" : "; `helm rollback` makes the release one that can be upgraded again"),
+        (isDeployed ? "" : "; `helm rollback` makes the release upgradable again"),
     );
   }
   for (const { metadata } of await list<SynapseShard>("Shard"))

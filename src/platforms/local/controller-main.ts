@@ -163,7 +163,7 @@ async function main(): Promise<void> {
     logFile.reopen();
     try {
       const next = await readConfigFile(file, ControllerConfigSchema);
-      // In place: whoever decides by them looks at them each time.
+      // In place: what decides by them reads them each time.
       Object.assign(context.policy, policyOf(next.cluster));
       context.cpuBudget = next.cluster.cpuBudget;
       Object.assign(context.timing, timingOf(next));

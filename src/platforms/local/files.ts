@@ -14,7 +14,7 @@ import {
 } from "node:fs";
 import { dirname } from "node:path";
 
-/** A log is begun anew at a start once it is larger; the one before is kept as FILE.1. */
+/** A larger log is rotated at a start; the one before is kept as FILE.1. */
 const LOG_KEPT_BYTES = 5 * 1024 * 1024;
 
 /** Bounds a log that its writer only ever appends to. */

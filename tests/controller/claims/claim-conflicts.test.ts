@@ -209,7 +209,7 @@ it("does not start a tenant with the database of another under another name of i
     expect(run.startsOf("second")).toEqual([]);
     await run.edit("second", databaseAt("elsewhere"));
     await expectWell(run, "second");
-    // Nor does one that runs get there, and it is not stopped for it.
+    // Nor does a running tenant get there, and it is not stopped for it.
     await run.edit("second", databaseAt("10.0.0.7"));
     expect((await expectReason(run, "second", "DatabaseTaken")).status).toMatchObject({ phase: "Running", epoch: 1 });
     expect(run.startsOf("first").length).toBe(1);

@@ -170,7 +170,7 @@ const inEffect = (of: ConfigMeaning): Partial<Claimant["status"]> => ({
   inEffect: { hash: "one", meaning: of },
 });
 
-it("leads requests by what runs, not by what is asked for: a host that is named anew leads nowhere until something runs with it", () => {
+it("leads requests by what runs, not by what is asked for: a newly named host leads nowhere until something runs with it", () => {
   const all = claims();
   all.settle();
   const runs = tenant("a", { status: inEffect(meaning("a.example", ["old.example"])), config: baseUrl("old.example") });

@@ -158,7 +158,7 @@ it("starts the tenants of a silent shard elsewhere with a higher epoch, and the 
   await controller.stop();
 });
 
-it("stops a deleted tenant, and gives its place to one that waited", async () => {
+it("stops a deleted tenant, and gives its place to a waiting one", async () => {
   const world = new FakeWorld();
   const { controller, service } = await run(world, {
     policy: { maxTenantsPerShard: 1, maxShardsPerSynapseImageTag: 1 },

@@ -80,7 +80,7 @@ it("counts it as the tenant's failure when its release cannot start it", async (
   expect(status.moveFailures).toBe(1);
 });
 
-it("does not halt a rollout for an interrupted move, and for one that was rolled back it does", async () => {
+it("halts a rollout for a move that was rolled back, and not for an interrupted one", async () => {
   const outcome = async () => (await world.store.get("Tenant", "f"))?.status.lastMove?.outcome;
   const phase = async () => (await world.store.get("Fleet", "fleet"))?.status.phase;
   const rollout = { ...DEFAULT_ROLLOUT, soakSeconds: 0 };

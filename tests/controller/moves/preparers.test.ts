@@ -43,7 +43,7 @@ it("closes it when the tenant loses its keys, is rolled back, or is removed", as
   await tenantWhen(world, "b", "rolled back", (t) => runs(t) && t.status.lastMove?.outcome === "RolledBack");
   await tenantWhen(world, "a", "ended its move", (t) => t.status.lastMove !== undefined && !t.status.move);
   await world.store.writeSecret("a", secrets!);
-  // One that is removed by hand in the middle of its move.
+  // A tenant that is removed by hand in the middle of its move.
   world.fault = (call, [name]) => {
     if (call === "stopTenant" && name === "c") void world.store.remove("Tenant", "c");
     return undefined;

@@ -8,7 +8,7 @@ import { PATIENCE_MS } from "../../support/patience.ts";
 
 const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 const [A, B] = ["1.163.2-0", "1.163.2-1"];
-/** All in a fraction of a second; what the schema allows begins at seconds, and the decisions are tested by themselves. */
+/** All in a fraction of a second; what the schema allows begins at seconds, and the decisions have tests of their own. */
 const BUDGET = { perTenant: 0.25, averageSeconds: 0.1, isolateAfterSeconds: 0.6, calmSeconds: 0.8 };
 
 let world: FakeWorld;

@@ -9,7 +9,7 @@ const PROBE = `
 
 /**
  * How long the machine lets a process wait that has nothing to do but to wake up: on a machine that is busy with others, a shard
- * is held up by that too, whoever its tenants are. @returns a function that ends the measurement and gives the longest wait in seconds
+ * is held up by that too, whatever its tenants do. @returns a function that ends the measurement and gives the longest wait in seconds
  */
 export function measureNoise(): () => Promise<number> {
   const child = spawn(process.execPath, ["-e", PROBE], { stdio: ["pipe", "pipe", "inherit"] });

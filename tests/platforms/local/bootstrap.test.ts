@@ -94,7 +94,7 @@ test("an installation that failed says why, and is tried again", async () => {
 });
 
 test("a lock whose owner was killed does not keep anybody", async () => {
-  // Prevents: waiting for ever after a Ctrl-C during the installation.
+  // Prevents: waiting forever after a Ctrl-C during the installation.
   const root = await checkout();
   mkdirSync(join(root, ".npm-install.lock"));
   const gone = spawn("/bin/true");

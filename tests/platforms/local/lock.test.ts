@@ -59,7 +59,7 @@ test("the same process cannot have it twice, and can have it again", async () =>
 });
 
 test("waiting ends when the lock is free, or when nobody waits any more", async () => {
-  // Prevents: an installation that waits for ever, or does not stop at Ctrl-C.
+  // Prevents: an installation that waits forever, or does not stop at Ctrl-C.
   const file = join(await temporaryDirectory(), "lock");
   const first = tryLock(file)!;
   const holders: (number | undefined)[] = [];

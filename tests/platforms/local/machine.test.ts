@@ -142,7 +142,7 @@ describe("the unit file for systemd", () => {
     expect(unit).toMatch(/^ExecReload=\/bin\/kill -HUP \$MAINPID$/m);
   });
 
-  test("is one that systemd takes", async () => {
+  test("is accepted by systemd", async () => {
     const file = join(await temporaryDirectory(), "synapse-shards.service");
     writeFileSync(file, unit.replace(/^ExecStart=.*$/m, "ExecStart=/bin/true"));
     const { error, stderr } = spawnSync("systemd-analyze", ["verify", file], { encoding: "utf8" });

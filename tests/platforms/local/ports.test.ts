@@ -27,7 +27,7 @@ test("ports that are left open are chosen once", async () => {
   expect(await choosePorts(config(), file)).toEqual(first);
 });
 
-test("one that is taken is named, with its setting and what to do", async () => {
+test("names a port that is taken, with its setting and what to do", async () => {
   // Prevents: an EADDRINUSE from the depths of a child process.
   const file = join(await temporaryDirectory(), "ports.json");
   const port = await occupied();

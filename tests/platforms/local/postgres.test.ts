@@ -46,7 +46,7 @@ async function query(
 }
 
 test("what was written is there after an orderly restart, on the same port", async () => {
-  // Prevents: a restart that makes the data anew, or moves to a port that running tenants do not know.
+  // Prevents: a restart that begins with empty data, or moves to a port that running tenants do not know.
   const directory = await temporaryDirectory();
   const first = await start(directory);
   await query(first, "CREATE TABLE kept (n int)");
@@ -82,7 +82,7 @@ test("a server that runs on after its parent is adopted, not fought with", async
 });
 
 test("another port is taken when the last one is in use", async () => {
-  // Prevents: a cluster that cannot start for ever because some program got its port in between.
+  // Prevents: a cluster that can never start because some program got its port in between.
   const directory = await temporaryDirectory();
   const first = await start(directory);
   await first.stop();

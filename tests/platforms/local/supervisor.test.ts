@@ -66,7 +66,7 @@ test("what ends is started again, later each time, and soon again once it was he
 });
 
 test("a start that fails is tried again", async () => {
-  // Prevents: giving up for ever because a port was still in use for a moment.
+  // Prevents: giving up forever because a port was still in use for a moment.
   const { supervisor, fakes, lines, delays, state, launched } = build();
   await supervisor.start();
   state.broken = true;

@@ -56,7 +56,7 @@ test("an environment is made once, by one of those who want it", async () => {
   await ensureVirtualEnvironment(spec, { onProgress: (step) => expect.unreachable(step) });
 });
 
-test("one that was interrupted is made anew; one made by hand is adopted", async () => {
+test("makes an interrupted environment again, and adopts one made by hand", async () => {
   // Prevents: half an installation taken for a whole one, and a whole one wiped while others run from it.
   const spec = emptyEnvironment(await temporaryDirectory());
   await ensureVirtualEnvironment(spec, {});

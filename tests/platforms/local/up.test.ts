@@ -167,7 +167,7 @@ test("parts that are killed come back", { timeout: MINUTES_3 }, async () => {
 });
 
 test(
-  "after kill -9 its parts end by themselves, and the next one goes on from there",
+  "after kill -9 its parts end automatically, and the next cluster goes on from there",
   { timeout: MINUTES_3 },
   async () => {
     // Prevents: a controller without a master beside a new one; ports held by a gateway nobody knows of.

@@ -99,7 +99,7 @@ export class KubernetesLauncher implements Launcher {
   }
 
   /**
-   * Makes the shard's objects, or starts one that was stopped, from the options as they are now. One that has a process, or
+   * Makes the shard's objects, or starts one that was stopped, from the options as they are now. A shard that has a process, or
    * will soon have one, is left as it is: new options are for new shards.
    */
   async start(shard: string, version: string): Promise<void> {

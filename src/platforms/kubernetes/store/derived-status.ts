@@ -58,7 +58,7 @@ export function outdatedShards(tenants: Iterable<SynapseTenant>, shards: Iterabl
 }
 
 /**
- * Tenants whose cluster is not here, with a status that says so: nobody else would. One that another cluster takes care of is left alone.
+ * Tenants whose cluster is not here, with a status that says so: nobody else would. A tenant that another cluster takes care of is left alone.
  * @param clusters those that there are in the namespace
  */
 export function strayTenants(

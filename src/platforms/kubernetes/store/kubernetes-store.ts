@@ -333,7 +333,7 @@ export class KubernetesStore implements Store {
     return "serverName" in object.spec ? this.#secrets.configOf(object as SynapseTenant) : undefined;
   }
 
-  /** A tenant's object; of one that is not there, what its Secret's name follows from. */
+  /** A tenant's object; if it is not there, what its Secret's name follows from. */
   #tenantObject(name: string): SynapseTenant {
     return this.#object("Tenant", name) ?? { metadata: { name }, spec: { clusterId: "", serverName: "" } };
   }

@@ -16,7 +16,7 @@ export interface LabelledSecretsOptions {
   onError: (message: string) => void;
 }
 
-/** The Secrets of the shards' namespace that name a tenant: made by their owners or by us. One that is not ours is never changed. */
+/** The Secrets of the shards' namespace that name a tenant: made by their owners or by us. A Secret that is not ours is never changed. */
 export class LabelledSecrets {
   readonly #api: CoreV1Api;
   readonly #namespace: string;
@@ -50,7 +50,7 @@ export class LabelledSecrets {
     return this.#cache.get(name) ?? this.#unlabelled.get(name);
   }
 
-  /** The same; one that no watch has told of is asked for. */
+  /** The same; asks for a Secret that no watch has told of. */
   async fresh(name: string): Promise<V1Secret | undefined> {
     const known = this.#cache.get(name);
     if (known) return known;

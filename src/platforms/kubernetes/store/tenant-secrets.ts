@@ -48,7 +48,7 @@ export interface TenantSecretsOptions {
 }
 
 /**
- * The Secrets of tenants: made by their owners, or by us where they made none. One that is not ours is never changed, and one that does not
+ * The Secrets of tenants: made by their owners, or by us where they made none. A Secret that is not ours is never changed, and one that does not
  * name the tenant in its label is not read: who may write a SynapseTenant must not get at Secrets of others that way.
  */
 export class TenantSecrets {

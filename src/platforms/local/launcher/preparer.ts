@@ -39,7 +39,7 @@ export function preparerArguments(allowUntestedReleases: string[] = []): string[
 
 const READY_MS = 60_000;
 const COMMAND_MS = 600_000;
-/** How long it may take to end by itself before it is killed. */
+/** How long it may take to end on its own before it is killed. */
 const END_MS = 3000;
 
 /**

@@ -271,7 +271,7 @@ async function untilReady(server: {
       return true;
     } catch (error) {
       last = error;
-      // 28: the login is refused, which waiting does not mend.
+      // 28: the login is refused, which waiting does not fix.
       if (String((error as { code?: unknown }).code).startsWith("28")) break;
     } finally {
       await client.end().catch(() => {});

@@ -35,7 +35,7 @@ export interface LocalStoreOptions {
   now?: () => Date;
   /** Seals what may be secret: keys of tenants, and their configurations. Without one they are in the file as they are. */
   box?: SecretBox;
-  /** Keeps a copy beside the file, renewed so many seconds after each change of what tenants there are, or of their keys. */
+  /** Keeps a copy beside the file, renewed this many seconds after each change of what tenants there are, or of their keys. */
   backupAfterSeconds?: number;
 }
 
@@ -45,7 +45,7 @@ export class LocalStore implements Store {
   readonly #now: () => Date;
   readonly #listeners = new Set<(change: Change) => void>();
   readonly #eventListeners = new Set<(event: ClusterEvent) => void>();
-  /** Of all objects: one that is made anew must not bear a version that its forerunner had. */
+  /** Of all objects: an object that is created again must not bear a version that its forerunner had. */
   #lastVersion: number;
   readonly #file: string;
   readonly #box: SecretBox | undefined;
@@ -297,7 +297,7 @@ export class LocalStore implements Store {
     return this.#box && SecretBox.isSealed(text) ? this.#box.open(place, text) : text;
   }
 
-  /** A tenant's configuration may hold passwords; the rest can be read by whoever looks for what is wrong. */
+  /** A tenant's configuration may hold passwords; the rest can be read by anyone who looks for what is wrong. */
   #written(resource: Kinds[Kind]): string {
     if (!this.#box || resource.kind !== "Tenant" || resource.spec.config === "") return JSON.stringify(resource);
     const config = this.#box.seal(`tenants/${resource.metadata.name}`, resource.spec.config);

@@ -22,7 +22,7 @@ export interface EnvironmentSpec {
   /** Each is one `pip install` with these arguments, in order. */
   installs: readonly (readonly string[])[];
   /**
-   * A list of all packages with versions and hashes, which a new environment is made from instead. One that is there already is left as it
+   * A list of all packages with versions and hashes, which a new environment is made from instead. An environment that is there already is left as it
    * is: what runs in it must not change under it.
    */
   lockFile?: string;
@@ -43,7 +43,7 @@ interface Stamp {
 
 /**
  * Makes a virtual environment once, or finds it made. A stamp is written last; an environment that is marked as begun and has
- * none was interrupted and is made anew (it cannot be made elsewhere and renamed: its scripts have its path in them). One
+ * none was interrupted and is made again (it cannot be made elsewhere and renamed: its scripts have its path in them). One
  * with neither mark nor stamp was made by hand: it is taken as it is if all imports work.
  * @throws UserError Environment, UnknownRelease
  */

@@ -11,7 +11,7 @@ export type ClusterPorts = z.infer<typeof PortsSchema>;
 const LOOPBACK = "127.0.0.1";
 
 /**
- * The ports of the cluster's parts. One that the configuration leaves open (0) is chosen once and kept in `file`: tenants, clients
+ * The ports of the cluster's parts. A port that the configuration leaves open (0) is chosen once and kept in `file`: tenants, clients
  * and a gateway that outlives the controller know it.
  * @throws UserError Environment that names the port which is taken, and its setting
  */

@@ -9,7 +9,7 @@ import type { Running } from "./supervisor.ts";
 const POLL_MS = 30;
 /** What a part needs to come up on a busy machine; beyond it something is wrong. */
 const READY_MS = 60_000;
-/** After so long a leftover of a killed cluster process is not going to end by itself. */
+/** How long a leftover of a killed cluster may take to end on its own. */
 const LEFTOVER_MS = 10_000;
 
 export interface NodeProcessOptions {

@@ -1,7 +1,7 @@
 import ora, { type Ora } from "ora";
 import pc from "picocolors";
 
-/** In a log file, one line in so many milliseconds of a long step is enough. */
+/** The least time between two lines of a long step in a log file. */
 const PLAIN_EVERY_MS = 5_000;
 const NARROWEST = 20;
 
@@ -17,7 +17,7 @@ export class Steps {
   /** Runs one step, showing what it reports and at the end how long it took. */
   async run<T>(title: string, work: (onProgress: (step: string) => void) => Promise<T>): Promise<T> {
     const startedAt = Date.now();
-    // A pseudo-terminal may have no width; the spinner would then draw for ever.
+    // A pseudo-terminal may have no width; the spinner would then draw forever.
     const terminal = this.#stream.isTTY && this.#stream.columns >= NARROWEST;
     const spinner = terminal ? ora({ text: title, stream: this.#stream, discardStdin: false }).start() : undefined;
     this.#current = { title, spinner };

@@ -4,7 +4,7 @@ import { messageOf } from "../../../model/errors.ts";
 
 const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 10_000;
-/** Whatever ran for so long is thought sound: its next end counts as the first. */
+/** A process that ran for this long is thought sound: its next end counts as the first. */
 const HEALTHY_MS = 30_000;
 
 /** Something that runs, as seen by who keeps it running. */
@@ -27,7 +27,7 @@ export interface SupervisorOptions {
 /** One process alone: there is nothing to be out of step with. */
 const delayAfter = exponential(FIRST_DELAY_MS, LONGEST_DELAY_MS, () => 1);
 
-/** How long to wait before the restart after so many ends in short order. */
+/** How long to wait before the restart, by the number of ends in short order. */
 export function restartDelay(failures: number): number {
   return delayAfter(Math.max(1, failures));
 }

@@ -85,7 +85,7 @@ describe("a pod's words for people", () => {
     });
   });
 
-  test("an evicted pod, or one that cannot be made, is a problem", () => {
+  test("an evicted pod, or a pod that cannot be made, is a problem", () => {
     expect(stateOfPod({ status: { phase: "Failed", reason: "Evicted", message: "low on disk" } })).toEqual({
       state: "starting",
       message: "its pod has ended (Evicted: low on disk) and is replaced",

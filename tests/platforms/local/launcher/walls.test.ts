@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { temporaryDirectory } from "../support.ts";
 
-/** One that every user can run. */
+/** A Python that every user can run. */
 const PYTHON = "/usr/bin/python3";
 const NOBODY = 65_534;
 const root = process.getuid?.() === 0;
