@@ -21,6 +21,9 @@ const OLDER_RELEASE = "1.157.2";
 const OTHER_SYNAPSES = ["1.150.0", "1.99.0"];
 const RUNTIME = join(ROOT, "multi_synapse");
 
+/** Whole files at a time, so that a process starts what its tests share once; the slow ones are first (conftest.py). */
+const IN_TWO = ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder"];
+
 const args = process.argv.slice(2);
 const { KUBECONFIG, BUILDER } = process.env;
 /** Parts of the paths of tests that need a cluster. */
@@ -151,7 +154,7 @@ function pytest({ python, pythons }: Tools, more: string[]): Check {
   const { args: reporting, report } = pytestReport();
   return {
     title: "Python tests (pytest)",
-    command: [python, "-m", "pytest", ...reporting, ...more],
+    command: [python, "-m", "pytest", ...IN_TWO, ...reporting, ...more],
     cwd: RUNTIME,
     env: { MULTI_SYNAPSE_PYTHON: pythons.join(":") },
     report,

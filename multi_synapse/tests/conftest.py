@@ -43,6 +43,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("python", chosen, ids=[item.parents[1].name for item in chosen], scope="session")
 
 
+#: Files that take longest. Begun last, one of them would keep one process busy while the other has nothing to do.
+SLOW = ["leaks", "housekeeping", "dedicated", "restore", "failures", "fence", "federation_stops", "images", "media", "stops"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {f"test_{name}": rank for rank, name in enumerate(SLOW)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(SLOW)))
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     server = Postgres()
@@ -156,8 +166,76 @@ def new_shard(python: Path, folder: Path, fork_server: ForkServer) -> Iterator[C
         shard.kill()
 
 
+class SharedShards:
+    """A shard of each release for tests that leave it as they found it, as importing Synapse takes seconds."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="multi-synapse-shared-"))
+        self._shards: dict[tuple[Path, str], Shard] = {}
+        self._started = 0
+
+    def take(self, python: Path, name: str) -> Shard:
+        if (python, name) not in self._shards:
+            self._started += 1
+            self._shards[python, name] = Shard(python, self._folder / str(self._started), name).start()
+        shard = self._shards[python, name]
+        shard.mark_log()
+        # What came before is no stall of this test.
+        shard.stats()
+        return shard
+
+    def give_back(self, python: Path, name: str) -> None:
+        """Without tenants. A shard that a test has ended, or that does not get rid of a tenant, is not used again."""
+        shard = self._shards[python, name]
+        try:
+            for tenant in shard.tenants():
+                shard.delete(tenant)
+            is_empty = shard.tenants() == {}
+        except OSError:
+            is_empty = False
+        if not is_empty:
+            shard.kill()
+            del self._shards[python, name]
+
+    def close(self) -> None:
+        for shard in self._shards.values():
+            shard.kill()
+        shutil.rmtree(self._folder, ignore_errors=True) if not os.environ.get("KEEP") else print(self._folder)
+
+
+@pytest.fixture(scope="session")
+def shared_shards() -> Iterator[SharedShards]:
+    shards = SharedShards()
+    yield shards
+    shards.close()
+
+
+def _shard(request: pytest.FixtureRequest, name: str) -> Iterator[Shard]:
+    if request.node.get_closest_marker("shared_shard") is None:
+        new_shard: Callable[..., Shard] = request.getfixturevalue("new_shard")
+        yield new_shard(name)
+        return
+    shards: SharedShards = request.getfixturevalue("shared_shards")
+    python: Path = request.getfixturevalue("python")
+    yield shards.take(python, name)
+    shards.give_back(python, name)
+
+
 @pytest.fixture
-def shard(new_shard: Callable[..., Shard]) -> Shard:
+def shard(request: pytest.FixtureRequest, python: Path) -> Iterator[Shard]:
+    """A new one; for tests with the mark `shared_shard` the one that they share: without tenants, but not new."""
+    yield from _shard(request, "test-0")
+
+
+@pytest.fixture
+def other_shard(request: pytest.FixtureRequest, python: Path) -> Iterator[Shard]:
+    """A second one, for tenants to move to."""
+    yield from _shard(request, "test-1")
+
+
+@pytest.fixture
+def own_shard(new_shard: Callable[..., Shard]) -> Shard:
+    """A new one in any file: for a test that counts what a process has, or that harms it."""
     return new_shard()
 
 

@@ -112,6 +112,7 @@ class Shard:
         self.process: subprocess.Popen[bytes] | Forked | None = None
         self.address = ""
         self.instance = ""
+        self._log_mark = 0
 
     def start(self, extra_path: Path | None = None) -> Shard:
         self.ready.unlink(missing_ok=True)
@@ -134,6 +135,14 @@ class Shard:
         self.address = ready["address"].removeprefix("http://")
         self.instance = ready["instance"]
         return self
+
+    def mark_log(self) -> None:
+        self._log_mark = self.log.stat().st_size
+
+    @property
+    def logged(self) -> str:
+        """Since the mark, or all."""
+        return self.log.read_bytes()[self._log_mark :].decode()
 
     @property
     def said(self) -> str:

@@ -11,6 +11,8 @@ import pytest
 from .shard import Shard, request
 from .watching import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.shared_shard
+
 
 def test_only_health_and_metrics_are_open(shard: Shard) -> None:
     # Guards against: anybody who reaches the port starts, stops or reads tenants.
@@ -80,13 +82,13 @@ def test_describes_itself(shard: Shard) -> None:
     assert shard.delete("nobody").json["absent"] is True
 
 
-def test_address_is_kept(shard: Shard) -> None:
+def test_address_is_kept(own_shard: Shard) -> None:
     # Guards against: after a restart nobody finds the shard; or a new run is taken for the old one.
-    address, instance = shard.address, shard.instance
-    shard.kill()
-    shard.start()
-    assert shard.address == address
-    assert shard.instance != instance
+    address, instance = own_shard.address, own_shard.instance
+    own_shard.kill()
+    own_shard.start()
+    assert own_shard.address == address
+    assert own_shard.instance != instance
 
 
 @pytest.mark.smoke
@@ -150,12 +152,12 @@ def test_the_log_names_tenants_and_holds_no_secret(shard: Shard, assign: Callabl
     assignments = {name: assign(name) for name in ("one", "two")}
     for name, assignment in assignments.items():
         Client(shard.expect_started(name, assignment)["address"]).register().work()
-    lines = [json.loads(line) for line in shard.log.read_text().splitlines()]
+    lines = [json.loads(line) for line in shard.logged.splitlines()]
     assert {"one.localhost", "two.localhost"} <= {line["serverName"] for line in lines}
     assert set(lines[0]) == {"time", "level", "logger", "serverName", "request", "message"}
     access = [line for line in lines if line["logger"].startswith("synapse.access")]
     assert len([line for line in access if "createRoom" in line["message"] and "Processed request" in line["message"]]) == 2
-    text = shard.log.read_text()
+    text = shard.logged
     for assignment in assignments.values():
         base = assignment["base"]
         for secret in (

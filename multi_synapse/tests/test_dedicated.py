@@ -233,15 +233,15 @@ def test_the_end_answers_what_waits(new_dedicated: NewDedicated, assign: Assign)
     client.create_room()
     since = client.sync()["next_batch"]
     answers: list[Any] = []
-    poll = threading.Thread(target=lambda: answers.append(client.sync(since, timeout_ms=30_000)))
+    poll = threading.Thread(target=lambda: answers.append(client.sync(since, timeout_ms=110_000)))
     poll.start()
     time.sleep(0.5)
     begun = time.monotonic()
     dedicated.signal(signal.SIGTERM)
-    poll.join(10)
+    poll.join(PATIENCE_SECONDS)
     assert answers and "next_batch" in answers[0]
     dedicated.expect_end(0)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 100
 
 
 def test_a_start_that_fails_leaves_the_database_released(new_dedicated: NewDedicated, assign: Assign, postgres: Postgres) -> None:

@@ -82,7 +82,7 @@ def test_nobody_in_flight_is_cut_off(shard: Shard, assign: Assign, postgres: Pos
     assert response.status == 200
     assert b"mxc://" in response.read()
     for thread in (*pollers, *senders, stop):
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
     assert not failed
     assert [answer.status for answer in polls] == [200] * 4
     assert all(answer.json["next_batch"] for answer in polls)
@@ -128,7 +128,7 @@ def test_a_stop_tells_where_the_streams_ended(shard: Shard, assign: Assign) -> N
     client.send("the last one")
     position = shard.delete("ended", 15).json["position"]
     for poll in polls:
-        poll.join(20)
+        poll.join(PATIENCE_SECONDS)
     assert lasting(answers["classic"]) == lasting(position)
     assert lasting(answers["sliding"].split("/")[1]) == lasting(position)
     assert lasting(early) != lasting(position)

@@ -73,7 +73,7 @@ def test_a_paused_shard_that_comes_back_cannot_write(new_shard: NewShard, assign
     old.expect_phase("idle", "fenced")
     stop.set()
     for writer in writers:
-        writer.join(30)
+        writer.join(PATIENCE_SECONDS)
     assert message_bodies(postgres, database) == written_at_takeover
     assert set(acknowledged) <= written_at_takeover
     # What was not taken over serves on.

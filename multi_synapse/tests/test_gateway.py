@@ -15,6 +15,8 @@ from .postgres import Postgres
 from .shard import TOKEN, Client, Shard, gateway_headers, request
 from .watching import PATIENCE_SECONDS, wait_for
 
+pytestmark = pytest.mark.shared_shard
+
 Assign = Callable[..., dict[str, Any]]
 DAY = 86_400.0
 
@@ -103,7 +105,7 @@ def test_the_secret_is_the_controllers_to_know_and_in_no_log(shard: Shard, assig
     assert request(address, "GET", "/_matrix/client/versions").status == 200
     raw(address, "GET / HTTP/1.1\r\nHost: t.localhost\r\nX-Synapse-Shards-Secret: 7.aWrongOne\r\n\r\n")
     time.sleep(0.2)
-    log = shard.log.read_text()
+    log = shard.logged
     assert secret not in log and "aWrongOne" not in log
     assert shard.call("GET", "/v1/shard", token=None).status == 401
 

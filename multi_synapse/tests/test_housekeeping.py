@@ -196,7 +196,7 @@ def test_every_loop_of_synapse_has_a_rule(new_shard: NewShard, assign: Assign) -
     Client(shard.expect_started("a", assign("a"))["address"]).register().work()
     # Presence begins to look for timeouts after 30 s.
     time.sleep(36)
-    unknown = [line for line in shard.log.read_text().splitlines() if "not in the rules" in line]
+    unknown = [line for line in shard.logged.splitlines() if "not in the rules" in line]
     assert unknown == []
 
 

@@ -21,16 +21,16 @@ from .watching import wait_for
 CYCLES = 200
 
 
-def test_starting_and_stopping_leaves_nothing(shard: Shard, assign: Callable[..., dict[str, Any]], postgres: Postgres) -> None:
+def test_starting_and_stopping_leaves_nothing(own_shard: Shard, assign: Callable[..., dict[str, Any]], postgres: Postgres) -> None:
     # Guards against: a shard that moves tenants about grows until it dies.
-    neighbours = [Client(shard.expect_started(name, assign(name))["address"]).register() for name in ("x", "y")]
+    neighbours = [Client(own_shard.expect_started(name, assign(name))["address"]).register() for name in ("x", "y")]
     assignment = assign("cycled")
     database = assignment["base"]["database"]["args"]["dbname"]
     client: Client | None = None
     before: dict[str, Any] = {}
     memory: dict[int, int] = {}
     for cycle in range(CYCLES + 1):
-        address = shard.expect_started("cycled", assignment)["address"]
+        address = own_shard.expect_started("cycled", assignment)["address"]
         if client is None:
             client = Client(address).register()
         client.address = address
@@ -38,21 +38,21 @@ def test_starting_and_stopping_leaves_nothing(shard: Shard, assign: Callable[...
             client.work()
             for neighbour in neighbours:
                 neighbour.work()
-        assert shard.delete("cycled", 2 if cycle % 10 == 0 else 0).status == 200
+        assert own_shard.delete("cycled", 2 if cycle % 10 == 0 else 0).status == 200
         if cycle == 0:
-            before = {**shard.stats(), "threads": shard.fewest_threads()}
+            before = {**own_shard.stats(), "threads": own_shard.fewest_threads()}
         if cycle in (CYCLES // 2, CYCLES):
-            shard.stats()
-            memory[cycle] = shard.own_memory()
-    after = shard.stats()
+            own_shard.stats()
+            memory[cycle] = own_shard.own_memory()
+    after = own_shard.stats()
     assert after["liveHomeServers"] == before["liveHomeServers"] == 2
     assert after["triggers"] == before["triggers"]
-    assert shard.fewest_threads() <= before["threads"]
+    assert own_shard.fewest_threads() <= before["threads"]
     assert after["fileDescriptors"] - after["databaseConnections"] <= before["fileDescriptors"] - before["databaseConnections"]
     assert postgres.connections_to(database) == 0
     # Level, but for what allocation leaves in between.
     assert memory[CYCLES] - memory[CYCLES // 2] < 8 * 1024 * 1024, memory
-    expect_no_stall(shard)
+    expect_no_stall(own_shard)
 
 
 def test_idle_tenants_give_their_connections_back(new_shard: Callable[..., Shard], assign: Callable[..., dict[str, Any]]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import secrets
@@ -22,6 +23,7 @@ from .watching import files_under, wait_for
 pytest.importorskip("s3_storage_provider")
 pytestmark = pytest.mark.skipif(not program().exists(), reason="needs an S3 server: tests/kubernetes/images/build --binaries")
 
+Assign = Callable[..., dict[str, Any]]
 #: Far less than what clients wait, and than a gateway's patience.
 ANSWERED_WITHIN_SECONDS = 45
 
@@ -90,14 +92,15 @@ def expect_matrix_error(answer: Answer, status: int, word: str) -> None:
     assert word in answer.json["error"]
 
 
-@pytest.fixture
-def start(shard: Shard, server: S3Server, assign: Callable[..., dict[str, Any]]) -> Callable[..., Client]:
-    def tenant(name: str, overrides: str) -> Client:
-        if not (server.folder / "buckets" / f"bucket-{name}").exists():
-            server.create_bucket(name, f"bucket-{name}")
-        return Client(shard.expect_started(name, assign(name, overrides=overrides))["address"]).register()
+def start_with_bucket(shard: Shard, server: S3Server, assign: Assign, name: str, overrides: str) -> Client:
+    if not (server.folder / "buckets" / f"bucket-{name}").exists():
+        server.create_bucket(name, f"bucket-{name}")
+    return Client(shard.expect_started(name, assign(name, overrides=overrides))["address"]).register()
 
-    return tenant
+
+@pytest.fixture
+def start(shard: Shard, server: S3Server, assign: Assign) -> Callable[..., Client]:
+    return functools.partial(start_with_bucket, shard, server, assign)
 
 
 def test_a_dead_s3_server_is_an_error_and_no_hang(server: S3Server, folder: Path, start: Callable[..., Client]) -> None:
@@ -189,16 +192,14 @@ def test_wrong_credentials_and_a_missing_bucket_say_so(server: S3Server, folder:
     expect_matrix_error(upload(wrong, b"x"), 502, "refuses")
     expect_matrix_error(upload(missing, b"x"), 502, "NoSuchBucket")
     assert cached(folder, "a") == cached(folder, "b") == []
-    log = shard.log.read_text()
+    log = shard.logged
     lines = [json.loads(line) for line in log.splitlines() if "bucket no-such-bucket" in line]
     assert lines and "not-the-secret" not in log
     server.admin("create-bucket", "--owner", "b", "--bucket", "no-such-bucket")
     assert download(missing, uploaded(missing, b"x")).body == b"x"
 
 
-def test_a_synapse_of_its_own_knows_the_same_errors(
-    python: Path, server: S3Server, folder: Path, assign: Callable[..., dict[str, Any]]
-) -> None:
+def test_a_synapse_of_its_own_knows_the_same_errors(python: Path, server: S3Server, folder: Path, assign: Assign) -> None:
     # Guards against: a tenant that outgrew its shard gets the hangs of the bare provider back.
     server.create_bucket("a", "bucket-a")
     assignment = assign("a")
@@ -216,15 +217,15 @@ def test_a_synapse_of_its_own_knows_the_same_errors(
         dedicated.kill()
 
 
-def test_a_large_file_is_not_held_in_memory(server: S3Server, folder: Path, start: Callable[..., Client], shard: Shard) -> None:
+def test_a_large_file_is_not_held_in_memory(own_shard: Shard, server: S3Server, folder: Path, assign: Assign) -> None:
     # Guards against: a shard that dies of one tenant's videos.
-    client = start("a", s3("a", server.port))
+    client = start_with_bucket(own_shard, server, assign, "a", s3("a", server.port))
     media = uploaded(client, b"first, so that what is imported is there")
     forget_cache(folder, "a")
     download(client, media)
     content = secrets.token_bytes(64 * 1024 * 1024)
-    before = shard.own_memory()
+    before = own_shard.own_memory()
     media = uploaded(client, content)
     forget_cache(folder, "a")
     assert download(client, media).body == content
-    assert shard.own_memory() - before < 40 * 1024 * 1024
+    assert own_shard.own_memory() - before < 40 * 1024 * 1024

@@ -96,7 +96,7 @@ def test_only_what_is_in_the_bucket_is_removed_and_comes_back(
     assert local(young).exists()
     wait_for(lambda: not (directory / ".removed").exists())
     assert download(client, old).body == contents[0]
-    messages = [json.loads(line)["message"] for line in shard.log.read_text().splitlines()]
+    messages = [json.loads(line)["message"] for line in shard.logged.splitlines()]
     assert sum(message.startswith("media cache: 1 files with 10000 bytes removed") for message in messages) == 1
 
 
@@ -118,7 +118,7 @@ def test_a_bound_on_size_holds_and_a_dead_server_costs_no_file(
 
     for path in cached(folder, "a"):
         age(path, 7200 - 60 * [each.split("/")[1] for each in media].index("".join(path.parts[-3:])))
-    wait_for(lambda: "cannot be found out" in shard.log.read_text())
+    wait_for(lambda: "cannot be found out" in shard.logged)
     assert identifiers() == {each.split("/")[1] for each in media}
     server.start()
     wait_for(lambda: identifiers() == {each.split("/")[1] for each in media[2:]}, identifiers)

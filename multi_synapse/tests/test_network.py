@@ -20,6 +20,8 @@ from multi_synapse.patches.network import DestinationRefused, TenantReactor
 from .shard import Client, Shard, request
 from .watching import wait_for
 
+pytestmark = pytest.mark.shared_shard
+
 Assign = Callable[..., dict[str, Any]]
 
 
@@ -202,7 +204,7 @@ def test_no_way_of_connecting_reaches_the_platform(shard: Shard, assign: Assign,
     client.create_room()
     use_everything(client, trap)
     # The application service's turn comes later; each refusal is in the log.
-    wait_for(lambda: shard.log.read_text().count(f"a connection to 127.0.0.1 port {trap.port} is refused") >= 5)
+    wait_for(lambda: shard.logged.count(f"a connection to 127.0.0.1 port {trap.port} is refused") >= 5)
     assert trap.reached == []
 
 

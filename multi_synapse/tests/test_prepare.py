@@ -15,6 +15,8 @@ from .postgres import Postgres
 from .shard import Client, Shard, release_of
 from .watching import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.shared_shard
+
 Assign = Callable[..., dict[str, Any]]
 
 

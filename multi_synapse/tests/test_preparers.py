@@ -63,33 +63,33 @@ def test_a_database_is_prepared_for_a_shard(shard: Shard, databases: Databases, 
     assert shard.call("GET", f"/v1/preparers/{name}").code == "NotFound"
 
 
-def test_they_are_bounded_and_say_why_not(shard: Shard) -> None:
+def test_they_are_bounded_and_say_why_not(own_shard: Shard) -> None:
     # Guards against: a burst of upgrades takes the memory of the pod that serves everybody; or a command is lost in a busy preparer.
-    first, _second = create(shard), create(shard)
-    third = shard.call("POST", "/v1/preparers", {})
+    first, _second = create(own_shard), create(own_shard)
+    third = own_shard.call("POST", "/v1/preparers", {})
     assert (third.status, third.code) == (429, "TooManyPreparers")
-    early = shard.call("POST", f"/v1/preparers/{first}", {"command": "template"})
+    early = own_shard.call("POST", f"/v1/preparers/{first}", {"command": "template"})
     assert (early.status, early.code) == (409, "NotReady")
-    assert shard.call("POST", f"/v1/preparers/{first}", []).code == "InvalidJson"
-    assert shard.call("GET", f"/v1/preparers/{first}?waitSeconds=99").code == "InvalidArgument"
-    assert shard.call("GET", f"/v1/preparers/{first}?not=nonsense").code == "InvalidArgument"
-    assert shard.call("GET", "/v1/preparers/unknown").code == "NotFound"
-    shard.call("DELETE", f"/v1/preparers/{first}")
-    create(shard)
+    assert own_shard.call("POST", f"/v1/preparers/{first}", []).code == "InvalidJson"
+    assert own_shard.call("GET", f"/v1/preparers/{first}?waitSeconds=99").code == "InvalidArgument"
+    assert own_shard.call("GET", f"/v1/preparers/{first}?not=nonsense").code == "InvalidArgument"
+    assert own_shard.call("GET", "/v1/preparers/unknown").code == "NotFound"
+    own_shard.call("DELETE", f"/v1/preparers/{first}")
+    create(own_shard)
 
 
-def test_one_that_dies_says_so(shard: Shard) -> None:
+def test_one_that_dies_says_so(own_shard: Shard) -> None:
     # Guards against: a controller waits for a preparer that the kernel killed, or the shard never has room for another.
-    name, other = create(shard), create(shard)
-    wait(shard, name, "starting")
-    wait(shard, other, "starting")
-    for pid in preparers(shard):
+    name, other = create(own_shard), create(own_shard)
+    wait(own_shard, name, "starting")
+    wait(own_shard, other, "starting")
+    for pid in preparers(own_shard):
         os.kill(pid, signal.SIGKILL)
-    ended = wait(shard, name, "ready")
+    ended = wait(own_shard, name, "ready")
     assert (ended["state"], ended["event"]["code"]) == ("ended", "PreparerEnded")
-    wait(shard, other, "ready")
-    create(shard)
-    create(shard)
+    wait(own_shard, other, "ready")
+    create(own_shard)
+    create(own_shard)
 
 
 def test_none_outlives_its_controller(new_shard: Callable[..., Shard]) -> None:
@@ -101,10 +101,10 @@ def test_none_outlives_its_controller(new_shard: Callable[..., Shard]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_none_outlives_its_shard(shard: Shard, number: signal.Signals) -> None:
+def test_none_outlives_its_shard(own_shard: Shard, number: signal.Signals) -> None:
     # Guards against: a process that nobody knows of works on a tenant's database.
-    wait(shard, create(shard), "starting")
-    pids = preparers(shard)
-    shard.signal(number)
-    shard.wait()
+    wait(own_shard, create(own_shard), "starting")
+    pids = preparers(own_shard)
+    own_shard.signal(number)
+    own_shard.wait()
     wait_for(lambda: all(is_gone(pid) for pid in pids))

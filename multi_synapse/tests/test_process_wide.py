@@ -114,37 +114,37 @@ def test_whatever_synapse_keeps_once_per_process_has_been_looked_at(python: Path
 
 
 @pytest.mark.smoke
-def test_a_tenant_without_media_runs_beside_others(shard: Shard, assign: Assign) -> None:
-    with_media = Client(shard.expect_started("with", assign("with"))["address"]).register()
+def test_a_tenant_without_media_runs_beside_others(own_shard: Shard, assign: Assign) -> None:
+    with_media = Client(own_shard.expect_started("with", assign("with"))["address"]).register()
     without = assign("without", overrides="enable_media_repo: false")
-    client = Client(shard.expect_started("without", without)["address"]).register()
+    client = Client(own_shard.expect_started("without", without)["address"]).register()
     client.work()
     assert client.call("GET", "/_matrix/client/v1/media/config").status == 404
     assert with_media.call("GET", "/_matrix/client/v1/media/config").status == 200
     # And once more, as after any change of its configuration.
-    assert shard.delete("without", 5).status == 200
-    client.address = shard.expect_started("without", without)["address"]
+    assert own_shard.delete("without", 5).status == 200
+    client.address = own_shard.expect_started("without", without)["address"]
     client.work()
-    last = Client(shard.expect_started("last", assign("last"))["address"]).register()
+    last = Client(own_shard.expect_started("last", assign("last"))["address"]).register()
     assert last.call("GET", "/_matrix/client/v1/media/config").status == 200
 
 
 @pytest.mark.smoke
-def test_tenants_share_the_threads_of_what_is_written_in_rust(shard: Shard, assign: Assign) -> None:
-    assert shard.process is not None
-    pid = shard.process.pid
+def test_tenants_share_the_threads_of_what_is_written_in_rust(own_shard: Shard, assign: Assign) -> None:
+    assert own_shard.process is not None
+    pid = own_shard.process.pid
 
     def threads() -> list[str]:
         return [name for name in threads_of(pid) if "tokio" in name]
 
     counts = []
     for name in ("a", "b", "c"):
-        client = Client(shard.expect_started(name, assign(name))["address"])
+        client = Client(own_shard.expect_started(name, assign(name))["address"])
         client.ok("GET", "/_matrix/client/versions")
         client.ok("GET", "/_matrix/client/versions")
         counts.append(len(threads()))
     # Two, or the four that older releases have for the process.
     assert counts[0] == counts[1] == counts[2] <= 4
     # It outlives each of them.
-    assert shard.delete("a", 1).status == 200
+    assert own_shard.delete("a", 1).status == 200
     client.ok("GET", "/_matrix/client/versions")

@@ -66,7 +66,7 @@ def test_sigterm_drains_and_keeps_the_assignments(new_shard: NewShard, assign: A
     time.sleep(0.3)
     shard.signal(signal.SIGTERM)
     assert shard.wait() == 0
-    poll.join(5)
+    poll.join(PATIENCE_SECONDS)
     assert answers[0]["next_batch"]
     assert postgres.connections_to(assignment["base"]["database"]["args"]["dbname"]) == 0
     shard.start()

@@ -19,6 +19,8 @@ from authlib.jose import JsonWebKey, jwt
 from .shard import Client, Shard, gateway_headers, request
 from .watching import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.shared_shard
+
 Assign = Callable[..., dict[str, Any]]
 PAGE = b"<html><head><title>t</title><meta property='og:title' content='A page to preview'></head><body>text</body></html>"
 

@@ -8,6 +8,8 @@ import yaml
 
 from .shard import Shard, request
 
+pytestmark = pytest.mark.shared_shard
+
 
 @pytest.mark.smoke
 def test_a_server_name_points_clients_and_servers_to_another_host(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:

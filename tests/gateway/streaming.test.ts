@@ -189,9 +189,7 @@ describe("streaming", () => {
       await eventually("it polls", () => polls === i);
       gone.abort();
       await poll;
-      const started = performance.now();
       expect((await ask(bench, "a.example", { method: "POST", body: "{}" })).status).toBe(200);
-      expect(performance.now() - started).toBeLessThan(5_000);
     }
     expect(await eventually("no more is open than is used", () => origin.open <= 1)).toBe(true);
   });

@@ -230,11 +230,11 @@ describe("what broke an earlier version", () => {
   });
 
   test("refuses an alias bomb within milliseconds, and says where it is", () => {
-    const begin = performance.now();
+    const begin = process.threadCpuUsage();
     expect(() => readSynapseYaml(caseOf("alias-bomb.yaml"))).toThrow(
       /^line 5, column \d+: more than 50000 values, aliases counted/,
     );
-    expect(performance.now() - begin).toBeLessThan(500);
+    expect(process.threadCpuUsage(begin).user).toBeLessThan(500_000);
   });
 
   test("says where a text stops being YAML, without quoting it", () => {
@@ -291,15 +291,17 @@ describe("bounds", () => {
     ["carriage returns", (n) => `a: "${"\r".repeat(n)}"`],
   ];
   test.each(long)("takes time linear in the size of %s", (_what, make) => {
+    // Of the processor, as the machine may be busy with other work.
     const time = (size: number) => {
       const document = make(size);
-      const begin = performance.now();
+      const begin = process.threadCpuUsage();
       try {
         readSynapseYaml(document);
       } catch (error) {
         if (!(error instanceof YamlProblem)) throw error;
       }
-      return performance.now() - begin;
+      const { user, system } = process.threadCpuUsage(begin);
+      return (user + system) / 1000;
     };
     time(10_000);
     const small = Math.min(time(10_000), time(10_000));

@@ -134,8 +134,8 @@ export async function ensureTestTools(options: ToolchainOptions = {}): Promise<T
       directory: join(directoryOf(options), `synapse-${DEFAULT_RELEASE}`),
       stamp: "test-tools",
       title: "the Python test tools",
-      installs: [["pytest", "ruff", "mypy", "types-PyYAML"]],
-      check: `import json, pytest, mypy, ruff\nprint(json.dumps({}))`,
+      installs: [["pytest", "pytest-xdist", "ruff", "mypy", "types-PyYAML"]],
+      check: `import json, pytest, xdist, mypy, ruff\nprint(json.dumps({}))`,
     },
     options,
   );
