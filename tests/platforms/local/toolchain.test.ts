@@ -146,3 +146,12 @@ test("a package that is not the one in the list is not installed", async () => {
   // Where the index cannot be reached, it is not installed either.
   await expect(failure).rejects.toMatchObject({ code: "Environment", message: expect.stringMatching(/HASH|hash|pip/) });
 });
+
+test("an environment whose packages change is changed from the list with hashes, too", async () => {
+  const directory = await temporaryDirectory();
+  await ensureVirtualEnvironment(emptyEnvironment(directory), {});
+  const lockFile = join(directory, "lock.txt");
+  writeFileSync(lockFile, `tqdm==4.67.1 \\\n    --hash=sha256:${"0".repeat(64)}\n`);
+  const changed = emptyEnvironment(directory, { lockFile, installs: [["tqdm"]] });
+  await expect(ensureVirtualEnvironment(changed, {})).rejects.toMatchObject({ code: "Environment" });
+});

@@ -22,7 +22,7 @@ export interface EnvironmentSpec {
   /** Each is one `pip install` with these arguments, in order. */
   installs: readonly (readonly string[])[];
   /**
-   * A list of all packages with versions and hashes, which a new environment is made from instead. An environment that is there already is left as it
+   * A list of all packages with versions and hashes, which is installed instead. An environment in which everything is there already is left as it
    * is: what runs in it must not change under it.
    */
   lockFile?: string;
@@ -108,8 +108,8 @@ async function install(spec: EnvironmentSpec, progress: Progress): Promise<unkno
   }
   await writeFile(begunFile(spec), "");
   try {
-    const locked = !keep && spec.lockFile !== undefined;
-    const installs = locked ? [["--no-deps", "--require-hashes", "--requirement", spec.lockFile!]] : spec.installs;
+    const installs =
+      spec.lockFile === undefined ? spec.installs : [["--no-deps", "--require-hashes", "--requirement", spec.lockFile]];
     for (const packages of installs) await pipInstall(spec, base, packages, progress);
   } catch (error) {
     // A release that does not exist leaves nothing behind.

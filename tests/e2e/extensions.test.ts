@@ -1,7 +1,9 @@
+import { request } from "undici";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { Cluster, RELAXED } from "./support/cluster.ts";
 import { UNLIMITED, withConfig } from "./support/fixtures.ts";
 import { newUser } from "./support/matrix.ts";
+import { Browser, OidcProvider } from "./support/oidc.ts";
 
 /** A module of other people's, as an operator names it. */
 const AUTO_ACCEPT = {
@@ -11,16 +13,27 @@ const AUTO_ACCEPT = {
 };
 const ACCEPTER = "synapse_auto_accept_invite.InviteAutoAccepter";
 
+let provider: OidcProvider;
 let cluster: Cluster;
+let gateway: string;
 beforeAll(async () => {
+  provider = await OidcProvider.listen();
   cluster = await Cluster.start({
     modules: [AUTO_ACCEPT],
-    tenantPolicy: { ...RELAXED, allowedModules: [ACCEPTER] },
+    tenantPolicy: {
+      ...RELAXED,
+      allowedModules: [ACCEPTER],
+      allowedDestinations: [`127.0.0.1:${provider.port}`],
+    },
   });
-  const config = { ...UNLIMITED, modules: [{ module: ACCEPTER, config: {} }] };
+  gateway = `localhost:${await cluster.gatewayPort()}`;
+  const config = { ...UNLIMITED, modules: [{ module: ACCEPTER, config: {} }], oidc_providers: [provider.settings] };
   await cluster.createTenant("clinic", ...(await withConfig(cluster, config)));
 });
-afterAll(() => cluster?.destroy());
+afterAll(async () => {
+  await cluster?.destroy();
+  provider?.close();
+});
 
 it("a module from PyPI that the configuration names does its work in a tenant: an invited user joins", async () => {
   const alice = await newUser(cluster, "clinic", "alice");
@@ -35,4 +48,23 @@ it("a module from PyPI that the configuration names does its work in a tenant: a
   await alice.client.invite(room, carolId);
   await expect.poll(members).toContain(carolId);
   for (const user of [alice, bob, carol]) user.stop();
+});
+
+it("a user signs in to a tenant through an OpenID provider, behind the gateway", async () => {
+  const home = `http://clinic.${gateway}`;
+  provider.trust(`${home}/_synapse/client/oidc/callback`);
+  const browser = new Browser();
+  const page = await browser.visit(
+    `${home}/_matrix/client/v3/login/sso/redirect/oidc-own?redirectUrl=https://client.example/`,
+    { login: "dora", password: "any" },
+  );
+  expect(browser.visited.some((url) => url.startsWith(`${provider.issuer}/interaction/`))).toBe(true);
+  const token = /loginToken=([^"&]+)/.exec(page)?.[1];
+  expect(token, page).toBeDefined();
+  const login = await request(`http://127.0.0.1:${gateway.split(":")[1]}/_matrix/client/v3/login`, {
+    method: "POST",
+    headers: { host: `clinic.${gateway}`, "content-type": "application/json" },
+    body: JSON.stringify({ type: "m.login.token", token }),
+  });
+  expect(await login.body.json()).toMatchObject({ user_id: "@dora:clinic.localhost" });
 });
