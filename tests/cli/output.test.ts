@@ -179,6 +179,9 @@ describe("one tenant", () => {
       Generation:         1 (acted upon: 1)
       Own configuration:  none
       Failures:           1 in a row
+      Processor:          13 % of a core, may take 25 %
+      Memory:             321 cache entries; 1.9 MiB answered and 1234 rows read and written since its start
+      Database:           8.6 MiB, AGE ago
       Refused release:    1.157.2: its schema is too new (SchemaTooNew)
       Hibernation:        after the cluster's time
       Last use:           12.00 s ago
