@@ -161,7 +161,7 @@ export const ALERT_CASES: AlertCase[] = [
   {
     alert: "SynapseShardsTenantQuarantined",
     series: { [`${C}tenant_quarantined{instance="c1",tenant="clinic-a"}`]: "_x9 1x20 _x30" },
-    quiet: [5, 10, 45],
+    quiet: [5, 9, 45],
     fires: {
       at: [15, 28],
       labels: { tenant: "clinic-a" },
