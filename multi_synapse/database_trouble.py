@@ -1,4 +1,4 @@
-"""What keeps PostgreSQL from its work, whoever asks: a full disk, no place left, no writes. It passes, and no tenant is to blame for it."""
+"""What keeps PostgreSQL from its work for every client: a full disk, no place left, no writes. It passes; no tenant is to blame for it."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ PATCHES: tuple[Patch, ...] = (
     ),
     Patch(
         "rows",
-        "nothing says which tenant made the process hold so many rows",
+        "nothing says which tenant made the process hold the rows that it holds",
         database.count_rows,
         {"synapse.storage.database:LoggingTransaction._do_execute": "self, func, sql, *args, **kwargs"},
     ),

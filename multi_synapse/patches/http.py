@@ -23,7 +23,7 @@ def make_long_polls_drainable() -> None:
         result = await original(self, user_id, timeout, callback, room_ids, from_token)
         if not result and getattr(self, "_shard_draining", False):
             # Its position is of when something last happened to this user. Where the streams are now shows that nothing was missed,
-            # also to whoever answers the next request.
+            # also to the code that answers the next request.
             result = await callback(from_token, self.event_sources.get_current_token())
         return result
 

@@ -25,7 +25,7 @@ class StateBeginnings {
   }
 }
 
-/** A series for each of 100,000 tenants would be a burden for whoever collects them; the API tells of every one. */
+/** A series for each of 100,000 tenants would be a burden for those who collect them; the API tells of every one. */
 const LARGEST_DATABASES = 20;
 
 /** Brings the gauges up to date with the store, whenever they are asked for. */

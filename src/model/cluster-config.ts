@@ -19,9 +19,9 @@ export const ClusterConfigSchema = z.strictObject({
   /** Tenants that nobody uses sleep. */
   hibernation: z
     .strictObject({
-      /** A tenant that nobody has used for so long falls asleep; 0: only those with a time of their own. Looked at every 10 seconds. */
+      /** A tenant that nobody has used for this time falls asleep; 0: only those with a time of their own. Looked at every 10 seconds. */
       afterIdleSeconds: z.number().min(0).max(31_536_000).default(DEFAULT_HIBERNATION.afterIdleSeconds),
-      /** One that was woken stays awake for so long at least, whoever needs its place. */
+      /** A tenant that was woken stays awake for at least this time, even if its place is needed. */
       minAwakeSeconds: z.number().min(0).max(86_400).default(DEFAULT_HIBERNATION.minAwakeSeconds),
       /** Tenants that are woken at once, and those that fall asleep at once. */
       maxConcurrentWakes: z.int().min(1).max(1000).default(DEFAULT_HIBERNATION.maxConcurrentWakes),

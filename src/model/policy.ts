@@ -14,9 +14,9 @@ export interface Policy {
 }
 
 export interface HibernationPolicy {
-  /** A tenant that nobody has used for so long falls asleep; 0: only those with a time of their own. */
+  /** A tenant that nobody has used for this time falls asleep; 0: only those with a time of their own. */
   afterIdleSeconds: number;
-  /** One that was woken stays awake for so long at least; not one that was woken only for what was due. */
+  /** A tenant that was woken stays awake for at least this time, unless it was woken only for what was due. */
   minAwakeSeconds: number;
   /** Tenants that are woken at once, and those that fall asleep at once. */
   maxConcurrentWakes: number;

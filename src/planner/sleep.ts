@@ -4,7 +4,7 @@ import { takePlace, type Draft } from "./place.ts";
 import type { SnapshotIdle, SnapshotTenant } from "./snapshot.ts";
 import { presentRelease, wantedRelease } from "./world.ts";
 
-/** One that was woken for what was due sleeps again when it has had nothing to do for so long. */
+/** A tenant that was woken for what was due sleeps again when it has had nothing to do for this time. */
 const DONE_AFTER_SECONDS = 5;
 
 /**
@@ -78,7 +78,7 @@ function candidates({ world, handled }: Draft, hibernation: HibernationPolicy): 
   return found.toSorted((a, b) => a.facts.since - b.facts.since || (a.tenant.name < b.tenant.name ? -1 : 1));
 }
 
-/** Not before that, whoever needs its place. */
+/** Not before that, even if its place is needed. */
 function earliest(
   { awakeSince, wokenByTime, notBefore }: SnapshotIdle,
   { minAwakeSeconds }: HibernationPolicy,

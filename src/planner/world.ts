@@ -26,7 +26,7 @@ export interface World {
   /** Tenants that are leaving their shard to sleep. */
   fallingAsleep: number;
   fallingAsleepOf(release: string): number;
-  /** At most so many of the tenants that are asleep and for which something is due, first the longest due. */
+  /** Up to this number of sleeping tenants for which something is due, the longest due first. */
   dueAsleep(limit: number): SnapshotTenant[];
   /** Tenants that run and that nobody uses, in no order. */
   idle(): Iterable<SnapshotTenant>;

@@ -47,7 +47,7 @@ export interface StoredSchema {
 }
 
 /** The databases of tenants, as the controller uses them. */
-/** What keeps PostgreSQL from its work, whoever asks: it passes, and no tenant is to blame. The same codes as of shards (docs/control-api.md). */
+/** What keeps PostgreSQL from its work for every client: it passes, and no tenant is to blame. The same codes as of shards (docs/control-api.md). */
 export type DatabaseTroubleReason = "DatabaseFull" | "DatabaseOverloaded" | "DatabaseReadOnly";
 
 export class DatabaseTrouble extends UserError {

@@ -216,7 +216,7 @@ export class FakeProcess {
       usage: new UsageBook(),
       shardClients: new Map(),
       idle: new IdleTenants(new SteadyClock(clockOf(world))),
-      claims: new Claims((tenant) => fakeDatabases(world).address(tenant)),
+      claims: new Claims((tenant) => fakeDatabases(world).address(tenant), new SteadyClock(clockOf(world))),
       cpuBudget: { ...DEFAULT_CPU_BUDGET, ...options.cpuBudget },
       policy: { ...DEFAULT_POLICY, avgShardsLoadRedistributionThreshold: 0, ...options.policy },
       clock: new SteadyClock(clockOf(world)),

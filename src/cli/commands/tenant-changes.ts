@@ -99,7 +99,7 @@ export function addTenantChanges(tenant: Command): void {
 function hibernationOption(): Option {
   return new Option(
     "--hibernation <when>",
-    'when it sleeps: "never", "auto", or after so many seconds without use',
+    'when it sleeps: "never", "auto", or after this number of seconds without use',
   ).argParser(parseHibernation);
 }
 

@@ -1,3 +1,4 @@
+import type { Clock } from "../../model/clock.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { hostsOf, tryReadConfig } from "../../model/config-reading.ts";
 import type { ConfigMeaning, DatabaseAddress } from "../../model/config-meaning.ts";
@@ -70,6 +71,7 @@ interface Entry {
  */
 export class Claims {
   readonly #managed: (tenant: string) => Database;
+  readonly #clock: Clock;
   readonly #entries = new Map<string, Entry>();
   /** Claimants, the holder first; a name alone where nobody else wants it, as almost always. */
   readonly #claimants = new Map<string, string | string[]>();
@@ -78,8 +80,9 @@ export class Claims {
   #settled = false;
 
   /** @param managed the database that a tenant has from us, if it brings none; with an empty host where there are none */
-  constructor(managed: (tenant: string) => Database) {
+  constructor(managed: (tenant: string) => Database, clock: Clock) {
     this.#managed = managed;
+    this.#clock = clock;
   }
 
   /** @param listener called with each tenant whose rival is another than before, through no change of its own */
@@ -130,7 +133,7 @@ export class Claims {
     const { metadata, spec, status } = tenant;
     // What runs is claimed as such; its configuration may not be the one asked for, of which this is kept.
     if (hash !== status.inEffect?.hash) {
-      const since = performance.now();
+      const since = this.#clock.now();
       this.#reserved.set(metadata.name, { hash, config: spec.config, meaning, databaseId, since });
       this.set(tenant);
     }
@@ -140,7 +143,7 @@ export class Claims {
   /** What was reserved for the configuration of that hash, if that was a short while ago: names can lead elsewhere by now. */
   reservation(tenant: string, hash: string): Admission | undefined {
     const found = this.#reserved.get(tenant);
-    return found?.hash === hash && performance.now() - found.since < RESERVED_MS ? found : undefined;
+    return found?.hash === hash && this.#clock.now() - found.since < RESERVED_MS ? found : undefined;
   }
 
   #conflictIn(tenant: Claimant, claims: readonly string[]): ClaimConflict | undefined {

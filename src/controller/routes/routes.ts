@@ -27,7 +27,7 @@ export function routeOf(tenant: Tenant, claims: Claims): Route {
       if (address !== undefined && (move?.step === "Preparing" || move?.step === "Releasing")) return serving(address);
       return address !== undefined && isDrained ? { ...parked(), ...of, draining: address } : parked();
     case "Pending":
-      // Whoever asks for one that wakes waits for it, unless it has no place.
+      // Requests for a tenant that wakes wait for it, unless it has no place.
       if (wake && reason === WAKING) return { ...parked(), reason: WAKING };
       return { ...route, state: "unavailable", reason: wake && reason !== "" ? reason : phase };
     case "Provisioning":

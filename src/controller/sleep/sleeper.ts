@@ -101,7 +101,7 @@ export class Sleeper {
     const { store, log } = this.#context;
     try {
       const client = this.#shards.observation(shard)?.client;
-      // Released: whoever has a stale order to start it is refused, and the next owner need not wait.
+      // Released: a shard with a stale order to start it is refused, and the next owner need not wait.
       if (client) {
         const { position } = await client.stopTenant(name, drainSeconds, { release: true });
         return position ? { position } : {};

@@ -2,7 +2,7 @@ import { messageOf } from "../../model/errors.ts";
 import { timeText } from "../../model/clock.ts";
 import type { ControllerContext } from "../context.ts";
 
-/** The sizes of all databases are looked at once in so many turns: the server looks at each of their files. */
+/** The sizes of all databases are looked at once in this number of turns: the server looks at each of their files. */
 const TURNS = 10;
 /** Also with very many tenants; their round takes longer then. */
 const MOST_AT_ONCE = 500;

@@ -155,7 +155,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     databases,
     feed: new RouteFeed(),
     usage: new UsageBook(),
-    claims: new Claims((tenant) => databases.address(tenant)),
+    claims: new Claims((tenant) => databases.address(tenant), clock),
     policy: config,
     cpuBudget: config.cpuBudget,
     clock,

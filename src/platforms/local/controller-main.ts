@@ -108,7 +108,7 @@ async function main(): Promise<void> {
     databases,
     feed: new RouteFeed(),
     usage: new UsageBook(),
-    claims: new Claims((tenant) => databases.address(tenant)),
+    claims: new Claims((tenant) => databases.address(tenant), clock),
     policy: policyOf(config.cluster),
     cpuBudget: config.cluster.cpuBudget,
     clock,

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { SteadyClock } from "../../../src/model/clock.ts";
 import { routeOf } from "../../../src/controller/routes/routes.ts";
 import { Claims } from "../../../src/controller/claims/claims.ts";
 import type { MoveReason, MoveStep } from "../../../src/model/move.ts";
@@ -8,7 +9,7 @@ import { STATUS } from "../../ports/store-contract.ts";
 const ADDRESS = "127.0.0.1:4001";
 
 function routeIn(status: Partial<TenantStatus>) {
-  const claims = new Claims((name) => ({ host: "postgres.ours", port: 5432, name }));
+  const claims = new Claims((name) => ({ host: "postgres.ours", port: 5432, name }), new SteadyClock());
   const tenant: Tenant = {
     kind: "Tenant",
     metadata: { name: "a", creationTimestamp: new Date(0).toISOString(), resourceVersion: "1", generation: 1 },

@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import { SteadyClock } from "../../../src/model/clock.ts";
 import type { ConfigMeaning } from "../../../src/model/config-meaning.ts";
 import { Claims } from "../../../src/controller/claims/claims.ts";
 import { admit } from "../../../src/controller/start/admission.ts";
@@ -18,7 +19,7 @@ const MEANING: ConfigMeaning = {
 
 /** What a shard and a server say; and what was asked of them. */
 class Situation {
-  readonly claims = new Claims(() => ({ host: "", port: 1, name: "" }));
+  readonly claims = new Claims(() => ({ host: "", port: 1, name: "" }), new SteadyClock());
   readonly asked: string[] = [];
   meaning: ConfigMeaning | undefined = MEANING;
   databaseId: string | undefined = "7/1";
