@@ -16,7 +16,7 @@ export interface Seal {
  */
 const TABLE = "synapse_shards.keepsakes";
 
-/** Keeps what is needed to bring a tenant back, beside its data. @throws UserError */
+/** Keeps what is needed to bring a tenant back, beside its data or, where it brings its database along, on our server. @throws UserError */
 export async function writeKeepsake(
   admin: AdminLogin,
   seal: Seal | undefined,
@@ -52,13 +52,14 @@ export function readKeptData(
     const { rows: tables } = await client.query<{ there: boolean }>("SELECT to_regclass($1) IS NOT NULL AS there", [
       TABLE,
     ]);
-    if (rowCount === 0 || !tables[0]?.there) return { hasDatabase: rowCount === 1 };
+    const hasDatabase = rowCount === 1;
+    if (!tables[0]?.there) return { hasDatabase };
     const { rows } = await client.query<{ sealed: boolean; body: string }>(
       `SELECT sealed, body FROM ${TABLE} WHERE tenant = $1`,
       [tenant],
     );
     const row = rows[0];
-    return row ? { hasDatabase: true, keepsake: opened(seal, tenant, row) } : { hasDatabase: true };
+    return row ? { hasDatabase, keepsake: opened(seal, tenant, row) } : { hasDatabase };
   });
 }
 

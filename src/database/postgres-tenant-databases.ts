@@ -97,6 +97,11 @@ export class PostgresTenantDatabases implements TenantDatabases {
     return { kept: found.epoch > 0, epoch: found.epoch };
   }
 
+  async keep({ metadata, spec: { serverName, config } }: Tenant, secrets: TenantSecretData): Promise<void> {
+    const { server, seal } = this.#options;
+    if (server) await writeKeepsake(server, seal, metadata.name, { serverName, secrets, config });
+  }
+
   async keptData(tenant: string): Promise<KeptData> {
     const { server, seal } = this.#options;
     return server ? readKeptData(server, seal, tenant) : { hasDatabase: false };

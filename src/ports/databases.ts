@@ -32,7 +32,7 @@ export interface Keepsake {
 }
 
 export interface KeptData {
-  /** Whether there is a database of a tenant of that name. */
+  /** Whether our own server has a database of a tenant of that name. */
   hasDatabase: boolean;
   keepsake?: Keepsake;
 }
@@ -67,6 +67,11 @@ export interface TenantDatabases {
    * @returns the epoch found in a database that was kept from before (0 in a new one), and whether it was there
    */
   provision(tenant: Tenant, secrets: TenantSecretData): Promise<{ epoch: number; kept: boolean }>;
+  /**
+   * Keeps on our own server what is needed to bring a tenant back that brings its database along: the store may be lost. Nothing where there
+   * is no server of ours.
+   */
+  keep(tenant: Tenant, secrets: TenantSecretData): Promise<void>;
   /**
    * What our own server has of a tenant of that name, from one that was deleted, or from before the store was lost.
    * @throws UserError Environment where the keys beside it cannot be opened

@@ -60,6 +60,18 @@ export function describeTenantDatabasesContract(name: string, open: () => Promis
       expect(await databases.provision(tenantOf("a"), SECRETS)).toEqual({ epoch: 0, kept: false });
     });
 
+    it("keeps the keys of a tenant that brings its database along, until it is dropped", async () => {
+      const { databases } = here;
+      await databases.keep(tenantOf("a"), SECRETS);
+      await databases.keep(tenantOf("a"), SECRETS);
+      expect(await databases.keptData("a")).toMatchObject({
+        hasDatabase: false,
+        keepsake: { serverName: "a.example", secrets: SECRETS },
+      });
+      await databases.drop("a");
+      expect(await databases.keptData("a")).toEqual({ hasDatabase: false });
+    });
+
     it("releases a database for its owner alone, and with a higher epoch only", async () => {
       const { databases } = here;
       await databases.provision(tenantOf("a"), SECRETS);

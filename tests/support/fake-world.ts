@@ -456,6 +456,10 @@ export function fakeDatabases(world: FakeWorld): TenantDatabases {
       const epoch = world.fences.get(name)?.epoch ?? 0;
       return { epoch, kept: epoch > 0 };
     },
+    keep: async ({ metadata: { name }, spec: { serverName, config } }, secrets) => {
+      const hasDatabase = world.managed.get(name)?.hasDatabase ?? false;
+      world.managed.set(name, { hasDatabase, keepsake: { serverName, secrets, config } });
+    },
     keptData: async (tenant) => world.managed.get(tenant) ?? { hasDatabase: false },
     drop: async (tenant) => {
       world.fences.delete(tenant);

@@ -403,6 +403,7 @@ export class TenantReconciler {
     const secrets = present ?? (await this.#keysFor(tenant, database !== undefined));
     if (!present) await store.writeSecret(name, secrets);
     if (database) {
+      await databases.keep(tenant, secrets);
       // It may have run elsewhere before: the next claim must be higher than the last.
       const found = await databases.describe(tenant, secrets);
       await modify(store, "Tenant", name, ({ status }) => {
@@ -435,10 +436,10 @@ export class TenantReconciler {
   async #keysFor(tenant: Tenant, bringsItsOwn: boolean): Promise<TenantSecretData> {
     const { name } = tenant.metadata;
     const { serverName } = tenant.spec;
-    const { hasDatabase, keepsake } = bringsItsOwn
-      ? { hasDatabase: false, keepsake: undefined }
-      : await this.#context.databases.keptData(name);
-    if (!hasDatabase) return newTenantSecrets(serverName);
+    const { hasDatabase, keepsake } = await this.#context.databases.keptData(name);
+    // Whether a database that it brings along is the one of those keys, the server name tells.
+    const isKept = bringsItsOwn ? keepsake?.serverName === serverName : hasDatabase;
+    if (!isKept) return newTenantSecrets(serverName);
     const remedy = `or delete ${name} with --purge to begin without that data`;
     if (!keepsake)
       throw new StartFailure(
@@ -450,7 +451,7 @@ export class TenantReconciler {
         "KeysMissing",
         `a database of an earlier tenant ${name} is kept, whose server name is ${keepsake.serverName}: create it with that one, ${remedy}`,
       );
-    const message = `${name} has the keys again that were kept beside its database`;
+    const message = `${name} has the keys again that were kept ${bringsItsOwn ? "for" : "beside"} its database`;
     await this.#say(tenant, "Normal", "KeysRestored", message);
     return keepsake.secrets;
   }

@@ -50,6 +50,20 @@ it("takes up the keys beside a database that was kept, where the store has lost 
   expect(events.map(({ reason }) => reason)).toContain("KeysRestored");
 });
 
+it.each([
+  ["the same server name has the keys again", "a.example", true],
+  ["another server name gets new ones", "b.example", false],
+])("where the store has lost the keys of a tenant with a database of its own, %s", async (_, serverName, again) => {
+  await make(OWN);
+  await runs();
+  const keys = await world.store.readSecret("a");
+  await remove("Retain");
+  await world.store.removeSecret("a");
+  await make(OWN, serverName);
+  await runs();
+  expect((await world.store.readSecret("a"))?.signingKey === keys?.signingKey).toBe(again);
+});
+
 it("makes no new signing key for a database that was kept without its keys: it says what to do, and begins again after a purge", async () => {
   world.managed.set("a", { hasDatabase: true });
   await make();
