@@ -5,7 +5,6 @@ It starts no thread and opens nothing that a forked process must not share, so `
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
@@ -25,8 +24,6 @@ def load(allow_untested_releases: Collection[str] = (), scratch: Path | None = N
     global _loaded
     if _loaded:
         return
-    # What libraries warn of when they are imported would be lines of the log that are no JSON.
-    logging.captureWarnings(True)
     docstrings.leave_out()
     from . import __main__, control, patches, preparers, probe, runtime, warmup  # noqa: F401
 

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .shard import Shard, request
+from .shard import CHECKOUT, Shard, request
 from .watching import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.shared_shard
@@ -182,6 +185,18 @@ def test_checks_a_configuration_without_starting_it(shard: Shard, assign: Callab
     assert (refused.status, refused.code) == (422, "OptionNotAllowed")
     assert shard.tenants()["a"] == running
     assert shard.call("GET", check).status == 405
+
+
+@pytest.mark.parametrize("program", ["checker", "prepare"])
+def test_processes_of_a_shard_say_nothing_in_words(program: str, python: Path) -> None:
+    # Guards against: lines in a shard's output that are no JSON. Libraries warn when they are imported.
+    command = [python, "-m", f"multi_synapse.{program}"]
+    ended = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    for line in ended.stdout.splitlines():
+        json.loads(line)
 
 
 def test_turns_away_what_is_meant_for_another_tenant(shard: Shard, assign: Callable[..., dict[str, Any]]) -> None:
