@@ -312,8 +312,8 @@ describe("help", () => {
                                cluster's)
         --config <file>        settings of its own for homeserver.yaml, as YAML (-:
                                stdin)
-        --hibernation <when>   when it sleeps: "never", "auto", or after so many
-                               seconds without use
+        --hibernation <when>   when it sleeps: "never", "auto", or after this number
+                               of seconds without use
         --wait                 wait until it runs
         --timeout <duration>   give up waiting after this time, e.g. 90s, 5m, 1h
                                (default: 5m)
