@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
@@ -53,4 +54,12 @@ test("two parts cannot have one port, nor any part an address of another machine
     `gateway.tlsPort: port ${port} is given to two parts`,
   );
   await expect(choosePorts(config({ host: "192.0.2.1" }), file)).rejects.toThrow(/192\.0\.2\.1/);
+});
+
+test("a chosen port is none that the system gives to connections, which could take it before it is used", async () => {
+  const [first = 0, last = 0] = readFileSync("/proc/sys/net/ipv4/ip_local_port_range", "utf8").split(/\s+/).map(Number);
+  for (let i = 0; i < 20; i += 1) {
+    const port = await freePort("127.0.0.1");
+    expect(port >= 10_000 && (port < first || port > last)).toBe(true);
+  }
 });
