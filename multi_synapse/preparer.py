@@ -5,6 +5,7 @@ Lines of JSON in and out; docs/control-api.md is the contract.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -51,6 +52,8 @@ _LONGEST_LINE = 2 * 1024 * 1024
 
 
 def _read_config(assignment: Assignment, name: str, directory: Path) -> HomeServerConfig:
+    # Nothing here reads media, and where they are only the shard that has them may go. Synapse makes the directory it is given.
+    assignment = dataclasses.replace(assignment, base={**assignment.base, "media_store_path": str(directory / "media")})
     tenant = tenant_config.read_options(assignment)
     files = StateDirectory(directory).write_tenant_files(name, assignment.overrides, assignment.signing_key)
     tenant_config.write_configuration(tenant, files, "127.0.0.1", 0)

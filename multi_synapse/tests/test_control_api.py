@@ -190,7 +190,7 @@ def test_checks_a_configuration_without_starting_it(shard: Shard, assign: Callab
 @pytest.mark.parametrize("program", ["checker", "prepare"])
 def test_processes_of_a_shard_say_nothing_in_words(program: str, python: Path) -> None:
     # Guards against: lines in a shard's output that are no JSON. Libraries warn when they are imported.
-    command = [python, "-m", f"multi_synapse.{program}"]
+    command = [str(python), "-m", f"multi_synapse.{program}"]
     ended = subprocess.run(
         command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}
     )

@@ -48,7 +48,12 @@ def test_migrate_claims_and_prepares(python: Path, databases: Databases, assign:
     assignment = assign("a", epoch=4, database=empty)
     preparer = Preparer(python)
     assert preparer.ready["event"] == "ready"
+    # The media of a tenant without a shard are where nobody gets in, and what leads to them leads nowhere.
+    media = Path(assignment["base"]["media_store_path"])
+    media.parent.mkdir(exist_ok=True)
+    media.symlink_to("nowhere")
     answer = preparer.send(migrate(assignment, shard="test-0", instance="prep"))
+    media.unlink()
     assert answer["event"] == "done", answer
     assert (answer["from"], answer["to"]) == (None, preparer.ready["schemaVersion"])
     again = preparer.send(migrate(assignment, shard="test-0", instance="prep"))
