@@ -1,9 +1,7 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "undici";
-import { withConnection } from "../src/database/connection.ts";
 import { type Proxy, startGateway } from "./gateway-proxies.ts";
-import { MatrixUser } from "./lib/matrix.ts";
 import { type Bench, type BenchOptions, type BenchResult, type Figure, quantile } from "./lib/result.ts";
 import { median } from "./lib/statistics.ts";
 import type { BenchTenant } from "./lib/tenant.ts";
@@ -31,12 +29,7 @@ export const bench: Bench = {
   title: "Latency of send and sync beside neighbours, against a dedicated process",
   async run({ quick, log }: BenchOptions): Promise<BenchResult> {
     const size = quick ? QUICK : FULL;
-    const world = await World.open(log);
-    try {
-      return report(size, await measure(world, size, log));
-    } finally {
-      await world.close();
-    }
+    return report(size, await World.with(log, (world) => measure(world, size, log)));
   },
 };
 
@@ -119,20 +112,11 @@ async function measure(world: World, size: Size, log: (line: string) => void): P
   return samples;
 }
 
-/** Users without rate limits, on whichever process they are. @returns their access tokens */
+/** @returns access tokens of new users */
 async function register(world: World, tenant: BenchTenant, url: string, count: number): Promise<string[]> {
-  const tokens: string[] = [];
-  for (let index = 0; index < count; index++) {
-    await withConnection(world.admin, tenant.database.name, (client) =>
-      client.query("INSERT INTO ratelimit_override (user_id, messages_per_second, burst_count) VALUES ($1, 0, 0)", [
-        `@user${index}:${tenant.serverName}`,
-      ]),
-    );
-    const user = await MatrixUser.register(url, tenant, `user${index}`);
-    tokens.push(user.accessToken);
-    await user.close();
-  }
-  return tokens;
+  const users = await world.users(tenant, url, count);
+  await Promise.all(users.map((user) => user.close()));
+  return users.map(({ accessToken }) => accessToken);
 }
 
 /** A person sends and syncs at a calm pace while others hammer. */

@@ -45,12 +45,7 @@ export const bench: Bench = {
   title: "A thousand starts and stops: what stays behind",
   async run({ quick, log }: BenchOptions): Promise<BenchResult> {
     const size = quick ? QUICK : FULL;
-    const world = await World.open(log);
-    try {
-      return report(await measure(world, size, log));
-    } finally {
-      await world.close();
-    }
+    return report(await World.with(log, (world) => measure(world, size, log)));
   },
 };
 

@@ -40,12 +40,7 @@ export const bench: Bench = {
   title: "What an idle tenant costs: memory, threads, connections, processor time",
   async run(options: BenchOptions): Promise<BenchResult> {
     const size = options.quick ? QUICK : FULL;
-    const world = await World.open(options.log);
-    try {
-      return await measure(world, size, options.log);
-    } finally {
-      await world.close();
-    }
+    return World.with(options.log, (world) => measure(world, size, options.log));
   },
 };
 

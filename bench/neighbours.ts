@@ -1,13 +1,12 @@
 import { deflateSync } from "node:zlib";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "undici";
-import { withConnection } from "../src/database/connection.ts";
 import { DEFAULT_CPU_BUDGET } from "../src/model/cpu-budget.ts";
 import { nextLoad, type Load } from "../src/model/load.ts";
 import { nextStanding, type CpuStanding } from "../src/planner/cpu-budget.ts";
 import { type Bench, type BenchOptions, type BenchResult, type Figure, quantile } from "./lib/result.ts";
 import { median } from "./lib/statistics.ts";
-import { MatrixUser, PASSWORD } from "./lib/matrix.ts";
+import { type MatrixUser, PASSWORD } from "./lib/matrix.ts";
 import { RoutedGateway } from "./lib/routed.ts";
 import type { RunningShard } from "./lib/shard.ts";
 import type { BenchTenant } from "./lib/tenant.ts";
@@ -39,12 +38,7 @@ export const bench: Bench = {
   title: "Latency beside a tenant that is hammered in every way, without and with its CPU budget",
   async run({ quick, log }: BenchOptions): Promise<BenchResult> {
     const size = quick ? QUICK : FULL;
-    const world = await World.open(log);
-    try {
-      return report(size, await measure(world, size, log));
-    } finally {
-      await world.close();
-    }
+    return report(size, await World.with(log, (world) => measure(world, size, log)));
   },
 };
 
@@ -184,10 +178,10 @@ async function measure(world: World, size: Size, log: (line: string) => void): P
   log("making users and rooms");
   const agent = new Agent({ connections: 128 });
   const at = ({ serverName }: BenchTenant): Target => ({ url: gateway.proxy.url, host: serverName });
-  const person = LoadUser.withToken(at(quiet), agent, (await register(world, quiet, urls.quiet, 1))[0]!.accessToken);
+  const person = LoadUser.withToken(at(quiet), agent, (await world.users(quiet, urls.quiet, 1))[0]!.accessToken);
   const room = await person.createRoom();
   await person.sync(0);
-  const hammers = await furnish(await register(world, loud, urls.loud, HAMMERS), size.rooms);
+  const hammers = await furnish(await world.users(loud, urls.loud, HAMMERS), size.rooms);
 
   const samples: Samples = new Map();
   const ask = asker(agent, at(loud));
@@ -218,19 +212,6 @@ const LIFTED = {
   rc_login: { address: MANY, account: MANY, failed_attempts: MANY },
   rc_joins: { local: MANY, remote: MANY },
 };
-
-async function register(world: World, tenant: BenchTenant, url: string, count: number): Promise<MatrixUser[]> {
-  const users: MatrixUser[] = [];
-  for (let index = 0; index < count; index++) {
-    await withConnection(world.admin, tenant.database.name, (db) =>
-      db.query("INSERT INTO ratelimit_override (user_id, messages_per_second, burst_count) VALUES ($1, 0, 0)", [
-        `@user${index}:${tenant.serverName}`,
-      ]),
-    );
-    users.push(await MatrixUser.register(url, tenant, `user${index}`));
-  }
-  return users;
-}
 
 /** Rooms with all users and some messages. */
 async function furnish(users: MatrixUser[], count: number): Promise<Hammer[]> {

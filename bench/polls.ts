@@ -219,7 +219,7 @@ class Client {
     socket.on("data", (chunk) => {
       text += chunk.toString("latin1");
       if (text.includes("\r\n\r\n") && !text.startsWith("HTTP/1.1 200 "))
-        throw new Error(`an answer that is none: ${text.slice(0, 200)}`);
+        throw new Error(`not an HTTP answer: ${text.slice(0, 200)}`);
       if (!text.endsWith(NOTHING)) return;
       text = "";
       this.#done?.();

@@ -33,13 +33,7 @@ export const bench: Bench = {
   title: "Starting a tenant, and what its neighbours notice of it",
   async run({ quick, log }: BenchOptions): Promise<BenchResult> {
     const size = quick ? QUICK : FULL;
-    const world = await World.open(log);
-    let inShard: InShard;
-    try {
-      inShard = await measureShard(world, size, log);
-    } finally {
-      await world.close();
-    }
+    const inShard = await World.with(log, (world) => measureShard(world, size, log));
     log("bringing up a whole cluster");
     const cluster = await BenchCluster.up();
     try {

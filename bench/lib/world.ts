@@ -13,6 +13,7 @@ import { DEFAULT_RELEASE, ensurePostgres, ensureSynapse } from "../../src/platfo
 import type { ControlClient } from "../../src/shard/control-client.ts";
 import { onEnd } from "./cleanup.ts";
 import { DedicatedSynapse } from "./dedicated.ts";
+import { MatrixUser } from "./matrix.ts";
 import { RunningShard } from "./shard.ts";
 import { BenchTenant } from "./tenant.ts";
 
@@ -66,8 +67,32 @@ export class World {
     return world;
   }
 
+  /** Opens one for as long as it is measured. */
+  static async with<T>(log: (line: string) => void, measure: (world: World) => Promise<T>): Promise<T> {
+    const world = await World.open(log);
+    try {
+      return await measure(world);
+    } finally {
+      await world.close();
+    }
+  }
+
   close(): Promise<void> {
     return this.#close();
+  }
+
+  /** Users without rate limits, at the address where the tenant's homeserver listens. They are the caller's to close. */
+  async users(tenant: BenchTenant, url: string, count: number): Promise<MatrixUser[]> {
+    const users: MatrixUser[] = [];
+    for (let index = 0; index < count; index++) {
+      await withConnection(this.admin, tenant.database.name, (client) =>
+        client.query("INSERT INTO ratelimit_override (user_id, messages_per_second, burst_count) VALUES ($1, 0, 0)", [
+          `@user${index}:${tenant.serverName}`,
+        ]),
+      );
+      users.push(await MatrixUser.register(url, tenant, `user${index}`));
+    }
+    return users;
   }
 
   async makeTemplate(version: string): Promise<void> {

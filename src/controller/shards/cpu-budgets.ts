@@ -36,14 +36,15 @@ export class CpuBudgets {
   }
 
   async measured(shard: string, at: number, { tenants, process }: ShardLoad): Promise<void> {
-    const { usage } = this.#context;
+    const { usage, reader } = this.#context;
+    const hasNeighbours = [...reader.tenantsOf(shard)].length > 1;
     for (const name of this.#known.keys()) if (!Object.hasOwn(tenants, name)) this.#forget(name);
     for (const [name, figures] of Object.entries(tenants)) {
       const known = this.#next(name, figures, at, process.starvedSeconds);
       this.#known.set(name, known);
       const { holdings, load } = known;
       usage.setRunning(name, { holdings, ...(load.share === undefined ? {} : { cpuShare: load.share }) });
-      await this.#judge(shard, name, known);
+      await this.#judge(shard, name, known, hasNeighbours);
     }
   }
 
@@ -71,12 +72,11 @@ export class CpuBudgets {
     return calm ? { ...known, calmSince: before?.calmSince ?? at } : known;
   }
 
-  async #judge(shard: string, name: string, { load, calmSince }: Known): Promise<void> {
+  async #judge(shard: string, name: string, { load, calmSince }: Known, hasNeighbours: boolean): Promise<void> {
     const { store, reader, clock, cpuBudget } = this.#context;
     const { at, share } = load;
     const tenant = reader.get("Tenant", name);
     if (!tenant || share === undefined || !isSettledOn(tenant, shard)) return;
-    const hasNeighbours = [...reader.tenantsOf(shard)].length > 1;
     const limits = { ...cpuBudget, budget: budgetOf(cpuBudget, name) };
     const next = (status: TenantStatus) =>
       nextStanding(

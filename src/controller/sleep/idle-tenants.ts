@@ -1,8 +1,8 @@
 import type { Clock } from "../../model/clock.ts";
 import type { ShardLoad } from "../../ports/shard-control.ts";
 
-/** One that was used within this time is in use. */
-const UNUSED_MS = 5_000;
+/** A tenant that was used within this time is in use. */
+export const UNUSED_MS = 5_000;
 /** A shard tells for how long nobody has used a tenant; by less than that two answers differ by chance. */
 const SAME_MS = 2_000;
 

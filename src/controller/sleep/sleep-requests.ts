@@ -6,6 +6,7 @@ import type { Tenant } from "../../model/tenant.ts";
 import { ShardUnreachable, type TenantIdle } from "../../ports/shard-control.ts";
 import { modify } from "../../ports/store.ts";
 import type { ControllerContext } from "../context.ts";
+import { UNUSED_MS } from "./idle-tenants.ts";
 
 /** One that cannot sleep is asked again after this. */
 export const ASK_AGAIN_MS = 60_000;
@@ -15,8 +16,6 @@ const SHORTEST_SLEEP_MS = 60_000;
 const AFTER_DUE_MS = 20_000;
 /** A tenant is woken so much before something is due: about what a start takes on a busy machine. */
 const WAKE_AHEAD_MS = 5_000;
-/** Used within this time, it is in use. */
-const IN_USE_SECONDS = 5;
 
 /** Why a tenant cannot sleep now, in words, and when it is worth asking again. */
 export interface Obstacle {
@@ -99,7 +98,7 @@ export class SleepRequests {
     let until = now + ASK_AGAIN_MS;
     if (reason !== "Requested") {
       if (inFlight > 0) reasons.push(`${inFlight} of its requests are open`);
-      else if (lastUse < IN_USE_SECONDS) reasons.push("somebody uses it");
+      else if (lastUse * 1000 < UNUSED_MS) reasons.push("somebody uses it");
       const left = nextDue ? nextDue.at * 1000 - now : Number.POSITIVE_INFINITY;
       if (nextDue && left < SHORTEST_SLEEP_MS + WAKE_AHEAD_MS) {
         reasons.push(`${nextDue.reason} is due in ${Math.max(0, Math.round(left / 1000))} s`);

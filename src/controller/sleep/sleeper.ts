@@ -37,9 +37,9 @@ export class Sleeper {
   /** Carries it on as far as it goes. @returns milliseconds to wait, where it must */
   async run(tenant: Tenant): Promise<number | void> {
     let current: Tenant | undefined = tenant;
-    while (current?.status.phase === "FallingAsleep" && current.status.sleep) {
-      const { sleep }: Tenant["status"] = current.status;
-      if (!sleep) return undefined;
+    while (current) {
+      const { phase, sleep }: Tenant["status"] = current.status;
+      if (phase !== "FallingAsleep" || !sleep) return undefined;
       const next: Tenant | number | undefined = await (sleep.step === "Parking"
         ? this.#park(current, sleep)
         : this.#drain(current, sleep));

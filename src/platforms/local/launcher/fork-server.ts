@@ -14,13 +14,14 @@ const READY_MS = 60_000;
 const FORK_MS = 10_000;
 const KEPT_OF_STDERR = 2_000;
 
-const EndSchema = z.object({ ended: z.int(), code: z.int() });
 const AnswerSchema = z.union([
   z.object({ ready: z.literal(true) }),
   z.object({ pid: z.int() }),
   z.object({ error: z.string() }),
 ]);
 type Answer = z.infer<typeof AnswerSchema>;
+/** An answer, or the end of a process, which `observe` finds out. */
+const LineSchema = z.union([AnswerSchema, z.object({ ended: z.int(), code: z.int() })]);
 
 export interface ForkRequest {
   /** Of `python -m multi_synapse`. */
@@ -37,8 +38,6 @@ export interface ForkServerOptions {
   /** The directory that has the package `multi_synapse`. */
   runtimePath: string;
   allowUntestedReleases?: readonly string[];
-  /** Told the pid of each process that has ended. */
-  onEnd?(pid: number): void;
 }
 
 /**
@@ -51,12 +50,10 @@ export class ForkServer {
   readonly #stream: Socket | undefined;
   readonly #waiting: { resolve: (answer: Answer) => void; reject: (error: Error) => void }[] = [];
   readonly #ready: Promise<unknown>;
-  readonly #onEnd: (pid: number) => void;
   #stderr = "";
   #ended: Error | undefined;
 
-  constructor({ python, runtimePath, allowUntestedReleases = [], onEnd = () => {} }: ForkServerOptions) {
-    this.#onEnd = onEnd;
+  constructor({ python, runtimePath, allowUntestedReleases = [] }: ForkServerOptions) {
     const allowed = allowUntestedReleases.map((release) => `--allow-untested=${release}`);
     this.#process = spawn(
       python,
@@ -122,11 +119,10 @@ export class ForkServer {
   }
 
   #take(line: string): void {
-    const end = EndSchema.safeParse(JSON.parse(line));
-    if (end.success) return this.#onEnd(end.data.ended);
+    const { data } = LineSchema.safeParse(JSON.parse(line));
+    if (data && "ended" in data) return;
     const waiting = this.#waiting.shift();
-    const answer = AnswerSchema.safeParse(JSON.parse(line));
-    if (answer.success) waiting?.resolve(answer.data);
+    if (data) waiting?.resolve(data);
     else waiting?.reject(new Error(`the fork server answered ${line}`));
   }
 
@@ -138,25 +134,24 @@ export class ForkServer {
 
 /** One for each release, as long as it works. */
 export class ForkServers {
+  /** By the release's Python. */
   readonly #servers = new Map<string, ForkServer>();
 
   /** The server of a release, which is started if need be. */
   of(options: ForkServerOptions): ForkServer {
-    const key = JSON.stringify([options.python, options.runtimePath]);
-    const present = this.#servers.get(key);
+    const present = this.#servers.get(options.python);
     if (present && !present.ended) return present;
     const server = new ForkServer(options);
-    this.#servers.set(key, server);
+    this.#servers.set(options.python, server);
     return server;
   }
 
   /** Ends those of releases that no shard has. @param used each shard's Python */
   keep(used: ReadonlySet<string>): void {
-    for (const [key, server] of this.#servers) {
-      const [python] = JSON.parse(key) as [string];
+    for (const [python, server] of this.#servers) {
       if (used.has(python)) continue;
       server.close();
-      this.#servers.delete(key);
+      this.#servers.delete(python);
     }
   }
 
