@@ -118,7 +118,7 @@ def leave_privileges() -> None:
     """Drops root's capabilities in a confined process that no other program takes the place of, which would drop them. @raises OSError"""
     header, none = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)()
     _call(_libc.capset(header, none), "capset")
-    # Another user's process may not be looked at by itself, such as by its watchdog, until it is another program.
+    # A change of user closes /proc of the process to its own user, and so to its watchdog, until it starts another program.
     _call(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0), "dumpable")
 
 

@@ -1,9 +1,9 @@
 """
 Shards that share memory: `python -m multi_synapse.fork_server`, started by the launcher, forks a shard's process for each request.
 
-What a shard has before it knows its tenants is nine tenths of its memory and of its start: the code of 1,400 modules. Processes
-forked from one that has it share it, until one of them writes to it. The shards are sessions of their own and outlive this
-process, which ends when the launcher does.
+Before a shard knows its tenants, it has nine tenths of its memory, and has taken nine tenths of its start: for the code of 1,400
+modules. Processes that are forked with all of it in place share each page until one of them writes to it. Each shard is in a session
+of its own and outlives this process, which ends when the launcher does.
 
 `--stream` is the descriptor of a stream to the launcher. A line of JSON says that this process is ready, `{"ready": true}`. Then each
 request (see `Request`) is answered by `{"pid": 123}` or `{"error": "…"}`, and the end of each process is told, `{"ended": 123, "code":

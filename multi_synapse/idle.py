@@ -23,7 +23,7 @@ from .pools import pools_of
 _HOUSEKEEPING_SECONDS = 86_400.0
 #: Tenants that fell asleep together are not woken together.
 _EARLIEST = 0.8
-#: An application service that has been away for long is asked again every so often; one that has just gone away, as Synapse does.
+#: An application service that has been away for long is retried at long intervals; one that has just gone away, as Synapse does.
 _SERVICE_AWAY_SECONDS = 900.0
 #: Synapse's own longest back-off for an application service is 2 ** 9 s; from here on it has been away for minutes.
 _SERVICE_AWAY_BACKOFF = 7

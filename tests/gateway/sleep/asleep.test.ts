@@ -32,6 +32,21 @@ async function homeserver(
   return Object.assign(origin, { asked });
 }
 
+/** A tenant that polled once and falls asleep, and its next poll, which is held. */
+async function heldWhileFallingAsleep(): Promise<{
+  origin: Origin & { asked: string[] };
+  poll: ReturnType<typeof ask>;
+}> {
+  bench = await Bench.start([]);
+  const origin = await homeserver();
+  await bench.controller.update([serving("a", origin)]);
+  await ask(bench, "a.example", { path: `${SYNC}1`, headers: TOKEN });
+  await bench.controller.update([fallingAsleep(origin)]);
+  const poll = ask(bench, "a.example", { path: `${SYNC}60000`, headers: TOKEN });
+  await eventually("it is held", async () => (await heldPolls()) === 1);
+  return { origin, poll };
+}
+
 /** A tenant that polled once, and sleeps at `position`. */
 async function sleeper(
   position: string | undefined = AT,
@@ -73,13 +88,7 @@ describe("a poll for a tenant that sleeps", () => {
   });
 
   it("is held from the moment the tenant falls asleep, however soon after the drain it comes, and passed on if that is called off", async () => {
-    bench = await Bench.start([]);
-    const origin = await homeserver();
-    await bench.controller.update([serving("a", origin)]);
-    await ask(bench, "a.example", { path: `${SYNC}1`, headers: TOKEN });
-    await bench.controller.update([fallingAsleep(origin)]);
-    const poll = ask(bench, "a.example", { path: `${SYNC}60000`, headers: TOKEN });
-    await eventually("it is held", async () => (await heldPolls()) === 1);
+    const { origin, poll } = await heldWhileFallingAsleep();
     expect(bench.controller.wakes).toEqual([]);
     await bench.controller.update([serving("a", origin)]);
     expect((await poll).text).toBe(NOTHING);
@@ -155,13 +164,7 @@ describe("a poll for a tenant that sleeps", () => {
     ["the tenant went to sleep with something that it was not told", LATER],
     ["it is not known where the tenant's streams ended", undefined],
   ])("wakes it when %s", async (_what, position) => {
-    bench = await Bench.start([]);
-    const origin = await homeserver();
-    await bench.controller.update([serving("a", origin)]);
-    await ask(bench, "a.example", { path: `${SYNC}1`, headers: TOKEN });
-    await bench.controller.update([fallingAsleep(origin)]);
-    const poll = ask(bench, "a.example", { path: `${SYNC}60000`, headers: TOKEN });
-    await eventually("it is held", async () => (await heldPolls()) === 1);
+    const { origin, poll } = await heldWhileFallingAsleep();
     await bench.controller.update([asleep("a", position)]);
     await eventually("a wake is asked for", () => wakesFor("a").length > 0);
     expect(wakesFor("a")[0]!.why).toBe("poll");
