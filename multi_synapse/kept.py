@@ -251,28 +251,51 @@ def take(transaction: Any, kind: str) -> list[tuple[str, dict[str, Any]]]:
     return [(name, json.loads(content)) for name, content in transaction.fetchall()]
 
 
+def _read_for_servers(transaction: Any) -> list[tuple[str, dict[str, Any]]]:
+    transaction.execute(_EXISTS)
+    if not transaction.fetchone()[0]:
+        return []
+    transaction.execute("SELECT name, content FROM synapse_shards.kept WHERE kind = ?", (SERVER,))
+    return [(name, json.loads(content)) for name, content in transaction.fetchall()]
+
+
+def _forget_for_servers(transaction: Any) -> None:
+    transaction.execute("DELETE FROM synapse_shards.kept WHERE kind = ?", (SERVER,))
+
+
 async def fill_server_queues(sender: Any) -> None:
-    """Puts back what was on its way to other servers, before anything else is sent to them."""
+    """Puts back what was on its way to other servers. To be called before anything is sent to them (`patches/stops.py`)."""
     store = sender.store
-    rows = await store.db_pool.runInteraction("shard_take_kept", take, SERVER)
+    rows = await store.db_pool.runInteraction("shard_read_kept", _read_for_servers)
     for destination, content in rows:
         queue = sender._get_per_destination_queue(destination)
         if queue is None:
             continue
         events = await store.get_events_as_list(content.get("pdus", []))
-        if events and not queue.transmission_loop_running:
+        if events:
             # All older ones were sent, or are among these: the queue need not catch up, which would skip some.
             queue._catching_up = False
-        for event in events:
-            if hasattr(queue._pending_pdus, "append"):
-                queue._pending_pdus.append(event)
-            else:
-                queue._pending_pdus[event.event_id] = event
+            _put_first(queue, events)
         queue._pending_receipt_edus += content.get("receipts", [])
         queue._pending_edus += [
             Edu(edu_type=edu["type"], content=edu["content"], origin=sender.server_name, destination=destination)
             for edu in content.get("edus", [])
         ]
-        queue.attempt_new_transaction()
+        queue.mark_new_data()
     if rows:
+        # Not before they are in the queues, which the next stop writes down.
+        await store.db_pool.runInteraction("shard_forget_kept", _forget_for_servers)
         logger.info("sending on what was on its way to %d servers when the tenant stopped", len(rows))
+
+
+def _put_first(queue: Any, events: list[Any]) -> None:
+    """Before what the tenant sent since it started."""
+    ids = {event.event_id for event in events}
+    newer = [event for event in _values(queue._pending_pdus) if event.event_id not in ids]
+    pending = queue._pending_pdus
+    pending.clear()
+    for event in (*events, *newer):
+        if hasattr(pending, "append"):
+            pending.append(event)
+        else:
+            pending[event.event_id] = event

@@ -250,6 +250,7 @@ PATCHES: tuple[Patch, ...] = (
             "synapse.federation.sender:FederationSender._wake_destinations_needing_catchup": "self",
             "synapse.federation.sender:FederationSender._get_per_destination_queue": "self, destination",
             "synapse.federation.sender.per_destination_queue:PerDestinationQueue.attempt_new_transaction": "self",
+            "synapse.federation.sender.per_destination_queue:PerDestinationQueue.mark_new_data": "self",
             "synapse.federation.federation_server:FederationServer._handle_old_staged_events": "self",
         },
     ),

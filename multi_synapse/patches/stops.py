@@ -8,6 +8,7 @@ from typing import Any
 
 from synapse.appservice.scheduler import _TransactionController
 from synapse.federation.sender import FederationSender
+from synapse.federation.sender.per_destination_queue import PerDestinationQueue
 from synapse.federation.sender.transaction_manager import TransactionManager
 from synapse.server import HomeServer
 from twisted.internet import defer
@@ -69,17 +70,31 @@ def note_transactions_to_servers() -> None:
 
 
 def take_up_queues_of_servers() -> None:
-    original = FederationSender._wake_destinations_needing_catchup
+    wake = FederationSender._wake_destinations_needing_catchup
+    attempt = PerDestinationQueue.attempt_new_transaction
 
-    @functools.wraps(original)
+    @functools.wraps(wake)
     async def wake_destinations(self: Any) -> None:
-        # Runs first when a tenant starts, before anybody can send anything.
+        # Runs first when a tenant starts.
         if not self.__dict__.setdefault("_shard_filled", False):
             self._shard_filled = True
             try:
                 await kept.fill_server_queues(self)
             except Exception:
                 logger.exception("what was on its way to other servers is not taken up")
-        await original(self)
+            self._transaction_manager._shard_may_send = True
+            for queue in list(self._per_destination_queues.values()):
+                if queue._new_data_to_send:
+                    queue.attempt_new_transaction()
+        await wake(self)
+
+    @functools.wraps(attempt)
+    def attempt_new_transaction(self: Any) -> None:
+        # A queue that begins before it is filled catches up: it sends the newest event of a room before the older ones.
+        if getattr(self._transaction_manager, "_shard_may_send", False):
+            attempt(self)
+        else:
+            self.mark_new_data()
 
     replace(FederationSender, "_wake_destinations_needing_catchup", wake_destinations)
+    replace(PerDestinationQueue, "attempt_new_transaction", attempt_new_transaction)

@@ -47,6 +47,7 @@ class Peer:
         #: By room: what the other server said when this one joined.
         self.rooms: dict[str, dict[str, Any]] = {}
         self.tenant = ""
+        self._answered = 0
         peer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -66,6 +67,7 @@ class Peer:
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(encoded)))
                 self.end_headers()
+                peer._answered += "/federation/v1/send/" in path
                 self.wfile.write(encoded)
 
             do_GET = do_PUT = do_POST = _answer
@@ -130,6 +132,14 @@ class Peer:
                 if pdu["type"] == "m.room.message":
                     found[pdu["hashes"]["sha256"]] = pdu["content"]["body"]
         return list(found.values())
+
+    def sends(self) -> int:
+        """How many transactions were begun."""
+        return len([path for path in self.asked if "/federation/v1/send/" in path])
+
+    def answered(self) -> int:
+        """How many transactions were answered, or would have been if the other server had waited."""
+        return self._answered
 
     def edus(self, kind: str) -> list[dict[str, Any]]:
         return [edu["content"] for transaction in self.transactions for edu in transaction.get("edus", []) if edu["edu_type"] == kind]

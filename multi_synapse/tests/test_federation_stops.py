@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,9 +125,9 @@ def test_another_server_gets_all_that_was_on_its_way_to_it(
     client.send("arrives")
     wait_for(lambda: peer.bodies() == ["arrives"])
     answers = peer.hold("/federation/v1/send/")
-    sent = len([path for path in peer.asked if "/send/" in path])
+    sent = peer.sends()
     event = client.send("0")
-    wait_for(lambda: len([path for path in peer.asked if "/send/" in path]) > sent)
+    wait_for(lambda: peer.sends() > sent)
     for number in range(1, 5):
         client.send(f"{number}")
     client.ok("POST", f"/_matrix/client/v3/rooms/{room}/receipt/m.read/{event}", {})
@@ -138,9 +139,49 @@ def test_another_server_gets_all_that_was_on_its_way_to_it(
     peer.transactions.clear()
     answers.set()
     # Without anything new that would set the queue going.
-    wait_for(lambda: peer.bodies()[-5:] == ["0", "1", "2", "3", "4"])
+    wait_for(lambda: peer.bodies()[-5:] == ["0", "1", "2", "3", "4"], peer.bodies)
     wait_for(lambda: event in str(peer.edus("m.receipt")))
     wait_for(lambda: any(content["type"] == "m.test" for content in peer.edus("m.direct_to_device")))
+
+
+@pytest.mark.smoke
+def test_what_was_on_its_way_is_sent_first_however_slowly_it_is_read(
+    shard: Shard, other_shard: Shard, federated: dict[str, Any], new_peer: Callable[[], Peer], postgres: Postgres
+) -> None:
+    peer = new_peer()
+    address = shard.expect_started("here", federated)["address"]
+    client = Client(address).register()
+    room = open_room(client)
+    peer.join("here.localhost", address, room)
+    client.send("arrives")
+    wait_for(lambda: peer.bodies() == ["arrives"])
+    answers = peer.hold("/federation/v1/send/")
+    sent = peer.sends()
+    client.send("0")
+    wait_for(lambda: peer.sends() > sent)
+    client.send("1")
+    client.send("2")
+    # What wakes the queue of this server at the start.
+    client.ok("PUT", "/_matrix/client/v3/sendToDevice/m.test/1", {"messages": {peer.user(): {"*": {"to": "device"}}}})
+    assert shard.delete("here", 100).status == 200
+    answers.set()
+    wait_for(lambda: peer.answered() == peer.sends())
+    peer.transactions.clear()
+    federated["epoch"] += 1
+    database = federated["base"]["database"]["args"]["dbname"]
+    with closing(postgres.connect(database)) as locking:
+        with locking.cursor() as cursor:
+            cursor.execute("BEGIN; LOCK TABLE synapse_shards.kept IN ACCESS EXCLUSIVE MODE")
+        client.address = other_shard.expect_started("here", federated)["address"]
+        client.send("3")
+        # Later than anything that it could have sent meanwhile.
+        client.ok("GET", f"/_matrix/client/v3/rooms/{client.room}/messages?dir=b&limit=1")
+        assert peer.transactions == []
+        locking.rollback()
+    wait_for(lambda: len(peer.bodies()) >= 4)
+    assert peer.bodies() == ["0", "1", "2", "3"]
+    wait_for(lambda: any(content["type"] == "m.test" for content in peer.edus("m.direct_to_device")))
+    wait_for(lambda: postgres.query("SELECT * FROM synapse_shards.kept", database=database) == [])
 
 
 def test_a_draining_tenant_answers_the_server_whose_answer_it_waits_for(
