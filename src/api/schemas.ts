@@ -265,6 +265,7 @@ export const TenantSchema = z
       release: z.string(),
       config: Config.optional().describe("The user's YAML; only with includeConfig=true, because it may hold secrets."),
       reclaimPolicy: z.enum(["Retain", "Delete"]),
+      suspended: z.boolean().optional().describe("It is to run nowhere until this is taken back."),
       revision: z.number().optional(),
       dedicated: z.object({ address: z.string() }).optional().describe("Where a dedicated Synapse serves it."),
       hibernation: HibernationSchema.optional(),

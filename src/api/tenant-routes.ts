@@ -169,6 +169,24 @@ export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): vo
       async ({ params }) => view(await service.quarantineTenant(params.name, { lift })),
     );
 
+  for (const [verb, summary, lift] of [
+    ["suspend", "Suspends a tenant: it runs nowhere, its requests are refused, and its data and keys stay", false],
+    ["resume", "Takes a suspension back; the tenant is placed and started in the background", true],
+  ] as const)
+    app.post(
+      `/v1/tenants/:name/${verb}`,
+      {
+        schema: {
+          operationId: `${verb}Tenant`,
+          summary,
+          tags,
+          params: Params,
+          response: { 202: TenantSchema.describe("The tenant."), ...failures(404, 409) },
+        },
+      },
+      async ({ params }, reply) => reply.code(202).send(view(await service.suspendTenant(params.name, { lift }))),
+    );
+
   for (const [verb, summary, act] of [
     ["sleep", "Puts a tenant to sleep, if it owes nothing to anybody", (name: string) => service.sleepTenant(name)],
     ["wake", "Wakes a tenant", (name: string) => service.wakeTenant(name)],

@@ -70,6 +70,9 @@ export function settlement({ metadata, spec, status }: TenantView): Progress<voi
           failed: `tenant ${name} keeps its settings: ${because(status.refusedConfig.reason, status.refusedConfig.message)}`,
         }
       : { done: undefined };
+  // The change is taken up when it is resumed.
+  if (spec.suspended)
+    return status.phase === "Suspended" && seen ? { done: undefined } : { waiting: `${name} is ${status.phase}` };
   // A failure of an earlier spec says nothing of the present one; the first has none before it.
   if (status.phase === "Failed" && (seen || generation === 1)) return { failed: `tenant ${name} failed: ${why}` };
   return {
@@ -89,6 +92,17 @@ export async function waitUntilRunning(
     const wished = { ...tenant, metadata: { ...tenant.metadata, generation } };
     const progress = settlement(wished);
     return "done" in progress ? { done: tenant } : progress;
+  });
+}
+
+/** @throws CliError failed, where somebody resumes it meanwhile */
+export async function waitUntilSuspended(client: Client, name: string, timeoutMs: number): Promise<TenantView> {
+  return waitFor<TenantView>(`tenant ${name}`, timeoutMs, async () => {
+    const tenant = await client.call<TenantView>("GET", `/v1/tenants/${name}`);
+    const { phase, shard } = tenant.status;
+    if (!tenant.spec.suspended) return { failed: `tenant ${name} was resumed meanwhile` };
+    if (phase === "Suspended" && shard === undefined) return { done: tenant };
+    return { waiting: phase === "Suspended" ? `shard ${shard} stops ${name}` : `${name} is ${phase}` };
   });
 }
 

@@ -1,5 +1,5 @@
 import { FLEET_PHASES, type Fleet } from "../model/fleet.ts";
-import { wantedRelease, type Tenant } from "../model/tenant.ts";
+import { wantedRelease, type Tenant, type TenantPhase } from "../model/tenant.ts";
 import type { Shard } from "../model/shard.ts";
 import { occupancyOf } from "../model/occupancy.ts";
 import type { CachedReader } from "./cached-reader.ts";
@@ -67,8 +67,8 @@ export class Gauges {
       if (status.throttle) metrics.tenantThrottle.set({ tenant: name }, status.throttle.part);
       if (status.heavy) metrics.tenantHeavy.set({ tenant: name }, 1);
       if (status.moveFailures) metrics.tenantMoveFailures.set({ tenant: name }, status.moveFailures);
-      // A tenant that sleeps is as it should be.
-      if (phase === "Running" || phase === "Asleep" || phase === "FallingAsleep") continue;
+      // A tenant that sleeps, or is suspended, is as it should be.
+      if (AS_IT_SHOULD_BE.has(phase)) continue;
       const since = this.#tenantBeginnings.of(name, phase, now, beginningOf(tenant));
       metrics.tenantNotReadySince.set({ tenant: name, phase, reason }, since);
     }
@@ -128,6 +128,8 @@ export class Gauges {
     metrics.rolloutTenantsFailed.set(failed.length);
   }
 }
+
+const AS_IT_SHOULD_BE: ReadonlySet<TenantPhase> = new Set(["Running", "Asleep", "FallingAsleep", "Suspended"]);
 
 /** When it came into its phase, in ms, where the store says so: then another leader knows it as well. */
 function beginningOf({ metadata, status }: Tenant): number | undefined {

@@ -1,4 +1,4 @@
-import { wantedRelease, type Tenant } from "../model/tenant.ts";
+import { isSuspended, wantedRelease, type Tenant } from "../model/tenant.ts";
 import type { Shard } from "../model/shard.ts";
 import type { Lane } from "./work-queue.ts";
 
@@ -25,7 +25,7 @@ export function laneOfTenant(tenant: Tenant | undefined): Lane {
   const { metadata, status } = tenant;
   if (status.move) return MOVES;
   if (metadata.deletionTimestamp !== undefined) return DELETIONS;
-  if (status.phase === "FallingAsleep") return FALLING_ASLEEP;
+  if (status.phase === "FallingAsleep" || (isSuspended(tenant) && status.shard !== undefined)) return FALLING_ASLEEP;
   if (status.phase === "Asleep") return ASLEEP;
   if (status.phase === "Running" || status.shard === undefined) return LOOKS;
   if (!status.provisioned) return { name: `provision ${wantedRelease(tenant)}`, slots: PROVISIONS_OF_RELEASE };

@@ -7,6 +7,8 @@ export interface GatewayError {
   message: string;
   /** Whole seconds, as `Retry-After` wants them. */
   retryAfterSeconds?: number;
+  /** What `M_RESOURCE_LIMIT_EXCEEDED` is about, as Synapse and clients call it. */
+  limitType?: string;
 }
 
 /**
@@ -129,6 +131,22 @@ export const errors = {
     message: `The homeserver is not available at present${reason ? ` (${reason})` : ""}`,
     retryAfterSeconds: RETRY_LATER_SECONDS,
   }),
+  /**
+   * What Synapse itself answers where `hs_disabled` is set: clients show the message, and neither log out nor give up. Other servers that get 401,
+   * 404, 429 or 5xx back off, in the end for a week; of another error they keep what they had to send, and try again.
+   */
+  suspended: (): GatewayError => ({
+    status: 403,
+    errcode: "M_RESOURCE_LIMIT_EXCEEDED",
+    message: "This homeserver is suspended by its operator at present; nothing of it is lost",
+    limitType: "hs_disabled",
+  }),
+  /** Who wants to join a room by way of a server that is suspended may do so by way of another. */
+  joinElsewhere: (): GatewayError => ({
+    status: 400,
+    errcode: "M_UNABLE_TO_GRANT_JOIN",
+    message: "This homeserver is suspended by its operator at present; try another one",
+  }),
   justMoved: (): GatewayError => ({
     status: 503,
     errcode: "M_LIMIT_EXCEEDED",
@@ -157,6 +175,7 @@ function bodyOf(error: GatewayError): string {
   const body: Record<string, unknown> = { errcode: error.errcode, error: error.message };
   if (error.errcode === "M_LIMIT_EXCEEDED" && error.retryAfterSeconds !== undefined)
     body.retry_after_ms = error.retryAfterSeconds * 1000;
+  if (error.limitType !== undefined) body.limit_type = error.limitType;
   return JSON.stringify(body);
 }
 

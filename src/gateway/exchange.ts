@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:
 import type { Socket } from "node:net";
 import type { Logger } from "pino";
 import type { Dispatcher } from "undici";
-import type { Route } from "../model/routes.ts";
+import { SUSPENDED, type Route } from "../model/routes.ts";
 import { answerBeforeBody } from "./discard.ts";
 import { isAnsweredWhileDraining } from "./draining.ts";
 import { errors, sendError, sendPreflight, type GatewayError } from "./errors.ts";
@@ -32,6 +32,8 @@ const DOWNLOAD_STALL_MS = 120_000;
 const LAST_WORD_MS = 2_000;
 /** Larger ones are not worth a copy. */
 const MAX_WHOLE_BYTES = 16 * 1024;
+/** Of other servers, whose users join a room. */
+const JOINS = /^\/_matrix\/federation\/[^/]+\/(?:make|send)_join\//;
 const STATUS_CLASSES = ["", "1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx"];
 /** Ends an attempt whose end has been dealt with. */
 const WITHDRAWN = new Error("the attempt is given up");
@@ -185,7 +187,11 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     if (this.#done) return;
     const route = this.#context.table.tenant(this.#tenant);
     if (!route) return this.#fail(errors.unknownHost());
-    if (route.state === "unavailable") return this.#fail(errors.unavailable(route.reason));
+    if (route.state === "unavailable") {
+      if (route.reason !== SUSPENDED) return this.#fail(errors.unavailable(route.reason));
+      if (this.#rest.isKnown(route)) return;
+      return this.#fail(JOINS.test(this.#request.url ?? "") ? errors.joinElsewhere() : errors.suspended());
+    }
     if (this.#rest.dealsWith(route)) return;
     const address = this.#addressIn(route);
     if (address === undefined) {
@@ -492,7 +498,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#rest.leave("failed");
     const isTemporary = given.errcode === "M_LIMIT_EXCEEDED";
     const error = isTemporary && this.#patienceMs !== undefined ? errors.notInTime(given.message) : given;
-    const isPreflightAnswer = isPreflight(this.#request) && error.status >= 404;
+    const isPreflightAnswer = isPreflight(this.#request) && (error.status >= 404 || error.limitType !== undefined);
     if (!isPreflightAnswer && (isTemporary || error.status >= 500)) this.#countFailure();
     this.#finish(() => {
       if (this.#response.headersSent) this.#response.destroy();

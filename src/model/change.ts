@@ -25,6 +25,8 @@ export function changeOf(tenant: Tenant): Change {
   if (status.observedGeneration !== metadata.generation || status.move?.reason === "ConfigChanged")
     return pending(status.reason, status.message || "the last change of the specification has not taken effect yet");
   if (refusedConfig) return { state: "Refused", reason: refusedConfig.reason, message: refusedConfig.message };
+  // Everything else is taken up when it is resumed.
+  if (status.phase === "Suspended") return { state: "InEffect", reason: "", message: "" };
   const asleep = status.phase === "Asleep";
   const { admittedConfig } = status.sleep ?? {};
   if (asleep && admittedConfig !== undefined && admittedConfig !== status.configHash)

@@ -29,9 +29,15 @@ export interface Route {
   position?: string;
   /** Names the release and the configuration that the tenant runs with, or ran with last: its answers to anybody's questions depend on these. */
   revision?: string;
-  /** CamelCase, for logs and metrics: Moving, Pending, Failed, Deleting, FallingAsleep, Asleep, Waking, … */
+  /** CamelCase, for logs and metrics: Moving, Pending, Failed, Deleting, Suspended, FallingAsleep, Asleep, Waking, … */
   reason?: string;
 }
+
+/**
+ * Reason of an unavailable route: the tenant is suspended. Gateways refuse its requests in words that neither log clients out nor make other
+ * servers give up; a gateway that does not know it answers 503, as for any that is unavailable.
+ */
+export const SUSPENDED = "Suspended";
 
 /** One line of the feed (NDJSON). Versions rise within one stream; a stream begins with a snapshot. */
 export type RouteFeedLine =

@@ -11,6 +11,7 @@ export const TENANT_PHASES = {
   Moving: "it is on its way from one shard to another (or restarts with a new configuration); its requests are parked",
   FallingAsleep: "nobody uses it: its requests are parked, and its shard stops it",
   Asleep: "it is on no shard, and holds nothing; a request wakes it, or what is due",
+  Suspended: "an operator has suspended it: it is on no shard, its requests are refused, its data and keys stay",
   Failed: "it could not be started; the reason says why, and it is tried again with backoff",
   Deleting: "it is being stopped and removed",
 } as const;
@@ -31,6 +32,8 @@ export interface TenantSpec {
   dedicated?: { address: string };
   /** Whether it sleeps when nobody uses it; absent: as the cluster has it. */
   hibernation?: TenantHibernation;
+  /** It is to run nowhere until this is taken back; nothing of it is removed. */
+  suspended?: boolean;
 }
 
 export interface TenantStatus {
@@ -125,6 +128,11 @@ export interface RefusedConfig {
 }
 
 export type Tenant = Resource<"Tenant", TenantSpec, TenantStatus>;
+
+/** Whether it is suspended, is about to be, or is about to be resumed: neither the planner nor a gateway may do anything for it. */
+export function isSuspended({ spec, status }: Pick<Tenant, "spec" | "status">): boolean {
+  return spec.suspended === true || status.phase === "Suspended";
+}
 
 /** The release a tenant shall run: its own choice, else the fleet's; empty while the rollout has not come to it. */
 export function wantedRelease({ spec, status }: Pick<Tenant, "spec" | "status">): string {

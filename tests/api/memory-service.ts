@@ -196,6 +196,21 @@ export class MemoryService implements ClusterService {
     return tenant;
   }
 
+  async suspendTenant(name: string, { lift }: { lift: boolean }): Promise<Tenant> {
+    const tenant = this.#tenant(name);
+    if (lift === (tenant.spec.suspended !== true)) return structuredClone(tenant);
+    tenant.metadata.generation += 1;
+    if (lift) delete tenant.spec.suspended;
+    else tenant.spec.suspended = true;
+    const answer = structuredClone(tenant);
+    if (lift) this.run(tenant, "1.163.2-0");
+    else {
+      Object.assign(tenant.status, { phase: "Suspended", observedGeneration: tenant.metadata.generation });
+      for (const key of ["shard", "address"] as const) delete tenant.status[key];
+    }
+    return answer;
+  }
+
   async wakeTenant(name: string): Promise<Tenant> {
     const tenant = this.#tenant(name);
     delete tenant.status.sleep;

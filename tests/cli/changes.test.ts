@@ -184,6 +184,31 @@ describe("tenant update", () => {
   });
 });
 
+describe("tenant suspend, tenant resume", () => {
+  test("act on several tenants; one wrong name does not keep the others from it", async () => {
+    running("a");
+    running("b");
+    expect(await cluster.cli(["tenant", "suspend", "a", "nobody", "b", "--wait"])).toMatchInlineSnapshot(`
+      {
+        "code": 3,
+        "stderr": "error: there is no tenant nobody
+      ",
+        "stdout": "tenant a is suspended
+      tenant b is suspended
+      ",
+      }
+    `);
+    expect(cluster.service.tenants.get("b")?.status.phase).toBe("Suspended");
+    expect(await cluster.printed("tenant", "resume", "a", "b", "--wait")).toMatchInlineSnapshot(`
+      "
+      tenant a runs again
+      tenant b runs again
+      "
+    `);
+    expect(specOf("a")?.suspended).toBeUndefined();
+  });
+});
+
 describe("tenant delete", () => {
   test("says what becomes of the data", async () => {
     for (const name of ["a", "b", "c"]) running(name);

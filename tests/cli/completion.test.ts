@@ -45,8 +45,8 @@ test("completes in bash", async () => {
   expect(answer.stderr).toBe("");
   expect(answer.stdout).toMatchInlineSnapshot(`
     "synapse-shards ten| → tenant tenants
-    synapse-shards tenant | → create update delete rm list ls get describe move quarantine sleep wake logs register-user
-    synapse-shards tenant re| → register-user
+    synapse-shards tenant | → create update delete rm list ls get describe move quarantine sleep wake suspend resume logs register-user
+    synapse-shards tenant re| → resume register-user
     synapse-shards -o json shard d| → drain
     synapse-shards --data /tmp tenants l| → list ls logs
     synapse-shards tenant create clinic-a --rel| → --release

@@ -267,6 +267,8 @@ describe("help", () => {
         "tenant quarantine",
         "tenant sleep",
         "tenant wake",
+        "tenant suspend",
+        "tenant resume",
         "tenant logs",
         "tenant register-user",
         "shard",

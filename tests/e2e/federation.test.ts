@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { until } from "../support/patience.ts";
 import { Cluster } from "./support/cluster.ts";
 import { withConfig } from "./support/fixtures.ts";
-import { messagesOf, newUser } from "./support/matrix.ts";
+import { logIn, messagesOf, newUser } from "./support/matrix.ts";
 
 let cluster: Cluster;
 let tlsPort: number;
@@ -63,4 +64,32 @@ it("two tenants on different shards invite, join and talk over TLS with their ow
   expect([...alice.failures, ...bob.failures]).toEqual([]);
   alice.stop();
   bob.stop();
+});
+
+it("a suspended tenant tells its clients so and logs nobody out; what another server has for it arrives when it is resumed", async () => {
+  const alice = await newUser(cluster, "clinic-a", "anna");
+  const bob = await newUser(cluster, "clinic-b", "ben");
+  const { room_id: room } = await alice.client.createRoom({ invite: [`@ben:clinic-b.localhost:${tlsPort}`] });
+  await until("ben joins", () => bob.client.joinRoom(room));
+  expect((await cluster.cli("tenant", "suspend", "clinic-b", "--wait")).code).toBe(0);
+  expect(await cluster.tenant("clinic-b")).toMatchObject({ phase: "Suspended", shard: null });
+  const refused = { httpStatus: 403, errcode: "M_RESOURCE_LIMIT_EXCEEDED" };
+  await expect(bob.client.whoami()).rejects.toMatchObject(refused);
+  await expect(logIn(cluster, "clinic-b", "ben")).rejects.toMatchObject(refused);
+  await alice.client.sendTextMessage(room, "while it was suspended");
+  // The other server has tried, and been refused.
+  const shard = (await cluster.tenant("clinic-a")).shard ?? "";
+  await until("the other server is refused", async () =>
+    (await cluster.cli("shard", "logs", shard, "--tail", "100000")).stdout.includes(
+      "Received 403 response to transaction",
+    ),
+  );
+  expect((await cluster.cli("tenant", "resume", "clinic-b", "--wait")).code).toBe(0);
+  // Nobody gave up: the next message brings the one before along, with no wait for a back-off to end.
+  await alice.client.sendTextMessage(room, "afterwards");
+  await until("both arrive", async () => {
+    const bodies = await messagesOf(bob, room);
+    return bodies.includes("while it was suspended") && bodies.includes("afterwards");
+  });
+  expect(await bob.client.whoami()).toMatchObject({ user_id: `@ben:clinic-b.localhost:${tlsPort}` });
 });

@@ -3,7 +3,8 @@ import { InvalidArgumentError, Option, type Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
 import type { TenantHibernation } from "../../model/sleep.ts";
 import type { Client } from "../client.ts";
-import { CliError, EXIT, type ExitCode } from "../errors.ts";
+import { forEach } from "../each.ts";
+import { CliError, EXIT } from "../errors.ts";
 import { readOverrides, timeoutOption, withClient, type WaitOptions } from "../options.ts";
 import { note, print, show, type Format } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
@@ -120,31 +121,19 @@ async function untilRunning(client: Client, tenant: TenantView, { timeout }: Wai
 }
 
 /** Deletes what can be deleted; what cannot does not keep the others from it. */
-async function deleteAll(client: Client, names: string[], options: DeleteOptions, output: Format): Promise<void> {
-  const asked = await Promise.allSettled(
-    names.map((name) => client.call("DELETE", tenantPath(name), { query: { purge: options.purge } })),
-  );
-  const results: PromiseSettledResult<{ name: string; purged: boolean }>[] = [];
-  // All are under way; they are awaited one by one because a terminal shows one progress at a time.
-  for (const [index, name] of names.entries()) {
-    const finish = async () => {
-      const answer = asked[index];
-      if (answer?.status === "rejected") throw answer.reason;
-      if (options.wait) await waitUntilGone(client, "tenant", name, options.timeout);
-      return { name, purged: options.purge === true };
-    };
-    results.push(...(await Promise.allSettled([finish()])));
-  }
-  const deleted = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
-  if (output !== "table") show(output, deleted, () => "");
-  else for (const { name } of deleted) print(deletionWords(name, options));
-  const errors = results.flatMap((result) => (result.status === "rejected" ? [result.reason as unknown] : []));
-  const [first, ...rest] = errors;
-  if (first === undefined) return;
-  if (!(first instanceof CliError) || rest.some((error) => !(error instanceof CliError))) throw first;
-  for (const error of rest as CliError[]) note(`error: ${error.message}`);
-  const codes = new Set<ExitCode>((errors as CliError[]).map((error) => error.exitCode));
-  throw codes.size === 1 ? first : new CliError(EXIT.failed, first.message, { cause: first });
+function deleteAll(client: Client, names: string[], options: DeleteOptions, output: Format): Promise<void> {
+  const { purge, wait, timeout } = options;
+  return forEach(names, {
+    begin: (name) => client.call("DELETE", tenantPath(name), { query: { purge } }),
+    finish: async (name) => {
+      if (wait) await waitUntilGone(client, "tenant", name, timeout);
+      return { name, purged: purge === true };
+    },
+    report: (deleted) => {
+      if (output !== "table") show(output, deleted, () => "");
+      else for (const { name } of deleted) print(deletionWords(name, options));
+    },
+  });
 }
 
 function deletionWords(name: string, { purge, wait }: DeleteOptions): string {

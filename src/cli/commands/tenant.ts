@@ -13,6 +13,7 @@ import { HAS, tenantPath } from "./tenant-path.ts";
 import { addTenantChanges } from "./tenant-changes.ts";
 import { addMove } from "./tenant-move.ts";
 import { addSleep } from "./tenant-sleep.ts";
+import { addSuspend } from "./tenant-suspend.ts";
 import { addQuarantine } from "./tenant-quarantine.ts";
 import { addRegisterUser } from "./tenant-register-user.ts";
 
@@ -74,6 +75,7 @@ export function addTenant(program: Command): void {
   addMove(tenant);
   addQuarantine(tenant);
   addSleep(tenant);
+  addSuspend(tenant);
 
   tenant
     .command("logs")

@@ -1,5 +1,5 @@
 import { timeText, type Clock } from "../../model/clock.ts";
-import { forgetRefusedRelease, wantedRelease, type Tenant } from "../../model/tenant.ts";
+import { forgetRefusedRelease, isSuspended, wantedRelease, type Tenant } from "../../model/tenant.ts";
 import type { ClusterEvent } from "../../model/event.ts";
 import type { Fleet, FleetPhase, FleetStatus } from "../../model/fleet.ts";
 import type { Shard } from "../../model/shard.ts";
@@ -98,11 +98,13 @@ export class FleetRollout {
     return changed;
   }
 
-  /** A tenant that is not placed because another has its name says nothing about a release. */
+  /** A tenant that is not placed because another has its name, or because it is suspended, says nothing about a release. */
   #follows(tenant: Tenant): boolean {
     const { spec, metadata } = tenant;
     const isOnShards = spec.dedicated === undefined && metadata.deletionTimestamp === undefined;
-    return spec.release === "" && isOnShards && !this.#context.claims.blockingConflictOf(tenant);
+    return (
+      spec.release === "" && isOnShards && !isSuspended(tenant) && !this.#context.claims.blockingConflictOf(tenant)
+    );
   }
 }
 

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { timeText } from "../../model/clock.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import { newShardStatus, type Shard } from "../../model/shard.ts";
-import { INSTALLING } from "../../model/tenant.ts";
+import { INSTALLING, isSuspended } from "../../model/tenant.ts";
 import type { Action } from "../../planner/actions.ts";
 import { planFromIndex } from "../../planner/plan.ts";
 import { WAKING, wantAwake } from "../../model/wake.ts";
@@ -115,8 +115,9 @@ export class Planning {
     let done = false;
     let isWoken = false;
     await this.#touch(shard, now);
-    await modify(store, "Tenant", name, ({ metadata, status }) => {
-      done = status.move === undefined && !status.sleep && metadata.deletionTimestamp === undefined;
+    await modify(store, "Tenant", name, (tenant) => {
+      const { metadata, status } = tenant;
+      done = !status.move && !status.sleep && metadata.deletionTimestamp === undefined && !isSuspended(tenant);
       if (!done) return false;
       status.shard = shard;
       status.assignedAt = now;
@@ -134,8 +135,9 @@ export class Planning {
     const now = clock.now();
     let done = false;
     await this.#touch(shard, timeText(now));
-    await modify(store, "Tenant", name, ({ metadata, status }) => {
-      done = metadata.deletionTimestamp === undefined && status.phase === "Asleep" && wantAwake(status, "due", now);
+    await modify(store, "Tenant", name, ({ metadata, spec, status }) => {
+      const sleeps = metadata.deletionTimestamp === undefined && status.phase === "Asleep" && !spec.suspended;
+      done = sleeps && wantAwake(status, "due", now);
       if (!done) return false;
       Object.assign(status, { phase: "Starting", reason: "", shard, assignedAt: timeText(now) });
       return true;
@@ -147,8 +149,9 @@ export class Planning {
   /** The shard stops it as it stops any tenant that does not belong there. */
   async #unassign({ tenant: name, shard, reason, message }: Extract<Action, { type: "Unassign" }>): Promise<boolean> {
     let done = false;
-    await modify(this.#context.store, "Tenant", name, ({ status }) => {
-      done = status.move === undefined && status.shard === shard && status.quarantine !== undefined;
+    await modify(this.#context.store, "Tenant", name, (tenant) => {
+      const { status } = tenant;
+      done = !status.move && status.shard === shard && status.quarantine !== undefined && !isSuspended(tenant);
       if (!done) return false;
       for (const key of ["shard", "address", "assignedAt", "retryAt"] as const) delete status[key];
       Object.assign(status, { phase: "Pending", reason, message });
@@ -162,8 +165,9 @@ export class Planning {
     const now = timeText(this.#context.clock.now());
     let done = false;
     await this.#touch(to, now);
-    await modify(this.#context.store, "Tenant", name, ({ metadata, status }) => {
-      const busy = status.move !== undefined || status.transition !== undefined;
+    await modify(this.#context.store, "Tenant", name, (tenant) => {
+      const { metadata, status } = tenant;
+      const busy = status.move !== undefined || status.transition !== undefined || isSuspended(tenant);
       done = !busy && metadata.deletionTimestamp === undefined && status.shard === from;
       if (!done) return false;
       status.move = { id: randomUUID(), from, to, reason, step: "Preparing", requestedAt: now };
@@ -179,10 +183,11 @@ export class Planning {
 
   async #explain(name: string, reason: string, message: string, pending: boolean): Promise<boolean> {
     let done = false;
-    await modify(this.#context.store, "Tenant", name, ({ status }) => {
+    await modify(this.#context.store, "Tenant", name, (tenant) => {
+      const { status } = tenant;
       const known = status.reason === reason && status.message === message && (!pending || status.phase === "Pending");
       // A failure of its own says more than that it also waits for a place.
-      if (status.sleep) return false;
+      if (status.sleep || isSuspended(tenant)) return false;
       done = !known && (pending || ["", INSTALLING].includes(status.reason) || NO_PLACE.has(status.reason));
       if (!done) return false;
       if (pending) status.phase = "Pending";

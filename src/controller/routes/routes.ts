@@ -1,5 +1,5 @@
 import type { MoveStep, TransitionStep } from "../../model/move.ts";
-import type { Route } from "../../model/routes.ts";
+import { SUSPENDED, type Route } from "../../model/routes.ts";
 import { WAKING } from "../../model/wake.ts";
 import { wantedRelease, type Tenant } from "../../model/tenant.ts";
 import type { Claims } from "../claims/claims.ts";
@@ -19,6 +19,8 @@ export function routeOf(tenant: Tenant, claims: Claims): Route {
   switch (phase) {
     case "FallingAsleep":
       return address === undefined ? parked() : { ...parked(), ...of, draining: address };
+    case "Suspended":
+      return { ...route, state: "unavailable", reason: SUSPENDED };
     case "Asleep":
       return { ...route, state: "asleep", reason: phase, ...positionOf(tenant) };
     case "Running":

@@ -32,6 +32,11 @@ export interface ClusterService {
   sleepTenant(name: string): Promise<Tenant>;
   /** Wakes a tenant and returns at once; does nothing where it does not sleep. */
   wakeTenant(name: string): Promise<Tenant>;
+  /**
+   * Suspends a tenant, or resumes it, and returns at once: it is done when its phase is `Suspended` and it has no shard, or `Running`. Does nothing
+   * where it is so already. @throws UserError Conflict for one that is dedicated, or being deleted
+   */
+  suspendTenant(name: string, options: { lift: boolean }): Promise<Tenant>;
   /** Wakes those that sleep, each once, however often it is asked for; others are passed over. */
   wakeTenants(wishes: Iterable<{ tenant: string; reason: WakeReason }>): Promise<void>;
   /** Whether a tenant may sleep, what keeps it awake, and when it is woken. */

@@ -6,6 +6,7 @@ import { serverNameProblem, tenantNameProblem } from "../../model/names.ts";
 import {
   forgetRefusedRelease,
   INSTALLING,
+  isSuspended,
   newTenantStatus,
   reasonOfRunning,
   type Tenant,
@@ -217,12 +218,30 @@ export class StoreClusterService implements ClusterService {
     return { ...usage.get(name), cpuBudget: budgetOf(cpuBudget, name) };
   }
 
+  async suspendTenant(name: string, { lift }: { lift: boolean }): Promise<Tenant> {
+    const tenant = await modify(this.#context.store, "Tenant", name, (t) => {
+      const { spec, status } = t;
+      this.#refuseDeleted(t);
+      if (lift === (spec.suspended !== true)) return false;
+      if (!lift && (spec.dedicated || status.dedicated || status.transition))
+        throw new UserError(
+          "Conflict",
+          `tenant ${name} is dedicated, and runs outside of shards: stop its own process`,
+        );
+      if (lift) delete spec.suspended;
+      else spec.suspended = true;
+      return true;
+    });
+    return tenant ?? this.getTenant(name);
+  }
+
   async sleepTenant(name: string): Promise<Tenant> {
     return this.#sleep.sleep(await this.getTenant(name));
   }
 
   async wakeTenant(name: string): Promise<Tenant> {
-    await this.getTenant(name);
+    if (isSuspended(await this.getTenant(name)))
+      throw new UserError("Conflict", `tenant ${name} is suspended, and does not wake until it is resumed`);
     await this.wakeTenants([{ tenant: name, reason: "operator" }]);
     return this.getTenant(name);
   }

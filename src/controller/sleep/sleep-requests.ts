@@ -115,6 +115,7 @@ export function whyNot({ metadata, spec, status }: Tenant): string | undefined {
   const { phase, move, transition, quarantine, shard } = status;
   if (metadata.deletionTimestamp !== undefined) return `tenant ${name} is being deleted`;
   if (spec.dedicated || transition || status.dedicated) return `tenant ${name} is dedicated, and never sleeps`;
+  if (spec.suspended) return `tenant ${name} is suspended`;
   if (move) return `tenant ${name} is being moved, from ${move.from} to ${move.to}`;
   if (quarantine) return `tenant ${name} is quarantined, and stays on its shard until that is lifted`;
   if (phase === "Running" && shard !== undefined) return undefined;

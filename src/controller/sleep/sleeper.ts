@@ -14,11 +14,11 @@ import { timeText } from "../../model/clock.ts";
 import { type Sleep, type SleepReason } from "../../model/sleep.ts";
 import { beginWaking } from "../../model/wake.ts";
 import { reasonOfRunning, type Tenant } from "../../model/tenant.ts";
-import { ShardRefusal, ShardUnreachable } from "../../ports/shard-control.ts";
 import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { routeOf } from "../routes/routes.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
+import { stopTenant } from "../shards/stop-tenant.ts";
 import { ASK_AGAIN_MS, nextWakeOf, SleepRequests } from "./sleep-requests.ts";
 
 const RETRY_MS = 500;
@@ -71,15 +71,17 @@ export class Sleeper {
   }
 
   async #drain(tenant: Tenant, sleep: Sleep): Promise<Tenant | number | undefined> {
-    const { timing, store, clock, feed, claims, metrics, idle } = this.#context;
+    const { store, clock, feed, claims, metrics, idle } = this.#context;
     const { name } = tenant.metadata;
     const { shard = "" } = tenant.status;
-    const stopped = await this.#stop(name, shard, timing.drain);
+    const stopped = await stopTenant(this.#context, this.#shards, name, shard);
+    // The fence shuts out a shard that is lost when the tenant is woken, and it is told to stop it when it is back.
     if (!stopped) return RETRY_MS;
     const since = timeText(clock.now());
     const asleep = await this.#write(tenant, sleep, (status, present) => {
       for (const key of ["shard", "address", "assignedAt", "retryAt", "pin", "awake"] as const) delete status[key];
-      Object.assign(present, { step: "Asleep", since, ...stopped });
+      Object.assign(present, { step: "Asleep", since });
+      if (stopped.position !== undefined) present.position = stopped.position;
       // What a shard that was not asked since still says of it is of the epoch before.
       status.epoch += 1;
       Object.assign(status, { phase: "Asleep", ...reasonOfRunning(status) });
@@ -94,28 +96,6 @@ export class Sleeper {
     metrics.sleeps.inc({ reason: sleep.reason });
     await this.#say(name, "FellAsleep", asleepText(name, sleep));
     return asleep;
-  }
-
-  /** @returns where its streams ended, as far as that can be known; undefined if somebody may still have it */
-  async #stop(name: string, shard: string, drainSeconds: number): Promise<Pick<Sleep, "position"> | undefined> {
-    const { store, log } = this.#context;
-    try {
-      const client = this.#shards.observation(shard)?.client;
-      // Released: a shard with a stale order to start it is refused, and the next owner need not wait.
-      if (client) {
-        const { position } = await client.stopTenant(name, drainSeconds, { release: true });
-        return position ? { position } : {};
-      }
-    } catch (error) {
-      if (!(error instanceof ShardUnreachable || error instanceof ShardRefusal)) throw error;
-      log.warn(
-        { tenant: name, shard, err: error },
-        "the shard does not confirm the stop of a tenant that falls asleep",
-      );
-    }
-    const present = await store.get("Shard", shard);
-    // The fence shuts it out when the tenant is woken, and its shard is told to stop it when it is back.
-    return present?.status.phase === undefined || present.status.phase === "Lost" ? {} : undefined;
   }
 
   /** It runs on as before: nothing has been stopped. */

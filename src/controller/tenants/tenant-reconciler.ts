@@ -12,6 +12,7 @@ import { recordEvent, type ControllerContext } from "../context.ts";
 import { ClaimConflicts } from "../claims/claim-conflicts.ts";
 import { DedicatedTransitions } from "./dedicated.ts";
 import type { TenantDeletion } from "./deletion.ts";
+import { concernsSuspension, Suspension } from "./suspension.ts";
 import type { Mover } from "../moves/mover.ts";
 import { routeOf } from "../routes/routes.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
@@ -53,6 +54,7 @@ export class TenantReconciler {
   readonly #conflicts: ClaimConflicts;
   readonly #sleeper: Sleeper;
   readonly #asleep: AsleepTenants;
+  readonly #suspension: Suspension;
 
   constructor(
     context: ControllerContext,
@@ -67,6 +69,7 @@ export class TenantReconciler {
     this.#conflicts = new ClaimConflicts(context);
     this.#sleeper = sleeper;
     this.#asleep = new AsleepTenants(context, shards);
+    this.#suspension = new Suspension(context, shards);
   }
 
   async reconcile(name: string): Promise<number | void> {
@@ -81,6 +84,7 @@ export class TenantReconciler {
     // A move that has begun is brought to an end first: only then is it clear where the tenant is to be stopped.
     if (tenant.status.move) return this.#mover.run(tenant);
     if (tenant.metadata.deletionTimestamp !== undefined) return this.#deletion.run(tenant);
+    if (concernsSuspension(tenant)) return this.#suspension.run(tenant);
     const admitted = await this.#conflicts.settle(tenant);
     if (!admitted) return undefined;
     if (admitted.status.phase === "FallingAsleep") return this.#sleeper.run(admitted);

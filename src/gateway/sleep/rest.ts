@@ -79,19 +79,24 @@ export class Rest implements HeldPoll {
       this.leave("passed");
       return false;
     }
-    const { request, refuse } = this.#visit;
-    const question = this.#question;
-    const known = question && this.#sleepers.answers.find(route, request.headers.host ?? "", question, Date.now());
-    if (question && known) {
-      this.#reply(question.topic, known);
-      return true;
-    }
+    const { refuse } = this.#visit;
+    if (this.isKnown(route)) return true;
     if (!this.#sleepers.own.serves(this.tenant, this.#url)) {
       this.#metrics.fromMemory.inc({ what: "unrecognized" });
       refuse(errors.unrecognized());
       return true;
     }
     return this.#poll !== undefined && this.#holds(route, this.#poll);
+  }
+
+  /** Answers what anybody may ask, and the tenant has answered before: where to find it, and its keys. @returns whether it did */
+  isKnown(route: Route): boolean {
+    const { request } = this.#visit;
+    const question = this.#question;
+    const known = question && this.#sleepers.answers.find(route, request.headers.host ?? "", question, Date.now());
+    if (!question || !known) return false;
+    this.#reply(question.topic, known);
+    return true;
   }
 
   /** Holds a poll that would wait in vain, or goes on holding it. */

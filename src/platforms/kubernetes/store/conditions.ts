@@ -60,6 +60,8 @@ function placed({ status }: Tenant): Finding {
   if (status.dedicated && status.shard === undefined)
     return finding("Placed", true, "Dedicated", `served by ${status.dedicated.address}`);
   if (status.phase === "Asleep") return finding("Placed", true, "Asleep", "it is placed when it is woken");
+  if (status.phase === "Suspended")
+    return finding("Placed", status.shard === undefined, "Suspended", "it is placed when it is resumed");
   if (status.shard === undefined) return finding("Placed", false, status.reason || "Pending", status.message);
   return finding("Placed", true, "OnShard", `on shard ${status.shard}`);
 }

@@ -40,6 +40,7 @@ export function tenantOf(custom: SynapseTenant, secretConfig: string | undefined
       ...(spec.revision === undefined ? {} : { revision: spec.revision }),
       ...(spec.dedicated ? { dedicated: { address: spec.dedicated.address } } : {}),
       ...(spec.hibernation ? { hibernation: copyOf(spec.hibernation) } : {}),
+      ...(spec.suspended ? { suspended: true } : {}),
     },
     status: statusOf(custom, newTenantStatus()),
   };
@@ -105,10 +106,10 @@ export function withSpec<K extends Kind>(
 
   function specOf(of: Tenant | Shard | Fleet): object {
     if (of.kind === "Tenant") {
-      const { serverName, release, reclaimPolicy, revision, dedicated, hibernation } = of.spec;
+      const { serverName, release, reclaimPolicy, revision, dedicated, hibernation, suspended } = of.spec;
       const image = release === "" ? undefined : { tag: release };
       const config = secretConfig === undefined ? { config: of.spec.config } : {};
-      return { serverName, image, ...config, reclaimPolicy, revision, dedicated, hibernation };
+      return { serverName, image, ...config, reclaimPolicy, revision, dedicated, hibernation, suspended };
     }
     if (of.kind === "Shard") return { name: of.metadata.name, image: { tag: of.spec.release }, drain: of.spec.drain };
     return { imageTag: of.spec.release, rollout: of.spec.rollout };

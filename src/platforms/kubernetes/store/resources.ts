@@ -51,6 +51,7 @@ export type SynapseTenant = Custom<
     revision?: number;
     dedicated?: { address: string };
     hibernation?: TenantHibernation;
+    suspended?: boolean;
     reclaimPolicy?: TenantSpec["reclaimPolicy"];
   },
   TenantStatus

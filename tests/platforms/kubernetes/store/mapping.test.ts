@@ -169,6 +169,12 @@ describe("conditions", () => {
     });
     expect(of(tenant({ ...running, phase: "Moving" })).Ready).toBe("True Moving");
     expect(of(tenant({ ...running, phase: "Failed", reason: "StartFailed" })).Ready).toBe("False StartFailed");
+    // That is what was asked for; it does not serve.
+    expect(of(tenant({ phase: "Suspended", observedGeneration: 3 }, { suspended: true }))).toEqual({
+      Ready: "False Suspended",
+      Placed: "True Suspended",
+      UpToDate: "True AsSpecified",
+    });
   });
 
   it("does not tell `kubectl wait` that an upgrade is done that was refused, or has not begun", () => {
