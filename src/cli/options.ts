@@ -1,7 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { text as readAll } from "node:stream/consumers";
 import { InvalidArgumentError, Option, type Command } from "commander";
-import { isMap, parseDocument } from "yaml";
 import { connect, type Client, type ConnectOptions } from "./client.ts";
 import { CliError, EXIT } from "./errors.ts";
 import type { Format } from "./output.ts";
@@ -66,33 +65,10 @@ export async function readInput(file: string, option: string): Promise<string> {
 /** The user's part of homeserver.yaml; what its settings mean is the API's to judge. @throws CliError usage if it is not YAML */
 export async function readOverrides(file: string): Promise<string> {
   const text = await readInput(file, "--config");
+  // A library that takes long to load.
+  const { overridesProblem } = await import("./overrides-problem.ts");
   const problem = overridesProblem(text);
   if (problem === undefined) return text;
   const { line, column, words } = problem;
   throw new CliError(EXIT.usage, `${file === "-" ? "stdin" : file}:${line}:${column}: ${words}`);
-}
-
-export function overridesProblem(text: string): { line: number; column: number; words: string } | undefined {
-  let document: ReturnType<typeof parseDocument>;
-  try {
-    document = parseDocument(text, { uniqueKeys: false });
-  } catch {
-    // The parser is as deep in itself as the text is nested.
-    return { line: 1, column: 1, words: "not YAML that can be read: it is nested too deeply" };
-  }
-  const error = document.errors[0];
-  if (error) {
-    const [at] = error.linePos ?? [{ line: 1, col: 1 }];
-    // The library's words go on with an excerpt of the text, which may hold secrets.
-    const words = error.message.split("\n", 1)[0]?.replace(/ at line \d+, column \d+:?$/, "");
-    return { line: at.line, column: at.col, words: `not YAML: ${words}` };
-  }
-  const { contents } = document;
-  if (contents === null || isMap(contents)) return undefined;
-  const before = text.slice(0, contents.range?.[0] ?? 0).split("\n");
-  return {
-    line: before.length,
-    column: (before.at(-1)?.length ?? 0) + 1,
-    words: "not a YAML mapping of settings to values",
-  };
 }

@@ -1,6 +1,10 @@
+import { createRequire } from "node:module";
 import Table from "cli-table3";
 import pc from "picocolors";
-import { stringify } from "yaml";
+import type * as Yaml from "yaml";
+
+/** For what takes long to load, and is rarely needed. */
+const require = createRequire(import.meta.url);
 
 export type Format = "table" | "json" | "yaml";
 
@@ -58,10 +62,15 @@ export function note(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
+export function asYaml(value: unknown): string {
+  const { stringify } = require("yaml") as typeof Yaml;
+  return stringify(value);
+}
+
 /** Prints a value as JSON or YAML, or its picture for people. */
 export function show(format: Format, value: unknown, picture: () => string): void {
   if (format === "json") print(JSON.stringify(value, null, 2));
-  else if (format === "yaml") print(stringify(value));
+  else if (format === "yaml") print(asYaml(value));
   else print(picture());
 }
 

@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import ora from "ora";
 import type { ShardView, TenantView } from "../api/views.ts";
 import type { ClusterStatus } from "../controller/service/cluster-service.ts";
 import type { Move, MoveResult } from "../model/move.ts";
@@ -30,8 +29,10 @@ export async function waitFor<T>(what: string, timeoutMs: number, ask: () => Pro
   };
   // A terminal of width 0 (some containers have one) would have the spinner clear lines without an end.
   const forPeople = process.stderr.isTTY === true && process.stderr.columns > 0;
-  const spinner = ora({ stream: process.stderr, discardStdin: false, isSilent: !forPeople });
-  spinner.start(what);
+  const spinner = forPeople
+    ? (await import("ora")).default({ stream: process.stderr, discardStdin: false })
+    : undefined;
+  spinner?.start(what);
   try {
     for (;;) {
       const progress = await askAgain();
@@ -41,11 +42,11 @@ export async function waitFor<T>(what: string, timeoutMs: number, ask: () => Pro
       if (left <= 0) {
         throw new CliError(EXIT.timeout, `${what}: not done within ${timeoutMs / 1000} s: ${progress.waiting}`);
       }
-      spinner.text = plain(`${what}: ${progress.waiting}`);
+      if (spinner) spinner.text = plain(`${what}: ${progress.waiting}`);
       await sleep(Math.min(POLL_MS, left));
     }
   } finally {
-    spinner.stop();
+    spinner?.stop();
   }
 }
 

@@ -1,9 +1,8 @@
 import { InvalidArgumentError, type Command } from "commander";
-import { stringify } from "yaml";
 import type { ClusterEvent } from "../../model/event.ts";
 import { eventLine, eventTable } from "../event-table.ts";
 import { withClient } from "../options.ts";
-import { showList, type Format } from "../output.ts";
+import { asYaml, showList, type Format } from "../output.ts";
 import { write } from "./logs.ts";
 
 const KINDS: Record<string, string> = {
@@ -38,7 +37,7 @@ export function addEvents(program: Command): void {
 
 function followed(format: Format, event: ClusterEvent): string {
   if (format === "json") return `${JSON.stringify(event)}\n`;
-  return format === "yaml" ? `---\n${stringify(event)}` : `${eventLine(event)}\n`;
+  return format === "yaml" ? `---\n${asYaml(event)}` : `${eventLine(event)}\n`;
 }
 
 function parseObject(text: string): string {
