@@ -10,6 +10,12 @@ export type Action =
   | { type: "drain"; shardOf: string }
   | { type: "upgrade"; tenant: string; version: string }
   | { type: "configure"; tenant: string; uploadMegabytes: number }
+  /** Its user sends nothing any more, and only listens; what is to be sent later is left with its homeserver. */
+  | { type: "rest"; tenant: string; laterSeconds?: number }
+  /** Its user sends again. */
+  | { type: "use"; tenant: string }
+  | { type: "sleep"; who: string }
+  | { type: "wake"; who: string }
   | { type: "killShard"; shardOf: string }
   | { type: "pauseShard"; shardOf: string; seconds: number }
   | { type: "kill"; part: "controller" | "gateway" | "up" | "postgres" }
@@ -21,6 +27,8 @@ export interface Wish {
   version: string;
   /** A setting that can be seen from outside: the largest upload. */
   uploadMegabytes: number;
+  /** Nobody uses it: whether it is awake is its own affair. */
+  resting?: boolean;
 }
 export type Wishes = Readonly<Record<string, Wish>>;
 
@@ -49,6 +57,10 @@ const WEIGHTS: Weights = {
   drain: 8,
   upgrade: 14,
   configure: 10,
+  rest: 18,
+  use: 12,
+  sleep: 12,
+  wake: 5,
   killShard: 16,
   pauseShard: 10,
   kill: 24,
@@ -58,6 +70,8 @@ const WEIGHTS: Weights = {
 const ROUGH = ["killShard", "pauseShard", "kill", "restart"] as const;
 const GENTLE_SHARE = 0.3;
 const MOST_ACTIONS = 4;
+/** Some sleep until then because they are asked to, others because it is more than a minute away. */
+const LATER_SECONDS = [8, 20, 90];
 /** Two simultaneous actions meet in every stage of a move, which takes some hundred milliseconds. */
 const DELAYS_MS = [0, 20, 80, 150, 300, 600, 1200, 2500];
 
@@ -99,9 +113,13 @@ export function after(wishes: Wishes, action: Action): Wishes {
         state: "present",
         version: action.version,
         uploadMegabytes: action.uploadMegabytes,
+        resting: false,
       });
     case "delete":
-      return change(action.tenant, { state: action.purge ? "absent" : "kept" });
+      return change(action.tenant, { state: action.purge ? "absent" : "kept", resting: false });
+    case "rest":
+    case "use":
+      return change(action.tenant, { resting: action.type === "rest" });
     case "upgrade":
       return change(action.tenant, { version: action.version });
     case "configure":
@@ -124,6 +142,8 @@ function choose(
   const names = Object.keys(wishes).filter((name) => !touched.has(name));
   const present = names.filter((name) => wishes[name]?.state === "present");
   const missing = names.filter((name) => wishes[name]?.state !== "present");
+  const resting = present.filter((name) => wishes[name]?.resting);
+  const used = present.filter((name) => !wishes[name]?.resting);
   const standing = Object.values(wishes).filter((wish) => wish.state === "present").length;
   const weights = { ...WEIGHTS };
   if (gentle) for (const type of ROUGH) weights[type] = 0;
@@ -131,7 +151,19 @@ function choose(
   // Few tenants make few collisions.
   if (standing * 2 < Object.keys(wishes).length) weights.create *= 3;
   if (standing < 3) weights.delete = 0;
-  const ofTenants = ["delete", "move", "upgrade", "configure", "drain", "killShard", "pauseShard"] as const;
+  if (used.length === 0) weights.rest = 0;
+  if (resting.length === 0) weights.use = 0;
+  const ofTenants = [
+    "delete",
+    "move",
+    "upgrade",
+    "configure",
+    "sleep",
+    "wake",
+    "drain",
+    "killShard",
+    "pauseShard",
+  ] as const;
   if (present.length === 0) for (const type of ofTenants) weights[type] = 0;
   const type = first ? "create" : weightedOrNone(random, weights);
   if (type === undefined) return undefined;
@@ -154,6 +186,15 @@ function choose(
     }
     case "configure":
       return { type, tenant: one(present), uploadMegabytes: random.whole(1, 99) };
+    case "rest":
+      return random.next() < 0.5
+        ? { type, tenant: one(used), laterSeconds: random.pick(LATER_SECONDS) }
+        : { type, tenant: one(used) };
+    case "use":
+      return { type, tenant: one(resting) };
+    case "sleep":
+    case "wake":
+      return { type, who: random.pick(present) };
     // These are meant to meet tenants that are moving.
     case "drain":
     case "killShard":
@@ -189,6 +230,13 @@ export function describe(action: Action): string {
       return `update ${action.tenant} to ${action.version}`;
     case "configure":
       return `configure ${action.tenant} (uploads of ${action.uploadMegabytes} MB)`;
+    case "rest":
+      return `let ${action.tenant} rest${action.laterSeconds === undefined ? "" : `, with a message to be sent in ${action.laterSeconds} s`}`;
+    case "use":
+      return `use ${action.tenant} again`;
+    case "sleep":
+    case "wake":
+      return `${action.type} ${action.who}`;
     case "killShard":
       return `kill -9 the shard of ${action.shardOf}`;
     case "pauseShard":

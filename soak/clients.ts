@@ -8,6 +8,8 @@ const SEND_EVERY_MS = 120;
 const RETRY_MS = 250;
 const LONG_POLL_MS = 5_000;
 const PAGE = 500;
+/** What is to be sent at a time is sent this much later at most, by a tenant that runs. */
+const LATE_MS = 15_000;
 /** Bounds what a run remembers of a tenant that always fails. */
 const FAILURES_KEPT = 1_000;
 
@@ -28,11 +30,13 @@ export class Client {
   readonly password: string;
   readonly failures: Failure[] = [];
   readonly acknowledged: string[] = [];
+  /** Messages that its homeserver sends at a time, and when. */
+  readonly later: { body: string; at: number }[] = [];
   token = "";
   #room = "";
   #next = 0;
-  #running: Promise<unknown> | undefined;
-  #stop = new AbortController();
+  #sending: Load | undefined;
+  #following: Load | undefined;
   readonly #port: number;
   readonly #agent = new Agent({ connections: 16, headersTimeout: 0, bodyTimeout: 0 });
 
@@ -54,18 +58,29 @@ export class Client {
     this.#room = String((await this.#must("POST", "/v3/createRoom", {}))["room_id"]);
   }
 
-  /** Starts the load. */
-  start(): void {
-    if (this.#running) return;
-    this.#stop = new AbortController();
-    this.#running = Promise.all([this.#send(this.#stop.signal), this.#follow(this.#stop.signal)]);
+  /** Starts the load; of a user who rests it is only listening. */
+  start({ resting = false } = {}): void {
+    this.#following ??= load((signal) => this.#follow(signal));
+    if (!resting) this.#sending ??= load((signal) => this.#send(signal));
+  }
+
+  /** Sends nothing any more: what is under way is acknowledged first. @param laterSeconds for a last message that its homeserver sends then */
+  async rest(laterSeconds?: number): Promise<string> {
+    await this.#sending?.end();
+    this.#sending = undefined;
+    if (laterSeconds === undefined) return "rests";
+    const body = `later-${this.#next++}`;
+    const path = `${this.#sendPath(body)}?org.matrix.msc4140.delay=${laterSeconds * 1000}`;
+    const status = await this.#counted("PUT", path, { msgtype: "m.text", body });
+    if (status !== 200) return `rests, and its message for later was answered with ${status || "nothing"}`;
+    this.later.push({ body, at: Date.now() + laterSeconds * 1000 });
+    return "rests";
   }
 
   /** Ends the load; what is under way is answered or given up first. */
   async stop(): Promise<void> {
-    this.#stop.abort();
-    await this.#running;
-    this.#running = undefined;
+    await Promise.all([this.#sending?.end(), this.#following?.end()]);
+    this.#sending = this.#following = undefined;
   }
 
   async close(): Promise<void> {
@@ -76,7 +91,8 @@ export class Client {
   /** What should be found now. */
   async look(): Promise<ClientFacts> {
     // A message acknowledged while the others are read would be missed.
-    const acknowledged = [...this.acknowledged];
+    const due = this.later.filter(({ at }) => at < Date.now() - LATE_MS).map(({ body }) => body);
+    const acknowledged = [...this.acknowledged, ...due];
     try {
       const whoami = await this.#call("GET", "/v3/account/whoami");
       const media = await this.#call("GET", "/v1/media/config");
@@ -97,7 +113,7 @@ export class Client {
   async #send(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const body = `m-${this.#next++}`;
-      const path = `/v3/rooms/${encodeURIComponent(this.#room)}/send/m.room.message/${body}`;
+      const path = this.#sendPath(body);
       while (!signal.aborted) {
         // The end of the load does not cut it off: an answer that is on its way counts.
         const status = await this.#counted("PUT", path, { msgtype: "m.text", body });
@@ -107,6 +123,10 @@ export class Client {
       }
       await pause(SEND_EVERY_MS, signal);
     }
+  }
+
+  #sendPath(transaction: string): string {
+    return `/v3/rooms/${encodeURIComponent(this.#room)}/send/m.room.message/${transaction}`;
   }
 
   async #follow(signal: AbortSignal): Promise<void> {
@@ -181,6 +201,21 @@ export class Client {
     if (this.failures.length < FAILURES_KEPT)
       this.failures.push({ at: Date.now(), what: `${this.tenant} ${kind}: ${what}` });
   }
+}
+
+interface Load {
+  end(): Promise<void>;
+}
+
+function load(work: (signal: AbortSignal) => Promise<void>): Load {
+  const stop = new AbortController();
+  const running = work(stop.signal);
+  return {
+    end: async () => {
+      stop.abort();
+      await running;
+    },
+  };
 }
 
 /** The status that the gateway gives for a host. */

@@ -15,6 +15,14 @@ const CONNECT_MS = 10_000;
 /** PostgreSQL recovers within seconds; after this time it is not coming back. */
 const BACK_MS = 60_000;
 
+/** What a tenant has to do at a time, as its database has it: the shard's own reading of it is what is tested here. */
+const OVERDUE = `
+  SELECT extract(epoch FROM now()) - min(at) / 1000.0 AS seconds FROM (
+    SELECT min(send_ts) AS at FROM delayed_events WHERE NOT is_processed
+    UNION ALL
+    SELECT min("timestamp") FROM scheduled_tasks WHERE status IN ('scheduled', 'active')
+  ) AS due`;
+
 /** What the controller says of its tenants and shards. */
 export async function controllerFacts(cluster: SoakCluster): Promise<{ tenants: TenantFacts[]; shards: ShardFacts[] }> {
   const tenants = itemsOf<TenantView>((await cluster.api("GET", "/v1/tenants")).body, "tenants");
@@ -27,6 +35,10 @@ export async function controllerFacts(cluster: SoakCluster): Promise<{ tenants: 
       reason: status.reason,
       message: status.message,
       shard: status.shard,
+      schemaVersion: status.schemaRelease,
+      wakesAt: status.sleep?.nextWake && Date.parse(status.sleep.nextWake.at),
+      wakesFor: status.sleep?.nextWake?.reason,
+      wokenByTime: status.awake?.reason === "due" ? status.awake.since : undefined,
       epoch: status.epoch,
       moving: status.move !== undefined,
       deleting: metadata.deletionTimestamp !== undefined,
@@ -60,7 +72,9 @@ export async function gatherFacts(
   const running = hosts.filter((_, index) => !pids.has(parents[index] ?? 0));
   const port = await cluster.gatewayPort();
   const present = names.filter((name) => wishes[name]?.state === "present");
-  const looks = present.map(async (name) => [name, await clients.get(name)?.look()] as const);
+  const looks = present
+    .filter((name) => !wishes[name]?.resting)
+    .map(async (name) => [name, await clients.get(name)?.look()] as const);
   const absent = names
     .filter((name) => !present.includes(name))
     .map(async (name) => [name, await statusOf(name, port)] as const);
@@ -108,7 +122,7 @@ async function parentOf(pid: number): Promise<number> {
 async function databaseFacts(
   cluster: SoakCluster,
   names: string[],
-): Promise<Pick<Facts, "databases" | "roles" | "strangeDatabases" | "fences">> {
+): Promise<Pick<Facts, "databases" | "roles" | "strangeDatabases" | "fences" | "overdue">> {
   const config = await readJson<{ postgres: PostgresAddress }>(join(cluster.dataDir, "controller.json"));
   if (!config) throw new Error("there is no controller.json");
   const { host, port, user, passwordFile } = config.postgres;
@@ -149,16 +163,20 @@ async function databaseFacts(
     return own.has(name) ? owner !== name : !shared || owner !== user;
   });
   const fences: Record<string, FenceFacts> = {};
+  const overdue: Record<string, number> = {};
   for (const [database, name] of own) {
     if (!all.includes(database)) continue;
     const [row] = await query(database, "SELECT shard, epoch FROM synapse_shards.fence").catch(() => []);
     if (row) fences[name] = { shard: row["shard"] ?? "", epoch: Number(row["epoch"]) };
+    const [late] = await query(database, OVERDUE).catch(() => []);
+    if (late) overdue[name] = Number(late["seconds"]);
   }
   return {
     databases: all.flatMap((name) => own.get(name) ?? []),
     roles: [...own].filter(([role]) => roles.includes(role)).map(([, name]) => name),
     strangeDatabases: strange.map(({ name, owner }) => `${name} of ${owner}`),
     fences,
+    overdue,
   };
 }
 

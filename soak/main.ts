@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
-import { describe, steps } from "./actions.ts";
+import { describe, steps, type Step } from "./actions.ts";
 import { SoakCluster } from "./cluster.ts";
 import { Run, Violation } from "./run.ts";
 
@@ -14,6 +14,7 @@ const CONFIG = {
   maxShardsPerSynapseImageTag: LIMITS.shardsPerTag,
   avgShardsLoadRedistributionThreshold: 2,
   consolidateAfterSeconds: 3,
+  hibernation: { afterIdleSeconds: 3, minAwakeSeconds: 2, maxConcurrentWakes: 4 },
   shardLostAfterSeconds: 4,
 };
 /** The number of tenants that have a place if all want the same release. */
@@ -56,6 +57,7 @@ async function soak({ minutes, seed, tenants, keep, templatesFirst }: Options): 
   const cluster = new SoakCluster(dataDir);
   let run: Run | undefined;
   let number = 0;
+  let last: Step | undefined;
   let failed = false;
   try {
     await cluster.start(CONFIG);
@@ -65,8 +67,10 @@ async function soak({ minutes, seed, tenants, keep, templatesFirst }: Options): 
       if (Date.now() > end || interrupted) break;
       number = step.number;
       const what = step.actions.map(({ action }) => describe(action)).join(", ");
+      last = step;
       say(`step ${number}${step.graceful ? " (gentle)" : ""}: ${what}: ${await run.step(step)}`);
     }
+    if (last) await run.finish(last);
   } catch (error) {
     failed = true;
     const findings =

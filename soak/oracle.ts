@@ -1,4 +1,4 @@
-import type { Wishes } from "./actions.ts";
+import type { Wish, Wishes } from "./actions.ts";
 
 export interface Limits {
   tenantsPerShard: number;
@@ -14,6 +14,13 @@ export interface TenantFacts {
   message: string;
   shard?: string;
   epoch: number;
+  /** The release that its database is of. */
+  schemaVersion?: string;
+  /** When it is woken although nobody asks for it, while it sleeps; milliseconds since the epoch, and why. */
+  wakesAt?: number;
+  wakesFor?: string;
+  /** Since when it has been awake, if it was woken because something was due. */
+  wokenByTime?: string;
   moving: boolean;
   deleting: boolean;
   /** Whether its current specification has taken effect. */
@@ -67,6 +74,8 @@ export interface Facts {
   /** Databases that belong to no tenant. */
   strangeDatabases: string[];
   fences: Record<string, FenceFacts>;
+  /** By tenant: for how many seconds something in its database has been due. */
+  overdue: Record<string, number>;
   clients: Record<string, ClientFacts>;
   /** The gateway's statuses for tenants that do not exist. */
   absent: Record<string, number>;
@@ -74,8 +83,13 @@ export interface Facts {
   leaks: string[];
 }
 
+/** A tenant that sleeps is woken by then for what is due: in time by the controller's own account, which may have been away for a moment. */
+const WAKE_LATE_MS = 5_000;
+/** The same by its database: a tenant that runs has some time for it. */
+const OVERDUE_SECONDS = 30;
+
 /** What the cluster still has to do, in words; empty when it has settled. */
-export function unsettled(wishes: Wishes, tenants: TenantFacts[], shards: ShardFacts[]): string[] {
+export function unsettled(wishes: Wishes, tenants: TenantFacts[], shards: ShardFacts[], now = Date.now()): string[] {
   const left: string[] = [];
   for (const tenant of tenants) {
     if (wishes[tenant.name]?.state !== "present") left.push(`${tenant.name} is not gone (${tenant.phase})`);
@@ -84,6 +98,7 @@ export function unsettled(wishes: Wishes, tenants: TenantFacts[], shards: ShardF
     if (wish.state !== "present") continue;
     const tenant = tenants.find((t) => t.name === name);
     if (!tenant) left.push(`${name} is not there`);
+    else if (wish.resting && tenant.phase === "Asleep") left.push(...unsettledAsleep(wish, tenant, now));
     else if (tenant.phase !== "Running" || tenant.moving || !tenant.observed)
       left.push(`${name} is ${tenant.phase}${tenant.message ? ` (${tenant.reason}: ${tenant.message})` : ""}`);
     else if (shards.find((shard) => shard.name === tenant.shard)?.version !== wish.version)
@@ -93,6 +108,16 @@ export function unsettled(wishes: Wishes, tenants: TenantFacts[], shards: ShardF
     if (shard.phase !== "Ready")
       left.push(`shard ${shard.name} is ${shard.phase}${shard.message && ` (${shard.message})`}`);
   }
+  return left;
+}
+
+function unsettledAsleep({ version }: Wish, tenant: TenantFacts, now: number): string[] {
+  const { name, schemaVersion, wakesAt, wakesFor } = tenant;
+  const left: string[] = [];
+  if (wakesAt === undefined) left.push(`${name} sleeps, and is never woken for its housekeeping`);
+  else if (wakesAt < now - WAKE_LATE_MS)
+    left.push(`${name} sleeps, and was to be woken ${Math.round((now - wakesAt) / 1000)} s ago for ${wakesFor}`);
+  if (schemaVersion !== version) left.push(`${name} sleeps with a database of Synapse ${schemaVersion}`);
   return left;
 }
 
@@ -142,7 +167,7 @@ function judgeProcesses({ processes, shards, parts }: Facts, limits: Limits): st
 }
 
 /** Each wanted tenant is on exactly one shard, where the controller and its database's fence say it is. */
-function judgePlaces(wishes: Wishes, { tenants, processes, fences }: Facts): string[] {
+function judgePlaces(wishes: Wishes, { tenants, processes, fences, overdue }: Facts): string[] {
   const wrong: string[] = [];
   for (const [name, wish] of Object.entries(wishes)) {
     const places = processes.flatMap(({ shard, version, tenants: own }) =>
@@ -150,6 +175,13 @@ function judgePlaces(wishes: Wishes, { tenants, processes, fences }: Facts): str
     );
     if (wish.state !== "present") {
       for (const { shard, phase } of places) wrong.push(`${name} was deleted and is ${phase} on ${shard}`);
+      continue;
+    }
+    const known = tenants.find((tenant) => tenant.name === name);
+    if (wish.resting && known?.phase === "Asleep") {
+      for (const { shard, phase } of places) wrong.push(`${name} sleeps and is ${phase} on ${shard}`);
+      const late = overdue[name] ?? 0;
+      if (late > OVERDUE_SECONDS) wrong.push(`${name} sleeps, and something was due ${Math.round(late)} s ago`);
       continue;
     }
     const [place] = places;
@@ -160,7 +192,6 @@ function judgePlaces(wishes: Wishes, { tenants, processes, fences }: Facts): str
     }
     if (place.version !== wish.version)
       wrong.push(`${name} runs on Synapse ${place.version} instead of ${wish.version}`);
-    const known = tenants.find((tenant) => tenant.name === name);
     if (known?.shard !== place.shard)
       wrong.push(`${name} runs on ${place.shard}, and the controller says ${known?.shard}`);
     if (known?.epoch !== place.epoch)
@@ -197,6 +228,8 @@ function judgeClients(wishes: Wishes, { clients, absent }: Facts): string[] {
         wrong.push(`the gateway answers ${status} for ${name}, which is not there`);
       continue;
     }
+    // To look would be to use it. It is looked at when it is used again.
+    if (wish.resting) continue;
     const client = clients[name];
     if (!client || client.status !== 200) {
       wrong.push(`${name} answers a client with ${client?.status || "nothing"}`);

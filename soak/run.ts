@@ -6,6 +6,7 @@ import { Client } from "./clients.ts";
 import { signal, type SoakCluster } from "./cluster.ts";
 import { controllerFacts, gatherFacts } from "./facts.ts";
 import { exceeded, judge, unsettled, type Limits, type ShardFacts, type TenantFacts } from "./oracle.ts";
+import { Rests } from "./rests.ts";
 import { LogSweep, type Secret } from "./secrets.ts";
 
 /** A move that was rolled back is retried after half a minute, then after a minute; a busy machine doubles that. */
@@ -13,6 +14,8 @@ const SETTLE_MS = 240_000;
 const POLL_MS = 250;
 /** Wait after the last action of a step, so that load meets its effects. */
 const LOAD_AFTER_MS = 700;
+/** For what is due within this time, nobody falls asleep unasked. */
+const SOON_SECONDS = 60;
 /** The cluster may change between two observations (consolidation); then it is observed again. */
 const LOOKS = 20;
 /** A problem that persists over this many observations, a second apart, is not a recovery under way. */
@@ -40,6 +43,7 @@ export class Run {
   readonly #limits: Limits;
   readonly #clients = new Map<string, Client>();
   readonly #sweep: LogSweep;
+  readonly #rests = new Rests();
   readonly #secrets = new Map<string, Secret>();
   readonly #paused = new Set<Promise<void>>();
   /** Limits must hold at any time, not only when settled. */
@@ -77,7 +81,16 @@ export class Run {
     if (findings.length > 0) throw new Violation(findings);
     const sent = [...this.#clients.values()].reduce((sum, client) => sum + client.acknowledged.length, 0);
     const seconds = (from: number, to: number): string => ((to - from) / 1000).toFixed(1);
-    return `settled in ${seconds(acted, settled)} s, checked in ${seconds(settled, Date.now())} s; ${this.#clients.size} tenants, ${sent} messages, ${failures.length} failed requests`;
+    return `settled in ${seconds(acted, settled)} s, checked in ${seconds(settled, Date.now())} s; ${this.#clients.size} tenants, ${sent} messages, ${failures.length} failed requests, ${this.#rests.describe()}`;
+  }
+
+  /** Everybody is used again: what was said to those who rested is there too. @throws Violation */
+  async finish(last: Step): Promise<void> {
+    const wishes = Object.fromEntries(
+      Object.entries(last.wishes).map(([name, wish]) => [name, { ...wish, resting: false }]),
+    );
+    await this.step({ ...last, actions: [], wishes, graceful: false });
+    if (this.#rests.isOddlyAwake()) throw new Violation(["tenants rested for minutes, and not one fell asleep"]);
   }
 
   /** The first tenant of a release waits for its template; making it here keeps that wait out of later steps. */
@@ -115,6 +128,16 @@ export class Run {
           { config: this.#config(action.tenant, action.uploadMegabytes) },
           [200],
         );
+      case "rest":
+        return this.#rest(action);
+      case "use":
+        this.#clients.get(action.tenant)?.start();
+        return "done";
+      case "sleep":
+        // Refused with the reason while it owes something to somebody, is moving, or its shard does not answer.
+        return this.#ask("POST", `/v1/tenants/${action.who}/sleep`, undefined, [202, 409, 503]);
+      case "wake":
+        return this.#ask("POST", `/v1/tenants/${action.who}/wake`, undefined, [202]);
       case "drain": {
         const shard = await this.#shardOf(action.shardOf);
         return shard === undefined
@@ -151,6 +174,13 @@ export class Run {
       this.#clients.delete(tenant);
     }
     return answer;
+  }
+
+  /** One that is to do something soon does not fall asleep until then, unless it is asked to. */
+  async #rest({ tenant, laterSeconds }: Extract<Action, { type: "rest" }>): Promise<string> {
+    const rests = await this.#clients.get(tenant)?.rest(laterSeconds);
+    if (laterSeconds === undefined || laterSeconds > SOON_SECONDS) return String(rests);
+    return `${rests} ${await this.#ask("POST", `/v1/tenants/${tenant}/sleep`, undefined, [202, 409, 503])}`;
   }
 
   async #pause(tenant: string, seconds: number): Promise<string> {
@@ -200,7 +230,12 @@ export class Run {
   #config(tenant: string, uploadMegabytes: number): string {
     const secret = `turn-secret-of-${tenant}-${randomBytes(9).toString("hex")}`;
     this.#secrets.set(secret, { what: `the configuration of ${tenant}`, value: secret });
-    return stringify({ ...UNLIMITED, max_upload_size: `${uploadMegabytes}M`, turn_shared_secret: secret });
+    return stringify({
+      ...UNLIMITED,
+      max_event_delay_duration: "1h",
+      max_upload_size: `${uploadMegabytes}M`,
+      turn_shared_secret: secret,
+    });
   }
 
   async #settle(wishes: Wishes): Promise<{ tenants: TenantFacts[]; shards: ShardFacts[] }> {
@@ -208,6 +243,7 @@ export class Run {
     for (;;) {
       const facts = await controllerFacts(this.#cluster);
       for (const finding of exceeded(facts.shards, this.#limits)) this.#exceeded.add(finding);
+      this.#rests.note(facts.tenants, Object.values(wishes).filter(({ resting }) => resting).length);
       const left = unsettled(wishes, facts.tenants, facts.shards);
       if (left.length === 0) return facts;
       if (Date.now() > deadline)
@@ -231,7 +267,7 @@ export class Run {
         });
         this.#clients.set(name, client);
       }
-      client.start();
+      client.start({ resting: wish.resting ?? false });
     }
   }
 

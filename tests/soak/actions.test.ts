@@ -32,6 +32,10 @@ test("each action comes within a few hundred steps", () => {
     "drain",
     "upgrade",
     "configure",
+    "rest",
+    "use",
+    "sleep",
+    "wake",
     "killShard",
     "pauseShard",
     "restart",
@@ -47,6 +51,7 @@ test("each action comes within a few hundred steps", () => {
 function mistakesIn(found: Step[]): string[] {
   const mistakes: string[] = [];
   const standing = new Set<string>();
+  const resting = new Set<string>();
   for (const { number, actions, wishes, graceful } of found) {
     const named = actions.flatMap(({ action }) => ("tenant" in action ? [action.tenant] : []));
     // Two wishes for one tenant in one step would make its outcome a matter of timing.
@@ -54,6 +59,13 @@ function mistakesIn(found: Step[]): string[] {
     for (const { action } of actions) {
       if ("tenant" in action && standing.has(action.tenant) === (action.type === "create"))
         mistakes.push(`step ${number}: ${describe(action)}`);
+      if (action.type === "rest" || action.type === "use") {
+        if (resting.has(action.tenant) === (action.type === "rest"))
+          mistakes.push(`step ${number}: ${describe(action)}`);
+        if (action.type === "rest") resting.add(action.tenant);
+        else resting.delete(action.tenant);
+      }
+      if (action.type === "delete") resting.delete(action.tenant);
       if (action.type === "create") standing.add(action.tenant);
       if (action.type === "delete") standing.delete(action.tenant);
     }
@@ -76,7 +88,15 @@ test("only what is there is changed or deleted, only what is missing is created"
 test("each action changes what it is about, and nothing else", () => {
   const wishes = first(1, { seed: 1, tenants: 2 })[0]!.wishes;
   const created = after(wishes, { type: "create", tenant: "t-0", version: "1.157.2", uploadMegabytes: 3 });
-  expect(created).toEqual({ ...wishes, "t-0": { state: "present", version: "1.157.2", uploadMegabytes: 3 } });
+  expect(created).toEqual({
+    ...wishes,
+    "t-0": { state: "present", version: "1.157.2", uploadMegabytes: 3, resting: false },
+  });
+  const resting = after(created, { type: "rest", tenant: "t-0", laterSeconds: 8 });
+  expect(resting["t-0"]).toMatchObject({ state: "present", resting: true });
+  expect(after(resting, { type: "use", tenant: "t-0" })).toEqual(created);
+  expect(after(resting, { type: "delete", tenant: "t-0", purge: false })["t-0"]).toMatchObject({ resting: false });
+  expect(after(created, { type: "sleep", who: "t-0" })).toEqual(created);
   expect(after(created, { type: "upgrade", tenant: "t-0", version: "1.163.2" })["t-0"]).toMatchObject({
     version: "1.163.2",
     state: "present",

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { Wish } from "../../soak/actions.ts";
 import { exceeded, judge, unsettled, type Facts } from "../../soak/oracle.ts";
+import { Rests } from "../../soak/rests.ts";
 import { secretsIn } from "../../soak/secrets.ts";
 
 const LIMITS = { tenantsPerShard: 2, shardsPerTag: 1 };
@@ -34,6 +35,7 @@ function healthy(): Facts {
     media: ["here", "kept"],
     strangeDatabases: [],
     fences: { here: { shard: SHARD, epoch: 3 } },
+    overdue: {},
     clients: { here: { status: 200, uploadBytes: 5 * 2 ** 20, messages: ["m-1", "m-0"], acknowledged: ["m-0"] } },
     absent: { kept: 404, gone: 404 },
     leaks: [],
@@ -136,6 +138,64 @@ test("what still moves, waits or leaves is not settled", () => {
   expect(of({}, { phase: "Draining" })).toEqual([`shard ${SHARD} is Draining`]);
   expect(unsettled(WISHES, [], shards)).toEqual(["here is not there"]);
   expect(unsettled({ here: wish("kept") }, tenants, shards)).toEqual(["here is not gone (Running)"]);
+});
+
+/** A tenant that nobody uses and that sleeps, as it should be. */
+function asleep(): Facts {
+  const facts = healthy();
+  const [tenant] = facts.tenants;
+  facts.tenants = [
+    {
+      ...tenant!,
+      phase: "Asleep",
+      shard: undefined,
+      schemaVersion: VERSION,
+      wakesAt: Date.now() + 60_000,
+      wakesFor: "its daily housekeeping",
+    },
+  ];
+  facts.shards[0]!.tenants = [];
+  facts.processes[0]!.tenants = [];
+  facts.fences = { here: { shard: "", epoch: 3 } };
+  facts.clients = {};
+  return facts;
+}
+const RESTING = { ...WISHES, here: { ...WISHES.here, resting: true } };
+
+test("a tenant that nobody uses may sleep, and one that is used may not", () => {
+  const { tenants, shards } = asleep();
+  expect(unsettled(RESTING, tenants, shards)).toEqual([]);
+  expect(judge(RESTING, asleep(), LIMITS)).toEqual([]);
+  expect(unsettled(WISHES, tenants, shards)).toEqual(["here is Asleep"]);
+  expect(judge(RESTING, healthy(), LIMITS)).toEqual([]);
+});
+
+test("a sleeping tenant that was to be woken, has the wrong database or runs somewhere is seen", () => {
+  const facts = asleep();
+  const of = (changes: object) => unsettled(RESTING, [{ ...facts.tenants[0]!, ...changes }], facts.shards);
+  expect(of({ wakesAt: Date.now() - 60_000 })).toEqual([
+    "here sleeps, and was to be woken 60 s ago for its daily housekeeping",
+  ]);
+  expect(of({ wakesAt: undefined })).toEqual(["here sleeps, and is never woken for its housekeeping"]);
+  expect(of({ schemaVersion: "1.157.2" })).toEqual(["here sleeps with a database of Synapse 1.157.2"]);
+  facts.overdue = { here: 90 };
+  facts.processes = healthy().processes;
+  expect(judge(RESTING, facts, LIMITS)).toEqual([
+    `here sleeps and is running on ${SHARD}`,
+    "here sleeps, and something was due 90 s ago",
+  ]);
+});
+
+test("a run in which tenants rest for minutes and stay awake is no good run", () => {
+  let now = 0;
+  const rests = new Rests(() => now);
+  const { tenants } = healthy();
+  for (; now <= 200_000; now += 1_000) rests.note(tenants, 1);
+  expect(rests.isOddlyAwake()).toBe(true);
+  rests.note(asleep().tenants, 1);
+  rests.note([{ ...tenants[0]!, wokenByTime: "2026-01-01T00:00:00Z" }], 1);
+  expect(rests.isOddlyAwake()).toBe(false);
+  expect(rests.describe()).toBe("1 sleeps, 1 wakes by time");
 });
 
 test("secrets are named, not shown; short words are no secrets", () => {
