@@ -27,6 +27,7 @@ _LARGEST_BODY = 1024 * 1024
 _LONGEST_DRAIN_SECONDS = 600.0
 #: Below the lease of a preparer, which every question renews.
 _LONGEST_WAIT_SECONDS = 10.0
+_LONGEST_SPREAD_SECONDS = 600.0
 _JSON = b"application/json"
 
 
@@ -153,6 +154,14 @@ class ControlResource(resource.Resource):
                 if answer is None:
                     raise Refused(404, "NotFound", f"no tenant {name} runs here")
                 return answer
+            case ["v1", "tenants", name, "greet"]:
+                _allow(method, "POST")
+                if not is_tenant_name(name):
+                    raise Refused(400, "InvalidName", "the tenant's name is not a DNS label (1 to 63 of a-z, 0-9 and -)")
+                servers = await self._shard.greet(name, _seconds_in(request, "spreadSeconds", _LONGEST_SPREAD_SECONDS))
+                if servers is None:
+                    raise Refused(404, "NotFound", f"no tenant {name} runs here")
+                return {"servers": servers}
             case ["v1", "preparers"]:
                 _allow(method, "POST")
                 return self._create_preparer()
@@ -180,13 +189,7 @@ class ControlResource(resource.Resource):
         return self._shard.start(name, _assignment_in(request))
 
     def _delete(self, name: str, request: server.Request) -> Awaitable[Any]:
-        text = _argument(request, "drainSeconds") or "0"
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = -1
-        if not 0 <= seconds <= _LONGEST_DRAIN_SECONDS:
-            raise Refused(400, "InvalidArgument", f"drainSeconds is not a number from 0 to {_LONGEST_DRAIN_SECONDS:g}")
+        seconds = _seconds_in(request, "drainSeconds", _LONGEST_DRAIN_SECONDS)
         release = _argument(request, "release") or "false"
         if release not in ("true", "false"):
             raise Refused(400, "InvalidArgument", "release is neither true nor false")
@@ -266,12 +269,7 @@ def _allow(method: str, *allowed: str) -> None:
 
 async def _wait_for(preparer: Preparer, request: server.Request) -> None:
     not_state = _argument(request, "not") or ""
-    try:
-        seconds = float(_argument(request, "waitSeconds") or "0")
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds <= _LONGEST_WAIT_SECONDS:
-        raise Refused(400, "InvalidArgument", f"waitSeconds is not a number from 0 to {_LONGEST_WAIT_SECONDS:g}")
+    seconds = _seconds_in(request, "waitSeconds", _LONGEST_WAIT_SECONDS)
     if not_state and not_state not in STATES:
         raise Refused(400, "InvalidArgument", f"not is no state of a preparer, allowed are {', '.join(sorted(STATES))}")
     await preparer.changed(not_state, seconds)
@@ -292,6 +290,16 @@ def _json_in(request: server.Request) -> Any:
 def _argument(request: server.Request, name: str) -> str | None:
     values = (request.args or {}).get(name.encode(), [])
     return values[-1].decode("utf-8", "replace") if values else None
+
+
+def _seconds_in(request: server.Request, name: str, most: float) -> float:
+    try:
+        seconds = float(_argument(request, name) or "0")
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= most:
+        raise Refused(400, "InvalidArgument", f"{name} is not a number from 0 to {most:g}")
+    return seconds
 
 
 def _error_body(code: str, message: str) -> bytes:

@@ -22,6 +22,7 @@ from .checkers import Checker, CheckTimeout
 from .drain import Drained, drain
 from .due import next_due
 from .fence import Claim, claim_database, claims_of_shard, read_owner, release_database
+from .greeting import Greeting
 from .holdings import cache_entries, work_of_tenants
 from .homeserver import Keeping, Running, close_homeserver, free_port, has_open_requests, start_homeserver, watch_requests
 from .housekeeping import Housekeeping, Pace
@@ -69,6 +70,7 @@ class Tenant:
     port: int = 0
     running: Running | None = None
     housekeeping: Housekeeping | None = None
+    greeting: Greeting | None = None
     requests: int = 0
     last_request_at: float | None = None
     use: idle.Use = field(default_factory=idle.Use)
@@ -192,9 +194,21 @@ class Shard:
             return None
         running = tenant.running
         found = await idle.look(running.hs)
+        if tenant.greeting is not None and tenant.greeting.is_under_way():
+            found.keeps_awake.append("it tells other servers that it is back")
         if not found.keeps_awake and not idle.open_requests(running.hs):
             await self._keep_house(tenant, running, found)
         return {**_use_of(tenant, running), "keepsAwake": found.keeps_awake, "nextDue": idle.next_due(found).describe()}
+
+    async def greet(self, name: str, spread_seconds: float) -> int | None:
+        """Tells the servers that it shares rooms with that it is back; how many; None if the tenant does not run here."""
+        tenant = self._tenants.get(name)
+        if tenant is None or tenant.phase != RUNNING or tenant.running is None:
+            return None
+        if tenant.greeting is not None:
+            tenant.greeting.close()
+        tenant.greeting = Greeting(tenant.running.hs, self._reactor)
+        return await tenant.greeting.begin(spread_seconds)
 
     async def _keep_house(self, tenant: Tenant, running: Running, found: idle.Look) -> None:
         """Before a long sleep: what the loops do in a day is done first."""
@@ -425,6 +439,9 @@ class Shard:
         if tenant.housekeeping is not None:
             tenant.housekeeping.close()
             tenant.housekeeping = None
+        if tenant.greeting is not None:
+            tenant.greeting.close()
+            tenant.greeting = None
         keeping = self._keeping(tenant, running) if gracefully else None
         drained = await drain(running.hs, drain_seconds, self._reactor)
         tenant.phase = STOPPING

@@ -58,6 +58,11 @@ export class Client {
     this.#room = String((await this.#must("POST", "/v3/createRoom", {}))["room_id"]);
   }
 
+  /** Whether it uses its tenant, or only listens to it at most. */
+  get isInUse(): boolean {
+    return this.#sending !== undefined;
+  }
+
   /** Starts the load; of a user who rests it is only listening. */
   start({ resting = false } = {}): void {
     this.#following ??= load((signal) => this.#follow(signal));

@@ -238,7 +238,12 @@ export class Run {
     });
   }
 
-  async #settle(wishes: Wishes): Promise<{ tenants: TenantFacts[]; shards: ShardFacts[] }> {
+  /** A tenant whose user has not begun yet, or not again, may sleep too. */
+  async #settle(all: Wishes): Promise<{ tenants: TenantFacts[]; shards: ShardFacts[] }> {
+    const isUsed = (name: string) => this.#clients.get(name)?.isInUse ?? false;
+    const wishes = Object.fromEntries(
+      Object.entries(all).map(([name, wish]) => [name, { ...wish, resting: !isUsed(name) }]),
+    );
     const deadline = Date.now() + SETTLE_MS;
     for (;;) {
       const facts = await controllerFacts(this.#cluster);

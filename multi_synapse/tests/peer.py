@@ -43,6 +43,7 @@ class Peer:
         self.answers: dict[str, Callable[[Any], tuple[int, Any]]] = {}
         #: Paths asked for, and the transactions received.
         self.asked: list[str] = []
+        self.authorizations: list[str] = []
         self.transactions: list[dict[str, Any]] = []
         #: By room: what the other server said when this one joined.
         self.rooms: dict[str, dict[str, Any]] = {}
@@ -58,6 +59,7 @@ class Peer:
                 body = json.loads(self.rfile.read(length)) if length else None
                 path = unquote(urlsplit(self.path).path)
                 peer.asked.append(path)
+                peer.authorizations.append(self.headers.get("authorization") or "")
                 for pattern, event in list(peer.held.items()):
                     if re.search(pattern, path):
                         event.wait(PATIENCE_SECONDS)

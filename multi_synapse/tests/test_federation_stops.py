@@ -225,3 +225,37 @@ def test_a_draining_tenant_answers_the_server_whose_answer_it_waits_for(
     assert result[0]["seconds"] < 8
     with pytest.raises(ConnectionRefusedError):
         request(address, "GET", "/_matrix/key/v2/server")
+
+
+def test_a_tenant_that_was_away_greets_the_servers_that_it_shares_rooms_with_and_no_others(
+    shard: Shard, federated: dict[str, Any], new_peer: Callable[[], Peer], postgres: Postgres
+) -> None:
+    here, other, gone = new_peer(), new_peer(), new_peer()
+    address = shard.expect_started("here", federated)["address"]
+    client = Client(address).register()
+    room = open_room(client)
+    for peer in (here, other, gone):
+        peer.join("here.localhost", address, room)
+    database = federated["base"]["database"]["args"]["dbname"]
+    postgres.query("DELETE FROM current_state_events WHERE state_key = %s", gone.user(), database=database)
+    for peer in (here, other, gone):
+        peer.transactions.clear()
+        peer.asked.clear()
+    answers = here.hold("/federation/v1/send/greeting-")
+    assert shard.call("POST", "/v1/tenants/here/greet?spreadSeconds=0.1").json == {"servers": 2}
+    wait_for(lambda: any("greeting-" in path for path in here.asked))
+    telling = "it tells other servers that it is back"
+    assert telling in shard.call("GET", "/v1/tenants/here/idle").json["keepsAwake"]
+    answers.set()
+    for peer in (here, other):
+        wait_for(lambda: len(here.transactions) == len(other.transactions) == 1)
+        assert peer.transactions[0]["pdus"] == []
+        assert peer.authorizations[-1].startswith('X-Matrix origin="here.localhost"')
+    wait_for(lambda: telling not in shard.call("GET", "/v1/tenants/here/idle").json["keepsAwake"])
+    assert gone.transactions == []
+    # A stop does not wait for those that have still to be greeted.
+    assert shard.call("POST", "/v1/tenants/here/greet?spreadSeconds=600").json == {"servers": 2}
+    assert shard.delete("here").status == 200
+    refused = shard.call("POST", "/v1/tenants/here/greet")
+    assert (refused.status, refused.code) == (404, "NotFound")
+    assert "here" in refused.message

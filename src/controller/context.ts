@@ -61,6 +61,8 @@ export interface Timing {
   shardGiveUpAfter: number;
   /** How long a shard's process may take to announce itself before it is killed. */
   shardStartWithin: number;
+  /** A tenant that was away unplanned for longer than this tells other servers that it is back. */
+  absentAfter: number;
   /** How long a tenant may take to finish what is in flight when it is moved, before it is cut off. */
   drain: number;
   /** First and longest delay between attempts to start a tenant. */
@@ -76,6 +78,7 @@ export const DEFAULT_TIMING: Timing = {
   shardLostAfter: 15,
   shardGiveUpAfter: 300,
   shardStartWithin: 90,
+  absentAfter: 60,
   drain: 10,
   retryFirst: 1,
   retryMost: 60,

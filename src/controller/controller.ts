@@ -72,6 +72,7 @@ export class Controller {
     const { store, feed, metrics, claims } = this.#context;
     // Before our own watch: who hears of a change finds it there.
     await this.#reader.open();
+    this.#shards.open();
     await this.#takeInAll();
     claims.settle();
     for (const tenant of this.#reader.values("Tenant")) feed.publish(routeOf(tenant, claims));

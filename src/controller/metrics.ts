@@ -91,6 +91,11 @@ export function createControllerMetrics(registry: Registry) {
       labelNames: ["reason"],
       registers,
     }),
+    absences: new Counter({
+      name: name("absences_total"),
+      help: "Tenants that were away unplanned for more than a minute and told other servers that they are back",
+      registers,
+    }),
     wakes: new Counter({
       name: name("wakes_total"),
       help: "Tenants that were woken and run, by reason: request, poll, federation, due, operator",

@@ -179,6 +179,11 @@ export interface ShardControl {
    * @returns undefined from a shard of an earlier version @throws ShardRefusal NotFound, ShardUnreachable
    */
   idle(name: string): Promise<TenantIdle | undefined>;
+  /**
+   * Has a tenant that runs here tell the servers that it shares rooms with that it is back, spread over that time.
+   * @returns how many; undefined from a shard of an earlier version @throws ShardRefusal NotFound, ShardUnreachable
+   */
+  greet(name: string, spreadSeconds: number): Promise<number | undefined>;
   load(): Promise<ShardLoad>;
   readonly preparers: PreparerCalls;
   close(): Promise<void>;

@@ -58,14 +58,14 @@ export class ControlClient implements ShardControl {
   }
 
   async idle(name: string): Promise<TenantIdle | undefined> {
-    try {
-      return TenantIdleSchema.parse(await this.#call("GET", `/v1/tenants/${name}/idle`, undefined, 10_000));
-    } catch (error) {
-      // A shard that knows the call says which tenant is not there.
-      const isUnknown = error instanceof ShardRefusal && error.code === "NotFound" && !error.message.includes(name);
-      if (isUnknown) return undefined;
-      throw error;
-    }
+    const answer = await ifKnown(name, this.#call("GET", `/v1/tenants/${name}/idle`, undefined, 10_000));
+    return answer === undefined ? undefined : TenantIdleSchema.parse(answer);
+  }
+
+  async greet(name: string, spreadSeconds: number): Promise<number | undefined> {
+    const path = `/v1/tenants/${name}/greet?spreadSeconds=${spreadSeconds}`;
+    const answer = await ifKnown(name, this.#call("POST", path, undefined, 10_000));
+    return answer === undefined ? undefined : z.object({ servers: z.int() }).parse(answer).servers;
   }
 
   async load(timeoutMs = 3_000): Promise<ShardLoad> {
@@ -121,6 +121,18 @@ export class ControlClient implements ShardControl {
       "Unexpected",
       `shard ${this.#shard} answered ${method} ${path} with status ${status}`,
     );
+  }
+}
+
+/** The answer to a call about a tenant that shards of an earlier version do not know; undefined from those. */
+async function ifKnown(tenant: string, answer: Promise<unknown>): Promise<unknown> {
+  try {
+    return await answer;
+  } catch (error) {
+    // A shard that knows the call says which tenant is not there.
+    const isUnknown = error instanceof ShardRefusal && error.code === "NotFound" && !error.message.includes(tenant);
+    if (isUnknown) return undefined;
+    throw error;
   }
 }
 

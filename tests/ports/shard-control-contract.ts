@@ -49,6 +49,7 @@ export function describeShardControlContract(name: string, open: () => Promise<S
 
     it("says of no tenant that it may sleep that does not run there", async () => {
       expect(await code(control.idle("a"))).toBe("NotFound");
+      expect(await code(control.greet("a", 60))).toBe("NotFound");
     });
 
     it("says that the shard does not answer when its process has ended", async () => {

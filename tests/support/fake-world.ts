@@ -409,6 +409,11 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
       if (!shard().tenants.has(tenant)) throw new ShardRefusal(404, "NotFound", `there is no tenant ${tenant} here`);
       return { inFlight: 0, lastUse: 3_600, keepsAwake: [], nextDue: null, ...world.idle.get(tenant) };
     },
+    greet: async (tenant) => {
+      if (!shard().tenants.has(tenant)) throw new ShardRefusal(404, "NotFound", `there is no tenant ${tenant} here`);
+      world.log.push(`greet ${tenant} ${name}`);
+      return 2;
+    },
     load: async () => {
       const present = [...shard().tenants.keys()];
       const tenants = present.map((tenant) => {

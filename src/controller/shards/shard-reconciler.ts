@@ -7,6 +7,7 @@ import { shardsOf, type CachedReader } from "../cached-reader.ts";
 import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { exponential } from "../../model/backoff.ts";
+import { Absences, type Absence } from "./absences.ts";
 import { CpuBudgets } from "./cpu-budgets.ts";
 import { ShardMemory } from "./shard-memory.ts";
 import { recordStalls } from "./stalls.ts";
@@ -14,6 +15,8 @@ import { recordStalls } from "./stalls.ts";
 /** A process that ran for this long before it ended did not fail to start. */
 const HEALTHY_AFTER_MS = 30_000;
 const LONGEST_RESTART_DELAY_MS = 60_000;
+/** For how long what tenants tell other servers is spread: those of a lost shard are back together. */
+const GREETINGS_WITHIN_SECONDS = 60;
 const restartDelay = exponential(500, LONGEST_RESTART_DELAY_MS);
 
 /** What is known of a shard's process at present; nothing here outlives the controller, as all of it can be asked again. */
@@ -45,12 +48,19 @@ export class ShardReconciler {
   readonly #reader: CachedReader;
   readonly #watched = new Map<string, Watched>();
   readonly #onTenantSeen: (tenant: string) => void;
+  readonly #absences: Absences;
 
   /** @param onTenantSeen called with each tenant whose state on a shard is another than before */
   constructor(context: ControllerContext, reader: CachedReader, onTenantSeen: (tenant: string) => void) {
     this.#context = context;
     this.#reader = reader;
     this.#onTenantSeen = onTenantSeen;
+    this.#absences = new Absences(context.clock, reader, context.timing.absentAfter);
+  }
+
+  /** To be called as soon as the store is read, before any shard is asked. */
+  open(): void {
+    this.#absences.open();
   }
 
   /** What is known of a shard that answers; undefined if it does not. */
@@ -253,6 +263,26 @@ export class ShardReconciler {
     for (const key of new Set([...tenants.keys(), ...(before?.tenants.keys() ?? [])])) {
       if (JSON.stringify(tenants.get(key)) !== JSON.stringify(before?.tenants.get(key))) this.#onTenantSeen(key);
     }
+    for (const absence of this.#absences.note(state)) await this.#greet(client, absence);
+  }
+
+  /** Other servers back off for ten minutes and longer from one that they found away, unless they hear of it. */
+  async #greet(client: ShardControl, { tenant, seconds }: Absence): Promise<void> {
+    const { metrics, log } = this.#context;
+    try {
+      const greeted = await client.greet(tenant, GREETINGS_WITHIN_SECONDS);
+      if (greeted === undefined) return;
+      metrics.absences.inc();
+      await recordEvent(this.#context, {
+        type: "Warning",
+        reason: "WasAway",
+        object: `Tenant/${tenant}`,
+        message: `${tenant} was away for up to ${seconds} s, and tells ${greeted} other servers that it is back`,
+      });
+    } catch (error) {
+      // They hear of it with its next event.
+      log.warn({ tenant, err: error }, "a tenant that was away cannot tell other servers that it is back");
+    }
   }
 
   async #restarted(name: string): Promise<void> {
@@ -367,7 +397,9 @@ export class ShardReconciler {
       const attempt = phase === "Pending" || phase === "Starting";
       if (attempt && (shard.status.phase === "Failed" || shard.status.phase === "Lost")) return false;
       became = phase === "Ready" && shard.status.phase !== "Ready";
-      if (became) shard.status.lastSeen = timeText(this.#context.clock.now());
+      // Another process too, as it may have been away until now.
+      if (became || (instance !== undefined && instance !== shard.status.instance))
+        shard.status.lastSeen = timeText(this.#context.clock.now());
       Object.assign(shard.status, { phase, reason, message, address, instance });
       if (phase !== "Failed") delete shard.status.retryAt;
       change(shard.status);

@@ -117,3 +117,23 @@ it("kills a shard that never comes up", async () => {
     message: "it did not come up within 0.3 s: its process comes up",
   });
 });
+
+it("has tenants that were away for minutes tell other servers that they are back", async () => {
+  await service.createTenant({ name: "a" });
+  await tenantWhen("a", "runs", runs);
+  hold(A, "its process is on its way");
+  await shardWhen(A, "starts", ({ status }) => status.phase === "Starting");
+  world.clockSetBy += 120_000;
+  const shard = world.shards.get(A)!;
+  shard.instance = "another";
+  world.waiting.clear();
+  await until("it greets", async () => world.log.includes(`greet a ${A}`));
+  const said = await until("it is said", async () => {
+    for await (const event of service.events({ object: "Tenant/a" })) if (event.reason === "WasAway") return event;
+    return undefined;
+  });
+  expect(said).toMatchObject({
+    object: "Tenant/a",
+    message: expect.stringMatching(/a was away for up to 12\d s, and tells 2 other servers that it is back/),
+  });
+});

@@ -78,6 +78,10 @@ export class CopyingControl implements ShardControl {
     return this.#inner.idle(name);
   }
 
+  greet(name: string, spreadSeconds: number): Promise<number | undefined> {
+    return this.#inner.greet(name, spreadSeconds);
+  }
+
   load(): Promise<ShardLoad> {
     return this.#inner.load();
   }
