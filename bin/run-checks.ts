@@ -18,6 +18,8 @@ interface Counts {
 export interface Report {
   counts?: Counts;
   failures?: string[];
+  /** What failed, as the runner is told to run it alone; empty where something failed that cannot be run alone. */
+  failed?: string[];
 }
 
 export interface Check {
@@ -26,13 +28,20 @@ export interface Check {
   cwd?: string;
   env?: Environment;
   report?: () => Report;
+  /** The check of only what failed, where it may be run again. */
+  again?: ((failed: string[]) => Check | undefined) | undefined;
 }
 
 export interface Outcome extends Report {
   title: string;
   ok: boolean;
   seconds: number;
+  /** Failures that were none when run again. */
+  flaky?: string[];
 }
+
+/** More failures at once than a race makes are not run again. */
+const MOST_AGAIN = 3;
 
 /** A signal ends all that runs. */
 const running = new Set<ChildProcess>();
@@ -52,11 +61,30 @@ export async function runLanes(lanes: Check[][], environment: Environment): Prom
   const outcomes = await Promise.all(
     lanes.map(async (checks, index) => {
       const results: Outcome[] = [];
-      for (const check of checks) results.push(await runOne(check, environment, index === lanes.length - 1));
+      for (const check of checks) results.push(await runTwice(check, environment, index === lanes.length - 1));
       return results;
     }),
   );
   return outcomes.flat();
+}
+
+/**
+ * Real processes race: on a busy machine, one of thousands of tests may fail that has nothing to do with the change. It is run once more,
+ * without the others. If it passes then, it is named as flaky, and the run goes on.
+ */
+async function runTwice(check: Check, environment: Environment, live: boolean): Promise<Outcome> {
+  const first = await runOne(check, environment, live);
+  const { failed = [], failures = [], counts, seconds } = first;
+  if (first.ok || process.exitCode === 130 || failed.length === 0 || failed.length > MOST_AGAIN) return first;
+  const again = check.again?.(failed);
+  if (!again) return first;
+  process.stderr.write(`\n${check.title}: run again: ${failed.join(" ")}\n`);
+  const second = await runOne(again, environment, live);
+  const both = { ...first, seconds: seconds + second.seconds };
+  if (!second.ok) return both;
+  const { passed, skipped } = counts ?? { passed: 0, skipped: 0 };
+  const missed = counts?.failed ?? 0;
+  return { ...both, ok: true, counts: { passed: passed + missed, failed: 0, skipped }, failures: [], flaky: failures };
 }
 
 async function runOne(check: Check, environment: Environment, live: boolean): Promise<Outcome> {
@@ -91,10 +119,11 @@ function exitCodeOf(
 export function summarize(results: Outcome[]): number {
   process.stderr.write("\n");
   const total: Counts = { passed: 0, failed: 0, skipped: 0 };
-  for (const { title, ok, seconds, counts, failures = [] } of results) {
+  for (const { title, ok, seconds, counts, failures = [], flaky = [] } of results) {
     const counted = counts ? `, ${counts.passed} tests` : "";
     process.stderr.write(`${ok ? "✓" : "✗"} ${title} (${seconds.toFixed(1)} s${counted})\n`);
     for (const failure of failures) process.stderr.write(`    ${failure}\n`);
+    for (const failure of flaky) process.stderr.write(`    flaky, passed when run again: ${failure}\n`);
     for (const key of ["passed", "failed", "skipped"] as const) total[key] += counts?.[key] ?? 0;
     // A check that failed without a failed test.
     if (!ok && !counts?.failed) total.failed += 1;
@@ -121,14 +150,42 @@ export function pytestReport(): { args: string[]; report: () => Report } {
   return {
     args: [`--junitxml=${path}`],
     report: () => {
-      const suite = parsed(path, (text) => /<testsuite [^>]*>/.exec(text)?.[0]);
-      if (!suite) return { failures: ["pytest left no report"] };
+      const text = parsed(path, (content) => content);
+      const suite = /<testsuite [^>]*>/.exec(text ?? "")?.[0];
+      if (text === undefined || !suite) return { failures: ["pytest left no report"] };
       const count = (name: string) => Number(new RegExp(` ${name}="(\\d+)"`).exec(suite)?.[1] ?? 0);
-      const failed = count("failures") + count("errors");
+      const bad = count("failures") + count("errors");
       const skipped = count("skipped");
-      return { counts: { passed: count("tests") - failed - skipped, failed, skipped } };
+      const failures = failuresOf(text);
+      return {
+        counts: { passed: count("tests") - bad - skipped, failed: bad, skipped },
+        failures: failures.map(({ test, message }) => `${test}: ${message}`),
+        failed: [...new Set(failures.map(({ test }) => test))],
+      };
     },
   };
+}
+
+/** Of JUnit's XML, as pytest writes it: `tests.test_a` and `test_b[c]` are `tests/test_a.py::test_b[c]`. */
+function failuresOf(xml: string): { test: string; message: string }[] {
+  const pattern = /<testcase classname="([^"]*)" name="([^"]*)"[^>]*>\s*<(?:failure|error) message="([^"]*)"/g;
+  return [...xml.matchAll(pattern)].map(([, file = "", name = "", message = ""]) => ({
+    test: `${file.replaceAll(".", "/")}.py::${unescaped(name)}`,
+    message: unescaped(message).split("\n", 1)[0] ?? "",
+  }));
+}
+
+function unescaped(text: string): string {
+  const entities: Record<string, string> = {
+    lt: "<",
+    gt: ">",
+    quot: '"',
+    apos: "'",
+    amp: "&",
+    "#10": "\n",
+    "#9": "\t",
+  };
+  return text.replaceAll(/&([^;]*);/g, (whole, name: string) => entities[name] ?? whole);
 }
 
 function parsed<T>(path: string, parse: (text: string) => T): T | undefined {

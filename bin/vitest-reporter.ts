@@ -22,13 +22,20 @@ export default class FailureReporter implements Reporter {
     const report: Report = {
       counts: { passed: count("passed"), failed: count("failed"), skipped: count("skipped", "pending") },
       failures: [...modules.flatMap((module) => this.#failuresOf(module)), ...unhandled.map(oneLine)],
+      // Who threw what nobody caught is not known.
+      failed:
+        unhandled.length > 0 ? [] : modules.filter((module) => !module.ok()).map((module) => this.#pathOf(module)),
     };
     const path = process.env[REPORT_PATH];
     if (path !== undefined) writeFileSync(path, JSON.stringify(report));
   }
 
+  #pathOf({ moduleId }: TestModule): string {
+    return relative(this.#root, moduleId);
+  }
+
   #failuresOf(module: TestModule): string[] {
-    const file = relative(this.#root, module.moduleId);
+    const file = this.#pathOf(module);
     const inside = [...module.children.allSuites(), ...module.children.allTests()].flatMap((part) => {
       const errors = part.type === "suite" ? part.errors() : (part.result().errors ?? []);
       return errors.map((error) => `${part.fullName.replaceAll(" > ", " ")}: ${oneLine(error)}`);
