@@ -1,4 +1,3 @@
-import type { Server } from "node:http";
 import fastifySwagger from "@fastify/swagger";
 import fastify from "fastify";
 import {
@@ -17,6 +16,7 @@ import { registerAuthentication, type Tokens } from "./auth.ts";
 import { registerBodyParsing } from "./bodies.ts";
 import { clusterRoutes, openRoutes, routeFeedRoutes } from "./cluster-routes.ts";
 import { registerErrorHandling } from "./errors.ts";
+import { gentleClose } from "./gentle-close.ts";
 import { shardRoutes } from "./shard-routes.ts";
 import type { NamedTokens } from "./named-tokens.ts";
 import { lineSender } from "./streams.ts";
@@ -45,40 +45,13 @@ export interface ApiOptions extends Tokens {
 const BODY_LIMIT = 1024 * 1024;
 /** A client that is slower to send its whole request is cut off, so that it cannot hold a connection for nothing. */
 const REQUEST_TIMEOUT_MS = 30_000;
-/** How long after `close` requests are cut off; streams have ended by then. */
-const CLOSE_TIMEOUT_MS = 3_000;
 
 /** Serves the controller's HTTP API. docs/api.md is for its users. */
 export async function startApi(options: ApiOptions): Promise<{ url: string; close(): Promise<void> }> {
   const app = await buildApi(options);
-  const inFlight = countRequests(app.server);
+  const close = gentleClose(app);
   const url = await app.listen({ host: options.host, port: options.port });
-  return { url, close: () => closeGently(app, inFlight) };
-}
-
-/** Calls `onIdle` whenever the last request under way has been answered. */
-function countRequests(server: Server) {
-  const counter = { now: 0, onIdle: () => {} };
-  server.on("request", (_request, response) => {
-    counter.now += 1;
-    response.once("close", () => {
-      counter.now -= 1;
-      if (counter.now === 0) counter.onIdle();
-    });
-  });
-  return counter;
-}
-
-/** Lets what is under way end, within reason. */
-async function closeGently(app: Api, inFlight: ReturnType<typeof countRequests>): Promise<void> {
-  const closeConnections = () => app.server.closeAllConnections();
-  const cutOff = setTimeout(closeConnections, CLOSE_TIMEOUT_MS);
-  const closed = app.close();
-  // A connection on which nothing was ever asked is not idle to Node, and would be waited for.
-  inFlight.onIdle = () => setImmediate(closeConnections);
-  if (inFlight.now === 0) inFlight.onIdle();
-  await closed;
-  clearTimeout(cutOff);
+  return { url, close };
 }
 
 export async function buildApi(options: ApiOptions): Promise<Api> {

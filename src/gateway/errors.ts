@@ -201,7 +201,8 @@ export function sendError(response: ServerResponse, error: GatewayError, options
  * Answers a browser's preflight with "go ahead". A refused preflight hides the real answer from the web client, which then
  * sees a broken connection instead of an error that it can show or retry.
  */
-export function sendPreflight(response: ServerResponse): void {
+export function sendPreflight(response: ServerResponse, options: { close: boolean }): void {
+  if (options.close) response.setHeader("Connection", "close");
   response.writeHead(204, { ...CORS_HEADERS, "Cache-Control": "no-store" });
   response.end();
 }

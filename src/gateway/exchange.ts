@@ -53,7 +53,7 @@ export interface ExchangeContext {
   limits: { maxBodyBytes: number };
   timeouts: { bodyStallMs?: number; bodyGraceMs?: number; senderMs?: number };
   /** Answers then end their connection. */
-  stopping(): boolean;
+  leaving(): boolean;
 }
 
 export interface ExchangeInput {
@@ -212,7 +212,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   /** Answers in the homeserver's words. */
   #reply(answer: KeptAnswer): void {
     this.#leavePark("sent");
-    this.#finish(() => sendKept(this.#response, answer, this.#context.stopping()));
+    this.#finish(() => sendKept(this.#response, answer, this.#context.leaving()));
   }
 
   /** Where the request may go; undefined: it has to wait. */
@@ -352,7 +352,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     if (status >= 500) this.#countFailure();
     this.#rest.begin(status, headers);
     const out = responseHeaders(headers);
-    if (this.#context.stopping()) out.push("Connection", "close");
+    if (this.#context.leaving()) out.push("Connection", "close");
     this.#response.writeHead(status, text ?? "", out);
     this.#bytesToCome = Number(headers["content-length"]);
   }
@@ -502,8 +502,8 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     if (!isPreflightAnswer && (isTemporary || error.status >= 500)) this.#countFailure();
     this.#finish(() => {
       if (this.#response.headersSent) this.#response.destroy();
-      else if (isPreflightAnswer) sendPreflight(this.#response);
-      else sendError(this.#response, error, { close: this.#context.stopping() });
+      else if (isPreflightAnswer) sendPreflight(this.#response, { close: this.#context.leaving() });
+      else sendError(this.#response, error, { close: this.#context.leaving() });
     });
   }
 

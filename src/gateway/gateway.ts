@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { createServer as createPlainServer, type IncomingMessage, type Server } from "node:http";
-import { setTimeout as sleep } from "node:timers/promises";
+import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
 import type { TLSSocket } from "node:tls";
 import type { Logger } from "pino";
 import { describeFileProblem } from "../logging/file-problem.ts";
@@ -65,6 +65,7 @@ export class Gateway {
   /** Heard from the controller, or from the last run. */
   #hasRoutes = false;
   #stopping = false;
+  /** It stops, or soon will: each answer ends its connection, so that clients are elsewhere when connections are closed. */
   #retiring = false;
 
   constructor(config: GatewayConfig, log: Logger, timeouts: Timeouts = {}) {
@@ -126,7 +127,7 @@ export class Gateway {
       trusted: new TrustedProxies(config.trustedProxies),
       limits: this.#config,
       timeouts,
-      stopping: () => this.#stopping,
+      leaving: () => this.#retiring,
     };
     this.#writer = new RoutesWriter(
       config.routesFile,
@@ -188,7 +189,10 @@ export class Gateway {
     return ready;
   }
 
-  /** Goes on as before, but says that it is not ready, so that load balancers send nothing new; then stops. */
+  /**
+   * Goes on as before, but says that it is not ready, so that load balancers send nothing new, and lets each client go with its next answer; then
+   * stops.
+   */
   async retire(): Promise<void> {
     this.#retiring = true;
     await sleep(this.#config.shutdown.delaySeconds * 1000);
@@ -202,7 +206,9 @@ export class Gateway {
   async stop(graceMs = this.#config.shutdown.graceSeconds * 1000): Promise<void> {
     if (this.#stopping) return;
     this.#stopping = true;
+    this.#retiring = true;
     this.#log.info({ inFlight: this.#exchanges.length }, "gateway stops");
+    await readWhatHasCome();
     const closed = Promise.all(this.#servers.map((server) => new Promise((resolve) => server.close(resolve))));
     for (const server of this.#servers) server.closeIdleConnections();
     for (const { exchange } of this.#exchanges.slice()) exchange.endHeld();
@@ -280,8 +286,8 @@ export class Gateway {
     this.#metrics.refused.inc({ status: String(error.status) });
     request.on("error", () => {});
     answerBeforeBody(request, response, this.#config.maxBodyBytes);
-    if (isPreflight(request) && error.status >= 403) sendPreflight(response);
-    else sendError(response, error, { close: this.#stopping || error.status === 400 });
+    if (isPreflight(request) && error.status >= 403) sendPreflight(response, { close: this.#retiring });
+    else sendError(response, error, { close: this.#retiring || error.status === 400 });
   }
 
   /** All at once, in one turn of the loop: when it returns, no request acts on an older route. */
@@ -350,6 +356,15 @@ export class Gateway {
       );
     });
   }
+}
+
+/**
+ * A connection that is closed with something unread, or before it was accepted, is reset, and its request fails. One whole turn of the loop reads
+ * and accepts what the machine has; this goes on right after that.
+ */
+async function readWhatHasCome(): Promise<void> {
+  await turn();
+  await turn();
 }
 
 /** Whether requests may be at an address that the route no longer names. */

@@ -4,7 +4,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { request as httpRequest } from "node:http";
 import { afterEach, describe, expect, it } from "vitest";
 import type { GatewayReady } from "../../src/gateway/gateway.ts";
-import { ask, Bench, eventually, serving } from "./harness.ts";
+import { ask, Bench, eventually, serving, Wire } from "./harness.ts";
 
 let bench: Bench;
 let child: ChildProcess | undefined;
@@ -133,5 +133,46 @@ describe("stopping", () => {
     await once(response, "end");
     await expect(bench.gateway.stop(60_000)).resolves.toBeUndefined();
     agent.destroy();
+  });
+
+  const REQUEST = "GET /_matrix/client/versions HTTP/1.1\r\nHost: a.example\r\n\r\n";
+
+  it("lets clients go with their answers before it stops, so that nothing is in use when connections are closed", async () => {
+    bench = await Bench.start([], { shutdown: { delaySeconds: 600, graceSeconds: 5 } });
+    const origin = await bench.origin();
+    await bench.controller.update([serving("a", origin)]);
+    expect((await ask(bench, "a.example", { headers: { connection: "keep-alive" } })).headers.connection).toBe(
+      "keep-alive",
+    );
+    void bench.gateway.retire();
+    const preflight = { method: "OPTIONS", headers: { origin: "https://app", "access-control-request-method": "GET" } };
+    for (const [host, options] of [
+      ["a.example", {}],
+      ["nobody.example", {}],
+      ["nobody.example", preflight],
+    ] as const) {
+      const headers = { ...("headers" in options ? options.headers : {}), connection: "keep-alive" };
+      const answer = await ask(bench, host, { ...options, headers });
+      expect([host, answer.headers.connection]).toEqual([host, "close"]);
+    }
+  });
+
+  it("answers what had arrived on an idle connection, or on one that was not accepted yet, when it stopped", async () => {
+    bench = await Bench.start([]);
+    const origin = await bench.origin();
+    await bench.controller.update([serving("a", origin)]);
+    const idle = new Wire(bench.port).send(REQUEST);
+    await idle.sees("}");
+    idle.text = "";
+    idle.send(REQUEST);
+    const waiting = new Wire(bench.port).send(REQUEST);
+    // It connects in the next tick; what the machine then has, this process has not seen.
+    await new Promise<void>((done) => process.nextTick(done));
+    const stopped = bench.gateway.stop(30_000);
+    for (const wire of [idle, waiting]) {
+      await wire.isClosed();
+      expect(wire.text).toMatch(/^HTTP\/1\.1 200 OK\r\n[^]*Connection: close/);
+    }
+    await stopped;
   });
 });

@@ -47,15 +47,15 @@ describe("readiness", () => {
   afterEach(() => bench.stop());
 
   it("is ready only with routes and until it stops, and answers what still comes", async () => {
-    bench = await Bench.start([], { shutdown: { delaySeconds: 1, graceSeconds: 1 } });
+    bench = await Bench.start([], { shutdown: { delaySeconds: 600, graceSeconds: 1 } });
     const origin = await bench.origin();
     await bench.controller.update([serving("a", origin)]);
     const ready = async () => (await fetch(`${bench.ready.metrics}/readyz`)).status;
     await eventually("it is ready", async () => (await ready()) === 200);
-    const retired = bench.gateway.retire();
+    void bench.gateway.retire();
     expect(await ready()).toBe(503);
     await eventually("the route is known", async () => (await ask(bench, "a.example")).status === 200);
-    await retired;
+    await bench.gateway.stop(0);
     await expect(ready()).rejects.toThrow(/fetch failed/);
   });
 });

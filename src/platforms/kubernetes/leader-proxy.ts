@@ -2,6 +2,7 @@ import httpProxy from "@fastify/http-proxy";
 import fastify from "fastify";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
+import { gentleClose } from "../../api/gentle-close.ts";
 
 /** Set on what is passed to the leader: it must not travel on from there. */
 const FORWARDED = "x-synapse-shards-forwarded";
@@ -22,7 +23,8 @@ export interface LeaderProxyOptions {
  */
 export async function startLeaderProxy(options: LeaderProxyOptions): Promise<{ port: number; close(): Promise<void> }> {
   const { host, port, metrics, logger, upstream } = options;
-  const app = fastify({ logger: false, forceCloseConnections: true });
+  const app = fastify({ logger: false });
+  const close = gentleClose(app);
   app.get("/healthz", () => ({ ok: true }));
   // Ready without a leader too: otherwise the Service would have no endpoints, and nobody would be told to retry.
   app.get("/readyz", () => ({ ok: true, leader: upstream()?.own ?? false }));
@@ -67,5 +69,5 @@ export async function startLeaderProxy(options: LeaderProxyOptions): Promise<{ p
   });
   await app.listen({ host, port });
   const address = app.server.address();
-  return { port: typeof address === "object" && address ? address.port : port, close: () => app.close() };
+  return { port: typeof address === "object" && address ? address.port : port, close };
 }
