@@ -72,6 +72,16 @@ describe.skipIf(withoutHelm)("chart matrix-stack", () => {
     expect(secret.metadata.labels?.["synapse-shards.io/tenant"]).toBe("other-name");
   });
 
+  it("says of a tenant when it sleeps, if that is not as the cluster has it", async () => {
+    expect(find(await template(TENANT), "SynapseTenant").spec).not.toHaveProperty("hibernation");
+    const withHibernation = (hibernation: object) =>
+      template(merged(TENANT, { synapse: { asTenantHook: { hibernation } } }));
+    for (const hibernation of [{ mode: "Never" }, { mode: "Auto", afterIdleSeconds: 900 }])
+      expect(find(await withHibernation(hibernation), "SynapseTenant").spec.hibernation).toEqual(hibernation);
+    await expect(withHibernation({ mode: "Sometimes" })).rejects.toThrow(/hibernation\/mode/);
+    await expect(withHibernation({ afterIdleSeconds: 900 })).rejects.toThrow(/hibernation/);
+  });
+
   it("renders the same manifests each time, without a cluster and without the content of any Secret", async () => {
     const credential = (secret: string) => ({ value: null, secret, secretKey: "key" });
     const references = {

@@ -20,6 +20,9 @@ export interface TenantStatus {
   epoch: number;
   move?: { step: string };
   lastMove?: { outcome: string; from: string; to: string; failedRequests: number };
+  schemaRelease?: string;
+  sleep?: { step: string; reason: string; preparedAt?: string };
+  awake?: { since: string; reason: string };
 }
 
 interface TenantValues {
@@ -32,6 +35,8 @@ interface TenantValues {
   host?: string;
   /** Another name of the PostgreSQL server. */
   postgres?: string;
+  /** When it sleeps. */
+  hibernation?: { mode: "Auto" | "Never"; afterIdleSeconds?: number };
 }
 
 /** Names of the nodes; the tests' servers are on the first. */
@@ -192,7 +197,12 @@ export class Installation {
       ...(this.#isPrivate ? TRUST : {}),
       ingress: { tlsEnabled: false },
       synapse: {
-        asTenantHook: { enabled: !dedicated, clusterId: CLUSTER, namespace: this.namespace },
+        asTenantHook: {
+          enabled: !dedicated,
+          clusterId: CLUSTER,
+          namespace: this.namespace,
+          hibernation: more.hibernation ?? {},
+        },
         image: { tag: tag ?? "" },
         postgres: {
           host: more.postgres ?? this.#at("postgres"),
@@ -230,7 +240,7 @@ export class Installation {
     return (JSON.parse(json) as { status?: TenantStatus }).status ?? { phase: "", reason: "", message: "", epoch: 0 };
   }
 
-  running(name: string, and: (status: TenantStatus) => boolean = () => true, seconds = 120): Promise<TenantStatus> {
+  running(name: string, and: (status: TenantStatus) => boolean = () => true, seconds = 240): Promise<TenantStatus> {
     return until(
       `${name} runs`,
       async () => {
@@ -242,10 +252,28 @@ export class Installation {
     );
   }
 
-  /** The controllers' API, by its Service. */
+  asleep(name: string): Promise<TenantStatus> {
+    return until(
+      `${name} sleeps`,
+      async () => {
+        const status = await this.status(name);
+        if (status.phase === "Asleep") return status;
+        throw new Error(JSON.stringify(status));
+      },
+      300,
+    );
+  }
+
+  /**
+   * The controllers' API, at a replica that its Service names. Not at the Service's own address: by that, this machine may come from an address of
+   * its own that network policies do not let in.
+   */
   async api(method: string, path: string, body?: object): Promise<unknown> {
     const of = (...args: string[]) => kubectl("-n", this.namespace, "get", ...args);
-    const ip = await of("service", `${CLUSTER}-controller`, "-o", "jsonpath={.spec.clusterIP}");
+    const ready = "jsonpath={.items[*].endpoints[?(@.conditions.ready==true)].addresses[0]}";
+    const slices = await of("endpointslices", "-l", `kubernetes.io/service-name=${CLUSTER}-controller`, "-o", ready);
+    const [ip] = slices.split(" ");
+    if (!ip) throw new Error("no controller is ready");
     const token = Buffer.from(await of("secret", `${CLUSTER}-tokens`, "-o", "jsonpath={.data.api-token}"), "base64");
     const response = await fetch(`http://${ip}:8010${path}`, {
       method,
@@ -349,8 +377,11 @@ const KEYS = {
 
 const TRUST = { trustedCAs: { configMap: "private-ca" } };
 
-/** That no request fails must not depend on how fast the machine starts a Synapse; how long requests may wait is the gateway's own tests' subject. */
-const PATIENT = { gateway: { parking: { maxSeconds: 240 } } };
+/**
+ * That no request fails must not depend on how fast the machine starts a Synapse, or tells its nodes that a gateway stops; how long requests may
+ * wait is the gateway's own tests' subject.
+ */
+const PATIENT = { gateway: { parking: { maxSeconds: 240 }, shutdown: { delaySeconds: 20 } } };
 
 /** Lets tenants set what `RELAXED` does, and reach the S3 server at its Service's or pod's address. */
 export const POLICY = {
