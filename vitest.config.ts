@@ -4,7 +4,7 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 import { PATIENCE_MS } from "./tests/support/patience.ts";
 
 /** Folders whose files take minutes. Begun last, one of them would keep a single core busy while the other has nothing to do. */
-const SLOW = ["/tests/e2e/", "/tests/platforms/local/", "/tests/database/", "/tests/cli/"];
+const SLOW = ["/tests/e2e/", "/tests/adversary/", "/tests/platforms/local/", "/tests/database/", "/tests/cli/"];
 
 class SlowFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {

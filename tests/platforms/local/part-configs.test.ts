@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { parseGatewayConfig } from "../../../src/gateway/config.ts";
 import { ClusterConfigSchema } from "../../../src/model/cluster-config.ts";
 import { pathsIn } from "../../../src/platforms/local/data-directory.ts";
-import { gatewayConfig, type ClusterFacts } from "../../../src/platforms/local/up/part-configs.ts";
+import { controllerConfig, gatewayConfig, type ClusterFacts } from "../../../src/platforms/local/up/part-configs.ts";
 
 const facts = {
   paths: pathsIn("/data"),
@@ -10,6 +10,9 @@ const facts = {
   authority: { certificate: "/data/ca.crt", key: "/data/ca.key" },
   apiUrl: "http://127.0.0.1:8010",
 } as unknown as ClusterFacts;
+
+const database = { host: "127.0.0.1", port: 1, adminUser: "postgres", passwordFile: "/data/postgres.password" };
+const gatewayUrls = { http: "", https: "" };
 
 const read = (gateway: object) => ClusterConfigSchema.parse({ gateway });
 
@@ -21,4 +24,12 @@ test("the gateway takes the configuration that is made for it, and trusts the pr
 
 test.each(["nginx", "10.0.0.0/99", "*"])("a trusted proxy named %s is refused with what is allowed", (entry) => {
   expect(() => read({ trustedProxies: [entry] })).toThrow(/an IP address or a network/);
+});
+
+test("the store's key is beside it, or where the configuration says", () => {
+  const keyOf = (config: object) =>
+    controllerConfig(ClusterConfigSchema.parse(config), { ...facts, database, gatewayUrls } as unknown as ClusterFacts)
+      .storeKeyFile;
+  expect(keyOf({})).toBe("/data/store.key");
+  expect(keyOf({ storeKeyFile: "/keys/store.key" })).toBe("/keys/store.key");
 });

@@ -39,6 +39,9 @@ const SYSTEM_READ = [
 ];
 const SYSTEM_WRITE = ["/dev/null"];
 
+/** The version of Landlock from which on a process cannot end those outside of its own rules. */
+const LANDLOCK_WITH_SIGNALS = 6;
+
 /** A user, with a group of the same number, to whom nothing else belongs. */
 export interface Owner {
   id: number;
@@ -81,6 +84,11 @@ export async function findMeans(
       users
         ? "the kernel has no Landlock (Linux 5.13 or newer with landlock in its list of security modules): only users and file modes keep shards apart"
         : "the kernel has no Landlock (Linux 5.13 or newer with landlock in its list of security modules), and shards share one user: a tenant that runs code in its shard reaches the files of all; start the cluster as root, or use a newer kernel",
+    );
+  }
+  if (!users && landlock > 0 && landlock < LANDLOCK_WITH_SIGNALS) {
+    weaknesses.push(
+      "the kernel's Landlock knows no rules for signals (Linux 6.12 or newer has them), and shards share one user: a tenant that runs code in its shard can end other shards; start the cluster as root, or use a newer kernel",
     );
   }
   return { users, landlock, weaknesses };

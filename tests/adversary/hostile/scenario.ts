@@ -2,10 +2,11 @@
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { findMeans } from "../../../../../src/platforms/local/launcher/confinement.ts";
-import { ForkServers } from "../../../../../src/platforms/local/launcher/fork-server.ts";
-import { LocalLauncher } from "../../../../../src/platforms/local/launcher/local-launcher.ts";
-import { TenantMedia } from "../../../../../src/platforms/local/launcher/tenant-media.ts";
+import { findMeans } from "../../../src/platforms/local/launcher/confinement.ts";
+import { ForkServers } from "../../../src/platforms/local/launcher/fork-server.ts";
+import { LocalLauncher } from "../../../src/platforms/local/launcher/local-launcher.ts";
+import { LocalPreparers } from "../../../src/platforms/local/launcher/local-preparers.ts";
+import { TenantMedia } from "../../../src/platforms/local/launcher/tenant-media.ts";
 
 const [directory = "", python = "", way = ""] = process.argv.slice(2);
 const here = import.meta.dirname;
@@ -19,8 +20,9 @@ for (const part of [runtime, join(runtime, "multi_synapse")]) chmodSync(part, 0o
 for (const [from, name] of [
   [join(here, "multi_synapse/__main__.py"), "__main__.py"],
   [join(here, "multi_synapse/preload.py"), "preload.py"],
+  [join(here, "multi_synapse/prepare.py"), "prepare.py"],
   ...["confine.py", "fork_server.py", "release.py"].map(
-    (file) => [resolve(here, "../../../../../multi_synapse", file), file] as const,
+    (file) => [resolve(here, "../../../multi_synapse", file), file] as const,
   ),
 ] as const) {
   const to = join(runtime, "multi_synapse", name);
@@ -72,6 +74,20 @@ async function inside(shard: string, expression: string): Promise<string> {
   return "no answer";
 }
 
+/** What expressions give in a preparer. */
+async function inPreparer(looks: Record<string, string>): Promise<Record<string, string>> {
+  const confined = { means, directory: join(data, "preparers"), readable: [] };
+  const preparer = await new LocalPreparers(runtime, async () => ({ python, facts }), confined).start("1.163.2");
+  const database = { host: "", port: 1, user: "", password: "", dbname: JSON.stringify(Object.values(looks)) };
+  const found = await preparer.template(database).then(
+    () => "[]",
+    (error: unknown) => (error as Error).message,
+  );
+  await preparer.close();
+  const answers = JSON.parse(found) as string[];
+  return Object.fromEntries(Object.keys(looks).map((title, n) => [title, answers[n] ?? "no answer"]));
+}
+
 const quote = JSON.stringify;
 const read = (path: string) => `open(${quote(path)}).read()`;
 const write = (path: string) => `open(${quote(path)}, "w").write("x")`;
@@ -120,6 +136,25 @@ try {
   await look("more privileges", "one", `int(open("/proc/self/status").read().split("NoNewPrivs:")[1].split()[0])`);
   await look("capabilities", "one", `open("/proc/self/status").read().split("CapEff:")[1].split()[0]`);
   await look("memory is limited", "one", `__import__("resource").getrlimit(2)[1] > 0`);
+  const limit = (name: string) => `__import__("resource").getrlimit(__import__("resource").RLIMIT_${name})[1]`;
+  await look("descriptors are limited", "one", `0 < ${limit("NOFILE")} <= 65536`);
+  // Of what the user runs elsewhere, too, where it is not the shard's own.
+  const processes = means.users ? `0 < ${limit("NPROC")} <= 1024` : "True";
+  await look("processes are limited, with a user of its own", "one", processes);
+
+  Object.assign(
+    findings,
+    await inPreparer({
+      "preparer: its own directory, written": `open(os.environ["HOME"] + "/x", "w").write("x")`,
+      "preparer: more privileges": `int(open("/proc/self/status").read().split("NoNewPrivs:")[1].split()[0])`,
+      "preparer: capabilities": `open("/proc/self/status").read().split("CapEff:")[1].split()[0]`,
+      "preparer: media": read(at("media/b/file")),
+      "preparer: a shard's token": read(at("shards/two/token")),
+      "preparer: the store": read(at("store.db")),
+      "preparer: the database's password": read(at("postgres.password")),
+      "preparer: a shard's environment": `open("/proc/${pid}/environ", "rb").read()`,
+    }),
+  );
 
   // The tenant moves on, while the shard that had it keeps what it had open.
   await look("kept open", "one", `kept.setdefault("media", os.open(${quote(at("media/a/local"))}, os.O_RDONLY)) > 0`);

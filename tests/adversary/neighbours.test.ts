@@ -3,12 +3,12 @@ import { createServer, type Server } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { until } from "../support/patience.ts";
-import { Cluster } from "./support/cluster.ts";
-import { withConfig } from "./support/fixtures.ts";
-import { measureNoise } from "./support/noise.ts";
-import { newUser, type TestUser } from "./support/matrix.ts";
+import { Cluster } from "../e2e/support/cluster.ts";
+import { withConfig } from "../e2e/support/fixtures.ts";
+import { measureNoise } from "../e2e/support/noise.ts";
+import { newUser, type TestUser } from "../e2e/support/matrix.ts";
 
-/** What a neighbour may be held up for at the most, by the word. */
+/** What a neighbour may be held up for at the most. */
 const STALL_SECONDS = 0.1;
 
 let cluster: Cluster;

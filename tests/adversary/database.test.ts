@@ -11,7 +11,7 @@ import {
   provisionTenantDatabase,
   shutOut,
 } from "../../src/database/tenant-database.ts";
-import { startTestServer, type TestServer } from "./postgres-server.ts";
+import { startTestServer, type TestServer } from "../database/postgres-server.ts";
 
 const VERSION = "1.163.2";
 const PASSWORD = "of-mallory";
