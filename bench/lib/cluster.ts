@@ -13,6 +13,13 @@ const ANSWER_MS = 60_000;
 /** How often a new tenant is asked whether it serves; half of it is added to the measurement on average. */
 const ASK_EVERY_MS = 10;
 
+/** Any free ports; and what is measured stays awake, unless it is sleep. */
+const DEFAULTS = {
+  api: { port: 0 },
+  gateway: { port: 0, tlsPort: 0 },
+  hibernation: { afterIdleSeconds: 0 },
+};
+
 /** A whole cluster as a user has it: `synapse-shards up`, worked through its command line and its gateway. */
 export class BenchCluster {
   readonly dataDir: string;
@@ -30,7 +37,7 @@ export class BenchCluster {
   static async up(config: Record<string, unknown> = {}): Promise<BenchCluster> {
     const dataDir = await mkdtemp(join(tmpdir(), "shards-bench-"));
     const configFile = join(dataDir, "cluster.yaml");
-    await writeFile(configFile, stringify({ api: { port: 0 }, gateway: { port: 0, tlsPort: 0 }, ...config }));
+    await writeFile(configFile, stringify({ ...DEFAULTS, ...config }));
     const child = spawn(
       process.execPath,
       [join(ROOT, "src/cli/main.ts"), "up", "--config", configFile, "--data", dataDir],

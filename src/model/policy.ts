@@ -23,7 +23,7 @@ export interface HibernationPolicy {
 }
 
 export const DEFAULT_HIBERNATION: HibernationPolicy = {
-  afterIdleSeconds: 0,
+  afterIdleSeconds: 900,
   minAwakeSeconds: 120,
   maxConcurrentWakes: 32,
 };

@@ -14,7 +14,7 @@ import { hostsOf, tryReadConfig } from "../../src/model/config-reading.ts";
 import type { Launcher, ProcessState, ReleaseFacts } from "../../src/ports/launcher.ts";
 import { UserError, type ErrorCode } from "../../src/model/errors.ts";
 import { DEFAULT_CPU_BUDGET, type CpuBudget } from "../../src/model/cpu-budget.ts";
-import { DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
+import { DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
 import type { Tenant } from "../../src/model/tenant.ts";
 import type { DatabaseUsage, Holdings } from "../../src/model/tenant-usage.ts";
 import {
@@ -218,7 +218,13 @@ export class FakeProcess {
       idle: new IdleTenants(new SteadyClock(clockOf(world))),
       claims: new Claims((tenant) => fakeDatabases(world).address(tenant), new SteadyClock(clockOf(world))),
       cpuBudget: { ...DEFAULT_CPU_BUDGET, ...options.cpuBudget },
-      policy: { ...DEFAULT_POLICY, avgShardsLoadRedistributionThreshold: 0, ...options.policy },
+      // Nobody uses its tenants: they would all fall asleep.
+      policy: {
+        ...DEFAULT_POLICY,
+        avgShardsLoadRedistributionThreshold: 0,
+        hibernation: { ...DEFAULT_HIBERNATION, afterIdleSeconds: 0 },
+        ...options.policy,
+      },
       clock: new SteadyClock(clockOf(world)),
       timing: {
         ...DEFAULT_TIMING,

@@ -115,7 +115,7 @@ export class Installation {
   }
 
   async upgrade(values: object, verb: "install" | "upgrade" = "upgrade"): Promise<void> {
-    this.#values = { ...NETWORK, ...PATIENT, tenantPolicy: POLICY, ...this.#values, ...values };
+    this.#values = { ...NETWORK, ...PATIENT, ...AWAKE, tenantPolicy: POLICY, ...this.#values, ...values };
     const chart = [CLUSTER, `${CHARTS}/synapse-shards`, "-n", this.namespace, "--skip-crds", "-f", "-"];
     await run("helm", [verb, ...chart, "--wait", "--timeout", "3m"], JSON.stringify(this.#values));
   }
@@ -382,6 +382,8 @@ const TRUST = { trustedCAs: { configMap: "private-ca" } };
  * wait is the gateway's own tests' subject.
  */
 const PATIENT = { gateway: { parking: { maxSeconds: 240 }, shutdown: { delaySeconds: 20 } } };
+/** On a slow machine a run takes longer than the time after which tenants fall asleep; a test says itself when one is to sleep. */
+const AWAKE = { hibernation: { afterIdleSeconds: 0 } };
 
 /** Lets tenants set what `RELAXED` does, and reach the S3 server at its Service's or pod's address. */
 export const POLICY = {
