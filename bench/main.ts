@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { picture, runComparison } from "./compare.ts";
 import { cleanUp } from "./lib/cleanup.ts";
 import { surroundings } from "./lib/machine.ts";
 import { RESULTS, writeResult, writeTable } from "./lib/report.ts";
@@ -32,6 +33,8 @@ parts: ${PARTS.join(", ")}
 
   --quick       small versions, to see that they work; the figures are not for quoting
   --out DIR     write there instead of bench/results
+  --compare REV measure that commit and this work tree in turn, and print what differs; writes no results
+  --rounds N    of a comparison, 1 to 100 (default: 5)
   --list        name the parts with what they measure
   --help        this text
 `;
@@ -44,6 +47,7 @@ async function main(): Promise<number> {
   }
   const unknown = positionals.find((name) => !PARTS.includes(name));
   if (unknown !== undefined) return usage(`there is no part ${unknown}; there are ${PARTS.join(", ")}`);
+  if (values.compare !== undefined) return runCompared(values.compare, positionals, values.rounds, values.quick);
   const benches: Bench[] = [];
   for (const name of positionals.length > 0 ? PARTS.filter((part) => positionals.includes(part)) : PARTS) {
     const file = join(import.meta.dirname, `${name}.ts`);
@@ -59,6 +63,23 @@ async function main(): Promise<number> {
   await writeTable(PARTS, values.out);
   console.log(`\nThe table is in ${join(values.out, "README.md")}`);
   return failed > 0 ? 1 : 0;
+}
+
+async function runCompared(base: string, parts: string[], given: string, quick: boolean): Promise<number> {
+  const rounds = Number(given);
+  if (!/^\d+$/.test(given) || rounds < 1 || rounds > 100) return usage(`--rounds is a whole number from 1 to 100`);
+  if (parts.length === 0)
+    return usage("--compare needs the parts to compare: each takes both sides' time in each round");
+  try {
+    const rows = await runComparison({ base, parts, rounds, quick });
+    console.log(`\n${picture(rows, base)}`);
+    return 0;
+  } catch (error) {
+    console.error(`error: ${(error as Error).message}`);
+    return 1;
+  } finally {
+    await cleanUp();
+  }
 }
 
 /** @returns whether it could be measured; a missed target is a result, not a failure */
@@ -101,6 +122,8 @@ function parse() {
         list: { type: "boolean", default: false },
         help: { type: "boolean", default: false },
         out: { type: "string", default: RESULTS },
+        compare: { type: "string" },
+        rounds: { type: "string", default: "5" },
       },
     });
   } catch (error) {

@@ -1,6 +1,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { expect, test } from "vitest";
+import { array, assert, double, property } from "fast-check";
+import { describe, expect, test } from "vitest";
+import { compare, type Pair } from "../../bench/lib/comparison.ts";
 import { type RunRecord, type RunSummary, summaryOf, withHeadlines, withSummary } from "../../bench/lib/report.ts";
 import type { Figure } from "../../bench/lib/result.ts";
 
@@ -48,4 +50,47 @@ test("the headlines of the README are those of the results, and every one of the
   const readme = readFileSync(resolve(directory, "../../README.md"), "utf8");
   expect(withHeadlines(readme, records)).toBe(readme);
   expect(() => withHeadlines(readme, [])).toThrow('the part memory has no figure "each tenant, empty"');
+});
+
+describe("a comparison of two commits", () => {
+  const pairs = (base: number[], head: number[], unit = "ms"): Pair[] =>
+    base.map((value, round) => ({
+      part: "start",
+      base: [{ what: "p50", value, unit }],
+      head: [{ what: "p50", value: head[round]!, unit }],
+    }));
+
+  test("sees a change that is smaller than the noise between rounds", () => {
+    const [row] = compare(pairs([100, 300, 200], [110, 330, 220]));
+    expect(row).toMatchObject({ part: "start", what: "p50", base: 200, head: 220, verdict: "higher" });
+    expect(row!.ratio!.median).toBeCloseTo(1.1);
+    expect(compare(pairs([100, 300, 200], [90, 270, 180]))[0]!.verdict).toBe("lower");
+  });
+
+  test.each([
+    ["rounds that do not agree", [100, 100, 100], [120, 130, 99]],
+    ["a change below 5 %", [100, 100, 100], [104, 103, 104]],
+    ["fewer than three rounds", [100, 100], [150, 150]],
+    ["a base of 0", [0, 1, 1], [5, 5, 5]],
+  ])("finds nothing in %s", (_, base, head) => {
+    expect(compare(pairs(base, head))[0]!.verdict).toBe("");
+  });
+
+  test("leaves out what only one side measures, or measures in another unit", () => {
+    const [pair] = pairs([1], [1]);
+    expect(compare([{ ...pair!, base: [] }])).toEqual([]);
+    expect(compare([{ ...pair!, base: [{ what: "p50", value: 1, unit: "s" }] }])).toEqual([]);
+  });
+
+  test("the verdict does not depend on which of two sides is called the base", () => {
+    const values = array(double({ min: 0.1, max: 1000, noNaN: true }), { minLength: 3, maxLength: 3 });
+    assert(
+      property(values, values, (base, head) => {
+        const [one] = compare(pairs(base, head));
+        const [other] = compare(pairs(head, base));
+        const opposite = { higher: "lower", lower: "higher", "": "" };
+        expect(opposite[other!.verdict]).toBe(one!.verdict);
+      }),
+    );
+  });
 });
