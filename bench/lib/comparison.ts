@@ -24,8 +24,8 @@ export interface Row {
 
 /** A smaller change of the median is no finding, however often it shows. */
 const NOTICED = Math.log(1.05);
-/** With fewer rounds, all of them agree by chance too often. */
-const FEWEST_ROUNDS = 3;
+/** All of five agree by chance once in sixteen times, where nothing differs. */
+const FEWEST_ROUNDS = 5;
 
 /**
  * Pair by pair: what the machine did meanwhile, both sides of a round had to bear. A figure is called higher or lower where every round
