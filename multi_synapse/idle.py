@@ -16,17 +16,13 @@ from typing import Any
 from synapse.logging.context import LoggingContext, PreserveLoggingContext, run_in_background
 from twisted.internet import defer
 
-from . import work
+from . import away, work
 from .pools import pools_of
 
 #: A tenant's housekeeping, every loop of it, is done once in this time at least, whether it sleeps or not.
 _HOUSEKEEPING_SECONDS = 86_400.0
 #: Tenants that fell asleep together are not woken together.
 _EARLIEST = 0.8
-#: An application service that has been away for long is retried at long intervals; one that has just gone away, as Synapse does.
-_SERVICE_AWAY_SECONDS = 900.0
-#: Synapse's own longest back-off for an application service is 2 ** 9 s; from here on it has been away for minutes.
-_SERVICE_AWAY_BACKOFF = 7
 #: Reasons of one kind that are named; the rest is counted.
 _MOST_NAMED = 3
 
@@ -78,9 +74,6 @@ _DUE = {
 _PRESENT = {
     "background_updates": "SELECT count(*), 'background updates of its database' FROM background_updates",
 }
-_SERVICES = """
-    SELECT DISTINCT as_id, COALESCE(state, 'up') FROM application_services_txns LEFT JOIN application_services_state USING (as_id)
-"""
 _CREATE = "CREATE TABLE IF NOT EXISTS synapse_shards.housekeeping (done_at double precision NOT NULL)"
 _HOUSEKEPT = "SELECT max(done_at) FROM synapse_shards.housekeeping"
 
@@ -209,16 +202,9 @@ def _read(transaction: Any, hs: Any, found: Look) -> None:
                     found.keeps_awake.append(reason)
             elif value is not None:
                 found.due.append(Due(float(value), reason))
-    transaction.execute(_SERVICES)
-    for service, state in transaction.fetchall():
-        if state != "down":
-            found.keeps_awake.append(f"a transaction for the application service {service}")
-        elif _is_away(hs, service):
-            found.due.append(
-                Due(time.time() + _SERVICE_AWAY_SECONDS, f"a transaction for the application service {service}, which is away")
-            )
-        else:
-            found.keeps_awake.append(f"the application service {service} has just gone away, and is asked again")
+    keeps_awake, due = away.read(transaction, hs)
+    found.keeps_awake += keeps_awake
+    found.due += [Due(at, reason) for at, reason in due]
     if hs.config.account_validity.account_validity_enabled:
         renew_at = getattr(hs.config.account_validity, "account_validity_renew_at", None) or 0
         transaction.execute("SELECT min(expiration_ts_ms - ?) / 1000.0 FROM account_validity WHERE NOT email_sent", (renew_at,))
@@ -234,11 +220,6 @@ def _read(transaction: Any, hs: Any, found: Look) -> None:
 def _exists(transaction: Any, table: str) -> bool:
     transaction.execute("SELECT to_regclass(?) IS NOT NULL", (table,))
     return bool(transaction.fetchone()[0])
-
-
-def _is_away(hs: Any, service: str) -> bool:
-    recoverer = hs.get_application_service_scheduler().txn_ctrl.recoverers.get(service)
-    return recoverer is not None and recoverer.backoff_counter >= _SERVICE_AWAY_BACKOFF
 
 
 def _in_memory(hs: Any) -> list[str]:

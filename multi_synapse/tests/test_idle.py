@@ -3,14 +3,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import yaml
 
 from multi_synapse.idle import is_poll
 
 from .postgres import Postgres
+from .service import running_service
 from .shard import Client, Shard
 
 Assign = Callable[..., dict[str, Any]]
@@ -23,7 +26,7 @@ def idle(shard: Shard, name: str = "a") -> Any:
     return answer.json
 
 
-def idle_when(shard: Shard, what: str, is_so: Callable[[Any], bool], seconds: float = 40) -> Any:
+def idle_when(shard: Shard, what: str, is_so: Callable[[Any], bool], seconds: float = 120) -> Any:
     for deadline in (time.time() + seconds,):
         while time.time() < deadline:
             if is_so(answer := idle(shard)):
@@ -119,3 +122,36 @@ def test_a_tenant_that_does_not_run_here_is_not_found(new_shard: NewShard) -> No
     answer = new_shard().call("GET", "/v1/tenants/nobody/idle")
     assert (answer.status, answer.code) == (404, "NotFound")
     assert "nobody" in answer.message
+
+
+def test_an_application_service_that_is_still_away_is_tried_once_and_then_after_as_long_as_it_has_been_away(
+    new_shard: NewShard, assign: Assign, folder: Path, postgres: Postgres
+) -> None:
+    shard = new_shard()
+    with running_service() as service:
+        assignment = assign("a")
+        assignment["base"]["app_service_config_files"] = [service.registration(folder)]
+        client = Client(shard.expect_started("a", assignment)["address"]).register()
+        client.work()
+        shard.delete("a")
+    # Nobody answers at its address from now on.
+    database = str(assignment["base"]["database"]["args"]["dbname"])
+    (name,) = [yaml.safe_load(Path(file).read_text())["id"] for file in assignment["base"]["app_service_config_files"]]
+    postgres.query("INSERT INTO application_services_txns (as_id, txn_id, event_ids) VALUES (%s, 1, '[]')", name, database=database)
+    postgres.query(
+        "CREATE TABLE synapse_shards.services_away (as_id text PRIMARY KEY, since double precision NOT NULL);"
+        "GRANT ALL ON synapse_shards.services_away TO PUBLIC;"
+        "INSERT INTO synapse_shards.services_away VALUES (%s, %s)",
+        name,
+        time.time() - 2_000,
+        database=database,
+    )
+    assignment["epoch"] += 1
+    shard.expect_started("a", assignment)
+    due = idle_when(shard, "done with its attempt", may_sleep)["nextDue"]
+    assert due["reason"] == f"a transaction for the application service {name}, which is away"
+    assert 1_900 < due["at"] - time.time() < 2_200
+    # One that takes what it was owed is not away any more.
+    postgres.query("DELETE FROM application_services_txns", database=database)
+    idle(shard)
+    assert postgres.query("SELECT * FROM synapse_shards.services_away", database=database) == []
