@@ -1,6 +1,6 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { DEFAULT_HIBERNATION, type Policy } from "../src/model/policy.ts";
+import { DEFAULT_BALANCING, DEFAULT_HIBERNATION, type Policy } from "../src/model/policy.ts";
 import { ClusterIndex } from "../src/planner/cluster-index.ts";
 import { plan, planFromIndex } from "../src/planner/plan.ts";
 import type { SnapshotShard, Snapshot, SnapshotTenant } from "../src/planner/snapshot.ts";
@@ -154,6 +154,7 @@ function policyFor(shards: number): Policy {
     avgShardsLoadRedistributionThreshold: 15,
     consolidateAfterSeconds: 30,
     hibernation: DEFAULT_HIBERNATION,
+    balancing: DEFAULT_BALANCING,
     maxConcurrentMoves: 4,
   };
 }

@@ -414,6 +414,12 @@ export const StatusSchema = z
         minAwakeSeconds: z.number(),
         maxConcurrentWakes: z.number(),
       }),
+      balancing: z.object({
+        cpuTarget: z.number(),
+        coolDownSeconds: z.number(),
+        tenantRestSeconds: z.number(),
+        movesPerHour: z.number(),
+      }),
     }),
     release: z.string(),
     tenants: z.object({ total: z.number(), byPhase: z.record(z.string(), z.number()) }),

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { CpuBudgetSchema } from "./cpu-budget.ts";
-import { DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "./policy.ts";
+import { DEFAULT_BALANCING, DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "./policy.ts";
 import { TenantPolicySchema } from "./tenant-policy.ts";
 
 const port = z.int().min(0).max(65535);
@@ -25,6 +25,19 @@ export const ClusterConfigSchema = z.strictObject({
       minAwakeSeconds: z.number().min(0).max(86_400).default(DEFAULT_HIBERNATION.minAwakeSeconds),
       /** Tenants that are woken at once, and those that fall asleep at once. */
       maxConcurrentWakes: z.int().min(1).max(1000).default(DEFAULT_HIBERNATION.maxConcurrentWakes),
+    })
+    .prefault({}),
+  /** Shards share the load; docs/load.md. */
+  balancing: z
+    .strictObject({
+      /** Share of a core above which a shard sheds a tenant, on average of a minute; 0: load decides nothing. */
+      cpuTarget: z.number().min(0).max(1).default(DEFAULT_BALANCING.cpuTarget),
+      /** After a move for the load, both shards keep their tenants for this time. */
+      coolDownSeconds: z.number().min(0).max(86_400).default(DEFAULT_BALANCING.coolDownSeconds),
+      /** A tenant that was moved for the load stays for this time. */
+      tenantRestSeconds: z.number().min(0).max(604_800).default(DEFAULT_BALANCING.tenantRestSeconds),
+      /** The most moves for the load in any hour; of many tenants, 1 % of them where that is more. */
+      movesPerHour: z.int().min(0).max(10_000).default(DEFAULT_BALANCING.movesPerHour),
     })
     .prefault({}),
   /** The Synapse release of tenants that name none. */
@@ -125,7 +138,7 @@ function plainName(name: string): string {
 
 export function policyOf(config: ClusterConfig): Policy {
   const { maxShardsPerSynapseImageTag, maxTenantsPerShard, avgShardsLoadRedistributionThreshold } = config;
-  const { consolidateAfterSeconds, maxConcurrentMoves, hibernation } = config;
+  const { consolidateAfterSeconds, maxConcurrentMoves, hibernation, balancing } = config;
   return {
     maxShardsPerSynapseImageTag,
     maxTenantsPerShard,
@@ -133,5 +146,6 @@ export function policyOf(config: ClusterConfig): Policy {
     consolidateAfterSeconds,
     maxConcurrentMoves,
     hibernation,
+    balancing,
   };
 }

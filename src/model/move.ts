@@ -17,6 +17,7 @@ export const MOVE_REASONS = [
   "ConfigChanged",
   "ShardLost",
   "CpuBudgetExceeded",
+  "Balance",
   "Dedicated",
 ] as const;
 export type MoveReason = (typeof MOVE_REASONS)[number];

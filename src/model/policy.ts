@@ -11,6 +11,19 @@ export interface Policy {
   /** Moves under way at once, over all shards. */
   maxConcurrentMoves: number;
   hibernation: HibernationPolicy;
+  balancing: BalancingPolicy;
+}
+
+/** How shards share the load; docs/load.md. */
+export interface BalancingPolicy {
+  /** Share of a core above which a shard sheds a tenant, and up to which it is filled; 0: load decides nothing. */
+  cpuTarget: number;
+  /** After a tenant has left it or come to it, a shard keeps its tenants for this time. */
+  coolDownSeconds: number;
+  /** A tenant that was moved for the load stays for this time. */
+  tenantRestSeconds: number;
+  /** The most moves for the load in any hour; of many tenants, 1 % of them where that is more. */
+  movesPerHour: number;
 }
 
 export interface HibernationPolicy {
@@ -28,6 +41,13 @@ export const DEFAULT_HIBERNATION: HibernationPolicy = {
   maxConcurrentWakes: 32,
 };
 
+export const DEFAULT_BALANCING: BalancingPolicy = {
+  cpuTarget: 0.6,
+  coolDownSeconds: 120,
+  tenantRestSeconds: 3600,
+  movesPerHour: 12,
+};
+
 export const DEFAULT_POLICY: Policy = {
   maxShardsPerSynapseImageTag: 5,
   maxTenantsPerShard: 25,
@@ -35,4 +55,5 @@ export const DEFAULT_POLICY: Policy = {
   consolidateAfterSeconds: 30,
   maxConcurrentMoves: 4,
   hibernation: DEFAULT_HIBERNATION,
+  balancing: DEFAULT_BALANCING,
 };

@@ -4,7 +4,7 @@ import type { SleepReason } from "../model/sleep.ts";
 /** What the planner may plan for a move; the others (`Requested`, `ConfigChanged`) are begun by the controller itself. */
 export type PlannedMoveReason = Extract<
   MoveReason,
-  "ShardLost" | "Drain" | "Upgrade" | "Consolidation" | "CpuBudgetExceeded"
+  "ShardLost" | "Drain" | "Upgrade" | "Consolidation" | "CpuBudgetExceeded" | "Balance"
 >;
 
 /**
@@ -12,7 +12,7 @@ export type PlannedMoveReason = Extract<
  * Actions are to be carried out in order: a shard is created before a tenant is assigned to it.
  */
 export type Action =
-  | { type: "CreateShard"; name: string; release: string; reason: "AllShardsFull"; message: string }
+  | { type: "CreateShard"; name: string; release: string; reason: NewShardReason; message: string }
   | { type: "Assign"; tenant: string; shard: string; reason: "Unassigned" | "ShardGone"; message: string }
   | { type: "Unassign"; tenant: string; shard: string; reason: "Quarantined"; message: string }
   | { type: "Move"; tenant: string; from: string; to: string; reason: PlannedMoveReason; message: string }
@@ -22,7 +22,10 @@ export type Action =
   | { type: "Wake"; tenant: string; shard: string; reason: "Due"; message: string }
   | { type: "StopShard"; shard: string; reason: "Drained" | "Unused"; message: string }
   | SetPending
-  | MarkWaiting;
+  | MarkWaiting
+  | KeepTenants;
+
+export type NewShardReason = "AllShardsFull" | "CpuTargetExceeded";
 
 /** Why the planner puts tenants to sleep; somebody may also ask for it. */
 export type PlannedSleepReason = Exclude<SleepReason, "Requested">;
@@ -50,7 +53,26 @@ export interface MarkWaiting {
   message: string;
 }
 
+/** Why a shard that takes much keeps its tenants, and one that could be given up is kept. */
+export type KeepReason =
+  | "BudgetSpent"
+  | "CoolDown"
+  | "CpuNeeded"
+  | "MoveUnderWay"
+  | "NoBetterPlace"
+  | "NobodyMovable"
+  | "OutsideWindow"
+  | "ShardComing";
+
+/** A shard on which nothing changes though there is a cause. */
+export interface KeepTenants {
+  type: "KeepTenants";
+  shard: string;
+  reason: KeepReason;
+  message: string;
+}
+
 /** False for the actions that only say why nothing happens: they return with every plan until there is a place. */
 export function changesTheWorld(action: Action): boolean {
-  return action.type !== "SetPending" && action.type !== "MarkWaiting";
+  return !["SetPending", "MarkWaiting", "KeepTenants"].includes(action.type);
 }

@@ -1,3 +1,4 @@
+import { loadOfTenant, peakOf } from "./loads.ts";
 import { lack, mayWake } from "./sleep.ts";
 import type { SnapshotTenant } from "./snapshot.ts";
 import { noPlace, takePlace, type Draft } from "./place.ts";
@@ -20,6 +21,7 @@ export function assignTenants(draft: Draft): void {
       mayGrow: true,
       alone: tenant.isolated,
       ratherAlone: tenant.heavy,
+      share: peakOf(loadOfTenant(world, tenant.name)),
     });
     if (!place) {
       const why = noPlace(draft, release, tenant.isolated);

@@ -1,6 +1,8 @@
 import { DueTimes } from "./due-times.ts";
-import type { Snapshot, SnapshotShard, SnapshotTenant } from "./snapshot.ts";
+import type { Snapshot, SnapshotLoads, SnapshotShard, SnapshotTenant } from "./snapshot.ts";
 import { byReleaseAndIndex, placesHeld, releaseOf, wantedInstead } from "./snapshot-facts.ts";
+
+const NO_LOADS: SnapshotLoads = { shards: new Map(), tenants: new Map() };
 
 /** A tenant as it was counted, so that exactly that can be taken back. */
 interface Counted {
@@ -40,11 +42,19 @@ export class ClusterIndex {
   #dueWakes = 0;
   /** No tenant falls asleep; see `Snapshot`. */
   nobodyWakes = false;
+  /** Outside of the maintenance windows. */
+  windowClosed = false;
+  /** Not counted in: they change all the time, and are looked up by name. */
+  loads: SnapshotLoads = NO_LOADS;
+  /** Moved for the load at some time. */
+  readonly #balanced = new Set<SnapshotTenant>();
   #sortedShards: SnapshotShard[] | undefined;
 
   static of(snapshot: Snapshot): ClusterIndex {
     const index = new ClusterIndex();
     index.nobodyWakes = snapshot.nobodyWakes ?? false;
+    index.windowClosed = snapshot.windowClosed ?? false;
+    index.loads = snapshot.loads ?? NO_LOADS;
     for (const shard of snapshot.shards) index.setShard(shard);
     for (const tenant of snapshot.tenants) index.#enter(tenant, index.#counted(tenant));
     index.#unnamed = snapshot.tenants;
@@ -66,6 +76,7 @@ export class ClusterIndex {
     this.#tenants.delete(name);
     if (!view.deleting) count(this.#wanted, wanted, -1);
     if (unsettled) this.#unsettled.delete(name);
+    if (view.balanced) this.#balanced.delete(view);
     this.#countSleep(view, -1);
     const slot = view.shard === undefined ? undefined : this.#slot(view.shard);
     if (slot) slot.tenants.splice(slot.tenants.indexOf(view), 1);
@@ -118,6 +129,14 @@ export class ClusterIndex {
 
   fallingAsleepOf(release: string): number {
     return this.#falling.get(release) ?? 0;
+  }
+
+  balanced(): Iterable<SnapshotTenant> {
+    return this.#balanced;
+  }
+
+  get tenantCount(): number {
+    return this.#tenants.size + this.#unnamed.length;
   }
 
   idle(): Iterable<SnapshotTenant> {
@@ -181,6 +200,7 @@ export class ClusterIndex {
   #enter(view: SnapshotTenant, { wanted, unsettled }: Counted): void {
     if (!view.deleting) count(this.#wanted, wanted, 1);
     if (unsettled) this.#unsettled.set(view.name, view);
+    if (view.balanced) this.#balanced.add(view);
     this.#countSleep(view, 1);
     const slot = view.shard === undefined ? undefined : this.#slot(view.shard);
     slot?.tenants.push(view);

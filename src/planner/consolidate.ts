@@ -1,3 +1,5 @@
+import { SHRINK_BELOW } from "./balance.ts";
+import { loadOfShard, peakOf, percent } from "./loads.ts";
 import type { Draft } from "./place.ts";
 import type { SnapshotShard } from "./snapshot.ts";
 import { shardIndex } from "./snapshot-facts.ts";
@@ -34,6 +36,7 @@ function drainLeastLoaded(draft: Draft, release: string, shards: SnapshotShard[]
     if (!least || average >= policy.avgShardsLoadRedistributionThreshold) return;
     const freeAfter = free - Math.max(0, policy.maxTenantsPerShard - least.load);
     if (leaving + least.load > freeAfter) return;
+    if (keepsForLoad(draft, least.name, shards, staying.length - 1)) return;
     free = freeAfter;
     leaving += least.load;
     staying.splice(staying.indexOf(least), 1);
@@ -49,7 +52,26 @@ function drainLeastLoaded(draft: Draft, release: string, shards: SnapshotShard[]
   }
 }
 
-/** Whether somebody moved a tenant there on purpose, a while ago at most. */
-function hasPinned({ now, tenantsOn }: World, shard: string): boolean {
-  return tenantsOn(shard).some(({ pinnedUntil }) => pinnedUntil !== undefined && now < pinnedUntil);
+/** Whether a shard that could be given up is not, as the others would take too much afterwards, or it is not the time for it. */
+function keepsForLoad(draft: Draft, shard: string, all: SnapshotShard[], others: number): boolean {
+  const { world } = draft;
+  const { cpuTarget } = world.policy.balancing;
+  const total = all.reduce((sum, { name }) => sum + peakOf(loadOfShard(world, name)), 0);
+  const short = cpuTarget > 0 && total > SHRINK_BELOW * cpuTarget * others;
+  if (!short && !world.windowClosed) return false;
+  const reason = short ? "CpuNeeded" : "OutsideWindow";
+  const message = short
+    ? `it could be given up for the number of its tenants, but shards of its release take ${percent(total)} of a core together, too much for ${others} of them`
+    : "it could be given up, but no maintenance window is open";
+  draft.actions.push({ type: "KeepTenants", shard, reason, message });
+  return true;
+}
+
+/** Whether somebody, or the balance of load, moved a tenant there a while ago at most. */
+function hasPinned({ now, tenantsOn, policy }: World, shard: string): boolean {
+  const rest = policy.balancing.tenantRestSeconds * 1000;
+  return tenantsOn(shard).some(
+    ({ pinnedUntil, balanced }) =>
+      (pinnedUntil !== undefined && now < pinnedUntil) || (balanced?.to === shard && now - balanced.at < rest),
+  );
 }

@@ -1,4 +1,5 @@
-import type { Action, NoPlaceReason } from "./actions.ts";
+import type { Action, NewShardReason, NoPlaceReason } from "./actions.ts";
+import { loadOfShard, peakOf } from "./loads.ts";
 import type { SnapshotShard } from "./snapshot.ts";
 import { isAlive, isUsable, shardIndex } from "./snapshot-facts.ts";
 import type { World } from "./world.ts";
@@ -12,9 +13,14 @@ export interface Place {
 interface Candidate {
   name: string;
   taken: number;
+  /** Share of a core; with what this plan adds to it. */
+  load: number;
 }
 
-/** Candidates with room, fullest first. Filling the first keeps the order, so taking a place needs no search. */
+/**
+ * Candidates with room: those below their CPU target, fullest first, then the others, coolest first. Filling the first keeps the order, so
+ * taking a place needs no search, unless that one becomes hot.
+ */
 interface Queue {
   items: Candidate[];
   next: number;
@@ -93,6 +99,8 @@ export interface PlaceOptions {
   alone?: boolean;
   /** The same if there is one, or one can be made and yet another one for others; else any place. */
   ratherAlone?: boolean;
+  /** The share of a core that the tenant takes, where it is known: it goes where that fits, if it fits anywhere. */
+  share?: number;
 }
 
 /** Takes a place on a shard of the release, or says that there is none. */
@@ -101,10 +109,10 @@ export function takePlace(draft: Draft, release: string, options: PlaceOptions):
   if (options.alone) return takeEmpty(draft, places, options.mayGrow, "quarantined");
   const own = options.ratherAlone ? takeOwnShard(draft, release, options.mayGrow) : undefined;
   if (own) return own;
-  const place = takeExisting(draft, places, options.preferReady);
+  const place = takeExisting(draft, places, options);
   if (place || !options.mayGrow) return place;
   if (!callOffDrain(draft, places) && !createShard(draft, places) && !joinHeavy(draft, places)) return undefined;
-  return takeExisting(draft, places, options.preferReady);
+  return takeExisting(draft, places, options);
 }
 
 /** A shard for a heavy tenant alone: never the last one that may be made, which is for tenants without a place. */
@@ -180,10 +188,14 @@ function readPlaces(world: World, release: string): ReleasePlaces {
   const queueOf = (wanted: (shard: SnapshotShard) => boolean, heavy = false): Queue => ({
     items: shards
       .filter((shard) => wanted(shard) && isHeavy(shard) === heavy && !world.isolatedShards.has(shard.name))
-      .map((shard) => ({ name: shard.name, taken: world.placesTaken(shard.name) }))
+      .map((shard) => ({
+        name: shard.name,
+        taken: world.placesTaken(shard.name),
+        load: peakOf(loadOfShard(world, shard.name)),
+      }))
       .filter((candidate) => candidate.taken < world.policy.maxTenantsPerShard)
-      // Stable: shards of equal load stay in the order of their index.
-      .toSorted((a, b) => b.taken - a.taken),
+      // Stable: shards that are equally full stay in the order of their index.
+      .toSorted((a, b) => heat(world, a) - heat(world, b) || b.taken - a.taken),
     next: 0,
   });
   return {
@@ -199,13 +211,25 @@ function readPlaces(world: World, release: string): ReleasePlaces {
   };
 }
 
-function takeExisting(draft: Draft, places: ReleasePlaces, preferReady: boolean): Place | undefined {
-  const ready = firstOf(draft, places.ready);
-  const coming = firstOf(draft, places.coming);
-  const useReady = ready && (preferReady || !coming || !isFuller(coming, ready));
+/** How much a shard takes, if that is more than it should; else 0. */
+function heat({ policy }: World, { load, taken }: Candidate, share = 0): number {
+  const { cpuTarget } = policy.balancing;
+  return cpuTarget > 0 && taken > 0 && load + share >= cpuTarget ? load : 0;
+}
+
+function takeExisting(
+  draft: Draft,
+  places: ReleasePlaces,
+  { preferReady, share = 0 }: Pick<PlaceOptions, "preferReady" | "share">,
+): Place | undefined {
+  const ready = firstOf(draft, places.ready, share);
+  const coming = firstOf(draft, places.coming, share);
+  const isBetter = ready && coming && heat(draft.world, coming, share) === 0 && heat(draft.world, ready, share) > 0;
+  const useReady = ready && (preferReady || !coming || !(isBetter || isFuller(coming, ready)));
   const chosen = useReady ? ready : coming;
   if (!chosen) return undefined;
   chosen.taken++;
+  chosen.load += share;
   draft.planned.set(chosen.name, (draft.planned.get(chosen.name) ?? 0) + 1);
   draft.busy.add(places.release);
   return { shard: chosen.name, ready: Boolean(useReady) };
@@ -215,12 +239,19 @@ function isFuller(a: Candidate, b: Candidate): boolean {
   return a.taken > b.taken || (a.taken === b.taken && shardIndex(a.name) < shardIndex(b.name));
 }
 
-function firstOf(draft: Draft, queue: Queue): Candidate | undefined {
-  for (; queue.next < queue.items.length; queue.next++) {
-    const candidate = queue.items[queue.next];
-    if (candidate && candidate.taken < draft.world.policy.maxTenantsPerShard) return candidate;
+/** The fullest on which the share stays below the CPU target; else the coolest. */
+function firstOf({ world }: Draft, queue: Queue, share = 0): Candidate | undefined {
+  const { maxTenantsPerShard } = world.policy;
+  let coolest: Candidate | undefined;
+  for (let index = queue.next; index < queue.items.length; index++) {
+    const candidate = queue.items[index];
+    const hasRoom = candidate !== undefined && candidate.taken < maxTenantsPerShard;
+    if (!hasRoom && index === queue.next) queue.next++;
+    if (!hasRoom) continue;
+    if (heat(world, candidate, share) === 0) return candidate;
+    if (!coolest || candidate.load < coolest.load) coolest = candidate;
   }
-  return undefined;
+  return coolest;
 }
 
 function roomIn(draft: Draft, queue: Queue): number {
@@ -234,7 +265,7 @@ function roomIn(draft: Draft, queue: Queue): number {
 function callOffDrain(draft: Draft, places: ReleasePlaces): boolean {
   const candidate = firstOf(draft, places.drained);
   if (!candidate) return false;
-  places.drained.next++;
+  drop(places.drained, candidate);
   cancelDrain(draft, candidate.name, `every other shard of Synapse ${places.release} is full`);
   places.coming.items.push(candidate);
   return true;
@@ -244,9 +275,13 @@ function callOffDrain(draft: Draft, places: ReleasePlaces): boolean {
 function joinHeavy(draft: Draft, places: ReleasePlaces): boolean {
   const candidate = firstOf(draft, places.heavy);
   if (!candidate) return false;
-  places.heavy.next++;
+  drop(places.heavy, candidate);
   places.ready.items.push(candidate);
   return true;
+}
+
+function drop(queue: Queue, candidate: Candidate): void {
+  queue.items.splice(queue.items.indexOf(candidate), 1);
 }
 
 /** Plans to call off a drain. The caller sees to the places. */
@@ -257,7 +292,21 @@ export function cancelDrain(draft: Draft, shard: string, message: string): void 
   if (release !== undefined) draft.busy.add(release);
 }
 
-function createShard(draft: Draft, places: ReleasePlaces, because?: string): boolean {
+/** A shard to which a tenant of another one is moved when it has come up. */
+export function createShardForLoad(draft: Draft, release: string, why: string): boolean {
+  const places = placesOf(draft, release);
+  if (!createShard(draft, places, why, "CpuTargetExceeded")) return false;
+  const made = places.coming.items.at(-1);
+  if (made) draft.planned.set(made.name, 1);
+  return true;
+}
+
+function createShard(
+  draft: Draft,
+  places: ReleasePlaces,
+  because?: string,
+  reason: NewShardReason = "AllShardsFull",
+): boolean {
   const name = nextShardName(draft, places);
   if (name === undefined) return false;
   const { release } = places;
@@ -267,10 +316,10 @@ function createShard(draft: Draft, places: ReleasePlaces, because?: string): boo
       : because === undefined
         ? `every usable one of the ${places.shards} shards of Synapse ${release} is full`
         : `${places.shards} shards of Synapse ${release} exist, ${because}`;
-  draft.actions.push({ type: "CreateShard", name, release, reason: "AllShardsFull", message });
+  draft.actions.push({ type: "CreateShard", name, release, reason, message });
   places.usedIndexes.add(shardIndex(name));
   places.shards++;
-  places.coming.items.push({ name, taken: 0 });
+  places.coming.items.push({ name, taken: 0, load: 0 });
   draft.busy.add(release);
   return true;
 }

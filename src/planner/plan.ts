@@ -1,6 +1,7 @@
 import type { Policy } from "../model/policy.ts";
 import type { Action } from "./actions.ts";
 import { assignTenants } from "./assign.ts";
+import { balance } from "./balance.ts";
 import { consolidate } from "./consolidate.ts";
 import { continueConsolidation, evacuate, lostShards, shardsToEmpty } from "./drain.ts";
 import { isolateTenants, separateHeavy } from "./isolate.ts";
@@ -35,6 +36,7 @@ function planFor(world: World): Action[] {
   separateHeavy(draft);
   wakeDue(draft);
   continueConsolidation(draft);
+  balance(draft);
   putToSleep(draft);
   const stopped = stopShards(draft);
   consolidate(draft, stopped);

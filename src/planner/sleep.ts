@@ -1,5 +1,6 @@
 import type { HibernationPolicy } from "../model/policy.ts";
 import type { PlannedSleepReason } from "./actions.ts";
+import { loadOfTenant, peakOf } from "./loads.ts";
 import { takePlace, type Draft } from "./place.ts";
 import type { SnapshotIdle, SnapshotTenant } from "./snapshot.ts";
 import { presentRelease, wantedRelease } from "./world.ts";
@@ -18,7 +19,8 @@ export function wakeDue(draft: Draft): void {
   if (room <= 0) return;
   for (const tenant of world.dueAsleep(room)) {
     const release = wantedRelease(world, tenant);
-    const place = takePlace(draft, release, { preferReady: true, mayGrow: true, alone: tenant.isolated });
+    const share = peakOf(loadOfTenant(world, tenant.name));
+    const place = takePlace(draft, release, { preferReady: true, mayGrow: true, alone: tenant.isolated, share });
     if (!place) {
       if (!tenant.isolated) lack(draft, release);
       continue;

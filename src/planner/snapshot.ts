@@ -8,6 +8,31 @@ export interface Snapshot {
   shards: SnapshotShard[];
   /** No tenant falls asleep: there is a gateway that would not wake it, or none at all. */
   nobodyWakes?: boolean;
+  /** Outside of the maintenance windows: nothing is moved only to tidy up. */
+  windowClosed?: boolean;
+  /** Absent: nothing is known of any load. */
+  loads?: SnapshotLoads;
+}
+
+/** What is known of who takes how much. */
+export interface SnapshotLoads {
+  /** By shard. */
+  shards: ReadonlyMap<string, SnapshotShardLoad>;
+  /** By tenant; of one without a shard, as it last was. */
+  tenants: ReadonlyMap<string, SnapshotLoad>;
+}
+
+/** Share of a core, images included. */
+export interface SnapshotLoad {
+  /** Averaged over a minute. */
+  share: number;
+  /** Averaged over ten minutes. */
+  lasting: number;
+}
+
+export interface SnapshotShardLoad extends SnapshotLoad {
+  /** Part of the memory that it may have. */
+  memoryRatio?: number;
 }
 
 export interface SnapshotTenant {
@@ -29,6 +54,8 @@ export interface SnapshotTenant {
   moveNotBefore?: number;
   /** Milliseconds since the epoch: consolidation leaves it on its shard until then. */
   pinnedUntil?: number;
+  /** When it was last moved for the load, and between which shards; milliseconds since the epoch. */
+  balanced?: { at: number; from: string; to: string };
   /** It sleeps: it has no shard, and wants none before `wakeAt` (milliseconds since the epoch; absent: before somebody asks for it). */
   asleep?: { wakeAt?: number };
   /** It is wanted awake, and does not run yet; `due`: nobody waits for it. */

@@ -1,3 +1,4 @@
+import { loadOfTenant, peakOf } from "./loads.ts";
 import { beginMove, isMovable } from "./move.ts";
 import { noPlace, takePlace, type Draft } from "./place.ts";
 import { presentRelease, wantedRelease } from "./world.ts";
@@ -18,6 +19,7 @@ export function upgradeTenants(draft: Draft): void {
       mayGrow: true,
       alone: tenant.isolated,
       ratherAlone: tenant.heavy,
+      share: peakOf(loadOfTenant(world, tenant.name)),
     });
     if (place) {
       beginMove(draft, tenant, place, "Upgrade", `it runs Synapse ${present} and wants ${wanted}`);

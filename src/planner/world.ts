@@ -1,6 +1,6 @@
 import type { Policy } from "../model/policy.ts";
 import { ClusterIndex } from "./cluster-index.ts";
-import type { Snapshot, SnapshotShard, SnapshotTenant } from "./snapshot.ts";
+import type { Snapshot, SnapshotLoads, SnapshotShard, SnapshotTenant } from "./snapshot.ts";
 import { placesHeld, releaseOf, wantedInstead } from "./snapshot-facts.ts";
 
 /** The world in the planner's own order, and so independent of the order it was given in. */
@@ -31,6 +31,11 @@ export interface World {
   /** Tenants that run and that nobody uses, in no order. */
   idle(): Iterable<SnapshotTenant>;
   nobodyWakes: boolean;
+  windowClosed: boolean;
+  loads: SnapshotLoads;
+  /** Tenants that were moved for the load at some time, in no order. */
+  balanced(): Iterable<SnapshotTenant>;
+  tenantCount: number;
   /** Shards that are gone and that tenants still name: one of that name would have those tenants at once. */
   goneShards: Set<string>;
   /** Shards that have, or shall have, an isolated tenant: nobody else gets a place there. */
@@ -64,6 +69,10 @@ export function worldOf(index: ClusterIndex, now: number, policy: Policy): World
     dueAsleep: (limit) => index.dueAsleep(now, limit),
     idle: () => index.idle(),
     nobodyWakes: index.nobodyWakes,
+    windowClosed: index.windowClosed,
+    loads: index.loads,
+    balanced: () => index.balanced(),
+    tenantCount: index.tenantCount,
     goneShards: index.goneShards(),
     isolatedShards: new Set(isolated),
     heavyShards: new Set(alone),

@@ -14,6 +14,7 @@ export const SMALL: Policy = {
   consolidateAfterSeconds: 30,
   maxConcurrentMoves: 10,
   hibernation: { afterIdleSeconds: 900, minAwakeSeconds: 120, maxConcurrentWakes: 4 },
+  balancing: { cpuTarget: 0.6, coolDownSeconds: 120, tenantRestSeconds: 3600, movesPerHour: 12 },
 };
 
 /** A shard that has been quiet for an hour. */
@@ -63,6 +64,8 @@ export function short(action: Action): string {
       return `sleep ${action.tenant} ${action.shard} ${action.reason}`;
     case "Wake":
       return `wake ${action.tenant} ${action.shard} ${action.reason}`;
+    case "KeepTenants":
+      return `keep ${action.shard} ${action.reason}`;
     case "StopShard":
       return `stop ${action.shard} ${action.reason}`;
   }

@@ -21,6 +21,7 @@ export function expectLawful(before: Snapshot, policy: Policy, actions: Action[]
   expectIsolation(view, actions);
   expectHeavyModest(view, policy, actions);
   expectSleep(view, before, policy, actions);
+  expectBalance(view, before, policy, actions);
 }
 
 class View {
@@ -103,7 +104,8 @@ function expectOnlyNeededMoves(view: View, actions: Action[]): void {
   const cancelled = new Set(ofType(actions, "CancelDrain").map((action) => action.shard));
   for (const move of ofType(actions, "Move")) {
     const tenant = view.tenants.get(move.tenant);
-    expect(tenant && view.mustLeave(tenant), `${move.tenant} has a reason to move`).toBe(true);
+    if (move.reason !== "Balance")
+      expect(tenant && view.mustLeave(tenant), `${move.tenant} has a reason to move`).toBe(true);
     if (move.reason === "Consolidation") expect(cancelled.has(move.from)).toBe(false);
     expect(move.from).toBe(tenant?.shard);
   }
@@ -210,7 +212,7 @@ function expectEveryTenantAccountedFor(view: View, policy: Policy, actions: Acti
 /** The last shard made for a release must be needed: those who seek a place outnumber the places there are without it. */
 function expectShardsOnlyWhenFull(view: View, policy: Policy, actions: Action[]): void {
   const room = (shard: SnapshotShard) => Math.max(0, policy.maxTenantsPerShard - view.holders(shard.name).length);
-  const created = ofType(actions, "CreateShard");
+  const created = ofType(actions, "CreateShard").filter(({ reason }) => reason === "AllShardsFull");
   const woken = new Set(ofType(actions, "Wake").map(({ tenant }) => tenant));
   for (const release of new Set(created.map((action) => action.release))) {
     const seekers = [...view.tenants.values()].filter((tenant) => {
@@ -324,6 +326,49 @@ function expectHeavyModest(view: View, policy: Policy, actions: Action[]): void 
     if (!message.includes("heavy")) continue;
     const there = [...view.shards.values()].filter((shard) => shard.release === release).length;
     expect(there + 1, `shards of ${release}, with one left to make`).toBeLessThan(policy.maxShardsPerSynapseImageTag);
+  }
+}
+
+/** A move for the load cools the hotter of both shards, once, by a tenant that may go; nothing is made or given up against the load. */
+function expectBalance(view: View, { now, loads, windowClosed }: Snapshot, policy: Policy, actions: Action[]): void {
+  const { cpuTarget, coolDownSeconds, tenantRestSeconds, movesPerHour } = policy.balancing;
+  const moves = ofType(actions, "Move").filter(({ reason }) => reason === "Balance");
+  const made = ofType(actions, "CreateShard").filter(({ reason }) => reason === "CpuTargetExceeded");
+  if (cpuTarget === 0 || windowClosed) {
+    expect([...moves, ...made, ...ofType(actions, "DrainShard").filter(() => windowClosed)]).toEqual([]);
+    return;
+  }
+  const shardLoad = (name: string) => loads?.shards.get(name)?.share ?? 0;
+  const recent = [...view.tenants.values()].flatMap(({ balanced }) => (balanced ? [balanced] : []));
+  const lastHour = recent.filter(({ at }) => now - at < 3_600_000);
+  if (moves.length > 0)
+    expect(lastHour.length + moves.length).toBeLessThanOrEqual(
+      Math.max(movesPerHour, Math.ceil(view.tenants.size / 100)),
+    );
+  const touched = moves.flatMap(({ from, to }) => [from, to]);
+  expect(new Set(touched).size, "each shard is touched once").toBe(touched.length);
+  for (const { tenant: name, from, to } of moves) {
+    const tenant = view.tenants.get(name);
+    const share = loads?.tenants.get(name)?.share ?? 0;
+    expect(Math.max(shardLoad(from) - share, shardLoad(to) + share)).toBeLessThan(shardLoad(from));
+    for (const { at, ...shards } of recent)
+      if (now - at < coolDownSeconds * 1000)
+        for (const shard of [shards.from, shards.to]) expect([from, to], `${shard} cools down`).not.toContain(shard);
+    if (tenant?.balanced) expect(now - tenant.balanced.at).toBeGreaterThanOrEqual(tenantRestSeconds * 1000);
+    expect(now).toBeGreaterThanOrEqual(tenant?.pinnedUntil ?? 0);
+    expect(tenant?.heavy === true || tenant?.isolated === true, `${name} is balanced like any other`).toBe(false);
+  }
+  for (const { release } of made) {
+    const ready = view.usable(release).filter(({ phase }) => phase === "Ready");
+    const total = ready.reduce((sum, { name }) => sum + shardLoad(name), 0);
+    const isFull = ready.every(({ name }) => view.holders(name).length >= policy.maxTenantsPerShard);
+    if (!isFull) expect(total, `load of ${release}`).toBeGreaterThan(0.7 * cpuTarget * ready.length);
+  }
+  for (const { shard } of ofType(actions, "DrainShard")) {
+    const release = view.shards.get(shard)?.release ?? "";
+    const total = view.usable(release).reduce((sum, { name }) => sum + shardLoad(name), 0);
+    const drained = ofType(actions, "DrainShard").filter((other) => view.shards.get(other.shard)?.release === release);
+    expect(total).toBeLessThanOrEqual(0.7 * cpuTarget * (view.usable(release).length - drained.length));
   }
 }
 

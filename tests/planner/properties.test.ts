@@ -21,6 +21,12 @@ const policies: fc.Arbitrary<Policy> = fc.record({
     minAwakeSeconds: fc.constantFrom(0, 30, 60),
     maxConcurrentWakes: fc.integer({ min: 1, max: 5 }),
   }),
+  balancing: fc.record({
+    cpuTarget: fc.constantFrom(0, 0.3, 0.6),
+    coolDownSeconds: fc.constantFrom(0, 30, 120),
+    tenantRestSeconds: fc.constantFrom(0, 100, 3600),
+    movesPerHour: fc.integer({ min: 0, max: 12 }),
+  }),
 });
 
 const pick = fc.nat(1000);
@@ -89,6 +95,15 @@ const happenings: fc.Arbitrary<Happening> = fc.oneof(
       pick,
     }),
   },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant("load" as const),
+      pick,
+      share: fc.double({ min: 0, max: 0.5, noNaN: true }),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("window" as const), closed: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("gateways" as const), canWake: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("policy" as const), change: policies }) },
   { weight: 8, arbitrary: fc.record({ kind: fc.constant("time" as const), seconds: fc.constantFrom(1, 10, 60) }) },

@@ -11,6 +11,8 @@ export type Happening =
   | { kind: "delete" | "gone" | "upgrade" | "moveByUser" | "drainByUser" | "moveFails" | "moveRefused"; pick: number }
   | { kind: "quarantine" | "lift" | "heavy" | "calm"; pick: number }
   | { kind: "use" | "leaveAlone" | "wake" | "fallsDue" | "keptAwake"; pick: number }
+  | { kind: "load"; pick: number; share: number }
+  | { kind: "window"; closed: boolean }
   | { kind: "gateways"; canWake: boolean }
   | { kind: "shard"; pick: number; to: "Lost" | "Failed" | "Ready" | "Starting" }
   | { kind: "policy"; change: Partial<Policy> }
@@ -23,6 +25,9 @@ export class Simulator {
   shards: SnapshotShard[] = [];
   policy: Policy;
   nobodyWakes = false;
+  windowClosed = false;
+  /** Shares of a core, which stay as they are until something happens. */
+  readonly loads = new Map<string, number>();
   /** Tenants that somebody uses all the time. */
   readonly busy = new Set<string>();
   readonly #awakeSince = new Map<string, number>();
@@ -35,8 +40,19 @@ export class Simulator {
   }
 
   snapshot(): Snapshot {
-    const { now, tenants, shards, nobodyWakes } = this;
-    return structuredClone({ now, tenants, shards, nobodyWakes });
+    const { now, tenants, shards, nobodyWakes, windowClosed } = this;
+    return structuredClone({ now, tenants, shards, nobodyWakes, windowClosed, loads: this.#loads() });
+  }
+
+  #loads(): Snapshot["loads"] {
+    const even = (share: number) => ({ share, lasting: share });
+    const sums = new Map<string, number>();
+    for (const { name, shard } of this.tenants)
+      if (shard !== undefined) sums.set(shard, (sums.get(shard) ?? 0) + (this.loads.get(name) ?? 0));
+    return {
+      tenants: new Map([...this.loads].map(([name, share]) => [name, even(share)])),
+      shards: new Map([...sums].map(([name, share]) => [name, even(Math.min(1, share))])),
+    };
   }
 
   apply(action: Action): void {
@@ -57,6 +73,8 @@ export class Simulator {
         return this.#touch(action.shard);
       case "Move":
         this.#tenant(action.tenant).move = { from: action.from, to: action.to };
+        if (action.reason === "Balance")
+          this.#tenant(action.tenant).balanced = { at: this.now, from: action.from, to: action.to };
         return this.#touch(action.to);
       case "Sleep": {
         const tenant = this.#tenant(action.tenant);
@@ -81,6 +99,7 @@ export class Simulator {
         return;
       case "SetPending":
       case "MarkWaiting":
+      case "KeepTenants":
     }
   }
 
@@ -190,6 +209,11 @@ export class Simulator {
           happening.pick,
           (tenant) => tenant.idle && (tenant.idle.notBefore = this.now + 60_000),
         );
+      case "load":
+        return this.#pick(this.tenants, happening.pick, ({ name }) => this.loads.set(name, happening.share));
+      case "window":
+        this.windowClosed = happening.closed;
+        return;
       case "gateways":
         this.nobodyWakes = !happening.canWake;
         return;

@@ -98,6 +98,9 @@ export class Planning {
         return Promise.resolve(false);
       case "Wake":
         return this.#wake(action);
+      case "KeepTenants":
+        // Written all at once, after the plan.
+        return Promise.resolve(false);
       case "StopShard":
         return this.#changeShard(action.shard, "Stopping", action.message, (shard) => {
           const [inhabitant] = this.#context.reader.tenantsOf(action.shard);

@@ -18,6 +18,7 @@ export const KubernetesControllerConfigSchema = z.strictObject({
     consolidateAfterSeconds: true,
     maxConcurrentMoves: true,
     hibernation: true,
+    balancing: true,
     shardLostAfterSeconds: true,
     cpuBudget: true,
     tenantPolicy: true,
