@@ -1,3 +1,4 @@
+import { PlacementSchema } from "../model/placement.ts";
 import { z } from "zod";
 import {
   type ClusterStatus,
@@ -98,6 +99,7 @@ export const CreateTenantBody = z
     release: Release.optional(),
     config: Config.optional(),
     hibernation: HibernationSchema.optional(),
+    placement: PlacementSchema.optional(),
   })
   .meta({ id: "CreateTenant" });
 
@@ -106,13 +108,14 @@ export const UpdateTenantBody = z
     release: Release.optional(),
     config: Config.optional(),
     hibernation: HibernationSchema.optional(),
+    placement: PlacementSchema.optional().describe("Takes the place of the one it has; {}: anywhere."),
     revertConfig: z
       .literal(true)
       .optional()
       .describe("Takes back the configuration that is not in effect: the one that runs is asked for again."),
   })
   .refine((body) => Object.values(body).some((value) => value !== undefined), {
-    message: "give release, config, hibernation or revertConfig",
+    message: "give release, config, hibernation, placement or revertConfig",
   })
   .refine(({ config, revertConfig }) => config === undefined || revertConfig === undefined, {
     message: "give config or revertConfig, not both",
@@ -269,6 +272,7 @@ export const TenantSchema = z
       revision: z.number().optional(),
       dedicated: z.object({ address: z.string() }).optional().describe("Where a dedicated Synapse serves it."),
       hibernation: HibernationSchema.optional(),
+      placement: PlacementSchema.optional(),
     }),
     status: z.object({
       phase: keysOf<TenantPhase>(TENANT_PHASES).describe(definitions(TENANT_PHASES)),
@@ -319,6 +323,10 @@ export const TenantSchema = z
         .object({ shard: z.string(), until: Time })
         .optional()
         .describe("Until when consolidation leaves it there."),
+      balanced: z
+        .object({ at: Time, from: z.string(), to: z.string() })
+        .optional()
+        .describe("When it was last moved for the load of its shard."),
       stalls: z
         .object({ count: z.int(), ids: z.array(z.string()), lastAt: Time, where: z.string() })
         .optional()
@@ -388,6 +396,10 @@ const shardFields = {
     lastAssignmentChange: Time.optional(),
     lastSeen: Time.optional(),
     load: z.number().optional().describe("Share of one core used of late, 0 to 1."),
+    keeps: z
+      .object({ since: Time, reason: z.string(), message: z.string() })
+      .optional()
+      .describe("Why it keeps its tenants although it takes much, or could be given up."),
     failures: z.number(),
     retryAt: Time.optional(),
   }),
@@ -416,6 +428,7 @@ export const StatusSchema = z
       }),
       balancing: z.object({
         cpuTarget: z.number(),
+        averageSeconds: z.number(),
         coolDownSeconds: z.number(),
         tenantRestSeconds: z.number(),
         movesPerHour: z.number(),

@@ -1,5 +1,16 @@
 import type { ClusterEvent } from "../model/event.ts";
+import type { Client } from "./client.ts";
 import { age, paint, plain, table } from "./output.ts";
+
+/** As many events as `describe` shows. */
+const EVENTS_SHOWN = 20;
+
+export async function recentEvents(client: Client, object: string): Promise<ClusterEvent[]> {
+  const events: ClusterEvent[] = [];
+  for await (const line of client.lines("/v1/events", { query: { object } }))
+    if (line !== "") events.push(JSON.parse(line) as ClusterEvent);
+  return events.slice(-EVENTS_SHOWN);
+}
 
 export function eventTable(events: ClusterEvent[]): string {
   return table(

@@ -98,3 +98,7 @@ export function seconds(value: number): string {
 export function counted(n: number, one: string, many = `${one}s`): string {
   return `${n} ${n === 1 ? one : many}`;
 }
+
+export function indented(text: string): string {
+  return text.replaceAll(/^/gm, "  ");
+}

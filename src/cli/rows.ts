@@ -95,6 +95,7 @@ export function shardDetails(shard: ShardView) {
     drain: spec.drain ?? null,
     createdAt: metadata.creationTimestamp,
     lastSeen: status.lastSeen ?? null,
+    keeps: status.keeps ?? null,
     tenantNames: shard.tenants,
   };
 }

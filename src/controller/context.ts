@@ -11,6 +11,8 @@ import type { TenantEnvironment } from "../model/homeserver-config.ts";
 import type { Claims } from "./claims/claims.ts";
 import type { ControllerMetrics } from "./metrics.ts";
 import type { UsageBook } from "./usage/usage-book.ts";
+import type { LoadBook } from "./shards/load-book.ts";
+import type { MaintenanceWindow } from "../model/fleet.ts";
 import type { IdleTenants } from "./sleep/idle-tenants.ts";
 import type { RouteFeed } from "./routes/route-feed.ts";
 import type { ShardControl } from "../ports/shard-control.ts";
@@ -31,7 +33,11 @@ export interface ControllerContext {
   shardClients: Map<string, ShardControl>;
   /** Which tenants nobody uses; kept current by the `Controller`. */
   idle: IdleTenants;
+  /** What shards and tenants take, for the planner. */
+  loads: LoadBook;
   policy: Policy;
+  /** When tenants may be moved only to tidy up; none: at any time. */
+  maintenanceWindows: readonly MaintenanceWindow[];
   cpuBudget: CpuBudget;
   timing: Timing;
   clock: Clock;

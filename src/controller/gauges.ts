@@ -95,6 +95,8 @@ export class Gauges {
       metrics.shards.inc({ image_tag, phase });
       metrics.shardTenants.set({ shard: name, image_tag }, tenantsOf.get(name)?.length ?? 0);
       if (load !== undefined) metrics.shardLoad.set({ shard: name, image_tag }, load);
+      const { keeps } = shard.status;
+      if (keeps) metrics.shardKeepsTenants.set({ shard: name, image_tag, reason: keeps.reason }, 1);
       const usage = this.#context.usage.shard(name);
       if (usage) metrics.shardMemory.set({ shard: name, image_tag }, usage.memoryRatio);
       if (usage?.suspect)

@@ -162,6 +162,11 @@ export function createControllerMetrics(registry: Registry) {
       "Share of one core that a shard used of late; it cannot use more than about 1",
       ["shard", "image_tag"],
     ),
+    shardKeepsTenants: stored(
+      "shard_keeps_tenants",
+      "1 for a shard that keeps its tenants although it takes much, or could be given up, by the reason; others have no series",
+      ["shard", "image_tag", "reason"],
+    ),
     shardMemory: stored("shard_memory_ratio", "Part of the memory that a shard may have; none where it has no limit", [
       "shard",
       "image_tag",

@@ -2,8 +2,16 @@ import { z } from "zod";
 import { CpuBudgetSchema } from "./cpu-budget.ts";
 import { DEFAULT_BALANCING, DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "./policy.ts";
 import { TenantPolicySchema } from "./tenant-policy.ts";
+import { windowProblem } from "./windows.ts";
 
 const port = z.int().min(0).max(65535);
+
+const MaintenanceWindowSchema = z
+  .strictObject({ schedule: z.string(), durationMinutes: z.number(), timezone: z.string().default("UTC") })
+  .superRefine((window, context) => {
+    const problem = windowProblem(window);
+    if (problem !== undefined) context.addIssue({ code: "custom", message: problem });
+  });
 
 /** The cluster's configuration file. Every key is optional; unknown keys are refused. */
 export const ClusterConfigSchema = z.strictObject({
@@ -30,8 +38,10 @@ export const ClusterConfigSchema = z.strictObject({
   /** Shards share the load; docs/load.md. */
   balancing: z
     .strictObject({
-      /** Share of a core above which a shard sheds a tenant, on average of a minute; 0: load decides nothing. */
+      /** Share of a core above which a shard sheds a tenant; 0: load decides nothing. */
       cpuTarget: z.number().min(0).max(1).default(DEFAULT_BALANCING.cpuTarget),
+      /** What counts is the average of this time; and of ten times this time what lasts. */
+      averageSeconds: z.number().min(1).max(3600).default(DEFAULT_BALANCING.averageSeconds),
       /** After a move for the load, both shards keep their tenants for this time. */
       coolDownSeconds: z.number().min(0).max(86_400).default(DEFAULT_BALANCING.coolDownSeconds),
       /** A tenant that was moved for the load stays for this time. */
@@ -40,6 +50,8 @@ export const ClusterConfigSchema = z.strictObject({
       movesPerHour: z.int().min(0).max(10_000).default(DEFAULT_BALANCING.movesPerHour),
     })
     .prefault({}),
+  /** When tenants may be moved only to tidy up: by consolidation, and for the load. None: at any time. */
+  maintenanceWindows: z.array(MaintenanceWindowSchema).max(100).default([]),
   /** The Synapse release of tenants that name none. */
   release: z
     .string()

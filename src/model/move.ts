@@ -18,6 +18,7 @@ export const MOVE_REASONS = [
   "ShardLost",
   "CpuBudgetExceeded",
   "Balance",
+  "Placement",
   "Dedicated",
 ] as const;
 export type MoveReason = (typeof MOVE_REASONS)[number];

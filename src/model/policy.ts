@@ -18,6 +18,8 @@ export interface Policy {
 export interface BalancingPolicy {
   /** Share of a core above which a shard sheds a tenant, and up to which it is filled; 0: load decides nothing. */
   cpuTarget: number;
+  /** What counts is the average of this time; and of ten times this time what lasts. */
+  averageSeconds: number;
   /** After a tenant has left it or come to it, a shard keeps its tenants for this time. */
   coolDownSeconds: number;
   /** A tenant that was moved for the load stays for this time. */
@@ -43,6 +45,7 @@ export const DEFAULT_HIBERNATION: HibernationPolicy = {
 
 export const DEFAULT_BALANCING: BalancingPolicy = {
   cpuTarget: 0.6,
+  averageSeconds: 60,
   coolDownSeconds: 120,
   tenantRestSeconds: 3600,
   movesPerHour: 12,

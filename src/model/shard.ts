@@ -31,6 +31,8 @@ export interface ShardStatus {
   lastSeen?: string;
   /** Share of one core that it used of late, 0 to 1 (it cannot use more than about one). */
   load?: number;
+  /** Why it keeps its tenants although it takes much, or could be given up. */
+  keeps?: { since: string; reason: string; message: string };
   failures: number;
   retryAt?: string;
 }

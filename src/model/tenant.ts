@@ -1,5 +1,6 @@
 import type { DedicatedTransition, Move, MoveResult } from "./move.ts";
 import type { ConfigMeaning } from "./config-meaning.ts";
+import type { Placement } from "./placement.ts";
 import type { Resource } from "./resource.ts";
 import type { Sleep, TenantHibernation, Wake, WakeReason } from "./sleep.ts";
 
@@ -34,6 +35,8 @@ export interface TenantSpec {
   hibernation?: TenantHibernation;
   /** It is to run nowhere until this is taken back; nothing of it is removed. */
   suspended?: boolean;
+  /** Where its operator wants it; absent: anywhere. */
+  placement?: Placement;
 }
 
 export interface TenantStatus {
@@ -92,6 +95,8 @@ export interface TenantStatus {
   moveNotBefore?: string;
   /** Where somebody moved it to, and until when consolidation leaves it there. */
   pin?: { shard: string; until: string };
+  /** When it was last moved for the load of its shard. */
+  balanced?: { at: string; from: string; to: string };
   /** How often its code held up its shard's reactor, and which stalls those were. */
   stalls?: { count: number; ids: string[]; lastAt: string; where: string };
   /** It runs on a shard of its own until somebody lifts this. */

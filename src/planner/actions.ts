@@ -4,7 +4,7 @@ import type { SleepReason } from "../model/sleep.ts";
 /** What the planner may plan for a move; the others (`Requested`, `ConfigChanged`) are begun by the controller itself. */
 export type PlannedMoveReason = Extract<
   MoveReason,
-  "ShardLost" | "Drain" | "Upgrade" | "Consolidation" | "CpuBudgetExceeded" | "Balance"
+  "ShardLost" | "Drain" | "Upgrade" | "Consolidation" | "CpuBudgetExceeded" | "Balance" | "Placement"
 >;
 
 /**

@@ -1,8 +1,8 @@
-import { loadOfTenant, peakOf } from "./loads.ts";
 import { lack, mayWake } from "./sleep.ts";
 import type { SnapshotTenant } from "./snapshot.ts";
 import { noPlace, takePlace, type Draft } from "./place.ts";
 import { wantedRelease } from "./world.ts";
+import { placeOptionsFor } from "./wishes.ts";
 
 /** Gives a shard to each tenant that has none, or whose shard is gone; says so where there is no place. */
 export function assignTenants(draft: Draft): void {
@@ -19,9 +19,7 @@ export function assignTenants(draft: Draft): void {
     const place = takePlace(draft, release, {
       preferReady: false,
       mayGrow: true,
-      alone: tenant.isolated,
-      ratherAlone: tenant.heavy,
-      share: peakOf(loadOfTenant(world, tenant.name)),
+      ...placeOptionsFor(world, tenant),
     });
     if (!place) {
       const why = noPlace(draft, release, tenant.isolated);

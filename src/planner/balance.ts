@@ -4,6 +4,7 @@ import { beginMove, isMovable } from "./move.ts";
 import { createShardForLoad, placesOf, type Draft } from "./place.ts";
 import type { SnapshotShard, SnapshotTenant } from "./snapshot.ts";
 import { isUsable, placesHeld } from "./snapshot-facts.ts";
+import { areApart, isWantedThere } from "./wishes.ts";
 import { isForOne, wantedRelease, type World } from "./world.ts";
 
 const HOUR_MS = 3_600_000;
@@ -145,6 +146,7 @@ function mayMove({ world, handled }: Draft, tenant: SnapshotTenant, release: str
   const { now, policy } = world;
   const { balanced, pinnedUntil, moveNotBefore, heavy, isolated, waking } = tenant;
   if (!isMovable(tenant) || handled.has(tenant.name) || isolated || heavy || waking) return false;
+  if (isWantedThere(tenant)) return false;
   if (wantedRelease(world, tenant) !== release) return false;
   if (balanced && now - balanced.at < policy.balancing.tenantRestSeconds * 1000) return false;
   return now >= Math.max(pinnedUntil ?? 0, moveNotBefore ?? 0);
@@ -177,6 +179,7 @@ function bestMove(world: World, load: number, movable: SnapshotTenant[], targets
   if (!target) return undefined;
   let best: Option | undefined;
   for (const tenant of movable) {
+    if (world.tenantsOn(target.name).some((other) => areApart(tenant, other))) continue;
     const option = { tenant, to: target.name, ...effectOf(world, tenant, load, target.load) };
     if (!option.isWorthIt) continue;
     if (!best || option.after < best.after || (option.after === best.after && option.share > best.share)) best = option;

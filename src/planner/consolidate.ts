@@ -67,11 +67,14 @@ function keepsForLoad(draft: Draft, shard: string, all: SnapshotShard[], others:
   return true;
 }
 
-/** Whether somebody, or the balance of load, moved a tenant there a while ago at most. */
+/** Whether a tenant is wanted there or apart from others, or somebody, or the balance of load, moved it there a while ago at most. */
 function hasPinned({ now, tenantsOn, policy }: World, shard: string): boolean {
   const rest = policy.balancing.tenantRestSeconds * 1000;
   return tenantsOn(shard).some(
-    ({ pinnedUntil, balanced }) =>
-      (pinnedUntil !== undefined && now < pinnedUntil) || (balanced?.to === shard && now - balanced.at < rest),
+    ({ pinnedUntil, balanced, placement }) =>
+      placement?.shard === shard ||
+      (placement?.spreadFrom?.length ?? 0) > 0 ||
+      (pinnedUntil !== undefined && now < pinnedUntil) ||
+      (balanced?.to === shard && now - balanced.at < rest),
   );
 }

@@ -1,9 +1,9 @@
-import { loadOfTenant, peakOf } from "./loads.ts";
 import { beginMove, isMovable } from "./move.ts";
 import { cancelDrain, freePlaces, noPlace, takePlace, type Draft, type Place } from "./place.ts";
 import type { SnapshotShard, SnapshotTenant } from "./snapshot.ts";
 import { isAlive } from "./snapshot-facts.ts";
 import { isForOne, presentRelease, wantedRelease, type World } from "./world.ts";
+import { placeOptionsFor } from "./wishes.ts";
 
 /** Shards that do not answer. */
 export function lostShards(world: World): SnapshotShard[] {
@@ -43,8 +43,7 @@ export function evacuate(draft: Draft, shards: SnapshotShard[], reason: "ShardLo
 
 /** A place for a tenant that must leave its shard: of the release it wants, or else of the one it has. */
 export function takePlaceAway(draft: Draft, tenant: SnapshotTenant): Place | undefined {
-  const share = peakOf(loadOfTenant(draft.world, tenant.name));
-  const options = { preferReady: true, mayGrow: true, alone: tenant.isolated, ratherAlone: tenant.heavy, share };
+  const options = { preferReady: true, mayGrow: true, ...placeOptionsFor(draft.world, tenant) };
   const wanted = wantedRelease(draft.world, tenant);
   const place = takePlace(draft, wanted, options);
   if (place) return place;
@@ -74,8 +73,8 @@ export function continueConsolidation(draft: Draft): void {
     }
     for (const { shard, leaving } of draining) {
       for (const tenant of leaving) {
-        const share = peakOf(loadOfTenant(world, tenant.name));
-        const place = takePlace(draft, release, { preferReady: true, mayGrow: false, share });
+        const { share, pin, avoid } = placeOptionsFor(world, tenant);
+        const place = takePlace(draft, release, { preferReady: true, mayGrow: false, share, pin, avoid });
         if (place) beginMove(draft, tenant, place, "Consolidation", `its shard ${shard.name} is being given up`);
       }
     }

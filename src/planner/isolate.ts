@@ -34,8 +34,17 @@ export function separateHeavy(draft: Draft): void {
     if (!tenant.heavy || tenant.isolated || !isMovable(tenant) || draft.handled.has(tenant.name)) continue;
     const shard = world.shardByName.get(tenant.shard ?? "");
     if (!shard || shard.phase !== "Ready" || world.placesTaken(shard.name) <= 1) continue;
+    if (world.windowClosed || world.now < (tenant.pinnedUntil ?? 0)) continue;
     const place = takeOwnShard(draft, shard.release, true);
-    const message = `it took more than its CPU budget for long; ${place?.shard} is for it alone`;
-    if (place) beginMove(draft, tenant, place, "CpuBudgetExceeded", message);
+    if (!place) continue;
+    const isWished = tenant.placement?.isolate === true;
+    const why = isWished ? "its placement says so" : "it took more than its CPU budget for long";
+    beginMove(
+      draft,
+      tenant,
+      place,
+      isWished ? "Placement" : "CpuBudgetExceeded",
+      `${why}; ${place.shard} is for it alone`,
+    );
   }
 }

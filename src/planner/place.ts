@@ -101,6 +101,12 @@ export interface PlaceOptions {
   ratherAlone?: boolean;
   /** The share of a core that the tenant takes, where it is known: it goes where that fits, if it fits anywhere. */
   share?: number;
+  /** The shard it is wanted on: that one, if it can take it. */
+  pin?: string;
+  /** Shards to be taken only if there is no other. */
+  avoid?: ReadonlySet<string>;
+  /** The one of `pin`, none of `avoid`, or no place. */
+  only?: boolean;
 }
 
 /** Takes a place on a shard of the release, or says that there is none. */
@@ -109,6 +115,9 @@ export function takePlace(draft: Draft, release: string, options: PlaceOptions):
   if (options.alone) return takeEmpty(draft, places, options.mayGrow, "quarantined");
   const own = options.ratherAlone ? takeOwnShard(draft, release, options.mayGrow) : undefined;
   if (own) return own;
+  const wanted = options.pin === undefined ? undefined : takeNamed(draft, places, options.pin, options.share);
+  if (wanted) return wanted;
+  if (options.only && options.pin !== undefined) return undefined;
   const place = takeExisting(draft, places, options);
   if (place || !options.mayGrow) return place;
   if (!callOffDrain(draft, places) && !createShard(draft, places) && !joinHeavy(draft, places)) return undefined;
@@ -217,22 +226,45 @@ function heat({ policy }: World, { load, taken }: Candidate, share = 0): number 
   return cpuTarget > 0 && taken > 0 && load + share >= cpuTarget ? load : 0;
 }
 
-function takeExisting(
-  draft: Draft,
-  places: ReleasePlaces,
-  { preferReady, share = 0 }: Pick<PlaceOptions, "preferReady" | "share">,
-): Place | undefined {
-  const ready = firstOf(draft, places.ready, share);
-  const coming = firstOf(draft, places.coming, share);
-  const isBetter = ready && coming && heat(draft.world, coming, share) === 0 && heat(draft.world, ready, share) > 0;
-  const useReady = ready && (preferReady || !coming || !(isBetter || isFuller(coming, ready)));
-  const chosen = useReady ? ready : coming;
-  if (!chosen) return undefined;
+function takeNamed(draft: Draft, places: ReleasePlaces, name: string, share = 0): Place | undefined {
+  const hasRoom = (candidate: Candidate) =>
+    candidate.name === name && candidate.taken < draft.world.policy.maxTenantsPerShard;
+  const ready = places.ready.items.find(hasRoom);
+  const chosen = ready ?? places.coming.items.find(hasRoom);
+  return chosen && take(draft, places, chosen, share, chosen === ready);
+}
+
+function take(draft: Draft, places: ReleasePlaces, chosen: Candidate, share: number, ready: boolean): Place {
   chosen.taken++;
   chosen.load += share;
   draft.planned.set(chosen.name, (draft.planned.get(chosen.name) ?? 0) + 1);
   draft.busy.add(places.release);
-  return { shard: chosen.name, ready: Boolean(useReady) };
+  return { shard: chosen.name, ready };
+}
+
+function takeExisting(
+  draft: Draft,
+  places: ReleasePlaces,
+  { preferReady, share = 0, avoid, only = false }: Omit<PlaceOptions, "mayGrow">,
+): Place | undefined {
+  const good = (queue: Queue) => firstOf(draft, queue, share, avoid);
+  const [ready, coming] = [good(places.ready), good(places.coming)];
+  if (ready || coming || !avoid || only) return takeBetter(draft, places, ready, coming, { preferReady, share });
+  const any = (queue: Queue) => firstOf(draft, queue, share);
+  return takeBetter(draft, places, any(places.ready), any(places.coming), { preferReady, share });
+}
+
+function takeBetter(
+  draft: Draft,
+  places: ReleasePlaces,
+  ready: Candidate | undefined,
+  coming: Candidate | undefined,
+  { preferReady, share }: { preferReady: boolean; share: number },
+): Place | undefined {
+  const isBetter = ready && coming && heat(draft.world, coming, share) === 0 && heat(draft.world, ready, share) > 0;
+  const useReady = ready && (preferReady || !coming || !(isBetter || isFuller(coming, ready)));
+  const chosen = useReady ? ready : coming;
+  return chosen && take(draft, places, chosen, share, Boolean(useReady));
 }
 
 function isFuller(a: Candidate, b: Candidate): boolean {
@@ -240,14 +272,14 @@ function isFuller(a: Candidate, b: Candidate): boolean {
 }
 
 /** The fullest on which the share stays below the CPU target; else the coolest. */
-function firstOf({ world }: Draft, queue: Queue, share = 0): Candidate | undefined {
+function firstOf({ world }: Draft, queue: Queue, share = 0, avoid?: ReadonlySet<string>): Candidate | undefined {
   const { maxTenantsPerShard } = world.policy;
   let coolest: Candidate | undefined;
   for (let index = queue.next; index < queue.items.length; index++) {
     const candidate = queue.items[index];
     const hasRoom = candidate !== undefined && candidate.taken < maxTenantsPerShard;
     if (!hasRoom && index === queue.next) queue.next++;
-    if (!hasRoom) continue;
+    if (!hasRoom || avoid?.has(candidate.name)) continue;
     if (heat(world, candidate, share) === 0) return candidate;
     if (!coolest || candidate.load < coolest.load) coolest = candidate;
   }

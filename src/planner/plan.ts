@@ -10,6 +10,7 @@ import type { Snapshot } from "./snapshot.ts";
 import { putToSleep, wakeDue } from "./sleep.ts";
 import { stopShards } from "./stop.ts";
 import { upgradeTenants } from "./upgrade.ts";
+import { grantWishes } from "./wishes.ts";
 import { readWorld, worldOf, type World } from "./world.ts";
 import type { ClusterIndex } from "./cluster-index.ts";
 
@@ -34,6 +35,7 @@ function planFor(world: World): Action[] {
   evacuate(draft, shardsToEmpty(world), "Drain");
   upgradeTenants(draft);
   separateHeavy(draft);
+  grantWishes(draft);
   wakeDue(draft);
   continueConsolidation(draft);
   balance(draft);

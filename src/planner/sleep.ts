@@ -1,9 +1,9 @@
 import type { HibernationPolicy } from "../model/policy.ts";
 import type { PlannedSleepReason } from "./actions.ts";
-import { loadOfTenant, peakOf } from "./loads.ts";
 import { takePlace, type Draft } from "./place.ts";
 import type { SnapshotIdle, SnapshotTenant } from "./snapshot.ts";
 import { presentRelease, wantedRelease } from "./world.ts";
+import { placeOptionsFor } from "./wishes.ts";
 
 /** A tenant that was woken for what was due sleeps again when it has had nothing to do for this time. */
 const DONE_AFTER_SECONDS = 5;
@@ -19,8 +19,8 @@ export function wakeDue(draft: Draft): void {
   if (room <= 0) return;
   for (const tenant of world.dueAsleep(room)) {
     const release = wantedRelease(world, tenant);
-    const share = peakOf(loadOfTenant(world, tenant.name));
-    const place = takePlace(draft, release, { preferReady: true, mayGrow: true, alone: tenant.isolated, share });
+    const options = { ...placeOptionsFor(world, tenant), ratherAlone: false };
+    const place = takePlace(draft, release, { preferReady: true, mayGrow: true, ...options });
     if (!place) {
       if (!tenant.isolated) lack(draft, release);
       continue;

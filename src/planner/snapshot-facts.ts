@@ -11,6 +11,13 @@ export function releaseOf(name: string, shard: SnapshotShard | undefined): strin
   return shard?.release ?? name.replace(/-\d+$/, "");
 }
 
+/** It is not on the shard it is wanted on, or may have come to be beside tenants that it is kept apart from. */
+export function hasOpenWish({ placement, shard }: SnapshotTenant): boolean {
+  if (!placement) return false;
+  const isElsewhere = placement.shard !== undefined && placement.shard !== shard;
+  return isElsewhere || (placement.spreadFrom?.length ?? 0) > 0;
+}
+
 /** @param present the release it has */
 export function wantedInstead(tenant: SnapshotTenant, present: string | undefined): string {
   return tenant.refusedRelease === tenant.release && present !== undefined ? present : tenant.release;

@@ -48,11 +48,13 @@ export interface SnapshotTenant {
   isolated?: boolean;
   /** It took more of its shard's time than its budget for long: better alone on a shard, but better among others than nowhere. */
   heavy?: boolean;
+  /** Where its operator wants it. With `isolate` it is `heavy` too. */
+  placement?: { shard?: string; isolate?: boolean; spreadFrom?: readonly string[] };
   /** A release it cannot be moved to: while it equals `release`, the tenant stays on the release it has. */
   refusedRelease?: string;
   /** Milliseconds since the epoch: no move before (backoff after a move that failed). Its place is kept all the same. */
   moveNotBefore?: number;
-  /** Milliseconds since the epoch: consolidation leaves it on its shard until then. */
+  /** Milliseconds since the epoch: it is moved only where it cannot stay, or by an upgrade. */
   pinnedUntil?: number;
   /** When it was last moved for the load, and between which shards; milliseconds since the epoch. */
   balanced?: { at: number; from: string; to: string };

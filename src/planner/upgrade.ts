@@ -1,7 +1,7 @@
-import { loadOfTenant, peakOf } from "./loads.ts";
 import { beginMove, isMovable } from "./move.ts";
 import { noPlace, takePlace, type Draft } from "./place.ts";
 import { presentRelease, wantedRelease } from "./world.ts";
+import { placeOptionsFor } from "./wishes.ts";
 
 /** Moves tenants whose shard runs another release than they want; those without a place stay and are marked. */
 export function upgradeTenants(draft: Draft): void {
@@ -17,9 +17,7 @@ export function upgradeTenants(draft: Draft): void {
     const place = takePlace(draft, wanted, {
       preferReady: true,
       mayGrow: true,
-      alone: tenant.isolated,
-      ratherAlone: tenant.heavy,
-      share: peakOf(loadOfTenant(world, tenant.name)),
+      ...placeOptionsFor(world, tenant),
     });
     if (place) {
       beginMove(draft, tenant, place, "Upgrade", `it runs Synapse ${present} and wants ${wanted}`);

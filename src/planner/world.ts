@@ -7,7 +7,7 @@ import { placesHeld, releaseOf, wantedInstead } from "./snapshot-facts.ts";
 export interface World {
   now: number;
   policy: Policy;
-  /** Tenants that are not simply where they shall be: without a shard, leaving, moving, of the wrong release; isolated and heavy ones. By name. */
+  /** Tenants that are not simply where they shall be: without a shard, leaving, moving, of the wrong release; isolated and heavy ones, and those with a wish that may be open. By name. */
   unsettled: SnapshotTenant[];
   /** By release, then index. */
   shards: SnapshotShard[];
@@ -15,6 +15,7 @@ export interface World {
   shardsOfRelease: Map<string, SnapshotShard[]>;
   /** Places taken on a shard: see `placesHeld`. */
   placesTaken(shard: string): number;
+  tenant(name: string): SnapshotTenant | undefined;
   /** Tenants assigned to a shard, by name. */
   tenantsOn(shard: string): SnapshotTenant[];
   /** Versions that some tenant wants. */
@@ -59,6 +60,7 @@ export function worldOf(index: ClusterIndex, now: number, policy: Policy): World
     shardByName: index.shardByName,
     shardsOfRelease: Map.groupBy(shards, (shard) => shard.release),
     placesTaken: (shard) => index.placesTaken(shard),
+    tenant: (name) => index.tenant(name),
     tenantsOn: (shard) => index.tenantsOn(shard),
     releasesWanted: index.releasesWanted(),
     movesUnderWay: index.movesUnderWay,

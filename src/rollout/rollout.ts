@@ -1,6 +1,6 @@
 import type { Fleet, FleetPhase, FleetStatus } from "../model/fleet.ts";
 import { wavesOf } from "./waves.ts";
-import { windowAt } from "./windows.ts";
+import { windowAt } from "../model/windows.ts";
 
 /** What a rollout needs to know of a tenant that follows the fleet. */
 export interface Follower {

@@ -176,7 +176,7 @@ describe("tenant update", () => {
     expect(await cluster.cli(["tenant", "update", "clinic-a"])).toMatchInlineSnapshot(`
       {
         "code": 2,
-        "stderr": "error: nothing to change: give --release, --config, --hibernation or --revert-config
+        "stderr": "error: nothing to change: give --release, --config, --hibernation, --placement or --revert-config
       ",
         "stdout": "",
       }

@@ -47,7 +47,7 @@ test("completes in bash", async () => {
     "synapse-shards ten| → tenant tenants
     synapse-shards tenant | → create update delete rm list ls get describe move quarantine sleep wake suspend resume logs register-user
     synapse-shards tenant re| → resume register-user
-    synapse-shards -o json shard d| → drain
+    synapse-shards -o json shard d| → describe drain
     synapse-shards --data /tmp tenants l| → list ls logs
     synapse-shards tenant create clinic-a --rel| → --release
     synapse-shards tenant list -o | → table json yaml

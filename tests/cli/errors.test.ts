@@ -274,6 +274,7 @@ describe("help", () => {
         "shard",
         "shard list",
         "shard get",
+        "shard describe",
         "shard drain",
         "shard logs",
         "status",
@@ -316,6 +317,10 @@ describe("help", () => {
                                stdin)
         --hibernation <when>   when it sleeps: "never", "auto", or after this number
                                of seconds without use
+        --placement <where>    where it is wanted: "anywhere", or of "shard=NAME",
+                               "isolate", "spread-from=TENANT" (as often as needed)
+                               and "until=TIME" (not moved before), separated by
+                               commas
         --wait                 wait until it runs
         --timeout <duration>   give up waiting after this time, e.g. 90s, 5m, 1h
                                (default: 5m)

@@ -239,6 +239,7 @@ describe("shards", () => {
       drain: null
       createdAt: 2026-11-23T10:00:00.000Z
       lastSeen: null
+      keeps: null
       tenantNames:
         - clinic-a
       "

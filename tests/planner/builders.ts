@@ -14,7 +14,7 @@ export const SMALL: Policy = {
   consolidateAfterSeconds: 30,
   maxConcurrentMoves: 10,
   hibernation: { afterIdleSeconds: 900, minAwakeSeconds: 120, maxConcurrentWakes: 4 },
-  balancing: { cpuTarget: 0.6, coolDownSeconds: 120, tenantRestSeconds: 3600, movesPerHour: 12 },
+  balancing: { cpuTarget: 0.6, averageSeconds: 60, coolDownSeconds: 120, tenantRestSeconds: 3600, movesPerHour: 12 },
 };
 
 /** A shard that has been quiet for an hour. */

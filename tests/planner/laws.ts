@@ -22,6 +22,7 @@ export function expectLawful(before: Snapshot, policy: Policy, actions: Action[]
   expectHeavyModest(view, policy, actions);
   expectSleep(view, before, policy, actions);
   expectBalance(view, before, policy, actions);
+  expectWishes(view, before, actions);
 }
 
 class View {
@@ -104,7 +105,7 @@ function expectOnlyNeededMoves(view: View, actions: Action[]): void {
   const cancelled = new Set(ofType(actions, "CancelDrain").map((action) => action.shard));
   for (const move of ofType(actions, "Move")) {
     const tenant = view.tenants.get(move.tenant);
-    if (move.reason !== "Balance")
+    if (!["Balance", "Placement"].includes(move.reason))
       expect(tenant && view.mustLeave(tenant), `${move.tenant} has a reason to move`).toBe(true);
     if (move.reason === "Consolidation") expect(cancelled.has(move.from)).toBe(false);
     expect(move.from).toBe(tenant?.shard);
@@ -369,6 +370,30 @@ function expectBalance(view: View, { now, loads, windowClosed }: Snapshot, polic
     const total = view.usable(release).reduce((sum, { name }) => sum + shardLoad(name), 0);
     const drained = ofType(actions, "DrainShard").filter((other) => view.shards.get(other.shard)?.release === release);
     expect(total).toBeLessThanOrEqual(0.7 * cpuTarget * (view.usable(release).length - drained.length));
+  }
+}
+
+/** Who is moved for a wish comes to where it is wanted; nothing that tidies up moves who is to stay. */
+function expectWishes(view: View, { now, windowClosed }: Snapshot, actions: Action[]): void {
+  for (const { tenant: name, from, to, reason } of ofType(actions, "Move")) {
+    const tenant = view.tenants.get(name);
+    const { shard, spreadFrom = [] } = tenant?.placement ?? {};
+    const apartFrom = new Set(spreadFrom.filter((other) => other !== name));
+    const others = (where: string) => view.holders(where).filter((each) => apartFrom.has(each.name) && !each.deleting);
+    if (["Balance", "Placement", "CpuBudgetExceeded"].includes(reason)) {
+      expect(windowClosed ?? false, "moved within a window").toBe(false);
+      expect(now).toBeGreaterThanOrEqual(tenant?.pinnedUntil ?? 0);
+    }
+    if (reason === "Balance") {
+      expect(shard, `${name} is wanted on ${from}`).not.toBe(from);
+      expect(others(to), `${name} is kept apart`).toEqual([]);
+    }
+    if (reason !== "Placement") continue;
+    if (shard !== undefined) expect(to).toBe(shard);
+    else {
+      expect(others(from)).not.toEqual([]);
+      expect(others(to)).toEqual([]);
+    }
   }
 }
 

@@ -23,6 +23,7 @@ const policies: fc.Arbitrary<Policy> = fc.record({
   }),
   balancing: fc.record({
     cpuTarget: fc.constantFrom(0, 0.3, 0.6),
+    averageSeconds: fc.constant(60),
     coolDownSeconds: fc.constantFrom(0, 30, 120),
     tenantRestSeconds: fc.constantFrom(0, 100, 3600),
     movesPerHour: fc.integer({ min: 0, max: 12 }),
@@ -103,6 +104,15 @@ const happenings: fc.Arbitrary<Happening> = fc.oneof(
       share: fc.double({ min: 0, max: 0.5, noNaN: true }),
     }),
   },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant("wish" as const),
+      pick,
+      other: pick,
+      what: fc.constantFrom("shard" as const, "shard" as const, "apart" as const, "stay" as const, "nothing" as const),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("window" as const), closed: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("gateways" as const), canWake: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("policy" as const), change: policies }) },
@@ -169,7 +179,7 @@ describe("whatever happens", () => {
       }),
       { numRuns: RUNS },
     );
-  }, 120_000);
+  }, 300_000);
 
   // oxlint-disable-next-line vitest/expect-expect -- laws.ts expects
   test("any state leads to lawful plans that come to rest", () => {
@@ -210,7 +220,7 @@ describe("whatever happens", () => {
       }),
       { numRuns: 2 * RUNS },
     );
-  }, 120_000);
+  }, 300_000);
 
   test("in a healthy world, tidying up moves each tenant at most once", () => {
     const placing = fc.oneof(
@@ -249,7 +259,7 @@ describe("whatever happens", () => {
       }),
       { numRuns: RUNS / 2 },
     );
-  }, 120_000);
+  }, 300_000);
 });
 
 /** When nothing changes any more, everybody has a place or a reason, and nothing is left half done. */

@@ -12,6 +12,7 @@ export type Happening =
   | { kind: "quarantine" | "lift" | "heavy" | "calm"; pick: number }
   | { kind: "use" | "leaveAlone" | "wake" | "fallsDue" | "keptAwake"; pick: number }
   | { kind: "load"; pick: number; share: number }
+  | { kind: "wish"; pick: number; other: number; what: "shard" | "apart" | "stay" | "nothing" }
   | { kind: "window"; closed: boolean }
   | { kind: "gateways"; canWake: boolean }
   | { kind: "shard"; pick: number; to: "Lost" | "Failed" | "Ready" | "Starting" }
@@ -211,6 +212,10 @@ export class Simulator {
         );
       case "load":
         return this.#pick(this.tenants, happening.pick, ({ name }) => this.loads.set(name, happening.share));
+      case "wish":
+        return this.#pick(this.tenants, happening.pick, (tenant) =>
+          this.#wish(tenant, happening.what, happening.other),
+        );
       case "window":
         this.windowClosed = happening.closed;
         return;
@@ -289,6 +294,13 @@ export class Simulator {
     }
     tenant.move = { from: tenant.shard, to };
     this.#touch(to);
+  }
+
+  #wish(tenant: SnapshotTenant, what: "shard" | "apart" | "stay" | "nothing", other: number): void {
+    delete tenant.placement;
+    if (what === "shard") this.#pick(this.shards, other, ({ name }) => (tenant.placement = { shard: name }));
+    if (what === "apart") this.#pick(this.tenants, other, ({ name }) => (tenant.placement = { spreadFrom: [name] }));
+    if (what === "stay") tenant.pinnedUntil = this.now + 120_000;
   }
 
   #touch(name: string): void {

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, it } from "vitest";
-import { windowAt } from "../../src/rollout/windows.ts";
+import { windowAt } from "../../src/model/windows.ts";
 import { SimulatedFleet } from "./builders.ts";
 
 const WINDOWS = [{ schedule: "*/20 * * * *", durationMinutes: 7, timezone: "UTC" }];

@@ -5,6 +5,7 @@ import { Registry } from "prom-client";
 import { Claims } from "../../src/controller/claims/claims.ts";
 import { DEFAULT_TIMING, type ControllerContext, type Timing } from "../../src/controller/context.ts";
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
+import { LoadBook } from "../../src/controller/shards/load-book.ts";
 import { UsageBook } from "../../src/controller/usage/usage-book.ts";
 import { IdleTenants } from "../../src/controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
@@ -16,6 +17,7 @@ import { UserError, type ErrorCode } from "../../src/model/errors.ts";
 import { DEFAULT_CPU_BUDGET, type CpuBudget } from "../../src/model/cpu-budget.ts";
 import { DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
 import type { Tenant } from "../../src/model/tenant.ts";
+import type { MaintenanceWindow } from "../../src/model/fleet.ts";
 import type { DatabaseUsage, Holdings } from "../../src/model/tenant-usage.ts";
 import {
   ShardRefusal,
@@ -62,6 +64,8 @@ export class FakeWorld {
   readonly #waiting: (() => void)[] = [];
   /** Processor time of a tenant since it started. */
   cpuSecondsOf: (tenant: string) => number = () => 0;
+  /** Of a shard's process, which never go down. */
+  processSecondsOf: (shard: string, tenants: string[]) => number = () => 0;
   usageOf: (tenant: string) => DatabaseUsage = () => ({
     bytes: 8_000_000,
     connections: 1,
@@ -197,6 +201,7 @@ export class FakeProcess {
     options: {
       killAtCall?: number;
       policy?: Partial<Policy>;
+      maintenanceWindows?: MaintenanceWindow[];
       cpuBudget?: Partial<CpuBudget>;
       timing?: Partial<Timing>;
     } = {},
@@ -214,6 +219,8 @@ export class FakeProcess {
       databases: this.#guarded(fakeDatabases(world), ["learn", "facts", "address"]),
       feed: new RouteFeed(),
       usage: new UsageBook(),
+      loads: new LoadBook(),
+      maintenanceWindows: options.maintenanceWindows ?? [],
       shardClients: new Map(),
       idle: new IdleTenants(new SteadyClock(clockOf(world))),
       claims: new Claims((tenant) => fakeDatabases(world).address(tenant), new SteadyClock(clockOf(world))),
@@ -431,7 +438,12 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
         };
         return [tenant, load] as const;
       });
-      const process = { cpuSeconds: 0, uptimeSeconds: 1, starvedSeconds: 0, memory: world.memoryOf(name) };
+      const process = {
+        cpuSeconds: world.processSecondsOf(name, present),
+        uptimeSeconds: 1,
+        starvedSeconds: 0,
+        memory: world.memoryOf(name),
+      };
       return { tenants: Object.fromEntries(tenants), process };
     },
     get preparers(): never {

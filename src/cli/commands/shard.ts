@@ -1,10 +1,14 @@
 import type { Command } from "commander";
 import type { ShardView } from "../../api/views.ts";
+import type { ClusterEvent } from "../../model/event.ts";
+import type { TenantUsage } from "../../model/tenant-usage.ts";
+import { eventTable, recentEvents } from "../event-table.ts";
 import { parseTail, timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { counted, show, showList, table } from "../output.ts";
+import { age, counted, fields, indented, show, showList, table } from "../output.ts";
 import { shardDetails, shardRow, type ShardRow } from "../rows.ts";
-import { waitUntilGone } from "../wait.ts";
+import { because, waitUntilGone } from "../wait.ts";
 import { printLines } from "./logs.ts";
+import { tenantPath } from "./tenant-path.ts";
 
 export function addShard(program: Command): void {
   const shard = program
@@ -32,6 +36,24 @@ export function addShard(program: Command): void {
       withClient(command, async (client, { output }) => {
         const found = await client.call<ShardView>("GET", shardPath(name), { has: ["metadata", "spec", "status"] });
         show(output, shardDetails(found), () => shardTable([shardRow(found)]));
+      }),
+    );
+
+  shard
+    .command("describe")
+    .description("show everything about one shard: state, what its tenants take, events")
+    .argument("<name>", "name of the shard")
+    .action((name: string, _options, command: Command) =>
+      withClient(command, async (client, { output }) => {
+        const found = await client.call<ShardView>("GET", shardPath(name), { has: ["metadata", "spec", "status"] });
+        const tenants = await Promise.all(
+          found.tenants.map(async (tenant) => {
+            const { cpuShare } = await client.call<TenantUsage>("GET", `${tenantPath(tenant)}/usage`, {});
+            return { name: tenant, cpuShare: cpuShare ?? null };
+          }),
+        );
+        const events = await recentEvents(client, `Shard/${found.metadata.name}`);
+        show(output, { ...shardDetails(found), shares: tenants, events }, () => description(found, tenants, events));
       }),
     );
 
@@ -64,6 +86,39 @@ export function addShard(program: Command): void {
     .action((name: string, options: { follow?: boolean; tail?: number }, command: Command) =>
       withClient(command, (client) => printLines(client, `${shardPath(name)}/logs`, options)),
     );
+}
+
+interface Share {
+  name: string;
+  cpuShare: number | null;
+}
+
+function description(
+  { metadata, spec, status, tenants, capacity }: ShardView,
+  shares: Share[],
+  events: ClusterEvent[],
+): string {
+  const pairs: [string, string][] = [
+    ["Name", metadata.name],
+    ["Release", spec.release],
+    ["Phase", status.phase],
+    ["Reason", because(status.reason, status.message)],
+    ["Address", status.address ?? ""],
+    ["Created", `${metadata.creationTimestamp} (${age(metadata.creationTimestamp)} ago)`],
+    ["Tenants", `${tenants.length} of ${capacity}`],
+    ["Load", status.load === undefined ? "" : `${percent(status.load)} of a core`],
+  ];
+  if (spec.drain) pairs.push(["Drain", spec.drain]);
+  if (status.keeps)
+    pairs.push(["Keeps tenants", `since ${status.keeps.since}: ${because(status.keeps.reason, status.keeps.message)}`]);
+  const hottestFirst = shares.toSorted((a, b) => (b.cpuShare ?? 0) - (a.cpuShare ?? 0));
+  const rows = hottestFirst.map((row) => [row.name, row.cpuShare === null ? "" : percent(row.cpuShare)]);
+  const taken = rows.length === 0 ? "" : `\n${indented(table(["TENANT", "CPU"], rows))}`;
+  return `${fields(pairs)}${taken}\nEvents:${events.length === 0 ? " none" : `\n${indented(eventTable(events))}`}`;
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 100)} %`;
 }
 
 function shardPath(name: string): string {

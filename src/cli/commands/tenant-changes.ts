@@ -1,6 +1,7 @@
 import { createInterface } from "node:readline/promises";
 import { InvalidArgumentError, Option, type Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
+import type { Placement } from "../../model/placement.ts";
 import type { TenantHibernation } from "../../model/sleep.ts";
 import type { Client } from "../client.ts";
 import { forEach } from "../each.ts";
@@ -17,6 +18,7 @@ interface SpecOptions extends WaitOptions {
   config?: string;
   revertConfig?: true;
   hibernation?: TenantHibernation;
+  placement?: Placement;
 }
 
 interface DeleteOptions extends WaitOptions {
@@ -34,14 +36,15 @@ export function addTenantChanges(tenant: Command): void {
     .option("--release <version>", "its release of Synapse, e.g. 1.163.2 (default: the cluster's)")
     .option("--config <file>", "settings of its own for homeserver.yaml, as YAML (-: stdin)")
     .addOption(hibernationOption())
+    .addOption(placementOption())
     .option("--wait", "wait until it runs")
     .addOption(timeoutOption())
     .action((name: string, options: SpecOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const { serverName, release, hibernation } = options;
+        const { serverName, release, hibernation, placement } = options;
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
         const created = await client.call<TenantView>("POST", "/v1/tenants", {
-          body: { name, serverName, release, config, hibernation },
+          body: { name, serverName, release, config, hibernation, placement },
           has: HAS,
         });
         const now = options.wait ? await untilRunning(client, created, options) : created;
@@ -53,26 +56,27 @@ export function addTenantChanges(tenant: Command): void {
 
   tenant
     .command("update")
-    .description("change a tenant's release of Synapse, its configuration, or when it sleeps")
+    .description("change a tenant's release of Synapse, its configuration, its placement, or when it sleeps")
     .argument("<name>", "name of the tenant")
     .option("--release <version>", "move it to this release, database included")
     .option("--config <file>", "its settings for homeserver.yaml, which replace those it has (-: stdin)")
     .addOption(hibernationOption())
+    .addOption(placementOption())
     .option("--revert-config", "take back settings that are not in effect: those it runs with are asked for again")
     .option("--wait", "wait until it runs with the change")
     .addOption(timeoutOption())
     .action((name: string, options: SpecOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const { release, hibernation, revertConfig } = options;
-        if (release === undefined && options.config === undefined && !hibernation && !revertConfig)
+        const { release, hibernation, placement, revertConfig } = options;
+        if (release === undefined && options.config === undefined && !hibernation && !placement && !revertConfig)
           throw new CliError(
             EXIT.usage,
-            "nothing to change: give --release, --config, --hibernation or --revert-config",
+            "nothing to change: give --release, --config, --hibernation, --placement or --revert-config",
           );
         if (options.config !== undefined && revertConfig)
           throw new CliError(EXIT.usage, "give --config or --revert-config, not both");
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
-        const body = { release, config, hibernation, revertConfig };
+        const body = { release, config, hibernation, placement, revertConfig };
         const updated = await client.call<TenantView>("PATCH", tenantPath(name), { body, has: HAS });
         const now = options.wait ? await untilRunning(client, updated, options) : updated;
         show(output, tenantDetails(now), () => `tenant ${name} ${options.wait ? "runs as updated" : "updated"}`);
@@ -102,6 +106,32 @@ function hibernationOption(): Option {
     "--hibernation <when>",
     'when it sleeps: "never", "auto", or after this number of seconds without use',
   ).argParser(parseHibernation);
+}
+
+function placementOption(): Option {
+  return new Option(
+    "--placement <where>",
+    'where it is wanted: "anywhere", or of "shard=NAME", "isolate", "spread-from=TENANT" (as often as needed) and ' +
+      '"until=TIME" (not moved before), separated by commas',
+  ).argParser(parsePlacement);
+}
+
+function parsePlacement(text: string): Placement {
+  if (text === "anywhere") return {};
+  const placement: Placement = {};
+  for (const part of text.split(",")) {
+    const [key, value = ""] = part.split(/=(.*)/s);
+    if (part === "isolate") placement.isolate = true;
+    else if (key === "shard" && value !== "") placement.shard = value;
+    else if (key === "spread-from" && value !== "") placement.spreadFrom = [...(placement.spreadFrom ?? []), value];
+    else if (key === "until" && !Number.isNaN(Date.parse(value)))
+      placement.doNotMoveUntil = new Date(value).toISOString();
+    else
+      throw new InvalidArgumentError(
+        `${JSON.stringify(part)} is none of "anywhere", "shard=NAME", "isolate", "spread-from=TENANT" and "until=TIME" such as until=2030-01-31T06:00:00Z`,
+      );
+  }
+  return placement;
 }
 
 function parseHibernation(text: string): TenantHibernation {

@@ -2,10 +2,11 @@ import type { Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
 import type { TenantRest } from "../../controller/service/cluster-service.ts";
 import type { ClusterEvent } from "../../model/event.ts";
+import type { Placement } from "../../model/placement.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
-import { eventTable } from "../event-table.ts";
+import { eventTable, recentEvents } from "../event-table.ts";
 import { parseTail, withClient } from "../options.ts";
-import { age, counted, fields, seconds, show, showList, table } from "../output.ts";
+import { age, counted, fields, indented, seconds, show, showList, table } from "../output.ts";
 import { tenantDetails, tenantRow, type TenantRow } from "../rows.ts";
 import { because } from "../wait.ts";
 import { printLines } from "./logs.ts";
@@ -16,9 +17,6 @@ import { addSleep } from "./tenant-sleep.ts";
 import { addSuspend } from "./tenant-suspend.ts";
 import { addQuarantine } from "./tenant-quarantine.ts";
 import { addRegisterUser } from "./tenant-register-user.ts";
-
-/** As many events as `describe` shows. */
-const EVENTS_SHOWN = 20;
 
 export function addTenant(program: Command): void {
   const tenant = program
@@ -60,14 +58,10 @@ export function addTenant(program: Command): void {
     .action((name: string, _options, command: Command) =>
       withClient(command, async (client, { output }) => {
         const found = await client.call<TenantView>("GET", tenantPath(name), { has: HAS });
-        const events: ClusterEvent[] = [];
-        for await (const line of client.lines("/v1/events", { query: { object: `Tenant/${found.metadata.name}` } })) {
-          if (line !== "") events.push(JSON.parse(line) as ClusterEvent);
-        }
-        const recent = events.slice(-EVENTS_SHOWN);
+        const events = await recentEvents(client, `Tenant/${found.metadata.name}`);
         const usage = await client.call<TenantUsage>("GET", `${tenantPath(name)}/usage`, {});
         const rest = await client.call<TenantRest>("GET", `${tenantPath(name)}/rest`, { has: ["keepsAwake"] });
-        const more = { usage, rest, events: recent };
+        const more = { usage, rest, events };
         show(output, { ...tenantDetails(found), ...more }, () => description(found, more));
       }),
     );
@@ -137,6 +131,11 @@ function description(tenant: TenantView, { usage, rest, events }: More): string 
         `${Math.round(status.throttle.part * 100)} % of its requests in flight through`,
     ]);
   if (status.heavy) pairs.push(["Heavy", `since ${status.heavy.since}: ${status.heavy.message}`]);
+  if (spec.placement) pairs.push(["Placement", placementText(spec.placement)]);
+  if (status.balanced) {
+    const { at, from, to } = status.balanced;
+    pairs.push(["Balanced", `moved from ${from} to ${to} for the load ${age(at)} ago`]);
+  }
   if (status.stalls)
     pairs.push(["Stalls", `${status.stalls.count}, last ${status.stalls.lastAt} in ${status.stalls.where}`]);
   if (status.refusedRelease) {
@@ -193,6 +192,12 @@ function sleepPairs({ spec, status }: TenantView, rest: TenantRest): [string, st
   return pairs;
 }
 
-function indented(text: string): string {
-  return text.replaceAll(/^/gm, "  ");
+function placementText({ shard, isolate, spreadFrom, doNotMoveUntil }: Placement): string {
+  const parts = [
+    shard === undefined ? "" : `on ${shard}`,
+    isolate ? "on a shard of its own" : "",
+    spreadFrom?.length ? `apart from ${spreadFrom.join(", ")}` : "",
+    doNotMoveUntil === undefined ? "" : `not moved before ${doNotMoveUntil}`,
+  ];
+  return parts.filter((part) => part !== "").join("; ");
 }

@@ -5,7 +5,7 @@ import type { Fleet, FleetPhase, FleetStatus } from "../../model/fleet.ts";
 import type { Shard } from "../../model/shard.ts";
 import type { NoPlaceReason } from "../../planner/actions.ts";
 import { planRollout, type Follower } from "../../rollout/rollout.ts";
-import { windowProblem } from "../../rollout/windows.ts";
+import { windowProblem } from "../../model/windows.ts";
 import type { CachedReader } from "../cached-reader.ts";
 import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";

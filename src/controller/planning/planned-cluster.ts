@@ -4,7 +4,7 @@ import { isSuspended, wantedRelease, type Tenant } from "../../model/tenant.ts";
 import type { Shard } from "../../model/shard.ts";
 import type { NoPlaceReason } from "../../planner/actions.ts";
 import { ClusterIndex } from "../../planner/cluster-index.ts";
-import type { SnapshotShard, Snapshot, SnapshotTenant } from "../../planner/snapshot.ts";
+import type { SnapshotShard, Snapshot, SnapshotLoads, SnapshotTenant } from "../../planner/snapshot.ts";
 import type { CachedReader } from "../cached-reader.ts";
 import type { IdleTenants } from "../sleep/idle-tenants.ts";
 import { LONGEST_MOVE_DELAY_MS } from "../moves/ending.ts";
@@ -19,6 +19,8 @@ interface Surroundings {
   idle?: IdleTenants;
   /** Absent: no tenant has a rival. */
   claims?: Claims;
+  /** Absent: nothing is known of any load. */
+  loads?: SnapshotLoads;
 }
 
 /** What the planner needs of a cluster, as a whole. */
@@ -30,6 +32,7 @@ export function snapshotOf(tenants: Iterable<Tenant>, shards: Iterable<Shard>, a
     now: around.clock.now(),
     tenants: views.filter((view) => view !== undefined),
     shards: present.map((shard) => shardView(shard, around.clock)),
+    ...(around.loads ? { loads: around.loads } : {}),
   };
 }
 
@@ -41,11 +44,13 @@ export class PlannedCluster {
   readonly #tenants = new Set<string>();
   readonly #shards = new Set<string>();
   readonly #withoutPlace = new Set<string>();
+  readonly #keeping = new Set<string>();
 
   /** @param reader not opened yet: all that it reads is a change */
   constructor(reader: CachedReader, around: Surroundings) {
     this.#reader = reader;
     this.#around = around;
+    if (around.loads) this.index.loads = around.loads;
     around.claims?.onChange((name) => this.#tenants.add(name));
     around.idle?.onChange((name) => this.#tenants.add(name));
     reader.onChange((kind, name) => {
@@ -69,10 +74,17 @@ export class PlannedCluster {
     return [...this.#withoutPlace];
   }
 
+  /** Shards that say why they keep their tenants. */
+  keeping(): string[] {
+    return [...this.#keeping];
+  }
+
   #updateShard(name: string): boolean {
     const before = this.index.shardByName.get(name);
     const shard = this.#reader.get("Shard", name);
     const view = shard && shardView(shard, this.#around.clock);
+    if (shard?.status.keeps) this.#keeping.add(name);
+    else this.#keeping.delete(name);
     // Most changes of a shard, its load for one, are nothing to the planner.
     if (isDeepStrictEqual(before, view)) return false;
     if (view) this.index.setShard(view);
@@ -120,7 +132,9 @@ function tenantView(
       fallingAsleep ||
       claims?.blockingConflictOf(tenant) !== undefined,
     ...(status.quarantine ? { isolated: true } : {}),
-    ...(status.heavy ? { heavy: true } : {}),
+    ...(status.heavy || spec.placement?.isolate ? { heavy: true } : {}),
+    ...(spec.placement ? { placement: spec.placement } : {}),
+    ...(status.balanced ? { balanced: { ...status.balanced, at: clock.past(status.balanced.at) } } : {}),
     refusedRelease: status.refusedRelease?.release,
     moveNotBefore:
       status.moveNotBefore === undefined ? undefined : clock.end(status.moveNotBefore, LONGEST_MOVE_DELAY_MS),
@@ -132,8 +146,15 @@ function tenantView(
       ? { waitingSince: Date.parse(status.wake?.requestedAt ?? metadata.creationTimestamp) }
       : {}),
     ...(fallingAsleep ? {} : idleView(tenant, around)),
-    pinnedUntil: status.pin?.shard === status.shard && status.pin ? Date.parse(status.pin.until) : undefined,
+    pinnedUntil: pinnedUntil(tenant),
   };
+}
+
+function pinnedUntil({ spec, status }: Tenant): number | undefined {
+  const { pin, shard } = status;
+  const times = [pin?.shard === shard ? pin?.until : undefined, spec.placement?.doNotMoveUntil];
+  const known = times.flatMap((time) => (time === undefined ? [] : [Date.parse(time)]));
+  return known.length === 0 ? undefined : Math.max(...known);
 }
 
 /** What has been found to be impossible for a sleeping tenant's database is not tried with it. */

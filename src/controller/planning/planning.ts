@@ -3,7 +3,8 @@ import { timeText } from "../../model/clock.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import { newShardStatus, type Shard } from "../../model/shard.ts";
 import { INSTALLING, isSuspended } from "../../model/tenant.ts";
-import type { Action } from "../../planner/actions.ts";
+import { windowAt } from "../../model/windows.ts";
+import type { Action, KeepReason } from "../../planner/actions.ts";
 import { planFromIndex } from "../../planner/plan.ts";
 import { WAKING, wantAwake } from "../../model/wake.ts";
 import { SleepRequests } from "../sleep/sleep-requests.ts";
@@ -11,6 +12,9 @@ import type { CachedReader } from "../cached-reader.ts";
 import { ConflictError, modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { NO_PLACE, PlannedCluster } from "./planned-cluster.ts";
+
+/** These belong to a move that was just told of. */
+const PASSING: ReadonlySet<string> = new Set<KeepReason>(["CoolDown", "MoveUnderWay", "ShardComing"]);
 
 /** The planner also runs without cause: time alone makes shards due for consolidation, and waiting tenants for retry. */
 export const PLAN_EVERY_MS = 2_000;
@@ -41,6 +45,7 @@ export class Planning {
     this.#plannedAt = Number.NEGATIVE_INFINITY;
     const stopTimer = metrics.planSeconds.startTimer();
     this.#cluster.index.nobodyWakes = !this.#context.feed.wakes;
+    this.#cluster.index.windowClosed = !windowAt(this.#context.maintenanceWindows, begunAt).open;
     const actions = planFromIndex(this.#cluster.index, begunAt, policy);
     stopTimer();
     let changes = 0;
@@ -60,6 +65,7 @@ export class Planning {
       }
     }
     await this.#clearStaleReasons(actions);
+    await this.#explainKept(actions);
     this.#plannedAt = begunAt;
     return changes;
   }
@@ -178,6 +184,7 @@ export class Planning {
       // Whatever kept it from starting on its old shard may not be so on the other.
       delete status.retryAt;
       delete status.pin;
+      if (reason === "Balance") status.balanced = { at: now, from, to };
       return true;
     });
     if (done) await this.#say("Moving", `Tenant/${name}`, message);
@@ -215,6 +222,26 @@ export class Planning {
         status.message = "";
         return true;
       });
+    }
+  }
+
+  /** Why shards keep their tenants is written when the reason is another than before: the figures in it change all the time. */
+  async #explainKept(actions: Action[]): Promise<void> {
+    const kept = new Map(actions.flatMap((action) => (action.type === "KeepTenants" ? [[action.shard, action]] : [])));
+    for (const name of new Set([...this.#cluster.keeping(), ...kept.keys()])) {
+      const action = kept.get(name);
+      if (this.#context.reader.get("Shard", name)?.status.keeps?.reason === action?.reason) continue;
+      let isNew = false;
+      await modify(this.#context.store, "Shard", name, ({ status }) => {
+        if (status.keeps?.reason === action?.reason) return false;
+        isNew = action !== undefined;
+        if (action)
+          status.keeps = { since: timeText(this.#context.clock.now()), reason: action.reason, message: action.message };
+        else delete status.keeps;
+        return true;
+      });
+      if (action && isNew && !PASSING.has(action.reason))
+        await this.#say("TenantsKept", `Shard/${name}`, action.message);
     }
   }
 

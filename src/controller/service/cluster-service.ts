@@ -4,6 +4,7 @@ import type { Move, MoveResult } from "../../model/move.ts";
 import type { Shard } from "../../model/shard.ts";
 import type { Tenant, TenantSpec } from "../../model/tenant.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
+import type { Placement } from "../../model/placement.ts";
 import type { TenantHibernation, WakeReason } from "../../model/sleep.ts";
 import type { Policy } from "../../model/policy.ts";
 
@@ -87,9 +88,13 @@ export interface CreateTenantRequest {
   /** YAML text; default: empty. */
   config?: string;
   hibernation?: TenantHibernation;
+  placement?: Placement;
 }
 
-export interface UpdateTenantRequest extends Partial<Pick<TenantSpec, "release" | "config" | "hibernation">> {
+/** `placement`: takes the place of the one it has; empty: anywhere. */
+export interface UpdateTenantRequest extends Partial<
+  Pick<TenantSpec, "release" | "config" | "hibernation" | "placement">
+> {
   /** Takes back a configuration that is not in effect. */
   revertConfig?: boolean;
 }

@@ -1,3 +1,4 @@
+import type { Placement } from "../../model/placement.ts";
 import { randomUUID } from "node:crypto";
 import { timeText } from "../../model/clock.ts";
 import { UserError } from "../../model/errors.ts";
@@ -80,6 +81,7 @@ export class StoreClusterService implements ClusterService {
       config: request.config ?? "",
       reclaimPolicy: "Retain",
       ...(request.hibernation ? { hibernation: request.hibernation } : {}),
+      ...(isEmpty(request.placement) ? {} : { placement: request.placement }),
     };
     if (await store.get("Tenant", name))
       throw new UserError("AlreadyExists", `there is a tenant named ${name} already`);
@@ -103,7 +105,7 @@ export class StoreClusterService implements ClusterService {
     const { store } = this.#context;
     const present = await this.getTenant(name);
     this.#refuseDeleted(present);
-    const { release, hibernation } = request;
+    const { release, hibernation, placement } = request;
     const config = request.revertConfig ? await this.#configInEffect(present) : request.config;
     if (config !== undefined) {
       const problem = configProblem(config);
@@ -118,6 +120,8 @@ export class StoreClusterService implements ClusterService {
       const { spec, status } = t;
       if (release !== undefined) spec.release = release;
       if (hibernation) spec.hibernation = hibernation;
+      if (placement) spec.placement = placement;
+      if (isEmpty(spec.placement)) delete spec.placement;
       if (config !== undefined) {
         // Asked for once more, it is tried once more.
         if (status.refusedConfig && spec.config === config) status.observedGeneration = t.metadata.generation - 1;
@@ -503,4 +507,8 @@ function problemsOf(tenants: Tenant[], shards: Shard[], gateways: number): strin
       .map((s) => `shard ${s.metadata.name} is ${s.status.phase} (${s.status.reason}): ${s.status.message}`),
     ...(gateways === 0 ? ["no gateway is connected"] : []),
   ];
+}
+
+function isEmpty(placement: Placement | undefined): boolean {
+  return placement === undefined || Object.values(placement).every((value) => value === undefined);
 }

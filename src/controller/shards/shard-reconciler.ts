@@ -328,6 +328,8 @@ export class ShardReconciler {
     this.#context.idle.learn(all);
     watched.budgets ??= new CpuBudgets(this.#context);
     watched.memory ??= new ShardMemory(this.#context, name);
+    const known = this.#reader.get("Shard", name)?.status.load;
+    this.#context.loads.measured(name, at, all, this.#context.policy.balancing.averageSeconds, known);
     await watched.budgets.measured(name, at, all);
     await watched.memory.measured(process.memory, watched.budgets);
     watched.load = { at, cpuSeconds: process.cpuSeconds };
@@ -428,6 +430,7 @@ export class ShardReconciler {
     watched.budgets = undefined;
     watched.memory?.close();
     watched.memory = undefined;
+    this.#context.loads.forgetShard(name);
     this.#context.shardClients.delete(name);
     await observation.client.close();
     this.#lookAtTenantsOf(name);
@@ -437,6 +440,7 @@ export class ShardReconciler {
     const watched = this.#watched.get(name);
     this.#watched.delete(name);
     this.#context.feed.forgetShard(name);
+    this.#context.loads.forgetShard(name);
     watched?.budgets?.close();
     watched?.memory?.close();
     this.#context.shardClients.delete(name);

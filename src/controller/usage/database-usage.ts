@@ -35,7 +35,7 @@ export class DatabaseUsageLoop {
   }
 
   async turn(): Promise<void> {
-    const { reader, databases, usage, clock, log } = this.#context;
+    const { reader, databases, usage, loads, clock, log } = this.#context;
     try {
       for (const database of await databases.endOverdue())
         log.warn({ database }, "a statement or transaction of a tenant's role took too long; its connection was ended");
@@ -43,7 +43,9 @@ export class DatabaseUsageLoop {
       log.warn({ why: messageOf(error) }, "cannot look for statements that take too long; tried again later");
     }
     const names = [...reader.values("Tenant")].map(({ metadata }) => metadata.name).toSorted();
-    usage.keepOnly((tenant) => reader.get("Tenant", tenant) !== undefined);
+    const isThere = (tenant: string) => reader.get("Tenant", tenant) !== undefined;
+    usage.keepOnly(isThere);
+    loads.keepOnly(isThere);
     const count = Math.min(MOST_AT_ONCE, Math.ceil(names.length / TURNS));
     const after = names.filter((name) => name > this.#last);
     const next = (after.length > 0 ? after : names).slice(0, count);

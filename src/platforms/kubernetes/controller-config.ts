@@ -19,6 +19,7 @@ export const KubernetesControllerConfigSchema = z.strictObject({
     maxConcurrentMoves: true,
     hibernation: true,
     balancing: true,
+    maintenanceWindows: true,
     shardLostAfterSeconds: true,
     cpuBudget: true,
     tenantPolicy: true,

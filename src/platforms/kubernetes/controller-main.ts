@@ -14,6 +14,7 @@ import { Controller } from "../../controller/controller.ts";
 import { answersHealth } from "../../controller/tenants/dedicated.ts";
 import { createControllerMetrics } from "../../controller/metrics.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
+import { LoadBook } from "../../controller/shards/load-book.ts";
 import { UsageBook } from "../../controller/usage/usage-book.ts";
 import { IdleTenants } from "../../controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../controller/routes/route-feed.ts";
@@ -161,6 +162,8 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     clock,
     shardClients: new Map(),
     idle: new IdleTenants(clock),
+    loads: new LoadBook(),
+    maintenanceWindows: config.maintenanceWindows,
     timing: { ...DEFAULT_TIMING, shardLostAfter: config.shardLostAfterSeconds, shardStartWithin: 300 },
     metrics,
     log,

@@ -15,6 +15,7 @@ import { Controller } from "../../controller/controller.ts";
 import { answersHealth } from "../../controller/tenants/dedicated.ts";
 import { createControllerMetrics } from "../../controller/metrics.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
+import { LoadBook } from "../../controller/shards/load-book.ts";
 import { UsageBook } from "../../controller/usage/usage-book.ts";
 import { IdleTenants } from "../../controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../controller/routes/route-feed.ts";
@@ -114,6 +115,8 @@ async function main(): Promise<void> {
     clock,
     shardClients: new Map(),
     idle: new IdleTenants(clock),
+    loads: new LoadBook(),
+    maintenanceWindows: config.cluster.maintenanceWindows,
     timing: timingOf(config),
     metrics: createControllerMetrics(registry),
     log,
@@ -166,6 +169,7 @@ async function main(): Promise<void> {
       // In place: what decides by them reads them each time.
       Object.assign(context.policy, policyOf(next.cluster));
       context.cpuBudget = next.cluster.cpuBudget;
+      context.maintenanceWindows = next.cluster.maintenanceWindows;
       Object.assign(context.timing, timingOf(next));
       settings.release = next.cluster.release;
       log.info("the configuration is read again");

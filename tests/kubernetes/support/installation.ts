@@ -44,6 +44,9 @@ export async function nodes(): Promise<string[]> {
   return (await kubectl("get", "nodes", "-o", "jsonpath={.items[*].metadata.name}")).split(" ").toSorted();
 }
 
+/** A busy machine makes shards hot: no test wants its tenants moved for that. */
+const UNBALANCED = { balancing: { cpuTarget: 0 } };
+
 /** The charts in namespaces of their own: a cluster of shards with a PostgreSQL and an S3 server, and a namespace for each tenant. */
 export class Installation {
   readonly namespace: string;
@@ -115,7 +118,15 @@ export class Installation {
   }
 
   async upgrade(values: object, verb: "install" | "upgrade" = "upgrade"): Promise<void> {
-    this.#values = { ...NETWORK, ...PATIENT, ...AWAKE, tenantPolicy: POLICY, ...this.#values, ...values };
+    this.#values = {
+      ...NETWORK,
+      ...PATIENT,
+      ...AWAKE,
+      ...UNBALANCED,
+      tenantPolicy: POLICY,
+      ...this.#values,
+      ...values,
+    };
     const chart = [CLUSTER, `${CHARTS}/synapse-shards`, "-n", this.namespace, "--skip-crds", "-f", "-"];
     await run("helm", [verb, ...chart, "--wait", "--timeout", "3m"], JSON.stringify(this.#values));
   }

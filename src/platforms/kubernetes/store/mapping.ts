@@ -41,6 +41,7 @@ export function tenantOf(custom: SynapseTenant, secretConfig: string | undefined
       ...(spec.dedicated ? { dedicated: { address: spec.dedicated.address } } : {}),
       ...(spec.hibernation ? { hibernation: copyOf(spec.hibernation) } : {}),
       ...(spec.suspended ? { suspended: true } : {}),
+      ...(spec.placement ? { placement: copyOf(spec.placement) } : {}),
     },
     status: statusOf(custom, newTenantStatus()),
   };
@@ -106,10 +107,10 @@ export function withSpec<K extends Kind>(
 
   function specOf(of: Tenant | Shard | Fleet): object {
     if (of.kind === "Tenant") {
-      const { serverName, release, reclaimPolicy, revision, dedicated, hibernation, suspended } = of.spec;
+      const { serverName, release, reclaimPolicy, revision, dedicated, hibernation, suspended, placement } = of.spec;
       const image = release === "" ? undefined : { tag: release };
       const config = secretConfig === undefined ? { config: of.spec.config } : {};
-      return { serverName, image, ...config, reclaimPolicy, revision, dedicated, hibernation, suspended };
+      return { serverName, image, ...config, reclaimPolicy, revision, dedicated, hibernation, suspended, placement };
     }
     if (of.kind === "Shard") return { name: of.metadata.name, image: { tag: of.spec.release }, drain: of.spec.drain };
     return { imageTag: of.spec.release, rollout: of.spec.rollout };

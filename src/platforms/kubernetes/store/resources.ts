@@ -1,3 +1,4 @@
+import type { Placement } from "../../../model/placement.ts";
 import type { TenantHibernation } from "../../../model/sleep.ts";
 import type { KubernetesListObject, KubernetesObject } from "@kubernetes/client-node";
 import type { FleetStatus, RolloutPolicy } from "../../../model/fleet.ts";
@@ -52,6 +53,7 @@ export type SynapseTenant = Custom<
     dedicated?: { address: string };
     hibernation?: TenantHibernation;
     suspended?: boolean;
+    placement?: Placement;
     reclaimPolicy?: TenantSpec["reclaimPolicy"];
   },
   TenantStatus

@@ -1,5 +1,5 @@
 import { Cron } from "croner";
-import type { MaintenanceWindow } from "../model/fleet.ts";
+import type { MaintenanceWindow } from "./fleet.ts";
 
 /** What is wrong with a window, or undefined. */
 export function windowProblem({ schedule, timezone, durationMinutes }: MaintenanceWindow): string | undefined {
