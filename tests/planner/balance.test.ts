@@ -291,9 +291,9 @@ describe("what is wished for a tenant", () => {
     const apart = { placement: { spreadFrom: [Y] } };
     const shards = [shard(A), shard(B)];
     const beside = snapshot(shards, tenantsOn(A, 1), on(Y, A), tenantsOn(B, 1));
-    const with_ = (more: object) => ({ ...beside, tenants: [...beside.tenants, tenant(X, { ...apart, ...more })] });
-    expect(planned(with_({}))).toEqual([`assign x ${B}`]);
-    expect(planned(with_({ shard: A }))).toEqual([`move x ${A} ${B} Placement`]);
+    const placed = (more: object) => ({ ...beside, tenants: [...beside.tenants, tenant(X, { ...apart, ...more })] });
+    expect(planned(placed({}))).toEqual([`assign x ${B}`]);
+    expect(planned(placed({ shard: A }))).toEqual([`move x ${A} ${B} Placement`]);
     const full = snapshot([shard(A), shard(B)], on(Y, A), tenantsOn(B, 3), tenant(X, apart));
     expect(planned(full)).toEqual([`assign x ${A}`]);
   });
