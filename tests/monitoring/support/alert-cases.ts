@@ -110,6 +110,90 @@ export const ALERT_CASES: AlertCase[] = [
     },
   },
   {
+    alert: "SynapseShardsPlacesInUse",
+    series: {
+      [`${C}tenants{image_tag="1.163.2",phase="Pending",reason="MaxShardsReached",hosting="shard"}`]: "0x9 3x20 0x30",
+      [`${C}tenants{image_tag="1.163.2",phase="Pending",reason="Waking",hosting="shard"}`]: "4x60",
+      [`${C}tenants{image_tag="1.157.2",phase="Running",reason="",hosting="shard"}`]: "20x60",
+    },
+    quiet: [5, 13, 40],
+    fires: {
+      at: [16, 28],
+      labels: { image_tag: "1.163.2" },
+      severity: "warning",
+      summary: "All places of image tag 1.163.2 are in use",
+      description:
+        "3 tenants of image tag 1.163.2 in shards/synapse-shards wait for a place, and no tenant that has one can sleep. Their users cannot reach them.",
+    },
+  },
+  {
+    alert: "SynapseShardsWakesSlow",
+    series: {
+      [`${C}wake_seconds_bucket{le="3"}`]: "0+10x20 200+5x15 275+10x25",
+      [`${C}wake_seconds_bucket{le="10"}`]: "0+10x60",
+      [`${C}wake_seconds_bucket{le="+Inf"}`]: "0+10x60",
+      [`${C}wake_seconds_count{instance="c1"}`]: "0+10x60",
+    },
+    quiet: [20, 60],
+    fires: {
+      at: [36],
+      severity: "warning",
+      summary: "Tenants wake slowly",
+      description:
+        "In 15 minutes one wake in ten took longer than 8.6 s in shards/synapse-shards. The first users of homeservers that slept wait for as long.",
+    },
+  },
+  {
+    alert: "SynapseShardsWakesSlow",
+    when: "too few are woken to tell",
+    series: {
+      [`${C}wake_seconds_bucket{le="3"}`]: "0x60",
+      [`${C}wake_seconds_bucket{le="10"}`]: "0x9 3x10 3+10x15 153x24",
+      [`${C}wake_seconds_bucket{le="+Inf"}`]: "0x9 3x10 3+10x15 153x24",
+      [`${C}wake_seconds_count{instance="c1"}`]: "0x9 3x10 3+10x15 153x24",
+    },
+    quiet: [15, 19, 58],
+    fires: {
+      at: [30],
+      severity: "warning",
+      summary: "Tenants wake slowly",
+      description:
+        "In 15 minutes one wake in ten took longer than 9.3 s in shards/synapse-shards. The first users of homeservers that slept wait for as long.",
+    },
+  },
+  {
+    alert: "SynapseShardsWakesFailing",
+    series: {
+      [`${C}wake_failures_total{reason="DatabaseUnreachable"}`]: "0x9 0+2x10 20x40",
+      [`${C}wake_failures_total{reason="StartFailed"}`]: "0+0.1x60",
+    },
+    quiet: [9, 45],
+    fires: {
+      at: [20],
+      labels: { reason: "DatabaseUnreachable" },
+      severity: "critical",
+      summary: "Tenants cannot be woken (DatabaseUnreachable)",
+      description:
+        "In 15 minutes 20 starts of tenants that were to be woken failed in shards/synapse-shards: DatabaseUnreachable. Their users cannot reach them.",
+    },
+  },
+  {
+    alert: "SynapseShardsSleepThrashing",
+    series: {
+      [`${C}sleeps_total{reason="PlacesNeeded"}`]: "0x9 0+4x15 60x95",
+      [`${C}sleeps_total{reason="Idle"}`]: "0+9x120",
+      [`${C}capacity{image_tag="1.163.2"}`]: "40x120",
+    },
+    quiet: [15, 110],
+    fires: {
+      at: [40],
+      severity: "warning",
+      summary: "Tenants take places from each other",
+      description:
+        "In an hour 60 tenants of shards/synapse-shards were put to sleep before their time, because others needed their places. Each has to be woken again when it is used.",
+    },
+  },
+  {
     alert: "SynapseShardsTenantFailed",
     series: {
       // The reason may change while it stays failed; the clock goes on.

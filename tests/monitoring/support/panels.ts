@@ -15,6 +15,9 @@ const EMPTY_SERIES = [
   "upstream_",
   "tenant_parked_seconds",
   "synapse_federation_",
+  "controller_sleeps_total",
+  "controller_wakes_total",
+  "wake_failures_total",
 ];
 
 export interface PanelAnswer {
