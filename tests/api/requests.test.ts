@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { UserError, type ErrorCode } from "../../src/model/errors.ts";
-import { type ApiUnderTest, startApiUnderTest } from "./api-under-test.ts";
+import { type ApiUnderTest, GATEWAY_TOKEN, startApiUnderTest } from "./api-under-test.ts";
 
 let api: ApiUnderTest;
 beforeEach(async () => void (api = await startApiUnderTest()));
@@ -280,4 +280,65 @@ test("shows a shard that is being drained as Draining", async () => {
 test("shuts down once the answer is out", async () => {
   const answer = await api.request("/v1/shutdown", { method: "POST" });
   expect([answer.status, await answer.json(), api.shutdowns()]).toEqual([202, { stopping: true }, 1]);
+});
+
+describe("sleep and wakes", () => {
+  const call = async (method: string, path: string, { token, body }: { token?: string; body?: unknown } = {}) => {
+    const response = await api.request(path, {
+      method,
+      ...(token ? { token } : {}),
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    const text = await response.text();
+    return { status: response.status, body: text === "" ? undefined : (JSON.parse(text) as Record<string, unknown>) };
+  };
+
+  test("a tenant is put to sleep and woken, and says how it rests", async () => {
+    api.service.addShard("1.163.2-0");
+    api.service.run(api.service.addTenant("a"), "1.163.2-0");
+    expect(await call("GET", "/v1/tenants/a/rest")).toEqual({
+      status: 200,
+      body: { keepsAwake: [], unusedSeconds: 12 },
+    });
+    api.service.keepsAwake = ["2 of its requests are open"];
+    expect(await call("POST", "/v1/tenants/a/sleep")).toMatchObject({
+      status: 409,
+      body: { error: { code: "Conflict", message: "a cannot sleep now: 2 of its requests are open" } },
+    });
+    expect((await call("GET", "/v1/tenants/a/rest")).body).toMatchObject({
+      keepsAwake: ["2 of its requests are open"],
+    });
+    api.service.keepsAwake = [];
+    expect(await call("POST", "/v1/tenants/a/sleep")).toMatchObject({
+      status: 202,
+      body: { status: { phase: "Asleep", sleep: { reason: "Requested" } } },
+    });
+    expect(await call("POST", "/v1/tenants/a/wake")).toMatchObject({
+      status: 202,
+      body: { status: { phase: "Running" } },
+    });
+    for (const verb of ["sleep", "wake"])
+      expect(await call("POST", `/v1/tenants/nobody/${verb}`)).toMatchObject({ status: 404 });
+    expect(await call("GET", "/v1/tenants/nobody/rest")).toMatchObject({ status: 404 });
+  });
+
+  test("a gateway's wakes arrive, with a reason of a later version as a request's; wrong ones are refused", async () => {
+    const wakes = (body: unknown) => call("POST", "/v1/routes/wakes", { token: GATEWAY_TOKEN, body });
+    const tenants = [
+      { tenant: "a", why: "poll" },
+      { tenant: "b", why: "a reason to come" },
+    ];
+    expect(await wakes({ gateway: "g", tenants })).toEqual({ status: 202, body: undefined });
+    expect(api.service.wakes).toEqual([
+      { tenant: "a", reason: "poll" },
+      { tenant: "b", reason: "request" },
+    ]);
+    expect(await wakes({ gateway: "g", tenants: [{ tenant: "", why: "poll" }] })).toMatchObject({
+      status: 422,
+      body: { error: { details: [expect.stringMatching(/^tenants\.0\.tenant/)] } },
+    });
+    const tooMany = Array.from({ length: 100_000 }, () => ({ tenant: "a", why: "poll" }));
+    expect((await wakes({ gateway: "g", tenants: tooMany })).status).toBeGreaterThanOrEqual(400);
+    expect(api.service.wakes).toHaveLength(2);
+  });
 });

@@ -184,6 +184,40 @@ describe("tenant update", () => {
   });
 });
 
+describe("tenant sleep, tenant wake", () => {
+  test("say what came of it, and why a tenant cannot sleep", async () => {
+    running("clinic-a");
+    cluster.service.keepsAwake = ["a transaction for the application service bridge"];
+    expect(await cluster.cli(["tenant", "sleep", "clinic-a"])).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: clinic-a cannot sleep now: a transaction for the application service bridge
+      ",
+        "stdout": "",
+      }
+    `);
+    expect(await cluster.printed("tenant", "describe", "clinic-a")).toMatch(
+      /Kept awake: +a transaction for the application service bridge/,
+    );
+    cluster.service.keepsAwake = [];
+    expect(await cluster.printed("tenant", "sleep", "clinic-a", "--wait")).toMatchInlineSnapshot(`
+      "
+      tenant clinic-a is asleep
+      "
+    `);
+    const { sleep } = cluster.service.tenants.get("clinic-a")!.status;
+    sleep!.nextWake = { at: "2030-01-01T00:00:00Z", reason: "a delayed event" };
+    expect(await cluster.printed("tenant", "describe", "clinic-a")).toMatch(
+      /Wakes: +2030-01-01T00:00:00Z at the latest: a delayed event/,
+    );
+    expect(await cluster.printed("tenant", "wake", "clinic-a", "--wait")).toMatchInlineSnapshot(`
+      "
+      tenant clinic-a is awake
+      "
+    `);
+  });
+});
+
 describe("tenant suspend, tenant resume", () => {
   test("act on several tenants; one wrong name does not keep the others from it", async () => {
     running("a");

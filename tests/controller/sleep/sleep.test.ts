@@ -1,7 +1,8 @@
 import { afterEach, describe, expect, it } from "vitest";
 import type { Route } from "../../../src/model/routes.ts";
 import { created, runs, tenantWhen, type Run } from "../../support/controller-run.ts";
-import { FakeWorld } from "../../support/fake-world.ts";
+import { modify } from "../../../src/ports/store.ts";
+import { FakeDedicated, FakeWorld } from "../../support/fake-world.ts";
 import { asleep, connectGateway, isAsleep, runWith } from "./sleep-world.ts";
 
 let running: Run | undefined;
@@ -123,6 +124,27 @@ describe("a tenant that is put to sleep", () => {
     const { wakes, wakeFailures } = run.process.context.metrics;
     expect((await wakes.get()).values).toMatchObject([{ labels: { reason: "operator" }, value: 1 }]);
     expect((await wakeFailures.get()).values[0]).toMatchObject({ labels: { reason: "ModuleFailed" } });
+  });
+
+  it("is taken over in its sleep by a dedicated Synapse, and then never sleeps", async () => {
+    const { world, run } = await start({ afterIdleSeconds: 1 });
+    await created(world, run, ["a"]);
+    await asleep(world, run, "a");
+    await modify(world.store, "Tenant", "a", ({ spec }) => {
+      spec.revision = 2;
+      spec.dedicated = { address: "a-synapse:8008" };
+    });
+    new FakeDedicated(world, "a", "a-synapse:8008", 2).arrive();
+    const { status } = await tenantWhen(
+      world,
+      "a",
+      "dedicated",
+      ({ status: { phase, address } }) => phase === "Running" && address === "a-synapse:8008",
+    );
+    expect(status.sleep ?? status.wake).toBeUndefined();
+    expect(world.ownersOf("a")).toEqual(["a-synapse:8008"]);
+    await expect(run.service.sleepTenant("a")).rejects.toThrow("tenant a is dedicated, and never sleeps");
+    expect(await run.service.restOf("a")).toEqual({ keepsAwake: ["tenant a is dedicated, and never sleeps"] });
   });
 
   it("is deleted in its sleep", async () => {
