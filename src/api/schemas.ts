@@ -37,7 +37,8 @@ import type { TenantUsage } from "../model/tenant-usage.ts";
 import type { ClusterEvent } from "../model/event.ts";
 import { ConfigMeaningSchema } from "../ports/shard-control.ts";
 import type { ApiError } from "./errors.ts";
-import type { ShardView, TenantView } from "./views.ts";
+import { PURGE_REASONS, type PurgeProof, type PurgeReason } from "../ports/deleted-tenants.ts";
+import type { DeletedTenantView, ShardView, TenantView } from "./views.ts";
 
 /**
  * What goes over the wire. Requests are checked against these; answers are made by typed code and only documented by
@@ -259,20 +260,24 @@ const SleepSchema = z
   })
   .meta({ id: "Sleep" }) satisfies z.ZodType<Sleep>;
 
+const SpecFields = {
+  serverName: z.string(),
+  release: z.string(),
+  reclaimPolicy: z.enum(["Retain", "Delete"]),
+  suspended: z.boolean().optional().describe("It is to run nowhere until this is taken back."),
+  revision: z.number().optional(),
+  dedicated: z.object({ address: z.string() }).optional().describe("Where a dedicated Synapse serves it."),
+  hibernation: HibernationSchema.optional(),
+  placement: PlacementSchema.optional(),
+};
+
 export const TenantSchema = z
   .object({
     kind: z.literal("Tenant"),
     metadata: MetadataSchema,
     spec: z.object({
-      serverName: z.string(),
-      release: z.string(),
+      ...SpecFields,
       config: Config.optional().describe("The user's YAML; only with includeConfig=true, because it may hold secrets."),
-      reclaimPolicy: z.enum(["Retain", "Delete"]),
-      suspended: z.boolean().optional().describe("It is to run nowhere until this is taken back."),
-      revision: z.number().optional(),
-      dedicated: z.object({ address: z.string() }).optional().describe("Where a dedicated Synapse serves it."),
-      hibernation: HibernationSchema.optional(),
-      placement: PlacementSchema.optional(),
     }),
     status: z.object({
       phase: keysOf<TenantPhase>(TENANT_PHASES).describe(definitions(TENANT_PHASES)),
@@ -410,6 +415,46 @@ export const ShardResourceSchema = z.object(shardFields).meta({ id: "ShardResour
 export const ShardSchema = z
   .object({ ...shardFields, tenants: z.array(z.string()), capacity: z.number() })
   .meta({ id: "Shard" }) satisfies z.ZodType<ShardView>;
+
+const RemovedSchema = z.object({
+  database: z.object({ name: z.string(), bytes: z.number().optional() }).optional(),
+  media: z
+    .object({ files: z.number(), bytes: z.number(), sha256: z.string().describe("Of names and sizes of all files.") })
+    .optional(),
+  signingKey: z.object({ sha256: z.string() }).optional().describe("Who has a copy can tell that it was this one."),
+});
+const PurgeReasonSchema = keysOf<PurgeReason>(PURGE_REASONS).describe(definitions(PURGE_REASONS));
+
+export const DeletedTenantSchema = z
+  .object({
+    name: z.string(),
+    spec: z.object(SpecFields),
+    hasConfig: z.boolean(),
+    schemaRelease: z.string().optional(),
+    createdAt: z.string().describe("ISO 8601, UTC; empty where it is not known."),
+    deletedAt: Time,
+    keptUntil: Time.describe("When its data is removed for good. ISO 8601, UTC."),
+    managedDatabase: z.boolean().describe("Whether its database is removed then: not one that it brought along."),
+    purge: z
+      .object({ since: Time, reason: PurgeReasonSchema, removed: RemovedSchema })
+      .optional()
+      .describe("Its data is being removed: it cannot be had back."),
+  })
+  .meta({ id: "DeletedTenant" }) satisfies z.ZodType<DeletedTenantView>;
+
+export const PurgeProofSchema = z
+  .object({
+    name: z.string(),
+    serverName: z.string(),
+    createdAt: z.string(),
+    deletedAt: Time,
+    purgedAt: Time,
+    reason: PurgeReasonSchema,
+    removed: RemovedSchema.describe("What there was before."),
+    previous: z.string().describe("sha256 of the proof before this one; empty for the first."),
+    sha256: z.string().describe("Of all the other fields, as compact JSON in this order."),
+  })
+  .meta({ id: "PurgeProof" }) satisfies z.ZodType<PurgeProof>;
 
 export const StatusSchema = z
   .object({

@@ -15,6 +15,7 @@ import { registerAudit, type AuditLog } from "./audit.ts";
 import { registerAuthentication, type Tokens } from "./auth.ts";
 import { registerBodyParsing } from "./bodies.ts";
 import { clusterRoutes, openRoutes, routeFeedRoutes } from "./cluster-routes.ts";
+import { deletedRoutes } from "./deleted-routes.ts";
 import { registerErrorHandling } from "./errors.ts";
 import { gentleClose } from "./gentle-close.ts";
 import { shardRoutes } from "./shard-routes.ts";
@@ -83,6 +84,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   openRoutes(app, options.metrics, options.metricsNeedToken);
   accessRoutes(app, context, options.namedTokens, options.audit);
   tenantRoutes(app, context);
+  deletedRoutes(app, context);
   shardRoutes(app, context);
   clusterRoutes(app, context, options.onShutdown);
   routeFeedRoutes(app, context, options.routeFeed);

@@ -1,5 +1,6 @@
 import type { ShardOverview } from "../controller/service/cluster-service.ts";
 import { changeOf, type Change } from "../model/change.ts";
+import type { DeletedTenant } from "../ports/deleted-tenants.ts";
 import type { Shard } from "../model/shard.ts";
 import type { Tenant, TenantSpec } from "../model/tenant.ts";
 
@@ -20,6 +21,14 @@ export type ShardView = Shard & {
   tenants: string[];
   capacity: number;
 };
+
+/** A deleted tenant as the API shows it: never with its configuration. */
+export type DeletedTenantView = Omit<DeletedTenant, "spec"> & { spec: Omit<TenantSpec, "config">; hasConfig: boolean };
+
+export function viewOfDeleted(deleted: DeletedTenant): DeletedTenantView {
+  const { config, ...spec } = deleted.spec;
+  return { ...deleted, spec, hasConfig: config.trim() !== "" };
+}
 
 export function viewOfTenant(tenant: Tenant, url: string, includeConfig = false): TenantView {
   const { config, ...spec } = tenant.spec;

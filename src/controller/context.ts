@@ -17,6 +17,8 @@ import type { IdleTenants } from "./sleep/idle-tenants.ts";
 import type { RouteFeed } from "./routes/route-feed.ts";
 import type { ShardControl } from "../ports/shard-control.ts";
 import type { TenantDatabases } from "../ports/databases.ts";
+import type { DeletedTenants, RemovedData } from "../ports/deleted-tenants.ts";
+import type { Turns } from "./turns.ts";
 
 /** What every reconciler works with; made once, in the composition root. */
 export interface ControllerContext {
@@ -47,8 +49,20 @@ export interface ControllerContext {
   environment(tenant: Tenant): TenantEnvironment;
   /** Whether a dedicated Synapse answers at `host:port`. */
   answers(address: string): Promise<boolean>;
+  /** Where deleted tenants are kept for a time; absent: their data is kept until somebody removes it. */
+  deletions?: Deletions;
   /** Removes the media of a tenant that is deleted with `reclaimPolicy: Delete`. */
   removeMedia(tenant: string): Promise<void>;
+}
+
+export interface Deletions {
+  records: DeletedTenants;
+  /** For how long data is kept. */
+  keepDays: number;
+  /** Whoever creates, has back or purges does so alone. */
+  lock: Turns;
+  /** What there is of a tenant's media; undefined where there are none. */
+  mediaOf(tenant: string): Promise<RemovedData["media"]>;
 }
 
 /** In seconds. */
@@ -71,6 +85,10 @@ export interface Timing {
   absentAfter: number;
   /** How long a tenant may take to finish what is in flight when it is moved, before it is cut off. */
   drain: number;
+  /** How often it is looked for deleted tenants whose time is over. */
+  expiryEvery: number;
+  /** How long one of them is still kept after that was seen first. */
+  expiryGrace: number;
   /** First and longest delay between attempts to start a tenant. */
   retryFirst: number;
   retryMost: number;
@@ -86,6 +104,8 @@ export const DEFAULT_TIMING: Timing = {
   shardStartWithin: 90,
   absentAfter: 60,
   drain: 10,
+  expiryEvery: 600,
+  expiryGrace: 3_600,
   retryFirst: 1,
   retryMost: 60,
 };

@@ -4,6 +4,7 @@ import type { CachedReader } from "./cached-reader.ts";
 import type { Change, Kind } from "../ports/store.ts";
 import type { ControllerContext } from "./context.ts";
 import { TenantDeletion } from "./tenants/deletion.ts";
+import { Expiry } from "./tenants/expiry.ts";
 import { FleetRollout } from "./planning/fleet-rollout.ts";
 import { Mover } from "./moves/mover.ts";
 import { PLAN_EVERY_MS, Planning } from "./planning/planning.ts";
@@ -34,6 +35,7 @@ export class Controller {
   readonly #tenantQueue: WorkQueue;
   readonly #planQueue: WorkQueue;
   readonly #databaseUsage: DatabaseUsageLoop;
+  readonly #expiry: Expiry;
   #unwatch: () => void = () => {};
   /** Whether all has been read once. */
   #isOpen = false;
@@ -64,6 +66,7 @@ export class Controller {
       return rolledOut || changes > 0 ? PLAN_DELAY_MS : PLAN_EVERY_MS;
     });
     this.#databaseUsage = new DatabaseUsageLoop(context);
+    this.#expiry = new Expiry(context);
     context.feed.onCounts((tenant) => this.#tenantQueue.add(tenant));
   }
 
@@ -83,6 +86,7 @@ export class Controller {
     const gauges = new Gauges(this.#context, this.#reader);
     metrics.scrape.begin(() => gauges.update());
     this.#databaseUsage.start();
+    this.#expiry.start();
     metrics.leader.set(1);
   }
 
@@ -93,6 +97,7 @@ export class Controller {
     metrics.scrape.end();
     this.#unwatch();
     await this.#databaseUsage.close();
+    await this.#expiry.close();
     await Promise.all([this.#planQueue.close(), this.#tenantQueue.close(), this.#shardQueue.close()]);
     await this.#mover.close();
     await this.#shards.close();

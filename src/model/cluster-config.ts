@@ -134,6 +134,8 @@ export const ClusterConfigSchema = z.strictObject({
       metricsNeedToken: z.boolean().default(false),
     })
     .prefault({}),
+  /** Database, media and keys of a deleted tenant are kept for this time, and then removed. A tenant keeps the date that it was deleted with. */
+  deletedTenantsKeptDays: z.number().min(0.01).max(36_500).default(30),
   /** A shard that does not answer for this long is `Lost`, and its tenants are started elsewhere. */
   shardLostAfterSeconds: z.number().min(1).max(3600).default(15),
   cpuBudget: CpuBudgetSchema.prefault({}),

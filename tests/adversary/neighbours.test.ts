@@ -170,6 +170,7 @@ it("a corrected tenant runs at once", async () => {
 });
 
 it("failed tenants can be deleted", async () => {
-  for (const { name } of cases) expect((await cluster.cli("tenant", "delete", name, "--purge", "--wait")).code).toBe(0);
+  for (const { name } of cases)
+    expect((await cluster.cli("tenant", "delete", name, "--purge", "--yes", "--wait")).code).toBe(0);
   expect((await cluster.tenants()).map((row) => row.name)).toEqual(["neighbour"]);
 });

@@ -10,6 +10,7 @@ import type {
   UpdateTenantRequest,
 } from "../../src/controller/service/cluster-service.ts";
 import { UserError } from "../../src/model/errors.ts";
+import { deletedTenant, type DeletedTenant, type PurgeProof } from "../../src/ports/deleted-tenants.ts";
 import { DEFAULT_POLICY } from "../../src/model/policy.ts";
 import type { TenantUsage } from "../../src/model/tenant-usage.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
@@ -25,6 +26,8 @@ const CAPACITY = 2;
 export class MemoryService implements ClusterService {
   readonly tenants = new Map<string, Tenant>();
   readonly shards = new Map<string, Shard>();
+  readonly deleted = new Map<string, DeletedTenant>();
+  readonly purges: PurgeProof[] = [];
   readonly log: ClusterEvent[] = [];
   readonly users: { tenant: string; request: RegisterUserRequest }[] = [];
   readonly logLines: string[] = ["first line", "second line", "third line"];
@@ -41,7 +44,12 @@ export class MemoryService implements ClusterService {
   onCreate: (tenant: Tenant) => void = (tenant) => this.run(tenant, "1.163.2-0");
   onUpdate: (tenant: Tenant) => void = (tenant) => this.run(tenant, tenant.status.shard ?? "1.163.2-0");
   onMove: (tenant: Tenant, move: Move) => void = (tenant, move) => this.endMove(tenant, move, "Succeeded");
-  onDelete: (tenant: Tenant) => void = (tenant) => void this.tenants.delete(tenant.metadata.name);
+  onDelete: (tenant: Tenant) => void = (tenant) => {
+    const { name } = tenant.metadata;
+    this.tenants.delete(name);
+    const dates = { deletedAt: CREATED, keptUntil: "2026-12-23T10:00:00.000Z", managedDatabase: true };
+    if (tenant.spec.reclaimPolicy === "Retain") this.deleted.set(name, deletedTenant(tenant, dates));
+  };
   readonly #wakers = new Set<() => void>();
   #moves = 0;
 
@@ -137,6 +145,39 @@ export class MemoryService implements ClusterService {
     const answer = structuredClone(tenant);
     this.onDelete(tenant);
     return answer;
+  }
+
+  async listDeleted(): Promise<DeletedTenant[]> {
+    this.#mayFail();
+    return [...this.deleted.values()];
+  }
+
+  async undeleteTenant(name: string): Promise<Tenant> {
+    const record = this.#deleted(name);
+    this.deleted.delete(name);
+    const tenant = this.addTenant(name, {}, record.spec.config);
+    const answer = structuredClone(tenant);
+    this.onCreate(tenant);
+    return answer;
+  }
+
+  async purgeTenant(name: string): Promise<PurgeProof> {
+    const { spec, createdAt, deletedAt } = this.#deleted(name);
+    this.deleted.delete(name);
+    const removed = {
+      database: { name: `tenant_${name}`, bytes: 9_000_000 },
+      media: { files: 3, bytes: 300, sha256: "f00d" },
+      signingKey: { sha256: "beef" },
+    };
+    const { serverName } = spec;
+    const what = { name, serverName, createdAt, deletedAt, purgedAt: CREATED, reason: "Requested" as const, removed };
+    const proof = { ...what, previous: this.purges.at(-1)?.sha256 ?? "", sha256: `hash-${this.purges.length + 1}` };
+    this.purges.push(proof);
+    return proof;
+  }
+
+  async listPurges(limit: number): Promise<PurgeProof[]> {
+    return this.purges.slice(-limit);
   }
 
   async getTenant(name: string): Promise<Tenant> {
@@ -341,6 +382,13 @@ export class MemoryService implements ClusterService {
   wake(): void {
     for (const waker of this.#wakers) waker();
     this.#wakers.clear();
+  }
+
+  #deleted(name: string): DeletedTenant {
+    this.#mayFail();
+    const record = this.deleted.get(name);
+    if (!record) throw new UserError("NotFound", `nothing is kept of a deleted tenant ${name}`);
+    return record;
   }
 
   #tenant(name: string): Tenant {

@@ -58,14 +58,17 @@ test("documents every call", () => {
       .toSorted(),
   ).toMatchInlineSnapshot(`
     [
+      "DELETE /v1/deleted-tenants/{name}",
       "DELETE /v1/tenants/{name}",
       "DELETE /v1/tenants/{name}/quarantine",
       "DELETE /v1/tokens/{name}",
       "GET /healthz",
       "GET /metrics",
       "GET /v1/audit",
+      "GET /v1/deleted-tenants",
       "GET /v1/events",
       "GET /v1/openapi.json",
+      "GET /v1/purges",
       "GET /v1/routes",
       "GET /v1/shards",
       "GET /v1/shards/{name}",
@@ -79,6 +82,7 @@ test("documents every call", () => {
       "GET /v1/tokens",
       "GET /v1/whoami",
       "PATCH /v1/tenants/{name}",
+      "POST /v1/deleted-tenants/{name}/undelete",
       "POST /v1/routes/acks",
       "POST /v1/routes/wakes",
       "POST /v1/shards/{name}/drain",
@@ -144,6 +148,19 @@ test("answers fit the document", async () => {
   ] as const) {
     checkerOf(call, "200")(await get(path));
   }
+  for (const name of ["clinic-c", "clinic-d"]) {
+    service.addTenant(name, {}, "secret: 1");
+    await service.deleteTenant(name, { purge: false });
+  }
+  const kept = await get("/v1/deleted-tenants");
+  checkerOf("GET /v1/deleted-tenants", "200")(kept);
+  expect(JSON.stringify(kept)).not.toContain("secret: 1");
+  const purge = await api.request("/v1/deleted-tenants/clinic-c", { method: "DELETE" });
+  checkerOf("DELETE /v1/deleted-tenants/{name}", "200")(await purge.json());
+  checkerOf("GET /v1/purges", "200")(await get("/v1/purges?limit=5"));
+  const back = await api.request("/v1/deleted-tenants/clinic-d/undelete", { method: "POST" });
+  expect(back.status).toBe(202);
+  checkerOf("POST /v1/deleted-tenants/{name}/undelete", "202")(await back.json());
   checkerOf("GET /v1/tenants/{name}", "404")(await get("/v1/tenants/nobody"));
   // That the check itself can fail:
   expect(() => checkerOf("GET /v1/tenants/{name}", "200")({ kind: "Shard" })).toThrow("must have required property");

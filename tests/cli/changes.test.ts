@@ -248,10 +248,10 @@ describe("tenant delete", () => {
     for (const name of ["a", "b", "c"]) running(name);
     expect(await cluster.printed("tenant", "delete", "a", "--wait")).toMatchInlineSnapshot(`
       "
-      deleted tenant a; its database and media are kept (use --purge to remove them)
+      deleted tenant a; its database and media are kept (tenant list --deleted shows until when)
       "
     `);
-    expect(await cluster.printed("tenant", "delete", "b", "--purge")).toMatchInlineSnapshot(`
+    expect(await cluster.printed("tenant", "delete", "b", "--purge", "--yes")).toMatchInlineSnapshot(`
       "
       deleted tenant b; its database and media were removed
       "
@@ -259,9 +259,60 @@ describe("tenant delete", () => {
     cluster.service.onDelete = () => {};
     expect(await cluster.printed("tenant", "delete", "c", "--no-wait")).toMatchInlineSnapshot(`
       "
-      deleting tenant c; its database and media are kept (use --purge to remove them)
+      deleting tenant c; its database and media are kept (tenant list --deleted shows until when)
       "
     `);
+  });
+
+  test("refuses a purge where it has nobody to ask, and no --yes", async () => {
+    running("a");
+    expect(await cluster.cli(["tenant", "delete", "a", "--purge"])).toMatchInlineSnapshot(`
+      {
+        "code": 2,
+        "stderr": "error: nothing was deleted: this cannot be undone, and there is no terminal to ask at; give --yes
+      ",
+        "stdout": "",
+      }
+    `);
+    expect(cluster.service.tenants.has("a")).toBe(true);
+  });
+
+  test("shows the deleted, has one back, and prints what remains of one that is purged", async () => {
+    for (const name of ["a", "b"]) running(name);
+    await cluster.cli(["tenant", "delete", "a", "b"]);
+    const listed = await cluster.printed("tenant", "list", "--deleted");
+    expect(listed.replaceAll(/\d+[smhd] ago/g, "AGO").replaceAll(/ {2,}/g, "  ")).toMatchInlineSnapshot(`
+      "
+      NAME  SERVER NAME  DELETED  KEPT UNTIL
+      a  a.localhost  AGO  2026-12-23T10:00:00.000Z
+      b  b.localhost  AGO  2026-12-23T10:00:00.000Z
+      "
+    `);
+    expect(await cluster.printed("tenant", "undelete", "a", "--wait")).toMatchInlineSnapshot(`
+      "
+      tenant a runs again
+      "
+    `);
+    expect(await cluster.cli(["tenant", "purge", "b"])).toMatchObject({ code: 2, stdout: "" });
+    expect(await cluster.cli(["tenant", "purge", "b", "nobody", "--yes"])).toMatchInlineSnapshot(`
+      {
+        "code": 3,
+        "stderr": "error: nothing is kept of a deleted tenant nobody
+      ",
+        "stdout": "removed what was kept of b: database tenant_b (9000000 bytes), 3 media files (300 bytes), keys
+      ",
+      }
+    `);
+    expect(await cluster.printed("tenant", "purges")).toMatchInlineSnapshot(`
+      "
+      NAME   SERVER NAME   DELETED                    PURGED                     REASON      REMOVED                                                              SHA256
+      b      b.localhost   2026-11-23T10:00:00.000Z   2026-11-23T10:00:00.000Z   Requested   database tenant_b (9000000 bytes), 3 media files (300 bytes), keys   hash-1
+      "
+    `);
+    expect(await cluster.cli(["tenant", "list", "--deleted"])).toMatchObject({
+      code: 0,
+      stderr: "No deleted tenants are kept.\n",
+    });
   });
 
   test("one wrong name does not keep the others from being deleted", async () => {
@@ -272,8 +323,8 @@ describe("tenant delete", () => {
         "code": 3,
         "stderr": "error: there is no tenant nobody
       ",
-        "stdout": "deleted tenant a; its database and media are kept (use --purge to remove them)
-      deleted tenant c; its database and media are kept (use --purge to remove them)
+        "stdout": "deleted tenant a; its database and media are kept (tenant list --deleted shows until when)
+      deleted tenant c; its database and media are kept (tenant list --deleted shows until when)
       ",
       }
     `);

@@ -62,7 +62,7 @@ it("a tenant without a place is Pending with the reason in CLI, API and metrics,
   );
 });
 
-it("data is kept and said to be kept, found again, and removed only by --purge", async () => {
+it("data is kept and said to be kept, found again, and removed only by a purge, which leaves a proof", async () => {
   const user = await newUser(cluster, "t5", "dora");
   const { room_id: room } = await user.client.createRoom({});
   await user.client.sendTextMessage(room, "to be kept");
@@ -82,8 +82,18 @@ it("data is kept and said to be kept, found again, and removed only by --purge",
   expect(await messagesOf(again, room)).toEqual(["to be kept"]);
   expect(await downloadMedia(again, upload.content_uri)).toBe("a picture");
 
-  const purged = await cluster.cli("tenant", "delete", "t5", "--purge", "--wait");
-  expect(purged.stdout).toMatch(/removed/);
+  await cluster.cli("tenant", "delete", "t5", "--wait");
+  expect((await cluster.cli("tenant", "list", "--deleted")).stdout).toMatch(/t5 +t5\.localhost /);
+  expect((await cluster.cli("tenant", "undelete", "t5", "--wait")).stdout).toContain("runs again");
+  expect(await messagesOf(again, room)).toEqual(["to be kept"]);
+  expect(await downloadMedia(again, upload.content_uri)).toBe("a picture");
+
+  await cluster.cli("tenant", "delete", "t5", "--wait");
+  const purged = await cluster.cli("tenant", "purge", "t5", "--yes", "-o", "json");
+  const [proof] = JSON.parse(purged.stdout) as { removed: { database: { bytes: number }; media: { files: number } } }[];
+  expect(proof).toMatchObject({ serverName: "t5.localhost", removed: { signingKey: { sha256: expect.any(String) } } });
+  expect(proof?.removed.database.bytes).toBeGreaterThan(1_000_000);
+  expect(proof?.removed.media.files).toBeGreaterThan(0);
   await cluster.createTenant("t5", "--server-name", "somebody-else.localhost");
   await expect(logIn(cluster, "t5", "dora")).rejects.toMatchObject({ httpStatus: 403 });
 });
@@ -115,7 +125,7 @@ it("each is refused with what is wrong and what is allowed", async () => {
 });
 
 it("below the threshold the least loaded is drained and stopped, then nothing moves", async () => {
-  await cluster.cli("tenant", "delete", "t5", "--purge", "--wait");
+  await cluster.cli("tenant", "delete", "t5", "--purge", "--yes", "--wait");
   await cluster.cli("tenant", "delete", "t1", "--wait");
   // One tenant is left on each shard: 1 on average, below 2, and both fit on one.
   await until(

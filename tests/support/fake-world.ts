@@ -6,6 +6,7 @@ import { Claims } from "../../src/controller/claims/claims.ts";
 import { DEFAULT_TIMING, type ControllerContext, type Timing } from "../../src/controller/context.ts";
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import { LoadBook } from "../../src/controller/shards/load-book.ts";
+import { Turns } from "../../src/controller/turns.ts";
 import { UsageBook } from "../../src/controller/usage/usage-book.ts";
 import { IdleTenants } from "../../src/controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
@@ -238,6 +239,8 @@ export class FakeProcess {
         shardPoll: 0.05,
         loadEvery: 0.05,
         shardLostAfter: 0.3,
+        expiryEvery: 0.05,
+        expiryGrace: 0.1,
         retryFirst: 0.02,
         retryMost: 0.2,
         ...options.timing,
@@ -255,6 +258,13 @@ export class FakeProcess {
       answers: async (address) => {
         world.dedicated.get(address)?.look();
         return world.dedicated.get(address)?.serves() ?? false;
+      },
+      deletions: {
+        records: this.#guarded(world.store.deleted, []),
+        keepDays: 30,
+        lock: new Turns(),
+        mediaOf: async (tenant) =>
+          world.managed.has(tenant) ? { files: 3, bytes: 300, sha256: "of the files" } : undefined,
       },
       removeMedia: async () => {},
     };

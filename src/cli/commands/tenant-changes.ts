@@ -1,9 +1,9 @@
-import { createInterface } from "node:readline/promises";
 import { InvalidArgumentError, Option, type Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
 import type { Placement } from "../../model/placement.ts";
 import type { TenantHibernation } from "../../model/sleep.ts";
 import type { Client } from "../client.ts";
+import { confirm } from "../confirm.ts";
 import { forEach } from "../each.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { readOverrides, timeoutOption, withClient, type WaitOptions } from "../options.ts";
@@ -86,16 +86,17 @@ export function addTenantChanges(tenant: Command): void {
   tenant
     .command("delete")
     .alias("rm")
-    .description("delete tenants; their databases and media are kept unless --purge is given")
+    .description("delete tenants; their databases and media are kept for a time unless --purge is given")
     .argument("<name...>", "names of the tenants")
     .option("--purge", "remove their databases and media too; this cannot be undone")
-    .option("-y, --yes", "do not ask before a purge")
+    .option("-y, --yes", "do not ask before a purge; needed where there is no terminal")
     .option("--wait", "wait until they are gone (the default)", true)
     .option("--no-wait", "return when deletion has been asked for")
     .addOption(timeoutOption())
     .action((names: string[], options: DeleteOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        if (options.purge && !options.yes) await confirmPurge(names);
+        const question = `Remove ${names.join(", ")} with all messages, users and media, for good?`;
+        if (options.purge) await confirm({ question, otherwise: "nothing was deleted", yes: options.yes });
         await deleteAll(client, names, options, output);
       }),
     );
@@ -169,26 +170,5 @@ function deleteAll(client: Client, names: string[], options: DeleteOptions, outp
 function deletionWords(name: string, { purge, wait }: DeleteOptions): string {
   const done = wait ? "deleted tenant" : "deleting tenant";
   if (purge) return `${done} ${name}; its database and media ${wait ? "were" : "will be"} removed`;
-  return `${done} ${name}; its database and media are kept (use --purge to remove them)`;
-}
-
-/** Asks a person; a script has decided already. */
-async function confirmPurge(names: string[]): Promise<void> {
-  if (process.stdin.isTTY !== true || process.stderr.isTTY !== true) return;
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  const interrupt = new AbortController();
-  // At a terminal in raw mode Ctrl-C is a key, not a signal.
-  terminal.once("SIGINT", () => interrupt.abort());
-  terminal.once("close", () => interrupt.abort());
-  try {
-    const words = `Remove ${names.join(", ")} with all messages, users and media, for good? [y/N] `;
-    const answer = await terminal.question(words, { signal: interrupt.signal }).catch((error: unknown) => {
-      if (!interrupt.signal.aborted) throw error;
-      process.stderr.write("\n");
-      throw new CliError(EXIT.interrupted, "nothing was deleted");
-    });
-    if (!/^y(es)?$/i.test(answer.trim())) throw new CliError(EXIT.failed, "nothing was deleted");
-  } finally {
-    terminal.close();
-  }
+  return `${done} ${name}; its database and media are kept (tenant list --deleted shows until when)`;
 }

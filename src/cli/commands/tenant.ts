@@ -13,6 +13,7 @@ import { printLines } from "./logs.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
 import { addTenantChanges } from "./tenant-changes.ts";
 import { addMove } from "./tenant-move.ts";
+import { addDeleted, printDeleted } from "./tenant-deleted.ts";
 import { addSleep } from "./tenant-sleep.ts";
 import { addSuspend } from "./tenant-suspend.ts";
 import { addQuarantine } from "./tenant-quarantine.ts";
@@ -30,8 +31,10 @@ export function addTenant(program: Command): void {
     .command("list")
     .alias("ls")
     .description("list all tenants")
-    .action((_options, command: Command) =>
+    .option("--deleted", "instead, those that were deleted and whose data is kept")
+    .action((options: { deleted?: boolean }, command: Command) =>
       withClient(command, async (client, { output }) => {
+        if (options.deleted) return printDeleted(client, output);
         const { items } = await client.call<{ items: TenantView[] }>("GET", "/v1/tenants", { has: ["items"] });
         const rows = items.map(tenantRow);
         showList(output, rows, "No tenants found.", () => tenantTable(rows));
@@ -70,6 +73,7 @@ export function addTenant(program: Command): void {
   addQuarantine(tenant);
   addSleep(tenant);
   addSuspend(tenant);
+  addDeleted(tenant);
 
   tenant
     .command("logs")

@@ -7,6 +7,7 @@ import type { TenantUsage } from "../../model/tenant-usage.ts";
 import type { Placement } from "../../model/placement.ts";
 import type { TenantHibernation, WakeReason } from "../../model/sleep.ts";
 import type { Policy } from "../../model/policy.ts";
+import type { DeletedTenant, PurgeProof } from "../../ports/deleted-tenants.ts";
 
 /**
  * What the controller offers to people, whichever way they come (HTTP API, CLI). The API is a thin layer over this;
@@ -18,6 +19,14 @@ export interface ClusterService {
   updateTenant(name: string, request: UpdateTenantRequest): Promise<Tenant>;
   /** Asks for deletion and returns at once; the tenant is gone when `getTenant` throws `NotFound`. */
   deleteTenant(name: string, options: { purge: boolean }): Promise<Tenant>;
+  /** Deleted tenants whose data is kept, by name; empty where the platform keeps it without an end. */
+  listDeleted(): Promise<DeletedTenant[]>;
+  /** Has a deleted tenant back as it was. @throws UserError NotFound; Conflict where its data is being removed; AlreadyExists */
+  undeleteTenant(name: string): Promise<Tenant>;
+  /** Removes what is kept of a deleted tenant for good. @throws UserError NotFound; Conflict where the tenant is there */
+  purgeTenant(name: string): Promise<PurgeProof>;
+  /** What remains of those whose data was removed: the newest `limit`, oldest first. */
+  listPurges(limit: number): Promise<PurgeProof[]>;
   getTenant(name: string): Promise<Tenant>;
   listTenants(): Promise<Tenant[]>;
   /** Asks for a move to `to`, or to the best other shard, and returns at once; the result is `status.lastMove` with the returned id. */

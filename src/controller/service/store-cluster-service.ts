@@ -26,6 +26,8 @@ import { canDrain, chooseTarget } from "../../planner/requests.ts";
 import { modify, type Kinds } from "../../ports/store.ts";
 import type { Claimant } from "../claims/claims.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
+import type { DeletedTenant, PurgeProof } from "../../ports/deleted-tenants.ts";
+import { KeptTenants } from "../tenants/kept-tenants.ts";
 import { followEvents } from "./event-stream.ts";
 import { snapshotOf } from "../planning/planned-cluster.ts";
 import { createShard } from "../planning/planning.ts";
@@ -61,11 +63,13 @@ export class StoreClusterService implements ClusterService {
   readonly #settings: ServiceSettings;
   readonly #startedAt: string;
   readonly #sleep: SleepService;
+  readonly #kept: KeptTenants | undefined;
 
   constructor(context: ControllerContext, settings: ServiceSettings) {
     this.#sleep = new SleepService(context);
     this.#startedAt = timeText(context.clock.now());
     this.#context = context;
+    this.#kept = context.deletions && new KeptTenants(context, context.deletions);
     this.#settings = settings;
   }
 
@@ -91,7 +95,8 @@ export class StoreClusterService implements ClusterService {
     const isInstalled = spec.release === "" || (await this.#checkRelease(spec.release));
     await this.#refuseForeignKeptData(name, spec);
     const status = { ...newTenantStatus(), ...(isInstalled ? {} : installing(spec.release)) };
-    const tenant = await store.create("Tenant", name, spec, status);
+    const create = () => store.create("Tenant", name, spec, status);
+    const tenant = await (this.#kept ? this.#kept.create(name, serverName, create) : create());
     await recordEvent(this.#context, {
       type: "Normal",
       reason: "Created",
@@ -143,6 +148,22 @@ export class StoreClusterService implements ClusterService {
       metadata.deletionTimestamp ??= timeText(this.#context.clock.now());
     });
     return deleted ?? this.getTenant(name);
+  }
+
+  async listDeleted(): Promise<DeletedTenant[]> {
+    return (await this.#context.deletions?.records.list()) ?? [];
+  }
+
+  async undeleteTenant(name: string): Promise<Tenant> {
+    return this.#keptOrRefuse().undelete(name, (tenant) => this.#refuseClash(tenant));
+  }
+
+  async purgeTenant(name: string): Promise<PurgeProof> {
+    return this.#keptOrRefuse().purge(name);
+  }
+
+  async listPurges(limit: number): Promise<PurgeProof[]> {
+    return (await this.#context.deletions?.records.proofs(limit)) ?? [];
   }
 
   async getTenant(name: string): Promise<Tenant> {
@@ -383,6 +404,15 @@ export class StoreClusterService implements ClusterService {
 
   urlOf(tenant: Tenant): string {
     return this.#settings.urlOf(tenant);
+  }
+
+  #keptOrRefuse(): KeptTenants {
+    if (this.#kept) return this.#kept;
+    throw new UserError(
+      "Conflict",
+      "this platform keeps the data of deleted tenants until somebody removes it: create a tenant of that name and server name to have it back, " +
+        "or delete that one with reclaimPolicy Delete to remove it",
+    );
   }
 
   #snapshot(): Snapshot {

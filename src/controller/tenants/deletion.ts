@@ -7,15 +7,18 @@ import { routeOf } from "../routes/routes.ts";
 import { asItRuns, bringsDatabase } from "../start/configs.ts";
 import { nextEpoch } from "../start/start.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
+import { KeptTenants } from "./kept-tenants.ts";
 
 /** Stops a tenant, and removes what its owner wants removed. Each part can be repeated; the object goes last. */
 export class TenantDeletion {
   readonly #context: ControllerContext;
   readonly #shards: ShardReconciler;
+  readonly #kept: KeptTenants | undefined;
 
   constructor(context: ControllerContext, shards: ShardReconciler) {
     this.#context = context;
     this.#shards = shards;
+    this.#kept = context.deletions && new KeptTenants(context, context.deletions);
   }
 
   async run(tenant: Tenant): Promise<void> {
@@ -57,6 +60,7 @@ export class TenantDeletion {
     const runs = await asItRuns(this.#context, tenant);
     const managed = provisioned && !bringsDatabase((runs?.tenant ?? tenant).spec);
     const purge = tenant.spec.reclaimPolicy === "Delete" && !lives;
+    const begun = purge ? await this.#kept?.beginPurge(tenant, managed) : undefined;
     // Also what it had from us before it brought a database along.
     if (purge) await databases.drop(name);
     const isGone = managed && purge;
@@ -64,8 +68,11 @@ export class TenantDeletion {
     if (purge) {
       await this.#context.removeMedia(name);
       await store.removeSecret(name);
+      if (begun) await this.#kept?.endPurge(begun);
     }
-    return lives ? DEDICATED_LIVES : describeFate(provisioned, managed, purge);
+    if (lives) return DEDICATED_LIVES;
+    const kept = purge || !provisioned ? undefined : await this.#kept?.keep(tenant, managed);
+    return kept ? `its database and media are kept until ${kept.keptUntil}` : describeFate(provisioned, managed, purge);
   }
 
   async #noteLeft(shard: string): Promise<void> {

@@ -16,6 +16,7 @@ import { answersHealth } from "../../controller/tenants/dedicated.ts";
 import { createControllerMetrics } from "../../controller/metrics.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
 import { LoadBook } from "../../controller/shards/load-book.ts";
+import { Turns } from "../../controller/turns.ts";
 import { UsageBook } from "../../controller/usage/usage-book.ts";
 import { IdleTenants } from "../../controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../controller/routes/route-feed.ts";
@@ -122,6 +123,12 @@ async function main(): Promise<void> {
     log,
     environment: (tenant) => surroundingsOf(config, databases, media, tenant),
     answers: answersHealth,
+    deletions: {
+      records: store.deleted,
+      keepDays: config.cluster.deletedTenantsKeptDays,
+      lock: new Turns(),
+      mediaOf: (tenant) => media.inventory(tenant),
+    },
     removeMedia: (tenant) => media.remove(tenant),
   };
   const controller = new Controller(context);
@@ -171,6 +178,7 @@ async function main(): Promise<void> {
       context.cpuBudget = next.cluster.cpuBudget;
       context.maintenanceWindows = next.cluster.maintenanceWindows;
       Object.assign(context.timing, timingOf(next));
+      if (context.deletions) context.deletions.keepDays = next.cluster.deletedTenantsKeptDays;
       settings.release = next.cluster.release;
       log.info("the configuration is read again");
     } catch (error) {

@@ -1,5 +1,6 @@
 import { chown, chmod, lchown, lstat, mkdir, readdir, readlink, rename, rm, stat, symlink } from "node:fs/promises";
-import { join } from "node:path";
+import { createHash } from "node:crypto";
+import { join, relative } from "node:path";
 import { newId, type Owner } from "./confinement.ts";
 
 /** Where the media of tenants are that no shard has. */
@@ -86,6 +87,22 @@ export class TenantMedia {
     const now = await this.#whereabouts(tenant);
     if (now !== undefined) await rm(await this.#takeAway(now, tenant), { recursive: true, force: true });
     await rm(this.pathOf(tenant), { recursive: true, force: true });
+  }
+
+  /** What there is of a tenant's media: of all files, how many, their size, and a hash of their names and sizes. */
+  async inventory(tenant: string): Promise<{ files: number; bytes: number; sha256: string } | undefined> {
+    const now = await this.#whereabouts(tenant);
+    if (now === undefined) return undefined;
+    const entries = await readdir(now, { recursive: true, withFileTypes: true });
+    const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+    const hash = createHash("sha256");
+    let bytes = 0;
+    for (const path of paths.toSorted()) {
+      const { size } = await lstat(path);
+      hash.update(`${relative(now, path)}\0${size}\n`);
+      bytes += size;
+    }
+    return { files: paths.length, bytes, sha256: hash.digest("hex") };
   }
 
   async #make(tenant: string): Promise<string> {

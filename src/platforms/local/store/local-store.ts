@@ -8,7 +8,9 @@ import type { ClusterEvent } from "../../../model/event.ts";
 import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
 import { withPresentNames } from "../../../model/renamed-fields.ts";
 import { backupOf } from "./store-file.ts";
+import { DELETED_SCHEMA, LocalDeletedTenants } from "./local-deleted-tenants.ts";
 import { SecretBox } from "./secret-box.ts";
+import type { DeletedTenants } from "../../../ports/deleted-tenants.ts";
 import { ConflictError, type Change, type Kind, type Kinds, type Store } from "../../../ports/store.ts";
 
 /** Enough to look back over days of a busy cluster, small enough to list. */
@@ -53,6 +55,7 @@ export class LocalStore implements Store {
   #backup: Promise<void> | undefined;
   #backupAgain = false;
   readonly #closing = new AbortController();
+  readonly deleted: DeletedTenants;
 
   /**
    * @param file its path; it is made readable by its owner only
@@ -74,7 +77,7 @@ export class LocalStore implements Store {
         `${file} was written by a newer synapse-shards (format ${found}, this one knows ${FORMAT})`,
       );
     }
-    this.#db.exec(SCHEMA);
+    this.#db.exec(SCHEMA + DELETED_SCHEMA);
     if (found === 1) this.#renameFields();
     if (box) this.#sealAll(box);
     this.#db.exec(`PRAGMA user_version = ${FORMAT}`);
@@ -82,6 +85,11 @@ export class LocalStore implements Store {
       last: number;
     };
     this.#lastVersion = last;
+    const sealing = {
+      sealed: (place: string, text: string) => this.#sealed(place, text),
+      opened: (place: string, text: string) => this.#opened(place, text),
+    };
+    this.deleted = new LocalDeletedTenants(this.#db, sealing, () => this.#renewBackup());
   }
 
   /** Format 1 had other names of fields. */

@@ -1,0 +1,209 @@
+/**
+ * Deleted tenants, whose data is kept for a while: they can be had back, and in the end their data is removed, of which a proof remains.
+ *
+ * Nothing is removed before it is written down that it will be, with what there is; each part can be repeated, the proof comes last. One tenant is
+ * dealt with at a time, so that nobody has one back while its data is removed.
+ */
+import { createHash } from "node:crypto";
+import { messageOf, UserError } from "../../model/errors.ts";
+import { timeText } from "../../model/clock.ts";
+import { hostOf } from "../../model/names.ts";
+import { newTenantStatus, type Tenant } from "../../model/tenant.ts";
+import {
+  deletedTenant,
+  type BegunPurge,
+  type DeletedTenant,
+  type DeletedTenants,
+  type PurgeProof,
+  type PurgeReason,
+  type RemovedData,
+} from "../../ports/deleted-tenants.ts";
+import { recordEvent, type ControllerContext, type Deletions } from "../context.ts";
+
+const DAY_MS = 86_400_000;
+
+export class KeptTenants {
+  readonly #context: ControllerContext;
+  readonly #deletions: Deletions;
+  readonly #records: DeletedTenants;
+
+  constructor(context: ControllerContext, deletions: Deletions) {
+    this.#context = context;
+    this.#deletions = deletions;
+    this.#records = deletions.records;
+  }
+
+  /** Notes a tenant that is about to be gone from the store. */
+  async keep(tenant: Tenant, managedDatabase: boolean): Promise<DeletedTenant> {
+    const record = this.#recordOf(tenant, managedDatabase);
+    await this.#records.put(record);
+    return record;
+  }
+
+  /** Notes that its data is about to be removed, with what there is. */
+  async beginPurge(tenant: Tenant, managedDatabase: boolean): Promise<DeletedTenant & { purge: BegunPurge }> {
+    const present = await this.#records.get(tenant.metadata.name);
+    const record = this.#recordOf(tenant, managedDatabase);
+    const known = present?.deletedAt === record.deletedAt ? present : record;
+    return this.#begin(known, "Requested");
+  }
+
+  async endPurge({
+    name,
+    spec,
+    createdAt,
+    deletedAt,
+    purge,
+  }: DeletedTenant & { purge: BegunPurge }): Promise<PurgeProof> {
+    const { reason, removed } = purge;
+    const purgedAt = timeText(this.#context.clock.now());
+    const { serverName } = spec;
+    const proof = await this.#records.prove({ name, serverName, createdAt, deletedAt, purgedAt, reason, removed });
+    await this.#records.remove(name);
+    return proof;
+  }
+
+  /** Removes what is kept of a deleted tenant. @throws UserError NotFound, Conflict where the tenant is there */
+  purge(name: string): Promise<PurgeProof> {
+    return this.#deletions.lock.run(async () => {
+      await this.#refusePresent(name, "delete it with --purge");
+      const record = (await this.#records.get(name)) ?? (await this.#found(name));
+      if (!record) throw new UserError("NotFound", `nothing is kept of a deleted tenant ${name}`);
+      return this.#purge(record, "Requested");
+    });
+  }
+
+  /** Has a deleted tenant back as it was. @param check refuses one whose host another has by now */
+  undelete(name: string, check: (tenant: Pick<Tenant, "metadata" | "spec" | "status">) => void): Promise<Tenant> {
+    return this.#deletions.lock.run(async () => {
+      await this.#refusePresent(name, "it is not deleted");
+      const record = await this.#records.get(name);
+      if (!record) throw new UserError("NotFound", `there is no deleted tenant ${name} that can be had back`);
+      if (record.purge)
+        throw new UserError("Conflict", `the data of ${name} is being removed since ${record.purge.since}`);
+      const spec = { ...record.spec, reclaimPolicy: "Retain" as const };
+      const status = newTenantStatus();
+      const creationTimestamp = timeText(this.#context.clock.now());
+      check({ metadata: { name, creationTimestamp, resourceVersion: "", generation: 0 }, spec, status });
+      const tenant = await this.#context.store.create("Tenant", name, spec, status);
+      await this.#records.remove(name);
+      await this.#say(name, "Undeleted", `${name} is back, with the data that was kept`);
+      return tenant;
+    });
+  }
+
+  /** Creates a tenant, which takes up what is kept of one of its name. @throws UserError AlreadyExists where a name is reserved */
+  create(name: string, serverName: string, create: () => Promise<Tenant>): Promise<Tenant> {
+    return this.#deletions.lock.run(async () => {
+      const host = hostOf(serverName);
+      for (const { name: other, spec, keptUntil, purge } of await this.#records.list()) {
+        const isOwn = other === name && spec.serverName === serverName;
+        if (isOwn && purge)
+          throw new UserError("Conflict", `the data of a deleted tenant ${name} is being removed; try again later`);
+        if (isOwn || (other !== name && hostOf(spec.serverName) !== host)) continue;
+        const what = other === name ? `name ${name}` : `server name ${serverName}`;
+        throw new UserError(
+          "AlreadyExists",
+          `the ${what} is reserved until ${keptUntil} for the deleted tenant ${other} (${spec.serverName}), whose database and media are kept; ` +
+            "undelete or purge that one, or choose another name",
+        );
+      }
+      const tenant = await create();
+      await this.#records.remove(name);
+      return tenant;
+    });
+  }
+
+  /** @param isDue whether a time is over @returns how many are gone now */
+  async expire(isDue: (record: DeletedTenant) => boolean): Promise<number> {
+    let gone = 0;
+    for (const { name } of await this.#records.list())
+      await this.#deletions.lock.run(async () => {
+        const record = await this.#records.get(name);
+        if (!record) return;
+        const present = await this.#context.store.get("Tenant", name);
+        // It came back, or is still being deleted, and somebody was killed between two steps.
+        if (present && present.metadata.deletionTimestamp === undefined) return this.#records.remove(name);
+        if (present || !(record.purge || isDue(record))) return;
+        try {
+          await this.#purge(record, "Expired");
+          gone += 1;
+        } catch (error) {
+          this.#context.log.warn(
+            { tenant: name, why: messageOf(error) },
+            "kept data cannot be removed; tried again later",
+          );
+        }
+      });
+    return gone;
+  }
+
+  async #purge(record: DeletedTenant, reason: PurgeReason): Promise<PurgeProof> {
+    const { databases, store } = this.#context;
+    const { name } = record;
+    const begun = await this.#begin(record, reason);
+    await databases.drop(name);
+    await this.#context.removeMedia(name);
+    await store.removeSecret(name);
+    const proof = await this.endPurge(begun);
+    const why = begun.purge.reason === "Expired" ? "its time is over" : "as requested";
+    await this.#say(name, "Purged", `what was kept of the deleted tenant ${name} was removed, ${why}`);
+    return proof;
+  }
+
+  async #begin(record: DeletedTenant, reason: PurgeReason): Promise<DeletedTenant & { purge: BegunPurge }> {
+    const { purge } = record;
+    if (purge) return { ...record, purge };
+    const since = timeText(this.#context.clock.now());
+    const begun = { ...record, purge: { since, reason, removed: await this.#inventory(record) } };
+    await this.#records.put(begun);
+    return begun;
+  }
+
+  async #inventory({ name }: DeletedTenant): Promise<RemovedData> {
+    const { databases, store } = this.#context;
+    const { hasDatabase } = await databases.keptData(name);
+    const bytes = hasDatabase ? (await databases.usage([name])).get(name)?.bytes : undefined;
+    const media = await this.#deletions.mediaOf(name);
+    const key = (await store.readSecret(name))?.signingKey;
+    return {
+      ...(hasDatabase
+        ? { database: { name: databases.address(name).name, ...(bytes === undefined ? {} : { bytes }) } }
+        : {}),
+      ...(media ? { media } : {}),
+      ...(key === undefined ? {} : { signingKey: { sha256: createHash("sha256").update(key).digest("hex") } }),
+    };
+  }
+
+  /** Deleted before there were records of it, or with a store that was lost. */
+  async #found(name: string): Promise<DeletedTenant | undefined> {
+    const { databases, store, clock } = this.#context;
+    const secrets = await store.readSecret(name);
+    const { hasDatabase, keepsake } = await databases.keptData(name);
+    if (!secrets && !hasDatabase && !keepsake) return undefined;
+    const now = timeText(clock.now());
+    const serverName = secrets?.serverName ?? keepsake?.serverName ?? "";
+    const spec = { serverName, release: "", config: "", reclaimPolicy: "Retain" as const };
+    return { name, spec, createdAt: "", deletedAt: now, keptUntil: now, managedDatabase: hasDatabase };
+  }
+
+  #recordOf(tenant: Tenant, managedDatabase: boolean): DeletedTenant {
+    const deletedAt = tenant.metadata.deletionTimestamp ?? timeText(this.#context.clock.now());
+    const keptUntil = timeText(Date.parse(deletedAt) + this.#deletions.keepDays * DAY_MS);
+    return deletedTenant(tenant, { deletedAt, keptUntil, managedDatabase });
+  }
+
+  async #refusePresent(name: string, remedy: string): Promise<void> {
+    const present = await this.#context.store.get("Tenant", name);
+    if (!present) return;
+    const isGoing = present.metadata.deletionTimestamp !== undefined;
+    throw new UserError(
+      "Conflict",
+      isGoing ? `tenant ${name} is still being deleted; try again in a moment` : `there is a tenant ${name}: ${remedy}`,
+    );
+  }
+
+  #say(name: string, reason: string, message: string): Promise<void> {
+    return recordEvent(this.#context, { type: "Normal", reason, object: `Tenant/${name}`, message });
+  }
+}

@@ -1,0 +1,159 @@
+import { afterEach, describe, expect, it } from "vitest";
+import { atEachCall, created, runController, runs, tenantWhen, type Run } from "../../support/controller-run.ts";
+import { FakeWorld } from "../../support/fake-world.ts";
+
+const DAY_MS = 86_400_000;
+let running: Run | undefined;
+afterEach(() => running?.stop());
+
+async function deleted(world: FakeWorld, { service }: Run, name = "a", purge = false): Promise<void> {
+  await service.deleteTenant(name, { purge });
+  await expect.poll(() => world.store.get("Tenant", name)).toBeUndefined();
+}
+
+async function start(names = ["a"]): Promise<{ world: FakeWorld; run: Run }> {
+  const world = new FakeWorld();
+  const run = (running = runController(world));
+  await created(world, run, names);
+  return { world, run };
+}
+
+describe("a deleted tenant", () => {
+  it("is kept with its date, is back as it was by undelete, and then is no deleted tenant any more", async () => {
+    const { world, run } = await start([]);
+    await run.service.createTenant({ name: "a", config: "enable_registration: true", hibernation: { mode: "Never" } });
+    await tenantWhen(world, "a", "created", runs);
+    const keys = await world.store.readSecret("a");
+    await deleted(world, run);
+    const [record] = await run.service.listDeleted();
+    expect(record).toMatchObject({ name: "a", spec: { serverName: "a.localhost" }, schemaRelease: "1.163.2" });
+    expect(Date.parse(record!.keptUntil) - Date.parse(record!.deletedAt)).toBe(30 * DAY_MS);
+    await run.service.undeleteTenant("a");
+    const back = await tenantWhen(world, "a", "back", runs);
+    expect(back.spec).toMatchObject({ config: "enable_registration: true", hibernation: { mode: "Never" } });
+    expect(await world.store.readSecret("a")).toEqual(keys);
+    expect(await run.service.listDeleted()).toEqual([]);
+    await expect(run.service.undeleteTenant("a")).rejects.toMatchObject({ code: "Conflict" });
+  });
+
+  it("keeps its name and its server name to itself", async () => {
+    const { world, run } = await start();
+    await deleted(world, run);
+    const create = (name: string, serverName: string) => run.service.createTenant({ name, serverName });
+    await expect(create("b", "a.localhost")).rejects.toThrow(
+      /server name a.localhost is reserved until .* deleted tenant a/,
+    );
+    await expect(create("b", "a.localhost:8448")).rejects.toMatchObject({ code: "AlreadyExists" });
+    await expect(create("a", "other.localhost")).rejects.toMatchObject({ code: "AlreadyExists" });
+    await run.service.purgeTenant("a");
+    await create("b", "a.localhost");
+    await tenantWhen(world, "b", "created", runs);
+  });
+
+  it("is continued by a new tenant of the same name and server name", async () => {
+    const { world, run } = await start();
+    const keys = await world.store.readSecret("a");
+    await deleted(world, run);
+    await created(world, run, ["a"]);
+    expect(await world.store.readSecret("a")).toEqual(keys);
+    expect(await run.service.listDeleted()).toEqual([]);
+  });
+
+  it("leaves nothing but a proof when it is purged, each linked to the one before", async () => {
+    const { world, run } = await start(["a", "b"]);
+    await deleted(world, run, "a");
+    const first = await run.service.purgeTenant("a");
+    expect(first).toMatchObject({ name: "a", serverName: "a.localhost", reason: "Requested", previous: "" });
+    expect(first.removed).toMatchObject({
+      database: { name: "a" },
+      media: { files: 3, bytes: 300 },
+      signingKey: { sha256: expect.stringMatching(/^[0-9a-f]{64}$/) },
+    });
+    expect([world.managed.has("a"), await world.store.readSecret("a")]).toEqual([false, undefined]);
+    await expect(run.service.purgeTenant("a")).rejects.toMatchObject({ code: "NotFound" });
+    await expect(run.service.undeleteTenant("a")).rejects.toMatchObject({ code: "NotFound" });
+    const keys = await world.store.readSecret("b");
+    // At once with its deletion.
+    await deleted(world, run, "b", true);
+    const proofs = await run.service.listPurges(10);
+    expect(proofs.map(({ name, previous }) => [name, previous])).toEqual([
+      ["a", ""],
+      ["b", first.sha256],
+    ]);
+    expect(JSON.stringify(proofs)).not.toContain(keys!.signingKey);
+  });
+
+  it("cannot be purged while it is there", async () => {
+    const { world, run } = await start();
+    await expect(run.service.purgeTenant("a")).rejects.toMatchObject({ code: "Conflict" });
+    expect(world.managed.has("a")).toBe(true);
+  });
+
+  it("goes when its time is over and not before, by a clock that was right for a while", async () => {
+    const { world, run } = await start(["a", "b"]);
+    await deleted(world, run, "a");
+    world.clockSetBy = 29 * DAY_MS;
+    await new Promise((done) => setTimeout(done, 300));
+    expect(await run.service.listDeleted()).toHaveLength(1);
+    world.clockSetBy = 31 * DAY_MS;
+    await expect.poll(async () => (await run.service.listPurges(1))[0]?.reason).toBe("Expired");
+    expect(world.managed.has("a")).toBe(false);
+    expect(world.managed.has("b")).toBe(true);
+    const events = (await world.store.listEvents({ object: "Tenant/a", limit: 100 })).map(({ reason }) => reason);
+    expect(events).toEqual(expect.arrayContaining(["PurgeDue", "Purged"]));
+  });
+
+  it("is never expired where it came back and a record of it was left behind", async () => {
+    const { world, run } = await start();
+    await deleted(world, run);
+    const [record] = await run.service.listDeleted();
+    await run.service.undeleteTenant("a");
+    await tenantWhen(world, "a", "back", runs);
+    // As by a crash between the two writes.
+    await world.store.deleted.put({ ...record!, keptUntil: record!.deletedAt });
+    await expect.poll(() => run.service.listDeleted()).toEqual([]);
+    expect(world.managed.has("a")).toBe(true);
+    expect(await run.service.listPurges(10)).toEqual([]);
+  });
+});
+
+it("is purged with one proof, or had back with all of its data, whatever call the controller is killed at", async () => {
+  const ended = { back: 0, gone: 0 };
+  const killed = await atEachCall(async (call) => {
+    const world = new FakeWorld();
+    const before = runController(world);
+    await created(world, before, ["a"]);
+    await deleted(world, before);
+    await before.stop();
+    const first = runController(world, { killAtCall: call });
+    const asked = first.service.purgeTenant("a").then(
+      () => true,
+      () => false,
+    );
+    const survived = await Promise.race([asked, first.process.whenKilled.then(() => false)]);
+    first.process.kill();
+    const second = runController(world);
+    // Either it had not begun, or it comes to its end.
+    const isBack = await second.service.undeleteTenant("a").then(
+      () => true,
+      () => false,
+    );
+    if (isBack) {
+      await tenantWhen(world, "a", "back", runs);
+      expect(world.managed.has("a")).toBe(true);
+      expect(await second.service.listPurges(10)).toEqual([]);
+    } else {
+      await expect.poll(() => second.service.listDeleted()).toEqual([]);
+      expect(world.managed.has("a")).toBe(false);
+      const proofs = await second.service.listPurges(10);
+      expect(proofs).toHaveLength(1);
+      expect(proofs[0]?.removed.database).toBeDefined();
+    }
+    ended[isBack ? "back" : "gone"] += 1;
+    await second.stop();
+    return survived ? "done" : "interrupted";
+  });
+  expect(killed).toBeGreaterThan(10);
+  expect(ended.back).toBeGreaterThan(2);
+  expect(ended.gone).toBeGreaterThan(2);
+}, 120_000);
