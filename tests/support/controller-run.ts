@@ -1,3 +1,4 @@
+import type { Timing } from "../../src/controller/context.ts";
 import { Controller } from "../../src/controller/controller.ts";
 import { StoreClusterService } from "../../src/controller/service/store-cluster-service.ts";
 import type { Policy } from "../../src/model/policy.ts";
@@ -16,7 +17,10 @@ export interface Run {
   stop(): Promise<void>;
 }
 
-export function runController(world: FakeWorld, options: { killAtCall?: number; policy?: Partial<Policy> } = {}): Run {
+export function runController(
+  world: FakeWorld,
+  options: { killAtCall?: number; policy?: Partial<Policy>; timing?: Partial<Timing> } = {},
+): Run {
   const process = new FakeProcess(world, options);
   const controller = new Controller(process.context);
   // A controller that is killed never starts to the end.

@@ -239,8 +239,6 @@ export class FakeProcess {
         shardPoll: 0.05,
         loadEvery: 0.05,
         shardLostAfter: 0.3,
-        expiryEvery: 0.05,
-        expiryGrace: 0.1,
         retryFirst: 0.02,
         retryMost: 0.2,
         ...options.timing,
