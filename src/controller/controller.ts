@@ -37,6 +37,7 @@ export class Controller {
   readonly #databaseUsage: DatabaseUsageLoop;
   readonly #expiry: Expiry;
   #unwatch: () => void = () => {};
+  #unhear: (() => void) | undefined;
   /** Whether all has been read once. */
   #isOpen = false;
 
@@ -72,7 +73,7 @@ export class Controller {
 
   /** Publishes the routes as they were left, so that a gateway that asks gets them all, then starts the loops. */
   async start(): Promise<void> {
-    const { store, feed, metrics, claims } = this.#context;
+    const { store, feed, metrics, claims, launcher } = this.#context;
     // Before our own watch: who hears of a change finds it there.
     await this.#reader.open();
     this.#shards.open();
@@ -80,6 +81,7 @@ export class Controller {
     claims.settle();
     for (const tenant of this.#reader.values("Tenant")) feed.publish(routeOf(tenant, claims));
     this.#unwatch = store.watch((change) => this.#changed(change));
+    this.#unhear = launcher.onEnded?.((shard) => this.#shardQueue.add(shard));
     for (const shard of this.#reader.values("Shard")) this.#shardQueue.add(shard.metadata.name);
     for (const tenant of this.#reader.values("Tenant")) this.#tenantQueue.add(tenant.metadata.name);
     this.#planQueue.add("plan");
@@ -96,6 +98,7 @@ export class Controller {
     metrics.leader.set(0);
     metrics.scrape.end();
     this.#unwatch();
+    this.#unhear?.();
     await this.#databaseUsage.close();
     await this.#expiry.close();
     await Promise.all([this.#planQueue.close(), this.#tenantQueue.close(), this.#shardQueue.close()]);

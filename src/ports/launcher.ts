@@ -47,6 +47,12 @@ export interface Launcher {
   prepareRelease(release: string, onProgress: (step: string) => void): Promise<ReleaseFacts | undefined>;
   start(shard: string, release: string): Promise<void>;
   observe(shard: string): Promise<ProcessState>;
+  /**
+   * Tells at once of a shard whose process, started by this launcher, has ended; `observe` says what is there then. Not where the
+   * platform starts it again of its own accord.
+   * @returns what ends it
+   */
+  onEnded?(listener: (shard: string) => void): () => void;
   /** Asks it to drain and stop its tenants and to end; kills it after `graceSeconds`. It forgets nothing. */
   stop(shard: string, graceSeconds: number): Promise<void>;
   /** Ends it now. Where the platform starts processes again (Kubernetes), another one follows; a process that is not there yet is left alone. */

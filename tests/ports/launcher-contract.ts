@@ -70,7 +70,12 @@ export function describeLauncherContract(name: string, open: () => Promise<Platf
 
     it("sees a crash, and tells the next process from it", async () => {
       const before = await stateOf(launcher, shard);
+      const told: string[] = [];
+      const unhear = launcher.onEnded?.((ended) => told.push(ended));
       await platform.crash(shard);
+      // Only where nothing else starts it again does the next process wait for this.
+      if (!platform.startsAgain) await expect.poll(() => told).toEqual([shard]);
+      unhear?.();
       await expect.poll(() => gone(launcher, shard, before.instance), { interval: 200 }).toBe(true);
       if (!platform.startsAgain) await launcher.start(shard, platform.version);
       expect((await untilAnswers(launcher, shard)).instance).not.toBe(before.instance);

@@ -63,6 +63,8 @@ export class FakeWorld {
   /** Warmed-up preparers that nobody has closed; no more than four at once, as in earnest. */
   readonly preparers = new Set<object>();
   readonly #waiting: (() => void)[] = [];
+  /** Hear of the end of a process at once. */
+  readonly endListeners = new Set<(shard: string) => void>();
   /** Processor time of a tenant since it started. */
   cpuSecondsOf: (tenant: string) => number = () => 0;
   /** Of a shard's process, which never go down. */
@@ -91,6 +93,12 @@ export class FakeWorld {
   readonly idle = new Map<string, Partial<TenantIdle>>();
   /** Dedicated Synapses, by address. */
   readonly dedicated = new Map<string, FakeDedicated>();
+
+  /** The process of a shard ends, and who started it hears of it. */
+  endShard(name: string): void {
+    this.shards.delete(name);
+    for (const listener of this.endListeners) listener(name);
+  }
 
   /** Tenants that run and own their database: what clients could reach. */
   ownersOf(tenant: string): string[] {
@@ -215,7 +223,7 @@ export class FakeProcess {
       reader: new CachedReader(store),
       launcher: this.#guarded(
         fakeLauncher(world, (client) => this.#guarded(client, [])),
-        ["log"],
+        ["log", "onEnded"],
       ),
       databases: this.#guarded(fakeDatabases(world), ["learn", "facts", "address"]),
       feed: new RouteFeed(),
@@ -345,6 +353,10 @@ export function fakeLauncher(world: FakeWorld, guard: (client: ShardControl) => 
       const waiting = world.waiting.get(name) ?? world.waiting.get("*");
       if (shard && waiting) return { state: "starting", ...waiting };
       return shard?.alive ? { state: "running", address: `http://${name}` } : { state: "absent" };
+    },
+    onEnded: (listener) => {
+      world.endListeners.add(listener);
+      return () => world.endListeners.delete(listener);
     },
     stop: async (name) => void world.shards.delete(name),
     kill: async (name) => void world.shards.delete(name),

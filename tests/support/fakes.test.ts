@@ -16,7 +16,7 @@ describeLauncherContract("FakeWorld", async () => {
     version: RELEASE,
     startsAgain: false,
     another: async () => launcher(),
-    crash: async (shard) => void world.shards.delete(shard),
+    crash: async (shard) => world.endShard(shard),
     close: async () => {},
   };
 });

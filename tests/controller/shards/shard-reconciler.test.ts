@@ -137,3 +137,19 @@ it("has tenants that were away for minutes tell other servers that they are back
     message: expect.stringMatching(/a was away for up to 12\d s, and tells 2 other servers that it is back/),
   });
 });
+
+it("starts a shard again as soon as its process ends, however rarely it is asked", async () => {
+  await controller.stop();
+  process = new FakeProcess(world, { timing: { shardPoll: 3600 } });
+  controller = new Controller(process.context);
+  await controller.start();
+  service = new StoreClusterService(process.context, SETTINGS);
+  await service.createTenant({ name: "a" });
+  await tenantWhen("a", "runs", runs);
+  const before = world.shards.get(A)?.instance;
+  world.endShard(A);
+  await until("another process runs", async () => {
+    const instance = world.shards.get(A)?.instance;
+    return instance !== undefined && instance !== before;
+  });
+});

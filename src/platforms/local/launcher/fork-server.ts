@@ -20,7 +20,7 @@ const AnswerSchema = z.union([
   z.object({ error: z.string() }),
 ]);
 type Answer = z.infer<typeof AnswerSchema>;
-/** An answer, or the end of a process, which `observe` finds out. */
+/** An answer, or the end of a process. */
 const LineSchema = z.union([AnswerSchema, z.object({ ended: z.int(), code: z.int() })]);
 
 export interface ForkRequest {
@@ -48,7 +48,9 @@ export class ForkServer {
   readonly #process: ChildProcess;
   /** Undefined where a process could not even be tried, for lack of descriptors. */
   readonly #stream: Socket | undefined;
-  readonly #waiting: { resolve: (answer: Answer) => void; reject: (error: Error) => void }[] = [];
+  readonly #waiting: { resolve: (answer: Answer) => void; reject: (error: Error) => void; onEnded: () => void }[] = [];
+  /** To be called when the process of that pid has ended. */
+  readonly #onEnded = new Map<number, () => void>();
   readonly #ready: Promise<unknown>;
   #stderr = "";
   #ended: Error | undefined;
@@ -80,11 +82,14 @@ export class ForkServer {
     this.#ready.catch(() => {});
   }
 
-  /** @returns the pid of a new process. @throws Error which says what is wrong; then no process was started */
-  async fork(request: ForkRequest): Promise<number> {
+  /**
+   * @param onEnded called when the process has ended, unless this server has ended before it
+   * @returns the pid of a new process. @throws Error which says what is wrong; then no process was started
+   */
+  async fork(request: ForkRequest, onEnded: () => void = () => {}): Promise<number> {
     await this.#ready;
     if (this.#ended) throw this.#ended;
-    const answered = this.#answer(FORK_MS);
+    const answered = this.#answer(FORK_MS, onEnded);
     this.#stream?.write(`${JSON.stringify(request)}\n`);
     const answer = await answered;
     if (!("pid" in answer)) throw new Error("the fork server answered something else than a process");
@@ -102,9 +107,9 @@ export class ForkServer {
   }
 
   /** The next line, of which there is one for each request, in their order. */
-  async #answer(timeoutMs: number): Promise<Exclude<Answer, { error: string }>> {
+  async #answer(timeoutMs: number, onEnded: () => void = () => {}): Promise<Exclude<Answer, { error: string }>> {
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
-    this.#waiting.push({ resolve, reject });
+    this.#waiting.push({ resolve, reject, onEnded });
     const timer = setTimeout(() => {
       // Answers would no longer belong to their requests.
       this.close();
@@ -120,8 +125,14 @@ export class ForkServer {
 
   #take(line: string): void {
     const { data } = LineSchema.safeParse(JSON.parse(line));
-    if (data && "ended" in data) return;
+    if (data && "ended" in data) {
+      this.#onEnded.get(data.ended)?.();
+      this.#onEnded.delete(data.ended);
+      return;
+    }
     const waiting = this.#waiting.shift();
+    // Its end may be told in the same breath, before anybody goes on with the answer.
+    if (waiting && data && "pid" in data) this.#onEnded.set(data.pid, waiting.onEnded);
     if (data) waiting?.resolve(data);
     else waiting?.reject(new Error(`the fork server answered ${line}`));
   }

@@ -64,6 +64,7 @@ const ReadySchema = z.object({ pid: z.int(), instance: z.string(), address: z.ur
  */
 export class LocalLauncher implements Launcher {
   readonly #options: LocalLauncherOptions;
+  readonly #endListeners = new Set<(shard: string) => void>();
 
   constructor(options: LocalLauncherOptions) {
     this.#options = options;
@@ -124,13 +125,15 @@ export class LocalLauncher implements Launcher {
       if (forkServers) {
         const { allowUntestedReleases = [] } = settings ?? {};
         try {
-          return await forkServers.of({ python, runtimePath, allowUntestedReleases }).fork({
+          const request = {
             arguments: shardArguments,
             environment,
             directory: path("state"),
             output: path("output.log"),
             ...(confined ? { confine: confinementSpec(confined.means, python, confined) } : {}),
-          });
+          };
+          const server = forkServers.of({ python, runtimePath, allowUntestedReleases });
+          return await server.fork(request, () => this.#tellEnd(shard));
         } catch (error) {
           // Started by itself it takes more memory and a second or two, and says in its own words what is wrong.
           this.#options.warn?.(`shard ${shard} shares no memory with others: ${(error as Error).message}`);
@@ -147,6 +150,7 @@ export class LocalLauncher implements Launcher {
         env: environment,
       });
       child.on("error", () => {}); // seen as a process that is absent
+      child.on("exit", () => this.#tellEnd(shard));
       if (child.pid === undefined)
         throw new UserError("Environment", `cannot start a process for shard ${shard} with ${python}`);
       child.unref();
@@ -205,6 +209,15 @@ export class LocalLauncher implements Launcher {
     const ready = await this.#announcement(shard);
     if (!ready.success || ready.data.pid !== pid) return { state: "starting" };
     return { state: "running", address: ready.data.address };
+  }
+
+  onEnded(listener: (shard: string) => void): () => void {
+    this.#endListeners.add(listener);
+    return () => this.#endListeners.delete(listener);
+  }
+
+  #tellEnd(shard: string): void {
+    for (const listener of this.#endListeners) listener(shard);
   }
 
   async stop(shard: string, graceSeconds: number): Promise<void> {
