@@ -37,7 +37,7 @@ import type { TenantUsage } from "../model/tenant-usage.ts";
 import type { ClusterEvent } from "../model/event.ts";
 import { ConfigMeaningSchema } from "../ports/shard-control.ts";
 import type { ApiError } from "./errors.ts";
-import { PURGE_REASONS, type PurgeProof, type PurgeReason } from "../ports/deleted-tenants.ts";
+import { PURGE_REASONS, type PurgeProof, type PurgeReason } from "../model/deleted-tenant.ts";
 import type { DeletedTenantView, ShardView, TenantView } from "./views.ts";
 
 /**

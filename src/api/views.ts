@@ -1,6 +1,6 @@
 import type { ShardOverview } from "../controller/service/cluster-service.ts";
 import { changeOf, type Change } from "../model/change.ts";
-import type { DeletedTenant } from "../ports/deleted-tenants.ts";
+import type { DeletedTenant } from "../model/deleted-tenant.ts";
 import type { Shard } from "../model/shard.ts";
 import type { Tenant, TenantSpec } from "../model/tenant.ts";
 

@@ -17,7 +17,8 @@ import type { IdleTenants } from "./sleep/idle-tenants.ts";
 import type { RouteFeed } from "./routes/route-feed.ts";
 import type { ShardControl } from "../ports/shard-control.ts";
 import type { TenantDatabases } from "../ports/databases.ts";
-import type { DeletedTenants, RemovedData } from "../ports/deleted-tenants.ts";
+import type { RemovedData } from "../model/deleted-tenant.ts";
+import type { DeletedTenants } from "../ports/deleted-tenants.ts";
 import type { Turns } from "./turns.ts";
 
 /** What every reconciler works with; made once, in the composition root. */

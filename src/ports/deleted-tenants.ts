@@ -1,61 +1,4 @@
-import type { Tenant, TenantSpec } from "../model/tenant.ts";
-
-/** A deleted tenant whose data is kept, with what is needed to have it back. */
-export interface DeletedTenant {
-  name: string;
-  spec: TenantSpec;
-  /** The release that last brought its database schema up to date. */
-  schemaRelease?: string;
-  createdAt: string;
-  deletedAt: string;
-  /** When its data is removed for good. */
-  keptUntil: string;
-  /** Whether its database is ours to remove: not one that it brought along. */
-  managedDatabase: boolean;
-  /** Set before the first of its data is removed: from then on it cannot be had back. */
-  purge?: BegunPurge;
-}
-
-export interface BegunPurge {
-  since: string;
-  reason: PurgeReason;
-  removed: RemovedData;
-}
-
-export const PURGE_REASONS = {
-  Expired: "the time for which deleted tenants are kept was over",
-  Requested: "somebody asked for it",
-} as const;
-export type PurgeReason = keyof typeof PURGE_REASONS;
-
-/** What there was to be removed. */
-export interface RemovedData {
-  database?: { name: string; bytes?: number };
-  /** `sha256` of the names and sizes of all files. */
-  media?: { files: number; bytes: number; sha256: string };
-  /** `sha256` of the signing key: who has a copy can tell that it was this one. */
-  signingKey?: { sha256: string };
-}
-
-/** What remains of a tenant whose data was removed. */
-export interface PurgeProof {
-  name: string;
-  serverName: string;
-  createdAt: string;
-  deletedAt: string;
-  purgedAt: string;
-  reason: PurgeReason;
-  removed: RemovedData;
-  /** `sha256` of the proof before this one, empty for the first: none can be changed or left out without all later ones showing it. */
-  previous: string;
-  /** Of all the other fields, as JSON in the order that they have here. */
-  sha256: string;
-}
-
-/** Which tenant, in one of its lives, a deletion is about: a repeated one is the same. */
-export function deletionId({ name, createdAt, deletedAt }: Pick<DeletedTenant, "name" | "createdAt" | "deletedAt">) {
-  return `${name} ${createdAt} ${deletedAt}`;
-}
+import type { DeletedTenant, PurgeProof } from "../model/deleted-tenant.ts";
 
 /**
  * The deleted tenants of which data is kept, and the proofs of those whose data is gone. What `put`, `remove` and `prove` have answered survives a
@@ -72,20 +15,4 @@ export interface DeletedTenants {
   prove(proof: Omit<PurgeProof, "previous" | "sha256">): Promise<PurgeProof>;
   /** Oldest first; the newest ones, if there are more than `limit`. */
   proofs(limit: number): Promise<PurgeProof[]>;
-}
-
-/** @returns a tenant's entry among the deleted ones */
-export function deletedTenant(
-  { metadata, spec, status }: Tenant,
-  { deletedAt, keptUntil, managedDatabase }: Pick<DeletedTenant, "deletedAt" | "keptUntil" | "managedDatabase">,
-): DeletedTenant {
-  return {
-    name: metadata.name,
-    spec,
-    ...(status.schemaRelease === undefined ? {} : { schemaRelease: status.schemaRelease }),
-    createdAt: metadata.creationTimestamp,
-    deletedAt,
-    keptUntil,
-    managedDatabase,
-  };
 }

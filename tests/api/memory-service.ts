@@ -10,7 +10,7 @@ import type {
   UpdateTenantRequest,
 } from "../../src/controller/service/cluster-service.ts";
 import { UserError } from "../../src/model/errors.ts";
-import { deletedTenant, type DeletedTenant, type PurgeProof } from "../../src/ports/deleted-tenants.ts";
+import { deletedTenant, type DeletedTenant, type PurgeProof } from "../../src/model/deleted-tenant.ts";
 import { DEFAULT_POLICY } from "../../src/model/policy.ts";
 import type { TenantUsage } from "../../src/model/tenant-usage.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";

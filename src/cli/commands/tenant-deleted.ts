@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { DeletedTenantView, TenantView } from "../../api/views.ts";
-import type { PurgeProof } from "../../ports/deleted-tenants.ts";
+import type { PurgeProof } from "../../model/deleted-tenant.ts";
 import type { Client } from "../client.ts";
 import { confirm } from "../confirm.ts";
 import { forEach } from "../each.ts";

@@ -7,7 +7,7 @@ import type { TenantUsage } from "../../model/tenant-usage.ts";
 import type { Placement } from "../../model/placement.ts";
 import type { TenantHibernation, WakeReason } from "../../model/sleep.ts";
 import type { Policy } from "../../model/policy.ts";
-import type { DeletedTenant, PurgeProof } from "../../ports/deleted-tenants.ts";
+import type { DeletedTenant, PurgeProof } from "../../model/deleted-tenant.ts";
 
 /**
  * What the controller offers to people, whichever way they come (HTTP API, CLI). The API is a thin layer over this;

@@ -26,7 +26,7 @@ import { canDrain, chooseTarget } from "../../planner/requests.ts";
 import { modify, type Kinds } from "../../ports/store.ts";
 import type { Claimant } from "../claims/claims.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
-import type { DeletedTenant, PurgeProof } from "../../ports/deleted-tenants.ts";
+import type { DeletedTenant, PurgeProof } from "../../model/deleted-tenant.ts";
 import { KeptTenants } from "../tenants/kept-tenants.ts";
 import { followEvents } from "./event-stream.ts";
 import { snapshotOf } from "../planning/planned-cluster.ts";

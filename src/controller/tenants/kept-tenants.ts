@@ -13,11 +13,11 @@ import {
   deletedTenant,
   type BegunPurge,
   type DeletedTenant,
-  type DeletedTenants,
   type PurgeProof,
   type PurgeReason,
   type RemovedData,
-} from "../../ports/deleted-tenants.ts";
+} from "../../model/deleted-tenant.ts";
+import type { DeletedTenants } from "../../ports/deleted-tenants.ts";
 import { recordEvent, type ControllerContext, type Deletions } from "../context.ts";
 
 const DAY_MS = 86_400_000;

@@ -1,11 +1,7 @@
 import { createHash } from "node:crypto";
 import type { DatabaseSync } from "node:sqlite";
-import {
-  deletionId,
-  type DeletedTenant,
-  type DeletedTenants,
-  type PurgeProof,
-} from "../../../ports/deleted-tenants.ts";
+import { deletionId, type DeletedTenant, type PurgeProof } from "../../../model/deleted-tenant.ts";
+import type { DeletedTenants } from "../../../ports/deleted-tenants.ts";
 
 /** Proofs are small, and never removed: they are what is left. */
 export const DELETED_SCHEMA = `
