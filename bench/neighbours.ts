@@ -1,6 +1,8 @@
 import { deflateSync } from "node:zlib";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "undici";
+import type { AdminLogin } from "../src/database/connection.ts";
+import { databaseSeconds } from "../src/database/usage.ts";
 import { DEFAULT_CPU_BUDGET } from "../src/model/cpu-budget.ts";
 import { nextLoad, type Load } from "../src/model/load.ts";
 import { nextStanding, type CpuStanding } from "../src/planner/cpu-budget.ts";
@@ -141,6 +143,8 @@ interface Sample {
   refused: number;
   tenantShare: number;
   processShare: number;
+  /** Of the time, in which PostgreSQL ran its statements. */
+  databaseShare: number;
   /** Part of the time in which the shard was ready to run and the machine did not let it: above 0.1, the figures are the machine's. */
   starved: number;
   part: number;
@@ -186,13 +190,19 @@ async function measure(world: World, size: Size, log: (line: string) => void): P
   const samples: Samples = new Map();
   const ask = asker(agent, at(loud));
   const run = async (name: string, kind: Kind | undefined, budget: boolean): Promise<void> => {
-    const control = { shard, tenant: loud, throttle: (part: number) => tell(loud, urls.loud, part), budget };
+    const control = {
+      admin: world.admin,
+      shard,
+      tenant: loud,
+      throttle: (part: number) => tell(loud, urls.loud, part),
+      budget,
+    };
     const sample = await measureOne({ person, room }, kind && { kind, ask, hammers }, control, size);
     samples.set(name, [...(samples.get(name) ?? []), sample]);
     const { send, sync, part, tenantShare, processShare, hammered, lag } = sample;
     log(
       `${name}: send p99 ${quantile(send, 0.99).toFixed(0)}, sync p99 ${quantile(sync, 0.99).toFixed(0)} ms; part ${part}, ` +
-        `tenant ${tenantShare.toFixed(2)} of ${processShare.toFixed(2)} cores, starved ${sample.starved.toFixed(2)}, ${hammered.toFixed(0)}/s, lag ${(lag * 1000).toFixed(0)} ms`,
+        `tenant ${tenantShare.toFixed(2)} of ${processShare.toFixed(2)} cores, statements ${sample.databaseShare.toFixed(2)}, starved ${sample.starved.toFixed(2)}, ${hammered.toFixed(0)}/s, lag ${(lag * 1000).toFixed(0)} ms`,
     );
   };
   for (let round = 1; round <= size.rounds; round++) {
@@ -253,6 +263,7 @@ function asker(agent: Agent, { url, host }: Target): Ask {
 }
 
 interface Control {
+  admin: AdminLogin;
   shard: RunningShard;
   tenant: BenchTenant;
   throttle(part: number): Promise<void>;
@@ -273,11 +284,15 @@ async function measureOne(
   await sleep(control.budget ? size.settleMs : WARM_UP_MS);
   await control.shard.stats();
   const [from, before] = [performance.now(), await control.shard.control.load()];
+  const statementsOf = async () =>
+    (await databaseSeconds(control.admin, [control.tenant.name])).get(control.tenant.name) ?? 0;
+  const statementsBefore = await statementsOf();
   const pacing = new AbortController();
   const paced = atRate(RATE, pacing.signal, async () => [await person.send(room), await person.sync(0)]);
   await sleep(size.seconds * 1000);
   pacing.abort();
   const [to, after] = [performance.now(), await control.shard.control.load()];
+  const statements = (await statementsOf()) - statementsBefore;
   const { reactorLag } = await control.shard.stats();
   const answers = (await paced).flat();
   ending.abort();
@@ -296,6 +311,7 @@ async function measureOne(
     refused: answered.filter((answer) => !ok(answer)).length / elapsed,
     tenantShare: ((after.tenants[name]?.cpuSeconds ?? 0) - (before.tenants[name]?.cpuSeconds ?? 0)) / elapsed,
     starved: (after.process.starvedSeconds - before.process.starvedSeconds) / elapsed,
+    databaseShare: statements / elapsed,
     processShare: (after.process.cpuSeconds - before.process.cpuSeconds) / elapsed,
     part,
     lag: reactorLag.maxSeconds,
@@ -319,16 +335,21 @@ async function hammerOn(
 }
 
 /** As the controller does it. @returns the part that the tenant was left with */
-async function keepBudget({ shard, tenant, throttle }: Control, signal: AbortSignal): Promise<number> {
+async function keepBudget({ admin, shard, tenant, throttle }: Control, signal: AbortSignal): Promise<number> {
   let standing: CpuStanding = {};
   let known: Load | undefined;
+  let statements: Load | undefined;
   while (!signal.aborted) {
     const { tenants, process } = await shard.control.load();
     const { starvedSeconds } = process;
     const { cpuSeconds = 0, imageSeconds = 0 } = tenants[tenant.name] ?? {};
     const look = { at: Date.now(), cpuSeconds: cpuSeconds + imageSeconds, starvedSeconds };
     known = nextLoad(known, look, LIMITS.averageSeconds);
-    const next = nextStanding(Date.now(), standing, { share: known.share ?? 0, hasNeighbours: true }, LIMITS);
+    const active = (await databaseSeconds(admin, [tenant.name])).get(tenant.name) ?? 0;
+    statements = nextLoad(statements, { at: Date.now(), cpuSeconds: active, starvedSeconds: 0 }, LIMITS.averageSeconds);
+    const database = (statements.share ?? 0) / DEFAULT_CPU_BUDGET.databasePerTenant;
+    const seen = { share: known.share ?? 0, database, hasNeighbours: true };
+    const next = nextStanding(Date.now(), standing, seen, LIMITS);
     if (next.throttle?.part !== standing.throttle?.part) await throttle(next.throttle?.part ?? 1);
     standing = next;
     await sleep(LOOK_MS, undefined, { signal }).catch(() => {});

@@ -365,6 +365,12 @@ export const TenantSchema = z
 export const TenantUsageSchema = z
   .object({
     cpuShare: z.number().optional().describe("Smoothed share of a core that it took of late."),
+    databaseShare: z
+      .number()
+      .optional()
+      .describe(
+        "Smoothed share of the time in which our own database server ran its statements; 1: one busy connection.",
+      ),
     cpuBudget: z.number().describe("The share that it may take for long; 0: any."),
     holdings: z
       .object({

@@ -1,6 +1,6 @@
 import type { FastifySchemaCompiler } from "fastify";
 import { z } from "zod";
-import { describeIssues } from "../model/validation.ts";
+import { describeIssues, keysAt } from "../model/validation.ts";
 import { InvalidRequest } from "./errors.ts";
 
 /** Fields whose content is not repeated in an error, because it may be secret. */
@@ -18,7 +18,7 @@ export const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema }) 
 function problemsOf(schema: z.ZodType, error: z.ZodError): string[] {
   return error.issues.flatMap((issue) => {
     const [text = ""] = describeIssues(new z.ZodError([repeatsInput(issue) ? issue : withoutInput(issue)]));
-    if (issue.code === "unrecognized_keys") return [`${text}; ${allowedKeys(schema)}`];
+    if (issue.code === "unrecognized_keys") return [`${text}; ${allowedKeys(schema, issue.path)}`];
     return [text.replace(/^the document: /, "")];
   });
 }
@@ -38,7 +38,7 @@ function withoutInput(issue: z.core.$ZodIssue): z.core.$ZodIssue {
   return rest;
 }
 
-function allowedKeys(schema: z.ZodType): string {
-  const inner = schema instanceof z.ZodPrefault ? schema.def.innerType : schema;
-  return inner instanceof z.ZodObject ? `allowed are ${Object.keys(inner.shape).join(", ")}` : "leave it out";
+function allowedKeys(schema: z.ZodType, path: readonly PropertyKey[]): string {
+  const keys = keysAt(schema, path);
+  return keys.length > 0 ? `allowed are ${keys.join(", ")}` : "leave it out";
 }

@@ -12,6 +12,7 @@ import { routeOf } from "./routes/routes.ts";
 import { ShardReconciler } from "./shards/shard-reconciler.ts";
 import { Sleeper } from "./sleep/sleeper.ts";
 import { TenantReconciler } from "./tenants/tenant-reconciler.ts";
+import { DatabaseTimeLoop } from "./usage/database-time.ts";
 import { DatabaseUsageLoop } from "./usage/database-usage.ts";
 import { Gauges } from "./gauges.ts";
 import { exponential } from "../model/backoff.ts";
@@ -36,6 +37,7 @@ export class Controller {
   readonly #planQueue: WorkQueue;
   readonly #databaseUsage: DatabaseUsageLoop;
   readonly #expiry: Expiry;
+  readonly #databaseTime: DatabaseTimeLoop;
   #unwatch: () => void = () => {};
   #unhear: (() => void) | undefined;
   /** Whether all has been read once. */
@@ -68,6 +70,7 @@ export class Controller {
     });
     this.#databaseUsage = new DatabaseUsageLoop(context);
     this.#expiry = new Expiry(context);
+    this.#databaseTime = new DatabaseTimeLoop(context);
     context.feed.onCounts((tenant) => this.#tenantQueue.add(tenant));
   }
 
@@ -89,6 +92,7 @@ export class Controller {
     metrics.scrape.begin(() => gauges.update());
     this.#databaseUsage.start();
     this.#expiry.start();
+    this.#databaseTime.start();
     metrics.leader.set(1);
   }
 
@@ -101,6 +105,7 @@ export class Controller {
     this.#unhear?.();
     await this.#databaseUsage.close();
     await this.#expiry.close();
+    await this.#databaseTime.close();
     await Promise.all([this.#planQueue.close(), this.#tenantQueue.close(), this.#shardQueue.close()]);
     await this.#mover.close();
     await this.#shards.close();

@@ -12,7 +12,7 @@ import {
 import { grantFence, readFence, releaseFence } from "./fence.ts";
 import { readKeptData, writeKeepsake, type Seal } from "./keepsakes.ts";
 import { endOverdue } from "./overdue.ts";
-import { databaseUsage } from "./usage.ts";
+import { databaseSeconds, databaseUsage } from "./usage.ts";
 import {
   DatabaseTrouble,
   type FenceState,
@@ -150,6 +150,10 @@ export class PostgresTenantDatabases implements TenantDatabases {
 
   async usage(tenants: readonly string[]): Promise<Map<string, DatabaseUsage>> {
     return this.#options.server ? databaseUsage(this.#options.server, tenants) : new Map<string, DatabaseUsage>();
+  }
+
+  async activeSeconds(tenants: readonly string[]): Promise<Map<string, number>> {
+    return this.#options.server ? databaseSeconds(this.#options.server, tenants) : new Map<string, number>();
   }
 
   async endOverdue(): Promise<string[]> {

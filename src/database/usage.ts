@@ -33,3 +33,23 @@ export function databaseUsage(
     );
   });
 }
+
+/**
+ * For how long the server has run statements of tenants, in seconds since its statistics began: exact, whoever waits for what else. A statement
+ * counts when it has ended. PostgreSQL 14 and later.
+ * @throws UserError
+ */
+export function databaseSeconds(
+  admin: AdminLogin,
+  tenants: readonly string[],
+  bounds: Bounds = DEFAULT_BOUNDS,
+): Promise<Map<string, number>> {
+  const tenantOf = new Map(tenants.map((tenant) => [tenantDatabaseName(tenant), tenant]));
+  return asAdmin(admin, bounds, async (client) => {
+    const { rows } = await client.query<{ name: string; active: string }>(
+      `SELECT datname AS name, active_time::text AS active FROM pg_stat_database WHERE datname = ANY ($1)`,
+      [[...tenantOf.keys()]],
+    );
+    return new Map(rows.map(({ name, active }) => [tenantOf.get(name) ?? name, Number(active) / 1000]));
+  });
+}

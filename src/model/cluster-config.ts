@@ -16,6 +16,8 @@ const MaintenanceWindowSchema = z
 /** The cluster's configuration file. Every key is optional; unknown keys are refused. */
 export const ClusterConfigSchema = z.strictObject({
   maxShardsPerSynapseImageTag: z.int().min(1).max(1000).default(DEFAULT_POLICY.maxShardsPerSynapseImageTag),
+  /** On one machine: as many shards of a release as the machine has cores, if those are more. */
+  shardsFollowCores: z.boolean().default(false),
   maxTenantsPerShard: z.int().min(1).max(1000).default(DEFAULT_POLICY.maxTenantsPerShard),
   avgShardsLoadRedistributionThreshold: z
     .number()
@@ -150,11 +152,13 @@ function plainName(name: string): string {
   return name.toLowerCase().replaceAll(/[-_.]+/g, "-");
 }
 
-export function policyOf(config: ClusterConfig): Policy {
-  const { maxShardsPerSynapseImageTag, maxTenantsPerShard, avgShardsLoadRedistributionThreshold } = config;
+/** @param cores of the machine */
+export function policyOf(config: ClusterConfig, cores: number): Policy {
+  const { shardsFollowCores, maxTenantsPerShard, avgShardsLoadRedistributionThreshold } = config;
   const { consolidateAfterSeconds, maxConcurrentMoves, hibernation, balancing } = config;
+  const most = config.maxShardsPerSynapseImageTag;
   return {
-    maxShardsPerSynapseImageTag,
+    maxShardsPerSynapseImageTag: shardsFollowCores ? Math.max(most, cores) : most,
     maxTenantsPerShard,
     avgShardsLoadRedistributionThreshold,
     consolidateAfterSeconds,

@@ -6,7 +6,9 @@ const share = (least: number) => z.number().min(least).max(1);
 export const CpuBudgetSchema = z.strictObject({
   /** Share of a core, for long; 0: no budget. */
   perTenant: share(0).default(0.25),
-  /** For single tenants, by name. */
+  /** The same of the time for which our own database server runs a tenant's statements, whoever its neighbours are; 0: no budget. */
+  databasePerTenant: z.number().min(0).max(64).default(0.5),
+  /** For single tenants, by name: `perTenant`. */
   byTenant: z.record(z.string(), share(0)).default({}),
   /** Over how long a tenant's share is averaged. */
   averageSeconds: z.number().min(5).max(3600).default(30),

@@ -23,6 +23,8 @@ export interface Holdings {
 export interface TenantUsage {
   /** Smoothed share of a core that it took of late. */
   cpuShare?: number;
+  /** Smoothed share of the time in which our own database server ran its statements; 1: one connection that is always busy. */
+  databaseShare?: number;
   /** The share it may take for long; 0: any. */
   cpuBudget: number;
   /** None from a shard of an earlier version, and of a dedicated Synapse. */

@@ -26,7 +26,7 @@ function unknownKey(path: string, key: string, allowed: string[]): string {
 }
 
 /** The keys of the object that a schema has at a path. */
-function keysAt(schema: z.ZodType, path: readonly PropertyKey[]): string[] {
+export function keysAt(schema: z.ZodType, path: readonly PropertyKey[]): string[] {
   let at: z.ZodType | undefined = bare(schema);
   for (const part of path) {
     if (at instanceof z.ZodObject) at = (at.shape as Record<PropertyKey, z.ZodType>)[part];

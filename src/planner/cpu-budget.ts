@@ -16,6 +16,8 @@ export interface CpuStanding {
 export interface CpuSeen {
   /** Smoothed share of a core (src/model/load.ts). */
   share: number;
+  /** The same of the database server's time, as a multiple of its budget there; all tenants of the server are neighbours. */
+  database?: number;
   /** Whether anybody else is on its shard. */
   hasNeighbours: boolean;
   /** Since when its share has been low; undefined while it is not. */
@@ -39,7 +41,8 @@ export function isCalm(share: number, budget: number): boolean {
  * Where a tenant stands after another look. It is throttled step by step while it takes more than its budget, and let go step by step when
  * it takes less than EASE_BELOW of it. A step halves what it takes at the most, so one that goes down from above the budget does not
  * come to where it goes up again. A tenant that is still throttled after a while is *heavy*: the planner gives it a shard of its own.
- * Alone on a shard nobody is throttled; it is heavy until it has been calm for long.
+ * Alone on a shard nobody is throttled for its processor time; it is heavy until it has been calm for long. One that takes the database
+ * server's time is throttled wherever it is, as a shard of its own would not help anybody.
  */
 export function nextStanding(now: number, before: CpuStanding, seen: CpuSeen, limits: CpuLimits): CpuStanding {
   if (limits.budget === 0) return {};
@@ -51,12 +54,15 @@ export function nextStanding(now: number, before: CpuStanding, seen: CpuSeen, li
 function nextThrottle(
   now: number,
   before: CpuStanding["throttle"],
-  { share, hasNeighbours }: CpuSeen,
+  seen: CpuSeen,
   { budget, averageSeconds }: CpuLimits,
 ): CpuStanding["throttle"] {
-  if (!hasNeighbours) return undefined;
   const settled = before === undefined ? Number.POSITIVE_INFINITY : (now - before.changedAt) / 1000;
   const part = before?.part ?? 1;
+  const database = (seen.database ?? 0) * budget;
+  // Alone on its shard it is throttled only for the database's sake, if it would take more there than it may.
+  if (!seen.hasNeighbours && database / part <= budget) return undefined;
+  const share = seen.hasNeighbours ? Math.max(seen.share, database) : database;
   if (share > budget && settled >= averageSeconds && part > LEAST_PART)
     return { part: part / 2, since: before?.since ?? now, changedAt: now };
   if (before && isCalm(share, budget) && settled >= EASE_AFTER * averageSeconds)
@@ -67,14 +73,16 @@ function nextThrottle(
 function nextHeavy(
   now: number,
   { throttle, heavySince }: CpuStanding,
-  { hasNeighbours, calmSince }: CpuSeen,
-  { isolateAfterSeconds, calmSeconds }: CpuLimits,
+  { share, hasNeighbours, calmSince }: CpuSeen,
+  { budget, isolateAfterSeconds, calmSeconds }: CpuLimits,
 ): number | undefined {
   if (isolateAfterSeconds === 0) return undefined;
   if (heavySince === undefined) {
     const isLong = throttle !== undefined && (now - throttle.since) / 1000 >= isolateAfterSeconds;
+    // Not one that is throttled for the database's sake.
+    const isOver = share / (throttle?.part ?? 1) > budget;
     // Who takes little by now is on the way back.
-    return isLong && hasNeighbours && calmSince === undefined ? now : undefined;
+    return isLong && isOver && hasNeighbours && calmSince === undefined ? now : undefined;
   }
   const since = Math.max(heavySince, calmSince ?? Number.POSITIVE_INFINITY);
   return (now - since) / 1000 >= calmSeconds ? undefined : heavySince;

@@ -102,6 +102,8 @@ export interface TenantDatabases {
   grant(tenant: Tenant, secrets: TenantSecretData): Promise<void>;
   /** What the databases of our own server take of it, by tenant; empty where tenants bring all of theirs. @throws UserError */
   usage(tenants: readonly string[]): Promise<Map<string, DatabaseUsage>>;
+  /** For how long our own server has run statements of tenants, in seconds that only rise; empty where tenants bring all of theirs. @throws UserError */
+  activeSeconds(tenants: readonly string[]): Promise<Map<string, number>>;
   /**
    * Ends what tenants' roles run on our own server for longer than any of them may, whatever time they have set themselves: statements, and
    * transactions that stand open. @returns the databases whose connections were ended @throws UserError

@@ -43,6 +43,15 @@ describe("wrong requests", () => {
         "expected object",
       ]
     `);
+    const placement = { shard: "somewhere", spreadFrom: ["A_b"], doNotMoveUntil: "tomorrow", near: "b" };
+    expect(await problemsOf("PATCH", "/v1/tenants/a", { placement })).toMatchInlineSnapshot(`
+      [
+        "placement.shard: a shard's name such as 1.163.2-0, but "somewhere" was given",
+        "placement.spreadFrom.0: tenant name "A_b" is not a DNS label: 1 to 63 of a-z, 0-9 and "-", not beginning or ending with "-"",
+        "placement.doNotMoveUntil: Invalid ISO datetime, but "tomorrow" was given",
+        "placement.near: no such setting; allowed are shard, isolate, spreadFrom, doNotMoveUntil",
+      ]
+    `);
     expect(await problemsOf("PATCH", "/v1/tenants/a", {})).toMatchInlineSnapshot(`
       [
         "give release, config, hibernation, placement or revertConfig",

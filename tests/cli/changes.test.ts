@@ -172,6 +172,20 @@ describe("tenant update", () => {
     `);
   });
 
+  test("says where a tenant is wanted, and refuses what is no placement", async () => {
+    running("a");
+    const where = "shard=1.163.2-1,spread-from=b,spread-from=c,until=2030-01-31T06:00:00Z";
+    expect((await cluster.cli(["tenant", "update", "a", "--placement", where])).code).toBe(0);
+    expect(specOf("a")?.placement).toEqual({
+      shard: "1.163.2-1",
+      spreadFrom: ["b", "c"],
+      doNotMoveUntil: "2030-01-31T06:00:00.000Z",
+    });
+    const refused = await cluster.cli(["tenant", "update", "a", "--placement", "near=b"]);
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toContain('"near=b" is none of "anywhere", "shard=NAME", "isolate", "spread-from=TENANT"');
+  });
+
   test("refuses an update of nothing", async () => {
     expect(await cluster.cli(["tenant", "update", "clinic-a"])).toMatchInlineSnapshot(`
       {

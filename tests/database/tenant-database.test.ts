@@ -16,7 +16,7 @@ import { readKeptData, writeKeepsake } from "../../src/database/keepsakes.ts";
 import { newTenantSecrets } from "../../src/model/tenant-secrets.ts";
 import { SecretBox } from "../../src/platforms/local/store/secret-box.ts";
 import { endOverdue } from "../../src/database/overdue.ts";
-import { databaseUsage } from "../../src/database/usage.ts";
+import { databaseSeconds, databaseUsage } from "../../src/database/usage.ts";
 import { freePort } from "../../src/platforms/local/up/ports.ts";
 import { startTestServer, type TestServer } from "./postgres-server.ts";
 
@@ -287,6 +287,15 @@ describe("a tenant's database", () => {
     await dropTenantDatabase(admin, "clinic-a");
     await provisionTenantDatabase(admin, CLINIC);
     expect(await readKeptData(admin, box, "clinic-a")).toEqual({ hasDatabase: true });
+  });
+
+  test("tells for how long the server ran a tenant's statements, whoever else waits", async () => {
+    await provisionTenantDatabase(admin, CLINIC);
+    const seconds = async () => (await databaseSeconds(admin, ["clinic-a", "nobody"])).get("clinic-a") ?? 0;
+    const before = await seconds();
+    await ask(as("clinic-a"), DATABASE, "SELECT pg_sleep(0.3)");
+    await expect.poll(seconds).toBeGreaterThanOrEqual(before + 0.29);
+    expect(await databaseSeconds(admin, ["nobody"])).toEqual(new Map());
   });
 
   test("tells how much each tenant takes, without entering its database", async () => {

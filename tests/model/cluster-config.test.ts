@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { afterAll, expect, it } from "vitest";
 import { parse } from "yaml";
 import { checkConfig, readConfigFile } from "../../src/model/config-file.ts";
-import { ClusterConfigSchema } from "../../src/model/cluster-config.ts";
+import { ClusterConfigSchema, policyOf } from "../../src/model/cluster-config.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "config-"));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -73,4 +73,20 @@ it.each([
   const startedAt = performance.now();
   await expect(read(text)).rejects.toMatchObject({ code: "InvalidConfig", message: expect.stringMatching(words) });
   expect(performance.now() - startedAt).toBeLessThan(20_000);
+});
+
+it("lets the number of shards follow the cores, upwards only", async () => {
+  const most = async (text: string, cores: number) => policyOf(await read(text), cores).maxShardsPerSynapseImageTag;
+  expect(await most("", 16)).toBe(5);
+  expect(await most("shardsFollowCores: true", 16)).toBe(16);
+  expect(await most("shardsFollowCores: true", 2), "places are not taken away").toBe(5);
+});
+
+it("refuses maintenance windows that never open, and says why", async () => {
+  const window = (schedule: string) => read(`maintenanceWindows: [{schedule: "${schedule}", durationMinutes: 60}]`);
+  expect((await window("0 2 * * *")).maintenanceWindows).toEqual([
+    { schedule: "0 2 * * *", durationMinutes: 60, timezone: "UTC" },
+  ]);
+  await expect(window("0 2 * *")).rejects.toThrow(/maintenanceWindows.*five fields/s);
+  await expect(window("0 0 30 2 *")).rejects.toThrow(/never comes about/);
 });

@@ -67,6 +67,8 @@ export class FakeWorld {
   readonly endListeners = new Set<(shard: string) => void>();
   /** Processor time of a tenant since it started. */
   cpuSecondsOf: (tenant: string) => number = () => 0;
+  /** For how long the database server has run statements of a tenant. */
+  databaseSecondsOf: (tenant: string) => number = () => 0;
   /** Of a shard's process, which never go down. */
   processSecondsOf: (shard: string, tenants: string[]) => number = () => 0;
   usageOf: (tenant: string) => DatabaseUsage = () => ({
@@ -533,6 +535,10 @@ export function fakeDatabases(world: FakeWorld): TenantDatabases {
     migration: () => world.warmUp(),
     usage: async (tenants) =>
       new Map(tenants.filter((tenant) => world.managed.has(tenant)).map((tenant) => [tenant, world.usageOf(tenant)])),
+    activeSeconds: async (tenants) =>
+      new Map(
+        tenants.filter((tenant) => world.managed.has(tenant)).map((name) => [name, world.databaseSecondsOf(name)]),
+      ),
     endOverdue: async () => [],
     identify: async ({ spec }) => world.databaseIds.get(tryReadConfig(spec.config)?.database?.host ?? ""),
     address: (tenant) => ({ host: "127.0.0.1", port: 1, name: tenant, user: tenant }),

@@ -158,7 +158,7 @@ function description(tenant: TenantView, { usage, rest, events }: More): string 
   return `${text}\nEvents:${events.length === 0 ? " none" : `\n${indented(eventTable(events))}`}`;
 }
 
-function usagePairs({ cpuShare, cpuBudget, holdings, database }: TenantUsage): [string, string][] {
+function usagePairs({ cpuShare, cpuBudget, databaseShare, holdings, database }: TenantUsage): [string, string][] {
   const pairs: [string, string][] = [];
   const percent = (share: number) => `${Math.round(share * 100)} %`;
   if (cpuShare !== undefined)
@@ -171,6 +171,8 @@ function usagePairs({ cpuShare, cpuBudget, holdings, database }: TenantUsage): [
     const passed = `${mebibytes(responseBytes)} answered and ${databaseRows} rows read and written since its start`;
     pairs.push(["Memory", `${cacheEntries} cache entries; ${passed}`]);
   }
+  if (databaseShare !== undefined)
+    pairs.push(["Statements", `${percent(databaseShare)} of the time of a database connection`]);
   if (database) pairs.push(["Database", `${mebibytes(database.bytes)}, ${age(database.at)} ago`]);
   return pairs;
 }

@@ -73,8 +73,10 @@ export class CpuBudgets {
   }
 
   async #judge(shard: string, name: string, { load, calmSince }: Known, hasNeighbours: boolean): Promise<void> {
-    const { store, reader, clock, cpuBudget } = this.#context;
+    const { store, reader, clock, cpuBudget, usage } = this.#context;
     const { at, share } = load;
+    const { databaseShare = 0 } = usage.get(name);
+    const database = cpuBudget.databasePerTenant > 0 ? databaseShare / cpuBudget.databasePerTenant : 0;
     const tenant = reader.get("Tenant", name);
     if (!tenant || share === undefined || !isSettledOn(tenant, shard)) return;
     const limits = { ...cpuBudget, budget: budgetOf(cpuBudget, name) };
@@ -82,11 +84,14 @@ export class CpuBudgets {
       nextStanding(
         at,
         standingOf(status, (time) => clock.past(time)),
-        { share, hasNeighbours, ...(calmSince === undefined ? {} : { calmSince }) },
+        { share, database, hasNeighbours, ...(calmSince === undefined ? {} : { calmSince }) },
         limits,
       );
     if (isSame(tenant.status, next(tenant.status))) return;
-    const took = `${percent(share)} of a core of late, and its budget is ${percent(limits.budget)}`;
+    const took =
+      database * limits.budget > share
+        ? `${percent(databaseShare)} of the time of a database connection, and its budget is ${percent(cpuBudget.databasePerTenant)}`
+        : `${percent(share)} of a core of late, and its budget is ${percent(limits.budget)}`;
     let before: Pick<TenantStatus, "throttle" | "heavy"> = {};
     let after: TenantStatus | undefined;
     await modify(store, "Tenant", name, (present) => {

@@ -2,6 +2,8 @@ import type { DatabaseUsage, Holdings, Suspect } from "../../model/tenant-usage.
 
 interface Entry {
   cpuShare?: number;
+  /** Smoothed share of the time in which the database server ran its statements: 1 is one connection that is always busy. */
+  databaseShare?: number;
   holdings?: Holdings;
   database?: DatabaseUsage & { at: string };
 }
@@ -23,13 +25,18 @@ export class UsageBook {
   }
 
   /** Of a tenant that runs on a shard. */
-  setRunning(tenant: string, { cpuShare, holdings }: Omit<Entry, "database">): void {
-    const { database } = this.get(tenant);
+  setRunning(tenant: string, { cpuShare, holdings }: Pick<Entry, "cpuShare" | "holdings">): void {
+    const { database, databaseShare } = this.get(tenant);
     this.#entries.set(tenant, {
       ...(cpuShare === undefined ? {} : { cpuShare }),
       ...(holdings === undefined ? {} : { holdings }),
       ...(database === undefined ? {} : { database }),
+      ...(databaseShare === undefined ? {} : { databaseShare }),
     });
+  }
+
+  setDatabaseShare(tenant: string, databaseShare: number): void {
+    this.#entries.set(tenant, { ...this.get(tenant), databaseShare });
   }
 
   /** It does not run there any more. */

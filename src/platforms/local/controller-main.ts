@@ -1,4 +1,5 @@
 /** The controller's process on one machine: the composition root of store, launcher, databases, loops and API. */
+import { availableParallelism } from "node:os";
 import { readFileSync } from "node:fs";
 import { SteadyClock } from "../../model/clock.ts";
 import { join } from "node:path";
@@ -111,7 +112,7 @@ async function main(): Promise<void> {
     feed: new RouteFeed(),
     usage: new UsageBook(),
     claims: new Claims((tenant) => databases.address(tenant), clock),
-    policy: policyOf(config.cluster),
+    policy: policyOf(config.cluster, availableParallelism()),
     cpuBudget: config.cluster.cpuBudget,
     clock,
     shardClients: new Map(),
@@ -174,7 +175,7 @@ async function main(): Promise<void> {
     try {
       const next = await readConfigFile(file, ControllerConfigSchema);
       // In place: what decides by them reads them each time.
-      Object.assign(context.policy, policyOf(next.cluster));
+      Object.assign(context.policy, policyOf(next.cluster, availableParallelism()));
       context.cpuBudget = next.cluster.cpuBudget;
       context.maintenanceWindows = next.cluster.maintenanceWindows;
       Object.assign(context.timing, timingOf(next));

@@ -101,3 +101,17 @@ it("says on the shard why nobody is moved, and takes it back", async () => {
   await shardWhen(A, ({ status }) => status.keeps === undefined);
   expect((await world.store.list("Shard")).map(({ metadata }) => metadata.name)).toEqual([A]);
 });
+
+it("moves a tenant to where it is wanted, and forgets a wish that is taken back", async () => {
+  await service.updateTenant("two", { placement: { isolate: true } });
+  const moved = await tenantWhen("two", ({ status }) => status.shard === B && status.phase === "Running");
+  expect(moved.status.lastMove?.reason).toBe("Placement");
+  expect(moved.status.heavy, "its budget is another matter").toBeUndefined();
+  expect(moved.status.throttle).toBeUndefined();
+  await service.createTenant({ name: "three", placement: { shard: B } });
+  const beside = await tenantWhen("three", ({ status }) => status.phase === "Running");
+  expect(beside.status.shard, "a shard for one tenant").toBe(A);
+  const freed = await service.updateTenant("two", { placement: {} });
+  expect(freed.spec).not.toHaveProperty("placement");
+  await tenantWhen("three", ({ status }) => status.shard === B && status.phase === "Running");
+});

@@ -102,6 +102,26 @@ it("counts the time of a tenant's images, which other processes decode", async (
   expect(await reasonsOf("Tenant/neighbour")).toEqual([]);
 });
 
+it("throttles a tenant that takes the database server's time, and gives it no shard of its own for that", async () => {
+  const begunAt = performance.now();
+  let isBusy = true;
+  let seconds = 0;
+  world.databaseSecondsOf = (tenant) => {
+    if (tenant === "busy" && isBusy) seconds = (performance.now() - begunAt) / 1000;
+    return tenant === "busy" ? seconds : 0;
+  };
+  const busy = await tenantWhen("busy", "is throttled", ({ status }) => (status.throttle?.part ?? 1) < 0.25);
+  const events = await world.store.listEvents({ object: "Tenant/busy", limit: 100 });
+  expect(events.map(({ message }) => message).join("\n")).toMatch(/\d+ % of the time of a database connection/);
+  // Longer than it takes to be heavy.
+  await sleep(3 * BUDGET.isolateAfterSeconds * 1000);
+  expect((await world.store.get("Tenant", "busy"))?.status.heavy).toBeUndefined();
+  expect((await world.store.get("Tenant", "busy"))?.status.shard).toBe(busy.status.shard);
+  expect((await world.store.get("Tenant", "neighbour"))?.status.throttle).toBeUndefined();
+  isBusy = false;
+  await tenantWhen("busy", "is let go", ({ status }) => status.throttle === undefined);
+});
+
 it("knows a throttled tenant in the next controller", async () => {
   process.context.cpuBudget.isolateAfterSeconds = 0;
   wanted = 0.6;

@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { vi } from "vitest";
-import { stringify } from "yaml";
+import { parse, stringify } from "yaml";
 import { PATIENCE_MS, until } from "../../support/patience.ts";
 import type { ShardRow, TenantRow } from "../../../src/cli/rows.ts";
 
@@ -63,6 +63,13 @@ export class Cluster {
     const cluster = new Cluster(dataDir, configFile, launch(configFile, dataDir, env));
     await cluster.#untilUp();
     return cluster;
+  }
+
+  /** Changes the configuration while everything runs, as `systemctl reload` takes it up. */
+  async reconfigure(changes: Record<string, unknown>): Promise<void> {
+    const before = parse(await readFile(this.#configFile, "utf8")) as Record<string, unknown>;
+    await writeFile(this.#configFile, stringify({ ...before, ...changes }));
+    this.#process.kill("SIGHUP");
   }
 
   /** Ends `up` and starts it again with the same data. */

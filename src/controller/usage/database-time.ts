@@ -1,0 +1,64 @@
+import { messageOf } from "../../model/errors.ts";
+import { nextLoad, type Load } from "../../model/load.ts";
+import type { ControllerContext } from "../context.ts";
+
+/** One look-up of as many takes the server some milliseconds; of more tenants each is looked at less often. */
+const MOST_AT_ONCE = 2_000;
+
+/** For how much of the time the database server runs statements of each tenant, for its budget. */
+export class DatabaseTimeLoop {
+  readonly #context: ControllerContext;
+  readonly #loads = new Map<string, Load>();
+  /** The last one that was asked about. */
+  #last = "";
+  #hasFailed = false;
+  #cancel: () => void = () => {};
+  #turn: Promise<void> | undefined;
+  #isClosed = false;
+
+  constructor(context: ControllerContext) {
+    this.#context = context;
+  }
+
+  start(): void {
+    const { clock, timing } = this.#context;
+    if (this.#isClosed) return;
+    this.#cancel = clock.after(timing.loadEvery * 1000, () => {
+      this.#turn = this.turn().finally(() => this.start());
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#cancel();
+    await this.#turn;
+  }
+
+  async turn(): Promise<void> {
+    const { reader, databases, usage, clock, cpuBudget, log } = this.#context;
+    if (cpuBudget.databasePerTenant === 0) return;
+    const names = [...reader.values("Tenant")]
+      .filter(({ status }) => status.shard !== undefined)
+      .map(({ metadata }) => metadata.name)
+      .toSorted();
+    for (const name of this.#loads.keys()) if (reader.get("Tenant", name) === undefined) this.#loads.delete(name);
+    const after = names.filter((name) => name > this.#last);
+    const next = (after.length > 0 ? after : names).slice(0, MOST_AT_ONCE);
+    if (next.length === 0) return;
+    try {
+      const found = await databases.activeSeconds(next);
+      const at = clock.now();
+      for (const [name, cpuSeconds] of found) {
+        const look = { at, cpuSeconds, starvedSeconds: 0 };
+        const load = nextLoad(this.#loads.get(name), look, cpuBudget.averageSeconds);
+        this.#loads.set(name, load);
+        if (load.share !== undefined) usage.setDatabaseShare(name, load.share);
+      }
+      this.#last = next.at(-1) ?? "";
+      this.#hasFailed = false;
+    } catch (error) {
+      if (!this.#hasFailed) log.warn({ why: messageOf(error) }, "cannot ask how long tenants' statements run");
+      this.#hasFailed = true;
+    }
+  }
+}
