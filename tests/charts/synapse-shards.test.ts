@@ -134,12 +134,21 @@ describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
         extraEnv: [{ name: "A", value: "b" }],
         mediaCache: { maxMiB: 99 },
       },
-      gateway: { replicas: 3, extraEnv: [{ name: "C", value: "d" }], annotations: { e: "f" } },
+      hibernation: { afterIdleSeconds: 900 },
+      gateway: {
+        replicas: 3,
+        extraEnv: [{ name: "C", value: "d" }],
+        annotations: { e: "f" },
+        sleeping: { maxHeldPolls: 9 },
+      },
       fleet: { imageTag: "1.150.0" },
     });
     const config = find(manifests, "ConfigMap", "cluster-a-controller").data!["controller.yaml"]!;
     expect(config).toMatch(/maxTenantsPerShard: 7/);
     expect(config).toMatch(/maxMiB: 99/);
+    expect(config).toMatch(/afterIdleSeconds: 900/);
+    const gateway = JSON.parse(find(manifests, "ConfigMap", "cluster-a-gateway").data!["gateway.json"]!) as object;
+    expect(gateway).toMatchObject({ sleeping: { maxHeldPolls: 9, maxRememberedBytes: 67_108_864 } });
     expect(config).toMatch(/registry: registry\.example/);
     expect(config).toMatch(/pullSecrets:\s+- name: mine/);
     const { spec } = find(manifests, "Deployment", "cluster-a-gateway");
