@@ -45,8 +45,9 @@ describe.skipIf(withoutCluster)(
         avgShardsLoadRedistributionThreshold: 0,
         controller: { allowLocalFederation: true },
         fleet: { imageTag: OLD },
+        hibernation: { minAwakeSeconds: 5 },
       });
-    }, 5 * MINUTES);
+    }, 8 * MINUTES);
     afterAll(() => cluster.close(), 5 * MINUTES);
 
     it(
@@ -54,7 +55,7 @@ describe.skipIf(withoutCluster)(
       async () => {
         expect(await helm("test", "synapse-shards", "-n", cluster.namespace, "--timeout", "2m")).toContain("Succeeded");
       },
-      3 * MINUTES,
+      8 * MINUTES,
     );
 
     it(
@@ -76,7 +77,7 @@ describe.skipIf(withoutCluster)(
         expect(stored).toContain("local_content");
         expect(await inNamespace("get", "synapsetenants")).toMatch(/a\.example .*Running/);
       },
-      5 * MINUTES,
+      8 * MINUTES,
     );
 
     it(
@@ -87,7 +88,7 @@ describe.skipIf(withoutCluster)(
           "wait",
           "synapsetenant/twin",
           "--for=jsonpath={.status.reason}=ServerNameTaken",
-          "--timeout=60s",
+          "--timeout=120s",
         );
         const { phase, shard, message } = await cluster.status("twin");
         expect({ phase, shard }).toEqual({ phase: "Failed", shard: undefined });
@@ -99,7 +100,7 @@ describe.skipIf(withoutCluster)(
         expect((await users.get("a")!.download(mxc)).equals(picture)).toBe(true);
         await cluster.uninstallTenant("twin");
       },
-      3 * MINUTES,
+      8 * MINUTES,
     );
 
     it(
@@ -109,7 +110,7 @@ describe.skipIf(withoutCluster)(
         expect((await cluster.running("c")).shard).toBe(`${OLD}-1`);
         users.set("c", await cluster.register("c", "ada"));
       },
-      3 * MINUTES,
+      8 * MINUTES,
     );
 
     it(
@@ -121,7 +122,7 @@ describe.skipIf(withoutCluster)(
         });
         expect((await users.get("a")!.download(mxc)).equals(picture)).toBe(true);
       },
-      3 * MINUTES,
+      8 * MINUTES,
     );
 
     it("gives each tenant its own bucket's credentials alone", async () => {
@@ -155,13 +156,13 @@ describe.skipIf(withoutCluster)(
         const old = await uid();
         await inNamespace("delete", "pod", pod, "--force", "--grace-period=0");
         await until("there is another pod", async () => (await uid()) !== old);
-        await until("b answers", () => users.get("b")!.client.whoami(), 90);
+        await until("b answers", () => users.get("b")!.client.whoami(), 240);
         expect((await cluster.status("b")).epoch).toBe(before.epoch);
         await inNamespace("scale", "deployment", "synapse-shards-controller", "--replicas=2");
-        await inNamespace("rollout", "status", "deployment", "synapse-shards-controller", "--timeout=90s");
+        await inNamespace("rollout", "status", "deployment", "synapse-shards-controller", "--timeout=240s");
         await cluster.running("b");
       },
-      5 * MINUTES,
+      8 * MINUTES,
     );
 
     it(
@@ -170,7 +171,7 @@ describe.skipIf(withoutCluster)(
         const pod = "synapse-shards-shard-1-157-2-0-0";
         const id = await inNamespace("get", "pod", pod, "-o", "jsonpath={.status.containerStatuses[0].containerID}");
         await killContainer(id.replace(/^.*:\/\//, ""));
-        await until("b answers", () => users.get("b")!.client.whoami(), 90);
+        await until("b answers", () => users.get("b")!.client.whoami(), 240);
         const restarts = await inNamespace(
           "get",
           "pod",
@@ -181,7 +182,7 @@ describe.skipIf(withoutCluster)(
         expect(Number(restarts)).toBeGreaterThan(0);
         await cluster.running("b");
       },
-      3 * MINUTES,
+      8 * MINUTES,
     );
 
     it(
@@ -206,7 +207,7 @@ describe.skipIf(withoutCluster)(
         const owners = await cluster.sql("SELECT shard FROM synapse_shards.fence", "c");
         expect(owners.trim()).toBe((await cluster.status("c")).shard);
       },
-      6 * MINUTES,
+      8 * MINUTES,
     );
 
     it(
@@ -216,11 +217,11 @@ describe.skipIf(withoutCluster)(
           const [first] = await cluster.pods("gateway");
           await inNamespace("delete", first!, "--wait=true");
           expect(
-            await inNamespace("rollout", "status", "deployment", "synapse-shards-gateway", "--timeout=90s"),
+            await inNamespace("rollout", "status", "deployment", "synapse-shards-gateway", "--timeout=240s"),
           ).toContain("success");
         });
       },
-      4 * MINUTES,
+      8 * MINUTES,
     );
 
     it(
@@ -232,11 +233,33 @@ describe.skipIf(withoutCluster)(
         });
         expect((await cluster.status("c")).lastMove).toMatchObject({ reason: "Upgrade", failedRequests: 0 });
       },
-      5 * MINUTES,
+      8 * MINUTES,
     );
 
     it(
-      "rolls a release out to a canary first, then to the rest",
+      "puts a tenant to sleep that nobody uses, wakes it for a request, and puts it to sleep again",
+      async () => {
+        const user = users.get("a")!;
+        const failed = user.failures.length;
+        const sleepsAfter = (afterIdleSeconds: number) =>
+          cluster.helmTenant("a", { hibernation: { mode: "Auto", afterIdleSeconds } });
+        await sleepsAfter(5);
+        const { shard, address, sleep } = await cluster.asleep("a");
+        expect([shard, address, sleep?.reason]).toEqual([undefined, undefined, "Idle"]);
+        expect(await inNamespace("get", "synapsetenants")).toMatch(/a\.example .*Asleep/);
+        expect((await users.get("b")!.client.whoami()).user_id).toBe("@ada:b.example");
+        await sleepsAfter(3600);
+        expect((await user.client.whoami()).user_id).toBe("@ada:a.example");
+        expect(user.failures.slice(failed)).toEqual([]);
+        expect((await cluster.running("a")).awake).toMatchObject({ reason: "request" });
+        await sleepsAfter(5);
+        await cluster.asleep("a");
+      },
+      12 * MINUTES,
+    );
+
+    it(
+      "rolls a release out to a canary first, then to the rest, of which one is brought to it in its sleep",
       async () => {
         const rollout = { canaries: { count: 1, names: ["b"] }, waveSize: 5, maxConcurrentMoves: 1, soakSeconds: 5 };
         await cluster.upgrade({ fleet: { imageTag: NEW, rollout } });
@@ -246,11 +269,18 @@ describe.skipIf(withoutCluster)(
             const tags = await Promise.all(
               ["a", "b"].map(async (name) => (await cluster.status(name)).shard?.startsWith(NEW)),
             );
-            return tags.some(Boolean) ? tags : undefined;
+            return tags.some(Boolean) ? tags.map(Boolean) : undefined;
           },
-          120,
+          240,
         );
         expect(first).toEqual([false, true]);
+        const prepared = await until("the one that sleeps is prepared", async () => {
+          const status = await cluster.status("a");
+          return status.schemaRelease === NEW ? status : undefined;
+        });
+        expect(prepared).toMatchObject({ phase: "Asleep", sleep: { preparedAt: expect.any(String) as string } });
+        await cluster.helmTenant("a", {});
+        expect((await users.get("a")!.client.whoami()).user_id).toBe("@ada:a.example");
         await cluster.running("a", ({ shard }) => shard?.startsWith(NEW) ?? false);
         await until("the fleet is done", async () => {
           const fleet = await inNamespace(
@@ -264,7 +294,7 @@ describe.skipIf(withoutCluster)(
         });
         expect((await users.get("a")!.download(mxc)).equals(picture)).toBe(true);
       },
-      6 * MINUTES,
+      8 * MINUTES,
     );
 
     it(
@@ -316,7 +346,7 @@ describe.skipIf(withoutCluster)(
         await cluster.uninstallTenant("d");
         await cluster.running("e");
       },
-      6 * MINUTES,
+      8 * MINUTES,
     );
 
     it(
@@ -339,7 +369,7 @@ describe.skipIf(withoutCluster)(
         // What belongs to an object that is gone is collected a moment later.
         await expect.poll(left).toEqual(["lease.coordination.k8s.io/synapse-shards-controller"]);
       },
-      6 * MINUTES,
+      8 * MINUTES,
     );
   },
 );

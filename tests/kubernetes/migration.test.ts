@@ -135,7 +135,7 @@ describe.skipIf(withoutCluster)(
         await cluster.running("doubts");
         await cluster.uninstallTenant("doubts");
       },
-      4 * MINUTES,
+      8 * MINUTES,
     );
 
     it(
@@ -157,7 +157,7 @@ describe.skipIf(withoutCluster)(
         });
         await expectAllThere();
       },
-      6 * MINUTES,
+      8 * MINUTES,
     );
 
     it(
@@ -166,11 +166,11 @@ describe.skipIf(withoutCluster)(
         const uid = (JSON.parse(await pod()) as { metadata: { uid: string } }).metadata.uid;
         await kubectl("-n", own(), "delete", "pod", `${TENANT}-synapse-0`, "--force", "--grace-period=0");
         await until("there is another pod", async () => !(await pod().catch(() => uid)).includes(uid));
-        await until("it answers", () => ada.client.whoami(), 90);
+        await until("it answers", () => ada.client.whoami(), 240);
         await isDedicated();
         await expectAllThere();
       },
-      4 * MINUTES,
+      8 * MINUTES,
     );
 
     it(
@@ -181,7 +181,7 @@ describe.skipIf(withoutCluster)(
         await sleep(3_000);
         expect(await pod()).toContain(uid);
       },
-      2 * MINUTES,
+      8 * MINUTES,
     );
 
     it(

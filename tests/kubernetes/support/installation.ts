@@ -74,7 +74,7 @@ export class Installation {
     const [node] = await nodes();
     const tls = this.#isPrivate ? await this.#makeCertificates() : undefined;
     await this.apply([...postgres({ node, tls }), ...s3({ node, tls })]);
-    await kubectl("-n", this.namespace, "wait", "--for=condition=Ready", "--timeout=60s", "pod/postgres", "pod/s3");
+    await kubectl("-n", this.namespace, "wait", "--for=condition=Ready", "--timeout=240s", "pod/postgres", "pod/s3");
     await this.upgrade({ ...(tls === undefined ? {} : TRUST), ...values }, "install");
     const ip = await kubectl(
       "-n",
@@ -298,7 +298,7 @@ export class Installation {
 
   async register(tenant: string, name: string): Promise<TestUser> {
     const user = { username: name, password: PASSWORD, admin: false };
-    await until(`${name} is registered`, () => this.api("POST", `/v1/tenants/${tenant}/users`, user), 30);
+    await until(`${name} is registered`, () => this.api("POST", `/v1/tenants/${tenant}/users`, user));
     return this.logIn(tenant, name);
   }
 
@@ -370,7 +370,7 @@ export class Installation {
         "-p",
         '{"metadata":{"finalizers":[]}}',
       ).catch(() => {});
-    await kubectl("delete", "namespace", this.namespace, "--timeout=60s").catch(() => {});
+    await kubectl("delete", "namespace", this.namespace, "--timeout=120s").catch(() => {});
   }
 
   namespaceOf(tenant: string): string {
