@@ -358,7 +358,10 @@ export class Installation {
       await kubectl("delete", "namespace", this.namespaceOf(name), "--wait=false").catch(() => {});
     for (const kind of ["synapsetenants", "synapseshards", "synapsefleets"])
       await kubectl("-n", this.namespace, "delete", kind, "--all", "--timeout=30s").catch(() => {});
-    await helm("uninstall", CLUSTER, "-n", this.namespace, "--wait", "--timeout", "1m").catch(() => {});
+    await helm("uninstall", CLUSTER, "-n", this.namespace, "--timeout", "1m").catch(() => {});
+    // Nobody is left for whom gateways would go on.
+    const gateways = ["delete", "pods", "-l", "app.kubernetes.io/component=gateway", "--force", "--grace-period=0"];
+    await kubectl("-n", this.namespace, ...gateways).catch(() => {});
     const left = await kubectl("-n", this.namespace, "get", "synapsetenants", "-o", "name").catch(() => "");
     for (const object of left.split("\n").filter((name) => name !== ""))
       await kubectl(
