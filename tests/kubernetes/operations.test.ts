@@ -210,7 +210,7 @@ describe.skipIf(withoutCluster)(
         await cluster.helmTenant("a", { host: "talk.a.example" });
         await until("it is at its new host", async () => (await at("talk.a.example")) === 200);
         await until("the old one is nobody's", async () => (await at("chat.a.example")) === 404);
-        expect(await condition("UpToDate")).toMatchObject({ status: "True" });
+        await until("it says so", async () => (await condition("UpToDate"))?.status === "True");
         await cluster.helmTenant("a", {});
         await until("it is as it was", async () => (await at("talk.a.example")) === 404);
         await cluster.running("a");
