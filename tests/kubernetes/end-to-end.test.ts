@@ -45,7 +45,7 @@ describe.skipIf(withoutCluster)(
         avgShardsLoadRedistributionThreshold: 0,
         controller: { allowLocalFederation: true },
         fleet: { imageTag: OLD },
-        hibernation: { minAwakeSeconds: 5 },
+        hibernation: { afterIdleSeconds: 0, minAwakeSeconds: 5 },
       });
     }, 8 * MINUTES);
     afterAll(() => cluster.close(), 5 * MINUTES);
