@@ -31,6 +31,7 @@ import {
   type TenantHibernation,
   type WakeReason,
 } from "../model/sleep.ts";
+import { labelsProblem } from "../model/labels.ts";
 import { MOST_WAKES, WAKE_CAUSES, type WakeCause, type WakeRequest } from "../model/routes.ts";
 import { TENANT_PHASES, type TenantPhase } from "../model/tenant.ts";
 import type { TenantUsage } from "../model/tenant-usage.ts";
@@ -93,6 +94,23 @@ export const HibernationSchema = z
   })
   .meta({ id: "Hibernation" }) satisfies z.ZodType<TenantHibernation>;
 
+const LabelsSchema = z
+  .record(z.string(), z.string())
+  .superRefine((labels, context) => {
+    const message = labelsProblem(labels);
+    if (message !== undefined) context.addIssue({ code: "custom", message });
+  })
+  .describe("Its operator's own words about it, with the keys and values of Kubernetes' labels.");
+const LabelChangesSchema = z
+  .record(z.string(), z.string().nullable())
+  .superRefine((changes, context) => {
+    const message = labelsProblem(
+      Object.fromEntries(Object.entries(changes).map(([key, value]) => [key, value ?? ""])),
+    );
+    if (message !== undefined) context.addIssue({ code: "custom", message });
+  })
+  .describe("Sets these labels and leaves the others; null removes one.");
+
 export const CreateTenantBody = z
   .strictObject({
     name: checkedBy(tenantNameProblem).describe("A DNS label."),
@@ -101,6 +119,7 @@ export const CreateTenantBody = z
     config: Config.optional(),
     hibernation: HibernationSchema.optional(),
     placement: PlacementSchema.optional(),
+    labels: LabelsSchema.optional(),
   })
   .meta({ id: "CreateTenant" });
 
@@ -110,13 +129,14 @@ export const UpdateTenantBody = z
     config: Config.optional(),
     hibernation: HibernationSchema.optional(),
     placement: PlacementSchema.optional().describe("Takes the place of the one it has; {}: anywhere."),
+    labels: LabelChangesSchema.optional(),
     revertConfig: z
       .literal(true)
       .optional()
       .describe("Takes back the configuration that is not in effect: the one that runs is asked for again."),
   })
   .refine((body) => Object.values(body).some((value) => value !== undefined), {
-    message: "give release, config, hibernation, placement or revertConfig",
+    message: "give release, config, hibernation, placement, labels or revertConfig",
   })
   .refine(({ config, revertConfig }) => config === undefined || revertConfig === undefined, {
     message: "give config or revertConfig, not both",
@@ -269,6 +289,7 @@ const SpecFields = {
   dedicated: z.object({ address: z.string() }).optional().describe("Where a dedicated Synapse serves it."),
   hibernation: HibernationSchema.optional(),
   placement: PlacementSchema.optional(),
+  labels: z.record(z.string(), z.string()).optional(),
 };
 
 export const TenantSchema = z

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { LONGEST_SELECTOR, matches, parseSelector } from "../model/labels.ts";
 import { INSTALLING, type Tenant } from "../model/tenant.ts";
 import { failures, type Api, type RouteContext } from "./api.ts";
 import { requireRole } from "./auth.ts";
@@ -37,10 +38,21 @@ export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): vo
         operationId: "listTenants",
         summary: "All tenants, by name",
         tags,
-        response: { 200: z.object({ items: z.array(TenantSchema) }).describe("The tenants."), ...failures() },
+        querystring: z.object({
+          selector: z
+            .string()
+            .max(LONGEST_SELECTOR)
+            .optional()
+            .describe("By labels: plan=small,region!=eu,trial,!internal"),
+        }),
+        response: { 200: z.object({ items: z.array(TenantSchema) }).describe("The tenants."), ...failures(422) },
       },
     },
-    async () => ({ items: (await service.listTenants()).map((tenant) => view(tenant)) }),
+    async ({ query }) => {
+      const selector = query.selector === undefined ? [] : parseSelector(query.selector);
+      const tenants = await service.listTenants();
+      return { items: tenants.filter(({ spec }) => matches(selector, spec.labels)).map((tenant) => view(tenant)) };
+    },
   );
 
   app.post(

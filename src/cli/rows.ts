@@ -39,6 +39,7 @@ export interface TenantDetails extends TenantRow {
   /** What in its configuration is probably a mistake. */
   warnings: string[];
   config?: string;
+  labels: Record<string, string>;
   move: Move | null;
   lastMove: MoveResult | null;
 }
@@ -58,6 +59,7 @@ export function tenantDetails(tenant: TenantView): TenantDetails {
     hasConfig,
     warnings: status.inEffect?.warnings ?? [],
     ...(spec.config === undefined ? {} : { config: spec.config }),
+    labels: { ...spec.labels },
     move: status.move ?? null,
     lastMove: status.lastMove ?? null,
   };

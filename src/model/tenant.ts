@@ -1,5 +1,6 @@
 import type { DedicatedTransition, Move, MoveResult } from "./move.ts";
 import type { ConfigMeaning } from "./config-meaning.ts";
+import type { Labels } from "./labels.ts";
 import type { Placement } from "./placement.ts";
 import type { Resource } from "./resource.ts";
 import type { Sleep, TenantHibernation, Wake, WakeReason } from "./sleep.ts";
@@ -33,6 +34,8 @@ export interface TenantSpec {
   dedicated?: { address: string };
   /** Whether it sleeps when nobody uses it; absent: as the cluster has it. */
   hibernation?: TenantHibernation;
+  /** Its operator's own words about it, to select tenants by. On Kubernetes those of the object. */
+  labels?: Labels;
   /** It is to run nowhere until this is taken back; nothing of it is removed. */
   suspended?: boolean;
   /** Where its operator wants it; absent: anywhere. */

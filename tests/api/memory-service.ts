@@ -10,6 +10,7 @@ import type {
   UpdateTenantRequest,
 } from "../../src/controller/service/cluster-service.ts";
 import { UserError } from "../../src/model/errors.ts";
+import { changedLabels } from "../../src/model/labels.ts";
 import { deletedTenant, type DeletedTenant, type PurgeProof } from "../../src/model/deleted-tenant.ts";
 import { DEFAULT_POLICY } from "../../src/model/policy.ts";
 import type { TenantUsage } from "../../src/model/tenant-usage.ts";
@@ -122,6 +123,7 @@ export class MemoryService implements ClusterService {
     Object.assign(tenant.spec, {
       serverName: request.serverName ?? tenant.spec.serverName,
       release: request.release ?? tenant.spec.release,
+      ...(request.labels ? { labels: request.labels } : {}),
     });
     const answer = structuredClone(tenant);
     this.onCreate(tenant);
@@ -130,7 +132,9 @@ export class MemoryService implements ClusterService {
 
   async updateTenant(name: string, request: UpdateTenantRequest): Promise<Tenant> {
     const tenant = this.#tenant(name);
-    Object.assign(tenant.spec, request);
+    const { labels, ...rest } = request;
+    Object.assign(tenant.spec, rest);
+    if (labels) tenant.spec.labels = changedLabels(tenant.spec.labels, labels);
     tenant.metadata.generation += 1;
     const answer = structuredClone(tenant);
     this.onUpdate(tenant);

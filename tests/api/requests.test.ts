@@ -22,6 +22,27 @@ async function problemsOf(method: string, path: string, body?: unknown): Promise
   return error.details;
 }
 
+test("labels select tenants; wrong ones, and wrong selectors, are refused with the part that is wrong", async () => {
+  await send("POST", "/v1/tenants", { name: "a", labels: { plan: "small" } });
+  await send("POST", "/v1/tenants", { name: "b", labels: { plan: "large" } });
+  const namesOf = async (selector: string) => {
+    const response = await api.request(`/v1/tenants?selector=${encodeURIComponent(selector)}`);
+    const { items } = (await response.json()) as { items: { metadata: { name: string } }[] };
+    return items.map(({ metadata }) => metadata.name);
+  };
+  expect(await namesOf("plan=small")).toEqual(["a"]);
+  expect(await namesOf("plan!=small")).toEqual(["b"]);
+  await send("PATCH", "/v1/tenants/a", { labels: { plan: null, paid: "no" } });
+  expect(await namesOf("!plan,paid=no")).toEqual(["a"]);
+  expect(await send("GET", "/v1/tenants?selector=plan%3Da%3Db")).toMatchObject({
+    status: 422,
+    error: { code: "InvalidInput", message: expect.stringContaining('selector, part "plan=a=b"') },
+  });
+  expect(await problemsOf("PATCH", "/v1/tenants/a", { labels: { "not a key": "" } })).toEqual([
+    expect.stringContaining('labels: "not a key" is no key of a label'),
+  ]);
+});
+
 describe("wrong requests", () => {
   test("errors name the path, what was given and what is allowed", async () => {
     expect(await problemsOf("POST", "/v1/tenants", { name: "A_b", serverName: "a b", release: "latest", color: 1 }))
@@ -30,7 +51,7 @@ describe("wrong requests", () => {
           "name: tenant name "A_b" is not a DNS label: 1 to 63 of a-z, 0-9 and "-", not beginning or ending with "-"",
           "serverName: server name "a b" has the part "a b", which is not a DNS label",
           "release: a release of matrix-synapse such as 1.163.2, but "latest" was given",
-          "color: no such setting; allowed are name, serverName, release, config, hibernation, placement",
+          "color: no such setting; allowed are name, serverName, release, config, hibernation, placement, labels",
         ]
       `);
     expect(await problemsOf("POST", "/v1/tenants", {})).toMatchInlineSnapshot(`
@@ -54,13 +75,13 @@ describe("wrong requests", () => {
     `);
     expect(await problemsOf("PATCH", "/v1/tenants/a", {})).toMatchInlineSnapshot(`
       [
-        "give release, config, hibernation, placement or revertConfig",
+        "give release, config, hibernation, placement, labels or revertConfig",
       ]
     `);
     expect(await problemsOf("PATCH", "/v1/tenants/a", { serverName: "b" })).toMatchInlineSnapshot(`
       [
-        "serverName: no such setting; allowed are release, config, hibernation, placement, revertConfig",
-        "give release, config, hibernation, placement or revertConfig",
+        "serverName: no such setting; allowed are release, config, hibernation, placement, labels, revertConfig",
+        "give release, config, hibernation, placement, labels or revertConfig",
       ]
     `);
     expect(await problemsOf("POST", "/v1/tenants/a/move", { to: 7 })).toMatchInlineSnapshot(`

@@ -190,7 +190,7 @@ describe("tenant update", () => {
     expect(await cluster.cli(["tenant", "update", "clinic-a"])).toMatchInlineSnapshot(`
       {
         "code": 2,
-        "stderr": "error: nothing to change: give --release, --config, --hibernation, --placement or --revert-config
+        "stderr": "error: nothing to change: give --release, --config, --hibernation, --placement, --label or --revert-config
       ",
         "stdout": "",
       }
@@ -228,6 +228,73 @@ describe("tenant sleep, tenant wake", () => {
       "
       tenant clinic-a is awake
       "
+    `);
+  });
+});
+
+describe("labels", () => {
+  test("are given and changed, and select tenants for lists and for what is done to several", async () => {
+    await cluster.cli(["tenant", "create", "a", "--label", "plan=small", "--label", "trial="]);
+    await cluster.cli(["tenant", "create", "b", "--label", "plan=large"]);
+    expect(specOf("a")?.labels).toEqual({ plan: "small", trial: "" });
+    await cluster.cli(["tenant", "update", "a", "--label", "region=eu", "--label", "trial-"]);
+    expect(specOf("a")?.labels).toEqual({ plan: "small", region: "eu" });
+    const listed = await cluster.printed("tenant", "list", "-l", "plan,region!=eu", "-o", "json");
+    expect((JSON.parse(listed) as { name: string }[]).map(({ name }) => name)).toEqual(["b"]);
+    expect(await cluster.printed("tenant", "suspend", "-l", "plan=small", "--wait")).toMatchInlineSnapshot(`
+      "
+      tenant a is suspended
+      "
+    `);
+    expect(await cluster.cli(["tenant", "suspend", "-l", "plan=none"])).toMatchInlineSnapshot(`
+      {
+        "code": 0,
+        "stderr": "no tenant has the labels plan=none
+      ",
+        "stdout": "",
+      }
+    `);
+    // Who selects may be wrong about what that is: a person is asked, a script says --yes.
+    expect(await cluster.cli(["tenant", "delete", "-l", "plan=large"])).toMatchObject({ code: 2 });
+    expect(await cluster.cli(["tenant", "delete", "-l", "plan=large", "--yes"])).toMatchObject({ code: 0 });
+    expect([...cluster.service.tenants.keys()]).toEqual(["a"]);
+  });
+
+  test("that are wrong are refused with what is allowed", async () => {
+    const problem = async (...args: string[]) => {
+      const { code, stderr } = await cluster.cli(["tenant", ...args]);
+      return [code, stderr];
+    };
+    expect([
+      await problem("list", "-l", "plan=a=b"),
+      await problem("create", "c", "--label", "plan"),
+      await problem("suspend"),
+      await problem("suspend", "a", "-l", "plan=small"),
+    ]).toMatchInlineSnapshot(`
+      [
+        [
+          2,
+          "error: option '-l, --selector <selector>' argument 'plan=a=b' is invalid. selector, part "plan=a=b": "a=b" is no value of a label: at most 63 of A-Z, a-z, 0-9 and "-_.", beginning and ending with a letter or digit, or empty
+      (add --help for what is allowed)
+      ",
+        ],
+        [
+          2,
+          "error: option '--label <label>' argument 'plan' is invalid. it is KEY=VALUE
+      (add --help for what is allowed)
+      ",
+        ],
+        [
+          2,
+          "error: name the tenants, or select them with --selector
+      ",
+        ],
+        [
+          2,
+          "error: name the tenants, or select them with --selector
+      ",
+        ],
+      ]
     `);
   });
 });

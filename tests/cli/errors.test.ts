@@ -324,6 +324,7 @@ describe("help", () => {
                                "isolate", "spread-from=TENANT" (as often as needed)
                                and "until=TIME" (not moved before), separated by
                                commas
+        --label <label>        a label KEY=VALUE; can be given several times
         --wait                 wait until it runs
         --timeout <duration>   give up waiting after this time, e.g. 90s, 5m, 1h
                                (default: 5m)

@@ -94,6 +94,7 @@ describe("one tenant", () => {
         "failures": 0,
         "generation": 1,
         "hasConfig": false,
+        "labels": {},
         "lastMove": null,
         "message": "all 5 shards of 1.163.2 are full",
         "move": null,
@@ -129,6 +130,7 @@ describe("one tenant", () => {
       retryAt: null
       hasConfig: false
       warnings: []
+      labels: {}
       move: null
       lastMove:
         id: move-1
@@ -170,6 +172,7 @@ describe("one tenant", () => {
       Server name:        clinic-a.localhost
       URL:                http://clinic-a.localhost:8008
       Synapse version:    1.163.2
+      Labels:             -
       Phase:              Failed
       Reason:             the database db:5432 does not answer (DatabaseUnreachable)
       Shard:              1.163.2-1

@@ -6,6 +6,7 @@ import type { Client } from "../client.ts";
 import { confirm } from "../confirm.ts";
 import { forEach } from "../each.ts";
 import { CliError, EXIT } from "../errors.ts";
+import { labelOption, labelsToSet, namesOf, selectorOption, type LabelChanges } from "../selecting.ts";
 import { readOverrides, timeoutOption, withClient, type WaitOptions } from "../options.ts";
 import { note, print, show, type Format } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
@@ -19,10 +20,12 @@ interface SpecOptions extends WaitOptions {
   revertConfig?: true;
   hibernation?: TenantHibernation;
   placement?: Placement;
+  label?: LabelChanges;
 }
 
 interface DeleteOptions extends WaitOptions {
   purge?: boolean;
+  selector?: string;
   yes?: boolean;
 }
 
@@ -37,14 +40,16 @@ export function addTenantChanges(tenant: Command): void {
     .option("--config <file>", "settings of its own for homeserver.yaml, as YAML (-: stdin)")
     .addOption(hibernationOption())
     .addOption(placementOption())
+    .addOption(labelOption("a label KEY=VALUE; can be given several times"))
     .option("--wait", "wait until it runs")
     .addOption(timeoutOption())
     .action((name: string, options: SpecOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
         const { serverName, release, hibernation, placement } = options;
+        const labels = labelsToSet(options.label);
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
         const created = await client.call<TenantView>("POST", "/v1/tenants", {
-          body: { name, serverName, release, config, hibernation, placement },
+          body: { name, serverName, release, config, hibernation, placement, labels },
           has: HAS,
         });
         const now = options.wait ? await untilRunning(client, created, options) : created;
@@ -62,21 +67,29 @@ export function addTenantChanges(tenant: Command): void {
     .option("--config <file>", "its settings for homeserver.yaml, which replace those it has (-: stdin)")
     .addOption(hibernationOption())
     .addOption(placementOption())
+    .addOption(labelOption("a label KEY=VALUE to set, or KEY- to remove; can be given several times"))
     .option("--revert-config", "take back settings that are not in effect: those it runs with are asked for again")
     .option("--wait", "wait until it runs with the change")
     .addOption(timeoutOption())
     .action((name: string, options: SpecOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const { release, hibernation, placement, revertConfig } = options;
-        if (release === undefined && options.config === undefined && !hibernation && !placement && !revertConfig)
+        const { release, hibernation, placement, revertConfig, label: labels } = options;
+        if (
+          release === undefined &&
+          options.config === undefined &&
+          !hibernation &&
+          !placement &&
+          !labels &&
+          !revertConfig
+        )
           throw new CliError(
             EXIT.usage,
-            "nothing to change: give --release, --config, --hibernation, --placement or --revert-config",
+            "nothing to change: give --release, --config, --hibernation, --placement, --label or --revert-config",
           );
         if (options.config !== undefined && revertConfig)
           throw new CliError(EXIT.usage, "give --config or --revert-config, not both");
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
-        const body = { release, config, hibernation, placement, revertConfig };
+        const body = { release, config, hibernation, placement, labels, revertConfig };
         const updated = await client.call<TenantView>("PATCH", tenantPath(name), { body, has: HAS });
         const now = options.wait ? await untilRunning(client, updated, options) : updated;
         show(output, tenantDetails(now), () => `tenant ${name} ${options.wait ? "runs as updated" : "updated"}`);
@@ -87,16 +100,25 @@ export function addTenantChanges(tenant: Command): void {
     .command("delete")
     .alias("rm")
     .description("delete tenants; their databases and media are kept for a time unless --purge is given")
-    .argument("<name...>", "names of the tenants")
+    .argument("[name...]", "names of the tenants")
+    .addOption(selectorOption())
     .option("--purge", "remove their databases and media too; this cannot be undone")
-    .option("-y, --yes", "do not ask before a purge; needed where there is no terminal")
+    .option(
+      "-y, --yes",
+      "do not ask before a purge, or before all that a selector names; needed where there is no terminal",
+    )
     .option("--wait", "wait until they are gone (the default)", true)
     .option("--no-wait", "return when deletion has been asked for")
     .addOption(timeoutOption())
-    .action((names: string[], options: DeleteOptions, command: Command) =>
+    .action((given: string[], options: DeleteOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
+        const names = await namesOf(client, given, options.selector);
+        if (names.length === 0) return;
         const question = `Remove ${names.join(", ")} with all messages, users and media, for good?`;
-        if (options.purge) await confirm({ question, otherwise: "nothing was deleted", yes: options.yes });
+        const { yes } = options;
+        if (options.purge) await confirm({ question, otherwise: "nothing was deleted", yes });
+        else if (options.selector !== undefined)
+          await confirm({ question: `Delete ${names.join(", ")}?`, otherwise: "nothing was deleted", yes });
         await deleteAll(client, names, options, output);
       }),
     );
@@ -152,7 +174,7 @@ async function untilRunning(client: Client, tenant: TenantView, { timeout }: Wai
 }
 
 /** Deletes what can be deleted; what cannot does not keep the others from it. */
-function deleteAll(client: Client, names: string[], options: DeleteOptions, output: Format): Promise<void> {
+function deleteAll(client: Client, names: readonly string[], options: DeleteOptions, output: Format): Promise<void> {
   const { purge, wait, timeout } = options;
   return forEach(names, {
     begin: (name) => client.call("DELETE", tenantPath(name), { query: { purge } }),

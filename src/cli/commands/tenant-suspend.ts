@@ -4,6 +4,7 @@ import { forEach } from "../each.ts";
 import { timeoutOption, withClient, type WaitOptions } from "../options.ts";
 import { print, show } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
+import { namesOf, selectorOption } from "../selecting.ts";
 import { waitUntilRunning, waitUntilSuspended } from "../wait.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
 
@@ -35,11 +36,13 @@ export function addSuspend(tenant: Command): void {
     tenant
       .command(verb.name)
       .description(verb.description)
-      .argument("<name...>", "names of the tenants")
+      .argument("[name...]", "names of the tenants")
+      .addOption(selectorOption())
       .option("--wait", verb.wait)
       .addOption(timeoutOption())
-      .action((names: string[], options: WaitOptions, command: Command) =>
+      .action((given: string[], options: WaitOptions & { selector?: string }, command: Command) =>
         withClient(command, async (client, { output }) => {
+          const names = await namesOf(client, given, options.selector);
           const waited = options.wait === true;
           await forEach(names, {
             begin: (name) => client.call<TenantView>("POST", `${tenantPath(name)}/${verb.name}`, { has: HAS }),

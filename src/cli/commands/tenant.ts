@@ -13,6 +13,8 @@ import { printLines } from "./logs.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
 import { addTenantChanges } from "./tenant-changes.ts";
 import { addMove } from "./tenant-move.ts";
+import type { Labels } from "../../model/labels.ts";
+import { selected, selectorOption } from "../selecting.ts";
 import { addDeleted, printDeleted } from "./tenant-deleted.ts";
 import { addSleep } from "./tenant-sleep.ts";
 import { addSuspend } from "./tenant-suspend.ts";
@@ -32,11 +34,11 @@ export function addTenant(program: Command): void {
     .alias("ls")
     .description("list all tenants")
     .option("--deleted", "instead, those that were deleted and whose data is kept")
-    .action((options: { deleted?: boolean }, command: Command) =>
+    .addOption(selectorOption().conflicts("deleted"))
+    .action((options: { deleted?: boolean; selector?: string }, command: Command) =>
       withClient(command, async (client, { output }) => {
         if (options.deleted) return printDeleted(client, output);
-        const { items } = await client.call<{ items: TenantView[] }>("GET", "/v1/tenants", { has: ["items"] });
-        const rows = items.map(tenantRow);
+        const rows = (await selected(client, options.selector)).map(tenantRow);
         showList(output, rows, "No tenants found.", () => tenantTable(rows));
       }),
     );
@@ -109,6 +111,7 @@ function description(tenant: TenantView, { usage, rest, events }: More): string 
     ["Server name", spec.serverName],
     ["URL", tenant.url],
     ["Synapse version", spec.release],
+    ["Labels", labelWords(spec.labels)],
     ["Phase", status.phase],
     ["Reason", because(status.reason, status.message)],
     ["Shard", status.shard ?? ""],
@@ -156,6 +159,12 @@ function description(tenant: TenantView, { usage, rest, events }: More): string 
   }
   const text = fields(pairs).replace(/^: {0,1}/m, "  ");
   return `${text}\nEvents:${events.length === 0 ? " none" : `\n${indented(eventTable(events))}`}`;
+}
+
+function labelWords(labels: Labels = {}): string {
+  return Object.entries(labels)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(", ");
 }
 
 function usagePairs({ cpuShare, cpuBudget, databaseShare, holdings, database }: TenantUsage): [string, string][] {

@@ -4,6 +4,7 @@ import type { Move, MoveResult } from "../../model/move.ts";
 import type { Shard } from "../../model/shard.ts";
 import type { Tenant, TenantSpec } from "../../model/tenant.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
+import type { Labels } from "../../model/labels.ts";
 import type { Placement } from "../../model/placement.ts";
 import type { TenantHibernation, WakeReason } from "../../model/sleep.ts";
 import type { Policy } from "../../model/policy.ts";
@@ -98,12 +99,15 @@ export interface CreateTenantRequest {
   config?: string;
   hibernation?: TenantHibernation;
   placement?: Placement;
+  labels?: Labels;
 }
 
 /** `placement`: takes the place of the one it has; empty: anywhere. */
 export interface UpdateTenantRequest extends Partial<
   Pick<TenantSpec, "release" | "config" | "hibernation" | "placement">
 > {
+  /** Sets these and leaves the others; null removes one. */
+  labels?: Readonly<Record<string, string | null>>;
   /** Takes back a configuration that is not in effect. */
   revertConfig?: boolean;
 }

@@ -1,3 +1,4 @@
+import { changedLabels, labelsProblem, type Labels } from "../../model/labels.ts";
 import type { Placement } from "../../model/placement.ts";
 import { randomUUID } from "node:crypto";
 import { timeText } from "../../model/clock.ts";
@@ -86,6 +87,7 @@ export class StoreClusterService implements ClusterService {
       reclaimPolicy: "Retain",
       ...(request.hibernation ? { hibernation: request.hibernation } : {}),
       ...(isEmpty(request.placement) ? {} : { placement: request.placement }),
+      ...(Object.keys(request.labels ?? {}).length === 0 ? {} : { labels: request.labels }),
     };
     if (await store.get("Tenant", name))
       throw new UserError("AlreadyExists", `there is a tenant named ${name} already`);
@@ -110,7 +112,7 @@ export class StoreClusterService implements ClusterService {
     const { store } = this.#context;
     const present = await this.getTenant(name);
     this.#refuseDeleted(present);
-    const { release, hibernation, placement } = request;
+    const { release, hibernation, placement, labels } = request;
     const config = request.revertConfig ? await this.#configInEffect(present) : request.config;
     if (config !== undefined) {
       const problem = configProblem(config);
@@ -126,6 +128,7 @@ export class StoreClusterService implements ClusterService {
       if (release !== undefined) spec.release = release;
       if (hibernation) spec.hibernation = hibernation;
       if (placement) spec.placement = placement;
+      if (labels) spec.labels = withinBounds(changedLabels(spec.labels, labels));
       if (isEmpty(spec.placement)) delete spec.placement;
       if (config !== undefined) {
         // Asked for once more, it is tried once more.
@@ -537,6 +540,13 @@ function problemsOf(tenants: Tenant[], shards: Shard[], gateways: number): strin
       .map((s) => `shard ${s.metadata.name} is ${s.status.phase} (${s.status.reason}): ${s.status.message}`),
     ...(gateways === 0 ? ["no gateway is connected"] : []),
   ];
+}
+
+/** Each of them has been checked; together they may be too many. */
+function withinBounds(labels: Labels): Labels {
+  const problem = labelsProblem(labels);
+  if (problem !== undefined) throw new UserError("InvalidInput", problem);
+  return labels;
 }
 
 function isEmpty(placement: Placement | undefined): boolean {

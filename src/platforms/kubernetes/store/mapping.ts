@@ -42,9 +42,16 @@ export function tenantOf(custom: SynapseTenant, secretConfig: string | undefined
       ...(spec.hibernation ? { hibernation: copyOf(spec.hibernation) } : {}),
       ...(spec.suspended ? { suspended: true } : {}),
       ...(spec.placement ? { placement: copyOf(spec.placement) } : {}),
+      ...labelsOf(custom),
     },
     status: statusOf(custom, newTenantStatus()),
   };
+}
+
+/** Whoever made the object, such as Helm, has labels of its own there too: they are kept, and can be selected by as well. */
+function labelsOf({ metadata }: SynapseTenant): Pick<Tenant["spec"], "labels"> {
+  const labels = metadata?.labels ?? {};
+  return Object.keys(labels).length === 0 ? {} : { labels: { ...labels } };
 }
 
 export function shardOf(custom: SynapseShard): Shard {
@@ -103,7 +110,9 @@ export function withSpec<K extends Kind>(
   resource: Kinds[K],
   secretConfig?: string,
 ): CustomKinds[K] {
-  return { ...object, spec: { ...object.spec, ...specOf(resource) } };
+  const written = { ...object, spec: { ...object.spec, ...specOf(resource) } };
+  if (resource.kind !== "Tenant") return written;
+  return { ...written, metadata: { ...object.metadata, labels: resource.spec.labels } };
 
   function specOf(of: Tenant | Shard | Fleet): object {
     if (of.kind === "Tenant") {

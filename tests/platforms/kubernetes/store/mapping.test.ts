@@ -139,6 +139,17 @@ describe("custom resources and the model", () => {
     expect(withStatus(shard, shardOf(shard), "now").status?.tenants).toBe(4);
   });
 
+  it("labels are the object's own", () => {
+    const object = custom();
+    const labelled = { ...object, metadata: { ...object.metadata, labels: { plan: "small" } } };
+    const read = tenantOf(labelled, undefined);
+    expect(read.spec.labels).toEqual({ plan: "small" });
+    const changed = withSpec<"Tenant">(labelled, { ...read, spec: { ...read.spec, labels: { plan: "large" } } });
+    expect(changed.metadata?.labels).toEqual({ plan: "large" });
+    expect(changed.spec).not.toHaveProperty("labels");
+    expect(changed.metadata?.name).toBe(object.metadata?.name);
+  });
+
   it("one reader's changes do not reach another", () => {
     const object = custom({}, { lastMove: { id: "m" } as Tenant["status"]["lastMove"] & {} });
     tenantOf(object, undefined).status.lastMove!.id = "changed";
