@@ -109,3 +109,15 @@ it("pins a requested move for an hour unless something else is asked for", async
   expect(unpinned.pinnedUntil).toBeUndefined();
   expect((await world.store.get("Tenant", "a"))?.status.pin).toBeUndefined();
 });
+
+it("changes labels without a restart, keeps the others, and refuses too many of them together", async () => {
+  await run.service.createTenant({ name: "a", labels: { plan: "small", trial: "" } });
+  const { status } = await tenantWhen(world, "a", "created", runs);
+  const labelled = await run.service.updateTenant("a", { labels: { trial: null, region: "eu" } });
+  expect(labelled.spec.labels).toEqual({ plan: "small", region: "eu" });
+  const { generation } = labelled.metadata;
+  const noted = await tenantWhen(world, "a", "noted", (t) => runs(t) && t.status.observedGeneration === generation);
+  expect(noted.status.epoch).toBe(status.epoch);
+  const many = Object.fromEntries(Array.from({ length: 31 }, (_, n) => [`label-${n}`, ""]));
+  await expect(run.service.updateTenant("a", { labels: many })).rejects.toThrow("33 labels are too many: at most 32");
+});

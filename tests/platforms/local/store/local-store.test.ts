@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -197,4 +198,35 @@ it("refuses to go on where databases of tenants are there that it does not know"
   );
   restoreStore(file);
   checkAgainstDatabases(file, ["tenant_a"], nameOf);
+});
+
+it("keeps deleted tenants sealed and proofs in a chain, one for each deletion, also after it was opened again", async () => {
+  const file = nextFile();
+  const box = new SecretBox(storeKey(`${file}.key`, true));
+  const spec = {
+    serverName: "a.example",
+    release: "",
+    config: "password: secret-word",
+    reclaimPolicy: "Retain" as const,
+  };
+  const dates = { createdAt: "2026-01-01T00:00:00.000Z", deletedAt: "2026-02-01T00:00:00.000Z" };
+  const record = { name: "a", spec, ...dates, keptUntil: "2026-03-03T00:00:00.000Z", managedDatabase: true };
+  const proof = (name: string, purgedAt: string) =>
+    ({ name, serverName: `${name}.example`, ...dates, purgedAt, reason: "Expired", removed: {} }) as const;
+  const store = new LocalStore(file, { box });
+  await store.deleted.put(record);
+  const first = await store.deleted.prove(proof("x", "2026-03-03T00:00:00.000Z"));
+  await store.close();
+  expect(readFileSync(file).includes("secret-word")).toBe(false);
+  const again = new LocalStore(file, { box });
+  expect(await again.deleted.list()).toEqual([record]);
+  const second = await again.deleted.prove(proof("y", "2026-03-04T00:00:00.000Z"));
+  expect([first.previous, second.previous]).toEqual(["", first.sha256]);
+  // The same deletion, carried out twice.
+  expect(await again.deleted.prove(proof("x", "2026-03-05T00:00:00.000Z"))).toEqual(first);
+  expect(await again.deleted.proofs(10)).toEqual([first, second]);
+  expect(await again.deleted.proofs(1)).toEqual([second]);
+  const { sha256, ...content } = second;
+  expect(createHash("sha256").update(JSON.stringify(content)).digest("hex")).toBe(sha256);
+  await again.close();
 });
