@@ -57,8 +57,35 @@ export function balance(draft: Draft): void {
     const hot = hotShards(world, shards);
     if (hot.length === 0) continue;
     recent ??= recentOf(world);
-    for (const each of hot) relieve(draft, release, shards, each, recent, moving);
+    const coming = all.find((shard) => isUsable(shard) && shard.phase !== "Ready");
+    const scene: Scene = { draft, release, shards, recent, moving, coming, coolest: coolestFirst(world, shards) };
+    for (const each of hot) relieve(scene, each);
+    // A shard that was made for the load waits for its tenant.
+    if (draft.moves >= world.policy.maxConcurrentMoves)
+      for (const { name } of shards) if (world.placesTaken(name) === 0) draft.planned.set(name, 1);
   }
+}
+
+/** The shards of one release, in one plan. What is the same for all its hot shards is found out once: they may be a thousand. */
+interface Scene {
+  draft: Draft;
+  release: string;
+  /** Those that answer and are for anybody. */
+  shards: SnapshotShard[];
+  coolest: { name: string; load: number }[];
+  /** It has not come up yet. */
+  coming: Pick<SnapshotShard, "name"> | undefined;
+  recent: Recent;
+  /** Shards that a tenant is on its way to, or from. */
+  moving: Set<string>;
+  isShort?: boolean;
+}
+
+function coolestFirst(world: World, shards: SnapshotShard[]): Scene["coolest"] {
+  return shards
+    .filter(({ name }) => canEverTake(world, name))
+    .map(({ name }) => ({ name, load: peakOf(loadOfShard(world, name)) }))
+    .toSorted((a, b) => a.load - b.load);
 }
 
 /** The hottest first. */
@@ -93,53 +120,40 @@ function recentOf(world: World): Recent {
   return { moves, until };
 }
 
-function relieve(
-  draft: Draft,
-  release: string,
-  shards: SnapshotShard[],
-  hot: Hot,
-  recent: Recent,
-  moving: Set<string>,
-): void {
+type Keep = (reason: KeepReason, because: string) => void;
+
+function relieve(scene: Scene, hot: Hot): void {
+  const { draft, release, recent, moving } = scene;
   const { world } = draft;
   const { balancing, maxConcurrentMoves } = world.policy;
   const { name } = hot.shard;
-  const keep = (reason: KeepReason, because: string) =>
+  const keep: Keep = (reason, because) =>
     draft.actions.push({ type: "KeepTenants", shard: name, reason, message: `${hot.why}; it keeps them: ${because}` });
-  if (world.windowClosed) return void keep("OutsideWindow", "no maintenance window is open");
-  if (draft.moves >= maxConcurrentMoves) {
-    // A shard that was made for the load waits for its tenant.
-    for (const shard of shards) if (world.placesTaken(shard.name) === 0) draft.planned.set(shard.name, 1);
-    return void keep("MoveUnderWay", "as many moves as may be are under way");
-  }
+  if (world.windowClosed) return keep("OutsideWindow", "no maintenance window is open");
+  if (draft.moves >= maxConcurrentMoves) return keep("MoveUnderWay", "as many moves as may be are under way");
   if (moving.has(name) || draft.planned.has(name))
-    return void keep("MoveUnderWay", "a tenant is on its way to it, or from it");
-  if (recent.until.has(name)) return void keep("CoolDown", "a tenant was moved for the load a moment ago");
+    return keep("MoveUnderWay", "a tenant is on its way to it, or from it");
+  if (recent.until.has(name)) return keep("CoolDown", "a tenant was moved for the load a moment ago");
   const budget = Math.max(balancing.movesPerHour, Math.ceil(world.tenantCount / 100));
   if (recent.moves >= budget)
-    return void keep(
+    return keep(
       "BudgetSpent",
       `${recent.moves} tenants were moved for the load within an hour, which is as many as may be`,
     );
   const movable = world.tenantsOn(name).filter((tenant) => mayMove(draft, tenant, release));
   if (movable.length === 0)
-    return void keep(
-      "NobodyMovable",
-      "each of its tenants is where somebody wants it, or was moved a while ago at most",
-    );
-  const settled = (shard: SnapshotShard) => !moving.has(shard.name) && !recent.until.has(shard.name);
-  const targets = shards.filter((shard) => shard.name !== name && settled(shard) && canTake(draft, shard.name));
-  const best = bestMove(world, hot.load, movable, targets);
-  if (best) {
-    const { tenant, to, share } = best;
-    const message = `${hot.why}; it takes ${percent(share)} itself, and ${to} only ${percent(loadOfShard(world, to).lasting)}`;
-    recent.moves++;
-    moving.add(name).add(to);
-    draft.planned.set(to, (draft.planned.get(to) ?? 0) + 1);
-    beginMove(draft, tenant, { shard: to, ready: true }, "Balance", message);
-    return;
-  }
-  grow(draft, release, shards, hot, movable, keep);
+    return keep("NobodyMovable", "each of its tenants is where somebody wants it, or was moved a while ago at most");
+  const isFree = (shard: string) =>
+    shard !== name && !moving.has(shard) && !recent.until.has(shard) && !draft.planned.has(shard);
+  const target = scene.coolest.find((candidate) => isFree(candidate.name));
+  const best = target && bestMove(world, hot.load, movable, target);
+  if (!best) return grow(scene, hot, movable, keep);
+  const { tenant, to, share } = best;
+  const message = `${hot.why}; it takes ${percent(share)} itself, and ${to} only ${percent(loadOfShard(world, to).lasting)}`;
+  recent.moves++;
+  moving.add(name).add(to);
+  draft.planned.set(to, (draft.planned.get(to) ?? 0) + 1);
+  beginMove(draft, tenant, { shard: to, ready: true }, "Balance", message);
 }
 
 function mayMove({ world, handled }: Draft, tenant: SnapshotTenant, release: string): boolean {
@@ -152,10 +166,10 @@ function mayMove({ world, handled }: Draft, tenant: SnapshotTenant, release: str
   return now >= Math.max(pinnedUntil ?? 0, moveNotBefore ?? 0);
 }
 
-function canTake({ world, planned }: Draft, shard: string): boolean {
-  const { maxTenantsPerShard } = world.policy;
+/** Whether it has a place and memory. */
+function canEverTake(world: World, shard: string): boolean {
   const memory = world.loads.shards.get(shard)?.memoryRatio ?? 0;
-  return !planned.has(shard) && world.placesTaken(shard) < maxTenantsPerShard && memory < MEMORY_FULL;
+  return world.placesTaken(shard) < world.policy.maxTenantsPerShard && memory < MEMORY_FULL;
 }
 
 interface Effect {
@@ -170,18 +184,21 @@ interface Option extends Effect {
   to: string;
 }
 
-/** @returns undefined where no move makes the hotter of both shards clearly cooler */
-function bestMove(world: World, load: number, movable: SnapshotTenant[], targets: SnapshotShard[]): Option | undefined {
-  // Whoever goes, the coolest shard is the best for it.
-  const [target] = targets
-    .map(({ name }) => ({ name, load: peakOf(loadOfShard(world, name)) }))
-    .toSorted((a, b) => a.load - b.load);
-  if (!target) return undefined;
+/**
+ * Whoever goes, the coolest shard is the best for it.
+ * @returns undefined where no move makes the hotter of both shards clearly cooler
+ */
+function bestMove(
+  world: World,
+  load: number,
+  movable: SnapshotTenant[],
+  target: { name: string; load: number },
+): Option | undefined {
+  const there = world.tenantsOn(target.name);
   let best: Option | undefined;
   for (const tenant of movable) {
-    if (world.tenantsOn(target.name).some((other) => areApart(tenant, other))) continue;
     const option = { tenant, to: target.name, ...effectOf(world, tenant, load, target.load) };
-    if (!option.isWorthIt) continue;
+    if (!option.isWorthIt || there.some((other) => areApart(tenant, other))) continue;
     if (!best || option.after < best.after || (option.after === best.after && option.share > best.share)) best = option;
   }
   return best;
@@ -195,18 +212,10 @@ function effectOf(world: World, tenant: SnapshotTenant, from: number, to: number
 }
 
 /** Makes a shard for the tenant that would leave this one coolest, where the shards that exist do not have the processor time. */
-function grow(
-  draft: Draft,
-  release: string,
-  shards: SnapshotShard[],
-  hot: Hot,
-  movable: SnapshotTenant[],
-  keep: (reason: KeepReason, because: string) => void,
-): void {
+function grow(scene: Scene, hot: Hot, movable: SnapshotTenant[], keep: Keep): void {
+  const { draft, release, shards, coming } = scene;
   const { world } = draft;
   const { maxShardsPerSynapseImageTag } = world.policy;
-  const all = world.shardsOfRelease.get(release) ?? [];
-  const coming = all.find((shard) => isUsable(shard) && shard.phase !== "Ready");
   if (coming) {
     // It is not given up as one that nobody needs.
     draft.planned.set(coming.name, (draft.planned.get(coming.name) ?? 0) + 1);
@@ -216,14 +225,18 @@ function grow(
   if (!hot.isHot) return keep("NoBetterPlace", "no other shard would be clearly cooler with one of them");
   const helps = movable.some((tenant) => effectOf(world, tenant, hot.load, 0).isWorthIt);
   if (!helps) return keep("NoBetterPlace", "no single tenant of it would make a difference elsewhere");
-  if (!isShort(world, shards)) return keep("NoBetterPlace", "no other shard would be clearly cooler with one of them");
+  scene.isShort ??= isShort(world, shards);
+  if (!scene.isShort) return keep("NoBetterPlace", "no other shard would be clearly cooler with one of them");
   // The last one that may be made is for tenants without a place.
   if (placesOf(draft, release).shards + 1 >= maxShardsPerSynapseImageTag)
     return keep(
       "NoBetterPlace",
       `no other shard can take one, and no more than ${maxShardsPerSynapseImageTag} may exist, the last of them for tenants without a place`,
     );
-  if (!createShardForLoad(draft, release, `and ${hot.why}`)) keep("NoBetterPlace", "no shard can be made");
+  const name = createShardForLoad(draft, release, `and ${hot.why}`);
+  if (name === undefined) return keep("NoBetterPlace", "no shard can be made");
+  // One at a time: how hot the others are is another matter when it has taken a tenant.
+  scene.coming = { name };
 }
 
 /** Whether one more shard is needed for the load: of processor time, or of places, where consolidation would not take it away again. */

@@ -324,13 +324,13 @@ export function cancelDrain(draft: Draft, shard: string, message: string): void 
   if (release !== undefined) draft.busy.add(release);
 }
 
-/** A shard to which a tenant of another one is moved when it has come up. */
-export function createShardForLoad(draft: Draft, release: string, why: string): boolean {
+/** A shard to which a tenant of another one is moved when it has come up. @returns its name */
+export function createShardForLoad(draft: Draft, release: string, why: string): string | undefined {
   const places = placesOf(draft, release);
-  if (!createShard(draft, places, why, "CpuTargetExceeded")) return false;
+  if (!createShard(draft, places, why, "CpuTargetExceeded")) return undefined;
   const made = places.coming.items.at(-1);
   if (made) draft.planned.set(made.name, 1);
-  return true;
+  return made?.name;
 }
 
 function createShard(

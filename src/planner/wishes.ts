@@ -10,15 +10,11 @@ export function placeOptionsFor(
   world: World,
   tenant: SnapshotTenant,
 ): Pick<PlaceOptions, "alone" | "ratherAlone" | "share" | "pin" | "avoid"> {
-  const { placement, isolated, heavy } = tenant;
+  const { placement, isolated: alone, heavy: ratherAlone } = tenant;
+  const share = peakOf(loadOfTenant(world, tenant.name));
+  if (!placement) return { alone, ratherAlone, share };
   const avoid = shardsToAvoid(world, tenant);
-  return {
-    alone: isolated,
-    ratherAlone: heavy,
-    share: peakOf(loadOfTenant(world, tenant.name)),
-    ...(placement?.shard === undefined ? {} : { pin: placement.shard }),
-    ...(avoid.size === 0 ? {} : { avoid }),
-  };
+  return { alone, ratherAlone, share, pin: placement.shard, avoid: avoid.size === 0 ? undefined : avoid };
 }
 
 /** Those of the tenants that it is kept apart from. */
