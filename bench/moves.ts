@@ -37,6 +37,9 @@ export const bench: Bench = {
     const cluster = await BenchCluster.up({
       maxTenantsPerShard: 3,
       avgShardsLoadRedistributionThreshold: 0,
+      // Only what is measured moves tenants.
+      balancing: { cpuTarget: 0 },
+      cpuBudget: { databasePerTenant: 0 },
       tenantPolicy: { allowedOptions: ["rc_message", "rc_login"] },
     });
     try {

@@ -16,6 +16,9 @@ const CONFIG = {
   consolidateAfterSeconds: 3,
   hibernation: { afterIdleSeconds: 3, minAwakeSeconds: 2, maxConcurrentWakes: 4 },
   shardLostAfterSeconds: 4,
+  // A busy machine would make every shard hot.
+  balancing: { cpuTarget: 0 },
+  cpuBudget: { databasePerTenant: 0 },
 };
 /** The number of tenants that have a place if all want the same release. */
 const MOST_TENANTS = LIMITS.tenantsPerShard * LIMITS.shardsPerTag;

@@ -13,8 +13,8 @@ vi.setConfig({ testTimeout: 3 * PATIENCE_MS, hookTimeout: 5 * PATIENCE_MS });
 const ROOT = resolve(import.meta.dirname, "../../..");
 
 /** Clients of tests are quicker than people. */
-/** A busy machine makes shards hot: only tests of the balance want tenants to be moved for it. */
-const OFF = { cpuTarget: 0 };
+/** A busy machine makes shards hot and statements long: only tests of that want tenants to be moved or throttled for it. */
+const CALM = { balancing: { cpuTarget: 0 }, cpuBudget: { databasePerTenant: 0 } };
 
 export const RELAXED = {
   allowedOptions: ["rc_message", "rc_login", "rc_joins", "rc_invites", "rc_room_creation", "rc_registration"],
@@ -56,10 +56,7 @@ export class Cluster {
     const dataDir = await mkdtemp(join(tmpdir(), "shards-e2e-"));
     const configFile = join(dataDir, "cluster.yaml");
     const gateway = { port: 0, tlsPort: 0, ...(config["gateway"] as object | undefined) };
-    await writeFile(
-      configFile,
-      stringify({ api: { port: 0 }, tenantPolicy: RELAXED, balancing: OFF, ...config, gateway }),
-    );
+    await writeFile(configFile, stringify({ api: { port: 0 }, tenantPolicy: RELAXED, ...CALM, ...config, gateway }));
     const cluster = new Cluster(dataDir, configFile, launch(configFile, dataDir, env));
     await cluster.#untilUp();
     return cluster;

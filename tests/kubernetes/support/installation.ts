@@ -44,8 +44,8 @@ export async function nodes(): Promise<string[]> {
   return (await kubectl("get", "nodes", "-o", "jsonpath={.items[*].metadata.name}")).split(" ").toSorted();
 }
 
-/** A busy machine makes shards hot: no test wants its tenants moved for that. */
-const UNBALANCED = { balancing: { cpuTarget: 0 } };
+/** A busy machine makes shards hot and statements long: no test wants its tenants moved or throttled for that. */
+const UNBALANCED = { balancing: { cpuTarget: 0 }, cpuBudget: { databasePerTenant: 0 } };
 
 /** The charts in namespaces of their own: a cluster of shards with a PostgreSQL and an S3 server, and a namespace for each tenant. */
 export class Installation {
