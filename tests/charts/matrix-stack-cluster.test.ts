@@ -30,11 +30,11 @@ describe.skipIf(withoutCluster)("chart matrix-stack in a cluster", () => {
   beforeAll(async () => {
     await applyCrds();
     for (const name of [namespace, shards]) await run("kubectl", ["create", "namespace", name]);
-  }, 60_000);
+  }, 240_000);
   afterAll(async () => {
     await run("helm", ["uninstall", release, "-n", namespace]).catch(() => {});
     await run("kubectl", ["delete", "namespace", namespace, shards, "--wait=false"]);
-  }, 60_000);
+  }, 240_000);
 
   it("makes keys once, and keeps them through upgrades, transitions and a rollback", async () => {
     await upgrade(asTenant(true));
@@ -75,7 +75,7 @@ describe.skipIf(withoutCluster)("chart matrix-stack in a cluster", () => {
     // Each of them has made sure that nothing of before can come back.
     expect((await get("synapsetenant", release, shards))!.spec.dedicated).toBeUndefined();
     expect((await get("secret", `${release}-generated`))!.data).toEqual(made.data);
-  }, 120_000);
+  }, 240_000);
 
   it("takes everything of a release along when it is uninstalled, in both namespaces, but its keys", async () => {
     await upgrade(asTenant(false));
@@ -86,5 +86,5 @@ describe.skipIf(withoutCluster)("chart matrix-stack in a cluster", () => {
       const left = stdout.split("\n").filter((name) => name.includes(release));
       expect(left).toEqual(where === namespace ? [`secret/${release}-generated`] : []);
     }
-  }, 60_000);
+  }, 240_000);
 });

@@ -144,5 +144,5 @@ describe.skipIf(withoutCluster)("rights of the chart's service accounts (needs K
     // What is not about Secrets is not asked.
     await run("kubectl", [as, "-n", NAMESPACE, "label", "synapsetenant", "a", "x=y"]);
     expect(await may("cluster-a-shard", "create", "synapsetenants.synapse-shards.io")).toBe(false);
-  }, 60_000);
+  }, 240_000);
 });

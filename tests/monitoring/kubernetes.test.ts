@@ -11,7 +11,7 @@ import { askPanels } from "./support/panels.ts";
 import { Prometheus } from "./support/prometheus.ts";
 import { onPath, prometheusTool, run, skipped } from "./support/tools.ts";
 
-vi.setConfig({ testTimeout: 240_000, hookTimeout: 420_000 });
+vi.setConfig({ testTimeout: 480_000, hookTimeout: 480_000 });
 
 const RUNBOOKS = resolve(import.meta.dirname, "../../docs/runbooks");
 const kubeconfig = process.env["KUBECONFIG"];

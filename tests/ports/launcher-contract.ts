@@ -26,7 +26,7 @@ export function describeLauncherContract(name: string, open: () => Promise<Platf
       platform = await open();
       ({ launcher } = platform);
       shard = `${platform.version}-0`;
-    }, 240_000);
+    }, 480_000);
     afterAll(() => platform?.close());
 
     it("a shard that does not exist is absent", async () => {

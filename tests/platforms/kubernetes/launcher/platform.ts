@@ -77,7 +77,7 @@ export class KubernetesUnderTest {
     await kubectl("create", "namespace", this.#databases);
     const objects = { apiVersion: "v1", kind: "List", items: postgres() };
     await run("kubectl", ["-n", this.#databases, "apply", "-f", "-"], JSON.stringify(objects));
-    await kubectl("-n", this.#databases, "wait", "--for=condition=Ready", "--timeout=60s", "pod/postgres");
+    await kubectl("-n", this.#databases, "wait", "--for=condition=Ready", "--timeout=240s", "pod/postgres");
   }
 
   /** A role and a database of its own for a tenant. */

@@ -6,9 +6,9 @@ import { stateOf, untilAnswers } from "../../../ports/launcher-contract.ts";
 import { KUBECONFIG, KubernetesUnderTest, VERSION } from "./platform.ts";
 
 /** Pods that do not come up, and options that change: what child processes do not have. */
-describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: pods", { timeout: 120_000 }, () => {
+describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: pods", { timeout: 480_000 }, () => {
   let kubernetes: KubernetesUnderTest;
-  beforeAll(async () => void (kubernetes = await KubernetesUnderTest.open()), 60_000);
+  beforeAll(async () => void (kubernetes = await KubernetesUnderTest.open()), 480_000);
   afterAll(() => kubernetes?.close());
 
   async function problemOf(launcher: KubernetesLauncher, shard: string): Promise<ProcessState> {

@@ -21,7 +21,7 @@ const B = `${VERSION}-1`;
 const REFUSED = "DatabaseAuthenticationFailed";
 
 /** Tenants with real databases on shards in pods, and nobody to look after them: the controller is away all the time. */
-describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: tenants", { timeout: 180_000 }, () => {
+describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: tenants", { timeout: 480_000 }, () => {
   let kubernetes: KubernetesUnderTest;
   let launcher: KubernetesLauncher;
   const store = new LocalStore(":memory:");
@@ -37,7 +37,7 @@ describe.skipIf(KUBECONFIG === undefined)("on the cluster of KUBECONFIG: tenants
       const status = { phase: "Ready", reason: "", message: "", failures: 0, address } as const;
       await store.create("Shard", shard, { release: VERSION }, status);
     }
-  }, 180_000);
+  }, 480_000);
   afterAll(() => kubernetes?.close());
 
   async function control<T>(shard: string, work: (client: ShardControl) => Promise<T>): Promise<T> {
