@@ -38,7 +38,8 @@ export class Expiry {
       await this.#kept?.expire(({ name, deletedAt, keptUntil }) => {
         const key = `${name} ${deletedAt}`;
         // By the machine's clock, to which the date was promised. One that is wrong for a while, as at boot, removes nothing.
-        if (clock.wall() < Date.parse(keptUntil)) {
+        // A date that cannot be read is never over.
+        if (!(clock.wall() >= Date.parse(keptUntil))) {
           this.#dueSince.delete(key);
           return false;
         }

@@ -90,6 +90,19 @@ describe("a deleted tenant", () => {
     expect(world.managed.has("a")).toBe(true);
   });
 
+  it("stays where the date until which it is kept cannot be read", async () => {
+    const { world, run } = await start(["a", "b"]);
+    await deleted(world, run, "a");
+    await deleted(world, run, "b");
+    const [record] = await run.service.listDeleted();
+    await world.store.deleted.put({ ...record!, keptUntil: "soon" });
+    world.clockSetBy = 31 * DAY_MS;
+    // The other one's end shows that they were looked at.
+    await expect.poll(async () => (await run.service.listPurges(10)).map(({ name }) => name)).toEqual(["b"]);
+    expect((await run.service.listDeleted()).map(({ name }) => name)).toEqual(["a"]);
+    expect(world.managed.has("a")).toBe(true);
+  });
+
   it("goes when its time is over and not before, by a clock that was right for a while", async () => {
     const { world, run } = await start(["a", "b"]);
     await deleted(world, run, "a");
