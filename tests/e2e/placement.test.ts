@@ -139,3 +139,34 @@ it("below the threshold the least loaded is drained and stopped, then nothing mo
   const placement = (rows: typeof settled) => rows.map(({ name, shard, epoch }) => ({ name, shard, epoch }));
   expect(placement(await cluster.tenants())).toEqual(placement(settled));
 });
+
+it("a shard whose tenants are hammered gets another one to shed a tenant to, and says why", async () => {
+  const users = [await newUser(cluster, "t2", "eve"), await newUser(cluster, "t3", "fay")];
+  const [before] = Object.keys(await loads()).filter((name) => name.startsWith("1.163.2"));
+  await cluster.reconfigure({
+    maxShardsPerSynapseImageTag: 4,
+    consolidateAfterSeconds: 3600,
+    // A twentieth of a core, which each of both takes on any machine.
+    balancing: { cpuTarget: 0.05, averageSeconds: 1, coolDownSeconds: 600 },
+    cpuBudget: { perTenant: 0, databasePerTenant: 0 },
+  });
+  let isOver = false;
+  const hammering = users.flatMap(({ client }) =>
+    [1, 2].map(async () => {
+      while (!isOver) await client.whoami().catch(() => sleep(100));
+    }),
+  );
+  const shardsOfBoth = async () =>
+    (await Promise.all(["t2", "t3"].map((name) => cluster.tenant(name)))).map(({ shard }) => shard);
+  try {
+    await until("one of both is on another shard", async () => new Set(await shardsOfBoth()).size === 2, 240);
+  } finally {
+    isOver = true;
+    await Promise.all(hammering);
+  }
+  const moved = (await cluster.tenant("t2")).shard === before ? "t3" : "t2";
+  const { body } = await cluster.api("GET", `/v1/tenants/${moved}`);
+  expect(body).toMatchObject({ status: { balanced: { from: before } } });
+  const { stdout } = await cluster.cli("events", "--for", `tenant/${moved}`);
+  expect(stdout).toMatch(new RegExp(`shard ${before} takes \\d+ % of a core, and its target is 5 %`));
+}, 400_000);
