@@ -15,6 +15,7 @@ const PARTS = [
   "start",
   "leak",
   "moves",
+  "peers",
   "latency",
   "neighbours",
   "gateway",

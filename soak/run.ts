@@ -14,6 +14,8 @@ const SETTLE_MS = 240_000;
 const POLL_MS = 250;
 /** Wait after the last action of a step, so that load meets its effects. */
 const LOAD_AFTER_MS = 700;
+/** How often a tenant is asked to sleep until what is due. */
+const ASKED_TO_SLEEP = 10;
 /** For what is due within this time, nobody falls asleep unasked. */
 const SOON_SECONDS = 60;
 /** The cluster may change between two observations (consolidation); then it is observed again. */
@@ -180,7 +182,12 @@ export class Run {
   async #rest({ tenant, laterSeconds }: Extract<Action, { type: "rest" }>): Promise<string> {
     const rests = await this.#clients.get(tenant)?.rest(laterSeconds);
     if (laterSeconds === undefined || laterSeconds > SOON_SECONDS) return String(rests);
-    return `${rests} ${await this.#ask("POST", `/v1/tenants/${tenant}/sleep`, undefined, [202, 409, 503])}`;
+    // What was just sent may still be worked on.
+    for (let attempt = 1; ; attempt++) {
+      const answer = await this.#ask("POST", `/v1/tenants/${tenant}/sleep`, undefined, [202, 409, 503]);
+      if (answer.startsWith("202") || attempt === ASKED_TO_SLEEP) return `${rests} ${answer}`;
+      await sleep(POLL_MS);
+    }
   }
 
   async #pause(tenant: string, seconds: number): Promise<string> {

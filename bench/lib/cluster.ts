@@ -23,14 +23,18 @@ const DEFAULTS = {
 /** A whole cluster as a user has it: `synapse-shards up`, worked through its command line and its gateway. */
 export class BenchCluster {
   readonly dataDir: string;
-  readonly #gateway: string;
+  #gateway = "";
   readonly #agent = new Agent({ connections: 16 });
   readonly #close: () => Promise<void>;
+  #child: ChildProcess;
 
-  private constructor(dataDir: string, gateway: string, close: () => Promise<void>) {
+  private constructor(dataDir: string, child: ChildProcess) {
     this.dataDir = dataDir;
-    this.#gateway = gateway;
-    this.#close = close;
+    this.#child = child;
+    this.#close = onEnd(async () => {
+      await ended(this.#child, "SIGINT");
+      await rm(dataDir, { recursive: true, force: true });
+    });
   }
 
   /** @param config what differs from the defaults; ports are any free ones */
@@ -38,22 +42,25 @@ export class BenchCluster {
     const dataDir = await mkdtemp(join(tmpdir(), "shards-bench-"));
     const configFile = join(dataDir, "cluster.yaml");
     await writeFile(configFile, stringify({ ...DEFAULTS, ...config }));
-    const child = spawn(
-      process.execPath,
-      [join(ROOT, "src/cli/main.ts"), "up", "--config", configFile, "--data", dataDir],
-      {
-        stdio: ["ignore", "pipe", "pipe"],
-      },
-    );
-    const close = onEnd(async () => {
-      await ended(child, "SIGINT");
-      await rm(dataDir, { recursive: true, force: true });
-    });
-    await untilUp(child);
-    const { gateway } = JSON.parse(await readFile(join(dataDir, "cluster.json"), "utf8")) as {
+    const cluster = new BenchCluster(dataDir, launched(dataDir));
+    await cluster.#untilUp();
+    return cluster;
+  }
+
+  /** Ends everything, and starts it again after that time, with its data. */
+  async restart(awayMs: number): Promise<void> {
+    await ended(this.#child, "SIGINT");
+    await sleep(awayMs);
+    this.#child = launched(this.dataDir);
+    await this.#untilUp();
+  }
+
+  async #untilUp(): Promise<void> {
+    await untilUp(this.#child);
+    const { gateway } = JSON.parse(await readFile(join(this.dataDir, "cluster.json"), "utf8")) as {
       gateway: { http: string };
     };
-    return new BenchCluster(dataDir, gateway.http, close);
+    this.#gateway = gateway.http;
   }
 
   async close(): Promise<void> {
@@ -95,6 +102,11 @@ export class BenchCluster {
     }
     throw new Error(`${host} did not answer within ${ANSWER_MS / 1000} s; the last thing was ${String(last)}`);
   }
+}
+
+function launched(dataDir: string): ChildProcess {
+  const args = ["up", "--config", join(dataDir, "cluster.yaml"), "--data", dataDir];
+  return spawn(process.execPath, [join(ROOT, "src/cli/main.ts"), ...args], { stdio: ["ignore", "pipe", "pipe"] });
 }
 
 async function untilUp(child: ChildProcess): Promise<void> {
