@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
+import { EVENT_LOOP_SAMPLE_MS } from "../model/event-loop.ts";
 import { WAKE_CAUSES } from "../model/routes.ts";
 import { TOPICS } from "./sleep/known-answers.ts";
 import { HELD_OUTCOMES } from "./sleep/held-polls.ts";
@@ -246,7 +247,11 @@ export class GatewayMetrics {
       remembered,
     ])
       this.registry.registerMetric(metric);
-    collectDefaultMetrics({ register: this.registry, prefix: PREFIX });
+    collectDefaultMetrics({
+      register: this.registry,
+      prefix: PREFIX,
+      eventLoopMonitoringPrecision: EVENT_LOOP_SAMPLE_MS,
+    });
   }
 
   parked(outcome: ParkOutcome, seconds: number): void {

@@ -1,5 +1,6 @@
 /** The controller's process on Kubernetes: the composition root of store, launcher, databases, loops, API and leader election. */
 import { randomBytes } from "node:crypto";
+import { EVENT_LOOP_SAMPLE_MS } from "../../model/event-loop.ts";
 import { SteadyClock } from "../../model/clock.ts";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -53,7 +54,11 @@ async function main(): Promise<void> {
   const config = await readControllerConfig(values.config);
   const log = pino({ name: "controller", level: config.logLevel });
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry, prefix: "synapse_shards_controller_" });
+  collectDefaultMetrics({
+    register: registry,
+    prefix: "synapse_shards_controller_",
+    eventLoopMonitoringPrecision: EVENT_LOOP_SAMPLE_MS,
+  });
   const metrics = createControllerMetrics(registry);
   const kubeConfig = loadKubeConfig();
   const onError = (message: string) => log.warn(message);

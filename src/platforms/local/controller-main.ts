@@ -1,6 +1,7 @@
 /** The controller's process on one machine: the composition root of store, launcher, databases, loops and API. */
 import { availableParallelism } from "node:os";
 import { readFileSync } from "node:fs";
+import { EVENT_LOOP_SAMPLE_MS } from "../../model/event-loop.ts";
 import { SteadyClock } from "../../model/clock.ts";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -62,7 +63,11 @@ async function main(): Promise<void> {
   const logFile = new LogFile({ path: config.logFile, onProblem: (sentence) => complain(`controller: ${sentence}`) });
   const log = pino({ level: "info" }, logFile);
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry, prefix: "synapse_shards_controller_" });
+  collectDefaultMetrics({
+    register: registry,
+    prefix: "synapse_shards_controller_",
+    eventLoopMonitoringPrecision: EVENT_LOOP_SAMPLE_MS,
+  });
   const { store, box } = openStore(config);
   const { python } = await ensureSynapse(config.cluster.release, { cacheDir: config.cacheDir });
   const means = await findMeans({ python, helper: helperIn(ROOT), places: [config.dataDir, config.cacheDir] });
