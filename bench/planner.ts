@@ -10,6 +10,10 @@ const VERSIONS = ["1.157.2", "1.160.0", "1.161.0", "1.163.2"];
 const PER_SHARD = 25;
 const REPEATS = 3;
 const CHANGES = 80;
+/** What a second brings, as one plan may find it. */
+const WAKES = 100;
+const WAKE_PLANS = 50;
+const HOUR_MS = 3_600_000;
 /** Milliseconds since the epoch; long after the last change of any shard. */
 const NOW = 1_900_000_000_000;
 const MIB = 2 ** 20;
@@ -39,6 +43,9 @@ export const bench: Bench = {
       );
     }
     const row = rows.find(({ tenants }) => tenants === quoted)!;
+    const wakeMs = measureWakes(quoted);
+    const asleep = `${WAKES} wakes at once, ${quoted} tenants of which a tenth is awake, all places taken`;
+    options.log(`${asleep}: ${quantile(wakeMs, 0.5).toFixed(1)} ms`);
     const largest = rows.at(-1)!;
     const what = `${row.tenants} tenants on ${row.shards} shards`;
     const growth =
@@ -69,6 +76,14 @@ export const bench: Bench = {
         },
         { what: `one change, ${what}, p99`, value: quantile(row.changeMs, 0.99), unit: "ms" },
         {
+          what: `${asleep}, p50`,
+          value: quantile(wakeMs, 0.5),
+          unit: "ms",
+          target: { at: "most", value: 50 },
+          note: `${WAKE_PLANS} plans from the index, each of which puts ${WAKES} others to sleep; waiting, they are taken in too`,
+        },
+        { what: `${asleep}, p99`, value: quantile(wakeMs, 0.99), unit: "ms" },
+        {
           what: `memory of snapshot, index and plan, ${what}`,
           value: row.heapMiB,
           unit: "MiB",
@@ -94,7 +109,7 @@ export const bench: Bench = {
           ],
         },
       ],
-      raw: rows,
+      raw: { rows, wakeMs },
     };
   },
 };
@@ -128,6 +143,37 @@ function change(index: ClusterIndex, { tenants, shards }: Snapshot, n: number, p
   // The next change meets the same world.
   if (n % kinds.length === 3) index.setShard(shard);
   else index.setTenant(tenant);
+}
+
+/** Tenants are wanted that sleep, and those that were used longest ago have to make room. */
+function measureWakes(count: number): number[] {
+  const { shards, tenants: awake } = snapshot(count / 10);
+  const idle = (n: number) => ({ since: NOW - HOUR_MS - n, awakeSince: NOW - 2 * HOUR_MS });
+  const asleep: SnapshotTenant[] = Array.from({ length: count - awake.length }, (_, n) => ({
+    name: `asleep-${((n * 7919) % count).toString(36)}-${n}`,
+    release: VERSIONS[n % VERSIONS.length]!,
+    deleting: false,
+    asleep: { wakeAt: NOW + HOUR_MS + n },
+  }));
+  const index = ClusterIndex.of({
+    now: NOW,
+    shards,
+    tenants: [...awake.map((tenant, n) => ({ ...tenant, idle: idle(n) })), ...asleep],
+  });
+  const hibernation = { afterIdleSeconds: 86_400, minAwakeSeconds: 120, maxConcurrentWakes: WAKES };
+  const policy = { ...policyFor(shards.length / VERSIONS.length), hibernation };
+  return Array.from({ length: WAKE_PLANS }, (_, round) => {
+    const wanted = Array.from({ length: WAKES }, (_, n) => asleep[(round * WAKES + n) % asleep.length]!);
+    const took = timed(() => {
+      for (const tenant of wanted)
+        index.setTenant({ ...tenant, asleep: undefined, waking: { due: false }, waitingSince: NOW });
+      const sleeps = planFromIndex(index, NOW, policy).filter(({ type }) => type === "Sleep");
+      if (sleeps.length !== WAKES) throw new Error(`${sleeps.length} of ${WAKES} make room`);
+    });
+    // The next round meets the same world.
+    for (const tenant of wanted) index.setTenant(tenant);
+    return took;
+  });
 }
 
 /** A settled world: all shards full, names in no order. */
