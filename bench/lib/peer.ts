@@ -17,6 +17,17 @@ const ANSWER_MS = 60_000;
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const often = { per_second: 10_000, burst_count: 10_000 };
 
+/** Names under .localhost are this machine (RFC 6761), which not every resolver knows. */
+const WITH_LOCALHOST = `
+import runpy, socket
+find = socket.getaddrinfo
+def getaddrinfo(host, *args, **more):
+    name = host.decode() if isinstance(host, bytes) else str(host)
+    return find("127.0.0.1" if name.endswith(".localhost") else host, *args, **more)
+socket.getaddrinfo = getaddrinfo
+runpy.run_module("synapse.app.homeserver", run_name="__main__")
+`;
+
 /** A server that a peer has backed off from. */
 export interface BackOff {
   destination: string;
@@ -84,7 +95,7 @@ export class Peer {
     await writeFile(file("tls.crt"), certificate);
     await writeFile(file("tls.key"), key, { mode: 0o600 });
     await writeFile(file("homeserver.yaml"), stringify(this.#config(port, file)), { mode: 0o600 });
-    const args = ["-m", "synapse.app.homeserver", "-c", file("homeserver.yaml")];
+    const args = ["-c", WITH_LOCALHOST, "-c", file("homeserver.yaml")];
     const output = await open(file("output.log"), "w");
     try {
       const keys = spawn(python, [...args, "--generate-keys"], { stdio: ["ignore", output.fd, output.fd] });
