@@ -10,18 +10,29 @@ const MAY_IMPORT = {
   ports: ["model"],
   shard: ["ports", "model"],
   database: ["ports", "model"],
+  backups: ["ports", "model"],
   controller: ["planner", "rollout", "ports", "model"],
   api: ["controller/service", "ports", "model"],
   gateway: ["certificates", "logging", "model"],
   monitoring: ["controller", "gateway", "model"],
   cli: ["api", "controller/service", "model", "platforms/local/up"],
   // A platform brings the parts together; it knows nothing of another one, nor of who calls it.
-  "platforms/local": ["api", "controller", "database", "shard", "ports", "certificates", "logging", "model"],
-  "platforms/kubernetes": ["api", "controller", "database", "shard", "ports", "certificates", "logging", "model"],
+  "platforms/local": ["api", "controller", "database", "backups", "shard", "ports", "certificates", "logging", "model"],
+  "platforms/kubernetes": [
+    "api",
+    "controller",
+    "database",
+    "backups",
+    "shard",
+    "ports",
+    "certificates",
+    "logging",
+    "model",
+  ],
 };
 
 /** Folders of the controller, from what stands on nothing else to what stands on the others. The files beside them are for all. */
-const CONTROLLER_LAYERS = ["claims", "routes", "start", "shards", "moves", "tenants", "planning", "service"];
+const CONTROLLER_LAYERS = ["claims", "routes", "start", "shards", "moves", "tenants", "planning", "service", "backups"];
 
 const folder = (name) => `^src/${name}/`;
 

@@ -338,6 +338,14 @@ export const TenantSchema = z
         .object({ since: Time, reason: WakeReasonSchema })
         .optional()
         .describe("Since when it has been awake, and why it was woken."),
+      restore: z
+        .object({ id: z.string(), backup: z.string(), requestedAt: Time, schemaRelease: z.string().optional() })
+        .optional()
+        .describe("Its next start is with the database that was restored beside its own."),
+      restored: z
+        .object({ backup: z.string(), at: Time, schemaRelease: z.string().optional() })
+        .optional()
+        .describe("The last restore."),
       move: MoveSchema.optional(),
       lastMove: MoveResultSchema.optional(),
       failures: z.number(),

@@ -8,11 +8,13 @@ import {
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { z } from "zod";
+import type { BackupService } from "../controller/service/backup-service.ts";
 import type { ClusterService } from "../controller/service/cluster-service.ts";
 import { failures, type Api, type RouteFeedSource } from "./api.ts";
 import { accessRoutes } from "./access-routes.ts";
 import { registerAudit, type AuditLog } from "./audit.ts";
 import { registerAuthentication, type Tokens } from "./auth.ts";
+import { backupRoutes } from "./backup-routes.ts";
 import { registerBodyParsing } from "./bodies.ts";
 import { clusterRoutes, openRoutes, routeFeedRoutes } from "./cluster-routes.ts";
 import { deletedRoutes } from "./deleted-routes.ts";
@@ -26,6 +28,8 @@ import { validatorCompiler } from "./validate.ts";
 
 export interface ApiOptions extends Tokens {
   service: ClusterService;
+  /** Absent where the platform makes no backups. */
+  backups?: BackupService;
   /** Where tokens of people are made and revoked through the API. */
   namedTokens?: NamedTokens;
   audit?: AuditLog;
@@ -85,6 +89,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   accessRoutes(app, context, options.namedTokens, options.audit);
   tenantRoutes(app, context);
   deletedRoutes(app, context);
+  backupRoutes(app, options.backups);
   shardRoutes(app, context);
   clusterRoutes(app, context, options.onShutdown);
   routeFeedRoutes(app, context, options.routeFeed);

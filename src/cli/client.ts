@@ -143,6 +143,12 @@ export class Client {
     return value as T;
   }
 
+  /** For what is answered with nothing. */
+  async forget(path: string): Promise<void> {
+    const response = await this.#send("DELETE", path, {});
+    await this.#reading(() => readAll(response));
+  }
+
   /** Lines of a text or NDJSON stream, without line ends. */
   async *lines(path: string, options: CallOptions = {}): AsyncGenerator<string> {
     const response = await this.#send("GET", path, options);

@@ -1,5 +1,6 @@
 import { Command, Option } from "commander";
 import { addAudit } from "./commands/audit.ts";
+import { addBackup } from "./commands/backup.ts";
 import { addCompletion } from "./commands/completion.ts";
 import { addEvents } from "./commands/events.ts";
 import { addShard } from "./commands/shard.ts";
@@ -28,6 +29,7 @@ export function buildProgram(): Command {
   addUp(program);
   addTenant(program);
   addShard(program);
+  addBackup(program);
   addStatus(program);
   addEvents(program);
   addToken(program);

@@ -20,6 +20,7 @@ import type { TenantDatabases } from "../ports/databases.ts";
 import type { RemovedData } from "../model/deleted-tenant.ts";
 import type { DeletedTenants } from "../ports/deleted-tenants.ts";
 import type { Turns } from "./turns.ts";
+import type { BackupMeans } from "../ports/backups.ts";
 
 /** What every reconciler works with; made once, in the composition root. */
 export interface ControllerContext {
@@ -52,6 +53,8 @@ export interface ControllerContext {
   answers(address: string): Promise<boolean>;
   /** Where deleted tenants are kept for a time; absent: their data is kept until somebody removes it. */
   deletions?: Deletions;
+  /** What was restored beside a tenant's own; absent where the platform restores nothing. */
+  restored?: Pick<BackupMeans, "copies" | "media">;
   /** Removes the media of a tenant that is deleted with `reclaimPolicy: Delete`. */
   removeMedia(tenant: string): Promise<void>;
 }

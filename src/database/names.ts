@@ -33,3 +33,19 @@ export function templateDatabaseName(version: string): string {
     throw new UserError("InvalidInput", `${JSON.stringify(version)} is not a Synapse release such as 1.163.2`);
   return `synapse_template_${version.replaceAll(".", "_")}`;
 }
+
+const BESIDE = ["filling", "restored", "replaced"] as const;
+
+/** Databases beside a tenant's own: one that a backup is read into, one that is complete, and the one that was there before. */
+export function besideNames(tenant: string): Record<(typeof BESIDE)[number], string> {
+  const own = tenantDatabaseName(tenant);
+  const hash = createHash("sha256").update(tenant).digest("hex").slice(0, HASH_DIGITS);
+  const names = BESIDE.map((kind) => {
+    const name = `${kind}_${own}`;
+    return [kind, name.length <= MOST_BYTES ? name : `${name.slice(0, MOST_BYTES - HASH_DIGITS - 1)}_${hash}`];
+  });
+  return Object.fromEntries(names) as Record<(typeof BESIDE)[number], string>;
+}
+
+/** Databases that a backup is only tried in, and their roles. */
+export const SCRATCH_PREFIX = "scratch_";

@@ -13,7 +13,7 @@ import {
 } from "./connection.ts";
 import { removeKeepsake } from "./keepsakes.ts";
 import { withLock } from "./lock.ts";
-import { templateDatabaseName, tenantDatabaseName, TEMPLATE_ROLE } from "./names.ts";
+import { besideNames, templateDatabaseName, tenantDatabaseName, TEMPLATE_ROLE } from "./names.ts";
 import { endConnections, ensureRole, limitRole } from "./roles.ts";
 import { wholeNumber } from "./whole-number.ts";
 import { scramVerifier } from "./scram.ts";
@@ -133,7 +133,8 @@ export async function dropTenantDatabase(
 ): Promise<void> {
   const name = tenantDatabaseName(tenant);
   const drop = async (client: pg.Client) => {
-    await client.query(`DROP DATABASE IF EXISTS ${identifier(name)} WITH (FORCE)`);
+    for (const database of [name, ...Object.values(besideNames(tenant))])
+      await client.query(`DROP DATABASE IF EXISTS ${identifier(database)} WITH (FORCE)`);
     await client.query(`DROP ROLE IF EXISTS ${identifier(name)}`);
     await removeKeepsake(client, tenant);
   };

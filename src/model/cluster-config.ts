@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { BackupsConfigSchema } from "./backup.ts";
 import { CpuBudgetSchema } from "./cpu-budget.ts";
 import { DEFAULT_BALANCING, DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "./policy.ts";
 import { TenantPolicySchema } from "./tenant-policy.ts";
@@ -141,6 +142,8 @@ export const ClusterConfigSchema = z.strictObject({
   /** A shard that does not answer for this long is `Lost`, and its tenants are started elsewhere. */
   shardLostAfterSeconds: z.number().min(1).max(3600).default(15),
   cpuBudget: CpuBudgetSchema.prefault({}),
+  /** Backups of tenants; without it there are none. */
+  backups: BackupsConfigSchema.optional(),
   /** What tenants may do beyond docs/configuration.md. */
   tenantPolicy: TenantPolicySchema.prefault({}),
 });

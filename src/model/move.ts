@@ -15,6 +15,7 @@ export const MOVE_REASONS = [
   "Consolidation",
   "Upgrade",
   "ConfigChanged",
+  "Restored",
   "ShardLost",
   "CpuBudgetExceeded",
   "Balance",

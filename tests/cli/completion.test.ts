@@ -45,8 +45,8 @@ test("completes in bash", async () => {
   expect(answer.stderr).toBe("");
   expect(answer.stdout).toMatchInlineSnapshot(`
     "synapse-shards ten| → tenant tenants
-    synapse-shards tenant | → create update delete rm list ls get describe move quarantine sleep wake suspend resume undelete purge purges logs register-user
-    synapse-shards tenant re| → resume register-user
+    synapse-shards tenant | → create update delete rm list ls get describe move backup backups restore quarantine sleep wake suspend resume undelete purge purges logs register-user
+    synapse-shards tenant re| → restore resume register-user
     synapse-shards -o json shard d| → describe drain
     synapse-shards --data /tmp tenants l| → list ls logs
     synapse-shards tenant create clinic-a --rel| → --release

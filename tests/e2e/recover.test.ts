@@ -1,19 +1,58 @@
-import { rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { generateIdentity, identityToRecipient } from "age-encryption";
+import { request } from "undici";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { withConnection } from "../../src/database/connection.ts";
+import { besideNames, tenantDatabaseName } from "../../src/database/names.ts";
+import type { BackupEntry } from "../../src/controller/service/backup-service.ts";
+import { until } from "../support/patience.ts";
 import { Cluster } from "./support/cluster.ts";
+import { downloadMedia, messagesOf, newUser, TestUser } from "./support/matrix.ts";
 
 let cluster: Cluster;
-beforeAll(async () => void (cluster = await Cluster.start()));
-afterAll(() => cluster?.destroy());
+let target: string;
+let identityFile: string;
+
+beforeAll(async () => {
+  target = await mkdtemp(join(tmpdir(), "shards-backups-"));
+  const identity = await generateIdentity();
+  identityFile = join(target, "..", `${target.split("/").at(-1)}.key`);
+  await writeFile(identityFile, `# the operator's\n${identity}\n`, { mode: 0o600 });
+  const recipient = await identityToRecipient(identity);
+  cluster = await Cluster.start({ backups: { target: { directory: target }, recipient } });
+});
+afterAll(async () => {
+  await cluster?.destroy();
+  await rm(target, { recursive: true, force: true });
+  await rm(identityFile, { force: true });
+});
 
 async function keysOf(tenant: string): Promise<unknown> {
-  const port = await cluster.gatewayPort();
-  const response = await fetch(`http://127.0.0.1:${port}/_matrix/key/v2/server`, {
+  const { statusCode, body } = await request(`http://127.0.0.1:${await cluster.gatewayPort()}/_matrix/key/v2/server`, {
     headers: { host: `${tenant}.localhost` },
   });
-  return ((await response.json()) as { verify_keys: unknown }).verify_keys;
+  const answer = (await body.json()) as { verify_keys: unknown };
+  expect([statusCode, answer.verify_keys]).toEqual([200, expect.any(Object)]);
+  return answer.verify_keys;
 }
+
+async function ok(...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await cluster.cli(...args);
+  expect(code, stderr).toBe(0);
+  return stdout;
+}
+
+async function sql(database: string, text: string): Promise<Record<string, unknown>[]> {
+  const { postgres } = JSON.parse(await readFile(join(cluster.dataDir, "controller.json"), "utf8")) as {
+    postgres: { host: string; port: number; user: string; passwordFile: string };
+  };
+  const password = (await readFile(postgres.passwordFile, "utf8")).trim();
+  return withConnection({ ...postgres, password }, database, async (client) => (await client.query(text)).rows);
+}
+
+const backupsOf = (tenant: string) => cluster.json<BackupEntry[]>("tenant", "backups", tenant);
 
 it("goes on with the tenants' keys after the store was lost, and never without them", async () => {
   await cluster.createTenant("clinic-a");
@@ -31,4 +70,121 @@ it("goes on with the tenants' keys after the store was lost, and never without t
   expect((await cluster.tenant("clinic-a")).epoch).toBeGreaterThan(epoch);
   await cluster.restart();
   expect((await cluster.tenant("clinic-a")).phase).toMatch(/Running|Starting/);
+});
+
+/** As a client with encryption does. */
+async function uploadOneTimeKey({ client }: TestUser): Promise<void> {
+  const key = { key: "3C5BFWi2Y8MaVvjM8M22DBmh24PmgR0nPvJOIArzgyI", signatures: {} };
+  const url = `http://127.0.0.1:${await cluster.gatewayPort()}/_matrix/client/v3/keys/upload`;
+  const { statusCode, body } = await request(url, {
+    method: "POST",
+    headers: { host: "clinic-a.localhost", authorization: `Bearer ${client.getAccessToken()}` },
+    body: JSON.stringify({ one_time_keys: { "signed_curve25519:AAAAHg": key } }),
+  });
+  expect(statusCode, await body.text()).toBe(200);
+}
+
+let alice: TestUser;
+let room: string;
+let picture: string;
+
+it("backs a tenant up while it is in use, its media once however often, and finds the backup good", async () => {
+  await until("clinic-a runs", async () => (await cluster.tenant("clinic-a")).phase === "Running");
+  alice = await newUser(cluster, "clinic-a", "alice");
+  room = (await alice.client.createRoom({})).room_id;
+  await alice.client.sendTextMessage(room, "before the backup");
+  const upload = async (text: string) =>
+    (await alice.client.uploadContent(Buffer.from(text), { type: "text/plain", name: "a.txt" })).content_uri;
+  picture = await upload("the same bytes");
+  await upload("the same bytes");
+  await uploadOneTimeKey(alice);
+  expect(await sql(tenantDatabaseName("clinic-a"), "SELECT FROM e2e_one_time_keys_json")).toHaveLength(1);
+  await ok("tenant", "backup", "clinic-a");
+  await upload("other bytes");
+  await ok("tenant", "backup", "clinic-a");
+  const [second, first] = await backupsOf("clinic-a");
+  expect(first?.backup.media).toMatchObject({ files: 2, newFiles: 1 });
+  expect(second?.backup.media).toMatchObject({ files: 3, newFiles: 1 });
+  expect(second?.backup.database.counts).toMatchObject({ users: 1, rooms: 1, media: 3 });
+  // Nobody but the recipient can read the keys.
+  const sealed = await readFile(join(target, first?.backup.sealed.key ?? ""), "latin1");
+  expect(sealed).toMatch(/^age-encryption.org/);
+  expect(await ok("backup", "verify")).toContain("can be restored");
+  expect((await backupsOf("clinic-a"))[0]?.verification).toMatchObject({ ok: true, problems: [] });
+  expect(await sql("postgres", "SELECT FROM pg_database WHERE datname LIKE 'scratch%'")).toEqual([]);
+});
+
+it("brings a tenant back to a backup within seconds, and back again, with its keys and logins", async () => {
+  const before = await keysOf("clinic-a");
+  await alice.client.sendTextMessage(room, "after the backup");
+  const database = tenantDatabaseName("clinic-a");
+  const deviceLists = async () =>
+    Number((await sql(database, "SELECT max(stream_id) AS last FROM device_lists_stream"))[0]?.["last"]);
+  const lastDeviceList = await deviceLists();
+  const [{ backup }] = (await backupsOf("clinic-a")) as [BackupEntry, ...BackupEntry[]];
+  const { epoch } = await cluster.tenant("clinic-a");
+  const said = await ok(
+    "tenant",
+    "restore",
+    "clinic-a",
+    "--at",
+    new Date(Date.parse(backup.takenAt) + 1).toISOString(),
+  );
+  expect(said).toContain(`clinic-a runs with backup ${backup.id}; it was away for`);
+  expect(await messagesOf(alice, room)).toEqual(["before the backup"]);
+  expect(await downloadMedia(alice, picture)).toBe("the same bytes");
+  expect(await keysOf("clinic-a")).toEqual(before);
+  expect((await cluster.tenant("clinic-a")).epoch).toBeGreaterThan(epoch);
+  // A key that was given out once is not given out again, and other servers are told of devices again.
+  expect(await sql(database, "SELECT FROM e2e_one_time_keys_json")).toEqual([]);
+  expect(await deviceLists()).toBeGreaterThan(lastDeviceList);
+  await alice.client.sendTextMessage(room, "after the restore");
+  await ok("tenant", "restore", "clinic-a", "--undo");
+  expect(await messagesOf(alice, room)).toEqual(["before the backup", "after the backup"]);
+  await ok("tenant", "restore", "clinic-a", "--forget");
+  const { replaced } = besideNames("clinic-a");
+  expect(await sql("postgres", `SELECT FROM pg_database WHERE datname = '${replaced}'`)).toEqual([]);
+});
+
+it("backs a sleeping tenant up without waking it", async () => {
+  // What it owes to anybody is done first.
+  await until("it falls asleep", async () => (await cluster.cli("tenant", "sleep", "clinic-a")).code === 0);
+  await ok("tenant", "backup", "clinic-a");
+  expect((await cluster.tenant("clinic-a")).phase).toBe("Asleep");
+  await ok("tenant", "wake", "clinic-a");
+});
+
+it("says that a backup is damaged, and restores nothing of it", async () => {
+  const [{ backup }] = (await backupsOf("clinic-a")) as [BackupEntry, ...BackupEntry[]];
+  const file = join(target, backup.database.key);
+  const whole = await readFile(file);
+  await writeFile(file, whole.subarray(0, whole.length - 1000));
+  const verified = await cluster.cli("backup", "verify", "clinic-a");
+  expect(verified.code).toBe(1);
+  expect(verified.stderr).toContain("is damaged");
+  const restored = await cluster.cli("tenant", "restore", "clinic-a");
+  expect(restored.code).toBe(1);
+  expect(await messagesOf(alice, room)).toEqual(["before the backup", "after the backup"]);
+  await writeFile(file, whole);
+});
+
+it("brings every tenant back from the backups alone after the data directory was lost", async () => {
+  const before = await keysOf("clinic-a");
+  await cluster.end("SIGINT");
+  for (const entry of await readdir(cluster.dataDir))
+    if (entry !== "cluster.yaml") await rm(join(cluster.dataDir, entry), { recursive: true, force: true });
+  await cluster.restart();
+  expect(await cluster.tenants()).toEqual([]);
+  const refused = await cluster.cli("tenant", "restore", "clinic-a");
+  expect(refused.stderr).toContain("--identity");
+  await ok("backup", "restore-all", "--identity", identityFile);
+  expect(await keysOf("clinic-a")).toEqual(before);
+  // The same login as before, not a new one.
+  const { client } = alice;
+  const login = { accessToken: client.getAccessToken()!, userId: client.getUserId()!, deviceId: client.getDeviceId()! };
+  const again = new TestUser((await cluster.tenant("clinic-a")).url, login);
+  expect(await messagesOf(again, room)).toEqual(["before the backup", "after the backup"]);
+  expect(await downloadMedia(again, picture)).toBe("the same bytes");
+  await again.client.sendTextMessage(room, "after the loss of everything");
+  expect(await sql(tenantDatabaseName("clinic-a"), "SELECT count(*)::int AS users FROM users")).toEqual([{ users: 1 }]);
 });

@@ -10,6 +10,7 @@ import { Turns } from "../../src/controller/turns.ts";
 import { UsageBook } from "../../src/controller/usage/usage-book.ts";
 import { IdleTenants } from "../../src/controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
+import type { DatabaseCopies, TenantMediaFiles } from "../../src/ports/backups.ts";
 import type { KeptData, Migration, TenantDatabases } from "../../src/ports/databases.ts";
 import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
 import { hostsOf, tryReadConfig } from "../../src/model/config-reading.ts";
@@ -82,6 +83,9 @@ export class FakeWorld {
   memoryOf: (shard: string) => { bytes: number; limitBytes: number | null } = () => ({ bytes: 1, limitBytes: null });
   /** By how much the machine's clock was set, in milliseconds. */
   clockSetBy = 0;
+  /** What is in tenants' databases, where that was exchanged; and in those beside them. */
+  readonly contents = new Map<string, string>();
+  readonly beside = new Map<string, string>();
   /** Databases of our own server. */
   readonly managed = new Map<string, KeptData>();
   /** What servers say of databases that tenants bring along, by host. */
@@ -263,6 +267,10 @@ export class FakeProcess {
         allowLocalFederation: false,
         policy: policyFor(TenantPolicySchema.parse({}), "any"),
       }),
+      restored: {
+        copies: this.#guarded(fakeCopies(world), []),
+        media: this.#guarded(fakeMedia(world), []),
+      },
       answers: async (address) => {
         world.dedicated.get(address)?.look();
         return world.dedicated.get(address)?.serves() ?? false;
@@ -315,6 +323,26 @@ export class FakeProcess {
       },
     });
   }
+}
+
+/** What of the copies a start uses. */
+function fakeCopies(world: FakeWorld): DatabaseCopies {
+  const exchange: DatabaseCopies["exchange"] = async (tenant, { epoch }) => {
+    const beside = world.beside.get(tenant);
+    if (beside === undefined) return;
+    const runs = world.ownersOf(tenant);
+    if (runs.length > 0) throw new Error(`${tenant} is exchanged while ${runs.join()} runs it`);
+    world.beside.delete(tenant);
+    world.contents.set(tenant, beside);
+    // Of an earlier time, and of nobody.
+    world.fences.set(tenant, { epoch, shard: "" });
+  };
+  return { exchange, settle: async () => {} } as unknown as DatabaseCopies;
+}
+
+function fakeMedia(world: FakeWorld): TenantMediaFiles {
+  const admitStaged = async (tenant: string) => void world.log.push(`media of ${tenant} admitted`);
+  return { admitStaged } as unknown as TenantMediaFiles;
 }
 
 const PREPARERS_AT_ONCE = 4;

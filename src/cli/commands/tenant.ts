@@ -12,6 +12,7 @@ import { because } from "../wait.ts";
 import { printLines } from "./logs.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
 import { addTenantChanges } from "./tenant-changes.ts";
+import { addTenantBackups } from "./tenant-backups.ts";
 import { addMove } from "./tenant-move.ts";
 import type { Labels } from "../../model/labels.ts";
 import { selected, selectorOption } from "../selecting.ts";
@@ -72,6 +73,7 @@ export function addTenant(program: Command): void {
     );
 
   addMove(tenant);
+  addTenantBackups(tenant);
   addQuarantine(tenant);
   addSleep(tenant);
   addSuspend(tenant);

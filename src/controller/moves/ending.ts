@@ -92,10 +92,10 @@ async function tell(context: ControllerContext, name: string, result: MoveResult
   const counts = `blackout ${result.blackoutSeconds} s, ${result.parkedRequests} requests waited, ${result.failedRequests} failed`;
   const isRestart = from === to;
   const done = isRestart
-    ? `${name} was restarted on ${to} with its new configuration`
+    ? `${name} was restarted on ${to} with ${reason === "Restored" ? "the restored database" : "its new configuration"}`
     : `${name} moved from ${from} to ${to}`;
   const notDone = isRestart
-    ? `${name} goes on with its previous configuration: ${message}`
+    ? `${name} ${reason === "Restored" ? "was not restarted with the restored database" : "goes on with its previous configuration"}: ${message}`
     : `${name} did not move from ${from} to ${to}: ${message}`;
   await recordEvent(context, {
     type: outcome === "Succeeded" ? "Normal" : "Warning",

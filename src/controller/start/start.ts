@@ -80,8 +80,9 @@ export async function startOn(context: ControllerContext, tenant: Tenant, target
   }
 }
 
-async function start(context: ControllerContext, tenant: Tenant, target: StartTarget): Promise<Started> {
+async function start(context: ControllerContext, asked: Tenant, target: StartTarget): Promise<Started> {
   const { config, client, release } = target;
+  const tenant = asked.status.restore ? await takeRestored(context, asked, config) : asked;
   const { name } = tenant.metadata;
   const isAdmitted = config.hash === tenant.status.inEffect?.hash;
   // Also of a tenant that never ran: nothing is started with it, and a shard knows no epoch below 1.
@@ -101,6 +102,29 @@ async function start(context: ControllerContext, tenant: Tenant, target: StartTa
   const state = await startAgain(client, name, assignment);
   await keepConfigInEffect(context, name, config);
   return { tenant: claimed, state };
+}
+
+/** Exchanges its database and the one that was restored beside it, while nobody runs it. */
+async function takeRestored(context: ControllerContext, tenant: Tenant, config: StartConfig): Promise<Tenant> {
+  const { restored, store, clock } = context;
+  const { name } = tenant.metadata;
+  if (!restored) throw new StartFailure("RestoreImpossible", "this platform restores no databases");
+  await restored.media.admitStaged(name);
+  const password = config.secrets.databasePassword;
+  await restored.copies.exchange(name, { password, epoch: tenant.status.epoch });
+  await restored.copies.settle(name);
+  const written = await modify(store, "Tenant", name, ({ status }) => {
+    const { restore, schemaRelease } = status;
+    if (!restore) return false;
+    const before = schemaRelease === undefined ? {} : { schemaRelease };
+    status.restored = { backup: restore.backup, at: timeText(clock.now()), ...before };
+    // Unknown, the schema is looked at.
+    status.schemaRelease = restore.schemaRelease;
+    delete status.restore;
+    return true;
+  });
+  if (!written) throw new UserError("NotFound", `there is no tenant ${name}`);
+  return written;
 }
 
 /** Takes the next epoch, and notes what it stands for: the next controller knows by it which configuration runs. */

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { timeText } from "../../model/clock.ts";
 import { messageOf, StartFailure, UserError } from "../../model/errors.ts";
+import type { MoveReason } from "../../model/move.ts";
 import type { Shard } from "../../model/shard.ts";
 import { forgetRefusedRelease, INSTALLING, reasonOfRunning, wantedRelease, type Tenant } from "../../model/tenant.ts";
 import { ShardUnreachable, type TenantState } from "../../ports/shard-control.ts";
@@ -218,6 +219,7 @@ export class TenantReconciler {
     const current = await this.#recordRunning(tenant, there);
     // A tenant that leaves is not restarted on the way out.
     if (!current || current.spec.dedicated) return;
+    if (current.status.restore) return this.#restart(current.metadata.name, shard.metadata.name, "Restored");
     const configs = await configsOf(this.#context, current);
     const { asked } = configs;
     if (asked && asked.hash === current.status.configHash)
@@ -319,7 +321,7 @@ export class TenantReconciler {
     }
   }
 
-  async #restart(name: string, shard: string): Promise<void> {
+  async #restart(name: string, shard: string, reason: MoveReason = "ConfigChanged"): Promise<void> {
     const { store, clock } = this.#context;
     await modify(store, "Tenant", name, ({ status }) => {
       if (status.move) return false;
@@ -329,7 +331,7 @@ export class TenantReconciler {
         id: randomUUID(),
         from: shard,
         to: shard,
-        reason: "ConfigChanged",
+        reason,
         step: "Preparing",
         requestedAt,
       };

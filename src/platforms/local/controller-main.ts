@@ -16,6 +16,10 @@ import { DEFAULT_TIMING, type ControllerContext } from "../../controller/context
 import { Controller } from "../../controller/controller.ts";
 import { answersHealth } from "../../controller/tenants/dedicated.ts";
 import { createControllerMetrics } from "../../controller/metrics.ts";
+import { backupTarget } from "../../backups/target.ts";
+import { ageSealer } from "../../backups/age-sealer.ts";
+import { StoreBackupService } from "../../controller/backups/store-backup-service.ts";
+import { PostgresCopies } from "../../database/copies.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
 import { LoadBook } from "../../controller/shards/load-book.ts";
 import { Turns } from "../../controller/turns.ts";
@@ -25,6 +29,7 @@ import { RouteFeed } from "../../controller/routes/route-feed.ts";
 import { LocalPreparers } from "./launcher/local-preparers.ts";
 import { findMeans, helperIn } from "./launcher/confinement.ts";
 import { copyRuntime } from "./launcher/runtime-copy.ts";
+import { LocalMediaFiles } from "./launcher/media-files.ts";
 import { TenantMedia } from "./launcher/tenant-media.ts";
 import { ForkServers } from "./launcher/fork-server.ts";
 import { LocalLauncher } from "./launcher/local-launcher.ts";
@@ -43,12 +48,12 @@ import { writeAtomically } from "./files.ts";
 import { diskProblems } from "./disks.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import { machineProblem } from "../../model/machine-problem.ts";
-import { cleanOwnEnvironment } from "./environment.ts";
+import { cleanOwnEnvironment, systemEnvironment } from "./environment.ts";
 import { exitWithParent } from "./up/parent.ts";
 import { isInstalled, refuseUnknownRelease } from "./toolchain/known-releases.ts";
 import { refuseUnsupportedRelease } from "./toolchain/supported-releases.ts";
 import { TenantModules } from "./toolchain/tenant-modules.ts";
-import { ensureSynapse } from "./toolchain/toolchain.ts";
+import { ensurePostgres, ensureSynapse } from "./toolchain/toolchain.ts";
 import { ROOT, VERSION } from "../../model/project.ts";
 
 const STOP_SECONDS = 20;
@@ -97,8 +102,9 @@ async function main(): Promise<void> {
     forkServers: new ForkServers(),
     warn: (sentence) => log.warn(sentence),
   });
+  const server = { ...config.postgres, password: secretIn(config.postgres.passwordFile) };
   const databases = new PostgresTenantDatabases({
-    server: { ...config.postgres, password: secretIn(config.postgres.passwordFile) },
+    server,
     seal: box,
     preparers: new LocalPreparers(
       runtimePath,
@@ -108,6 +114,11 @@ async function main(): Promise<void> {
       installModules,
     ),
   });
+  const { binDir } = await ensurePostgres({ cacheDir: config.cacheDir });
+  const restored = {
+    copies: new PostgresCopies(server, { binDir, environment: systemEnvironment() }),
+    media: new LocalMediaFiles(media),
+  };
   const clock = new SteadyClock();
   const context: ControllerContext = {
     store,
@@ -135,6 +146,7 @@ async function main(): Promise<void> {
       lock: new Turns(),
       mediaOf: (tenant) => media.inventory(tenant),
     },
+    restored,
     removeMedia: (tenant) => media.remove(tenant),
   };
   const controller = new Controller(context);
@@ -148,14 +160,28 @@ async function main(): Promise<void> {
     release: config.cluster.release,
     baseDomain: config.cluster.baseDomain,
     urlOf: (tenant: Tenant) => urlOf(config, tenant),
-    platformProblems: () => [...diskProblems(placesOf(config)), ...means.weaknesses, ...modules.problems()],
+    platformProblems: () => [
+      ...diskProblems(placesOf(config)),
+      ...means.weaknesses,
+      ...modules.problems(),
+      ...backups.problems(),
+    ],
   };
   const service = new StoreClusterService(context, settings);
+  const backupsOf = (asked: ControllerConfig["cluster"]["backups"]) =>
+    asked && {
+      config: asked,
+      means: { ...restored, sealer: ageSealer, target: backupTarget(asked.target, config.dataDir) },
+    };
+  let backupsNow = backupsOf(config.cluster.backups);
+  const backups: StoreBackupService = new StoreBackupService(context, service, { config: () => backupsNow });
+  await backups.start();
 
   let ending: Promise<void> | undefined;
   const end = (stopShards: boolean): Promise<void> => (ending ??= shutDown(stopShards));
   const api = await startApi({
     service,
+    backups,
     routeFeed: context.feed,
     host: config.api.host,
     port: config.api.port,
@@ -179,6 +205,7 @@ async function main(): Promise<void> {
     logFile.reopen();
     try {
       const next = await readConfigFile(file, ControllerConfigSchema);
+      backupsNow = backupsOf(next.cluster.backups);
       // In place: what decides by them reads them each time.
       Object.assign(context.policy, policyOf(next.cluster, availableParallelism()));
       context.cpuBudget = next.cluster.cpuBudget;
@@ -195,7 +222,8 @@ async function main(): Promise<void> {
   /** Loops first, so that nobody starts again what is being stopped. */
   async function shutDown(stopShards: boolean): Promise<void> {
     log.info({ stopShards }, "controller stops");
-    await Promise.race([controller.stop(), sleep(LOOPS_STOP_SECONDS * 1000)]);
+    const work = Promise.all([backups.close(), controller.stop()]);
+    await Promise.race([work, sleep(LOOPS_STOP_SECONDS * 1000)]);
     if (stopShards) {
       const shards = await store.list("Shard");
       await Promise.all(shards.map((shard) => launcher.stop(shard.metadata.name, STOP_SECONDS)));

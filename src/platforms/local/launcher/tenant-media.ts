@@ -7,6 +7,7 @@ import { newId, type Owner } from "./confinement.ts";
 const NOWHERE = ".none";
 /** No tenant is named so. */
 const SHARDS = ".shards";
+const STAGED = ".staged";
 
 /**
  * The tenants' media, each reachable by the shard that runs it and by no other: `media/TENANT` leads to `media/.shards/SHARD/TENANT`, and into
@@ -87,6 +88,27 @@ export class TenantMedia {
     const now = await this.#whereabouts(tenant);
     if (now !== undefined) await rm(await this.#takeAway(now, tenant), { recursive: true, force: true });
     await rm(this.pathOf(tenant), { recursive: true, force: true });
+    await rm(this.stagingOf(tenant), { recursive: true, force: true });
+  }
+
+  /** Where its media are now; a move changes that. */
+  directoryOf(tenant: string): Promise<string | undefined> {
+    return this.#whereabouts(tenant);
+  }
+
+  /** Below it, what is to come to a tenant's media. No shard gets in. */
+  stagingOf(tenant: string): string {
+    return join(this.#directory, STAGED, tenant);
+  }
+
+  /** Changes a tenant's media while no shard has them; the next one that gets them can read what is new. */
+  async change(tenant: string, work: (directory: string) => Promise<void>): Promise<void> {
+    await this.group();
+    const found = await this.#whereabouts(tenant);
+    const directory = found === undefined ? await this.#make(tenant) : await this.#takeAway(found, tenant);
+    // By it the next start sees that there is something to do.
+    if (this.#users) await lchown(directory, 0, 0);
+    await work(directory);
   }
 
   /** What there is of a tenant's media: of all files, how many, their size, and a hash of their names and sizes. */

@@ -1,0 +1,121 @@
+import { Readable } from "node:stream";
+import { DeleteObjectCommand, GetObjectCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
+import { Upload } from "@aws-sdk/lib-storage";
+import { messageOf, UserError, type ErrorCode } from "../model/errors.ts";
+import type { BackupTarget, Bytes } from "../ports/backups.ts";
+import { checkedKey } from "./keys.ts";
+
+export interface S3Place {
+  bucket: string;
+  prefix: string;
+  endpoint?: string | undefined;
+  region: string;
+}
+
+export interface S3Credentials {
+  accessKeyId: string;
+  secretAccessKey: string;
+}
+
+/** An object may have 10,000 parts: 160 GiB of them. */
+const PART_BYTES = 16 * 1024 * 1024;
+const CONNECT_MS = 5_000;
+/** Without a byte in either direction. */
+const SILENT_MS = 60_000;
+
+/** Backups in a bucket of S3, or of a server that speaks it. */
+export class S3Target implements BackupTarget {
+  readonly place: string;
+  readonly #client: S3Client;
+  readonly #bucket: string;
+  readonly #prefix: string;
+
+  /** @param credentials asked for time and again, so that they can be exchanged */
+  constructor({ bucket, prefix, endpoint, region }: S3Place, credentials: () => Promise<S3Credentials>) {
+    this.place = `s3://${bucket}/${prefix}${endpoint === undefined ? "" : ` at ${endpoint}`}`;
+    this.#bucket = bucket;
+    this.#prefix = prefix;
+    this.#client = new S3Client({
+      region,
+      credentials: async () => ({ ...(await credentials()), expiration: new Date(Date.now() + 300_000) }),
+      ...(endpoint === undefined ? {} : { endpoint, forcePathStyle: true }),
+      maxAttempts: 3,
+      requestHandler: { connectionTimeout: CONNECT_MS, requestTimeout: SILENT_MS },
+    });
+  }
+
+  async put(key: string, content: Bytes | Uint8Array): Promise<void> {
+    const Body = content instanceof Uint8Array ? content : Readable.from(content, { objectMode: false });
+    let source: unknown;
+    if (Body instanceof Readable) Body.on("error", (error) => (source = error));
+    await this.#at(async () => {
+      const params = { Bucket: this.#bucket, Key: this.#key(key), Body };
+      try {
+        await new Upload({ client: this.#client, params, partSize: PART_BYTES, queueSize: 2 }).done();
+      } catch (error) {
+        // What the dump says of itself says more than that it broke off.
+        throw source ?? error;
+      }
+    });
+  }
+
+  async get(key: string): Promise<Readable> {
+    const { Body } = await this.#at(
+      () => this.#client.send(new GetObjectCommand({ Bucket: this.#bucket, Key: this.#key(key) })),
+      key,
+    );
+    if (Body instanceof Readable) return Body;
+    throw new UserError("Unavailable", `the backup target ${this.place} sent nothing for ${key}`);
+  }
+
+  async *list(prefix: string): AsyncIterable<{ key: string; bytes: number; modifiedAt: number }> {
+    for (let token: string | undefined; ;) {
+      const command: ListObjectsV2Command = new ListObjectsV2Command({
+        Bucket: this.#bucket,
+        Prefix: `${this.#prefix}${prefix}`,
+        ContinuationToken: token,
+      });
+      const page = await this.#at(() => this.#client.send(command));
+      for (const { Key, Size = 0, LastModified } of page.Contents ?? [])
+        if (Key !== undefined)
+          yield { key: Key.slice(this.#prefix.length), bytes: Size, modifiedAt: LastModified?.getTime() ?? 0 };
+      token = page.NextContinuationToken;
+      if (token === undefined) return;
+    }
+  }
+
+  async remove(key: string): Promise<void> {
+    await this.#at(() => this.#client.send(new DeleteObjectCommand({ Bucket: this.#bucket, Key: this.#key(key) })));
+  }
+
+  #key(key: string): string {
+    return `${this.#prefix}${checkedKey(key)}`;
+  }
+
+  /** @throws UserError that names the bucket, for what S3 says */
+  async #at<T>(work: () => Promise<T>, key?: string): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      const {
+        name = "",
+        code = "",
+        $metadata,
+      } = error as {
+        name?: string;
+        code?: string;
+        $metadata?: { httpStatusCode?: number };
+      };
+      const status = $metadata?.httpStatusCode;
+      const isAway = code !== "" || name === "TimeoutError" || name === "AggregateError";
+      if (error instanceof UserError || (!isAway && status === undefined)) throw error;
+      if (key !== undefined && (name === "NoSuchKey" || name === "NotFound"))
+        throw new UserError("NotFound", `${this.place} has no ${key}`, { cause: error });
+      const isRefused = status === 401 || status === 403;
+      const kind: ErrorCode = isRefused ? "Unauthorized" : name === "NoSuchBucket" ? "Environment" : "Unavailable";
+      const words = messageOf(error) || code || name;
+      const what = isRefused ? "refuses the credentials" : name === "NoSuchBucket" ? "is not there" : "cannot be used";
+      throw new UserError(kind, `the backup target ${this.place} ${what}: ${words}`, { cause: error });
+    }
+  }
+}

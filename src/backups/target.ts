@@ -1,0 +1,52 @@
+import { resolve, sep } from "node:path";
+import { z } from "zod";
+import type { BackupTargetConfig } from "../model/backup.ts";
+import { readConfigFile } from "../model/config-file.ts";
+import { UserError } from "../model/errors.ts";
+import type { BackupTarget, Bytes } from "../ports/backups.ts";
+import { DirectoryTarget } from "./directory-target.ts";
+
+const CredentialsSchema = z.strictObject({ accessKeyId: z.string().min(1), secretAccessKey: z.string().min(1) });
+
+/** @param dataDir what backups must not be in @throws UserError InvalidConfig */
+export function backupTarget(config: BackupTargetConfig, dataDir: string): BackupTarget {
+  if (!("directory" in config)) return new LateS3Target(config);
+  const directory = resolve(config.directory);
+  if (`${directory}${sep}`.startsWith(`${resolve(dataDir)}${sep}`))
+    throw new UserError(
+      "InvalidConfig",
+      `backups.target.directory ${directory} is in the data directory ${dataDir}, with which it would be lost`,
+    );
+  return new DirectoryTarget(directory);
+}
+
+/** The client of S3 takes a while to load, and most clusters do without. */
+class LateS3Target implements BackupTarget {
+  readonly place: string;
+  readonly #target: () => Promise<BackupTarget>;
+
+  constructor(config: Exclude<BackupTargetConfig, { directory: string }>) {
+    this.place = `s3://${config.bucket}/${config.prefix}`;
+    let target: Promise<BackupTarget> | undefined;
+    this.#target = () =>
+      (target ??= import("./s3-target.ts").then(
+        ({ S3Target }) => new S3Target(config, () => readConfigFile(config.credentialsFile, CredentialsSchema)),
+      ));
+  }
+
+  async put(key: string, content: Bytes | Uint8Array): Promise<void> {
+    return (await this.#target()).put(key, content);
+  }
+
+  async get(key: string) {
+    return (await this.#target()).get(key);
+  }
+
+  async *list(prefix: string) {
+    yield* (await this.#target()).list(prefix);
+  }
+
+  async remove(key: string): Promise<void> {
+    return (await this.#target()).remove(key);
+  }
+}

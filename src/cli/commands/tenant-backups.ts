@@ -1,0 +1,110 @@
+import { InvalidArgumentError, type Command } from "commander";
+import type { BackupEntry } from "../../controller/service/backup-service.ts";
+import type { Job } from "../../model/backup.ts";
+import { CliError, EXIT } from "../errors.ts";
+import { JOB_HAS, waitForJob } from "../jobs.ts";
+import { readInput, timeoutOption, withClient, type WaitOptions } from "../options.ts";
+import { age, print, show, showList, table } from "../output.ts";
+import { tenantPath } from "./tenant-path.ts";
+
+interface RestoreOptions extends WaitOptions {
+  at?: string;
+  backup?: string;
+  as?: string;
+  identity?: string;
+  undo?: true;
+  forget?: true;
+}
+
+/** backup, backups, restore. */
+export function addTenantBackups(tenant: Command): void {
+  tenant
+    .command("backup")
+    .description("back a tenant up to the cluster's backup target, while it is in use or asleep, and wait for it")
+    .argument("<name>", "name of the tenant")
+    .addOption(timeoutOption())
+    .action((name: string, options: WaitOptions, command: Command) =>
+      withClient(command, async (client, { output }) => {
+        const job = await client.call<Job>("POST", `${tenantPath(name)}/backups`, { has: JOB_HAS });
+        const done = await waitForJob(client, job, options.timeout);
+        show(output, done, () => `backed up tenant ${name}: ${done.message}`);
+      }),
+    );
+
+  tenant
+    .command("backups")
+    .description("list a tenant's backups; without a name, the newest of each tenant, also of those that are gone")
+    .argument("[name]", "name of the tenant")
+    .action((name: string | undefined, _options: object, command: Command) =>
+      withClient(command, async (client, { output }) => {
+        const path = name === undefined ? "/v1/backups" : `${tenantPath(name)}/backups`;
+        const { items } = await client.call<{ items: (BackupEntry & { count?: number })[] }>("GET", path, {
+          has: ["items"],
+        });
+        showList(output, items, "there are no backups", () => pictureOf(items));
+      }),
+    );
+
+  tenant
+    .command("restore")
+    .description("bring a tenant back to a backup, or make one that is gone of its backup")
+    .argument("<name>", "name of the tenant that was backed up")
+    .option("--at <time>", "the newest backup from before this time, such as 2026-01-31T08:00:00Z", parseTime)
+    .option("--backup <id>", "the backup of this id (default: the newest)")
+    .option("--as <name>", "name of the tenant that is made of it, where the one of its server name is gone")
+    .option("--identity <file>", "the private key of the backups' recipient, where the tenant is gone (-: stdin)")
+    .option("--undo", "take the last restore back: the database from before is put into its place again")
+    .option("--forget", "remove the database that the last restore put aside, which ends the possibility to undo it")
+    .addOption(timeoutOption())
+    .action((name: string, options: RestoreOptions, command: Command) =>
+      withClient(command, async (client, { output }) => {
+        const { at, backup, as, undo, forget } = options;
+        if (at !== undefined && backup !== undefined) throw new CliError(EXIT.usage, "give --at or --backup, not both");
+        const choices = [at, backup, as, options.identity].some((given) => given !== undefined);
+        if ((undo || forget) && (choices || (undo && forget)))
+          throw new CliError(EXIT.usage, "--undo and --forget are given alone");
+        if (forget) {
+          await client.forget(`${tenantPath(name)}/restore`);
+          show(output, { forgotten: name }, () => `the database that the last restore of ${name} put aside is removed`);
+          return;
+        }
+        const identity = options.identity === undefined ? undefined : await readInput(options.identity, "--identity");
+        const job = undo
+          ? await client.call<Job>("POST", `${tenantPath(name)}/restore/undo`, { has: JOB_HAS })
+          : await client.call<Job>("POST", `${tenantPath(name)}/restore`, {
+              body: { at, backup, as, identity },
+              has: JOB_HAS,
+            });
+        const done = await waitForJob(client, job, options.timeout);
+        show(output, done, () => done.message);
+        if (output === "table" && !undo)
+          print(`(what was there before is kept: --undo takes the restore back, --forget removes it)`);
+      }),
+    );
+}
+
+function pictureOf(items: (BackupEntry & { count?: number })[]): string {
+  return table(
+    ["TENANT", "BACKUP", "AGE", "DATABASE", "MEDIA", "VERIFIED", ...(items[0]?.count === undefined ? [] : ["COUNT"])],
+    items.map(({ backup, verification, count }) => [
+      backup.tenant,
+      backup.id,
+      age(backup.takenAt),
+      mebibytes(backup.database.bytes),
+      `${mebibytes(backup.media.totalBytes)} (${backup.media.files} files)`,
+      verification ? (verification.ok ? "yes" : "Failed") : "no",
+      ...(count === undefined ? [] : [String(count)]),
+    ]),
+  );
+}
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
+}
+
+function parseTime(text: string): string {
+  const time = Date.parse(text);
+  if (Number.isNaN(time) || !/^\d{4}-\d\d-\d\d/.test(text))
+    throw new InvalidArgumentError("Allowed is a time such as 2026-01-31T08:00:00Z.");
+  return new Date(time).toISOString();
+}

@@ -1,0 +1,27 @@
+import type { Job } from "../model/backup.ts";
+import type { Client } from "./client.ts";
+import { CliError, EXIT } from "./errors.ts";
+import { waitFor } from "./wait.ts";
+
+/** What a job has for certain in an answer of the API. */
+export const JOB_HAS = ["id", "state", "message"] as const;
+
+const WORDS = { Backup: "backup of", Verify: "verification of", Restore: "restore of" } as const;
+
+/** Waits until a job has ended, and tells a person how it goes. @throws CliError failed with what went wrong, timeout */
+export async function waitForJob(client: Client, job: Job, timeoutMs: number): Promise<Job> {
+  const what = `${WORDS[job.kind]} ${job.tenant}`;
+  return waitFor<Job>(what, timeoutMs, async () => {
+    let now: Job;
+    try {
+      now = await client.call<Job>("GET", `/v1/jobs/${job.id}`, { has: JOB_HAS });
+    } catch (error) {
+      if (error instanceof CliError && error.exitCode === EXIT.notFound)
+        return { failed: `${what} was interrupted, as the controller was started again; run the command once more` };
+      throw error;
+    }
+    if (now.state === "Succeeded") return { done: now };
+    if (now.state === "Failed") return { failed: `${what} failed: ${now.message}` };
+    return { waiting: now.message };
+  });
+}

@@ -1,0 +1,90 @@
+import { randomUUID } from "node:crypto";
+import { timeText, type Clock } from "../../model/clock.ts";
+import type { Job, JobKind } from "../../model/backup.ts";
+import { messageOf, UserError } from "../../model/errors.ts";
+
+/** Dumps and restores take processor time from those that serve. */
+const AT_ONCE = 2;
+/** Ended ones, for who asks what came of them. */
+const KEPT = 1_000;
+
+export interface JobContext {
+  job: Job;
+  say(message: string): void;
+  signal: AbortSignal;
+}
+
+/** Long work, one at a time for each tenant, a few at once. */
+export class Jobs {
+  readonly #clock: Clock;
+  readonly #onBug: (job: Job, error: unknown) => void;
+  readonly #jobs = new Map<string, Job>();
+  readonly #queue: { job: Job; run: () => Promise<void> }[] = [];
+  readonly #running = new Map<string, Promise<void>>();
+  readonly #stopping = new AbortController();
+
+  constructor(clock: Clock, onBug: (job: Job, error: unknown) => void) {
+    this.#clock = clock;
+    this.#onBug = onBug;
+  }
+
+  /** @param work its result is the job's last message */
+  add(kind: JobKind, tenant: string, work: (context: JobContext) => Promise<string>): Job {
+    const under = this.all().find((job) => job.tenant === tenant && job.finishedAt === undefined);
+    // Asked for twice, it is done once.
+    if (under?.kind === kind && kind !== "Restore") return under;
+    if (under)
+      throw new UserError(
+        "Conflict",
+        `tenant ${tenant} has a job already (${under.kind}: ${under.message}); try again after it`,
+      );
+    const requestedAt = timeText(this.#clock.now());
+    const job: Job = { id: randomUUID(), kind, tenant, state: "Waiting", message: "waits for its turn", requestedAt };
+    this.#jobs.set(job.id, job);
+    this.#queue.push({ job, run: () => this.#run(job, work) });
+    this.#next();
+    return job;
+  }
+
+  all(): Job[] {
+    return [...this.#jobs.values()];
+  }
+
+  get(id: string): Job | undefined {
+    return this.#jobs.get(id);
+  }
+
+  /** Ends what is under way; all of it can be asked for again. */
+  async close(): Promise<void> {
+    this.#stopping.abort();
+    this.#queue.length = 0;
+    await Promise.allSettled(this.#running.values());
+  }
+
+  #next(): void {
+    while (this.#running.size < AT_ONCE && !this.#stopping.signal.aborted) {
+      const next = this.#queue.shift();
+      if (!next) return;
+      const done = next.run().finally(() => {
+        this.#running.delete(next.job.id);
+        this.#next();
+      });
+      this.#running.set(next.job.id, done);
+    }
+  }
+
+  async #run(job: Job, work: (context: JobContext) => Promise<string>): Promise<void> {
+    Object.assign(job, { state: "Running", message: "begins" });
+    const say = (message: string) => void (job.message = message);
+    try {
+      const message = await work({ job, say, signal: this.#stopping.signal });
+      Object.assign(job, { state: "Succeeded", message });
+    } catch (error) {
+      if (!(error instanceof UserError) && !this.#stopping.signal.aborted) this.#onBug(job, error);
+      Object.assign(job, { state: "Failed", message: messageOf(error) });
+    }
+    job.finishedAt = timeText(this.#clock.now());
+    const ended = this.all().filter(({ finishedAt }) => finishedAt !== undefined);
+    for (const { id } of ended.slice(0, Math.max(0, ended.length - KEPT))) this.#jobs.delete(id);
+  }
+}

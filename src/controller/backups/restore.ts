@@ -1,0 +1,178 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { randomUUID } from "node:crypto";
+import type { BackupManifest } from "../../model/backup.ts";
+import { timeText } from "../../model/clock.ts";
+import { UserError } from "../../model/errors.ts";
+import { ownDatabase } from "../../model/homeserver-config.ts";
+import { isSuspended, wantedRelease, type Tenant } from "../../model/tenant.ts";
+import type { BackupMeans, CopyFacts } from "../../ports/backups.ts";
+import { modify } from "../../ports/store.ts";
+import type { ControllerContext } from "../context.ts";
+import type { ClusterService } from "../service/cluster-service.ts";
+import { asItRuns } from "../start/configs.ts";
+import { schemaRefusal } from "../start/start.ts";
+import { mebibytes, openSealed, type Work } from "./back-up.ts";
+import { stored } from "./hashing.ts";
+import { stageMedia } from "./media-copies.ts";
+
+/** The first tenant of a release waits until the release is installed and its schema made. */
+const RUNS_WITHIN_MS = 15 * 60_000;
+const POLL_MS = 100;
+
+export interface RestoreParts {
+  context: ControllerContext;
+  means: BackupMeans;
+  service: Pick<ClusterService, "createTenant" | "wakeTenant">;
+}
+
+/** Why a tenant that is there cannot be brought back to a backup, or undefined. */
+export function whyNotRestored({ metadata, spec, status }: Tenant): string | undefined {
+  const { name } = metadata;
+  if (metadata.deletionTimestamp !== undefined) return `tenant ${name} is being deleted`;
+  if (spec.dedicated || status.transition || status.dedicated)
+    return `tenant ${name} is dedicated; take that back first, so that it can be stopped`;
+  if (isSuspended({ spec, status })) return `tenant ${name} is suspended; resume it, as a restore starts it`;
+  if (ownDatabase(spec.config))
+    return `tenant ${name} brings its database along, which is its owner's to restore: by pg_restore, as docs/backups.md says`;
+  return undefined;
+}
+
+/**
+ * Brings a tenant that is there back to a backup. It serves while the database is restored beside its own; then it is stopped, the two are
+ * exchanged (src/controller/start/start.ts), and it starts. Interrupted before that, nothing has happened to it.
+ */
+export async function restoreInPlace(parts: RestoreParts, tenant: Tenant, manifest: BackupManifest, work: Work) {
+  const { context, means } = parts;
+  const { name } = tenant.metadata;
+  const runs = await asItRuns(context, tenant);
+  if (!runs)
+    throw new UserError(
+      "Conflict",
+      `the keys of tenant ${name} are missing: delete the tenant, and restore it with --identity`,
+    );
+  const dump = stored(means.target, manifest.database, progressOf(manifest, work));
+  const password = runs.secrets.databasePassword;
+  const facts = await means.copies.restoreBeside(name, { password, backup: manifest.id }, dump, work.signal);
+  refuseUnlike(manifest, facts);
+  refuseNewerSchema(context, wantedRelease(tenant), facts);
+  await stageMedia(means, manifest, name, work);
+  return exchangeNow(parts, name, { backup: manifest.id, schemaRelease: manifest.schemaRelease }, work);
+}
+
+/** Has the tenant started with the database that is beside its own. @returns how that went, in words */
+export async function exchangeNow(
+  { context, service }: RestoreParts,
+  name: string,
+  what: { backup: string; schemaRelease?: string },
+  work: Work,
+): Promise<string> {
+  const { store, clock } = context;
+  const id = randomUUID();
+  const asked = await modify(store, "Tenant", name, (tenant) => {
+    const refusal = whyNotRestored(tenant);
+    if (refusal !== undefined) throw new UserError("Conflict", refusal);
+    tenant.status.restore = { id, requestedAt: timeText(clock.now()), ...what };
+    delete tenant.status.retryAt;
+    return true;
+  });
+  if (!asked) throw new UserError("NotFound", `there is no tenant ${name}`);
+  if (asked.status.sleep) await service.wakeTenant(name);
+  work.say("the databases are exchanged");
+  const ended = await until(context, name, work, ({ status }) => status.restore?.id !== id);
+  const { lastMove } = ended.status;
+  const blackout = lastMove?.reason === "Restored" ? `; it was away for ${lastMove.blackoutSeconds} s` : "";
+  return `${name} runs with backup ${what.backup}${blackout}`;
+}
+
+/** Makes a tenant that is gone of a backup: database, media and keys first, then the tenant. Interrupted, it goes on where it was. */
+export async function restoreGone(
+  parts: RestoreParts,
+  name: string,
+  manifest: BackupManifest,
+  identity: string,
+  work: Work,
+): Promise<string> {
+  const { context, means, service } = parts;
+  const { store, databases, reader } = context;
+  const sealed = await openSealed(means, manifest, identity);
+  const { serverName, config, release, hibernation, secrets } = sealed;
+  const rival = [...reader.values("Tenant")].find(({ spec }) => spec.serverName === serverName);
+  if (rival)
+    throw new UserError(
+      "AlreadyExists",
+      `tenant ${rival.metadata.name} has the server name ${serverName}; two homeservers of one name would break both`,
+    );
+  if (ownDatabase(config))
+    throw new UserError(
+      "Conflict",
+      `${manifest.tenant} brought its database along: restore that by pg_restore, as docs/backups.md says, and create the tenant`,
+    );
+  const { hasDatabase } = await databases.keptData(name);
+  if (hasDatabase && (await means.copies.inPlace(name)) !== manifest.id)
+    throw new UserError(
+      "AlreadyExists",
+      `a database of an earlier tenant ${name} is kept: bring it back with undelete, or remove it with purge, or give another name`,
+    );
+  if (!hasDatabase) {
+    const dump = stored(means.target, manifest.database, progressOf(manifest, work));
+    const password = secrets.databasePassword;
+    const facts = await means.copies.restoreBeside(name, { password, backup: manifest.id }, dump, work.signal);
+    refuseUnlike(manifest, facts);
+  }
+  await stageMedia(means, manifest, name, work);
+  await means.media.admitStaged(name);
+  if (!hasDatabase) await means.copies.exchange(name, { password: secrets.databasePassword, epoch: 0 });
+  await store.writeSecret(name, { ...secrets, serverName });
+  await service.createTenant({ name, serverName, config, release, ...(hibernation ? { hibernation } : {}) });
+  work.say("it is started");
+  await until(context, name, work, ({ status }) => status.provisioned);
+  await means.copies.settle(name);
+  await until(context, name, work, () => true);
+  return `${name} runs with backup ${manifest.id}`;
+}
+
+/** Waits until it is so and the tenant runs. @throws UserError Conflict with what is wrong with it, Timeout */
+async function until(
+  { store, clock }: ControllerContext,
+  name: string,
+  { say, signal }: Work,
+  isDone: (tenant: Tenant) => boolean,
+): Promise<Tenant> {
+  for (const deadline = clock.now() + RUNS_WITHIN_MS; ; await sleep(POLL_MS, undefined, { signal })) {
+    const tenant = await store.get("Tenant", name);
+    if (!tenant) throw new UserError("NotFound", `tenant ${name} was deleted meanwhile`);
+    const { phase, reason, message } = tenant.status;
+    if (isDone(tenant) && (phase === "Running" || phase === "Asleep")) return tenant;
+    const why = message || reason || phase;
+    if (isDone(tenant) && phase === "Failed")
+      throw new UserError("Conflict", `the restored ${name} cannot be started: ${why}`);
+    if (clock.now() > deadline)
+      throw new UserError("Timeout", `${name} does not run within ${RUNS_WITHIN_MS / 60_000} minutes: ${why}`);
+    say(`${name} is ${phase}${message === "" ? "" : `: ${message}`}`);
+  }
+}
+
+function progressOf({ database }: BackupManifest, { say }: Work): (bytes: number) => void {
+  return (bytes) => say(`database: ${mebibytes(bytes)} of ${mebibytes(database.bytes)} restored`);
+}
+
+function refuseUnlike({ id, database: { counts } }: BackupManifest, facts: CopyFacts): void {
+  const differing = (Object.keys(counts) as (keyof typeof counts)[]).filter(
+    (what) => facts.counts[what] !== counts[what],
+  );
+  if (differing.length === 0) return;
+  const words = differing.map((what) => `${facts.counts[what]} ${what} instead of ${counts[what]}`).join(", ");
+  throw new UserError("InvalidInput", `backup ${id} was not restored as it was made: ${words}; nothing was changed`);
+}
+
+/** @throws UserError SchemaTooNew where the release that the tenant has cannot read the backup */
+function refuseNewerSchema(
+  { databases }: ControllerContext,
+  release: string,
+  { schemaVersion, schemaCompatVersion }: CopyFacts,
+): void {
+  if (schemaVersion === undefined) return;
+  const found = { schemaVersion, schemaCompatVersion: schemaCompatVersion ?? schemaVersion, epoch: 0 };
+  const refusal = schemaRefusal(found, release, databases.facts(release));
+  if (refusal !== undefined) throw new UserError("SchemaTooNew", refusal);
+}

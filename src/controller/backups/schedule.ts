@@ -1,0 +1,53 @@
+import { nextBackup, type BackupsConfig } from "../../model/backup.ts";
+import type { Tenant } from "../../model/tenant.ts";
+import { exponential } from "../../model/backoff.ts";
+
+const RETRY_FIRST_MS = 5 * 60_000;
+const RETRY_MOST_MS = 2 * 3_600_000;
+const retryAfter = exponential(RETRY_FIRST_MS, RETRY_MOST_MS);
+
+interface Known {
+  /** When the last complete backup was taken. */
+  last?: number;
+  failures: number;
+  notBefore?: number;
+  why?: string;
+}
+
+/** Which tenants are to be backed up now. What was missed, while the controller was away or the target was, is made up for once. */
+export class BackupSchedule {
+  readonly #known = new Map<string, Known>();
+
+  /** @param last when its newest backup was taken, as the catalogue says; milliseconds */
+  learn(tenant: string, last: number | undefined): void {
+    this.#known.set(tenant, { failures: 0, ...(last === undefined ? {} : { last }) });
+  }
+
+  knows(tenant: string): boolean {
+    return this.#known.has(tenant);
+  }
+
+  forget(tenant: string): void {
+    this.#known.delete(tenant);
+  }
+
+  failed(tenant: string, why: string, now: number): void {
+    const { last, failures = 0 } = this.#known.get(tenant) ?? {};
+    const notBefore = now + retryAfter(failures + 1);
+    this.#known.set(tenant, { failures: failures + 1, notBefore, why, ...(last === undefined ? {} : { last }) });
+  }
+
+  /** @param now as the machine's clock has it */
+  isDue({ metadata }: Tenant, config: BackupsConfig, now: number): boolean {
+    const { last, notBefore = 0 } = this.#known.get(metadata.name) ?? {};
+    const next = nextBackup(config, metadata.name, last ?? Date.parse(metadata.creationTimestamp));
+    return next !== undefined && next <= now && notBefore <= now;
+  }
+
+  /** What people should know, a sentence each. */
+  problems(): string[] {
+    return [...this.#known].flatMap(([tenant, { why }]) =>
+      why === undefined ? [] : [`the last backup of tenant ${tenant} failed: ${why}`],
+    );
+  }
+}

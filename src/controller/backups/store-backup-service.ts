@@ -1,0 +1,278 @@
+import { backupAt, retentionFor, type BackupManifest, type BackupsConfig, type Job } from "../../model/backup.ts";
+import { messageOf, UserError } from "../../model/errors.ts";
+import { tenantNameProblem } from "../../model/names.ts";
+import type { BackupMeans } from "../../ports/backups.ts";
+import { recordEvent, type ControllerContext } from "../context.ts";
+import type { BackupEntry, BackupService, RestoreRequest } from "../service/backup-service.ts";
+import type { ClusterService } from "../service/cluster-service.ts";
+import { asItRuns } from "../start/configs.ts";
+import { backUp, prune, verify, type Work } from "./back-up.ts";
+import { Catalogue } from "./catalogue.ts";
+import { Jobs, type JobContext } from "./jobs.ts";
+import { exchangeNow, restoreGone, restoreInPlace, whyNotRestored } from "./restore.ts";
+import { BackupSchedule } from "./schedule.ts";
+
+const LOOK_EVERY_MS = 30_000;
+
+export interface BackupSettings {
+  /** As it is now; undefined where there is none. */
+  config(): { config: BackupsConfig; means: BackupMeans } | undefined;
+}
+
+/** Backups and restores as people ask for them, and as the schedule has it. */
+export class StoreBackupService implements BackupService {
+  readonly #context: ControllerContext;
+  readonly #service: ClusterService;
+  readonly #settings: BackupSettings;
+  readonly #jobs: Jobs;
+  readonly #schedule = new BackupSchedule();
+  #cancel: () => void = () => {};
+  #look: Promise<void> | undefined;
+  #isClosed = false;
+
+  constructor(context: ControllerContext, service: ClusterService, settings: BackupSettings) {
+    this.#context = context;
+    this.#service = service;
+    this.#settings = settings;
+    this.#jobs = new Jobs(context.clock, (job, error) =>
+      context.log.error({ tenant: job.tenant, kind: job.kind, err: error }, "a job failed"),
+    );
+  }
+
+  /** Begins to keep the schedule. */
+  async start(): Promise<void> {
+    const now = this.#settings.config();
+    await now?.means.copies.clean().catch((error: unknown) => {
+      this.#context.log.warn({ why: messageOf(error) }, "what interrupted verifications left cannot be removed yet");
+    });
+    this.#again();
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#cancel();
+    await this.#jobs.close();
+    await this.#look;
+  }
+
+  problems(): string[] {
+    return this.#schedule.problems();
+  }
+
+  async backUp(name: string): Promise<Job> {
+    const { config, means } = this.#configured();
+    await this.#service.getTenant(name);
+    return this.#jobs.add("Backup", name, async (job) => {
+      try {
+        const manifest = await this.#backUp(name, config, means, job);
+        this.#schedule.learn(name, Date.parse(manifest.takenAt));
+        const { database, media, id } = manifest;
+        return `backup ${id}: database ${words(database.bytes)}, ${media.files} media files (${media.newFiles} new, ${words(media.newBytes)})`;
+      } catch (error) {
+        if (!job.signal.aborted) await this.#tellFailure(name, messageOf(error));
+        throw error;
+      }
+    });
+  }
+
+  async list(tenant: string): Promise<BackupEntry[]> {
+    const { means } = this.#configured();
+    refuseName(tenant);
+    const catalogue = new Catalogue(means.target);
+    const backups = await catalogue.all(tenant);
+    return Promise.all(backups.toReversed().map((backup) => this.#entry(catalogue, backup)));
+  }
+
+  async newest(): Promise<(BackupEntry & { count: number })[]> {
+    const { means } = this.#configured();
+    const catalogue = new Catalogue(means.target);
+    const entries: (BackupEntry & { count: number })[] = [];
+    for (const [tenant, ids] of [...(await catalogue.ids())].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
+      const backup = await catalogue.manifest(tenant, ids.at(-1) ?? "").catch((error: unknown) => {
+        this.#context.log.warn({ tenant, why: messageOf(error) }, "a backup in the catalogue cannot be read");
+        return undefined;
+      });
+      if (backup) entries.push({ ...(await this.#entry(catalogue, backup)), count: ids.length });
+    }
+    return entries;
+  }
+
+  async verify(tenant: string, id?: string): Promise<Job> {
+    const { means } = this.#configured();
+    const manifest = await this.#choose(means, tenant, id === undefined ? {} : { backup: id });
+    return this.#jobs.add("Verify", tenant, async ({ job, ...work }) => {
+      job.backup = manifest.id;
+      const { ok, problems } = await verify(means, manifest, this.#work(work));
+      if (ok) return `backup ${manifest.id} of ${tenant} can be restored`;
+      await this.#say(
+        tenant,
+        "Warning",
+        "BackupDamaged",
+        `backup ${manifest.id} of ${tenant} is damaged: ${problems.join("; ")}`,
+      );
+      throw new UserError("InvalidInput", `backup ${manifest.id} of ${tenant} is damaged: ${problems.join("; ")}`);
+    });
+  }
+
+  async restore(name: string, request: RestoreRequest): Promise<Job> {
+    const { means } = this.#configured();
+    const manifest = await this.#choose(means, name, request);
+    const as = request.as ?? name;
+    refuseName(as);
+    const tenant = await this.#context.store.get("Tenant", as);
+    const refusal = tenant && whyNotRestored(tenant);
+    if (refusal !== undefined) throw new UserError("Conflict", refusal);
+    if (tenant && tenant.spec.serverName !== manifest.serverName)
+      throw new UserError(
+        "Conflict",
+        `tenant ${as} is ${tenant.spec.serverName}, and the backup is of ${manifest.serverName}: give another name`,
+      );
+    const { identity } = request;
+    if (!tenant && identity === undefined)
+      throw new UserError(
+        "InvalidInput",
+        `tenant ${as} is gone, and its keys with it: give --identity, the private key that opens them`,
+      );
+    const parts = { context: this.#context, means, service: this.#service };
+    return this.#jobs.add("Restore", as, async ({ job, ...rest }) => {
+      job.backup = manifest.id;
+      const work = this.#work(rest);
+      const message = tenant
+        ? await restoreInPlace(parts, tenant, manifest, work)
+        : await restoreGone(parts, as, manifest, identity ?? "", work);
+      await this.#say(as, "Normal", "Restored", message);
+      return message;
+    });
+  }
+
+  async undoRestore(name: string): Promise<Job> {
+    const { means } = this.#configured();
+    const tenant = await this.#service.getTenant(name);
+    const refusal = whyNotRestored(tenant);
+    if (refusal !== undefined) throw new UserError("Conflict", refusal);
+    const parts = { context: this.#context, means, service: this.#service };
+    return this.#jobs.add("Restore", name, async ({ job: _job, ...rest }) => {
+      // Interrupted after it was put beside, it is there still.
+      if ((await means.copies.beside(name)) !== "") await means.copies.takeBack(name);
+      const before = "that was there before";
+      const schemaRelease = tenant.status.restored?.schemaRelease;
+      const what = { backup: before, ...(schemaRelease === undefined ? {} : { schemaRelease }) };
+      await exchangeNow(parts, name, what, this.#work(rest));
+      const message = `${name} runs with the database ${before} again`;
+      await this.#say(name, "Normal", "RestoreUndone", message);
+      return message;
+    });
+  }
+
+  async forgetRestore(name: string): Promise<void> {
+    const { means } = this.#configured();
+    const { status } = await this.#service.getTenant(name);
+    if (status.restore) throw new UserError("Conflict", `tenant ${name} is being restored`);
+    await means.copies.forget(name);
+  }
+
+  jobs(): Job[] {
+    return this.#jobs.all();
+  }
+
+  job(id: string): Job {
+    const job = this.#jobs.get(id);
+    if (job) return job;
+    throw new UserError(
+      "NotFound",
+      `there is no job ${id}: jobs are forgotten when the controller is started again; ask for it once more`,
+    );
+  }
+
+  async #backUp(name: string, config: BackupsConfig, means: BackupMeans, { job, ...rest }: JobContext) {
+    const tenant = await this.#service.getTenant(name);
+    const runs = await asItRuns(this.#context, tenant);
+    if (!runs || !tenant.status.provisioned)
+      throw new UserError("Conflict", `tenant ${name} is ${tenant.status.phase}, and has no database or keys yet`);
+    const work = this.#work(rest);
+    const manifest = await backUp(means, runs, config.recipient, work);
+    job.backup = manifest.id;
+    rest.say("what is due is removed");
+    const removed = await prune(means, name, retentionFor(config, name), work.now());
+    if (removed > 0)
+      await this.#say(name, "Normal", "BackupsRemoved", `${removed} backups of ${name} were due, and are removed`);
+    return manifest;
+  }
+
+  async #tellFailure(name: string, why: string): Promise<void> {
+    this.#schedule.failed(name, why, this.#context.clock.wall());
+    await this.#say(name, "Warning", "BackupFailed", `${name} could not be backed up: ${why}`);
+  }
+
+  async #choose(means: BackupMeans, tenant: string, { backup, at }: RestoreRequest): Promise<BackupManifest> {
+    refuseName(tenant);
+    const catalogue = new Catalogue(means.target);
+    if (backup !== undefined) return catalogue.manifest(tenant, backup);
+    const found = backupAt(await catalogue.all(tenant), at === undefined ? undefined : Date.parse(at));
+    if (found) return found;
+    const when = at === undefined ? "" : ` from before ${at}`;
+    throw new UserError("NotFound", `${means.target.place} has no backup of ${tenant}${when}`);
+  }
+
+  async #entry(catalogue: Catalogue, backup: BackupManifest): Promise<BackupEntry> {
+    const verification = await catalogue.verification(backup);
+    return { backup, ...(verification ? { verification } : {}) };
+  }
+
+  #configured(): { config: BackupsConfig; means: BackupMeans } {
+    const found = this.#settings.config();
+    if (found) return found;
+    throw new UserError(
+      "Conflict",
+      "no backups are configured: set `backups` with a target and a recipient (docs/backups.md)",
+    );
+  }
+
+  #work({ say, signal }: Pick<JobContext, "say" | "signal">): Work {
+    return { say, signal, now: () => this.#context.clock.now() };
+  }
+
+  #again(): void {
+    if (this.#isClosed) return;
+    this.#cancel = this.#context.clock.after(LOOK_EVERY_MS, () => {
+      this.#look = this.#beginDue().finally(() => this.#again());
+    });
+  }
+
+  /** Begins what is due by the schedule. Never fails. */
+  async #beginDue(): Promise<void> {
+    const { reader, clock, log } = this.#context;
+    try {
+      const now = this.#settings.config();
+      if (!now) return;
+      const catalogue = new Catalogue(now.means.target);
+      for (const tenant of Array.from(reader.values("Tenant"))) {
+        const { name } = tenant.metadata;
+        if (!tenant.status.provisioned || tenant.metadata.deletionTimestamp !== undefined) continue;
+        if (!this.#schedule.isDue(tenant, now.config, clock.wall())) continue;
+        if (this.jobs().some((job) => job.tenant === name && job.finishedAt === undefined)) continue;
+        if (!this.#schedule.knows(name)) {
+          const last = backupAt(await catalogue.all(name));
+          this.#schedule.learn(name, last && Date.parse(last.takenAt));
+          if (!this.#schedule.isDue(tenant, now.config, clock.wall())) continue;
+        }
+        await this.backUp(name);
+      }
+    } catch (error) {
+      log.warn({ why: messageOf(error) }, "it cannot be seen which backups are due; tried again later");
+    }
+  }
+
+  #say(name: string, type: "Normal" | "Warning", reason: string, message: string): Promise<void> {
+    return recordEvent(this.#context, { type, reason, object: `Tenant/${name}`, message });
+  }
+}
+
+function refuseName(tenant: string): void {
+  const problem = tenantNameProblem(tenant);
+  if (problem !== undefined) throw new UserError("InvalidInput", problem);
+}
+
+function words(bytes: number): string {
+  return `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
+}

@@ -1,0 +1,37 @@
+import type { BackupManifest, Job, Verification } from "../../model/backup.ts";
+
+export interface BackupEntry {
+  backup: BackupManifest;
+  /** Of the last time that it was tried. */
+  verification?: Verification;
+}
+
+export interface RestoreRequest {
+  /** The backup's id; default: the newest, or the newest from before `at`. */
+  backup?: string;
+  at?: string;
+  /** The name of the tenant that is made of it; only where there is no tenant of the backup's server name. Default: the same. */
+  as?: string;
+  /** The private key of the recipient: needed where the tenant, and with it its keys, is gone. Never written down. */
+  identity?: string;
+}
+
+/** What the controller offers about backups. Everything it throws on account of the caller is a `UserError`. */
+export interface BackupService {
+  /** Begins a backup. One that is under way for the tenant is joined. */
+  backUp(tenant: string): Promise<Job>;
+  /** A tenant's backups, newest first. */
+  list(tenant: string): Promise<BackupEntry[]>;
+  /** The newest backup of each tenant in the catalogue, also of those that are gone, by name; and how many there are. */
+  newest(): Promise<(BackupEntry & { count: number })[]>;
+  /** Restores a backup into a scratch database, and reads all that belongs to it. Default: the newest. */
+  verify(tenant: string, backup?: string): Promise<Job>;
+  /** Brings a tenant back to what a backup has, or back from it. */
+  restore(tenant: string, request: RestoreRequest): Promise<Job>;
+  /** Takes the last restore back: the database that was there before is put into its place again. */
+  undoRestore(tenant: string): Promise<Job>;
+  /** Removes the database that the last restore put aside. */
+  forgetRestore(tenant: string): Promise<void>;
+  jobs(): Job[];
+  job(id: string): Job;
+}

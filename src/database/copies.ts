@@ -1,0 +1,305 @@
+import { randomBytes } from "node:crypto";
+import type pg from "pg";
+import { UserError } from "../model/errors.ts";
+import { ownDatabase } from "../model/homeserver-config.ts";
+import type { TenantCounts } from "../model/backup.ts";
+import type { Tenant } from "../model/tenant.ts";
+import type { TenantSecretData } from "../model/tenant-secrets.ts";
+import type { Bytes, CopyFacts, DatabaseCopies } from "../ports/backups.ts";
+import {
+  asAdmin,
+  DEFAULT_BOUNDS,
+  identifier,
+  literal,
+  withConnection,
+  type AdminLogin,
+  type Bounds,
+  type Login,
+} from "./connection.ts";
+import { withLock } from "./lock.ts";
+import { besideNames, SCRATCH_PREFIX, tenantDatabaseName } from "./names.ts";
+import { pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
+import { makeFit } from "./restored.ts";
+import { endConnections, ensureRole, limitRole } from "./roles.ts";
+import { scramVerifier } from "./scram.ts";
+import { describeDatabase } from "./tenant-database.ts";
+import { wholeNumber } from "./whole-number.ts";
+
+const LOCK_WAIT_MS = 60_000;
+/** Counting the events of a large homeserver reads an index of all of them; a snapshot is held for as long as its dump takes. */
+const SNAPSHOT_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 3_600_000 };
+
+const COUNTED: Record<keyof TenantCounts, { table: string; where?: string }> = {
+  users: { table: "users" },
+  devices: { table: "devices", where: "NOT hidden" },
+  rooms: { table: "rooms" },
+  events: { table: "events" },
+  media: { table: "local_media_repository" },
+};
+
+/** Copies by pg_dump and pg_restore, on the server that is ours. Databases that tenants bring along are dumped only. */
+export class PostgresCopies implements DatabaseCopies {
+  readonly #server: AdminLogin;
+  readonly #programs: PgPrograms;
+
+  constructor(server: AdminLogin, programs: PgPrograms) {
+    this.#server = server;
+    this.#programs = programs;
+  }
+
+  dump<T>(
+    tenant: Tenant,
+    secrets: TenantSecretData,
+    consume: (dump: Bytes, facts: CopyFacts) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<T> {
+    const login = this.#loginOf(tenant, secrets);
+    return withConnection(
+      login,
+      login.database,
+      async (client) => {
+        await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+        const { rows } = await client.query<{ id: string }>("SELECT pg_catalog.pg_export_snapshot() AS id");
+        const facts = await factsOf(client);
+        return consume(pgDump(this.#programs, login, rows[0]?.id ?? "", signal), facts);
+      },
+      SNAPSHOT_BOUNDS,
+    );
+  }
+
+  async rehearse(dump: Bytes, signal: AbortSignal): Promise<CopyFacts> {
+    const name = `${SCRATCH_PREFIX}${randomBytes(8).toString("hex")}`;
+    const password = randomBytes(32).toString("base64url");
+    try {
+      await asAdmin(this.#server, DEFAULT_BOUNDS, async (client) => {
+        await ensureRole(client, name);
+        await client.query(`ALTER ROLE ${identifier(name)} WITH LOGIN PASSWORD ${literal(scramVerifier(password))}`);
+        await createEmpty(client, name, name);
+      });
+      const login = { ...this.#login(name, password), database: name };
+      await pgRestore(this.#programs, login, dump, signal);
+      return await withConnection(login, name, factsOf, SNAPSHOT_BOUNDS);
+    } finally {
+      await this.#dropScratch(name);
+    }
+  }
+
+  async restoreBeside(
+    tenant: string,
+    { password, backup }: { password: string; backup: string },
+    dump: Bytes,
+    signal: AbortSignal,
+  ): Promise<CopyFacts> {
+    const role = tenantDatabaseName(tenant);
+    const { filling, restored } = besideNames(tenant);
+    await this.#locked(tenant, async (client) => {
+      await ensureRole(client, role);
+      await limitRole(client, role);
+      await client.query(`ALTER ROLE ${identifier(role)} WITH LOGIN PASSWORD ${literal(scramVerifier(password))}`);
+      await drop(client, filling);
+      await createEmpty(client, filling, role);
+      // Indexes of large tables are sorted on disk, and take as long as they take.
+      for (const setting of ["temp_file_limit = -1", "statement_timeout = 0"])
+        await client
+          .query(`ALTER ROLE ${identifier(role)} IN DATABASE ${identifier(filling)} SET ${setting}`)
+          .catch(unlessForbidden);
+    });
+    const login = { ...this.#login(role, password), database: filling };
+    await pgRestore(this.#programs, login, dump, signal);
+    const facts = await withConnection(
+      login,
+      filling,
+      async (client) => {
+        const found = await factsOf(client);
+        await makeFit(client);
+        return found;
+      },
+      SNAPSHOT_BOUNDS,
+    );
+    await this.#locked(tenant, async (client) => {
+      await client.query(`ALTER ROLE ${identifier(role)} IN DATABASE ${identifier(filling)} RESET ALL`);
+      await drop(client, restored);
+      await mark(client, filling, backup);
+      await rename(client, filling, restored);
+    });
+    return facts;
+  }
+
+  async beside(tenant: string): Promise<string | undefined> {
+    const { restored } = besideNames(tenant);
+    return asAdmin(this.#server, DEFAULT_BOUNDS, async (client) =>
+      (await exists(client, restored)) ? ((await markOf(client, restored)) ?? "") : undefined,
+    );
+  }
+
+  async exchange(tenant: string, { password, epoch }: { password: string; epoch: number }): Promise<void> {
+    const own = tenantDatabaseName(tenant);
+    const { restored, replaced } = besideNames(tenant);
+    await this.#locked(tenant, async (client) => {
+      if (await exists(client, restored)) {
+        // A crash in the midst of its renaming left it closed.
+        await open(client, restored);
+        // Whoever had the former one has an epoch that is spent.
+        await this.#raiseEpoch(tenant, restored, password, epoch);
+        if (await exists(client, own)) {
+          await drop(client, replaced);
+          await rename(client, own, replaced);
+        }
+        await rename(client, restored, own);
+      }
+      if (await exists(client, own)) await open(client, own);
+    });
+  }
+
+  async inPlace(tenant: string): Promise<string | undefined> {
+    const own = tenantDatabaseName(tenant);
+    return asAdmin(this.#server, DEFAULT_BOUNDS, (client) => markOf(client, own));
+  }
+
+  async settle(tenant: string): Promise<void> {
+    const own = tenantDatabaseName(tenant);
+    await asAdmin(this.#server, DEFAULT_BOUNDS, async (client) => {
+      if (await exists(client, own)) await mark(client, own, null);
+    });
+  }
+
+  async takeBack(tenant: string): Promise<void> {
+    const { restored, replaced } = besideNames(tenant);
+    await this.#locked(tenant, async (client) => {
+      if (!(await exists(client, replaced)))
+        throw new UserError("NotFound", `no former database of ${tenant} is kept: there is no restore to undo`);
+      await drop(client, restored);
+      await mark(client, replaced, null);
+      await rename(client, replaced, restored);
+    });
+  }
+
+  async forget(tenant: string): Promise<void> {
+    await this.#locked(tenant, async (client) => {
+      for (const name of Object.values(besideNames(tenant))) await drop(client, name);
+    });
+  }
+
+  async clean(): Promise<void> {
+    const names = await asAdmin(this.#server, DEFAULT_BOUNDS, async (client) => {
+      const { rows } = await client.query<{ name: string }>("SELECT rolname AS name FROM pg_roles WHERE rolname ~ $1", [
+        `^${SCRATCH_PREFIX}[0-9a-f]{16}$`,
+      ]);
+      return rows.map(({ name }) => name);
+    });
+    for (const name of names) await this.#dropScratch(name);
+  }
+
+  async #dropScratch(name: string): Promise<void> {
+    await asAdmin(this.#server, DEFAULT_BOUNDS, async (client) => {
+      await drop(client, name);
+      await client.query(`DROP ROLE IF EXISTS ${identifier(name)}`);
+    });
+  }
+
+  #locked(tenant: string, work: (client: pg.Client) => Promise<void>): Promise<void> {
+    const lock = tenantDatabaseName(tenant);
+    return asAdmin(this.#server, DEFAULT_BOUNDS, (client) => withLock(client, lock, LOCK_WAIT_MS, () => work(client)));
+  }
+
+  async #raiseEpoch(tenant: string, database: string, password: string, epoch: number): Promise<void> {
+    const login = { ...this.#login(tenantDatabaseName(tenant), password), database };
+    const found = await describeDatabase(login);
+    if (found.epoch === 0) return;
+    await withConnection(login, database, (client) =>
+      client.query("UPDATE synapse_shards.fence SET epoch = greatest(epoch, $1::bigint), shard = '', instance = ''", [
+        epoch,
+      ]),
+    );
+  }
+
+  #login(user: string, password: string): Login {
+    const { host, port, sslMode } = this.#server;
+    return { host, port, user, password, ...(sslMode === undefined ? {} : { sslMode }) };
+  }
+
+  #loginOf(tenant: Tenant, secrets: TenantSecretData): Login & { database: string } {
+    const own = ownDatabase(tenant.spec.config);
+    const name = tenantDatabaseName(tenant.metadata.name);
+    if (!own) return { ...this.#login(name, secrets.databasePassword), database: name };
+    const { host, port, user, password, sslMode } = own;
+    return { host, port, user, password, sslMode, database: own.name };
+  }
+}
+
+/** As of the transaction, where there is one. */
+async function factsOf(client: pg.Client): Promise<CopyFacts> {
+  const counts: Partial<TenantCounts> = {};
+  for (const [what, { table, where = "true" }] of Object.entries(COUNTED)) {
+    counts[what as keyof TenantCounts] = (await number(client, table, `count(*) FROM ${table} WHERE ${where}`)) ?? 0;
+  }
+  const version = (table: string, column: string) => number(client, table, `max(${column}) FROM ${table}`);
+  return {
+    counts: counts as TenantCounts,
+    schemaVersion: await version("schema_version", "version"),
+    schemaCompatVersion: await version("schema_compat_version", "compat_version"),
+  };
+}
+
+/** Undefined where there is no such table. */
+async function number(client: pg.Client, table: string, what: string): Promise<number | undefined> {
+  const { rows: found } = await client.query<{ there: boolean }>(
+    "SELECT pg_catalog.to_regclass($1) IS NOT NULL AS there",
+    [table],
+  );
+  if (!found[0]?.there) return undefined;
+  const { rows } = await client.query<{ value: unknown }>(`SELECT ${what.replace(" FROM", "::text AS value FROM")}`);
+  return wholeNumber(rows[0]?.value, table);
+}
+
+/** Synapse insists on UTF8 and on the C locale. Nobody but its owner gets in. */
+async function createEmpty(client: pg.Client, name: string, owner: string): Promise<void> {
+  await client.query(
+    `CREATE DATABASE ${identifier(name)} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' ALLOW_CONNECTIONS false`,
+  );
+  await client.query(`REVOKE ALL ON DATABASE ${identifier(name)} FROM PUBLIC`);
+  await client.query(`ALTER DATABASE ${identifier(name)} OWNER TO ${identifier(owner)}`);
+  await client.query(`ALTER DATABASE ${identifier(name)} WITH ALLOW_CONNECTIONS true`);
+}
+
+async function drop(client: pg.Client, name: string): Promise<void> {
+  await client.query(`DROP DATABASE IF EXISTS ${identifier(name)} WITH (FORCE)`);
+}
+
+/** Nobody can be connected meanwhile: who was is cut off. Repeated after a crash, it finds the database closed under its old name. */
+async function rename(client: pg.Client, from: string, to: string): Promise<void> {
+  await client.query(`ALTER DATABASE ${identifier(from)} WITH ALLOW_CONNECTIONS false`);
+  await endConnections(client, from);
+  await client.query(`ALTER DATABASE ${identifier(from)} RENAME TO ${identifier(to)}`);
+  await open(client, to);
+}
+
+async function open(client: pg.Client, name: string): Promise<void> {
+  await client.query(`ALTER DATABASE ${identifier(name)} WITH ALLOW_CONNECTIONS true`);
+}
+
+async function exists(client: pg.Client, name: string): Promise<boolean> {
+  const { rowCount } = await client.query("SELECT FROM pg_database WHERE datname = $1", [name]);
+  return rowCount === 1;
+}
+
+/** Which backup a database was made of; a comment goes with it when it is renamed. */
+async function mark(client: pg.Client, name: string, backup: string | null): Promise<void> {
+  const words = backup === null ? "NULL" : literal(`${MARK}${backup}`);
+  await client.query(`COMMENT ON DATABASE ${identifier(name)} IS ${words}`);
+}
+
+const MARK = "restored from backup ";
+
+async function markOf(client: pg.Client, name: string): Promise<string | undefined> {
+  const { rows } = await client.query<{ comment: string | null }>(
+    "SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = $1",
+    [name],
+  );
+  const comment = rows[0]?.comment ?? "";
+  return comment.startsWith(MARK) ? comment.slice(MARK.length) : undefined;
+}
+
+function unlessForbidden(error: unknown): void {
+  if ((error as { code?: unknown }).code !== "42501") throw error;
+}

@@ -1,0 +1,138 @@
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { finished, pipeline } from "node:stream/promises";
+import { messageOf, UserError } from "../model/errors.ts";
+import { machineProblem } from "../model/machine-problem.ts";
+import type { Bytes } from "../ports/backups.ts";
+import type { Login } from "./connection.ts";
+
+/** Where pg_dump and pg_restore are, and what their environment has. */
+export interface PgPrograms {
+  binDir: string;
+  environment: Record<string, string>;
+}
+
+type DatabaseLogin = Login & { database: string };
+
+const WORDS_KEPT = 8_192;
+
+/** The dump as it comes. Its stream fails where pg_dump does, so that what is cut short is never taken for whole. */
+export async function* pgDump(
+  programs: PgPrograms,
+  login: DatabaseLogin,
+  snapshot: string,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const program = start(
+    programs,
+    "pg_dump",
+    // Waiting for a lock, it would hold up everybody who comes after.
+    ["--format=custom", "--no-owner", "--no-privileges", `--snapshot=${snapshot}`, "--lock-wait-timeout=30s"],
+    login,
+    signal,
+  );
+  try {
+    program.stdin.end();
+    for await (const chunk of program.stdout) yield chunk as Uint8Array;
+    await program.succeeded();
+  } finally {
+    program.kill();
+  }
+}
+
+/** @throws UserError InvalidInput where pg_restore does not take the dump */
+export async function pgRestore(
+  programs: PgPrograms,
+  login: DatabaseLogin,
+  dump: Bytes,
+  signal: AbortSignal,
+): Promise<void> {
+  const args = ["--no-owner", "--no-privileges", "--exit-on-error", "--format=custom"];
+  const program = start(programs, "pg_restore", [...args, `--dbname=${login.database}`], login, signal);
+  program.stdout.resume();
+  let broken: unknown;
+  const source = Readable.from(dump, { objectMode: false });
+  source.on("error", (error) => (broken = error));
+  try {
+    // Its words say more than that it reads no further.
+    await pipeline(source, program.stdin).catch(() => {
+      if (broken !== undefined) program.kill();
+    });
+    await program.succeeded();
+  } catch (error) {
+    throw broken ?? error;
+  } finally {
+    program.kill();
+  }
+}
+
+function start(
+  { binDir, environment }: PgPrograms,
+  name: string,
+  args: string[],
+  login: DatabaseLogin,
+  signal: AbortSignal,
+) {
+  const child = spawn(join(binDir, name), args, {
+    env: {
+      ...environment,
+      PGHOST: login.host,
+      PGPORT: String(login.port),
+      PGUSER: login.user,
+      PGPASSWORD: login.password,
+      PGDATABASE: login.database,
+      PGSSLMODE: login.sslMode ?? "disable",
+      PGCONNECT_TIMEOUT: "10",
+      PGAPPNAME: "synapse-shards backup",
+    },
+    stdio: "pipe",
+    signal,
+  });
+  let words = "";
+  child.stderr.on("data", (chunk: Buffer) => (words = `${words}${chunk.toString("utf8")}`.slice(-WORDS_KEPT)));
+  const ended = new Promise<number>((resolve, reject) => {
+    child.once("error", (error) => {
+      child.stdout.destroy();
+      reject(
+        signal.aborted
+          ? error
+          : new UserError("Environment", `${name} cannot be run: ${machineProblem(error) ?? messageOf(error)}`),
+      );
+    });
+    child.once("close", (code) => resolve(code ?? -1));
+  });
+  // Asked about only after its output.
+  ended.catch(() => {});
+  child.stdin.on("error", () => {});
+  return {
+    stdin: child.stdin,
+    stdout: child.stdout,
+    kill: () => void child.kill("SIGKILL"),
+    succeeded: async (): Promise<void> => {
+      await finished(child.stderr, { error: false }).catch(() => {});
+      const code = await ended;
+      signal.throwIfAborted();
+      if (code !== 0) throw problemOf(name, words, code);
+    },
+  };
+}
+
+/** Ended by a move, or because the server stops: it is done again. */
+export function isInterrupted(error: unknown): boolean {
+  return error instanceof UserError && error.code === "Unavailable";
+}
+
+function problemOf(name: string, words: string, code: number): UserError {
+  const lines = words
+    .trim()
+    .split("\n")
+    .map((line) => line.replace(/^pg_(dump|restore): (error: )?/, ""));
+  const said = lines.findLast((line) => line !== "" && !/^(Command was|detail:|hint:)/.test(line));
+  const why = `${name} failed: ${said ?? `it ended with ${code}`}`;
+  if (/terminating connection|server closed the connection|could not connect|connection to server/.test(words))
+    return new UserError("Unavailable", why);
+  if (/No space left on device|disk full|could not extend file/.test(words))
+    return new UserError("Unavailable", `${why}: free some space on the disk of the databases`);
+  return new UserError(name === "pg_restore" ? "InvalidInput" : "Environment", why);
+}

@@ -1,0 +1,114 @@
+import type { Readable } from "node:stream";
+import type { TenantCounts } from "../model/backup.ts";
+import type { Tenant } from "../model/tenant.ts";
+import type { TenantSecretData } from "../model/tenant-secrets.ts";
+
+export type Bytes = AsyncIterable<Uint8Array>;
+
+/**
+ * Where backups are kept. The contract, which every adapter passes (tests/ports/backup-target-contract.ts):
+ * - What `put` has answered survives a crash. Until then nothing of it is seen under its key, also where its source fails half-way.
+ * - Keys are of `[A-Za-z0-9._/-]`, and none names anything outside of the target.
+ * - What is wrong with the place is a UserError that names it: Unavailable (away, full), Unauthorized, Environment.
+ */
+export interface BackupTarget {
+  /** For people, without secrets. */
+  readonly place: string;
+  put(key: string, content: Bytes | Uint8Array): Promise<void>;
+  /** @throws UserError NotFound */
+  get(key: string): Promise<Readable>;
+  /** All keys that begin so, in any order. */
+  list(prefix: string): AsyncIterable<{ key: string; bytes: number; modifiedAt: number }>;
+  /** Nothing happens if it is not there. */
+  remove(key: string): Promise<void>;
+}
+
+/** Seals what only the holder of a key may read. */
+export interface Sealer {
+  seal(recipient: string, content: Uint8Array): Promise<Uint8Array>;
+  /** @param identity the private key of the recipient, `AGE-SECRET-KEY-…` @throws UserError InvalidInput */
+  open(identity: string, sealed: Uint8Array): Promise<Uint8Array>;
+}
+
+/** Whose schema a copy has, and how many of what. */
+export interface CopyFacts {
+  counts: TenantCounts;
+  schemaVersion: number | undefined;
+  schemaCompatVersion: number | undefined;
+}
+
+/** Copies of the databases of our own server: into a dump, out of a dump beside the one in use, and into its place. */
+export interface DatabaseCopies {
+  /**
+   * Reads a whole database as of one moment, as the tenant's own role and without disturbing it.
+   * @param consume gets the dump as it is made; where the dump fails, so does its stream
+   */
+  dump<T>(
+    tenant: Tenant,
+    secrets: TenantSecretData,
+    consume: (dump: Bytes, facts: CopyFacts) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<T>;
+  /**
+   * Makes a database out of a dump, and leaves nothing of it behind.
+   * @throws UserError InvalidInput where the dump is damaged
+   */
+  rehearse(dump: Bytes, signal: AbortSignal): Promise<CopyFacts>;
+  /**
+   * Makes a database out of a dump beside the tenant's own, with the tenant's role (made if need be), and ready to take the place: one-time keys
+   * are given out no more, and device lists are sent again. Replaces what was there beside it.
+   */
+  restoreBeside(
+    tenant: string,
+    options: { password: string; backup: string },
+    dump: Bytes,
+    signal: AbortSignal,
+  ): Promise<CopyFacts>;
+  /** Which backup the complete database beside the tenant's own is of. */
+  beside(tenant: string): Promise<string | undefined>;
+  /**
+   * Puts the database beside the tenant's own into its place, and keeps the former one. Nobody that had the former one gets at the new one. Does
+   * nothing where none is beside. Can be repeated after a crash anywhere.
+   * @param epoch the highest that was ever handed out
+   */
+  exchange(tenant: string, options: { password: string; epoch: number }): Promise<void>;
+  /** The backup that the database in the tenant's place was made of, until `settle`. */
+  inPlace(tenant: string): Promise<string | undefined>;
+  /** Forgets which backup the database in the tenant's place was made of. */
+  settle(tenant: string): Promise<void>;
+  /** Puts the database that was exchanged last beside the tenant's own. @throws UserError NotFound */
+  takeBack(tenant: string): Promise<void>;
+  /** Removes the database that was exchanged last, and one beside. */
+  forget(tenant: string): Promise<void>;
+  /** What a rehearsal left behind whose process ended. */
+  clean(): Promise<void>;
+}
+
+export interface MediaFile {
+  /** Below the tenant's media directory, such as `local_content/ab/cd/efgh`. */
+  path: string;
+  bytes: number;
+  /** Milliseconds. */
+  modifiedAt: number;
+}
+
+/** Tenants' media. What can be made again, thumbnails and previews of URLs, is not among them. */
+export interface TenantMediaFiles {
+  list(tenant: string): AsyncIterable<MediaFile>;
+  /** @returns undefined where it is gone by now */
+  open(tenant: string, path: string): Promise<Readable | undefined>;
+  has(tenant: string, file: Pick<MediaFile, "path" | "bytes">): Promise<boolean>;
+  /** Keeps a file until `admitStaged`; what is there of it already is replaced. @throws UserError */
+  stage(tenant: string, path: string, content: Bytes): Promise<void>;
+  /** Whether a file was staged, whole. */
+  hasStaged(tenant: string, file: Pick<MediaFile, "path" | "bytes">): Promise<boolean>;
+  /** Gives the tenant the staged files that it does not have, while nobody runs it. */
+  admitStaged(tenant: string): Promise<void>;
+}
+
+export interface BackupMeans {
+  target: BackupTarget;
+  sealer: Sealer;
+  copies: DatabaseCopies;
+  media: TenantMediaFiles;
+}

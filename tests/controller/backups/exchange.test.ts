@@ -1,0 +1,59 @@
+import { expect, it } from "vitest";
+import { modify } from "../../../src/ports/store.ts";
+import { atEachCall, created, runController, runs, tenantWhen } from "../../support/controller-run.ts";
+import { FakeWorld } from "../../support/fake-world.ts";
+
+/** A tenant that runs, and a database beside its own. */
+async function withDatabaseBeside(): Promise<FakeWorld> {
+  const world = new FakeWorld();
+  const run = runController(world);
+  await created(world, run, ["a"]);
+  await run.stop();
+  world.beside.set("a", "of the backup");
+  return world;
+}
+
+async function askForExchange(world: FakeWorld): Promise<void> {
+  const restore = { id: "r", backup: "b", requestedAt: new Date().toISOString(), schemaRelease: "1.163.2" };
+  await modify(world.store, "Tenant", "a", ({ status }) => void (status.restore = restore));
+}
+
+it("starts a tenant with the restored database, and one owner, whatever call the controller is killed at", async () => {
+  const interrupted = await atEachCall(async (killAtCall) => {
+    const world = await withDatabaseBeside();
+    const { epoch } = (await world.store.get("Tenant", "a"))!.status;
+    await askForExchange(world);
+    const first = runController(world, { killAtCall });
+    const done = tenantWhen(world, "a", "restored", (t) => runs(t) && t.status.restored !== undefined);
+    const end = await Promise.race([
+      first.process.whenKilled.then(() => "interrupted" as const),
+      done.then(() => "done" as const),
+    ]);
+    first.process.kill();
+    const second = runController(world);
+    const { status } = await done;
+    expect(world.contents.get("a")).toBe("of the backup");
+    expect(status.restore).toBeUndefined();
+    expect(status.restored).toMatchObject({ backup: "b" });
+    expect(status.epoch).toBeGreaterThan(epoch);
+    await expect.poll(() => world.ownersOf("a")).toEqual([status.shard]);
+    await second.stop();
+    return end;
+  });
+  // The test is worth something only if it really went through all of it.
+  expect(interrupted).toBeGreaterThan(20);
+}, 120_000);
+
+it("starts a failed tenant with the restored database at once", async () => {
+  const world = await withDatabaseBeside();
+  const { shard } = (await world.store.get("Tenant", "a"))!.status;
+  world.shards.get(shard!)!.tenants.delete("a");
+  world.failingStarts.set("*", { code: "DatabaseUnsuitable", message: "its database is broken" });
+  const run = runController(world);
+  await tenantWhen(world, "a", "failed", ({ status }) => status.phase === "Failed");
+  world.failingStarts.clear();
+  await askForExchange(world);
+  await tenantWhen(world, "a", "restored", (t) => runs(t) && t.status.restored?.backup === "b");
+  expect(world.contents.get("a")).toBe("of the backup");
+  await run.stop();
+});

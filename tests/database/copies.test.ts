@@ -1,0 +1,201 @@
+import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { identifier, withConnection } from "../../src/database/connection.ts";
+import { PostgresCopies } from "../../src/database/copies.ts";
+import { besideNames, tenantDatabaseName } from "../../src/database/names.ts";
+import { ensureTemplate } from "../../src/database/template.ts";
+import { dropTenantDatabase, provisionTenantDatabase } from "../../src/database/tenant-database.ts";
+import { newTenantSecrets } from "../../src/model/tenant-secrets.ts";
+import { newTenantStatus, type Tenant } from "../../src/model/tenant.ts";
+import { systemEnvironment } from "../../src/platforms/local/environment.ts";
+import { ensurePostgres } from "../../src/platforms/local/toolchain/toolchain.ts";
+import type { Bytes } from "../../src/ports/backups.ts";
+import type { PreparerDatabase } from "../../src/ports/preparers.ts";
+import { startTestServer, type TestServer } from "./postgres-server.ts";
+
+const RELEASE = "1.163.2";
+const OWN = tenantDatabaseName("clinic-a");
+const { restored, replaced, filling } = besideNames("clinic-a");
+const secrets = newTenantSecrets("clinic-a.example");
+const password = secrets.databasePassword;
+const tenant: Tenant = {
+  kind: "Tenant",
+  metadata: { name: "clinic-a", creationTimestamp: "2026-01-01T00:00:00Z", resourceVersion: "1", generation: 1 },
+  spec: { serverName: "clinic-a.example", release: RELEASE, config: "", reclaimPolicy: "Retain" },
+  status: newTenantStatus(),
+};
+const never = new AbortController().signal;
+
+let server: TestServer;
+let copies: PostgresCopies;
+
+beforeAll(async () => {
+  server = await startTestServer();
+  const { binDir } = await ensurePostgres();
+  copies = new PostgresCopies(server.admin, { binDir, environment: systemEnvironment() });
+  await ensureTemplate(server.admin, RELEASE, smallSchema);
+}, 60_000);
+afterAll(() => server?.stop());
+beforeEach(async () => {
+  await dropTenantDatabase(server.admin, "clinic-a");
+  await provisionTenantDatabase(server.admin, { name: "clinic-a", password, version: RELEASE });
+  await inside(
+    "INSERT INTO events (body) VALUES ('before the backup'); INSERT INTO e2e_one_time_keys_json VALUES ('key')",
+  );
+});
+
+/** Stands for Synapse's schema, with what a restore changes in it. */
+async function smallSchema(database: PreparerDatabase): Promise<void> {
+  await withConnection(database, database.dbname, async (client) => {
+    await client.query(`SET ROLE ${identifier(/^-c role=(\S+)$/.exec(database.options ?? "")?.[1] ?? "")}`);
+    await client.query(`
+      CREATE TABLE schema_version (version int); INSERT INTO schema_version VALUES (93);
+      CREATE TABLE schema_compat_version (compat_version int); INSERT INTO schema_compat_version VALUES (91);
+      CREATE TABLE events (id bigserial PRIMARY KEY, body text);
+      CREATE TABLE e2e_one_time_keys_json (key_json text);
+      CREATE SCHEMA synapse_shards;
+      CREATE TABLE synapse_shards.fence (epoch bigint, shard text, instance text);
+      INSERT INTO synapse_shards.fence VALUES (3, '1.163.2-0', 'i')`);
+  });
+}
+
+async function inside(sql: string, database = OWN): Promise<Record<string, unknown>[]> {
+  const login = { ...server.admin, user: OWN, password };
+  return withConnection(login, database, async (client) => {
+    const result = (await client.query(sql)) as unknown as { rows: Record<string, unknown>[] };
+    return result.rows;
+  });
+}
+
+async function databases(): Promise<string[]> {
+  return withConnection(server.admin, "postgres", async (client) => {
+    const { rows } = await client.query<{ name: string }>(
+      "SELECT datname AS name FROM pg_database WHERE datname ~ 'tenant_clinic_a|scratch' ORDER BY 1",
+    );
+    return rows.map(({ name }) => name);
+  });
+}
+
+async function dumped(): Promise<Buffer> {
+  return copies.dump(
+    tenant,
+    secrets,
+    async (dump) => {
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of dump) chunks.push(chunk);
+      return Buffer.concat(chunks);
+    },
+    never,
+  );
+}
+
+async function* bytes(content: Buffer): Bytes {
+  yield content;
+}
+
+const restoreBeside = async (dump: Buffer) =>
+  copies.restoreBeside("clinic-a", { password, backup: "b1" }, bytes(dump), never);
+const bodies = async (database = OWN) => (await inside("SELECT body FROM events", database)).map(({ body }) => body);
+
+it("dumps one moment, whatever is written meanwhile, and counts what is in it", async () => {
+  const { dump, facts } = await copies.dump(
+    tenant,
+    secrets,
+    async (stream, found) => {
+      await inside("INSERT INTO events (body) VALUES ('while it was dumped')");
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of stream) chunks.push(chunk);
+      return { dump: Buffer.concat(chunks), facts: found };
+    },
+    never,
+  );
+  expect(facts).toMatchObject({ counts: { events: 1, users: 0 }, schemaVersion: 93, schemaCompatVersion: 91 });
+  expect(await copies.rehearse(bytes(dump), never)).toEqual(facts);
+  expect(await databases()).toEqual([OWN]);
+});
+
+it("fails where the dump is cut short or is none, and leaves the tenant and nothing else", async () => {
+  const dump = await dumped();
+  for (const damaged of [dump.subarray(0, dump.length - 200), Buffer.from("no dump at all"), Buffer.alloc(0)]) {
+    await expect(copies.rehearse(bytes(damaged), never)).rejects.toMatchObject({ code: "InvalidInput" });
+    await expect(restoreBeside(damaged)).rejects.toMatchObject({ code: "InvalidInput" });
+    expect(await copies.beside("clinic-a")).toBeUndefined();
+  }
+  expect(await bodies()).toEqual(["before the backup"]);
+  await copies.forget("clinic-a");
+  expect(await databases()).toEqual([OWN]);
+});
+
+it("passes the failure of where the dump comes from on", async () => {
+  async function* broken(): Bytes {
+    yield (await dumped()).subarray(0, 100);
+    throw new Error("the bucket is away");
+  }
+  await expect(copies.rehearse(broken(), never)).rejects.toThrow("the bucket is away");
+  expect(await databases()).toEqual([OWN]);
+});
+
+it("exchanges databases behind a higher epoch, without keys that were given out, and takes that back", async () => {
+  const dump = await dumped();
+  await inside("INSERT INTO events (body) VALUES ('after the backup')");
+  await restoreBeside(dump);
+  expect(await copies.beside("clinic-a")).toBe("b1");
+  expect(await bodies()).toHaveLength(2);
+  await copies.exchange("clinic-a", { password, epoch: 7 });
+  await copies.exchange("clinic-a", { password, epoch: 7 });
+  expect(await copies.inPlace("clinic-a")).toBe("b1");
+  expect(await bodies()).toEqual(["before the backup"]);
+  expect(await inside("SELECT * FROM e2e_one_time_keys_json")).toEqual([]);
+  expect(await inside("SELECT epoch::int, shard, instance FROM synapse_shards.fence")).toEqual([
+    { epoch: 7, shard: "", instance: "" },
+  ]);
+  await copies.settle("clinic-a");
+  expect(await copies.inPlace("clinic-a")).toBeUndefined();
+  await copies.takeBack("clinic-a");
+  await copies.exchange("clinic-a", { password, epoch: 9 });
+  expect(await bodies()).toEqual(["before the backup", "after the backup"]);
+  await copies.forget("clinic-a");
+  expect(await databases()).toEqual([OWN]);
+  await expect(copies.takeBack("clinic-a")).rejects.toMatchObject({ code: "NotFound" });
+});
+
+it("ends an exchange that was interrupted at any of its steps", async () => {
+  const dump = await dumped();
+  const admin = (sql: string) => withConnection(server.admin, "postgres", (client) => client.query(sql));
+  const close = (name: string) => admin(`ALTER DATABASE ${name} WITH ALLOW_CONNECTIONS false`);
+  const rename = (from: string, to: string) => admin(`ALTER DATABASE ${from} RENAME TO ${to}`);
+  const steps = [() => close(OWN), () => rename(OWN, replaced), () => close(restored), () => rename(restored, OWN)];
+  for (let interrupted = 0; interrupted <= steps.length; interrupted++) {
+    await restoreBeside(dump);
+    await inside(`INSERT INTO events (body) VALUES ('after the backup')`);
+    await copies.forget("clinic-a");
+    await restoreBeside(dump);
+    for (const step of steps.slice(0, interrupted)) await step();
+    await copies.exchange("clinic-a", { password, epoch: 7 });
+    expect(await bodies()).toEqual(["before the backup"]);
+    expect(await databases()).toEqual([replaced, OWN].toSorted());
+  }
+});
+
+it("shuts out who is connected to the former database", async () => {
+  await restoreBeside(await dumped());
+  const sleeping = inside("SELECT pg_sleep(600)").catch((error: unknown) => error);
+  await expect
+    .poll(async () => (await inside("SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%'")).length)
+    .toBeGreaterThan(1);
+  await copies.exchange("clinic-a", { password, epoch: 7 });
+  expect(await sleeping).toMatchObject({ code: "Unavailable" });
+});
+
+it("removes what interrupted work left", async () => {
+  await withConnection(server.admin, "postgres", async (client) => {
+    await client.query("CREATE ROLE scratch_0123456789abcdef");
+    await client.query("CREATE DATABASE scratch_0123456789abcdef OWNER scratch_0123456789abcdef");
+    await client.query(`CREATE DATABASE ${filling} OWNER ${OWN}`);
+  });
+  await copies.clean();
+  expect(await databases()).toEqual([filling, OWN].toSorted());
+  // Half filled, it is begun again.
+  await restoreBeside(await dumped());
+  await dropTenantDatabase(server.admin, "clinic-a");
+  expect(await databases()).toEqual([]);
+});
