@@ -113,10 +113,16 @@ def test_a_stop_waits_for_keys_that_come_soon(
     assert has_event(postgres, federated, work.event_id)
 
 
-@pytest.mark.smoke
-def test_another_server_gets_all_that_was_on_its_way_to_it(
-    shard: Shard, other_shard: Shard, federated: dict[str, Any], new_peer: Callable[[], Peer]
-) -> None:
+class OnItsWay(NamedTuple):
+    peer: Peer
+    client: Client
+    event_id: str
+    #: Set when the peer may answer.
+    answers: threading.Event
+
+
+def on_its_way(shard: Shard, federated: dict[str, Any], new_peer: Callable[[], Peer]) -> OnItsWay:
+    """A peer that got a message before does not answer the transaction with the next one, "0"."""
     peer = new_peer()
     address = shard.expect_started("here", federated)["address"]
     client = Client(address).register()
@@ -128,9 +134,17 @@ def test_another_server_gets_all_that_was_on_its_way_to_it(
     sent = peer.sends()
     event = client.send("0")
     wait_for(lambda: peer.sends() > sent)
+    return OnItsWay(peer, client, event, answers)
+
+
+@pytest.mark.smoke
+def test_another_server_gets_all_that_was_on_its_way_to_it(
+    shard: Shard, other_shard: Shard, federated: dict[str, Any], new_peer: Callable[[], Peer]
+) -> None:
+    peer, client, event, answers = on_its_way(shard, federated, new_peer)
     for number in range(1, 5):
         client.send(f"{number}")
-    client.ok("POST", f"/_matrix/client/v3/rooms/{room}/receipt/m.read/{event}", {})
+    client.ok("POST", f"/_matrix/client/v3/rooms/{client.room}/receipt/m.read/{event}", {})
     client.ok("PUT", "/_matrix/client/v3/sendToDevice/m.test/1", {"messages": {peer.user(): {"*": {"to": "device"}}}})
     begun = time.monotonic()
     peer.tenant = moved("here", federated, shard, other_shard, drain_seconds=100)
@@ -148,17 +162,7 @@ def test_another_server_gets_all_that_was_on_its_way_to_it(
 def test_what_was_on_its_way_is_sent_first_however_slowly_it_is_read(
     shard: Shard, other_shard: Shard, federated: dict[str, Any], new_peer: Callable[[], Peer], postgres: Postgres
 ) -> None:
-    peer = new_peer()
-    address = shard.expect_started("here", federated)["address"]
-    client = Client(address).register()
-    room = open_room(client)
-    peer.join("here.localhost", address, room)
-    client.send("arrives")
-    wait_for(lambda: peer.bodies() == ["arrives"])
-    answers = peer.hold("/federation/v1/send/")
-    sent = peer.sends()
-    client.send("0")
-    wait_for(lambda: peer.sends() > sent)
+    peer, client, _event, answers = on_its_way(shard, federated, new_peer)
     client.send("1")
     client.send("2")
     # What wakes the queue of this server at the start.

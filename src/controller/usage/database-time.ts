@@ -1,6 +1,7 @@
 import { messageOf } from "../../model/errors.ts";
 import { nextLoad, type Load } from "../../model/load.ts";
 import type { ControllerContext } from "../context.ts";
+import { nextFew, Turns } from "./turns.ts";
 
 /** One look-up of as many takes the server some milliseconds; of more tenants each is looked at less often. */
 const MOST_AT_ONCE = 2_000;
@@ -8,30 +9,24 @@ const MOST_AT_ONCE = 2_000;
 /** For how much of the time the database server runs statements of each tenant, for its budget. */
 export class DatabaseTimeLoop {
   readonly #context: ControllerContext;
+  readonly #turns: Turns;
   readonly #loads = new Map<string, Load>();
   /** The last one that was asked about. */
   #last = "";
   #hasFailed = false;
-  #cancel: () => void = () => {};
-  #turn: Promise<void> | undefined;
-  #isClosed = false;
 
   constructor(context: ControllerContext) {
     this.#context = context;
+    const { clock, timing } = context;
+    this.#turns = new Turns(clock, timing.loadEvery * 1000, () => this.turn());
   }
 
   start(): void {
-    const { clock, timing } = this.#context;
-    if (this.#isClosed) return;
-    this.#cancel = clock.after(timing.loadEvery * 1000, () => {
-      this.#turn = this.turn().finally(() => this.start());
-    });
+    this.#turns.start();
   }
 
-  async close(): Promise<void> {
-    this.#isClosed = true;
-    this.#cancel();
-    await this.#turn;
+  close(): Promise<void> {
+    return this.#turns.close();
   }
 
   async turn(): Promise<void> {
@@ -42,8 +37,7 @@ export class DatabaseTimeLoop {
       .map(({ metadata }) => metadata.name)
       .toSorted();
     for (const name of this.#loads.keys()) if (reader.get("Tenant", name) === undefined) this.#loads.delete(name);
-    const after = names.filter((name) => name > this.#last);
-    const next = (after.length > 0 ? after : names).slice(0, MOST_AT_ONCE);
+    const next = nextFew(names, this.#last, MOST_AT_ONCE);
     if (next.length === 0) return;
     try {
       const found = await databases.activeSeconds(next);

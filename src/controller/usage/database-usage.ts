@@ -1,6 +1,7 @@
 import { messageOf } from "../../model/errors.ts";
 import { timeText } from "../../model/clock.ts";
 import type { ControllerContext } from "../context.ts";
+import { nextFew, Turns } from "./turns.ts";
 
 /** The sizes of all databases are looked at once in this number of turns: the server looks at each of their files. */
 const TURNS = 10;
@@ -10,28 +11,22 @@ const MOST_AT_ONCE = 500;
 /** Asks the database server what tenants take of it, a few of them at a time, and ends what takes too long. */
 export class DatabaseUsageLoop {
   readonly #context: ControllerContext;
+  readonly #turns: Turns;
   /** The last one that was asked about. */
   #last = "";
-  #cancel: () => void = () => {};
-  #turn: Promise<void> | undefined;
-  #isClosed = false;
 
   constructor(context: ControllerContext) {
     this.#context = context;
+    const { clock, timing } = context;
+    this.#turns = new Turns(clock, timing.databaseUsageEvery * 1000, () => this.turn());
   }
 
   start(): void {
-    const { clock, timing } = this.#context;
-    if (this.#isClosed) return;
-    this.#cancel = clock.after(timing.databaseUsageEvery * 1000, () => {
-      this.#turn = this.turn().finally(() => this.start());
-    });
+    this.#turns.start();
   }
 
-  async close(): Promise<void> {
-    this.#isClosed = true;
-    this.#cancel();
-    await this.#turn;
+  close(): Promise<void> {
+    return this.#turns.close();
   }
 
   async turn(): Promise<void> {
@@ -47,8 +42,7 @@ export class DatabaseUsageLoop {
     usage.keepOnly(isThere);
     loads.keepOnly(isThere);
     const count = Math.min(MOST_AT_ONCE, Math.ceil(names.length / TURNS));
-    const after = names.filter((name) => name > this.#last);
-    const next = (after.length > 0 ? after : names).slice(0, count);
+    const next = nextFew(names, this.#last, count);
     if (next.length === 0) return;
     try {
       const found = await databases.usage(next);
