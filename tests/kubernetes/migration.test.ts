@@ -56,8 +56,8 @@ describe.skipIf(withoutCluster)(
     let before: unknown;
 
     const isOnShard = () =>
-      cluster.running(TENANT, ({ shard, lastMove }) => shard !== undefined && lastMove?.to === shard, 180);
-    const isDedicated = () => cluster.running(TENANT, ({ shard }) => shard === undefined, 180);
+      cluster.running(TENANT, ({ shard, lastMove }) => shard !== undefined && lastMove?.to === shard, 300);
+    const isDedicated = () => cluster.running(TENANT, ({ shard }) => shard === undefined, 300);
 
     async function identity(): Promise<unknown> {
       const agent = cluster.agent;
@@ -197,9 +197,9 @@ describe.skipIf(withoutCluster)(
           await isDedicated();
         });
         await expectAllThere();
-        await helm("test", TENANT, "-n", own(), "--timeout", "2m");
+        await helm("test", TENANT, "-n", own(), "--timeout", "4m");
       },
-      8 * MINUTES,
+      15 * MINUTES,
     );
 
     async function transition(): Promise<string | undefined> {
