@@ -23,7 +23,7 @@ for place in sys.argv[1:]:
 const PROBE_IN_NODE = `const { connect } = require("node:net");
 const reaches = (place) => new Promise((done) => {
   const [host, port] = place.split(":");
-  const socket = connect({ host, port: Number(port), timeout: 3000 });
+  const socket = connect({ host, port: Number(port) }).setTimeout(3000);
   for (const [event, word] of [["connect", "yes"], ["error", "no"], ["timeout", "no"]])
     socket.once(event, () => { socket.destroy(); done(word); });
 });
