@@ -50,6 +50,8 @@ class Drained:
     seconds: float = 0.0
     #: Where the tenant's streams ended, as `/sync` gives positions; None if something was in work that may have moved them later.
     position: str | None = None
+    #: The tenant's last Load; None where nothing ran.
+    used: dict[str, Any] | None = None
 
 
 class Misdirected(resource.Resource):

@@ -69,6 +69,8 @@ class Tenant:
     meaning: dict[str, Any] | None = None
     port: int = 0
     running: Running | None = None
+    #: Of this start: totals with another one began again at nothing.
+    run: str = ""
     housekeeping: Housekeeping | None = None
     greeting: Greeting | None = None
     requests: int = 0
@@ -169,23 +171,14 @@ class Shard:
             "lastRequestAt": tenant.last_request_at,
         }
 
-    def load(self) -> dict[str, dict[str, float]]:
+    def load(self) -> dict[str, dict[str, Any]]:
         """Totals of each running tenant by its name."""
         by_server_name = metrics.load_by_server_name()
-        found = {}
-        for tenant in self._tenants.values():
-            if tenant.running is None:
-                continue
-            name = tenant.server_name
-            work = work_of_tenants.of(name)
-            found[tenant.name] = {
-                **_use_of(tenant, tenant.running),
-                **by_server_name.get(name, metrics.empty_load()),
-                "databaseRows": work.database_rows,
-                "imageSeconds": work.image_seconds,
-                "cacheEntries": cache_entries(name),
-            }
-        return found
+        return {
+            tenant.name: _load_of(tenant, tenant.running, by_server_name)
+            for tenant in self._tenants.values()
+            if tenant.running is not None
+        }
 
     async def idle_state(self, name: str) -> dict[str, Any] | None:
         """The Idle of docs/control-api.md; None if the tenant does not run here."""
@@ -274,7 +267,7 @@ class Shard:
         """
         begun = time.monotonic()
         if name not in self._tenants:
-            return {"absent": True, "drained": True, "released": False, "longPolls": 0, "requestsLeft": 0, "seconds": 0.0, "position": None}
+            return {"absent": True, "drained": True, "released": False, "longPolls": 0, "requestsLeft": 0, "seconds": 0.0, "position": None, "used": None}
         tenant = self._tenants[name]
         if tenant.phase == STARTING:
             tenant.limit.aborted.set()
@@ -301,6 +294,7 @@ class Shard:
                 "requestsLeft": drained.requests_left,
                 "seconds": round(time.monotonic() - begun, 3),
                 "position": drained.position,
+                "used": drained.used,
             }
         finally:
             lock.release()
@@ -342,6 +336,7 @@ class Shard:
             claims_of_shard.add(assignment.server_name, claim)
             async with _turn(self._starting, limit):
                 tenant.running = await start_homeserver(config, limit, self._reactor, self._memory, assignment.policy.networks())
+            tenant.run = secrets.token_hex(8)
             tenant.port = tenant.running.port
             tenant.housekeeping = self._housekeeping_of(tenant.running)
             self._media.watch(tenant.name, tenant.running.hs)
@@ -444,6 +439,9 @@ class Shard:
             tenant.greeting = None
         keeping = self._keeping(tenant, running) if gracefully else None
         drained = await drain(running.hs, drain_seconds, self._reactor)
+        if not self.shutting_down:
+            # Before its counters are dropped.
+            drained.used = _load_of(tenant, running, metrics.load_by_server_name())
         tenant.phase = STOPPING
         await close_homeserver(running, self._reactor, gracefully, keeping)
         tenant.running = None
@@ -587,6 +585,19 @@ async def _turn(semaphore: defer.DeferredSemaphore, limit: Limit) -> AsyncIterat
         yield
     finally:
         semaphore.release()
+
+
+def _load_of(tenant: Tenant, running: Running, by_server_name: dict[str, dict[str, float]]) -> dict[str, Any]:
+    name = tenant.server_name
+    work = work_of_tenants.of(name)
+    return {
+        "run": tenant.run,
+        **_use_of(tenant, running),
+        **by_server_name.get(name, metrics.empty_load()),
+        "databaseRows": work.database_rows,
+        "imageSeconds": work.image_seconds,
+        "cacheEntries": cache_entries(name),
+    }
 
 
 def _use_of(tenant: Tenant, running: Running) -> dict[str, float]:

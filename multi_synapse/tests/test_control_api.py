@@ -137,6 +137,10 @@ def test_tenant_lifecycle(shard: Shard, assign: Callable[..., dict[str, Any]]) -
 
     stopped = shard.delete("clinic-a", 5).json
     assert (stopped["absent"], stopped["drained"]) == (False, True)
+    # The last figures, for who adds them up.
+    assert stopped["used"]["run"] == before["run"] == after["run"] != ""
+    assert stopped["used"]["requests"] >= after["requests"]
+    assert stopped["used"]["cpuSeconds"] >= after["cpuSeconds"]
     with pytest.raises(OSError):
         Client(state["address"]).call("GET", "/_matrix/client/versions")
     assert shard.tenants() == {}
@@ -144,6 +148,7 @@ def test_tenant_lifecycle(shard: Shard, assign: Callable[..., dict[str, Any]]) -
     assert shard.call("GET", "/v1/load").json["tenants"] == {}
 
     back = shard.expect_started("clinic-a", assignment)
+    assert shard.call("GET", "/v1/load").json["tenants"]["clinic-a"]["run"] != before["run"]
     client.address = back["address"]
     client.work()
 

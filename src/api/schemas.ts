@@ -35,6 +35,7 @@ import { labelsProblem } from "../model/labels.ts";
 import { MOST_WAKES, WAKE_CAUSES, type WakeCause, type WakeRequest } from "../model/routes.ts";
 import { TENANT_PHASES, type TenantPhase } from "../model/tenant.ts";
 import type { TenantUsage } from "../model/tenant-usage.ts";
+import { isMonth, type UsageMonth } from "../model/usage-month.ts";
 import type { ClusterEvent } from "../model/event.ts";
 import { ConfigMeaningSchema } from "../ports/shard-control.ts";
 import type { ApiError } from "./errors.ts";
@@ -476,6 +477,26 @@ export const DeletedTenantSchema = z
       .describe("Its data is being removed: it cannot be had back."),
   })
   .meta({ id: "DeletedTenant" }) satisfies z.ZodType<DeletedTenantView>;
+
+export const monthText = z.string().refine(isMonth, "a month such as 2026-01");
+
+export const UsageMonthSchema = z
+  .object({
+    tenant: z.string(),
+    serverName: z.string().describe("A tenant's name may be given again; both together say whose the figures are."),
+    month: z.string().describe("In UTC, such as 2026-01."),
+    users: z.int().optional().describe("Accounts at the last look, without deactivated ones, guests and bridges'."),
+    activeUsers: z.int().optional().describe("Of those, how many were active in the month."),
+    activeUsersDailyPeak: z.int().optional().describe("Of the day with the most."),
+    messages: z.int().optional().describe("Messages that its users sent."),
+    mediaBytes: z.int().optional().describe("What its users uploaded, at the last look."),
+    databaseBytes: z.int().optional().describe("At the last look."),
+    cpuSeconds: z.number().describe("Processor time on shards, with its images'."),
+    requests: z.int().describe("Requests that shards answered."),
+    peakRequestsPerMinute: z.int().optional(),
+    updatedAt: Time.describe("When any of them changed last."),
+  })
+  .meta({ id: "UsageMonth" }) satisfies z.ZodType<UsageMonth>;
 
 export const PurgeProofSchema = z
   .object({

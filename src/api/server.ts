@@ -24,6 +24,7 @@ import { shardRoutes } from "./shard-routes.ts";
 import type { NamedTokens } from "./named-tokens.ts";
 import { lineSender } from "./streams.ts";
 import { tenantRoutes } from "./tenant-routes.ts";
+import { usageRoutes } from "./usage-routes.ts";
 import { validatorCompiler } from "./validate.ts";
 
 export interface ApiOptions extends Tokens {
@@ -89,6 +90,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   accessRoutes(app, context, options.namedTokens, options.audit);
   tenantRoutes(app, context);
   deletedRoutes(app, context);
+  usageRoutes(app, context);
   backupRoutes(app, options.backups);
   shardRoutes(app, context);
   clusterRoutes(app, context, options.onShutdown);

@@ -74,6 +74,15 @@ export function show(format: Format, value: unknown, picture: () => string): voi
   else print(picture());
 }
 
+/** As RFC 4180 has it, with the names of the columns first. */
+export function csv<T extends object>(columns: readonly (keyof T & string)[], rows: readonly T[]): string {
+  const cell = (value: unknown) => {
+    const words = value === undefined || value === null ? "" : String(value as string | number);
+    return /[",\r\n]/.test(words) ? `"${words.replaceAll('"', '""')}"` : words;
+  };
+  return [columns.join(","), ...rows.map((row) => columns.map((column) => cell(row[column])).join(","))].join("\n");
+}
+
 /** The same for lists, of which an empty one is said to be empty. */
 export function showList(format: Format, values: unknown[], none: string, picture: () => string): void {
   if (format === "table" && values.length === 0) note(none);

@@ -10,7 +10,7 @@ import { addToken } from "./commands/token.ts";
 import { addUp } from "./commands/up.ts";
 import { VERSION } from "../model/project.ts";
 import { addVersion } from "./commands/version.ts";
-import { EXIT_CODES_HELP } from "./errors.ts";
+import { CliError, EXIT, EXIT_CODES_HELP } from "./errors.ts";
 
 /** The CLI's commands. Each caller builds its own: to run it, to complete it, to document it. */
 export function buildProgram(): Command {
@@ -21,7 +21,15 @@ export function buildProgram(): Command {
     .showHelpAfterError("(add --help for what is allowed)")
     .configureHelp({ showGlobalOptions: true })
     .version(VERSION, "--version", "print the version of this program")
-    .addOption(new Option("-o, --output <format>", "how to print").choices(["table", "json", "yaml"]).default("table"))
+    .addOption(
+      new Option("-o, --output <format>", "how to print (csv: tenant usage alone)")
+        .choices(["table", "json", "yaml", "csv"])
+        .default("table"),
+    )
+    .hook("preAction", (_program, command) => {
+      if (command.optsWithGlobals()["output"] === "csv" && command.name() !== "usage")
+        throw new CliError(EXIT.usage, "only tenant usage prints csv; allowed here are table, json and yaml");
+    })
     .option("--data <dir>", "the cluster's data directory (default: $SYNAPSE_SHARDS_DATA, else data in the checkout)")
     .option("--server <url>", "the controller's API, instead of looking it up in the data directory")
     .option("--token-file <file>", "file with the API's token, for --server")

@@ -11,6 +11,7 @@ import type { TenantEnvironment } from "../model/homeserver-config.ts";
 import type { Claims } from "./claims/claims.ts";
 import type { ControllerMetrics } from "./metrics.ts";
 import type { UsageBook } from "./usage/usage-book.ts";
+import type { UsageRecorder } from "./usage/usage-recorder.ts";
 import type { LoadBook } from "./shards/load-book.ts";
 import type { MaintenanceWindow } from "../model/fleet.ts";
 import type { IdleTenants } from "./sleep/idle-tenants.ts";
@@ -31,6 +32,8 @@ export interface ControllerContext {
   databases: TenantDatabases;
   feed: RouteFeed;
   usage: UsageBook;
+  /** Absent where the platform keeps no history of what tenants take. */
+  recorder?: UsageRecorder;
   /** Which tenant has which host and database; kept current by the `Controller`. */
   claims: Claims;
   /** Shards that answer, by name; kept current by the `Controller`. */

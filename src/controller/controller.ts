@@ -14,6 +14,7 @@ import { Sleeper } from "./sleep/sleeper.ts";
 import { TenantReconciler } from "./tenants/tenant-reconciler.ts";
 import { DatabaseTimeLoop } from "./usage/database-time.ts";
 import { DatabaseUsageLoop } from "./usage/database-usage.ts";
+import { UsageReadingLoop } from "./usage/usage-reading.ts";
 import { Gauges } from "./gauges.ts";
 import { exponential } from "../model/backoff.ts";
 import { laneOfShard, laneOfTenant } from "./lanes.ts";
@@ -38,6 +39,7 @@ export class Controller {
   readonly #databaseUsage: DatabaseUsageLoop;
   readonly #expiry: Expiry;
   readonly #databaseTime: DatabaseTimeLoop;
+  readonly #usageReading: UsageReadingLoop;
   #unwatch: () => void = () => {};
   #unhear: (() => void) | undefined;
   /** Whether all has been read once. */
@@ -71,6 +73,7 @@ export class Controller {
     this.#databaseUsage = new DatabaseUsageLoop(context);
     this.#expiry = new Expiry(context);
     this.#databaseTime = new DatabaseTimeLoop(context);
+    this.#usageReading = new UsageReadingLoop(context);
     context.feed.onCounts((tenant) => this.#tenantQueue.add(tenant));
   }
 
@@ -93,6 +96,8 @@ export class Controller {
     this.#databaseUsage.start();
     this.#expiry.start();
     this.#databaseTime.start();
+    this.#context.recorder?.start();
+    this.#usageReading.start();
     metrics.leader.set(1);
   }
 
@@ -106,9 +111,11 @@ export class Controller {
     await this.#databaseUsage.close();
     await this.#expiry.close();
     await this.#databaseTime.close();
+    await this.#usageReading.close();
     await Promise.all([this.#planQueue.close(), this.#tenantQueue.close(), this.#shardQueue.close()]);
     await this.#mover.close();
     await this.#shards.close();
+    await this.#context.recorder?.close();
     this.#reader.close();
   }
 

@@ -13,6 +13,7 @@ import { grantFence, readFence, releaseFence } from "./fence.ts";
 import { readKeptData, writeKeepsake, type Seal } from "./keepsakes.ts";
 import { endOverdue } from "./overdue.ts";
 import { databaseSeconds, databaseUsage } from "./usage.ts";
+import { readTenantUsage } from "./usage-reading.ts";
 import {
   DatabaseTrouble,
   type FenceState,
@@ -20,6 +21,7 @@ import {
   type Migration,
   type StoredSchema,
   type TenantDatabases,
+  type UsageQuestion,
 } from "../ports/databases.ts";
 import { ensureTemplate } from "./template.ts";
 import type { ReleaseFacts } from "../ports/launcher.ts";
@@ -27,6 +29,7 @@ import { UserError, StartFailure } from "../model/errors.ts";
 import { wantedRelease, type Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
 import type { DatabaseUsage } from "../model/tenant-usage.ts";
+import type { UsageReading } from "../model/usage-month.ts";
 import type { Assignment } from "../ports/shard-control.ts";
 import { ownDatabase } from "../model/homeserver-config.ts";
 
@@ -154,6 +157,10 @@ export class PostgresTenantDatabases implements TenantDatabases {
 
   async activeSeconds(tenants: readonly string[]): Promise<Map<string, number>> {
     return this.#options.server ? databaseSeconds(this.#options.server, tenants) : new Map<string, number>();
+  }
+
+  readUsage(tenant: Tenant, secrets: TenantSecretData, question: UsageQuestion): Promise<UsageReading> {
+    return explained(() => readTenantUsage(this.#login(tenant, secrets), tenant.spec.serverName, question));
   }
 
   async endOverdue(): Promise<string[]> {

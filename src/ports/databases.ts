@@ -1,5 +1,6 @@
 import { UserError } from "../model/errors.ts";
 import type { DatabaseUsage } from "../model/tenant-usage.ts";
+import type { UsageReading } from "../model/usage-month.ts";
 import type { ReleaseFacts } from "./launcher.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
@@ -59,6 +60,16 @@ export class DatabaseTrouble extends UserError {
   }
 }
 
+/** What is to be read of a tenant's use. */
+export interface UsageQuestion {
+  /** Whose active users. */
+  months: readonly string[];
+  /** Messages behind this place; undefined: it was never asked. */
+  messagesFrom?: number | undefined;
+  /** Unix time in milliseconds; later ones are left for the next time. */
+  receivedBefore: number;
+}
+
 export interface TenantDatabases {
   /** Remembers what a release says of its schema. */
   learn(facts: ReleaseFacts): void;
@@ -104,6 +115,11 @@ export interface TenantDatabases {
   usage(tenants: readonly string[]): Promise<Map<string, DatabaseUsage>>;
   /** For how long our own server has run statements of tenants, in seconds that only rise; empty where tenants bring all of theirs. @throws UserError */
   activeSeconds(tenants: readonly string[]): Promise<Map<string, number>>;
+  /**
+   * What the tenant's database says of its use, read with the tenant's own login, and bounded in time: what takes too long, or is not to be had,
+   * is left out. @throws as `describe`
+   */
+  readUsage(tenant: Tenant, secrets: TenantSecretData, question: UsageQuestion): Promise<UsageReading>;
   /**
    * Ends what tenants' roles run on our own server for longer than any of them may, whatever time they have set themselves: statements, and
    * transactions that stand open. @returns the databases whose connections were ended @throws UserError

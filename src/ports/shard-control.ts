@@ -58,19 +58,10 @@ export const ShardStateSchema = z.preprocess(
 );
 export type ShardState = z.infer<typeof ShardStateSchema>;
 
-export const StopResultSchema = z.object({
-  absent: z.boolean(),
-  released: z.boolean().default(false),
-  /** Where its streams ended, as `/sync` gives positions; null where that is not known. */
-  position: z.string().nullish(),
-});
-export type StopResult = z.infer<typeof StopResultSchema>;
-export interface StopOptions {
-  release: boolean;
-}
-
 /** Totals since a tenant's start; what a shard of an earlier version does not tell is 0. */
 const TenantLoadSchema = z.object({
+  /** Another one after each start; a shard of an earlier version does not say. */
+  run: z.string().optional(),
   cpuSeconds: z.number(),
   requests: z.number(),
   responseBytes: z.number().default(0),
@@ -82,6 +73,20 @@ const TenantLoadSchema = z.object({
   inFlight: z.int().optional(),
   lastUse: z.number().optional(),
 });
+export type TenantLoad = z.infer<typeof TenantLoadSchema>;
+
+export const StopResultSchema = z.object({
+  absent: z.boolean(),
+  released: z.boolean().default(false),
+  /** Where its streams ended, as `/sync` gives positions; null where that is not known. */
+  position: z.string().nullish(),
+  /** Its last figures; none from a shard of an earlier version, and where nothing ran. */
+  used: TenantLoadSchema.nullish(),
+});
+export type StopResult = z.infer<typeof StopResultSchema>;
+export interface StopOptions {
+  release: boolean;
+}
 
 export const LoadSchema = z.object({
   tenants: z.record(z.string(), TenantLoadSchema),

@@ -14,6 +14,7 @@ import { changedLabels } from "../../src/model/labels.ts";
 import { deletedTenant, type DeletedTenant, type PurgeProof } from "../../src/model/deleted-tenant.ts";
 import { DEFAULT_POLICY } from "../../src/model/policy.ts";
 import type { TenantUsage } from "../../src/model/tenant-usage.ts";
+import type { UsageMonth } from "../../src/model/usage-month.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { Move, MoveResult } from "../../src/model/move.ts";
 import type { WakeReason } from "../../src/model/sleep.ts";
@@ -29,6 +30,7 @@ export class MemoryService implements ClusterService {
   readonly shards = new Map<string, Shard>();
   readonly deleted = new Map<string, DeletedTenant>();
   readonly purges: PurgeProof[] = [];
+  readonly usage: UsageMonth[] = [];
   readonly log: ClusterEvent[] = [];
   readonly users: { tenant: string; request: RegisterUserRequest }[] = [];
   readonly logLines: string[] = ["first line", "second line", "third line"];
@@ -227,6 +229,14 @@ export class MemoryService implements ClusterService {
     const holdings = { responseBytes: 2_000_000, databaseRows: 1_234, imageSeconds: 0.5, cacheEntries: 321 };
     const database = { bytes: 9_000_000, connections: 2, rowsWritten: 56, tempBytes: 0, at: CREATED };
     return { cpuShare: 0.125, cpuBudget: 0.25, holdings, database };
+  }
+
+  async usageHistory({ tenant, month }: { tenant?: string; month?: string }): Promise<UsageMonth[]> {
+    this.#mayFail();
+    if (tenant !== undefined) await this.getTenant(tenant);
+    return this.usage.filter(
+      (row) => (tenant === undefined || row.tenant === tenant) && (month === undefined || row.month === month),
+    );
   }
 
   async sleepTenant(name: string): Promise<Tenant> {

@@ -1,6 +1,9 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { withConnection } from "../../src/database/connection.ts";
+import { withConnection, type Login } from "../../src/database/connection.ts";
+import { readTenantUsage } from "../../src/database/usage-reading.ts";
+import { beginOf } from "../../src/model/usage-month.ts";
+import type { UsageQuestion } from "../../src/ports/databases.ts";
 import { Preparer } from "../../src/platforms/local/launcher/preparer.ts";
 import { describeDatabase, provisionTenantDatabase } from "../../src/database/tenant-database.ts";
 import { ensureTemplate } from "../../src/database/template.ts";
@@ -47,4 +50,80 @@ test("gives a tenant the complete schema of a real release, and ownership of all
     expect(rows[0].updates).toBe(0);
     expect(rows[0].tables).toBeGreaterThan(100);
   });
+  await tellsItsUsage(login);
 }, 300_000);
+
+/** In the tables of the real release, whose columns are Synapse's. */
+async function tellsItsUsage(login: Login & { database: string }): Promise<void> {
+  const [january, february, march] = ["2026-01", "2026-02", "2026-03"].map(beginOf) as [number, number, number];
+  const ask = (more: Partial<UsageQuestion> = {}) =>
+    readTenantUsage(login, "a.example", { months: ["2026-01", "2026-02"], receivedBefore: march, ...more });
+  const empty = { users: 0, mediaBytes: 0, messages: { to: 0, sent: [] } };
+  expect(await ask()).toMatchObject(empty);
+  await withConnection(login, login.database, async (client) => {
+    await client.query(`
+      INSERT INTO users (name, deactivated, is_guest, appservice_id) VALUES
+        ('@u:a.example', 0, 0, NULL), ('@v:a.example', 0, 0, NULL), ('@gone:a.example', 1, 0, NULL),
+        ('@guest:a.example', 0, 1, NULL), ('@bridged:a.example', 0, 0, 'bridge');
+      INSERT INTO local_media_repository (media_id, media_length, url_cache) VALUES
+        ('m', 2147483647, NULL), ('n', 2147483647, NULL), ('preview', 5, 'http://x/')`);
+    const visit = (user: string, device: string, at: number) =>
+      client.query("INSERT INTO user_daily_visits (user_id, device_id, timestamp) VALUES ($1, $2, $3)", [
+        user,
+        device,
+        at,
+      ]);
+    for (const device of ["d", "e"]) await visit("@u:a.example", device, january);
+    for (const user of ["@u:a.example", "@v:a.example"]) await visit(user, "d", february - 86_400_000);
+    await visit("@u:a.example", "d", february);
+    let place = 0;
+    const event = (type: string, sender: string, at: number) =>
+      client.query(
+        `INSERT INTO events (event_id, type, room_id, sender, received_ts, stream_ordering, topological_ordering, processed,
+                             outlier, depth)
+         VALUES ($1::bigint::text, $2, '!r', $3, $4, $1::bigint, 1, true, false, 1)`,
+        [++place, type, sender, at],
+      );
+    await event("m.room.message", "@u:a.example", february - 1);
+    await event("m.room.encrypted", "@u:a.example", february);
+    await event("m.room.member", "@u:a.example", february);
+    await event("m.room.message", "@u:aa.example", february);
+    await event("m.room.message", "@v:a.example", february);
+    await event("m.room.message", "@v:a.example", march);
+    await event("m.room.message", "@v:a.example", march - 1);
+  });
+  const first = await ask();
+  expect(first).toEqual({
+    users: 2,
+    mediaBytes: 2 * 2147483647,
+    databaseBytes: expect.any(Number) as number,
+    active: [
+      { month: "2026-01", activeUsers: 2, activeUsersDailyPeak: 2 },
+      { month: "2026-02", activeUsers: 1, activeUsersDailyPeak: 1 },
+    ],
+    // Up to the first that is too young, whatever comes behind it.
+    messages: { to: 5, sent: expect.arrayContaining([{ month: "2026-01", count: 1 }]) as unknown[] },
+  });
+  expect(first.databaseBytes).toBeGreaterThan(1_000_000);
+  expect(first.messages?.sent).toContainEqual({ month: "2026-02", count: 2 });
+  // Each is counted once.
+  expect((await ask({ messagesFrom: 5, receivedBefore: march + 1 })).messages).toEqual({
+    to: 7,
+    sent: expect.arrayContaining([
+      { month: "2026-02", count: 1 },
+      { month: "2026-03", count: 1 },
+    ]) as unknown[],
+  });
+  expect((await ask({ messagesFrom: 7, receivedBefore: march + 1 })).messages).toEqual({ to: 7, sent: [] });
+  // A database that was put back to an earlier state.
+  expect((await ask({ messagesFrom: 900, receivedBefore: march + 1 })).messages).toEqual({ to: 7, sent: [] });
+  // Its owner can put anything in the place of a table; the rest is told.
+  await withConnection(login, login.database, async (client) => {
+    await client.query(`
+      ALTER TABLE users RENAME TO former_users;
+      CREATE VIEW users AS SELECT 0 AS deactivated, 0 AS is_guest, pg_sleep(60)::text AS appservice_id;
+      ALTER TABLE user_daily_visits RENAME TO former_visits`);
+  });
+  const { users, active, mediaBytes } = await ask();
+  expect([users, active, mediaBytes]).toEqual([undefined, [], 2 * 2147483647]);
+}

@@ -46,6 +46,14 @@ export function describeTenantDatabasesContract(name: string, open: () => Promis
       expect(await databases.fence(a, SECRETS)).toMatchObject({ epoch: 3, owner: "1.163.2-0" });
     });
 
+    it("leaves out what a database does not tell of its use", async () => {
+      const { databases } = here;
+      await databases.provision(tenantOf("a"), SECRETS);
+      const question = { months: ["2026-01"], receivedBefore: Date.parse("2026-01-02T00:00:00Z") };
+      const reading = await databases.readUsage(tenantOf("a"), SECRETS, question);
+      expect([reading.users, reading.messages, reading.active ?? []]).toEqual([undefined, undefined, []]);
+    });
+
     it("keeps a tenant's keys beside its database until that is dropped, and drops what is not there without an error", async () => {
       const { databases } = here;
       expect(await databases.keptData("a")).toEqual({ hasDatabase: false });

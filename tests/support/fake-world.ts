@@ -11,7 +11,7 @@ import { UsageBook } from "../../src/controller/usage/usage-book.ts";
 import { IdleTenants } from "../../src/controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
 import type { DatabaseCopies, TenantMediaFiles } from "../../src/ports/backups.ts";
-import type { KeptData, Migration, TenantDatabases } from "../../src/ports/databases.ts";
+import type { KeptData, Migration, TenantDatabases, UsageQuestion } from "../../src/ports/databases.ts";
 import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
 import { hostsOf, tryReadConfig } from "../../src/model/config-reading.ts";
 import type { Launcher, ProcessState, ReleaseFacts } from "../../src/ports/launcher.ts";
@@ -21,6 +21,7 @@ import { DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "../../src/mode
 import type { Tenant } from "../../src/model/tenant.ts";
 import type { MaintenanceWindow } from "../../src/model/fleet.ts";
 import type { DatabaseUsage, Holdings } from "../../src/model/tenant-usage.ts";
+import type { UsageReading } from "../../src/model/usage-month.ts";
 import {
   ShardRefusal,
   ShardUnreachable,
@@ -28,6 +29,7 @@ import {
   type ShardControl,
   type Stall,
   type TenantIdle,
+  type TenantLoad,
   type TenantState,
 } from "../../src/ports/shard-control.ts";
 import { LocalStore } from "../../src/platforms/local/store/local-store.ts";
@@ -67,7 +69,10 @@ export class FakeWorld {
   /** Hear of the end of a process at once. */
   readonly endListeners = new Set<(shard: string) => void>();
   /** Processor time of a tenant since it started. */
-  cpuSecondsOf: (tenant: string) => number = () => 0;
+  cpuSecondsOf: (tenant: string, run: string) => number = () => 0;
+  requestsOf: (tenant: string, run: string) => number = () => 0;
+  /** What a tenant's database says of its use. */
+  readingOf: (tenant: string, question: UsageQuestion) => UsageReading = () => ({});
   /** For how long the database server has run statements of a tenant. */
   databaseSecondsOf: (tenant: string) => number = () => 0;
   /** Of a shard's process, which never go down. */
@@ -139,6 +144,8 @@ export class FakeShard {
   readonly name: string;
   readonly release: string;
   readonly tenants = new Map<string, TenantState>();
+  /** Of each tenant's last start here. */
+  readonly runs = new Map<string, string>();
   alive = true;
   /** Stopped by SIGSTOP: alive, and silent. */
   paused = false;
@@ -449,6 +456,7 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
         meaning: fakeMeaning(assignment),
       };
       here.tenants.set(tenant, state);
+      here.runs.set(tenant, randomUUID());
       return state;
     },
     checkTenant: async (_tenant, assignment: Assignment) => {
@@ -461,12 +469,13 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
     stopTenant: async (tenant, _drain, options) => {
       const here = shard();
       const owned = here.tenants.get(tenant)?.phase === "running" && world.owns(tenant, here);
+      const used = here.tenants.has(tenant) ? loadOf(world, here, tenant) : null;
       const absent = !here.tenants.delete(tenant);
       if (!absent) world.log.push(`stop ${tenant} ${name}`);
       const released = owned && options?.release === true;
       const fence = world.fences.get(tenant);
       if (released && fence) world.fences.set(tenant, { ...fence, shard: "" });
-      return { absent, released, position: owned ? "s1_1_1" : null };
+      return { absent, released, position: owned ? "s1_1_1" : null, used };
     },
     idle: async (tenant) => {
       if (!shard().tenants.has(tenant)) throw new ShardRefusal(404, "NotFound", `there is no tenant ${tenant} here`);
@@ -479,15 +488,7 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
     },
     load: async () => {
       const present = [...shard().tenants.keys()];
-      const tenants = present.map((tenant) => {
-        const load = {
-          ...NO_LOAD,
-          ...world.holdingsOf(tenant),
-          cpuSeconds: world.cpuSecondsOf(tenant),
-          ...useOf(world, tenant),
-        };
-        return [tenant, load] as const;
-      });
+      const tenants = present.map((tenant) => [tenant, loadOf(world, shard(), tenant)] as const);
       const process = {
         cpuSeconds: world.processSecondsOf(name, present),
         uptimeSeconds: 1,
@@ -500,6 +501,19 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
       throw new Error("preparers are behind the databases, which are fakes here");
     },
     close: async () => {},
+  };
+}
+
+/** Of one start of a tenant. */
+function loadOf(world: FakeWorld, { instance, runs }: FakeShard, tenant: string): TenantLoad {
+  const run = runs.get(tenant) ?? instance;
+  return {
+    ...NO_LOAD,
+    ...world.holdingsOf(tenant),
+    run,
+    cpuSeconds: world.cpuSecondsOf(tenant, run),
+    requests: world.requestsOf(tenant, run),
+    ...useOf(world, tenant),
   };
 }
 
@@ -567,6 +581,7 @@ export function fakeDatabases(world: FakeWorld): TenantDatabases {
       new Map(
         tenants.filter((tenant) => world.managed.has(tenant)).map((name) => [name, world.databaseSecondsOf(name)]),
       ),
+    readUsage: async ({ metadata: { name } }, _secrets, question) => world.readingOf(name, question),
     endOverdue: async () => [],
     identify: async ({ spec }) => world.databaseIds.get(tryReadConfig(spec.config)?.database?.host ?? ""),
     address: (tenant) => ({ host: "127.0.0.1", port: 1, name: tenant, user: tenant }),

@@ -18,6 +18,7 @@ import type { Labels } from "../../model/labels.ts";
 import { selected, selectorOption } from "../selecting.ts";
 import { addDeleted, printDeleted } from "./tenant-deleted.ts";
 import { addSleep } from "./tenant-sleep.ts";
+import { addUsage } from "./tenant-usage.ts";
 import { addSuspend } from "./tenant-suspend.ts";
 import { addQuarantine } from "./tenant-quarantine.ts";
 import { addRegisterUser } from "./tenant-register-user.ts";
@@ -78,6 +79,7 @@ export function addTenant(program: Command): void {
   addSleep(tenant);
   addSuspend(tenant);
   addDeleted(tenant);
+  addUsage(tenant);
 
   tenant
     .command("logs")

@@ -4,6 +4,7 @@ import type { Move, MoveResult } from "../../model/move.ts";
 import type { Shard } from "../../model/shard.ts";
 import type { Tenant, TenantSpec } from "../../model/tenant.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
+import type { UsageMonth } from "../../model/usage-month.ts";
 import type { Labels } from "../../model/labels.ts";
 import type { Placement } from "../../model/placement.ts";
 import type { TenantHibernation, WakeReason } from "../../model/sleep.ts";
@@ -39,6 +40,11 @@ export interface ClusterService {
   quarantineTenant(name: string, options: { lift: boolean }): Promise<Tenant>;
   /** What it takes of its shard and of the database server, as far as that is known by now. */
   tenantUsage(name: string): Promise<TenantUsage>;
+  /**
+   * What tenants took, one row per tenant and month: this month of all, or all months that are kept of one.
+   * @throws UserError NotFound; Conflict where the platform keeps no history
+   */
+  usageHistory(query: { tenant?: string; month?: string }): Promise<UsageMonth[]>;
   /** Puts a tenant to sleep and returns at once; refused with `Conflict` that says what keeps it awake. Does nothing where it sleeps. */
   sleepTenant(name: string): Promise<Tenant>;
   /** Wakes a tenant and returns at once; does nothing where it does not sleep. */

@@ -20,6 +20,7 @@ import type { Move } from "../../model/move.ts";
 import type { Shard } from "../../model/shard.ts";
 import { budgetOf } from "../../model/cpu-budget.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
+import type { UsageMonth } from "../../model/usage-month.ts";
 import type { WakeReason } from "../../model/sleep.ts";
 import { occupancyOf } from "../../model/occupancy.ts";
 import type { Snapshot } from "../../planner/snapshot.ts";
@@ -167,6 +168,15 @@ export class StoreClusterService implements ClusterService {
 
   async listPurges(limit: number): Promise<PurgeProof[]> {
     return (await this.#context.deletions?.records.proofs(limit)) ?? [];
+  }
+
+  async usageHistory(query: { tenant?: string; month?: string }): Promise<UsageMonth[]> {
+    const { recorder } = this.#context;
+    if (recorder) return recorder.months(query);
+    throw new UserError(
+      "Conflict",
+      "this platform keeps no history of what tenants take: docs/usage.md says where figures of now are",
+    );
   }
 
   async getTenant(name: string): Promise<Tenant> {

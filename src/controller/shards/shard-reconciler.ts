@@ -8,6 +8,7 @@ import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { exponential } from "../../model/backoff.ts";
 import { Absences, type Absence } from "./absences.ts";
+import { countedStops } from "./counted-stops.ts";
 import { CpuBudgets } from "./cpu-budgets.ts";
 import { ShardMemory } from "./shard-memory.ts";
 import { recordStalls } from "./stalls.ts";
@@ -183,7 +184,7 @@ export class ShardReconciler {
     const sinceLastPoll = now - (watched.polledAt ?? now);
     watched.polledAt = now;
     const known = watched.observation?.address === address ? watched.observation.client : undefined;
-    const client = known ?? (await launcher.client(name, address));
+    const client = known ?? this.#counted(await launcher.client(name, address));
     try {
       await this.#ask(name, watched, client, address);
     } catch (error) {
@@ -303,6 +304,11 @@ export class ShardReconciler {
     this.#context.databases.learn({ release, schemaVersion, schemaCompatVersion });
   }
 
+  #counted(client: ShardControl): ShardControl {
+    const { recorder } = this.#context;
+    return recorder ? countedStops(client, (tenant, load) => recorder.stopped(tenant, load)) : client;
+  }
+
   /** Stops tenants that run here and belong elsewhere: the fence keeps them from writing, this ends them. */
   async #stopStrays(name: string, watched: Watched): Promise<void> {
     const observation = watched.observation;
@@ -326,6 +332,7 @@ export class ShardReconciler {
     const all = await watched.observation.client.load();
     const { process } = all;
     this.#context.idle.learn(all);
+    await this.#context.recorder?.looked(at, all);
     watched.budgets ??= new CpuBudgets(this.#context);
     watched.memory ??= new ShardMemory(this.#context, name);
     const known = this.#reader.get("Shard", name)?.status.load;

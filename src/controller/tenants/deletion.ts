@@ -7,6 +7,8 @@ import { routeOf } from "../routes/routes.ts";
 import { asItRuns, bringsDatabase } from "../start/configs.ts";
 import { nextEpoch } from "../start/start.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
+import { readUsage } from "../usage/usage-reading.ts";
+import { ownerOf } from "../usage/usage-recorder.ts";
 import { KeptTenants } from "./kept-tenants.ts";
 
 /** Stops a tenant, and removes what its owner wants removed. Each part can be repeated; the object goes last. */
@@ -29,6 +31,8 @@ export class TenantDeletion {
     await feed.settled(feed.publish(routeOf(marked, this.#context.claims)));
     const { shard } = tenant.status;
     const isStopped = shard === undefined || (await this.#stop(name, shard));
+    await readUsage(this.#context, marked, { isStopped });
+    await this.#context.recorder?.ended(ownerOf(marked));
     const fate = await this.#letGoOfData(tenant, isStopped);
     await store.remove("Tenant", name);
     feed.remove(name);

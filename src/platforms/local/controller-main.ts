@@ -24,6 +24,7 @@ import { PostgresTenantDatabases } from "../../database/postgres-tenant-database
 import { LoadBook } from "../../controller/shards/load-book.ts";
 import { Turns } from "../../controller/turns.ts";
 import { UsageBook } from "../../controller/usage/usage-book.ts";
+import { UsageRecorder } from "../../controller/usage/usage-recorder.ts";
 import { IdleTenants } from "../../controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../controller/routes/route-feed.ts";
 import { LocalPreparers } from "./launcher/local-preparers.ts";
@@ -120,13 +121,15 @@ async function main(): Promise<void> {
     media: new LocalMediaFiles(media),
   };
   const clock = new SteadyClock();
+  const reader = new CachedReader(store);
   const context: ControllerContext = {
     store,
-    reader: new CachedReader(store),
+    reader,
     launcher,
     databases,
     feed: new RouteFeed(),
     usage: new UsageBook(),
+    recorder: new UsageRecorder({ history: store.usage, reader, clock, log }),
     claims: new Claims((tenant) => databases.address(tenant), clock),
     policy: policyOf(config.cluster, availableParallelism()),
     cpuBudget: config.cluster.cpuBudget,

@@ -9,8 +9,10 @@ import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
 import { withPresentNames } from "../../../model/renamed-fields.ts";
 import { backupOf } from "./store-file.ts";
 import { DELETED_SCHEMA, LocalDeletedTenants } from "./local-deleted-tenants.ts";
+import { LocalUsageHistory, USAGE_SCHEMA } from "./local-usage-history.ts";
 import { SecretBox } from "./secret-box.ts";
 import type { DeletedTenants } from "../../../ports/deleted-tenants.ts";
+import type { UsageHistory } from "../../../ports/usage-history.ts";
 import { ConflictError, type Change, type Kind, type Kinds, type Store } from "../../../ports/store.ts";
 
 /** Enough to look back over days of a busy cluster, small enough to list. */
@@ -56,6 +58,7 @@ export class LocalStore implements Store {
   #backupAgain = false;
   readonly #closing = new AbortController();
   readonly deleted: DeletedTenants;
+  readonly usage: UsageHistory;
 
   /**
    * @param file its path; it is made readable by its owner only
@@ -77,7 +80,7 @@ export class LocalStore implements Store {
         `${file} was written by a newer synapse-shards (format ${found}, this one knows ${FORMAT})`,
       );
     }
-    this.#db.exec(SCHEMA + DELETED_SCHEMA);
+    this.#db.exec(SCHEMA + DELETED_SCHEMA + USAGE_SCHEMA);
     if (found === 1) this.#renameFields();
     if (box) this.#sealAll(box);
     this.#db.exec(`PRAGMA user_version = ${FORMAT}`);
@@ -90,6 +93,7 @@ export class LocalStore implements Store {
       opened: (place: string, text: string) => this.#opened(place, text),
     };
     this.deleted = new LocalDeletedTenants(this.#db, sealing, () => this.#renewBackup());
+    this.usage = new LocalUsageHistory(this.#db);
   }
 
   /** Format 1 had other names of fields. */
