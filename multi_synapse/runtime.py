@@ -267,7 +267,16 @@ class Shard:
         """
         begun = time.monotonic()
         if name not in self._tenants:
-            return {"absent": True, "drained": True, "released": False, "longPolls": 0, "requestsLeft": 0, "seconds": 0.0, "position": None, "used": None}
+            return {
+                "absent": True,
+                "drained": True,
+                "released": False,
+                "longPolls": 0,
+                "requestsLeft": 0,
+                "seconds": 0.0,
+                "position": None,
+                "used": None,
+            }
         tenant = self._tenants[name]
         if tenant.phase == STARTING:
             tenant.limit.aborted.set()

@@ -15,7 +15,10 @@ export function usageRoutes(app: Api, { service }: RouteContext): void {
           tenant: z.string().optional().describe("Only tenants of this name, also deleted ones: all months of 13."),
           month: monthText.optional().describe("In UTC, such as 2026-01; default: this month, or all of one tenant."),
         }),
-        response: { 200: z.object({ items: z.array(UsageMonthSchema) }).describe("The rows."), ...failures(404, 409, 422) },
+        response: {
+          200: z.object({ items: z.array(UsageMonthSchema) }).describe("The rows."),
+          ...failures(404, 409, 422),
+        },
       },
     },
     async ({ query }) => ({ items: await service.usageHistory(query) }),

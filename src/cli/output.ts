@@ -75,9 +75,12 @@ export function show(format: Format, value: unknown, picture: () => string): voi
 }
 
 /** As RFC 4180 has it, with the names of the columns first. */
-export function csv<T extends object>(columns: readonly (keyof T & string)[], rows: readonly T[]): string {
-  const cell = (value: unknown) => {
-    const words = value === undefined || value === null ? "" : String(value as string | number);
+export function csv<K extends string>(
+  columns: readonly K[],
+  rows: readonly Partial<Record<K, string | number>>[],
+): string {
+  const cell = (value: string | number | undefined) => {
+    const words = String(value ?? "");
     return /[",\r\n]/.test(words) ? `"${words.replaceAll('"', '""')}"` : words;
   };
   return [columns.join(","), ...rows.map((row) => columns.map((column) => cell(row[column])).join(","))].join("\n");

@@ -85,6 +85,7 @@ test("documents every call", () => {
       "GET /v1/tenants/{name}/rest",
       "GET /v1/tenants/{name}/usage",
       "GET /v1/tokens",
+      "GET /v1/usage",
       "GET /v1/whoami",
       "PATCH /v1/tenants/{name}",
       "POST /v1/deleted-tenants/{name}/undelete",
@@ -167,6 +168,20 @@ test("answers fit the document", async () => {
   const purge = await api.request("/v1/deleted-tenants/clinic-c", { method: "DELETE" });
   checkerOf("DELETE /v1/deleted-tenants/{name}", "200")(await purge.json());
   checkerOf("GET /v1/purges", "200")(await get("/v1/purges?limit=5"));
+  const updatedAt = "2026-01-02T00:00:00.000Z";
+  const row = {
+    tenant: "clinic-a",
+    serverName: "a.example",
+    month: "2026-01",
+    cpuSeconds: 1.5,
+    requests: 2,
+    updatedAt,
+  };
+  service.usage.push(row, { ...row, month: "2026-02", users: 3 });
+  const usage = await get("/v1/usage?tenant=clinic-a&month=2026-02");
+  checkerOf("GET /v1/usage", "200")(usage);
+  expect(usage).toEqual({ items: [{ ...row, month: "2026-02", users: 3 }] });
+  checkerOf("GET /v1/usage", "422")(await get("/v1/usage?month=2026-13"));
   const back = await api.request("/v1/deleted-tenants/clinic-d/undelete", { method: "POST" });
   expect(back.status).toBe(202);
   checkerOf("POST /v1/deleted-tenants/{name}/undelete", "202")(await back.json());

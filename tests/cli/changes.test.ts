@@ -426,6 +426,60 @@ describe("tenant delete", () => {
   });
 });
 
+test("shows what tenants took by month, for people and for bills", async () => {
+  running("a");
+  const [january, february] = ["2026-01", "2026-02"].map((month) => ({
+    tenant: "a",
+    serverName: "a.localhost",
+    month,
+    cpuSeconds: 12.345,
+    requests: 678,
+    updatedAt: `${month}-28T00:00:00.000Z`,
+  }));
+  const known = {
+    users: 30,
+    activeUsers: 20,
+    activeUsersDailyPeak: 10,
+    messages: 400,
+    mediaBytes: 5_000_000,
+    databaseBytes: 61_250_000,
+    peakRequestsPerMinute: 70,
+  };
+  cluster.service.usage.push(january!, { ...february!, ...known });
+  expect(await cluster.printed("tenant", "usage", "a")).toMatchInlineSnapshot(`
+    "
+    TENANT   MONTH     USERS   ACTIVE   PER DAY   MESSAGES   MEDIA    DATABASE   CPU    REQUESTS   PEAK
+    a        2026-01   -       -        -         -          -        -          12 s   678        -
+    a        2026-02   30      20       10        400        5.0 MB   61.3 MB    12 s   678        70/min
+    "
+  `);
+  expect(await cluster.printed("tenant", "usage", "-o", "csv")).toMatchInlineSnapshot(`
+    "
+    tenant,serverName,month,users,activeUsers,activeUsersDailyPeak,messages,mediaBytes,databaseBytes,cpuSeconds,requests,peakRequestsPerMinute,updatedAt
+    a,a.localhost,2026-01,,,,,,,12.345,678,,2026-01-28T00:00:00.000Z
+    a,a.localhost,2026-02,30,20,10,400,5000000,61250000,12.345,678,70,2026-02-28T00:00:00.000Z
+    "
+  `);
+  expect(JSON.parse(await cluster.printed("tenant", "usage", "--month", "2026-01", "-o", "json"))).toEqual([january]);
+  expect(await cluster.cli(["tenant", "usage", "--month", "2026-03"])).toMatchObject({
+    code: 0,
+    stderr: "No usage is recorded for that.\n",
+  });
+  expect(await cluster.cli(["tenant", "usage", "--month", "march"])).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining("Allowed is a month such as 2026-01.") as string,
+  });
+  expect(await cluster.cli(["tenant", "usage", "nobody"])).toMatchObject({ code: 3, stdout: "" });
+  expect(await cluster.cli(["tenant", "list", "-o", "csv"])).toMatchInlineSnapshot(`
+    {
+      "code": 2,
+      "stderr": "error: only tenant usage prints csv; allowed here are table, json and yaml
+    ",
+      "stdout": "",
+    }
+  `);
+});
+
 describe("tenant move", () => {
   test("keeps the fields of the JSON", async () => {
     running("clinic-a");

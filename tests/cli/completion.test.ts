@@ -45,12 +45,12 @@ test("completes in bash", async () => {
   expect(answer.stderr).toBe("");
   expect(answer.stdout).toMatchInlineSnapshot(`
     "synapse-shards ten| → tenant tenants
-    synapse-shards tenant | → create update delete rm list ls get describe move backup backups restore quarantine sleep wake suspend resume undelete purge purges logs register-user
+    synapse-shards tenant | → create update delete rm list ls get describe move backup backups restore quarantine sleep wake suspend resume undelete purge purges usage logs register-user
     synapse-shards tenant re| → restore resume register-user
     synapse-shards -o json shard d| → describe drain
     synapse-shards --data /tmp tenants l| → list ls logs
     synapse-shards tenant create clinic-a --rel| → --release
-    synapse-shards tenant list -o | → table json yaml
+    synapse-shards tenant list -o | → table json yaml csv
     synapse-shards tenant list --output y| → yaml
     synapse-shards completion | → bash zsh fish
     synapse-shards tenant get status --sh| → --show-config

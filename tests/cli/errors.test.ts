@@ -275,6 +275,7 @@ describe("help", () => {
         "tenant undelete",
         "tenant purge",
         "tenant purges",
+        "tenant usage",
         "tenant logs",
         "tenant register-user",
         "shard",
@@ -338,8 +339,8 @@ describe("help", () => {
 
       Global Options:
         --version              print the version of this program
-        -o, --output <format>  how to print (choices: "table", "json", "yaml",
-                               default: "table")
+        -o, --output <format>  how to print (csv: tenant usage alone) (choices:
+                               "table", "json", "yaml", "csv", default: "table")
         --data <dir>           the cluster's data directory (default:
                                $SYNAPSE_SHARDS_DATA, else data in the checkout)
         --server <url>         the controller's API, instead of looking it up in the

@@ -1,7 +1,7 @@
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { isMonth, type UsageMonth } from "../../model/usage-month.ts";
 import { withClient } from "../options.ts";
-import { csv, print, showList, table } from "../output.ts";
+import { csv, print, showList, table, type Format } from "../output.ts";
 
 /** usage. */
 export function addUsage(tenant: Command): void {
@@ -13,13 +13,26 @@ export function addUsage(tenant: Command): void {
     .addHelpText("after", "\nWith -o csv, each figure has a column of its own, and what is not known is empty.")
     .action((name: string | undefined, { month }: { month?: string }, command: Command) =>
       withClient(command, async (client, globals) => {
-        const output = globals.output as string;
+        // The one command that also takes it.
+        const output = globals.output as Format | "csv";
         const query = { tenant: name, month };
         const { items } = await client.call<{ items: UsageMonth[] }>("GET", "/v1/usage", { query, has: ["items"] });
         if (output === "csv") return print(csv(COLUMNS, items));
-        showList(globals.output, items, "No usage is recorded for that.", () =>
+        showList(output, items, "No usage is recorded for that.", () =>
           table(
-            ["TENANT", "MONTH", "USERS", "ACTIVE", "PER DAY", "MESSAGES", "MEDIA", "DATABASE", "CPU", "REQUESTS", "PEAK"],
+            [
+              "TENANT",
+              "MONTH",
+              "USERS",
+              "ACTIVE",
+              "PER DAY",
+              "MESSAGES",
+              "MEDIA",
+              "DATABASE",
+              "CPU",
+              "REQUESTS",
+              "PEAK",
+            ],
             items.map((row) => [
               row.tenant,
               row.month,

@@ -247,7 +247,8 @@ export class UsageRecorder {
   }
 
   #complain(error: unknown): void {
-    if (!this.#hasFailed) this.#parts.log.error({ why: messageOf(error) }, "what tenants take cannot be kept; tried again");
+    if (!this.#hasFailed)
+      this.#parts.log.error({ why: messageOf(error) }, "what tenants take cannot be kept; tried again");
     this.#hasFailed = true;
   }
 }

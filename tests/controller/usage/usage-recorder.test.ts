@@ -84,7 +84,10 @@ async function used(name: string, requests: number): Promise<void> {
 /** In memory; nothing is written for it. */
 async function seen(name: string, requests: number): Promise<void> {
   const owner = { tenant: name, serverName: `${name}.localhost` };
-  await until("it is looked at", async () => (await now.recorder.positionOf(owner))?.runs.at(-1)?.requests === requests);
+  await until(
+    "it is looked at",
+    async () => (await now.recorder.positionOf(owner))?.runs.at(-1)?.requests === requests,
+  );
 }
 
 const rowOf = async (name: string) => (await now.service.usageHistory({ tenant: name })).at(-1);
@@ -101,7 +104,10 @@ it("adds up what a tenant takes over moves, sleep, restarts of its shard and of 
   // A move tells the last figures, also of what was not looked at.
   await used("a", 5);
   await now.service.moveTenant("a");
-  await until("a has moved", async () => (await world.store.get("Tenant", "a"))?.status.lastMove?.outcome === "Succeeded");
+  await until(
+    "a has moved",
+    async () => (await world.store.get("Tenant", "a"))?.status.lastMove?.outcome === "Succeeded",
+  );
   await used("a", 7);
   await counts("a", 22);
   now = await begin(now);
@@ -185,10 +191,10 @@ it("keeps the rows of a deleted tenant, with its last figures", async () => {
   await used("a", 1);
   await until("both have rows", async () => (await now.service.usageHistory({ tenant: "a" })).length === 2);
   const rows = await now.service.usageHistory({});
-  expect(rows.map(({ serverName, requests }) => [serverName, requests]).toSorted()).toEqual([
-    ["a.localhost", 6],
-    ["other.example", 1],
-  ]);
+  expect(Object.fromEntries(rows.map(({ serverName, requests }) => [serverName, requests]))).toEqual({
+    "a.localhost": 6,
+    "other.example": 1,
+  });
 });
 
 it("goes on while the history cannot be written, and writes it all afterwards", async () => {
@@ -203,11 +209,15 @@ it("goes on while the history cannot be written, and writes it all afterwards", 
   await counts("a", 8);
 });
 
-it("refuses months that are none, and tenants that nobody knows", async () => {
-  await expect(now.service.usageHistory({ month: "2026-13" })).rejects.toMatchObject({ code: "InvalidInput" });
-  await expect(now.service.usageHistory({ tenant: "x" })).rejects.toMatchObject({ code: "NotFound" });
-  expect(await now.service.usageHistory({ month: "2001-01" })).toEqual([]);
-  const without = new FakeProcess(world);
-  const service = new StoreClusterService(without.context, SETTINGS);
-  await expect(service.usageHistory({})).rejects.toMatchObject({ code: "Conflict" });
-}, PATIENCE_MS);
+it(
+  "refuses months that are none, and tenants that nobody knows",
+  async () => {
+    await expect(now.service.usageHistory({ month: "2026-13" })).rejects.toMatchObject({ code: "InvalidInput" });
+    await expect(now.service.usageHistory({ tenant: "x" })).rejects.toMatchObject({ code: "NotFound" });
+    expect(await now.service.usageHistory({ month: "2001-01" })).toEqual([]);
+    const without = new FakeProcess(world);
+    const service = new StoreClusterService(without.context, SETTINGS);
+    await expect(service.usageHistory({})).rejects.toMatchObject({ code: "Conflict" });
+  },
+  PATIENCE_MS,
+);
