@@ -14,6 +14,8 @@ export interface UsageEntry {
 export interface UsageHistory {
   /** By tenant, then by month; all that is kept, or only that of tenants of this name. */
   list(tenant?: string): Promise<UsageMonth[]>;
+  /** Of each tenant the newest row up to this month, and the first after it: what is needed to fill that month in. */
+  around(month: string): Promise<UsageMonth[]>;
   position(owner: UsageOwner): Promise<UsagePosition | undefined>;
   /** All of whom it has a place. */
   owners(): Promise<UsageOwner[]>;

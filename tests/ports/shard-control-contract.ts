@@ -77,6 +77,18 @@ export function describeShardControlContract(name: string, open: () => Promise<S
       expect(await control.startTenant("a", shard.assignment("a", 6))).toMatchObject({ epoch: 6 });
     });
 
+    it("tells the last figures of what it stops, and begins them again with its next start", async ({ skip }) => {
+      if (!shard.assignment) return skip();
+      const run = async () => (await control.load()).tenants["a"]?.run;
+      await control.startTenant("a", shard.assignment("a", 5));
+      const first = await run();
+      expect(first).toBeTruthy();
+      expect((await control.stopTenant("a", 0)).used).toMatchObject({ run: first, requests: expect.any(Number) });
+      expect((await control.stopTenant("a", 0)).used ?? undefined).toBeUndefined();
+      await control.startTenant("a", shard.assignment("a", 6));
+      expect(await run()).not.toBe(first);
+    });
+
     it("says what a configuration means without starting anything", async ({ skip }) => {
       if (!shard.assignment) return skip();
       const meaning = await control.checkTenant("a", shard.assignment("a", 1));

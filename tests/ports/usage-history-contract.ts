@@ -40,6 +40,20 @@ export function describeUsageHistoryContract(name: string, open: () => Promise<H
       expect(await history.position({ tenant: "a", serverName: "other.example" })).toBeUndefined();
     });
 
+    it("gives what is needed to fill in one month of all tenants", async () => {
+      const of = async (month: string) =>
+        (await history.around(month)).map((row) => `${row.tenant} ${row.month}`).toSorted();
+      await history.write([
+        { position: position("a"), months: ["2025-11", "2026-01", "2026-03", "2026-04"].map((one) => month("a", one)) },
+        { position: position("b"), months: [month("b", "2026-02")] },
+        { position: position("c"), months: [] },
+      ]);
+      expect(await of("2026-02")).toEqual(["a 2026-01", "a 2026-03", "b 2026-02"]);
+      expect(await of("2026-01")).toEqual(["a 2026-01", "a 2026-03", "b 2026-02"]);
+      expect(await of("2026-05")).toEqual(["a 2026-04", "b 2026-02"]);
+      expect(await of("2025-01")).toEqual(["a 2025-11", "b 2026-02"]);
+    });
+
     it("has one row per tenant and month, and one place per tenant, however often they are written", async () => {
       for (const requests of [1, 2, 3])
         await history.write([

@@ -33,6 +33,7 @@ async function begin(before?: Here): Promise<Here> {
   const { usage } = world.store;
   const history: UsageHistory = {
     list: (tenant) => usage.list(tenant),
+    around: (month) => usage.around(month),
     position: (owner) => usage.position(owner),
     owners: () => usage.owners(),
     unread: () => usage.unread(),

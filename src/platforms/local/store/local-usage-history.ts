@@ -26,6 +26,17 @@ export class LocalUsageHistory implements UsageHistory {
     return rows.map(({ body }) => JSON.parse(String(body)) as UsageMonth);
   }
 
+  async around(month: string): Promise<UsageMonth[]> {
+    const one = (which: string) => `
+      SELECT m.body FROM usage_positions p JOIN usage_months m
+        ON m.tenant = p.tenant AND m.server_name = p.server_name AND m.month =
+          (SELECT ${which} FROM usage_months n WHERE n.tenant = p.tenant AND n.server_name = p.server_name AND n.month`;
+    const rows = this.#db
+      .prepare(`${one("max(n.month)")} <= ?) UNION ALL ${one("min(n.month)")} > ?)`)
+      .all(month, month);
+    return rows.map(({ body }) => JSON.parse(String(body)) as UsageMonth);
+  }
+
   async position({ tenant, serverName }: UsageOwner): Promise<UsagePosition | undefined> {
     const row = this.#db
       .prepare("SELECT body FROM usage_positions WHERE tenant = ? AND server_name = ?")
