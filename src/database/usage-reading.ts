@@ -105,7 +105,7 @@ async function newMessages(
     from = to;
     if (to < end) break;
   }
-  return { to: from, sent: [...sent].map(([month, count]) => ({ month, count })) };
+  return { from: messagesFrom, to: from, sent: [...sent].map(([month, count]) => ({ month, count })) };
 }
 
 async function place(client: pg.Client, sql: string, values: unknown[]): Promise<number> {

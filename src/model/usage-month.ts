@@ -51,7 +51,8 @@ export interface UsageReading {
   mediaBytes?: number;
   databaseBytes?: number;
   active?: { month: string; activeUsers: number; activeUsersDailyPeak: number }[];
-  messages?: { to: number; sent: { month: string; count: number }[] };
+  /** Behind the place that was asked for; undefined: it was never asked. */
+  messages?: { from: number | undefined; to: number; sent: { month: string; count: number }[] };
 }
 
 export const MONTHS_KEPT = 13;
@@ -126,7 +127,9 @@ export function withRate(account: UsageAccount, at: number, perMinute: number): 
 
 /** Takes in what the tenant's database says: figures of now for this month, those of a month for that one. */
 export function withReading(account: UsageAccount, at: number, reading: UsageReading): UsageAccount {
-  const { active = [], messages, ...now } = reading;
+  const { active = [], messages: found, ...now } = reading;
+  // Of two that were asked at once, one has counted them.
+  const messages = found?.from === account.position.messagesTo ? found : undefined;
   // A database that was brought along knows of more than what was here.
   const first = Object.keys(account.months).toSorted()[0] ?? monthOf(at);
   const isOurs = (month: string) => month >= first && month >= oldestMonth(at) && month <= monthOf(at);

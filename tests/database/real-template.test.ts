@@ -58,7 +58,7 @@ async function tellsItsUsage(login: Login & { database: string }): Promise<void>
   const [january, february, march] = ["2026-01", "2026-02", "2026-03"].map(beginOf) as [number, number, number];
   const ask = (more: Partial<UsageQuestion> = {}) =>
     readTenantUsage(login, "a.example", { months: ["2026-01", "2026-02"], receivedBefore: march, ...more });
-  const empty = { users: 0, mediaBytes: 0, messages: { to: 0, sent: [] } };
+  const empty = { users: 0, mediaBytes: 0, messages: { from: undefined, to: 0, sent: [] } };
   expect(await ask()).toMatchObject(empty);
   await withConnection(login, login.database, async (client) => {
     await client.query(`
@@ -102,21 +102,26 @@ async function tellsItsUsage(login: Login & { database: string }): Promise<void>
       { month: "2026-02", activeUsers: 1, activeUsersDailyPeak: 1 },
     ],
     // Up to the first that is too young, whatever comes behind it.
-    messages: { to: 5, sent: expect.arrayContaining([{ month: "2026-01", count: 1 }]) as unknown[] },
+    messages: { from: undefined, to: 5, sent: expect.arrayContaining([{ month: "2026-01", count: 1 }]) as unknown[] },
   });
   expect(first.databaseBytes).toBeGreaterThan(1_000_000);
   expect(first.messages?.sent).toContainEqual({ month: "2026-02", count: 2 });
   // Each is counted once.
   expect((await ask({ messagesFrom: 5, receivedBefore: march + 1 })).messages).toEqual({
+    from: 5,
     to: 7,
     sent: expect.arrayContaining([
       { month: "2026-02", count: 1 },
       { month: "2026-03", count: 1 },
     ]) as unknown[],
   });
-  expect((await ask({ messagesFrom: 7, receivedBefore: march + 1 })).messages).toEqual({ to: 7, sent: [] });
+  expect((await ask({ messagesFrom: 7, receivedBefore: march + 1 })).messages).toEqual({ from: 7, to: 7, sent: [] });
   // A database that was put back to an earlier state.
-  expect((await ask({ messagesFrom: 900, receivedBefore: march + 1 })).messages).toEqual({ to: 7, sent: [] });
+  expect((await ask({ messagesFrom: 900, receivedBefore: march + 1 })).messages).toEqual({
+    from: 900,
+    to: 7,
+    sent: [],
+  });
   // Its owner can put anything in the place of a table; the rest is told.
   await withConnection(login, login.database, async (client) => {
     await client.query(`

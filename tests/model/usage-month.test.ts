@@ -153,6 +153,7 @@ describe("what a database says", () => {
         { month: "2026-02", activeUsers: 1, activeUsersDailyPeak: 1 },
       ],
       messages: {
+        from: undefined,
         to: 9,
         sent: [
           { month: "2026-01", count: 4 },
@@ -160,7 +161,7 @@ describe("what a database says", () => {
         ],
       },
     });
-    account = withReading(account, february, { messages: { to: 12, sent: [{ month: "2026-02", count: 2 }] } });
+    account = withReading(account, february, { messages: { from: 9, to: 12, sent: [{ month: "2026-02", count: 2 }] } });
     expect(account.position).toMatchObject({ messagesTo: 12, readAt: "2026-02-02T00:00:00.000Z" });
     expect(account.months).toMatchObject({
       "2026-01": { messages: 4, activeUsers: 2 },
@@ -169,10 +170,23 @@ describe("what a database says", () => {
     expect(account.months["2026-01"]?.users).toBeUndefined();
   });
 
+  it("counts messages once that two looks at the same time have found", () => {
+    const messages = { from: undefined, to: 9, sent: [{ month: "2026-01", count: 4 }] };
+    const once = withReading(newAccount(OWNER), JANUARY, { messages });
+    const twice = withReading(once, JANUARY, { messages, users: 2 });
+    expect(twice.months["2026-01"]).toMatchObject({ messages: 4, users: 2 });
+    const next = { from: 9, to: 11, sent: [{ month: "2026-01", count: 1 }] };
+    expect(withReading(twice, JANUARY, { messages: next }).months["2026-01"]?.messages).toBe(5);
+  });
+
   it("says nothing of months before the tenant was here, nor of those to come", () => {
     const account = withReading(newAccount(OWNER), JANUARY, {
       active: [{ month: "2025-12", activeUsers: 5, activeUsersDailyPeak: 5 }],
-      messages: { to: 5, sent: ["2025-12", "2026-01", "2030-01"].map((month) => ({ month, count: 5 })) },
+      messages: {
+        from: undefined,
+        to: 5,
+        sent: ["2025-12", "2026-01", "2030-01"].map((month) => ({ month, count: 5 })),
+      },
     });
     expect(Object.values(account.months).map(({ month, messages }) => [month, messages])).toEqual([["2026-01", 5]]);
   });

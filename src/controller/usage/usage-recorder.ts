@@ -55,8 +55,8 @@ export class UsageRecorder {
   readonly #opening = new Map<string, Promise<void>>();
   readonly #writes = new OneAtATime();
   readonly #turns: Turns;
-  /** Tenants of before the history began that have not run since; filled when it is first asked. */
-  #neverSeen: Map<string, UsageOwner> | undefined;
+  /** What earlier processes left unread, and tenants of before the history began; filled when it is first asked. */
+  #fromBefore: Map<string, UsageOwner> | undefined;
   #prunedFor = "";
   #hasFailed = false;
 
@@ -91,7 +91,7 @@ export class UsageRecorder {
     await this.#change(owner, (open) => {
       open.account = withReading(open.account, this.#parts.clock.now(), reading);
     });
-    this.#neverSeen?.delete(keyOf(owner));
+    this.#fromBefore?.delete(keyOf(owner));
     // It will not be asked again before it has run, so neither will it be after a restart of ours.
     if (!this.#runs(owner)) await this.#write([keyOf(owner)], true);
   }
@@ -115,10 +115,9 @@ export class UsageRecorder {
   /** Those that were used since their databases were last asked, or were never asked. */
   async unread(): Promise<UsageOwner[]> {
     const open = [...this.#open.values()].map(({ account }) => account.position);
-    const stored = (await this.#parts.history.unread()).filter((owner) => !this.#open.has(keyOf(owner)));
-    this.#neverSeen ??= await this.#unknown();
-    const never = [...this.#neverSeen].filter(([key]) => !this.#open.has(key)).map(([, owner]) => owner);
-    return [...open.filter(({ usedAt = "", readAt }) => readAt === undefined || usedAt > readAt), ...stored, ...never];
+    this.#fromBefore ??= await this.#leftUnread();
+    const before = [...this.#fromBefore].filter(([key]) => !this.#open.has(key)).map(([, owner]) => owner);
+    return [...open.filter(({ usedAt = "", readAt }) => readAt === undefined || usedAt > readAt), ...before];
   }
 
   /**
@@ -159,10 +158,11 @@ export class UsageRecorder {
     }
   }
 
-  async #unknown(): Promise<Map<string, UsageOwner>> {
+  async #leftUnread(): Promise<Map<string, UsageOwner>> {
     const { history, reader } = this.#parts;
     const all = new Map([...reader.values("Tenant")].map((tenant) => [keyOf(ownerOf(tenant)), ownerOf(tenant)]));
     for (const owner of await history.owners()) all.delete(keyOf(owner));
+    for (const owner of await history.unread()) all.set(keyOf(owner), owner);
     return all;
   }
 

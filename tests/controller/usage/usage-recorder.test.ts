@@ -159,7 +159,8 @@ it("asks a sleeping tenant's database once after it was used, and wakes nobody",
   const month = monthOf(now.process.context.clock.now());
   world.readingOf = (tenant, question) => {
     asked.push([tenant, question]);
-    return { users: 3, mediaBytes: 5, messages: { to: 40, sent: [{ month, count: 2 }] } };
+    const from = question.messagesFrom;
+    return { users: 3, mediaBytes: 5, messages: { from, to: 40, sent: [{ month, count: 2 }] } };
   };
   await created("a");
   await used("a", 1);
