@@ -40,7 +40,7 @@ export interface UsagePosition extends UsageOwner {
   runs: CountedRun[];
   /** Messages up to here are counted: a place in the order of its database's events. */
   messagesTo?: number;
-  /** When anybody last asked it for something, and when its database was last asked. */
+  /** When anybody last asked it for something, and up to when its database has told all. */
   usedAt?: string;
   readAt?: string;
 }
@@ -125,8 +125,11 @@ export function withRate(account: UsageAccount, at: number, perMinute: number): 
   return withMonth(account, monthOf(at), at, () => ({ peakRequestsPerMinute: rounded }));
 }
 
-/** Takes in what the tenant's database says: figures of now for this month, those of a month for that one. */
-export function withReading(account: UsageAccount, at: number, reading: UsageReading): UsageAccount {
+/**
+ * Takes in what the tenant's database says: figures of now for this month, those of a month for that one.
+ * @param upTo until when it knows all; what was used later is still to be read
+ */
+export function withReading(account: UsageAccount, at: number, reading: UsageReading, upTo = at): UsageAccount {
   const { active = [], messages: found, ...now } = reading;
   // Of two that were asked at once, one has counted them.
   const messages = found?.from === account.position.messagesTo ? found : undefined;
@@ -148,7 +151,7 @@ export function withReading(account: UsageAccount, at: number, reading: UsageRea
     add(monthOf(at), 0);
     for (const { month, count } of messages.sent) if (isOurs(month) && count > 0) add(month, count);
   }
-  const position = { ...next.position, readAt: new Date(at).toISOString() };
+  const position = { ...next.position, readAt: new Date(upTo).toISOString() };
   return { ...next, position: messages ? { ...position, messagesTo: messages.to } : position };
 }
 

@@ -179,6 +179,12 @@ describe("what a database says", () => {
     expect(withReading(twice, JANUARY, { messages: next }).months["2026-01"]?.messages).toBe(5);
   });
 
+  it("is complete only up to the time that it says", () => {
+    const used = counted(newAccount(OWNER), JANUARY + DAY, { run: "r", cpuSeconds: 1, requests: 1 });
+    const { usedAt, readAt } = withReading(used, JANUARY + DAY + 1, {}, JANUARY + DAY - 1).position;
+    expect(usedAt! > readAt!).toBe(true);
+  });
+
   it("says nothing of months before the tenant was here, nor of those to come", () => {
     const account = withReading(newAccount(OWNER), JANUARY, {
       active: [{ month: "2025-12", activeUsers: 5, activeUsersDailyPeak: 5 }],

@@ -84,7 +84,7 @@ export async function readUsage(
       messagesFrom: messagesTo,
       receivedBefore: isStopped ? now + SETTLED_AFTER_MS : now - SETTLED_AFTER_MS,
     });
-    await recorder.read(owner, reading);
+    await recorder.read(owner, reading, isStopped ? now : now - SETTLED_AFTER_MS);
   } catch (error) {
     log.debug({ tenant: tenant.metadata.name, why: messageOf(error) }, "its database does not tell its usage");
   }

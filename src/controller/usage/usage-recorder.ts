@@ -86,10 +86,10 @@ export class UsageRecorder {
     if (owner) await this.#write([keyOf(owner)], true);
   }
 
-  /** What its database says. */
-  async read(owner: UsageOwner, reading: UsageReading): Promise<void> {
+  /** What its database says; it knows all until `upTo`. */
+  async read(owner: UsageOwner, reading: UsageReading, upTo: number): Promise<void> {
     await this.#change(owner, (open) => {
-      open.account = withReading(open.account, this.#parts.clock.now(), reading);
+      open.account = withReading(open.account, this.#parts.clock.now(), reading, upTo);
     });
     this.#fromBefore?.delete(keyOf(owner));
     // It will not be asked again before it has run, so neither will it be after a restart of ours.

@@ -180,6 +180,26 @@ it("asks a sleeping tenant's database once after it was used, and wakes nobody",
   expect((await world.store.usage.position({ tenant: "a", serverName: "a.localhost" }))?.messagesTo).toBe(40);
 });
 
+it("asks again for what a running tenant's database did not tell yet, once it sleeps", async () => {
+  const asked: (number | undefined)[] = [];
+  world.readingOf = (_tenant, { messagesFrom: from }) => {
+    asked.push(from);
+    return { messages: { from, to: 40 + asked.length, sent: [] } };
+  };
+  await created("a");
+  await used("a", 1);
+  await counts("a", 1);
+  await new UsageReadingLoop(now.process.context).turn();
+  await now.service.sleepTenant("a");
+  await until("a sleeps", async () => (await world.store.get("Tenant", "a"))?.status.phase === "Asleep");
+  const loop = new UsageReadingLoop(now.process.context);
+  await loop.turn();
+  expect(asked).toEqual([undefined]);
+  world.clockSetBy = 3_600_000;
+  for (let turn = 0; turn < 3; turn++) await loop.turn();
+  expect(asked).toEqual([undefined, 41]);
+});
+
 it("keeps the rows of a deleted tenant, with its last figures", async () => {
   world.readingOf = () => ({ users: 4 });
   await created("a");
