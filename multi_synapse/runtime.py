@@ -601,6 +601,7 @@ def _load_of(tenant: Tenant, running: Running, by_server_name: dict[str, dict[st
     work = work_of_tenants.of(name)
     return {
         "run": tenant.run,
+        "epoch": tenant.assignment.epoch,
         **_use_of(tenant, running),
         **by_server_name.get(name, metrics.empty_load()),
         "databaseRows": work.database_rows,

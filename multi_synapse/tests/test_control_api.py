@@ -139,6 +139,7 @@ def test_tenant_lifecycle(shard: Shard, assign: Callable[..., dict[str, Any]]) -
     assert (stopped["absent"], stopped["drained"]) == (False, True)
     # The last figures, for who adds them up.
     assert stopped["used"]["run"] == before["run"] == after["run"] != ""
+    assert stopped["used"]["epoch"] == assignment["epoch"]
     assert stopped["used"]["requests"] >= after["requests"]
     assert stopped["used"]["cpuSeconds"] >= after["cpuSeconds"]
     with pytest.raises(OSError):

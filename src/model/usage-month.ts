@@ -30,14 +30,17 @@ export interface UsageMonth extends UsageOwner, UsageFigures {
 /** How far the counters of one start of a tenant have been counted. */
 export interface CountedRun {
   run: string;
+  /** Of two starts, the one with the higher epoch is the later one; a shard that comes up again starts with the same. */
+  epoch: number;
   cpuSeconds: number;
   requests: number;
 }
 
 /** What is needed to go on counting. It is kept together with the months that it was counted into: neither is true without the other. */
 export interface UsagePosition extends UsageOwner {
-  /** The one that was looked at last comes last. */
   runs: CountedRun[];
+  /** Starts up to this epoch that are not among them are over, or were forgotten: counted already, and never again. */
+  settledEpoch?: number;
   /** Messages up to here are counted: a place in the order of its database's events. */
   messagesTo?: number;
   /** When anybody last asked it for something, and up to when its database has told all. */
@@ -56,7 +59,7 @@ export interface UsageReading {
 }
 
 export const MONTHS_KEPT = 13;
-/** While a move is under way two shards may have a tenant. More than a few starts are never looked at by turns. */
+/** While a move is under way, or a shard does not answer, several may have a tenant. */
 const RUNS_KEPT = 8;
 
 /** An account of what a tenant took: the months that are open, and the place from which it is counted on. */
@@ -99,23 +102,39 @@ export function oldestMonth(at: number): string {
  * Counts what a start of the tenant took since it was last looked at, into the month of the look. A look that is late, or comes twice, counts
  * nothing twice: totals of a start only rise.
  */
-export function counted(account: UsageAccount, at: number, { run, cpuSeconds, requests }: CountedRun): UsageAccount {
-  const { position } = account;
-  const before = position.runs.find((known) => known.run === run) ?? { run, cpuSeconds: 0, requests: 0 };
+export function counted(account: UsageAccount, at: number, look: CountedRun): UsageAccount {
+  const { run, epoch, cpuSeconds, requests } = look;
+  const { runs: known, settledEpoch = 0 } = account.position;
+  const found = known.find((other) => other.run === run);
+  if (!found && epoch <= settledEpoch) return account;
+  const before = found ?? { cpuSeconds: 0, requests: 0 };
   const now = {
     run,
+    epoch,
     cpuSeconds: Math.max(before.cpuSeconds, cpuSeconds),
     requests: Math.max(before.requests, requests),
   };
-  const runs = [...position.runs.filter((known) => known.run !== run), now].slice(-RUNS_KEPT);
+  const position = withRun(account.position, now);
   const added = { cpuSeconds: now.cpuSeconds - before.cpuSeconds, requests: now.requests - before.requests };
-  if (added.cpuSeconds === 0 && added.requests === 0) return { ...account, position: { ...position, runs } };
+  if (added.cpuSeconds === 0 && added.requests === 0) return { ...account, position };
   const changed = withMonth(account, monthOf(at), at, (month) => ({
     cpuSeconds: month.cpuSeconds + added.cpuSeconds,
     requests: month.requests + added.requests,
   }));
   const used = added.requests > 0 ? { usedAt: new Date(at).toISOString() } : {};
-  return { ...changed, position: { ...position, runs, ...used } };
+  return { ...changed, position: { ...position, ...used } };
+}
+
+/** Forgets the earliest start where there are too many. It may still be seen again: then it must not be taken for a new one. */
+function withRun(position: UsagePosition, now: CountedRun): UsagePosition {
+  const runs = [...position.runs.filter(({ run }) => run !== now.run), now];
+  if (runs.length <= RUNS_KEPT) return { ...position, runs };
+  const lowest = Math.min(...runs.map(({ epoch }) => epoch));
+  const forgotten = runs.findIndex(({ epoch }) => epoch === lowest);
+  const kept = runs.toSpliced(forgotten, 1);
+  // A process comes up again with the same epoch only after the one before it has ended.
+  const settled = kept.some(({ epoch }) => epoch === lowest) ? lowest - 1 : lowest;
+  return { ...position, runs: kept, settledEpoch: Math.max(position.settledEpoch ?? 0, settled) };
 }
 
 export function withRate(account: UsageAccount, at: number, perMinute: number): UsageAccount {
@@ -158,6 +177,16 @@ export function withReading(account: UsageAccount, at: number, reading: UsageRea
 /** Makes sure that there is a row of this month: of a tenant that ends. */
 export function withEnd(account: UsageAccount, at: number): UsageAccount {
   return Object.keys(account.months).length === 0 ? account : withMonth(account, monthOf(at), at, () => ({}));
+}
+
+/**
+ * Forgets the starts and the place in the database of a tenant that was removed with its data and made again, whose epochs begin again: none is higher than the tenant's own.
+ * @param epoch the tenant's; 0: not known yet
+ */
+export function withEpoch(account: UsageAccount, epoch: number): UsageAccount {
+  const { runs, settledEpoch = 0, messagesTo: _, ...position } = account.position;
+  if (epoch === 0 || (settledEpoch < epoch && runs.every((run) => run.epoch <= epoch))) return account;
+  return { ...account, position: { ...position, runs: [] } };
 }
 
 /** A write for less would be one every few minutes for a tenant that nobody uses: what is left out is counted with the next one. */

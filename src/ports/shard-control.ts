@@ -62,6 +62,7 @@ export type ShardState = z.infer<typeof ShardStateSchema>;
 const TenantLoadSchema = z.object({
   /** Another one after each start; a shard of an earlier version does not say. */
   run: z.string().optional(),
+  epoch: z.number().optional(),
   cpuSeconds: z.number(),
   requests: z.number(),
   responseBytes: z.number().default(0),

@@ -10,7 +10,12 @@ export interface HistoryUnderTest {
 }
 
 function position(tenant: string, more: Partial<UsagePosition> = {}): UsagePosition {
-  return { tenant, serverName: `${tenant}.example`, runs: [{ run: "r", cpuSeconds: 1, requests: 2 }], ...more };
+  return {
+    tenant,
+    serverName: `${tenant}.example`,
+    runs: [{ run: "r", epoch: 1, cpuSeconds: 1, requests: 2 }],
+    ...more,
+  };
 }
 
 function month(tenant: string, of: string, requests = 1): UsageMonth {

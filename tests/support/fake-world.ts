@@ -505,12 +505,13 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
 }
 
 /** Of one start of a tenant. */
-function loadOf(world: FakeWorld, { instance, runs }: FakeShard, tenant: string): TenantLoad {
+function loadOf(world: FakeWorld, { instance, runs, tenants }: FakeShard, tenant: string): TenantLoad {
   const run = runs.get(tenant) ?? instance;
   return {
     ...NO_LOAD,
     ...world.holdingsOf(tenant),
     run,
+    epoch: tenants.get(tenant)?.epoch ?? 0,
     cpuSeconds: world.cpuSecondsOf(tenant, run),
     requests: world.requestsOf(tenant, run),
     ...useOf(world, tenant),

@@ -12,6 +12,7 @@ import {
   newAccount,
   oldestMonth,
   withEnd,
+  withEpoch,
   withRate,
   withReading,
   type UsageAccount,
@@ -166,16 +167,18 @@ export class UsageRecorder {
     return all;
   }
 
-  async #note(tenant: string, at: number, { run, cpuSeconds, imageSeconds, requests }: TenantLoad): Promise<void> {
+  async #note(tenant: string, at: number, load: TenantLoad): Promise<void> {
     const owner = this.#ownerOf(tenant);
-    if (!owner || run === undefined) return;
+    const { run, epoch, cpuSeconds, imageSeconds, requests } = load;
+    if (!owner || run === undefined || epoch === undefined) return;
     let ended = false;
     try {
       await this.#change(owner, (open) => {
+        open.account = withEpoch(open.account, this.#parts.reader.get("Tenant", tenant)?.status.epoch ?? 0);
         const { runs } = open.account.position;
         ended = runs.length > 0 && runs.every((known) => known.run !== run);
         // Its images take processors too, if not the shard's own.
-        open.account = counted(open.account, at, { run, requests, cpuSeconds: cpuSeconds + imageSeconds });
+        open.account = counted(open.account, at, { run, epoch, requests, cpuSeconds: cpuSeconds + imageSeconds });
         noteRate(open, at, run, requests);
       });
       if (ended) await this.#write([keyOf(owner)], true);
