@@ -6,9 +6,9 @@ import { wholeNumber } from "./whole-number.ts";
 
 /** Of each question: what takes longer is left out this time. */
 const BOUNDS = { connectMs: 5_000, statementMs: 2_000 };
-/** Events that one statement looks at, and how many such statements there are at most. */
+/** Events that one statement looks at, and for how long another one is begun: what is left waits for the next time. */
 const EVENTS_AT_ONCE = 50_000;
-const MOST_LOOKS = 20;
+const LOOKING_MS = 5_000;
 /** In PostgreSQL's words: cancelled for its time, and what somebody made of the tables (names, types, rights, values). */
 const LEFT_OUT = /^(57014|42|22)/;
 
@@ -86,7 +86,8 @@ async function newMessages(
   // Of a database from before, the newest part; of one that was put back to an earlier state, what comes from now on.
   let from = messagesFrom === undefined ? Math.max(0, top - EVENTS_AT_ONCE) : Math.min(messagesFrom, top);
   const sent = new Map<string, number>();
-  for (let look = 0; look < MOST_LOOKS && from < top; look++) {
+  const begun = performance.now();
+  while (from < top && performance.now() - begun < LOOKING_MS) {
     const end = Math.min(from + EVENTS_AT_ONCE, top);
     const to = await place(
       client,

@@ -22,6 +22,7 @@ export class UsageReadingLoop {
   /** Also those that could not be asked. */
   readonly #askedAt = new Map<string, number>();
   #last = "";
+  #isClosed = false;
 
   constructor(context: ControllerContext) {
     this.#context = context;
@@ -32,7 +33,9 @@ export class UsageReadingLoop {
     if (this.#context.recorder) this.#turns.start();
   }
 
+  /** Waits for the one that is being asked. */
   close(): Promise<void> {
+    this.#isClosed = true;
     return this.#turns.close();
   }
 
@@ -50,6 +53,7 @@ export class UsageReadingLoop {
       }
       const names = nextFew([...due.keys()].toSorted(), this.#last, MOST_AT_ONCE);
       for (const name of names) {
+        if (this.#isClosed) return;
         this.#last = name;
         this.#askedAt.set(name, clock.now());
         const tenant = due.get(name)!;
