@@ -66,8 +66,8 @@ def empty_load() -> dict[str, float]:
     return {"cpuSeconds": 0.0, "databaseSeconds": 0.0, "requests": 0, "events": 0, "responseBytes": 0}
 
 
-def load_by_server_name() -> dict[str, dict[str, float]]:
-    """Totals of each tenant since its start, by server name; without rendering the registry (8 ms at 25 tenants)."""
+def load_by_server_name(only: str | None = None) -> dict[str, dict[str, float]]:
+    """Totals of each tenant, or of one only, since its start, by server name; without rendering the registry (8 ms at 25 tenants)."""
     _count_running_work()
     totals: dict[str, dict[str, float]] = {}
     for family in _families():
@@ -76,6 +76,8 @@ def load_by_server_name() -> dict[str, dict[str, float]]:
             continue
         position = family._labelnames.index(_SERVER_NAME)
         for labels, child in list(family._metrics.items()):
+            if only is not None and labels[position] != only:
+                continue
             value = child._sum.get() if hasattr(child, "_sum") else child._value.get()
             load = totals.setdefault(labels[position], empty_load())
             load[total] += value

@@ -175,9 +175,7 @@ class Shard:
         """Totals of each running tenant by its name."""
         by_server_name = metrics.load_by_server_name()
         return {
-            tenant.name: _load_of(tenant, tenant.running, by_server_name)
-            for tenant in self._tenants.values()
-            if tenant.running is not None
+            tenant.name: _load_of(tenant, tenant.running, by_server_name) for tenant in self._tenants.values() if tenant.running is not None
         }
 
     async def idle_state(self, name: str) -> dict[str, Any] | None:
@@ -450,7 +448,7 @@ class Shard:
         drained = await drain(running.hs, drain_seconds, self._reactor)
         if not self.shutting_down:
             # Before its counters are dropped.
-            drained.used = _load_of(tenant, running, metrics.load_by_server_name())
+            drained.used = _load_of(tenant, running, metrics.load_by_server_name(tenant.server_name))
         tenant.phase = STOPPING
         await close_homeserver(running, self._reactor, gracefully, keeping)
         tenant.running = None

@@ -12,7 +12,7 @@ import type { BackupTarget } from "../../ports/backups.ts";
  *
  * | key                               | what                                                        |
  * | --------------------------------- | ----------------------------------------------------------- |
- * | `backups/TENANT/ID/manifest.json` | written last: a backup without one is none                  |
+ * | `backups/TENANT/ID/manifest.json` | written last: a backup without one does not count           |
  * | `backups/TENANT/ID/database.dump` | of pg_dump, in its custom format                            |
  * | `backups/TENANT/ID/keys.age`      | configuration and keys, sealed                              |
  * | `backups/TENANT/ID/media.ndjson.gz` | a line for each media file, with the hash of its content  |

@@ -25,7 +25,7 @@ export interface RestoreParts {
   service: Pick<ClusterService, "createTenant" | "wakeTenant">;
 }
 
-/** Why a tenant that is there cannot be brought back to a backup, or undefined. */
+/** Why an existing tenant cannot be brought back to a backup, or undefined. */
 export function whyNotRestored({ metadata, spec, status }: Tenant): string | undefined {
   const { name } = metadata;
   if (metadata.deletionTimestamp !== undefined) return `tenant ${name} is being deleted`;
@@ -38,7 +38,7 @@ export function whyNotRestored({ metadata, spec, status }: Tenant): string | und
 }
 
 /**
- * Brings a tenant that is there back to a backup. It serves while the database is restored beside its own; then it is stopped, the two are
+ * Brings an existing tenant back to a backup. It serves while the database is restored beside its own; then it is stopped, the two are
  * exchanged (src/controller/start/start.ts), and it starts. Interrupted before that, nothing has happened to it.
  */
 export async function restoreInPlace(parts: RestoreParts, tenant: Tenant, manifest: BackupManifest, work: Work) {

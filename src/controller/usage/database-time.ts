@@ -1,7 +1,7 @@
 import { messageOf } from "../../model/errors.ts";
 import { nextLoad, type Load } from "../../model/load.ts";
 import type { ControllerContext } from "../context.ts";
-import { nextFew, Turns } from "./turns.ts";
+import { nextFew, Rounds } from "./rounds.ts";
 
 /** One look-up of as many takes the server some milliseconds; of more tenants each is looked at less often. */
 const MOST_AT_ONCE = 2_000;
@@ -9,7 +9,7 @@ const MOST_AT_ONCE = 2_000;
 /** For how much of the time the database server runs statements of each tenant, for its budget. */
 export class DatabaseTimeLoop {
   readonly #context: ControllerContext;
-  readonly #turns: Turns;
+  readonly #rounds: Rounds;
   readonly #loads = new Map<string, Load>();
   /** The last one that was asked about. */
   #last = "";
@@ -18,15 +18,15 @@ export class DatabaseTimeLoop {
   constructor(context: ControllerContext) {
     this.#context = context;
     const { clock, timing } = context;
-    this.#turns = new Turns(clock, timing.loadEvery * 1000, () => this.turn());
+    this.#rounds = new Rounds(clock, timing.loadEvery * 1000, () => this.turn());
   }
 
   start(): void {
-    this.#turns.start();
+    this.#rounds.start();
   }
 
   close(): Promise<void> {
-    return this.#turns.close();
+    return this.#rounds.close();
   }
 
   async turn(): Promise<void> {

@@ -1,7 +1,7 @@
 import { messageOf } from "../../model/errors.ts";
 import { timeText } from "../../model/clock.ts";
 import type { ControllerContext } from "../context.ts";
-import { nextFew, Turns } from "./turns.ts";
+import { nextFew, Rounds } from "./rounds.ts";
 
 /** The sizes of all databases are looked at once in this number of turns: the server looks at each of their files. */
 const TURNS = 10;
@@ -11,22 +11,22 @@ const MOST_AT_ONCE = 500;
 /** Asks the database server what tenants take of it, a few of them at a time, and ends what takes too long. */
 export class DatabaseUsageLoop {
   readonly #context: ControllerContext;
-  readonly #turns: Turns;
+  readonly #rounds: Rounds;
   /** The last one that was asked about. */
   #last = "";
 
   constructor(context: ControllerContext) {
     this.#context = context;
     const { clock, timing } = context;
-    this.#turns = new Turns(clock, timing.databaseUsageEvery * 1000, () => this.turn());
+    this.#rounds = new Rounds(clock, timing.databaseUsageEvery * 1000, () => this.turn());
   }
 
   start(): void {
-    this.#turns.start();
+    this.#rounds.start();
   }
 
   close(): Promise<void> {
-    return this.#turns.close();
+    return this.#rounds.close();
   }
 
   async turn(): Promise<void> {

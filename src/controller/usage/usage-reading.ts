@@ -3,7 +3,7 @@ import { beginOf, monthOf, type UsagePosition } from "../../model/usage-month.ts
 import type { Tenant } from "../../model/tenant.ts";
 import type { ControllerContext } from "../context.ts";
 import { asItRuns } from "../start/configs.ts";
-import { nextFew, Turns } from "./turns.ts";
+import { nextFew, Rounds } from "./rounds.ts";
 import { ownerOf } from "./usage-recorder.ts";
 
 const TURN_EVERY_MS = 15_000;
@@ -18,7 +18,7 @@ const VISITS_LATE_MS = 86_400_000;
 /** Asks tenants' own databases, with their own logins, what only these know: a few at a time, and only those that were used since. */
 export class UsageReadingLoop {
   readonly #context: ControllerContext;
-  readonly #turns: Turns;
+  readonly #rounds: Rounds;
   /** Also those that could not be asked. */
   readonly #askedAt = new Map<string, number>();
   #last = "";
@@ -26,17 +26,17 @@ export class UsageReadingLoop {
 
   constructor(context: ControllerContext) {
     this.#context = context;
-    this.#turns = new Turns(context.clock, TURN_EVERY_MS, () => this.turn());
+    this.#rounds = new Rounds(context.clock, TURN_EVERY_MS, () => this.turn());
   }
 
   start(): void {
-    if (this.#context.recorder) this.#turns.start();
+    if (this.#context.recorder) this.#rounds.start();
   }
 
   /** Waits for the one that is being asked. */
   close(): Promise<void> {
     this.#isClosed = true;
-    return this.#turns.close();
+    return this.#rounds.close();
   }
 
   async turn(): Promise<void> {

@@ -24,8 +24,8 @@ import type { Tenant } from "../../model/tenant.ts";
 import type { ShardLoad, TenantLoad } from "../../ports/shard-control.ts";
 import type { UsageEntry, UsageHistory } from "../../ports/usage-history.ts";
 import type { CachedReader } from "../cached-reader.ts";
-import { Turns as OneAtATime } from "../turns.ts";
-import { Turns } from "./turns.ts";
+import { Turns } from "../turns.ts";
+import { Rounds } from "./rounds.ts";
 
 /** What is counted meanwhile is counted again after a crash, as counters only rise. */
 const WRITE_EVERY_MS = 300_000;
@@ -54,8 +54,8 @@ export class UsageRecorder {
   readonly #parts: RecorderParts;
   readonly #open = new Map<string, Open>();
   readonly #opening = new Map<string, Promise<void>>();
-  readonly #writes = new OneAtATime();
-  readonly #turns: Turns;
+  readonly #writes = new Turns();
+  readonly #rounds: Rounds;
   /** What earlier processes left unread, and tenants of before the history began; filled when it is first asked. */
   #fromBefore: Map<string, UsageOwner> | undefined;
   #prunedFor = "";
@@ -63,15 +63,15 @@ export class UsageRecorder {
 
   constructor(parts: RecorderParts) {
     this.#parts = parts;
-    this.#turns = new Turns(parts.clock, WRITE_EVERY_MS, () => this.flush());
+    this.#rounds = new Rounds(parts.clock, WRITE_EVERY_MS, () => this.flush());
   }
 
   start(): void {
-    this.#turns.start();
+    this.#rounds.start();
   }
 
   async close(): Promise<void> {
-    await this.#turns.close();
+    await this.#rounds.close();
     await this.flush();
   }
 

@@ -1,29 +1,29 @@
 import type { Clock } from "../../model/clock.ts";
 
-/** One turn after another, with a pause before each. */
-export class Turns {
+/** One round of work after another, with a pause before each. */
+export class Rounds {
   readonly #clock: Pick<Clock, "after">;
   readonly #pauseMs: number;
-  readonly #turn: () => Promise<void>;
+  readonly #round: () => Promise<void>;
   #cancel: () => void = () => {};
   #running: Promise<void> | undefined;
   #isClosed = false;
 
-  /** @param turn never rejects */
-  constructor(clock: Pick<Clock, "after">, pauseMs: number, turn: () => Promise<void>) {
+  /** @param round never rejects */
+  constructor(clock: Pick<Clock, "after">, pauseMs: number, round: () => Promise<void>) {
     this.#clock = clock;
     this.#pauseMs = pauseMs;
-    this.#turn = turn;
+    this.#round = round;
   }
 
   start(): void {
     if (this.#isClosed) return;
     this.#cancel = this.#clock.after(this.#pauseMs, () => {
-      this.#running = this.#turn().finally(() => this.start());
+      this.#running = this.#round().finally(() => this.start());
     });
   }
 
-  /** Waits for the turn that runs. */
+  /** Waits for the round that runs. */
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#cancel();
