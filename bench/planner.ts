@@ -184,6 +184,7 @@ function snapshot(count: number): Snapshot {
       release,
       phase: "Ready" as const,
       lastAssignmentChange: 0,
+      grownAt: 0,
     })),
   );
   const tenants: SnapshotTenant[] = Array.from({ length: count }, (_, n) => {

@@ -434,7 +434,11 @@ const shardFields = {
     message: z.string(),
     address: z.string().optional(),
     instance: z.string().optional(),
-    lastAssignmentChange: Time.optional(),
+    lastAssignmentChange: Time.optional().describe(
+      "When a tenant was last assigned to it or left it, sleeps and wakes aside.",
+    ),
+    lastSleepOrWake: Time.optional().describe("When a tenant last woke on it, or fell asleep there."),
+    drainCalledOffAt: Time.optional().describe("When it was to be given up, and then was needed."),
     lastSeen: Time.optional(),
     load: z.number().optional().describe("Share of one core used of late, 0 to 1."),
     keeps: z

@@ -6,7 +6,7 @@ export interface Policy {
   maxTenantsPerShard: number;
   /** Below this average number of tenants per shard of a tag, the least loaded shards are drained. */
   avgShardsLoadRedistributionThreshold: number;
-  /** How long placement of a tag must have been quiet before its shards are consolidated. */
+  /** How long placement of a tag must have been quiet before its shards are consolidated; more where tenants sleep and wake all the time. */
   consolidateAfterSeconds: number;
   /** Moves under way at once, over all shards. */
   maxConcurrentMoves: number;

@@ -25,8 +25,12 @@ export interface ShardStatus {
   address?: string;
   /** Names one run of its process; another run has another one. */
   instance?: string;
-  /** When a tenant was last assigned to it or left it. */
+  /** When a tenant was last assigned to it or left it, sleeps and wakes aside. */
   lastAssignmentChange?: string;
+  /** When a tenant last woke on it, or fell asleep there. */
+  lastSleepOrWake?: string;
+  /** When it was to be given up, and then was needed. */
+  drainCalledOffAt?: string;
   /** When it last answered. */
   lastSeen?: string;
   /** Share of one core that it used of late, 0 to 1 (it cannot use more than about one). */

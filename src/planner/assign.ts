@@ -19,6 +19,7 @@ export function assignTenants(draft: Draft): void {
     const place = takePlace(draft, release, {
       preferReady: false,
       mayGrow: true,
+      wakes: tenant.waking !== undefined && !gone,
       ...placeOptionsFor(world, tenant),
     });
     if (!place) {

@@ -1,30 +1,31 @@
 import { SHRINK_BELOW } from "./balance.ts";
 import { loadOfShard, peakOf, percent } from "./loads.ts";
-import type { Draft } from "./place.ts";
+import { placesTakenWith, type Draft } from "./place.ts";
+import { atRest, leavesReserve, type Rest } from "./rest.ts";
 import type { SnapshotShard } from "./snapshot.ts";
 import { shardIndex } from "./snapshot-facts.ts";
-import { isQuiet } from "./stop.ts";
 import { isForOne, type World } from "./world.ts";
 
 /**
  * Drains the least loaded shards of releases whose average load is below the threshold. Begun only where nothing else
  * happens, and only if all their tenants fit on the shards that stay; since a shard is made only when all are full, no plan
- * afterwards makes one for the same tenants.
+ * afterwards makes one for the same tenants. Where tenants wake and fall asleep all the time, places stay free for those that wake next.
  */
 export function consolidate(draft: Draft, stopped: Set<string>): void {
   for (const [release, all] of draft.world.shardsOfRelease) {
     const shards = all.filter((shard) => !isForOne(draft.world, shard.name));
-    if (draft.busy.has(release) || !isQuiet(draft.world, shards)) continue;
+    const rest = draft.busy.has(release) ? undefined : atRest(draft.world, shards);
+    if (rest === undefined || (rest === "quiet" && draft.restless.has(release))) continue;
     if (!shards.every((shard) => shard.phase === "Ready" && shard.drain === undefined)) continue;
     if (shards.some((shard) => stopped.has(shard.name))) continue;
-    drainLeastLoaded(draft, release, shards);
+    drainLeastLoaded(draft, release, shards, rest);
   }
 }
 
-function drainLeastLoaded(draft: Draft, release: string, shards: SnapshotShard[]): void {
-  const { policy, placesTaken } = draft.world;
+function drainLeastLoaded(draft: Draft, release: string, shards: SnapshotShard[], rest: Rest): void {
+  const { policy } = draft.world;
   const staying = shards
-    .map((shard) => ({ name: shard.name, load: placesTaken(shard.name) }))
+    .map((shard) => ({ name: shard.name, load: placesTakenWith(draft, shard.name) }))
     .toSorted((a, b) => b.load - a.load || shardIndex(a.name) - shardIndex(b.name));
   const tenants = staying.reduce((sum, shard) => sum + shard.load, 0);
   // A shard above the maximum (which was lowered) has no place, but does not take one from others either.
@@ -36,6 +37,9 @@ function drainLeastLoaded(draft: Draft, release: string, shards: SnapshotShard[]
     if (!least || average >= policy.avgShardsLoadRedistributionThreshold) return;
     const freeAfter = free - Math.max(0, policy.maxTenantsPerShard - least.load);
     if (leaving + least.load > freeAfter) return;
+    const others = staying.filter((shard) => shard !== least);
+    if (rest === "restless" && (draft.planned.has(least.name) || !leavesReserve(draft, others, leaving + least.load)))
+      return;
     if (keepsForLoad(draft, least.name, shards, staying.length - 1)) return;
     free = freeAfter;
     leaving += least.load;

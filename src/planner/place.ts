@@ -58,8 +58,10 @@ export interface Draft {
   handled: Set<string>;
   /** Drains that this plan calls off. */
   cancelled: Set<string>;
-  /** Versions in which this plan, or a move under way, changes something. */
+  /** Versions in which this plan, or a move under way, changes something other than who sleeps. */
   busy: Set<string>;
+  /** Versions in which tenants fall asleep or wake. */
+  restless: Set<string>;
   moves: number;
   /** Tenants that are being woken, those of this plan included. */
   wakes: number;
@@ -69,11 +71,13 @@ export interface Draft {
 
 export function openDraft(world: World): Draft {
   const busy = new Set<string>();
+  const restless = new Set<string>();
   for (const tenant of world.unsettled) {
     if (!tenant.move && !tenant.deleting) continue;
+    const set = tenant.fallingAsleep && !tenant.move ? restless : busy;
     for (const name of [tenant.shard, tenant.move?.from, tenant.move?.to]) {
       const release = name === undefined ? undefined : world.shardByName.get(name)?.release;
-      if (release !== undefined) busy.add(release);
+      if (release !== undefined) set.add(release);
     }
   }
   return {
@@ -84,6 +88,7 @@ export function openDraft(world: World): Draft {
     handled: new Set(),
     cancelled: new Set(),
     busy,
+    restless,
     moves: world.movesUnderWay,
     wakes: world.wakesUnderWay,
     lacking: new Map(),
@@ -107,10 +112,18 @@ export interface PlaceOptions {
   avoid?: ReadonlySet<string>;
   /** The one of `pin`, none of `avoid`, or no place. */
   only?: boolean;
+  /** It is for a tenant that wakes. */
+  wakes?: boolean;
 }
 
 /** Takes a place on a shard of the release, or says that there is none. */
 export function takePlace(draft: Draft, release: string, options: PlaceOptions): Place | undefined {
+  const place = findPlace(draft, release, options);
+  if (place) (options.wakes ? draft.restless : draft.busy).add(release);
+  return place;
+}
+
+function findPlace(draft: Draft, release: string, options: PlaceOptions): Place | undefined {
   const places = placesOf(draft, release);
   if (options.alone) return takeEmpty(draft, places, options.mayGrow, "quarantined");
   const own = options.ratherAlone ? takeOwnShard(draft, release, options.mayGrow) : undefined;
@@ -181,6 +194,11 @@ export function noPlace(draft: Draft, release: string, alone = false): { reason:
   return { reason: "MaxShardsReached", message };
 }
 
+/** Places taken on a shard, those of this plan included. */
+export function placesTakenWith({ world, planned }: Draft, shard: string): number {
+  return world.placesTaken(shard) + (planned.get(shard) ?? 0);
+}
+
 export function placesOf(draft: Draft, release: string): ReleasePlaces {
   let places = draft.releases.get(release);
   if (!places) {
@@ -231,14 +249,13 @@ function takeNamed(draft: Draft, places: ReleasePlaces, name: string, share = 0)
     candidate.name === name && candidate.taken < draft.world.policy.maxTenantsPerShard;
   const ready = places.ready.items.find(hasRoom);
   const chosen = ready ?? places.coming.items.find(hasRoom);
-  return chosen && take(draft, places, chosen, share, chosen === ready);
+  return chosen && take(draft, chosen, share, chosen === ready);
 }
 
-function take(draft: Draft, places: ReleasePlaces, chosen: Candidate, share: number, ready: boolean): Place {
+function take(draft: Draft, chosen: Candidate, share: number, ready: boolean): Place {
   chosen.taken++;
   chosen.load += share;
   draft.planned.set(chosen.name, (draft.planned.get(chosen.name) ?? 0) + 1);
-  draft.busy.add(places.release);
   return { shard: chosen.name, ready };
 }
 
@@ -249,14 +266,13 @@ function takeExisting(
 ): Place | undefined {
   const good = (queue: Queue) => firstOf(draft, queue, share, avoid);
   const [ready, coming] = [good(places.ready), good(places.coming)];
-  if (ready || coming || !avoid || only) return takeBetter(draft, places, ready, coming, { preferReady, share });
+  if (ready || coming || !avoid || only) return takeBetter(draft, ready, coming, { preferReady, share });
   const any = (queue: Queue) => firstOf(draft, queue, share);
-  return takeBetter(draft, places, any(places.ready), any(places.coming), { preferReady, share });
+  return takeBetter(draft, any(places.ready), any(places.coming), { preferReady, share });
 }
 
 function takeBetter(
   draft: Draft,
-  places: ReleasePlaces,
   ready: Candidate | undefined,
   coming: Candidate | undefined,
   { preferReady, share }: { preferReady: boolean; share: number },
@@ -264,7 +280,7 @@ function takeBetter(
   const isBetter = ready && coming && heat(draft.world, coming, share) === 0 && heat(draft.world, ready, share) > 0;
   const useReady = ready && (preferReady || !coming || !(isBetter || isFuller(coming, ready)));
   const chosen = useReady ? ready : coming;
-  return chosen && take(draft, places, chosen, share, Boolean(useReady));
+  return chosen && take(draft, chosen, share, Boolean(useReady));
 }
 
 function isFuller(a: Candidate, b: Candidate): boolean {

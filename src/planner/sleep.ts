@@ -19,7 +19,7 @@ export function wakeDue(draft: Draft): void {
   if (room <= 0) return;
   for (const tenant of world.dueAsleep(room)) {
     const release = wantedRelease(world, tenant);
-    const options = { ...placeOptionsFor(world, tenant), ratherAlone: false };
+    const options = { ...placeOptionsFor(world, tenant), ratherAlone: false, wakes: true };
     const place = takePlace(draft, release, { preferReady: true, mayGrow: true, ...options });
     if (!place) {
       if (!tenant.isolated) lack(draft, release);
@@ -56,7 +56,7 @@ export function putToSleep(draft: Draft): void {
     const [reason, message] = why;
     draft.handled.add(tenant.name);
     const release = presentRelease(world, tenant);
-    if (release !== undefined) draft.busy.add(release);
+    if (release !== undefined) draft.restless.add(release);
     draft.actions.push({ type: "Sleep", tenant: tenant.name, shard: tenant.shard, reason, message });
   }
 }

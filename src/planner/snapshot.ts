@@ -90,6 +90,10 @@ export interface SnapshotShard {
   release: string;
   phase: ShardPhase;
   drain?: "Consolidation" | "Requested";
-  /** Milliseconds since the epoch: when a tenant was last assigned to it or left it; else when it was created. */
+  /** Milliseconds since the epoch: when a tenant was last assigned to it or left it, sleeps and wakes aside; else when it was created. */
   lastAssignmentChange: number;
+  /** Milliseconds since the epoch: when a tenant last woke on it or fell asleep there. */
+  lastSleepOrWake?: number;
+  /** Milliseconds since the epoch: when it was made, or a drain of it was called off, as its places were needed. */
+  grownAt: number;
 }

@@ -1,7 +1,8 @@
 import type { Draft } from "./place.ts";
+import { atRest, leavesReserve } from "./rest.ts";
 import type { SnapshotShard } from "./snapshot.ts";
 import { isUsable } from "./snapshot-facts.ts";
-import type { World } from "./world.ts";
+import { isForOne, type World } from "./world.ts";
 
 /** Stops shards that have been drained, and those that have been empty and unwanted for long enough. Returns their names. */
 export function stopShards(draft: Draft): Set<string> {
@@ -10,7 +11,8 @@ export function stopShards(draft: Draft): Set<string> {
   const wantedReleases = versionsInUse(world);
   for (const [release, shards] of world.shardsOfRelease) {
     let usable = shards.filter(isUsable).length;
-    const quiet = isQuiet(world, shards);
+    const rest = atRest(world, shards);
+    const others = shards.filter((shard) => isUsable(shard) && !isForOne(world, shard.name));
     // The highest index goes first, so that names stay low.
     for (const shard of shards.toReversed()) {
       if (shard.phase === "Stopping" || !isEmpty(draft, shard)) continue;
@@ -23,7 +25,9 @@ export function stopShards(draft: Draft): Set<string> {
       }
       const othersUsable = isUsable(shard) ? usable - 1 : usable;
       const needed = wantedReleases.has(release) && othersUsable === 0;
-      if (shard.phase === "Lost" || !quiet || needed) continue;
+      if (shard.phase === "Lost" || rest === undefined || needed) continue;
+      const staying = others.filter(({ name }) => name !== shard.name && !stopped.has(name));
+      if (rest === "restless" && wantedReleases.has(release) && !leavesReserve(draft, staying, 0)) continue;
       if (isUsable(shard)) usable--;
       stopped.add(shard.name);
       const message = wantedReleases.has(release)
@@ -33,12 +37,6 @@ export function stopShards(draft: Draft): Set<string> {
     }
   }
   return stopped;
-}
-
-/** Placement on these shards has rested for long enough. */
-export function isQuiet(world: World, shards: SnapshotShard[]): boolean {
-  const last = shards.reduce((latest, shard) => Math.max(latest, shard.lastAssignmentChange), -Infinity);
-  return world.now - last >= world.policy.consolidateAfterSeconds * 1000;
 }
 
 function isEmpty(draft: Draft, shard: SnapshotShard): boolean {

@@ -20,7 +20,7 @@ export const SMALL: Policy = {
 /** A shard that has been quiet for an hour. */
 export function shard(name: string, over: Partial<SnapshotShard> = {}): SnapshotShard {
   const release = name.replace(/-\d+$/, "");
-  return { name, release, phase: "Ready", lastAssignmentChange: NOW - 3_600_000, ...over };
+  return { name, release, phase: "Ready", lastAssignmentChange: NOW - 3_600_000, grownAt: NOW - 3_600_000, ...over };
 }
 
 export function tenant(name: string, over: Partial<SnapshotTenant> = {}): SnapshotTenant {

@@ -18,6 +18,7 @@ export function expectLawful(before: Snapshot, policy: Policy, actions: Action[]
   expectNoShardsAfterFailed(view, actions);
   expectWholeDrains(view, policy, actions);
   expectEmptyStops(view, actions);
+  expectRestBeforeShrinking(view, before, policy, actions);
   expectIsolation(view, actions);
   expectHeavyModest(view, policy, actions);
   expectSleep(view, before, policy, actions);
@@ -394,6 +395,35 @@ function expectWishes(view: View, { now, windowClosed }: Snapshot, actions: Acti
       expect(others(from)).not.toEqual([]);
       expect(others(to)).toEqual([]);
     }
+  }
+}
+
+/**
+ * Shards are given up where placement rests; where tenants only wake and fall asleep, long after one was needed, and with a tenth of the
+ * places left for those that wake next.
+ */
+function expectRestBeforeShrinking(view: View, { now }: Snapshot, policy: Policy, actions: Action[]): void {
+  const restMs = policy.consolidateAfterSeconds * 1000;
+  const arriving = arrivals(actions);
+  const drained = ofType(actions, "DrainShard").map(({ shard }) => shard);
+  const unused = ofType(actions, "StopShard").filter(({ reason }) => reason === "Unused");
+  const gone = new Set([...drained, ...unused.map(({ shard }) => shard)]);
+  for (const release of new Set([...gone].map((name) => view.shards.get(name)?.release ?? ""))) {
+    const all = [...view.shards.values()].filter((shard) => shard.release === release);
+    const counted = drained.some((name) => view.shards.get(name)?.release === release)
+      ? all.filter(({ name }) => !view.isIsolated(name) && !view.isOfHeavy(name))
+      : all;
+    for (const shard of counted) expect(now - shard.lastAssignmentChange).toBeGreaterThanOrEqual(restMs);
+    const isRestless = counted.some(({ lastSleepOrWake = -Infinity }) => now - lastSleepOrWake < restMs);
+    const isWanted = [...view.tenants.values()].some((tenant) => !tenant.deleting && view.wanted(tenant) === release);
+    if (!isRestless || !isWanted) continue;
+    for (const shard of counted) expect(now - shard.grownAt).toBeGreaterThanOrEqual(10 * restMs);
+    const staying = view.usable(release).filter(({ name }) => !gone.has(name));
+    const taken = (name: string) => view.holders(name).length + (arriving.get(name) ?? 0);
+    const free = staying.reduce((sum, { name }) => sum + Math.max(0, policy.maxTenantsPerShard - taken(name)), 0);
+    const leaving = drained.filter((name) => view.shards.get(name)?.release === release);
+    const moved = leaving.reduce((sum, name) => sum + taken(name), 0);
+    expect(free - moved).toBeGreaterThanOrEqual((policy.maxTenantsPerShard * staying.length) / 10);
   }
 }
 

@@ -186,6 +186,6 @@ export class LoadSimulator {
   #setShard(name: string, phase: "Starting" | "Ready", drain?: "Consolidation"): void {
     const before = this.index.shardByName.get(name);
     const kept = drain ?? (before?.drain === "Consolidation" ? before.drain : undefined);
-    this.index.setShard({ name, release: V2, phase, drain: kept, lastAssignmentChange: this.#now });
+    this.index.setShard({ name, release: V2, phase, drain: kept, lastAssignmentChange: this.#now, grownAt: this.#now });
   }
 }

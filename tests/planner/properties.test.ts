@@ -200,7 +200,14 @@ describe("whatever happens", () => {
       fc.property(policies, shards, fc.array(fc.record(wishes), { maxLength: 24 }), (policy, some, others) => {
         const world = new Simulator(policy, VERSIONS);
         for (const [index, { release, phase, drain }] of some.entries())
-          world.shards.push({ name: `${release}-${index}`, release, phase, drain, lastAssignmentChange: 0 });
+          world.shards.push({
+            name: `${release}-${index}`,
+            release,
+            phase,
+            drain,
+            lastAssignmentChange: 0,
+            grownAt: 0,
+          });
         for (const [index, wish] of others.entries()) {
           const shard = world.shards[wish.on]?.name;
           const to = world.shards[wish.to]?.name;

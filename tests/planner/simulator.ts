@@ -64,11 +64,12 @@ export class Simulator {
           release: action.release,
           phase: "Pending",
           lastAssignmentChange: this.now,
+          grownAt: this.now,
         });
         return;
       case "Assign":
         this.#tenant(action.tenant).shard = action.shard;
-        return this.#touch(action.shard);
+        return this.#touch(action.shard, this.#tenant(action.tenant).waking !== undefined);
       case "Unassign":
         delete this.#tenant(action.tenant).shard;
         return this.#touch(action.shard);
@@ -87,13 +88,14 @@ export class Simulator {
         const tenant = this.#tenant(action.tenant);
         delete tenant.asleep;
         Object.assign(tenant, { waking: { due: true }, shard: action.shard });
-        return this.#touch(action.shard);
+        return this.#touch(action.shard, true);
       }
       case "DrainShard":
         this.#shard(action.shard).drain = "Consolidation";
         return;
       case "CancelDrain":
         delete this.#shard(action.shard).drain;
+        this.#shard(action.shard).grownAt = this.now;
         return;
       case "StopShard":
         this.#shard(action.shard).phase = "Stopping";
@@ -253,7 +255,7 @@ export class Simulator {
   #passSleep(tenant: SnapshotTenant): void {
     const shard = this.shards.find(({ name }) => name === tenant.shard);
     if (tenant.fallingAsleep) {
-      if (tenant.shard !== undefined) this.#touch(tenant.shard);
+      if (tenant.shard !== undefined) this.#touch(tenant.shard, true);
       for (const key of ["fallingAsleep", "shard", "waking"] as const) delete tenant[key];
       // Housekeeping, once in an hour.
       Object.assign(tenant, { deleting: false, asleep: { wakeAt: this.now + 3_600_000 } });
@@ -303,9 +305,9 @@ export class Simulator {
     if (what === "stay") tenant.pinnedUntil = this.now + 120_000;
   }
 
-  #touch(name: string): void {
+  #touch(name: string, sleepOrWake = false): void {
     const shard = this.shards.find((candidate) => candidate.name === name);
-    if (shard) shard.lastAssignmentChange = this.now;
+    if (shard) shard[sleepOrWake ? "lastSleepOrWake" : "lastAssignmentChange"] = this.now;
   }
 
   #tenant(name: string): SnapshotTenant {

@@ -199,5 +199,7 @@ function shardView({ metadata, spec, status }: Shard, clock: Clock): SnapshotSha
     phase: metadata.deletionTimestamp === undefined ? status.phase : "Stopping",
     drain: spec.drain,
     lastAssignmentChange: clock.past(status.lastAssignmentChange ?? metadata.creationTimestamp),
+    ...(status.lastSleepOrWake ? { lastSleepOrWake: clock.past(status.lastSleepOrWake) } : {}),
+    grownAt: clock.past(status.drainCalledOffAt ?? metadata.creationTimestamp),
   };
 }

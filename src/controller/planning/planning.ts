@@ -96,6 +96,7 @@ export class Planning {
           // Somebody may have asked for the drain meanwhile.
           if (shard.spec.drain !== "Consolidation") return false;
           delete shard.spec.drain;
+          shard.status.drainCalledOffAt = timeText(this.#context.clock.now());
           return true;
         });
       case "Sleep":
@@ -123,7 +124,7 @@ export class Planning {
     const now = timeText(this.#context.clock.now());
     let done = false;
     let isWoken = false;
-    await this.#touch(shard, now);
+    await this.#touch(shard, now, this.#context.reader.get("Tenant", name)?.status.wake !== undefined);
     await modify(store, "Tenant", name, (tenant) => {
       const { metadata, status } = tenant;
       done = !status.move && !status.sleep && metadata.deletionTimestamp === undefined && !isSuspended(tenant);
@@ -143,7 +144,7 @@ export class Planning {
     const { store, clock, log } = this.#context;
     const now = clock.now();
     let done = false;
-    await this.#touch(shard, timeText(now));
+    await this.#touch(shard, timeText(now), true);
     await modify(store, "Tenant", name, ({ metadata, spec, status }) => {
       const sleeps = metadata.deletionTimestamp === undefined && status.phase === "Asleep" && !spec.suspended;
       done = sleeps && wantAwake(status, "due", now);
@@ -262,10 +263,10 @@ export class Planning {
   }
 
   /** Written before the tenant's side, so that a shard that is about to get a tenant does not look quiet. @throws ConflictError */
-  async #touch(shard: string, now: string): Promise<void> {
+  async #touch(shard: string, now: string, wakes = false): Promise<void> {
     const touched = await modify(this.#context.store, "Shard", shard, ({ metadata, status }) => {
       if (metadata.deletionTimestamp !== undefined) return false;
-      status.lastAssignmentChange = now;
+      status[wakes ? "lastSleepOrWake" : "lastAssignmentChange"] = now;
       return true;
     });
     if (!touched || touched.metadata.deletionTimestamp !== undefined) throw new ConflictError("Shard", shard);

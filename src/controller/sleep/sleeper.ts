@@ -91,7 +91,7 @@ export class Sleeper {
     if (!asleep) return undefined;
     idle.forget(name);
     feed.publish(routeOf(asleep, claims));
-    await modify(store, "Shard", shard, ({ status }) => void (status.lastAssignmentChange = since));
+    await modify(store, "Shard", shard, ({ status }) => void (status.lastSleepOrWake = since));
     await this.#shards.refresh(shard);
     metrics.sleeps.inc({ reason: sleep.reason });
     await this.#say(name, "FellAsleep", asleepText(name, sleep));

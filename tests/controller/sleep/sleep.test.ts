@@ -56,7 +56,11 @@ describe("a tenant that is put to sleep", () => {
   it("is woken once, however often it is wanted, and serves on a shard that is there", async () => {
     const { world, run } = await start({});
     await created(world, run, ["a", "b"]);
+    const shard = async () => (await world.store.get("Shard", "1.163.2-0"))!.status;
+    const { lastAssignmentChange: settled } = await shard();
     const before = await asleep(world, run, "a");
+    await expect.poll(async () => (await shard()).lastSleepOrWake).toBeDefined();
+    const { lastSleepOrWake: slept } = await shard();
     const routes = routesOf(run, "a");
     const wish = { tenant: "a", reason: "request" as const };
     await Promise.all([run.service.wakeTenants([wish, wish]), run.service.wakeTenants([wish])]);
@@ -66,6 +70,10 @@ describe("a tenant that is put to sleep", () => {
     expect(status.sleep ?? status.wake).toBeUndefined();
     expect(status.epoch).toBeGreaterThan(before.status.epoch);
     expect(world.ownersOf("a")).toEqual(["1.163.2-0"]);
+    // Neither is a change that consolidation waits for.
+    const woken = await shard();
+    expect(woken.lastAssignmentChange).toBe(settled);
+    expect(Date.parse(woken.lastSleepOrWake!)).toBeGreaterThan(Date.parse(slept!));
     expect(world.log.filter((line) => line.startsWith("start a"))).toHaveLength(2);
     await expect.poll(() => routes.at(-1)?.state).toBe("serving");
     expect(routes.slice(0, -1).every(({ state, reason }) => state === "parked" && reason === "Waking")).toBe(true);
