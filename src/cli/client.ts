@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 import { text as readAll } from "node:stream/consumers";
 import { ROOT } from "../model/project.ts";
 import { quoted } from "../model/shell.ts";
+import { accessOf, readNamed, readToken, type ConnectOptions, type RemoteAccess } from "./access.ts";
 import { CliError, EXIT, Unreachable } from "./errors.ts";
 
 /** The API answers at once what it can; one call, registering a user, waits for Synapse for up to 30 seconds. */
@@ -14,12 +15,6 @@ interface ClusterFile {
   apiUrl: string;
   tokenFile: string;
   pid?: number;
-}
-
-export interface ConnectOptions {
-  data?: string;
-  server?: string;
-  tokenFile?: string;
 }
 
 export interface CallOptions {
@@ -38,17 +33,18 @@ export function dataDirectory(given: string | undefined): string {
 }
 
 /** Finds the cluster's API and its token. @throws CliError with what to do when there is none */
-export async function connect(options: ConnectOptions): Promise<Client> {
-  if (options.server !== undefined) {
-    if (!URL.canParse(options.server) || !/^https?:$/.test(new URL(options.server).protocol)) {
-      throw new CliError(
-        EXIT.usage,
-        `--server must be a URL such as http://127.0.0.1:8010, but ${options.server} was given`,
-      );
-    }
-    if (options.tokenFile === undefined) throw new CliError(EXIT.usage, "--server needs --token-file FILE too");
-    return new Client(options.server, await readToken(options.tokenFile), (problem) => `${problem}: check the address`);
-  }
+export async function connect(options: ConnectOptions, env: NodeJS.ProcessEnv = process.env): Promise<Client> {
+  const access = await accessOf(options, env);
+  return "server" in access ? connectTo(access) : connectHere(access);
+}
+
+async function connectTo({ server, token, caFile }: RemoteAccess): Promise<Client> {
+  const ca = caFile === undefined ? undefined : await readNamed(caFile, "the certificates of the authority");
+  return new Client(server, await token(), (problem) => `${problem}: check the address`, ca);
+}
+
+/** The cluster of a data directory, which says in a file of it where its API is. */
+async function connectHere(options: { data?: string; tokenFile?: string }): Promise<Client> {
   const directory = dataDirectory(options.data);
   const file = join(directory, "cluster.json");
   let text: string;
@@ -104,16 +100,6 @@ function lives(pid: number): boolean {
   }
 }
 
-async function readToken(file: string): Promise<string> {
-  try {
-    return (await readFile(file, "utf8")).trim();
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const why = code === "EACCES" ? "only the user who started the cluster can read it" : message;
-    throw new CliError(EXIT.failed, `cannot read the API token ${file}: ${why}`, { cause: error });
-  }
-}
-
 /**
  * Speaks to the controller's HTTP API. Every method throws CliError with the API's own words. With Node's own client, which needs a
  * third of the time that a library takes to load: most commands make one call.
@@ -122,9 +108,12 @@ export class Client {
   readonly #baseUrl: string;
   readonly #token: string;
   readonly #advise: (problem: string) => string;
+  readonly #ca: string | undefined;
   #agent: http.Agent | undefined;
 
-  constructor(baseUrl: string, token: string, advise: (problem: string) => string) {
+  /** @param ca certificates that are trusted in place of the well-known ones, as PEM */
+  constructor(baseUrl: string, token: string, advise: (problem: string) => string, ca?: string) {
+    this.#ca = ca;
     this.#baseUrl = baseUrl.replace(/\/+$/, "");
     this.#token = token;
     this.#advise = advise;
@@ -186,7 +175,7 @@ export class Client {
 
   async #ask(url: URL, options: http.RequestOptions, content: Buffer | undefined): Promise<IncomingMessage> {
     const { Agent, request } = url.protocol === "https:" ? await import("node:https") : http;
-    this.#agent ??= new Agent({ keepAlive: true });
+    this.#agent ??= new Agent({ keepAlive: true, ...(this.#ca === undefined ? {} : { ca: this.#ca }) });
     const { promise, resolve: answered, reject } = Promise.withResolvers<IncomingMessage>();
     const asking = request(url, { ...options, agent: this.#agent }, answered);
     asking.on("error", reject);

@@ -1,5 +1,5 @@
 import type { Command, Option } from "commander";
-import { flatten, optionsOf, treeOf, type Node } from "./command-tree.ts";
+import { flatten, namesFor, optionsOf, treeOf, type Node } from "./command-tree.ts";
 
 export const SHELLS = ["bash", "zsh", "fish"] as const;
 export type Shell = (typeof SHELLS)[number];
@@ -21,7 +21,9 @@ function bashScript(program: Command, nodes: Node[]): string {
   const cases = nodes.map((node) => {
     const patterns = node.paths.map((path) => JSON.stringify(path.join(" "))).join("|");
     const flags = optionsOf(program, node.command).flatMap(spellings);
-    return `    ${patterns}) commands=${JSON.stringify(wordsOf(node).join(" "))}; options=${JSON.stringify(flags.join(" "))};;`;
+    const commands = `commands=${JSON.stringify(wordsOf(node).join(" "))}; options=${JSON.stringify(flags.join(" "))}`;
+    const names = namesFor(node);
+    return `    ${patterns}) ${commands}${names === undefined ? "" : `; names=${names}`};;`;
   });
   const groups = nodes
     .flatMap((node) => (node.subcommands.length > 0 ? node.paths : []))
@@ -36,12 +38,13 @@ function bashScript(program: Command, nodes: Node[]): string {
   return `# completion of ${name}
 ${fn}() {
   local current="\${COMP_WORDS[COMP_CWORD]}" previous="\${COMP_WORDS[COMP_CWORD-1]}"
-  local path="" word commands options skip="" i
+  local path="" word commands options names="" skip="" i cluster=()
   COMPREPLY=()
   for ((i = 1; i < COMP_CWORD; i++)); do
     word="\${COMP_WORDS[i]}"
     if [ -n "$skip" ]; then skip=""; continue; fi
     case "$word" in
+    --data|--context|--server|--token-file|--ca-file) cluster+=("$word" "\${COMP_WORDS[i+1]}"); skip=1; continue;;
     ${valued.flatMap(spellings).join("|")}) skip=1; continue;;
     -*) continue;;
     esac
@@ -51,6 +54,7 @@ ${fn}() {
     esac
   done
   case "$previous" in
+    --context) COMPREPLY=($(compgen -W "$("\${COMP_WORDS[0]}" __names context 2>/dev/null)" -- "$current")); return;;
 ${choices.join("\n")}
     ${valued
       .filter((option) => !option.argChoices)
@@ -61,6 +65,9 @@ ${choices.join("\n")}
 ${cases.join("\n")}
     *) return;;
   esac
+  # Without a cluster that answers, there are none.
+  [[ -z "$names" || "$current" == -* ]] ||
+    commands="$commands $("\${COMP_WORDS[0]}" __names "$names" \${cluster[@]+"\${cluster[@]}"} 2>/dev/null)"
   case "$current" in
     -*) COMPREPLY=($(compgen -W "$options" -- "$current"));;
     *) COMPREPLY=($(compgen -W "$commands" -- "$current"));;
@@ -86,6 +93,9 @@ function fishScript(program: Command, nodes: Node[]): string {
         }
       }
       const choices = node.command.registeredArguments.flatMap((argument) => argument.argChoices ?? []);
+      const names = namesFor(node);
+      if (names !== undefined)
+        lines.push(`complete -c ${name}${condition} -a '(${name} __names ${names} 2>/dev/null)'`);
       for (const choice of choices) lines.push(`complete -c ${name}${condition} -a ${choice}`);
       const options = node.command === program ? program.options : node.command.options;
       const when2 = node.command === program ? "" : condition;

@@ -1,9 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { text as readAll } from "node:stream/consumers";
 import { InvalidArgumentError, Option, type Command } from "commander";
-import { connect, type Client, type ConnectOptions } from "./client.ts";
+import type { ConnectOptions } from "./access.ts";
+import { connect, type Client } from "./client.ts";
 import { CliError, EXIT } from "./errors.ts";
-import type { Format } from "./output.ts";
+import type { Format } from "./format.ts";
 
 /** Options that every command takes. */
 export interface GlobalOptions extends ConnectOptions {

@@ -1,12 +1,5 @@
-import { createRequire } from "node:module";
 import Table from "cli-table3";
 import pc from "picocolors";
-import type * as Yaml from "yaml";
-
-/** For what takes long to load, and is rarely needed. */
-const require = createRequire(import.meta.url);
-
-export type Format = "table" | "json" | "yaml";
 
 const colored = process.stdout.isTTY === true && !process.env["NO_COLOR"];
 const colors = pc.createColors(colored);
@@ -60,36 +53,6 @@ export function print(text: string): void {
 /** For people only: never in the way of what a script reads from stdout. */
 export function note(text: string): void {
   process.stderr.write(`${text}\n`);
-}
-
-export function asYaml(value: unknown): string {
-  const { stringify } = require("yaml") as typeof Yaml;
-  return stringify(value);
-}
-
-/** Prints a value as JSON or YAML, or its picture for people. */
-export function show(format: Format, value: unknown, picture: () => string): void {
-  if (format === "json") print(JSON.stringify(value, null, 2));
-  else if (format === "yaml") print(asYaml(value));
-  else print(picture());
-}
-
-/** As RFC 4180 has it, with the names of the columns first. */
-export function csv<K extends string>(
-  columns: readonly K[],
-  rows: readonly Partial<Record<K, string | number>>[],
-): string {
-  const cell = (value: string | number | undefined) => {
-    const words = String(value ?? "");
-    return /[",\r\n]/.test(words) ? `"${words.replaceAll('"', '""')}"` : words;
-  };
-  return [columns.join(","), ...rows.map((row) => columns.map((column) => cell(row[column])).join(","))].join("\n");
-}
-
-/** The same for lists, of which an empty one is said to be empty. */
-export function showList(format: Format, values: unknown[], none: string, picture: () => string): void {
-  if (format === "table" && values.length === 0) note(none);
-  else show(format, values, picture);
 }
 
 /** How long ago, as kubectl says it: 5s, 3m, 2h, 4d. */

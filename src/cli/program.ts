@@ -1,9 +1,10 @@
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { addAudit } from "./commands/audit.ts";
 import { addBackup } from "./commands/backup.ts";
 import { addCompletion } from "./commands/completion.ts";
 import { addEvents } from "./commands/events.ts";
 import { addShard } from "./commands/shard.ts";
+import { addContext } from "./commands/context.ts";
 import { addStatus } from "./commands/status.ts";
 import { addTenant } from "./commands/tenant.ts";
 import { addToken } from "./commands/token.ts";
@@ -11,6 +12,7 @@ import { addUp } from "./commands/up.ts";
 import { VERSION } from "../model/project.ts";
 import { addVersion } from "./commands/version.ts";
 import { CliError, EXIT, EXIT_CODES_HELP } from "./errors.ts";
+import { outputOption } from "./format.ts";
 
 /** The CLI's commands. Each caller builds its own: to run it, to complete it, to document it. */
 export function buildProgram(): Command {
@@ -21,18 +23,16 @@ export function buildProgram(): Command {
     .showHelpAfterError("(add --help for what is allowed)")
     .configureHelp({ showGlobalOptions: true })
     .version(VERSION, "--version", "print the version of this program")
-    .addOption(
-      new Option("-o, --output <format>", "how to print (csv: tenant usage alone)")
-        .choices(["table", "json", "yaml", "csv"])
-        .default("table"),
-    )
+    .addOption(outputOption())
     .hook("preAction", (_program, command) => {
       if (command.optsWithGlobals()["output"] === "csv" && command.name() !== "usage")
-        throw new CliError(EXIT.usage, "only tenant usage prints csv; allowed here are table, json and yaml");
+        throw new CliError(EXIT.usage, "only tenant usage prints csv");
     })
     .option("--data <dir>", "the cluster's data directory (default: $SYNAPSE_SHARDS_DATA, else data in the checkout)")
-    .option("--server <url>", "the controller's API, instead of looking it up in the data directory")
-    .option("--token-file <file>", "file with the API's token, for --server")
+    .option("--context <name>", "the cluster of this context (default: $SYNAPSE_SHARDS_CONTEXT, else the one in use)")
+    .option("--server <url>", "the controller's API, instead of looking it up (default: $SYNAPSE_SHARDS_SERVER)")
+    .option("--token-file <file>", "file with the API's token, for --server (default: $SYNAPSE_SHARDS_TOKEN_FILE)")
+    .option("--ca-file <file>", "certificates to trust, PEM, for --server (default: $SYNAPSE_SHARDS_CA_FILE)")
     .addHelpText("after", `\n${EXIT_CODES_HELP}`);
   addUp(program);
   addTenant(program);
@@ -42,6 +42,7 @@ export function buildProgram(): Command {
   addEvents(program);
   addToken(program);
   addAudit(program);
+  addContext(program);
   addCompletion(program);
   addVersion(program);
   return program;

@@ -11,7 +11,11 @@ export interface TenantRow {
   shard: string | null;
   url: string;
   epoch: number;
+  createdAt: string;
+  labels: Record<string, string>;
 }
+
+export const TENANT_SORT = ["name", "serverName", "release", "phase", "reason", "shard", "epoch", "createdAt"] as const;
 
 export function tenantRow({ metadata, spec, status, url }: TenantView): TenantRow {
   return {
@@ -23,13 +27,14 @@ export function tenantRow({ metadata, spec, status, url }: TenantView): TenantRo
     shard: status.shard ?? null,
     url,
     epoch: status.epoch,
+    createdAt: metadata.creationTimestamp,
+    labels: { ...spec.labels },
   };
 }
 
 export interface TenantDetails extends TenantRow {
   message: string | null;
   address: string | null;
-  createdAt: string;
   deletionRequestedAt: string | null;
   generation: number;
   observedGeneration: number;
@@ -39,7 +44,6 @@ export interface TenantDetails extends TenantRow {
   /** What in its configuration is probably a mistake. */
   warnings: string[];
   config?: string;
-  labels: Record<string, string>;
   move: Move | null;
   lastMove: MoveResult | null;
 }
@@ -50,7 +54,6 @@ export function tenantDetails(tenant: TenantView): TenantDetails {
     ...tenantRow(tenant),
     message: status.message || null,
     address: status.address ?? null,
-    createdAt: metadata.creationTimestamp,
     deletionRequestedAt: metadata.deletionTimestamp ?? null,
     generation: metadata.generation,
     observedGeneration: status.observedGeneration,
@@ -59,7 +62,6 @@ export function tenantDetails(tenant: TenantView): TenantDetails {
     hasConfig,
     warnings: status.inEffect?.warnings ?? [],
     ...(spec.config === undefined ? {} : { config: spec.config }),
-    labels: { ...spec.labels },
     move: status.move ?? null,
     lastMove: status.lastMove ?? null,
   };
@@ -74,7 +76,10 @@ export interface ShardRow {
   capacity: number;
   address: string | null;
   load: number | null;
+  createdAt: string;
 }
+
+export const SHARD_SORT = ["name", "release", "phase", "tenants", "capacity", "load", "createdAt"] as const;
 
 export function shardRow({ metadata, spec, status, tenants, capacity }: ShardView): ShardRow {
   return {
@@ -85,17 +90,17 @@ export function shardRow({ metadata, spec, status, tenants, capacity }: ShardVie
     capacity,
     address: status.address ?? null,
     load: status.load ?? null,
+    createdAt: metadata.creationTimestamp,
   };
 }
 
 export function shardDetails(shard: ShardView) {
-  const { metadata, spec, status } = shard;
+  const { spec, status } = shard;
   return {
     ...shardRow(shard),
     reason: status.reason || null,
     message: status.message || null,
     drain: spec.drain ?? null,
-    createdAt: metadata.creationTimestamp,
     lastSeen: status.lastSeen ?? null,
     keeps: status.keeps ?? null,
     tenantNames: shard.tenants,

@@ -473,7 +473,7 @@ test("shows what tenants took by month, for people and for bills", async () => {
   expect(await cluster.cli(["tenant", "list", "-o", "csv"])).toMatchInlineSnapshot(`
     {
       "code": 2,
-      "stderr": "error: only tenant usage prints csv; allowed here are table, json and yaml
+      "stderr": "error: only tenant usage prints csv
     ",
       "stdout": "",
     }

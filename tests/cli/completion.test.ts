@@ -3,9 +3,9 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { reference, REFERENCE_FILE } from "../../src/cli/reference.ts";
-import { runCli } from "./cli-under-test.ts";
+import { MAIN, runCli, startClusterUnderTest } from "./cli-under-test.ts";
 
 const run = promisify(execFile);
 
@@ -13,12 +13,15 @@ let directory: string;
 beforeEach(async () => void (directory = await mkdtemp(join(tmpdir(), "shards-completion-"))));
 afterEach(() => rm(directory, { recursive: true, force: true }));
 
-test("completes in bash", async () => {
+// Each test starts several processes, which takes its time on a machine that is busy.
+vi.setConfig({ testTimeout: 180_000 });
+
+/** Asks as bash does at TAB: it sets the words and calls the function registered for the command. */
+async function completing(env: Record<string, string | undefined> = process.env) {
   const { code, stdout } = await runCli(["completion", "bash"]);
   expect(code).toBe(0);
   const script = join(directory, "completion.bash");
   await writeFile(script, stdout);
-  // What bash does at TAB: it sets the words and calls the function registered for the command.
   const ask = `source ${script}
     for line in "$@"; do
       read -ra COMP_WORDS <<< "\${line%|}"
@@ -28,6 +31,15 @@ test("completes in bash", async () => {
       "$function_of"
       echo "$line → \${COMPREPLY[*]}"
     done`;
+  return async (lines: string[]): Promise<string> => {
+    const answer = await run("bash", ["--norc", "-uc", ask, "bash", ...lines], { env });
+    expect(answer.stderr).toBe("");
+    return answer.stdout;
+  };
+}
+
+test("completes in bash", async () => {
+  const complete = await completing();
   const lines = [
     "synapse-shards ten|",
     "synapse-shards tenant |",
@@ -41,20 +53,56 @@ test("completes in bash", async () => {
     "synapse-shards tenant get status --sh|",
     "synapse-shards status |",
   ];
-  const answer = await run("bash", ["--norc", "-uc", ask, "bash", ...lines]);
-  expect(answer.stderr).toBe("");
-  expect(answer.stdout).toMatchInlineSnapshot(`
+  expect(await complete(lines)).toMatchInlineSnapshot(`
     "synapse-shards ten| → tenant tenants
     synapse-shards tenant | → create update delete rm list ls get describe move backup backups restore quarantine sleep wake suspend resume undelete purge purges usage logs register-user
     synapse-shards tenant re| → restore resume register-user
     synapse-shards -o json shard d| → describe drain
     synapse-shards --data /tmp tenants l| → list ls logs
     synapse-shards tenant create clinic-a --rel| → --release
-    synapse-shards tenant list -o | → table json yaml csv
+    synapse-shards tenant list -o | → table wide name json yaml csv jsonpath= template=
     synapse-shards tenant list --output y| → yaml
     synapse-shards completion | → bash zsh fish
     synapse-shards tenant get status --sh| → --show-config
     synapse-shards status | → 
+    "
+  `);
+});
+
+test("completes the names of tenants, shards and contexts from the cluster that the line names", async () => {
+  const cluster = await startClusterUnderTest();
+  onTestFinished(() => cluster.close());
+  for (const name of ["clinic-a", "clinic-b", "school"]) cluster.service.addTenant(name);
+  cluster.service.addShard("1.163.2-0");
+  // As it is on the PATH.
+  const program = join(directory, "synapse-shards");
+  await writeFile(program, `#!/bin/sh\nexec '${process.execPath}' '${MAIN}' "$@"\n`, { mode: 0o755 });
+  const env = {
+    XDG_CONFIG_HOME: join(directory, "config"),
+    PATH: `${directory}:${process.env["PATH"]}`,
+    HOME: directory,
+  };
+  await runCli(["context", "add", "berlin", "--data", cluster.data], { env });
+  await runCli(["context", "use", "-"], { env });
+  const complete = await completing(env);
+  expect(
+    await complete([
+      `synapse-shards --data ${cluster.data} tenant get cl|`,
+      "synapse-shards --context berlin shard drain |",
+      "synapse-shards tenant delete --context berlin school |",
+      "synapse-shards tenant list --context |",
+      "synapse-shards context use |",
+      "synapse-shards --data /nothing tenant get |",
+      "synapse-shards --context berlin tenant create cl|",
+    ]).then((answer) => answer.replaceAll(cluster.data, "DATA")),
+  ).toMatchInlineSnapshot(`
+    "synapse-shards --data DATA tenant get cl| → clinic-a clinic-b
+    synapse-shards --context berlin shard drain | → 1.163.2-0
+    synapse-shards tenant delete --context berlin school | → clinic-a clinic-b school
+    synapse-shards tenant list --context | → berlin
+    synapse-shards context use | → berlin
+    synapse-shards --data /nothing tenant get | → 
+    synapse-shards --context berlin tenant create cl| → 
     "
   `);
 });

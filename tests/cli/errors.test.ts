@@ -339,8 +339,9 @@ describe("help", () => {
 
       Global Options:
         --version              print the version of this program
-        -o, --output <format>  how to print (csv: tenant usage alone) (choices:
-                               "table", "json", "yaml", "csv", default: "table")
+        -o, --output <format>  how to print: table, wide, name, json, yaml, csv,
+                               jsonpath=EXPRESSION or template=TEXT (csv: tenant usage
+                               alone) (default: "table")
         --data <dir>           the cluster's data directory (default:
                                $SYNAPSE_SHARDS_DATA, else data in the checkout)
         --server <url>         the controller's API, instead of looking it up in the

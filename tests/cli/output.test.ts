@@ -120,9 +120,10 @@ describe("one tenant", () => {
       shard: 1.163.2-1
       url: http://clinic-a.localhost:8008
       epoch: 2
+      createdAt: 2026-11-23T10:00:00.000Z
+      labels: {}
       message: null
       address: 127.0.0.1:9100
-      createdAt: 2026-11-23T10:00:00.000Z
       deletionRequestedAt: null
       generation: 1
       observedGeneration: 1
@@ -130,7 +131,6 @@ describe("one tenant", () => {
       retryAt: null
       hasConfig: false
       warnings: []
-      labels: {}
       move: null
       lastMove:
         id: move-1

@@ -1,7 +1,8 @@
 import type { Command } from "commander";
 import type { AuditEntry } from "../../api/audit.ts";
 import { parseTail, withClient } from "../options.ts";
-import { showList, table } from "../output.ts";
+import { showList } from "../format.ts";
+import { table } from "../output.ts";
 
 export function addAudit(program: Command): void {
   program

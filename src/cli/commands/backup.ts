@@ -6,7 +6,8 @@ import type { Client } from "../client.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { JOB_HAS, waitForJob } from "../jobs.ts";
 import { readInput, timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { note, print, show } from "../output.ts";
+import { show } from "../format.ts";
+import { note, print } from "../output.ts";
 import { tenantPath } from "./tenant-path.ts";
 
 /** verify, restore-all. */

@@ -2,7 +2,7 @@ import { InvalidArgumentError, type Command } from "commander";
 import type { ClusterEvent } from "../../model/event.ts";
 import { eventLine, eventTable } from "../event-table.ts";
 import { withClient } from "../options.ts";
-import { asYaml, showList, type Format } from "../output.ts";
+import { asYaml, showList, type Format } from "../format.ts";
 import { write } from "./logs.ts";
 
 const KINDS: Record<string, string> = {

@@ -4,8 +4,10 @@ import type { ClusterEvent } from "../../model/event.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
 import { eventTable, recentEvents } from "../event-table.ts";
 import { parseTail, timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { age, counted, fields, indented, show, showList, table } from "../output.ts";
-import { shardDetails, shardRow, type ShardRow } from "../rows.ts";
+import { show, showList } from "../format.ts";
+import { age, counted, fields, indented, table } from "../output.ts";
+import { SHARD_SORT, shardDetails, shardRow, type ShardRow } from "../rows.ts";
+import { sorted, sortOptions, type SortOptions } from "../sorting.ts";
 import { because, waitUntilGone } from "../wait.ts";
 import { printLines } from "./logs.ts";
 import { tenantPath } from "./tenant-path.ts";
@@ -16,15 +18,19 @@ export function addShard(program: Command): void {
     .alias("shards")
     .description("shards: processes that host tenants of one Synapse release");
 
+  const [sortBy, desc] = sortOptions(SHARD_SORT);
   shard
     .command("list")
     .alias("ls")
     .description("list all shards")
-    .action((_options, command: Command) =>
+    .addOption(sortBy)
+    .addOption(desc)
+    .addHelpText("after", LIST_EXAMPLES)
+    .action((options: SortOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
         const { items } = await client.call<{ items: ShardView[] }>("GET", "/v1/shards", { has: ["items"] });
-        const rows = items.map(shardRow);
-        showList(output, rows, "No shards found.", () => shardTable(rows));
+        const rows = sorted(items.map(shardRow), options);
+        showList(output, rows, "No shards found.", (wide) => shardTable(rows, wide));
       }),
     );
 
@@ -35,7 +41,7 @@ export function addShard(program: Command): void {
     .action((name: string, _options, command: Command) =>
       withClient(command, async (client, { output }) => {
         const found = await client.call<ShardView>("GET", shardPath(name), { has: ["metadata", "spec", "status"] });
-        show(output, shardDetails(found), () => shardTable([shardRow(found)]));
+        show(output, shardDetails(found), (wide) => shardTable([shardRow(found)], wide));
       }),
     );
 
@@ -125,17 +131,20 @@ function shardPath(name: string): string {
   return `/v1/shards/${encodeURIComponent(name)}`;
 }
 
-function shardTable(rows: ShardRow[]): string {
+const LIST_EXAMPLES = `
+Examples:
+  synapse-shards shard list --sort-by load --desc
+  synapse-shards shard list -o template='{{#.}}{{name}} has {{tenants}} of {{capacity}}\\n{{/.}}'`;
+
+function shardTable(rows: ShardRow[], wide: boolean): string {
+  const head = ["NAME", "RELEASE", "PHASE", "TENANTS", "CAPACITY", "LOAD", "ADDRESS"];
   return table(
-    ["NAME", "RELEASE", "PHASE", "TENANTS", "CAPACITY", "LOAD", "ADDRESS"],
-    rows.map((row) => [
-      row.name,
-      row.release,
-      row.phase,
-      String(row.tenants),
-      String(row.capacity),
-      row.load === null ? "" : `${Math.round(row.load * 100)}%`,
-      row.address ?? "",
-    ]),
+    wide ? [...head, "AGE"] : head,
+    rows.map((row) => {
+      const load = row.load === null ? "" : `${Math.round(row.load * 100)}%`;
+      const counts = [String(row.tenants), String(row.capacity)];
+      const cells = [row.name, row.release, row.phase, ...counts, load, row.address ?? ""];
+      return wide ? [...cells, age(row.createdAt)] : cells;
+    }),
   );
 }

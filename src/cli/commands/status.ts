@@ -1,7 +1,8 @@
 import type { Command } from "commander";
 import type { ClusterStatus } from "../../controller/service/cluster-service.ts";
 import { withClient } from "../options.ts";
-import { age, fields, plain, seconds, show, table } from "../output.ts";
+import { show } from "../format.ts";
+import { age, fields, plain, seconds, table } from "../output.ts";
 
 /** As many ended moves as the picture shows. */
 const MOVES_SHOWN = 5;

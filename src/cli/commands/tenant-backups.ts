@@ -4,7 +4,8 @@ import type { Job } from "../../model/backup.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { JOB_HAS, waitForJob } from "../jobs.ts";
 import { readInput, timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { age, print, show, showList, table } from "../output.ts";
+import { isForPeople, show, showList } from "../format.ts";
+import { age, print, table } from "../output.ts";
 import { tenantPath } from "./tenant-path.ts";
 
 interface RestoreOptions extends WaitOptions {
@@ -77,7 +78,7 @@ export function addTenantBackups(tenant: Command): void {
             });
         const done = await waitForJob(client, job, options.timeout);
         show(output, done, () => done.message);
-        if (output === "table" && !undo)
+        if (isForPeople(output) && !undo)
           print(`(what was there before is kept: --undo takes the restore back, --forget removes it)`);
       }),
     );

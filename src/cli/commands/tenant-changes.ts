@@ -8,7 +8,8 @@ import { forEach } from "../each.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { labelOption, labelsToSet, namesOf, selectorOption, type LabelChanges } from "../selecting.ts";
 import { readOverrides, timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { note, print, show, type Format } from "../output.ts";
+import { isForPeople, show, type Format } from "../format.ts";
+import { note, print } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
 import { waitUntilGone, waitUntilRunning } from "../wait.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
@@ -183,7 +184,7 @@ function deleteAll(client: Client, names: readonly string[], options: DeleteOpti
       return { name, purged: purge === true };
     },
     report: (deleted) => {
-      if (output !== "table") show(output, deleted, () => "");
+      if (!isForPeople(output)) show(output, deleted, () => "");
       else for (const { name } of deleted) print(deletionWords(name, options));
     },
   });

@@ -5,7 +5,8 @@ import type { Client } from "../client.ts";
 import { confirm } from "../confirm.ts";
 import { forEach } from "../each.ts";
 import { timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { age, counted, print, show, showList, table, type Format } from "../output.ts";
+import { isForPeople, show, showList, type Format } from "../format.ts";
+import { age, counted, print, table } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
 import { waitUntilRunning } from "../wait.ts";
 import { HAS } from "./tenant-path.ts";
@@ -43,7 +44,7 @@ export function addDeleted(tenant: Command): void {
           begin: (name) => client.call<PurgeProof>("DELETE", pathOf(name), { has: ["name", "sha256"] }),
           finish: (_name, proof) => Promise.resolve(proof),
           report: (proofs) => {
-            if (output !== "table") show(output, proofs, () => "");
+            if (!isForPeople(output)) show(output, proofs, () => "");
             else for (const proof of proofs) print(`removed what was kept of ${proof.name}: ${removedWords(proof)}`);
           },
         });

@@ -2,7 +2,8 @@ import { InvalidArgumentError, type Command } from "commander";
 import type { Move } from "../../model/move.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { counted, seconds, show } from "../output.ts";
+import { show } from "../format.ts";
+import { counted, seconds } from "../output.ts";
 import { waitForMove } from "../wait.ts";
 import { tenantPath } from "./tenant-path.ts";
 

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
 import { withClient } from "../options.ts";
-import { show } from "../output.ts";
+import { show } from "../format.ts";
 import { tenantDetails } from "../rows.ts";
 import { tenantPath } from "./tenant-path.ts";
 

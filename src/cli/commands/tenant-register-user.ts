@@ -4,7 +4,7 @@ import { Writable } from "node:stream";
 import type { Command } from "commander";
 import { CliError, EXIT } from "../errors.ts";
 import { readInput, withClient } from "../options.ts";
-import { show } from "../output.ts";
+import { show } from "../format.ts";
 import { tenantPath } from "./tenant-path.ts";
 
 interface RegisterOptions {

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
 import { timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { show } from "../output.ts";
+import { show } from "../format.ts";
 import { tenantDetails } from "../rows.ts";
 import { because, waitUntilAsleep, waitUntilRunning } from "../wait.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";

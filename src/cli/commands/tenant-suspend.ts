@@ -2,7 +2,8 @@ import type { Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
 import { forEach } from "../each.ts";
 import { timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { print, show } from "../output.ts";
+import { isForPeople, show } from "../format.ts";
+import { print } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
 import { namesOf, selectorOption } from "../selecting.ts";
 import { waitUntilRunning, waitUntilSuspended } from "../wait.ts";
@@ -54,7 +55,7 @@ export function addSuspend(tenant: Command): void {
                 : waitUntilRunning(client, name, generation, options.timeout);
             },
             report: (done) => {
-              if (output === "table") for (const { metadata } of done) print(verb.words(metadata.name, waited));
+              if (isForPeople(output)) for (const { metadata } of done) print(verb.words(metadata.name, waited));
               else show(output, done.map(tenantDetails), () => "");
             },
           });

@@ -1,7 +1,8 @@
 import { InvalidArgumentError, Option, type Command } from "commander";
 import { isMonth, type UsageMonth } from "../../model/usage-month.ts";
 import { withClient } from "../options.ts";
-import { csv, print, showList, table, type Format } from "../output.ts";
+import { csv, showList } from "../format.ts";
+import { print, table } from "../output.ts";
 
 /** usage. */
 export function addUsage(tenant: Command): void {
@@ -12,11 +13,10 @@ export function addUsage(tenant: Command): void {
     .addOption(new Option("--month <YYYY-MM>", "only this month (UTC), of the 13 that are kept").argParser(parseMonth))
     .addHelpText("after", "\nWith -o csv, each figure has a column of its own, and what is not known is empty.")
     .action((name: string | undefined, { month }: { month?: string }, command: Command) =>
-      withClient(command, async (client, globals) => {
-        // The one command that also takes it.
-        const output = globals.output as Format | "csv";
+      withClient(command, async (client, { output }) => {
         const query = { tenant: name, month };
         const { items } = await client.call<{ items: UsageMonth[] }>("GET", "/v1/usage", { query, has: ["items"] });
+        // The one command that takes it.
         if (output === "csv") return print(csv(COLUMNS, items));
         showList(output, items, "No usage is recorded for that.", () =>
           table(

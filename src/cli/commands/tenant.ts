@@ -6,8 +6,10 @@ import type { Placement } from "../../model/placement.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
 import { eventTable, recentEvents } from "../event-table.ts";
 import { parseTail, withClient } from "../options.ts";
-import { age, counted, fields, indented, seconds, show, showList, table } from "../output.ts";
-import { tenantDetails, tenantRow, type TenantRow } from "../rows.ts";
+import { show, showList } from "../format.ts";
+import { age, counted, fields, indented, seconds, table } from "../output.ts";
+import { TENANT_SORT, tenantDetails, tenantRow, type TenantRow } from "../rows.ts";
+import { sorted, sortOptions, type SortOptions } from "../sorting.ts";
 import { because } from "../wait.ts";
 import { printLines } from "./logs.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
@@ -31,17 +33,21 @@ export function addTenant(program: Command): void {
 
   addTenantChanges(tenant);
 
+  const [sortBy, desc] = sortOptions(TENANT_SORT);
   tenant
     .command("list")
     .alias("ls")
     .description("list all tenants")
     .option("--deleted", "instead, those that were deleted and whose data is kept")
     .addOption(selectorOption().conflicts("deleted"))
-    .action((options: { deleted?: boolean; selector?: string }, command: Command) =>
+    .addOption(sortBy)
+    .addOption(desc)
+    .addHelpText("after", LIST_EXAMPLES)
+    .action((options: SortOptions & { deleted?: boolean; selector?: string }, command: Command) =>
       withClient(command, async (client, { output }) => {
         if (options.deleted) return printDeleted(client, output);
-        const rows = (await selected(client, options.selector)).map(tenantRow);
-        showList(output, rows, "No tenants found.", () => tenantTable(rows));
+        const rows = sorted((await selected(client, options.selector)).map(tenantRow), options);
+        showList(output, rows, "No tenants found.", (wide) => tenantTable(rows, wide));
       }),
     );
 
@@ -54,7 +60,7 @@ export function addTenant(program: Command): void {
       withClient(command, async (client, { output }) => {
         const query = { includeConfig: options.showConfig };
         const found = await client.call<TenantView>("GET", tenantPath(name), { query, has: HAS });
-        show(output, tenantDetails(found), () => tenantTable([tenantRow(found)]));
+        show(output, tenantDetails(found), (wide) => tenantTable([tenantRow(found)], wide));
       }),
     );
 
@@ -94,10 +100,20 @@ export function addTenant(program: Command): void {
   addRegisterUser(tenant);
 }
 
-export function tenantTable(rows: TenantRow[]): string {
+const LIST_EXAMPLES = `
+Examples:
+  synapse-shards tenant list -l plan=small --sort-by createdAt --desc
+  synapse-shards tenant list -o jsonpath='$[?@.phase == "Failed"].name'
+  synapse-shards tenant suspend $(synapse-shards tenant list -l paid=no -o name)`;
+
+export function tenantTable(rows: TenantRow[], wide: boolean): string {
+  const head = ["NAME", "SERVER NAME", "RELEASE", "PHASE", "REASON", "SHARD", "URL"];
   return table(
-    ["NAME", "SERVER NAME", "RELEASE", "PHASE", "REASON", "SHARD", "URL"],
-    rows.map((row) => [row.name, row.serverName, row.release, row.phase, row.reason ?? "", row.shard ?? "", row.url]),
+    wide ? [...head, "EPOCH", "AGE", "LABELS"] : head,
+    rows.map((row) => {
+      const cells = [row.name, row.serverName, row.release, row.phase, row.reason ?? "", row.shard ?? "", row.url];
+      return wide ? [...cells, String(row.epoch), age(row.createdAt), labelWords(row.labels)] : cells;
+    }),
   );
 }
 

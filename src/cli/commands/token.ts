@@ -1,7 +1,8 @@
 import { type Command, Option } from "commander";
 import { type NamedToken, ROLES, type Role } from "../../model/role.ts";
 import { withClient } from "../options.ts";
-import { age, show, showList, table } from "../output.ts";
+import { show, showList } from "../format.ts";
+import { age, table } from "../output.ts";
 
 export function addToken(program: Command): void {
   const token = program

@@ -3,7 +3,8 @@ import type { ClusterStatus } from "../../controller/service/cluster-service.ts"
 import { VERSION } from "../../model/project.ts";
 import { CliError } from "../errors.ts";
 import { withClient, type GlobalOptions } from "../options.ts";
-import { fields, show } from "../output.ts";
+import { show } from "../format.ts";
+import { fields } from "../output.ts";
 
 export function addVersion(program: Command): void {
   program
