@@ -37,6 +37,20 @@ export function parseDuration(text: string): number {
   return milliseconds;
 }
 
+const SINCE_UNITS: Record<string, number> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** A time ago, such as `15m`, or a date. @returns milliseconds since 1970 */
+export function parseSince(text: string): number {
+  const [, count = "", unit = ""] = /^(\d{1,6})([smhd])$/.exec(text) ?? [];
+  const ago = Number(count) * (SINCE_UNITS[unit] ?? Number.NaN);
+  const at = Number.isNaN(ago) && /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) : Date.now() - ago;
+  if (Number.isNaN(at))
+    throw new InvalidArgumentError(
+      "Allowed is a time ago such as 90s, 15m, 6h or 2d, or a date such as 2026-01-31T08:00Z.",
+    );
+  return at;
+}
+
 export function parseTail(text: string): number {
   if (!/^\d{1,6}$/.test(text) || Number(text) > 100_000)
     throw new InvalidArgumentError("Allowed is a whole number from 0 to 100000.");

@@ -1,8 +1,8 @@
 import Table from "cli-table3";
 import pc from "picocolors";
 
-const colored = process.stdout.isTTY === true && !process.env["NO_COLOR"];
-const colors = pc.createColors(colored);
+export const isColored = process.stdout.isTTY === true && !process.env["NO_COLOR"];
+const colors = pc.createColors(isColored);
 
 /** Text for a terminal: control characters, which could drive it, become spaces. */
 export function plain(text: string): string {

@@ -125,7 +125,7 @@ describe("finding the cluster", () => {
     expect(await runCli(["tenant", "list", "--server", url])).toMatchInlineSnapshot(`
       {
         "code": 2,
-        "stderr": "error: --server needs --token-file FILE too
+        "stderr": "error: --server needs a token too: --token-file FILE, $SYNAPSE_SHARDS_TOKEN_FILE or $SYNAPSE_SHARDS_TOKEN
       ",
         "stdout": "",
       }
@@ -294,6 +294,11 @@ describe("help", () => {
         "token list",
         "token revoke",
         "audit",
+        "context",
+        "context add",
+        "context use",
+        "context list",
+        "context remove",
         "completion",
         "version",
       ]
@@ -339,14 +344,19 @@ describe("help", () => {
 
       Global Options:
         --version              print the version of this program
-        -o, --output <format>  how to print: table, wide, name, json, yaml, csv,
-                               jsonpath=EXPRESSION or template=TEXT (csv: tenant usage
-                               alone) (default: "table")
+        -o, --output <format>  how to print (csv: tenant usage alone) (choices:
+                               "table", "wide", "name", "json", "yaml", "csv",
+                               "jsonpath=", "template=", default: "table")
         --data <dir>           the cluster's data directory (default:
                                $SYNAPSE_SHARDS_DATA, else data in the checkout)
-        --server <url>         the controller's API, instead of looking it up in the
-                               data directory
-        --token-file <file>    file with the API's token, for --server
+        --context <name>       the cluster of this context (default:
+                               $SYNAPSE_SHARDS_CONTEXT, else the one in use)
+        --server <url>         the controller's API, instead of looking it up
+                               (default: $SYNAPSE_SHARDS_SERVER)
+        --token-file <file>    file with the API's token, for --server (default:
+                               $SYNAPSE_SHARDS_TOKEN_FILE)
+        --ca-file <file>       certificates to trust, PEM, for --server (default:
+                               $SYNAPSE_SHARDS_CA_FILE)
       "
     `);
     expect((await runCli(["--help"])).stdout).toContain("Exit codes:");

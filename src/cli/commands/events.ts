@@ -1,9 +1,9 @@
-import { InvalidArgumentError, type Command } from "commander";
+import { InvalidArgumentError, Option, type Command } from "commander";
 import type { ClusterEvent } from "../../model/event.ts";
 import { eventLine, eventTable } from "../event-table.ts";
 import { withClient } from "../options.ts";
 import { asYaml, showList, type Format } from "../format.ts";
-import { write } from "./logs.ts";
+import { sinceOption, write } from "./logs.ts";
 
 const KINDS: Record<string, string> = {
   tenant: "Tenant",
@@ -13,6 +13,19 @@ const KINDS: Record<string, string> = {
   fleet: "Fleet",
 };
 
+interface EventOptions {
+  follow?: boolean;
+  for?: string;
+  after?: number;
+  since?: number;
+  type?: ClusterEvent["type"];
+}
+
+const EXAMPLES = `
+Examples:
+  synapse-shards events --since 1h --type Warning
+  synapse-shards events --for tenant/clinic-a -f`;
+
 export function addEvents(program: Command): void {
   program
     .command("events")
@@ -20,13 +33,18 @@ export function addEvents(program: Command): void {
     .option("-f, --follow", "go on with new events as they come (with -o json: one object a line)")
     .option("--for <object>", "only events of this object: tenant/NAME, shard/NAME or fleet/fleet", parseObject)
     .option("--after <id>", "only events with a higher id", parseId)
-    .action((options: { follow?: boolean; for?: string; after?: number }, command: Command) =>
+    .addOption(sinceOption("only events"))
+    .addOption(new Option("--type <type>", "only events of this type").choices(["Normal", "Warning"]))
+    .addHelpText("after", EXAMPLES)
+    .action((options: EventOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
         const query = { follow: options.follow, object: options.for, after: options.after };
         const events: ClusterEvent[] = [];
         for await (const line of client.lines("/v1/events", { query })) {
           if (line === "") continue;
           const event = JSON.parse(line) as ClusterEvent;
+          if (options.since !== undefined && Date.parse(event.time) < options.since) continue;
+          if (options.type !== undefined && event.type !== options.type) continue;
           if (options.follow) await write(followed(output, event));
           else events.push(event);
         }

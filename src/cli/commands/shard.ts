@@ -3,13 +3,13 @@ import type { ShardView } from "../../api/views.ts";
 import type { ClusterEvent } from "../../model/event.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
 import { eventTable, recentEvents } from "../event-table.ts";
-import { parseTail, timeoutOption, withClient, type WaitOptions } from "../options.ts";
+import { timeoutOption, withClient, type WaitOptions } from "../options.ts";
 import { show, showList } from "../format.ts";
 import { age, counted, fields, indented, table } from "../output.ts";
 import { SHARD_SORT, shardDetails, shardRow, type ShardRow } from "../rows.ts";
 import { sorted, sortOptions, type SortOptions } from "../sorting.ts";
 import { because, waitUntilGone } from "../wait.ts";
-import { printLines } from "./logs.ts";
+import { addLogs } from "./logs.ts";
 import { tenantPath } from "./tenant-path.ts";
 
 export function addShard(program: Command): void {
@@ -83,15 +83,7 @@ export function addShard(program: Command): void {
       }),
     );
 
-  shard
-    .command("logs")
-    .description("print a shard's log")
-    .argument("<name>", "name of the shard")
-    .option("-f, --follow", "go on with new lines as they come")
-    .option("--tail <lines>", "only the last lines", parseTail)
-    .action((name: string, options: { follow?: boolean; tail?: number }, command: Command) =>
-      withClient(command, (client) => printLines(client, `${shardPath(name)}/logs`, options)),
-    );
+  addLogs(shard, "shard", "print a shard's log", shardPath);
 }
 
 interface Share {

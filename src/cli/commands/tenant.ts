@@ -5,13 +5,13 @@ import type { ClusterEvent } from "../../model/event.ts";
 import type { Placement } from "../../model/placement.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
 import { eventTable, recentEvents } from "../event-table.ts";
-import { parseTail, withClient } from "../options.ts";
+import { withClient } from "../options.ts";
 import { show, showList } from "../format.ts";
 import { age, counted, fields, indented, seconds, table } from "../output.ts";
 import { TENANT_SORT, tenantDetails, tenantRow, type TenantRow } from "../rows.ts";
 import { sorted, sortOptions, type SortOptions } from "../sorting.ts";
 import { because } from "../wait.ts";
-import { printLines } from "./logs.ts";
+import { addLogs } from "./logs.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
 import { addTenantChanges } from "./tenant-changes.ts";
 import { addTenantBackups } from "./tenant-backups.ts";
@@ -87,15 +87,7 @@ export function addTenant(program: Command): void {
   addDeleted(tenant);
   addUsage(tenant);
 
-  tenant
-    .command("logs")
-    .description("print the lines of the log that concern a tenant")
-    .argument("<name>", "name of the tenant")
-    .option("-f, --follow", "go on with new lines as they come")
-    .option("--tail <lines>", "only the last lines", parseTail)
-    .action((name: string, options: { follow?: boolean; tail?: number }, command: Command) =>
-      withClient(command, (client) => printLines(client, `${tenantPath(name)}/logs`, options)),
-    );
+  addLogs(tenant, "tenant", "print the lines of the log that concern a tenant", tenantPath);
 
   addRegisterUser(tenant);
 }
