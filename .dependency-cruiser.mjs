@@ -11,11 +11,12 @@ const MAY_IMPORT = {
   shard: ["ports", "model"],
   database: ["ports", "model"],
   backups: ["ports", "model"],
+  archives: ["model"],
   controller: ["planner", "rollout", "ports", "model"],
-  api: ["controller/service", "ports", "model"],
+  api: ["controller/service", "archives", "ports", "model"],
   gateway: ["certificates", "logging", "model"],
   monitoring: ["controller", "gateway", "model"],
-  cli: ["api", "controller/service", "model", "platforms/local/up"],
+  cli: ["api", "controller/service", "archives", "model", "platforms/local/up"],
   // A platform brings the parts together; it knows nothing of another one, nor of who calls it.
   "platforms/local": ["api", "controller", "database", "backups", "shard", "ports", "certificates", "logging", "model"],
   "platforms/kubernetes": [
@@ -32,7 +33,18 @@ const MAY_IMPORT = {
 };
 
 /** Folders of the controller, from what stands on nothing else to what stands on the others. The files beside them are for all. */
-const CONTROLLER_LAYERS = ["claims", "routes", "start", "shards", "moves", "tenants", "planning", "service", "backups"];
+const CONTROLLER_LAYERS = [
+  "claims",
+  "routes",
+  "start",
+  "shards",
+  "moves",
+  "tenants",
+  "planning",
+  "service",
+  "backups",
+  "exports",
+];
 
 const folder = (name) => `^src/${name}/`;
 

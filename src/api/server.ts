@@ -9,12 +9,14 @@ import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { z } from "zod";
 import type { BackupService } from "../controller/service/backup-service.ts";
+import type { ExportService } from "../controller/service/export-service.ts";
 import type { ClusterService } from "../controller/service/cluster-service.ts";
 import { failures, type Api, type RouteFeedSource } from "./api.ts";
 import { accessRoutes } from "./access-routes.ts";
 import { registerAudit, type AuditLog } from "./audit.ts";
 import { registerAuthentication, type Tokens } from "./auth.ts";
 import { backupRoutes } from "./backup-routes.ts";
+import { exportRoutes } from "./export-routes.ts";
 import { registerBodyParsing } from "./bodies.ts";
 import { clusterRoutes, openRoutes, routeFeedRoutes } from "./cluster-routes.ts";
 import { deletedRoutes } from "./deleted-routes.ts";
@@ -31,6 +33,8 @@ export interface ApiOptions extends Tokens {
   service: ClusterService;
   /** Absent where the platform makes no backups. */
   backups?: BackupService;
+  /** Absent where the platform exports nothing. */
+  exports?: ExportService;
   /** Where tokens of people are made and revoked through the API. */
   namedTokens?: NamedTokens;
   audit?: AuditLog;
@@ -92,6 +96,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   deletedRoutes(app, context);
   usageRoutes(app, context);
   backupRoutes(app, options.backups);
+  exportRoutes(app, options.exports, stopping.signal);
   shardRoutes(app, context);
   clusterRoutes(app, context, options.onShutdown);
   routeFeedRoutes(app, context, options.routeFeed);

@@ -132,6 +132,16 @@ export class Client {
     return value as T;
   }
 
+  /** The answer as it comes. @throws CliError where it is broken off */
+  async *bytes(method: "GET" | "POST", path: string): AsyncGenerator<Uint8Array> {
+    const response = await this.#send(method, path, {});
+    try {
+      for await (const chunk of response) yield chunk as Uint8Array;
+    } catch (error) {
+      throw new CliError(EXIT.failed, "the controller broke the answer off; run the command again", { cause: error });
+    }
+  }
+
   /** For what is answered with nothing. */
   async forget(path: string): Promise<void> {
     const response = await this.#send("DELETE", path, {});

@@ -52,8 +52,10 @@ export class PostgresCopies implements DatabaseCopies {
     secrets: TenantSecretData,
     consume: (dump: Bytes, facts: CopyFacts) => Promise<T>,
     signal: AbortSignal,
+    { withoutFence = false }: { withoutFence?: boolean } = {},
   ): Promise<T> {
     const login = this.#loginOf(tenant, secrets);
+    const left = withoutFence ? ["--exclude-schema=synapse_shards"] : [];
     return withConnection(
       login,
       login.database,
@@ -61,7 +63,7 @@ export class PostgresCopies implements DatabaseCopies {
         await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
         const { rows } = await client.query<{ id: string }>("SELECT pg_catalog.pg_export_snapshot() AS id");
         const facts = await factsOf(client);
-        return consume(pgDump(this.#programs, login, rows[0]?.id ?? "", signal), facts);
+        return consume(pgDump(this.#programs, login, rows[0]?.id ?? "", signal, left), facts);
       },
       SNAPSHOT_BOUNDS,
     );

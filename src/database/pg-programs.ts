@@ -23,12 +23,13 @@ export async function* pgDump(
   login: DatabaseLogin,
   snapshot: string,
   signal: AbortSignal,
+  more: readonly string[] = [],
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const program = start(
     programs,
     "pg_dump",
     // Waiting for a lock, it would hold up everybody who comes after.
-    ["--format=custom", "--no-owner", "--no-privileges", `--snapshot=${snapshot}`, "--lock-wait-timeout=30s"],
+    ["--format=custom", "--no-owner", "--no-privileges", `--snapshot=${snapshot}`, "--lock-wait-timeout=30s", ...more],
     login,
     signal,
   );

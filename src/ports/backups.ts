@@ -42,12 +42,14 @@ export interface DatabaseCopies {
   /**
    * Reads a whole database as of one moment, as the tenant's own role and without disturbing it.
    * @param consume gets the dump as it is made; where the dump fails, so does its stream
+   * @param options withoutFence: for where no shard is
    */
   dump<T>(
     tenant: Tenant,
     secrets: TenantSecretData,
     consume: (dump: Bytes, facts: CopyFacts) => Promise<T>,
     signal: AbortSignal,
+    options?: { withoutFence?: boolean },
   ): Promise<T>;
   /**
    * Makes a database out of a dump, and leaves nothing of it behind.

@@ -9,7 +9,8 @@ import { besideNames, tenantDatabaseName } from "../../src/database/names.ts";
 import type { BackupEntry } from "../../src/controller/service/backup-service.ts";
 import { until } from "../support/patience.ts";
 import { Cluster } from "./support/cluster.ts";
-import { downloadMedia, messagesOf, newUser, TestUser } from "./support/matrix.ts";
+import { downloadMedia, logInAt, messagesOf, newUser, TestUser } from "./support/matrix.ts";
+import { serverOf, startFromArchive } from "./support/plain-synapse.ts";
 
 let cluster: Cluster;
 let target: string;
@@ -45,11 +46,7 @@ async function ok(...args: string[]): Promise<string> {
 }
 
 async function sql(database: string, text: string): Promise<Record<string, unknown>[]> {
-  const { postgres } = JSON.parse(await readFile(join(cluster.dataDir, "controller.json"), "utf8")) as {
-    postgres: { host: string; port: number; user: string; passwordFile: string };
-  };
-  const password = (await readFile(postgres.passwordFile, "utf8")).trim();
-  return withConnection({ ...postgres, password }, database, async (client) => (await client.query(text)).rows);
+  return withConnection(await serverOf(cluster), database, async (client) => (await client.query(text)).rows);
 }
 
 const backupsOf = (tenant: string) => cluster.json<BackupEntry[]>("tenant", "backups", tenant);
@@ -166,6 +163,36 @@ it("says that a backup is damaged, and restores nothing of it", async () => {
   expect(restored.code).toBe(1);
   expect(await messagesOf(alice, room)).toEqual(["before the backup", "after the backup"]);
   await writeFile(file, whole);
+});
+
+it("exports a suspended tenant into an archive from which a plain Synapse goes on with it", async () => {
+  const keysBefore = await keysOf("clinic-a");
+  const archive = join(target, "leaving");
+  await ok("tenant", "suspend", "clinic-a", "--wait");
+  expect(await ok("tenant", "export", "clinic-a", "--to", archive)).toContain("exported clinic-a.localhost to");
+  const again = await cluster.cli("tenant", "export", "clinic-a", "--to", archive);
+  expect([again.code, again.stderr]).toEqual([2, expect.stringContaining("is there already")]);
+  expect(await readdir(join(cluster.dataDir, "spool"))).toEqual([]);
+  expect(await readFile(join(archive, "README.md"), "utf8")).toContain("pg_restore");
+  const plain = await startFromArchive(cluster, archive);
+  try {
+    const login = {
+      accessToken: alice.client.getAccessToken()!,
+      userId: alice.client.getUserId()!,
+      deviceId: alice.client.getDeviceId()!,
+    };
+    const sameDevice = new TestUser(plain.url, login);
+    expect(await messagesOf(sameDevice, room)).toEqual(["before the backup", "after the backup"]);
+    expect(await downloadMedia(await logInAt(plain.url, "alice"), picture)).toBe("the same bytes");
+    const { body } = await request(`${plain.url}/_matrix/key/v2/server`);
+    expect(await body.json()).toMatchObject({ verify_keys: keysBefore });
+    await sameDevice.client.sendTextMessage(room, "on the plain one");
+    // What fenced the tenant's shards is not for others.
+    expect(await sql("synapse", "SELECT FROM pg_namespace WHERE nspname = 'synapse_shards'")).toEqual([]);
+  } finally {
+    await plain.end();
+  }
+  await ok("tenant", "resume", "clinic-a", "--wait");
 });
 
 it("brings every tenant back from the backups alone after the data directory was lost", async () => {

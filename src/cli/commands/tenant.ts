@@ -15,6 +15,7 @@ import { addLogs } from "./logs.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
 import { addTenantChanges } from "./tenant-changes.ts";
 import { addTenantBackups } from "./tenant-backups.ts";
+import { addTenantExport } from "./tenant-export.ts";
 import { addMove } from "./tenant-move.ts";
 import type { Labels } from "../../model/labels.ts";
 import { selected, selectorOption } from "../selecting.ts";
@@ -81,6 +82,7 @@ export function addTenant(program: Command): void {
 
   addMove(tenant);
   addTenantBackups(tenant);
+  addTenantExport(tenant);
   addQuarantine(tenant);
   addSleep(tenant);
   addSuspend(tenant);

@@ -19,6 +19,7 @@ import { createControllerMetrics } from "../../controller/metrics.ts";
 import { backupTarget } from "../../backups/target.ts";
 import { ageSealer } from "../../backups/age-sealer.ts";
 import { StoreBackupService } from "../../controller/backups/store-backup-service.ts";
+import { StoreExportService } from "../../controller/exports/store-export-service.ts";
 import { PostgresCopies } from "../../database/copies.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
 import { LoadBook } from "../../controller/shards/load-book.ts";
@@ -46,6 +47,7 @@ import { policyFor } from "../../model/tenant-policy.ts";
 import { type ControllerConfig, ControllerConfigSchema } from "./controller-config.ts";
 import { AuditFile } from "./audit-file.ts";
 import { writeAtomically } from "./files.ts";
+import { LocalSpool } from "./spool.ts";
 import { diskProblems } from "./disks.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import { machineProblem } from "../../model/machine-problem.ts";
@@ -54,7 +56,7 @@ import { exitWithParent } from "./up/parent.ts";
 import { isInstalled, refuseUnknownRelease } from "./toolchain/known-releases.ts";
 import { refuseUnsupportedRelease } from "./toolchain/supported-releases.ts";
 import { TenantModules } from "./toolchain/tenant-modules.ts";
-import { ensurePostgres, ensureSynapse } from "./toolchain/toolchain.ts";
+import { ensurePostgres, ensureSynapse, POSTGRES_MAJOR } from "./toolchain/toolchain.ts";
 import { ROOT, VERSION } from "../../model/project.ts";
 
 const STOP_SECONDS = 20;
@@ -179,12 +181,15 @@ async function main(): Promise<void> {
   let backupsNow = backupsOf(config.cluster.backups);
   const backups: StoreBackupService = new StoreBackupService(context, service, { config: () => backupsNow });
   await backups.start();
+  const spool = new LocalSpool(join(config.dataDir, "spool"));
+  const exports = new StoreExportService(context, service, { ...restored, spool, postgresMajor: POSTGRES_MAJOR });
 
   let ending: Promise<void> | undefined;
   const end = (stopShards: boolean): Promise<void> => (ending ??= shutDown(stopShards));
   const api = await startApi({
     service,
     backups,
+    exports,
     routeFeed: context.feed,
     host: config.api.host,
     port: config.api.port,

@@ -124,7 +124,10 @@ export async function newUser(cluster: Cluster, tenant: string, name: string): P
 }
 
 export async function logIn(cluster: Cluster, tenant: string, name: string): Promise<TestUser> {
-  const { url } = await cluster.tenant(tenant);
+  return logInAt((await cluster.tenant(tenant)).url, name);
+}
+
+export async function logInAt(url: string, name: string): Promise<TestUser> {
   const anonymous = new TestUser(url);
   for (let attempt = 1; ; attempt++) {
     try {

@@ -105,13 +105,15 @@ for name in ("initdb", "postgres", "psql"):
 print(json.dumps({"binDir": directory}))
 `;
 
+export const POSTGRES_MAJOR = 18;
+
 /** Installs PostgreSQL's programs if they are not there yet. @throws UserError Environment */
 export async function ensurePostgres(options: ToolchainOptions = {}): Promise<{ binDir: string }> {
   const { facts } = await ensureVirtualEnvironment(
     {
       directory: join(directoryOf(options), "postgres"),
       title: "PostgreSQL",
-      installs: [["embedded-postgres==18.6.*"]],
+      installs: [[`embedded-postgres==${POSTGRES_MAJOR}.6.*`]],
       check: POSTGRES_CHECK,
     },
     options,
