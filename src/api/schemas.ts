@@ -116,6 +116,10 @@ export const CreateTenantBody = z
   .strictObject({
     name: checkedBy(tenantNameProblem).describe("A DNS label."),
     serverName: checkedBy(serverNameProblem).optional().describe("Default: NAME.<baseDomain>. Never changes."),
+    domain: checkedBy(serverNameProblem)
+      .optional()
+      .describe("In place of serverName: the server name, whose homeserver is at a host of its own in it, by https."),
+    host: checkedBy(serverNameProblem).optional().describe("That host. Default: matrix.DOMAIN."),
     release: Release.optional(),
     config: Config.optional(),
     hibernation: HibernationSchema.optional(),

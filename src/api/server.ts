@@ -22,6 +22,7 @@ import { clusterRoutes, openRoutes, routeFeedRoutes } from "./cluster-routes.ts"
 import { deletedRoutes } from "./deleted-routes.ts";
 import { registerErrorHandling } from "./errors.ts";
 import { gentleClose } from "./gentle-close.ts";
+import { onboardingRoutes } from "./onboarding-routes.ts";
 import { shardRoutes } from "./shard-routes.ts";
 import type { NamedTokens } from "./named-tokens.ts";
 import { lineSender } from "./streams.ts";
@@ -93,6 +94,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   openRoutes(app, options.metrics, options.metricsNeedToken);
   accessRoutes(app, context, options.namedTokens, options.audit);
   tenantRoutes(app, context);
+  onboardingRoutes(app, context);
   deletedRoutes(app, context);
   usageRoutes(app, context);
   backupRoutes(app, options.backups);

@@ -4,6 +4,7 @@ import type { Logger } from "pino";
 import type { Dispatcher } from "undici";
 import { SUSPENDED, type Route } from "../model/routes.ts";
 import { answerBeforeBody } from "./discard.ts";
+import { delegationAnswer } from "./delegation.ts";
 import { isAnsweredWhileDraining } from "./draining.ts";
 import { errors, sendError, sendPreflight, type GatewayError } from "./errors.ts";
 import { countsForShare, type FairShare, type SharePlace, type ShareRequest } from "./fair-share.ts";
@@ -103,6 +104,8 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   #bytesToCome = Number.NaN;
   /** An answer's body that came in one piece: it is sent with the header at the end, which follows at once. */
   #whole: Buffer | undefined;
+  /** What is said in the place of the homeserver's answer, which has nothing. */
+  #instead: KeptAnswer | undefined;
   #cuts = 0;
   /** When the tenant's address was first met without the tenant, or without its database; waiting from then on is bounded as a whole. */
   #missedAt: number | undefined;
@@ -188,8 +191,11 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     const route = this.#context.table.tenant(this.#tenant);
     if (!route) return this.#fail(errors.unknownHost());
     if (route.state === "unavailable") {
+      const delegation = delegationAnswer(this.#request, route);
+      if (route.reason === SUSPENDED && this.#rest.isKnown(route)) return;
+      // A server that is told nothing here looks for the homeserver elsewhere, for hours.
+      if (delegation) return this.#reply(delegation);
       if (route.reason !== SUSPENDED) return this.#fail(errors.unavailable(route.reason));
-      if (this.#rest.isKnown(route)) return;
       return this.#fail(JOINS.test(this.#request.url ?? "") ? errors.joinElsewhere() : errors.suspended());
     }
     if (this.#rest.dealsWith(route)) return;
@@ -320,6 +326,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#stream = body instanceof UpstreamBody ? body : undefined;
     this.#address = address;
     this.#rest.sentBy(route);
+    this.#instead = undefined;
     this.#sending = false;
     const { method = "GET" } = this.#request;
     this.#connection = this.#context.upstreams.take(address);
@@ -351,6 +358,8 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     clearTimeout(this.#lastWord);
     if (status >= 500) this.#countFailure();
     this.#rest.begin(status, headers);
+    if (status === 404) this.#instead = delegationAnswer(this.#request, this.#context.table.tenant(this.#tenant));
+    if (this.#instead) return;
     const out = responseHeaders(headers);
     if (this.#context.leaving()) out.push("Connection", "close");
     this.#response.writeHead(status, text ?? "", out);
@@ -359,6 +368,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     this.#rest.goOn(chunk);
+    if (this.#instead) return;
     if (chunk.length === this.#bytesToCome && chunk.length <= MAX_WHOLE_BYTES) {
       this.#whole = chunk;
       return;
@@ -374,6 +384,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#release(true);
     this.#sending = false;
     this.#rest.end();
+    if (this.#instead) return this.#reply(this.#instead);
     const whole = this.#whole;
     // As text of one byte each, Node sends it with the header in one piece; as bytes, in two.
     this.#finish(() => (whole ? this.#response.end(whole.toString("latin1"), "latin1") : this.#response.end()));

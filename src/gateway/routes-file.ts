@@ -25,6 +25,7 @@ export const RouteSchema = z.object({
   epoch: z.number(),
   position: z.string().max(1000).optional(),
   revision: z.string().max(200).optional(),
+  delegate: address.optional(),
   reason: z.string().max(200).optional(),
 });
 

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { BackupsConfigSchema } from "./backup.ts";
 import { CpuBudgetSchema } from "./cpu-budget.ts";
+import { PublicAccessSchema } from "./public-access.ts";
 import { DEFAULT_BALANCING, DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "./policy.ts";
 import { TenantPolicySchema } from "./tenant-policy.ts";
 import { windowProblem } from "./windows.ts";
@@ -106,6 +107,8 @@ export const ClusterConfigSchema = z.strictObject({
         .prefault({}),
     })
     .prefault({}),
+  /** How the world reaches the gateway; docs/checks.md. */
+  publicAccess: PublicAccessSchema.prefault({}),
   /** The file with the key to the secrets in the store (default: store.key in the data directory); made if it is not there. */
   storeKeyFile: z.string().min(1).optional(),
   /** Synapse releases that may run though the runtime was never tested with them. */

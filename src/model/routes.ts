@@ -29,6 +29,8 @@ export interface Route {
   position?: string;
   /** Names the release and the configuration that the tenant runs with, or ran with last: its answers to anybody's questions depend on these. */
   revision?: string;
+  /** `HOST:PORT` where other servers are to go for its server name; a gateway says so where the tenant itself does not. */
+  delegate?: string;
   /** CamelCase, for logs and metrics: Moving, Pending, Failed, Deleting, Suspended, FallingAsleep, Asleep, Waking, … */
   reason?: string;
 }

@@ -13,6 +13,9 @@ import { UserError } from "../../src/model/errors.ts";
 import { changedLabels } from "../../src/model/labels.ts";
 import { deletedTenant, type DeletedTenant, type PurgeProof } from "../../src/model/deleted-tenant.ts";
 import { DEFAULT_POLICY } from "../../src/model/policy.ts";
+import { worstOf, type CheckReport, type Finding } from "../../src/model/tenant-check.ts";
+import { dnsOf, type TenantDns } from "../../src/model/tenant-dns.ts";
+import { ownUrlOf } from "../../src/model/homeserver-config.ts";
 import type { TenantUsage } from "../../src/model/tenant-usage.ts";
 import type { UsageMonth } from "../../src/model/usage-month.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
@@ -37,6 +40,9 @@ export class MemoryService implements ClusterService {
   /** Streams that are open now. */
   openStreams = 0;
   problems: string[] = [];
+  refusesUsers = false;
+  /** What one check after the other finds; then nothing. */
+  readonly findings: Finding[][] = [];
   /** Why no tenant can sleep. */
   keepsAwake: string[] = [];
   readonly wakes: { tenant: string; reason: WakeReason }[] = [];
@@ -123,7 +129,8 @@ export class MemoryService implements ClusterService {
       throw new UserError("AlreadyExists", `there is a tenant ${request.name} already`);
     const tenant = this.addTenant(request.name, { reason: this.newTenantReason }, request.config);
     Object.assign(tenant.spec, {
-      serverName: request.serverName ?? tenant.spec.serverName,
+      serverName: request.domain ?? request.serverName ?? tenant.spec.serverName,
+      ...(request.domain === undefined ? {} : { config: `public_baseurl: https://matrix.${request.domain}/\n` }),
       release: request.release ?? tenant.spec.release,
       ...(request.labels ? { labels: request.labels } : {}),
     });
@@ -282,10 +289,30 @@ export class MemoryService implements ClusterService {
     return sleep ? { keepsAwake: [], nextWake: sleep.nextWake } : { keepsAwake: this.keepsAwake, unusedSeconds: 12 };
   }
 
+  async tenantDns(name: string): Promise<TenantDns> {
+    const tenant = await this.getTenant(name);
+    return dnsOf(tenant.spec.serverName, this.urlOf(tenant), { addresses: ["203.0.113.5"] });
+  }
+
+  async checkTenant(name: string): Promise<CheckReport> {
+    const tenant = await this.getTenant(name);
+    const findings = this.findings.shift() ?? [];
+    const { serverName } = tenant.spec;
+    return {
+      tenant: name,
+      serverName,
+      url: this.urlOf(tenant),
+      checkedAt: CREATED,
+      result: worstOf(findings),
+      findings,
+    };
+  }
+
   async registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }> {
     const tenant = this.#tenant(name);
     if (tenant.status.phase !== "Running")
       throw new UserError("Unavailable", `tenant ${name} is ${tenant.status.phase}`);
+    if (this.refusesUsers) throw new UserError("InvalidInput", "the authentication service has the accounts");
     this.users.push({ tenant: name, request });
     return { userId: `@${request.username}:${tenant.spec.serverName}` };
   }
@@ -353,7 +380,7 @@ export class MemoryService implements ClusterService {
   }
 
   urlOf(tenant: Tenant): string {
-    return `http://${tenant.spec.serverName}:8008`;
+    return ownUrlOf(tenant) ?? `http://${tenant.spec.serverName}:8008`;
   }
 
   #lines(options: LogOptions): AsyncGenerator<string> {

@@ -81,6 +81,8 @@ test("documents every call", () => {
       "GET /v1/tenants",
       "GET /v1/tenants/{name}",
       "GET /v1/tenants/{name}/backups",
+      "GET /v1/tenants/{name}/check",
+      "GET /v1/tenants/{name}/dns",
       "GET /v1/tenants/{name}/logs",
       "GET /v1/tenants/{name}/rest",
       "GET /v1/tenants/{name}/usage",

@@ -3,31 +3,32 @@ import "../../src/certificates/reflect-metadata.ts";
 import * as x509 from "@peculiar/x509";
 
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
-const NAME = "CN=Authority";
 const USAGES: webcrypto.KeyUsage[] = ["sign", "verify"];
 
 /** A certificate authority that nobody knows, such as companies have for their own servers. */
 export class Authority {
   /** Its own certificate. */
   readonly pem: string;
+  readonly #name: string;
   readonly #keys: webcrypto.CryptoKeyPair;
 
-  private constructor(keys: webcrypto.CryptoKeyPair, pem: string) {
+  private constructor(keys: webcrypto.CryptoKeyPair, name: string, pem: string) {
+    this.#name = name;
     this.#keys = keys;
     this.pem = pem;
   }
 
-  static async make(): Promise<Authority> {
+  static async make(name = "CN=Authority"): Promise<Authority> {
     x509.cryptoProvider.set(webcrypto as never);
     const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, USAGES);
     const certificate = await x509.X509CertificateGenerator.createSelfSigned({
       ...times(),
-      name: NAME,
+      name,
       keys,
       signingAlgorithm: ALGORITHM,
       extensions: [new x509.BasicConstraintsExtension(true)],
     });
-    return new Authority(keys, certificate.toString("pem"));
+    return new Authority(keys, name, certificate.toString("pem"));
   }
 
   /** A certificate for servers with these names in DNS. */
@@ -36,7 +37,7 @@ export class Authority {
     const certificate = await x509.X509CertificateGenerator.create({
       ...times(),
       subject: "CN=server",
-      issuer: NAME,
+      issuer: this.#name,
       publicKey: keys.publicKey,
       signingKey: this.#keys.privateKey,
       signingAlgorithm: ALGORITHM,

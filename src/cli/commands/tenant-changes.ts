@@ -12,9 +12,15 @@ import { isForPeople, show, type Format } from "../format.ts";
 import { note, print } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
 import { waitUntilGone, waitUntilRunning } from "../wait.ts";
+import { dnsOfTenant, dnsWords, waitUntilReachable } from "../onboarding.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
+import { givenPassword, register, registered } from "./tenant-register-user.ts";
 
 interface SpecOptions extends WaitOptions {
+  domain?: string;
+  host?: string;
+  admin?: string;
+  adminPasswordStdin?: true;
   serverName?: string;
   release?: string;
   config?: string;
@@ -37,26 +43,40 @@ export function addTenantChanges(tenant: Command): void {
     .description("create a tenant")
     .argument("<name>", 'name of the tenant: 1 to 63 of a-z, 0-9 and "-"')
     .option("--server-name <name>", "its Matrix server name, which can never be changed (default: NAME.<baseDomain>)")
+    .option("--domain <domain>", "instead: its server name, with the homeserver at a host of its own in it, by https")
+    .option("--host <host>", "with --domain: that host (default: matrix.DOMAIN)")
     .option("--release <version>", "its release of Synapse, e.g. 1.163.2 (default: the cluster's)")
     .option("--config <file>", "settings of its own for homeserver.yaml, as YAML (-: stdin)")
     .addOption(hibernationOption())
     .addOption(placementOption())
     .addOption(labelOption("a label KEY=VALUE; can be given several times"))
-    .option("--wait", "wait until it runs")
+    .option("--admin <user>", "register this first administrator when it runs; the password is made, and printed once")
+    .option("--admin-password-stdin", "with --admin: the password is the first line of stdin")
+    .option("--wait", "wait until it runs; with --domain, until clients and other servers find it")
     .addOption(timeoutOption())
     .action((name: string, options: SpecOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const { serverName, release, hibernation, placement } = options;
+        const { domain, host, serverName, release, hibernation, placement } = options;
+        const password = await adminPassword(options);
         const labels = labelsToSet(options.label);
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
         const created = await client.call<TenantView>("POST", "/v1/tenants", {
-          body: { name, serverName, release, config, hibernation, placement, labels },
+          body: { name, serverName, domain, host, release, config, hibernation, placement, labels },
           has: HAS,
         });
-        const now = options.wait ? await untilRunning(client, created, options) : created;
+        // Before it is waited for: nothing is seen from outside until somebody publishes them.
+        const dns = domain === undefined ? undefined : await dnsOfTenant(client, name);
+        if (dns && isForPeople(output)) print(`${dnsWords(dns)}\n`);
+        const waits = options.wait === true || options.admin !== undefined;
+        const now = waits ? await untilRunning(client, created, options) : created;
+        const admin = await firstAdmin(client, name, options.admin, password);
+        // At once, whatever comes after it: nobody can be told the password again.
+        if (admin) (isForPeople(output) ? print : note)(registered(admin));
+        const check = dns && options.wait ? await waitUntilReachable(client, name, options.timeout) : undefined;
         const picture = () =>
-          options.wait ? `tenant ${name} is running at ${now.url}` : `tenant ${name} created; its URL is ${now.url}`;
-        show(output, tenantDetails(now), picture);
+          waits ? `tenant ${name} is running at ${now.url}` : `tenant ${name} created; its URL is ${now.url}`;
+        const more = { ...(dns ? { dns } : {}), ...(admin ? { admin } : {}), ...(check ? { check } : {}) };
+        show(output, { ...tenantDetails(now), ...more }, picture);
       }),
     );
 
@@ -123,6 +143,28 @@ export function addTenantChanges(tenant: Command): void {
         await deleteAll(client, names, options, output);
       }),
     );
+}
+
+async function firstAdmin(
+  client: Client,
+  tenant: string,
+  user: string | undefined,
+  password: string | undefined,
+): Promise<Awaited<ReturnType<typeof register>> | undefined> {
+  if (user === undefined) return undefined;
+  try {
+    return await register(client, tenant, { user, admin: true, password });
+  } catch (error) {
+    note(`tenant ${tenant} is there without its administrator: tenant register-user ${tenant} --user ${user} --admin`);
+    throw error;
+  }
+}
+
+async function adminPassword({ admin, adminPasswordStdin, config }: SpecOptions): Promise<string | undefined> {
+  if (!adminPasswordStdin) return undefined;
+  if (admin === undefined) throw new CliError(EXIT.usage, "--admin-password-stdin needs --admin");
+  if (config === "-") throw new CliError(EXIT.usage, "stdin is either the configuration or the password");
+  return givenPassword({ passwordFile: "-" });
 }
 
 function hibernationOption(): Option {

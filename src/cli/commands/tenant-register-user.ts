@@ -2,10 +2,29 @@ import { randomBytes } from "node:crypto";
 import { createInterface } from "node:readline";
 import { Writable } from "node:stream";
 import type { Command } from "commander";
+import type { Client } from "../client.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { readInput, withClient } from "../options.ts";
 import { show } from "../format.ts";
 import { tenantPath } from "./tenant-path.ts";
+
+/** Registers a user. @returns with the password, where it was made here */
+export async function register(
+  client: Client,
+  tenant: string,
+  { user: username, admin, password: given }: { user: string; admin: boolean; password?: string },
+): Promise<{ userId: string; password?: string }> {
+  const password = given ?? randomBytes(15).toString("base64url");
+  const { userId } = await client.call<{ userId: string }>("POST", `${tenantPath(tenant)}/users`, {
+    body: { username, password, admin },
+    has: ["userId"],
+  });
+  return { userId, ...(given === undefined ? { password } : {}) };
+}
+
+export function registered({ userId, password }: { userId: string; password?: string }): string {
+  return `registered ${userId}${password === undefined ? "" : `\npassword: ${password}`}`;
+}
 
 interface RegisterOptions {
   user: string;
@@ -28,23 +47,17 @@ export function addRegisterUser(tenant: Command): void {
     .option("--admin", "make the user an administrator of the homeserver")
     .action((name: string, options: RegisterOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const given = await givenPassword(options);
-        const password = given ?? randomBytes(15).toString("base64url");
-        const { userId } = await client.call<{ userId: string }>("POST", `${tenantPath(name)}/users`, {
-          body: { username: options.user, password, admin: options.admin ?? false },
-          has: ["userId"],
-        });
-        const made = given === undefined ? { password } : {};
-        show(
-          output,
-          { userId, ...made },
-          () => `registered ${userId}${given === undefined ? `\npassword: ${password}` : ""}`,
-        );
+        const { user, admin = false } = options;
+        const made = await register(client, name, { user, admin, password: await givenPassword(options) });
+        show(output, made, () => registered(made));
       }),
     );
 }
 
-async function givenPassword({ password, passwordFile }: RegisterOptions): Promise<string | undefined> {
+export async function givenPassword({
+  password,
+  passwordFile,
+}: Pick<RegisterOptions, "password" | "passwordFile">): Promise<string | undefined> {
   if (password !== undefined && passwordFile !== undefined) {
     throw new CliError(EXIT.usage, "give --password or --password-file, not both");
   }

@@ -16,6 +16,7 @@ import { HAS, tenantPath } from "./tenant-path.ts";
 import { addTenantChanges } from "./tenant-changes.ts";
 import { addTenantBackups } from "./tenant-backups.ts";
 import { addTenantExport } from "./tenant-export.ts";
+import { addCheck } from "./tenant-check.ts";
 import { addMove } from "./tenant-move.ts";
 import type { Labels } from "../../model/labels.ts";
 import { selected, selectorOption } from "../selecting.ts";
@@ -80,6 +81,7 @@ export function addTenant(program: Command): void {
       }),
     );
 
+  addCheck(tenant);
   addMove(tenant);
   addTenantBackups(tenant);
   addTenantExport(tenant);

@@ -1,4 +1,5 @@
 import type { MoveStep, TransitionStep } from "../../model/move.ts";
+import { configuredUrlOf, delegateOf } from "../../model/delegation.ts";
 import { SUSPENDED, type Route } from "../../model/routes.ts";
 import { WAKING } from "../../model/wake.ts";
 import { wantedRelease, type Tenant } from "../../model/tenant.ts";
@@ -7,7 +8,10 @@ import type { Claims } from "../claims/claims.ts";
 /** Where a tenant's requests go, from where it stands. A host that is another tenant's does not lead to it, in whatever order they are told. */
 export function routeOf(tenant: Tenant, claims: Claims): Route {
   const { phase, reason, address, epoch, move, transition, shard, throttle, wake } = tenant.status;
-  const route = { tenant: tenant.metadata.name, hosts: claims.hostsOf(tenant), epoch, ...revisionOf(tenant) };
+  const { name } = tenant.metadata;
+  const delegate = delegateOf(tenant.spec.serverName, configuredUrlOf(tenant));
+  const facts = { ...revisionOf(tenant), ...(delegate === undefined ? {} : { delegate }) };
+  const route = { tenant: name, hosts: claims.hostsOf(tenant), epoch, ...facts };
   const share = throttle === undefined ? {} : { share: throttle.part };
   const of = shard === undefined ? {} : { shard, ...share };
   const serving = (at: string): Route => ({ ...route, ...of, state: "serving", address: at });

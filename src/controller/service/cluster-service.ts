@@ -6,6 +6,8 @@ import type { Tenant, TenantSpec } from "../../model/tenant.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
 import type { UsageMonth } from "../../model/usage-month.ts";
 import type { Labels } from "../../model/labels.ts";
+import type { CheckReport } from "../../model/tenant-check.ts";
+import type { TenantDns } from "../../model/tenant-dns.ts";
 import type { Placement } from "../../model/placement.ts";
 import type { TenantHibernation, WakeReason } from "../../model/sleep.ts";
 import type { Policy } from "../../model/policy.ts";
@@ -58,6 +60,10 @@ export interface ClusterService {
   wakeTenants(wishes: Iterable<{ tenant: string; reason: WakeReason }>): Promise<void>;
   /** Whether a tenant may sleep, what keeps it awake, and when it is woken. */
   restOf(name: string): Promise<TenantRest>;
+  /** What has to be published so that clients and other servers find the tenant. */
+  tenantDns(name: string): Promise<TenantDns>;
+  /** Looks at the tenant as the world sees it, which takes seconds. @throws UserError NotFound */
+  checkTenant(name: string): Promise<CheckReport>;
   /** Wakes it first, if it sleeps. */
   registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }>;
   /** Lines of the log that concern the tenant, oldest first. */
@@ -99,6 +105,10 @@ export interface CreateTenantRequest {
   name: string;
   /** Default: `<name>.<baseDomain>`. */
   serverName?: string;
+  /** In place of `serverName`: the server name, whose homeserver is at a host of its own in it, by https. */
+  domain?: string;
+  /** That host. Default: `matrix.<domain>`. */
+  host?: string;
   /** Default: the cluster's `release`. */
   release?: string;
   /** YAML text; default: empty. */

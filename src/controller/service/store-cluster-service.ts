@@ -20,6 +20,8 @@ import type { Move } from "../../model/move.ts";
 import type { Shard } from "../../model/shard.ts";
 import { budgetOf } from "../../model/cpu-budget.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
+import type { CheckReport } from "../../model/tenant-check.ts";
+import type { TenantDns } from "../../model/tenant-dns.ts";
 import type { UsageMonth } from "../../model/usage-month.ts";
 import type { WakeReason } from "../../model/sleep.ts";
 import { occupancyOf } from "../../model/occupancy.ts";
@@ -35,6 +37,7 @@ import { snapshotOf } from "../planning/planned-cluster.ts";
 import { createShard } from "../planning/planning.ts";
 import { asItRuns, configsOf } from "../start/configs.ts";
 import { registerUser } from "./register-user.ts";
+import { Onboarding, type OnboardingSettings } from "./onboarding.ts";
 import { SleepService } from "./sleep-service.ts";
 import {
   DEFAULT_PIN_SECONDS,
@@ -49,12 +52,11 @@ import {
   type UpdateTenantRequest,
 } from "./cluster-service.ts";
 
-export interface ServiceSettings {
+export interface ServiceSettings extends OnboardingSettings {
   version: string;
   /** The release of tenants that name none. */
   release: string;
   baseDomain: string;
-  urlOf(tenant: Tenant): string;
   /** What is wrong with the platform now, one sentence each. */
   platformProblems?(): string[];
 }
@@ -65,6 +67,7 @@ export class StoreClusterService implements ClusterService {
   readonly #settings: ServiceSettings;
   readonly #startedAt: string;
   readonly #sleep: SleepService;
+  readonly #onboarding: Onboarding;
   readonly #kept: KeptTenants | undefined;
 
   constructor(context: ControllerContext, settings: ServiceSettings) {
@@ -73,10 +76,12 @@ export class StoreClusterService implements ClusterService {
     this.#context = context;
     this.#kept = context.deletions && new KeptTenants(context, context.deletions);
     this.#settings = settings;
+    this.#onboarding = new Onboarding(context, settings);
   }
 
-  async createTenant(request: CreateTenantRequest): Promise<Tenant> {
+  async createTenant(asked: CreateTenantRequest): Promise<Tenant> {
     const { store, clock } = this.#context;
+    const request = this.#onboarding.spelledOut(asked);
     const { name } = request;
     const serverName = request.serverName ?? `${name}.${this.#settings.baseDomain}`;
     const problem = tenantNameProblem(name) ?? serverNameProblem(serverName) ?? configProblem(request.config ?? "");
@@ -290,6 +295,14 @@ export class StoreClusterService implements ClusterService {
 
   async restOf(name: string): Promise<TenantRest> {
     return this.#sleep.rest(await this.getTenant(name));
+  }
+
+  async tenantDns(name: string): Promise<TenantDns> {
+    return this.#onboarding.dns(await this.getTenant(name));
+  }
+
+  async checkTenant(name: string): Promise<CheckReport> {
+    return this.#onboarding.check(await this.getTenant(name));
   }
 
   async registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }> {

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import type { Route, WakeCause } from "../../model/routes.ts";
+import { delegationAnswer } from "../delegation.ts";
 import { errors, type GatewayError } from "../errors.ts";
 import type { GatewayMetrics } from "../metrics.ts";
 import { isFromServer } from "../patience.ts";
@@ -95,7 +96,7 @@ export class Rest implements HeldPoll {
     const question = this.#question;
     const known = question && this.#sleepers.answers.find(route, request.headers.host ?? "", question, Date.now());
     if (!question || !known) return false;
-    this.#reply(question.topic, known);
+    this.#reply(question.topic, (known.status === 404 && delegationAnswer(request, route)) || known);
     return true;
   }
 

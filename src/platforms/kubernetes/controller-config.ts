@@ -23,6 +23,7 @@ export const KubernetesControllerConfigSchema = z.strictObject({
     shardLostAfterSeconds: true,
     cpuBudget: true,
     tenantPolicy: true,
+    publicAccess: true,
   }).shape,
   /** A tenant created by the API without a server name gets NAME.BASEDOMAIN. */
   baseDomain: ClusterConfigSchema.shape.baseDomain.default("example.org"),

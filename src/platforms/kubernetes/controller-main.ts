@@ -8,6 +8,8 @@ import { parseArgs } from "node:util";
 import { pino, type Logger } from "pino";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import { startApi } from "../../api/server.ts";
+import { Network } from "../../checks/network.ts";
+import { WorldChecker } from "../../checks/world-checker.ts";
 import { Claims } from "../../controller/claims/claims.ts";
 import { StoreClusterService } from "../../controller/service/store-cluster-service.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../../controller/context.ts";
@@ -199,6 +201,12 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     release: "",
     baseDomain: config.baseDomain,
     urlOf,
+    publicAccess: () => config.publicAccess,
+    checker: new WorldChecker({
+      network: new Network({ access: () => config.publicAccess, allowPrivate: config.allowLocalFederation }),
+      now: () => clock.wall(),
+      isLocal: config.allowLocalFederation,
+    }),
   });
   // For this process alone: `startLeaderProxy` is what the world sees.
   const api = await startApi({

@@ -16,6 +16,8 @@ import { DEFAULT_TIMING, type ControllerContext } from "../../controller/context
 import { Controller } from "../../controller/controller.ts";
 import { answersHealth } from "../../controller/tenants/dedicated.ts";
 import { createControllerMetrics } from "../../controller/metrics.ts";
+import { Network } from "../../checks/network.ts";
+import { WorldChecker } from "../../checks/world-checker.ts";
 import { backupTarget } from "../../backups/target.ts";
 import { ageSealer } from "../../backups/age-sealer.ts";
 import { StoreBackupService } from "../../controller/backups/store-backup-service.ts";
@@ -160,11 +162,20 @@ async function main(): Promise<void> {
   for (const release of new Set((await store.list("Shard")).map(({ spec }) => spec.release)))
     if (isInstalled(release, config.cacheDir))
       void ensureSynapse(release, { cacheDir: config.cacheDir }).then((found) => modules.ensure(release, found.python));
+  let { publicAccess } = config.cluster;
+  const isLocal = config.cluster.baseDomain === "localhost";
+  const network = new Network({
+    access: () => publicAccess,
+    allowPrivate: isLocal,
+    ownAuthorities: () => [readFileSync(config.caCertificate, "utf8")],
+  });
   const settings = {
     version: VERSION,
     release: config.cluster.release,
     baseDomain: config.cluster.baseDomain,
     urlOf: (tenant: Tenant) => urlOf(config, tenant),
+    publicAccess: () => publicAccess,
+    checker: new WorldChecker({ network, now: () => clock.wall(), isLocal }),
     platformProblems: () => [
       ...diskProblems(placesOf(config)),
       ...means.weaknesses,
@@ -221,6 +232,7 @@ async function main(): Promise<void> {
       Object.assign(context.timing, timingOf(next));
       if (context.deletions) context.deletions.keepDays = next.cluster.deletedTenantsKeptDays;
       settings.release = next.cluster.release;
+      ({ publicAccess } = next.cluster);
       log.info("the configuration is read again");
     } catch (error) {
       log.error({ problem: messageOf(error) }, "the configuration before stays in use");
