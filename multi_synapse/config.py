@@ -15,6 +15,7 @@ from .errors import OPTION_NOT_ALLOWED, SIGNING_KEY_INVALID, TenantError, config
 from .options.check import Checked, check_options
 from .options.inline import write_files
 from .options.network import REFUSED_NETWORKS
+from .options.quotas import bounded
 from .options.reading import parse_mapping
 from .state import Assignment, write_atomically
 
@@ -116,6 +117,7 @@ def write_configuration(tenant: TenantOptions, directory: Path, listen_host: str
     platform = {**assignment.base, **assignment.policy.tenant_defaults}
     options = write_files({**_shared(platform), **tenant.options}, assignment.base, directory)
     whole = {**platform, **options, **_forced(assignment, options, directory, listen_host, port)}
+    whole |= bounded(whole, assignment.policy.quotas)
     _add_networks(whole, assignment)
     text = yaml.dump(whole, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)
     write_atomically(directory / "homeserver.yaml", text)

@@ -24,6 +24,7 @@ from .patches import s3
 from .patches.network import TenantReactor, forget_networks, set_networks
 from .patches.tenants import caches_of_tenants
 from .pools import pools_of, threads_of_shard
+from .quotas import Keeper, keepers_of_tenants
 from .waiting import Limit, current_fiber, run_in_fiber
 
 logger = logging.getLogger(__name__)
@@ -162,6 +163,7 @@ async def close_homeserver(running: Running, reactor: Any, gracefully: bool, kee
     forget_networks(server_name)
     metrics.drop_series(server_name)
     work_of_tenants.forget(server_name)
+    keepers_of_tenants.forget(server_name)
 
 
 async def _keep(hs: Any, keeping: Keeping, reactor: Any) -> None:
@@ -310,8 +312,8 @@ def free_port(host: str, wanted: int) -> int:
     return wanted
 
 
-def watch_requests(running: Running, name: str, on_request: Callable[[Any], None]) -> None:
-    """Calls `on_request` at each request that reaches the tenant, and turns away those that name another one."""
+def watch_requests(running: Running, name: str, on_request: Callable[[Any], None], keeper: Keeper | None = None) -> None:
+    """Calls `on_request` at each request that reaches the tenant, and turns away those for another one, and what its quotas forbid."""
     for port in running.hs._listening_services:
         site = getattr(port.factory, "wrappedFactory", port.factory)
         find = site.getResourceFor
@@ -321,6 +323,7 @@ def watch_requests(running: Running, name: str, on_request: Callable[[Any], None
             if meant is not None and meant != name.encode():
                 return Misdirected()
             on_request(request)
-            return find(request)
+            refused = keeper.refusal(request) if keeper is not None else None
+            return refused or find(request)
 
         site.getResourceFor = watched

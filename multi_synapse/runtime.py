@@ -31,6 +31,7 @@ from .memory import Memory
 from .options.meaning import meaning_of
 from .patches import s3
 from .pools import TenantPool, pools_of, threads_of_shard
+from .quotas import keepers_of_tenants
 from .settings import Settings
 from .state import Assignment, StateDirectory
 from .waiting import Limit
@@ -349,7 +350,8 @@ class Shard:
             self._media.watch(tenant.name, tenant.running.hs)
             tenant.use.note()
             tenant.use.watch_polls(tenant.running.hs)
-            watch_requests(tenant.running, tenant.name, tenant.note_request)
+            keeper = keepers_of_tenants.add(tenant.running.hs, assignment.policy.quotas)
+            watch_requests(tenant.running, tenant.name, tenant.note_request, keeper)
             await self._in_thread(lambda: self._state.assign(tenant.name, assignment, tenant.port))
             tenant.phase = RUNNING
             self._memory.tenant_started(self.phases().count(RUNNING))
@@ -597,6 +599,7 @@ async def _turn(semaphore: defer.DeferredSemaphore, limit: Limit) -> AsyncIterat
 def _load_of(tenant: Tenant, running: Running, by_server_name: dict[str, dict[str, float]]) -> dict[str, Any]:
     name = tenant.server_name
     work = work_of_tenants.of(name)
+    keeper = keepers_of_tenants.of(name)
     return {
         "run": tenant.run,
         "epoch": tenant.assignment.epoch,
@@ -605,6 +608,7 @@ def _load_of(tenant: Tenant, running: Running, by_server_name: dict[str, dict[st
         "databaseRows": work.database_rows,
         "imageSeconds": work.image_seconds,
         "cacheEntries": cache_entries(name),
+        "refused": dict(keeper.refused) if keeper is not None else {},
     }
 
 

@@ -137,6 +137,7 @@ LEFT: dict[str, str] = {
     "handle_presence_timeouts": _LOOP,
     "phone_stats_home": _LOOP,
     "prune_cache": _LOOP,
+    "quotas": "looks how much there is of what is bounded (quotas.py)",
     "prune_device_lists_changes_in_room": _LOOP,
     "prune_old_outbound_device_pokes": _LOOP,
     "prune_old_user_ips": _LOOP,

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import INVALID_CONFIG, TenantError
 from .network import Networks, parse_destination, parse_network
+from .quotas import Quotas, parse_quotas
 
 _HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _MOST = 1000
@@ -27,6 +28,8 @@ class Policy:
     allowed_destinations: tuple[str, ...] = ()
     #: Further networks that they may not connect to.
     refused_networks: tuple[str, ...] = ()
+    #: What it may have at most.
+    quotas: Quotas = field(default_factory=Quotas)
 
     def networks(self) -> Networks:
         return Networks.of(self.allowed_destinations, self.refused_networks)
@@ -39,6 +42,7 @@ class Policy:
             "allowedHosts": list(self.allowed_hosts),
             "allowedDestinations": list(self.allowed_destinations),
             "refusedNetworks": list(self.refused_networks),
+            "quotas": self.quotas.to_json(),
         }
 
 
@@ -55,7 +59,7 @@ def parse_policy(raw: Any) -> Policy:
         if key not in known:
             raise wrong(f"{key} is unknown, allowed are {', '.join(sorted(known))}")
     lists: dict[str, tuple[str, ...]] = {}
-    for key in known - {"tenantDefaults"}:
+    for key in known - {"tenantDefaults", "quotas"}:
         value = raw.get(key, [])
         if not isinstance(value, list) or len(value) > _MOST or not all(isinstance(item, str) and item for item in value):
             raise wrong(f"{key} is not a list of at most {_MOST} strings")
@@ -63,6 +67,10 @@ def parse_policy(raw: Any) -> Policy:
     defaults = raw.get("tenantDefaults", {})
     if not isinstance(defaults, dict):
         raise wrong("tenantDefaults is not an object")
+    try:
+        quotas = parse_quotas(raw.get("quotas", {}))
+    except ValueError as error:
+        raise wrong(str(error)) from None
     for host in lists["allowedHosts"]:
         if not _HOST.fullmatch(host):
             raise wrong(f"allowedHosts has {host!r}, which is neither a name such as matrix.example nor *.matrix.example")
@@ -79,4 +87,5 @@ def parse_policy(raw: Any) -> Policy:
         lists["allowedHosts"],
         lists["allowedDestinations"],
         lists["refusedNetworks"],
+        quotas,
     )

@@ -21,6 +21,7 @@ from . import (
     network,
     patterns,
     process,
+    quotas,
     rust,
     s3,
     s3_faults,
@@ -194,6 +195,17 @@ PATCHES: tuple[Patch, ...] = (
         "a draining tenant must answer waiting requests now, and not wait in later ones",
         http.make_long_polls_drainable,
         {"synapse.notifier:Notifier.wait_for_events": "self, user_id, timeout, callback, room_ids, from_token"},
+    ),
+    Patch(
+        "users",
+        "Synapse has no bound for how many users there are",
+        quotas.count_users_at_registration,
+        {
+            "synapse.handlers.register:RegistrationHandler.register_with_store": (
+                "self, user_id, password_hash, was_guest, make_guest, appservice_id, create_profile_with_displayname, admin, user_type, "
+                "address, shadow_banned, approved"
+            )
+        },
     ),
     Patch(
         "images",
