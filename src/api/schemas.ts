@@ -34,6 +34,7 @@ import {
 import { labelsProblem } from "../model/labels.ts";
 import { MOST_WAKES, WAKE_CAUSES, type WakeCause, type WakeRequest } from "../model/routes.ts";
 import { TENANT_PHASES, type TenantPhase } from "../model/tenant.ts";
+import { PLAN_NAME, QUOTA_STATES, QuotasSchema, type QuotaState } from "../model/quota.ts";
 import type { TenantUsage } from "../model/tenant-usage.ts";
 import { isMonth, type UsageMonth } from "../model/usage-month.ts";
 import type { ClusterEvent } from "../model/event.ts";
@@ -112,6 +113,8 @@ const LabelChangesSchema = z
   })
   .describe("Sets these labels and leaves the others; null removes one.");
 
+const Plan = z.string().regex(PLAN_NAME, "a plan of the configuration");
+
 export const CreateTenantBody = z
   .strictObject({
     name: checkedBy(tenantNameProblem).describe("A DNS label."),
@@ -125,6 +128,8 @@ export const CreateTenantBody = z
     hibernation: HibernationSchema.optional(),
     placement: PlacementSchema.optional(),
     labels: LabelsSchema.optional(),
+    plan: Plan.optional().describe("The plan whose quotas it has."),
+    quotas: QuotasSchema.optional().describe("Quotas of its own, which go before those of its plan."),
   })
   .meta({ id: "CreateTenant" });
 
@@ -135,13 +140,15 @@ export const UpdateTenantBody = z
     hibernation: HibernationSchema.optional(),
     placement: PlacementSchema.optional().describe("Takes the place of the one it has; {}: anywhere."),
     labels: LabelChangesSchema.optional(),
+    plan: Plan.nullable().optional().describe("null: none."),
+    quotas: QuotasSchema.optional().describe("Take the place of its own; {}: none of its own."),
     revertConfig: z
       .literal(true)
       .optional()
       .describe("Takes back the configuration that is not in effect: the one that runs is asked for again."),
   })
   .refine((body) => Object.values(body).some((value) => value !== undefined), {
-    message: "give release, config, hibernation, placement, labels or revertConfig",
+    message: "give release, config, hibernation, placement, labels, plan, quotas or revertConfig",
   })
   .refine(({ config, revertConfig }) => config === undefined || revertConfig === undefined, {
     message: "give config or revertConfig, not both",
@@ -295,7 +302,14 @@ const SpecFields = {
   hibernation: HibernationSchema.optional(),
   placement: PlacementSchema.optional(),
   labels: z.record(z.string(), z.string()).optional(),
+  plan: z.string().optional().describe("The plan whose quotas it has."),
+  quotas: QuotasSchema.optional().describe("Quotas of its own, which go before those of its plan."),
 };
+
+const ReachedSchema = z.object({
+  state: keysOf<QuotaState>(QUOTA_STATES).describe(definitions(QUOTA_STATES)),
+  since: Time,
+});
 
 export const TenantSchema = z
   .object({
@@ -383,6 +397,15 @@ export const TenantSchema = z
         .optional()
         .describe("It was throttled for long: it gets a shard of its own where there is room for it."),
       refusedRelease: z.object({ release: z.string(), reason: z.string(), message: z.string() }).optional(),
+      quotas: z
+        .object({
+          users: ReachedSchema.optional(),
+          monthlyActiveUsers: ReachedSchema.optional(),
+          mediaBytes: ReachedSchema.optional(),
+          databaseBytes: ReachedSchema.optional(),
+        })
+        .optional()
+        .describe("Of its quotas those whose soft or hard limit is reached."),
     }),
     url: z.string(),
     hasConfig: z.boolean(),

@@ -23,6 +23,7 @@ import { deletedRoutes } from "./deleted-routes.ts";
 import { registerErrorHandling } from "./errors.ts";
 import { gentleClose } from "./gentle-close.ts";
 import { onboardingRoutes } from "./onboarding-routes.ts";
+import { quotaRoutes } from "./quota-routes.ts";
 import { shardRoutes } from "./shard-routes.ts";
 import type { NamedTokens } from "./named-tokens.ts";
 import { lineSender } from "./streams.ts";
@@ -97,6 +98,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   onboardingRoutes(app, context);
   deletedRoutes(app, context);
   usageRoutes(app, context);
+  quotaRoutes(app, context);
   backupRoutes(app, options.backups);
   exportRoutes(app, options.exports, stopping.signal);
   shardRoutes(app, context);

@@ -3,6 +3,7 @@ import { addAudit } from "./commands/audit.ts";
 import { addBackup } from "./commands/backup.ts";
 import { addCompletion } from "./commands/completion.ts";
 import { addEvents } from "./commands/events.ts";
+import { addPlan } from "./commands/quotas.ts";
 import { addShard } from "./commands/shard.ts";
 import { addContext } from "./commands/context.ts";
 import { addStatus } from "./commands/status.ts";
@@ -36,6 +37,7 @@ export function buildProgram(): Command {
     .addHelpText("after", `\n${EXIT_CODES_HELP}`);
   addUp(program);
   addTenant(program);
+  addPlan(program);
   addShard(program);
   addBackup(program);
   addStatus(program);

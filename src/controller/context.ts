@@ -3,6 +3,7 @@ import type { Clock } from "../model/clock.ts";
 import type { Launcher } from "../ports/launcher.ts";
 import type { CpuBudget } from "../model/cpu-budget.ts";
 import type { Policy } from "../model/policy.ts";
+import type { Plans } from "../model/quota.ts";
 import type { ClusterEvent } from "../model/event.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { CachedReader } from "./cached-reader.ts";
@@ -46,6 +47,8 @@ export interface ControllerContext {
   /** When tenants may be moved only to tidy up; none: at any time. */
   maintenanceWindows: readonly MaintenanceWindow[];
   cpuBudget: CpuBudget;
+  /** Named sets of quotas. */
+  plans: Plans;
   timing: Timing;
   clock: Clock;
   metrics: ControllerMetrics;

@@ -15,6 +15,7 @@ import { TenantReconciler } from "./tenants/tenant-reconciler.ts";
 import { DatabaseTimeLoop } from "./usage/database-time.ts";
 import { DatabaseUsageLoop } from "./usage/database-usage.ts";
 import { UsageReadingLoop } from "./usage/usage-reading.ts";
+import { quotasOfTenant, QuotaWatch } from "./usage/quota-watch.ts";
 import { Gauges } from "./gauges.ts";
 import { exponential } from "../model/backoff.ts";
 import { laneOfShard, laneOfTenant } from "./lanes.ts";
@@ -40,6 +41,7 @@ export class Controller {
   readonly #expiry: Expiry;
   readonly #databaseTime: DatabaseTimeLoop;
   readonly #usageReading: UsageReadingLoop;
+  readonly #quotaWatch: QuotaWatch;
   #unwatch: () => void = () => {};
   #unhear: (() => void) | undefined;
   /** Whether all has been read once. */
@@ -74,6 +76,8 @@ export class Controller {
     this.#expiry = new Expiry(context);
     this.#databaseTime = new DatabaseTimeLoop(context);
     this.#usageReading = new UsageReadingLoop(context);
+    this.#quotaWatch = new QuotaWatch(context);
+    context.feed.placesOf = (name) => quotasOfTenant(context, name).requestsInFlight;
     context.feed.onCounts((tenant) => this.#tenantQueue.add(tenant));
   }
 
@@ -98,7 +102,13 @@ export class Controller {
     this.#databaseTime.start();
     this.#context.recorder?.start();
     this.#usageReading.start();
+    this.#quotaWatch.start();
     metrics.leader.set(1);
+  }
+
+  /** Looks at all tenants again: what they are run by has changed, such as their plans. */
+  lookAgain(): void {
+    for (const tenant of this.#reader.values("Tenant")) this.#tenantQueue.add(tenant.metadata.name);
   }
 
   /** Ends the loops after what they are at; shards and tenants stay as they are. */
@@ -112,6 +122,7 @@ export class Controller {
     await this.#expiry.close();
     await this.#databaseTime.close();
     await this.#usageReading.close();
+    await this.#quotaWatch.close();
     await Promise.all([this.#planQueue.close(), this.#tenantQueue.close(), this.#shardQueue.close()]);
     await this.#mover.close();
     await this.#shards.close();

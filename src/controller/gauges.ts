@@ -63,6 +63,8 @@ export class Gauges {
       const { name } = metadata;
       const hosting = status.dedicated ? "dedicated" : "shard";
       metrics.tenants.inc({ image_tag: wantedRelease(tenant), phase, reason, hosting });
+      for (const [quota, { state }] of Object.entries(status.quotas ?? {}))
+        metrics.tenantQuotaReached.set({ tenant: name, quota, limit: state.toLowerCase() }, 1);
       if (status.quarantine) metrics.tenantQuarantined.set({ tenant: name }, 1);
       if (status.throttle) metrics.tenantThrottle.set({ tenant: name }, status.throttle.part);
       if (status.heavy) metrics.tenantHeavy.set({ tenant: name }, 1);

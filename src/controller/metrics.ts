@@ -258,6 +258,11 @@ export function createControllerMetrics(registry: Registry) {
       [{ kind: "Tenant" }, { kind: "Shard" }, { kind: "Plan" }],
     ),
     gateways: stored("gateways", "Gateways connected to the route feed"),
+    tenantQuotaReached: stored(
+      "tenant_quota_reached",
+      "1 for each quota of a tenant whose soft or hard limit is reached, by that limit",
+      ["tenant", "quota", "limit"],
+    ),
     rolloutPhase: stored("rollout_phase", "1 for the phase in which the fleet's rollout is, 0 for the others", [
       "phase",
     ]),

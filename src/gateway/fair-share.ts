@@ -72,27 +72,29 @@ export class FairShare {
   readonly #countedMs: number;
   readonly #shares = new Map<string, TenantShare>();
   readonly #partOf: (tenant: string) => number;
+  readonly #ownPlacesOf: (tenant: string) => number | undefined;
 
-  /** @param partOf what a tenant keeps of its places, above 0 and at most 1: less while it takes too much of its shard's time */
+  /**
+   * @param partOf what a tenant keeps of its places, above 0 and at most 1: less while it takes too much of its shard's time
+   * @param placesOf a tenant's own number of places, where it has one
+   */
   constructor(
     limits: ShareLimits,
     observer: ShareObserver,
     countedMs = COUNTED_MS,
     partOf: (tenant: string) => number = () => 1,
+    placesOf: (tenant: string) => number | undefined = () => undefined,
   ) {
     this.#limits = limits;
     this.#observer = observer;
     this.#countedMs = countedMs;
     this.#partOf = partOf;
-  }
-
-  get enabled(): boolean {
-    return this.#limits.maxInFlightPerTenant > 0;
+    this.#ownPlacesOf = placesOf;
   }
 
   /** @param computes whether it takes the homeserver's time (`countsForShare`); for a tenant that keeps very little everything counts */
   counts(tenant: string, computes: boolean): boolean {
-    return this.enabled && (computes || this.#partOf(tenant) <= ALL_COUNT_BELOW);
+    return this.#wholePlacesOf(tenant) > 0 && (computes || this.#partOf(tenant) <= ALL_COUNT_BELOW);
   }
 
   /** @returns its place, `counted` if it may go on at once; undefined if too many wait */
@@ -152,7 +154,12 @@ export class FairShare {
   }
 
   #placesOf(tenant: string): number {
-    return this.#limits.maxInFlightPerTenant * this.#partOf(tenant);
+    return this.#wholePlacesOf(tenant) * this.#partOf(tenant);
+  }
+
+  /** 0: any number. */
+  #wholePlacesOf(tenant: string): number {
+    return this.#ownPlacesOf(tenant) ?? this.#limits.maxInFlightPerTenant;
   }
 
   #hasRoom(tenant: string, share: TenantShare, now: number): boolean {

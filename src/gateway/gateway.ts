@@ -103,7 +103,8 @@ export class Gateway {
       waited: (seconds) => this.#metrics.shareSeconds.observe(seconds),
     };
     const partOf = (tenant: string): number => this.#table.tenant(tenant)?.share ?? 1;
-    this.#share = new FairShare(this.#config, shareObserver, undefined, partOf);
+    const placesOf = (tenant: string): number | undefined => this.#table.tenant(tenant)?.places;
+    this.#share = new FairShare(this.#config, shareObserver, undefined, partOf, placesOf);
     this.#sleepers = new Sleepers({
       limits: this.#config.sleeping,
       routeOf: (tenant) => this.#table.tenant(tenant),

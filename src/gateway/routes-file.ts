@@ -22,6 +22,7 @@ export const RouteSchema = z.object({
     .regex(/^[!-~]{1,200}$/, "1 to 200 visible ASCII characters")
     .optional(),
   share: z.number().gt(0).max(1).optional(),
+  places: z.int().min(1).max(10_000).optional(),
   epoch: z.number(),
   position: z.string().max(1000).optional(),
   revision: z.string().max(200).optional(),

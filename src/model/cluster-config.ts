@@ -3,6 +3,7 @@ import { BackupsConfigSchema } from "./backup.ts";
 import { CpuBudgetSchema } from "./cpu-budget.ts";
 import { PublicAccessSchema } from "./public-access.ts";
 import { DEFAULT_BALANCING, DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "./policy.ts";
+import { PlansSchema } from "./quota.ts";
 import { TenantPolicySchema } from "./tenant-policy.ts";
 import { windowProblem } from "./windows.ts";
 
@@ -145,6 +146,8 @@ export const ClusterConfigSchema = z.strictObject({
   /** A shard that does not answer for this long is `Lost`, and its tenants are started elsewhere. */
   shardLostAfterSeconds: z.number().min(1).max(3600).default(15),
   cpuBudget: CpuBudgetSchema.prefault({}),
+  /** Named sets of quotas for tenants; docs/quotas.md. */
+  plans: PlansSchema.default({}),
   /** Backups of tenants; without it there are none. */
   backups: BackupsConfigSchema.optional(),
   /** What tenants may do beyond docs/configuration.md. */

@@ -21,6 +21,8 @@ export interface Route {
   secret?: string;
   /** Above 0, at most 1: the part of its requests in flight that a tenant keeps while it takes more than its share of a shard. */
   share?: number;
+  /** Requests at the homeserver at once, in place of the gateway's own number. */
+  places?: number;
   epoch: number;
   /**
    * When asleep: where the tenant's streams ended, as `/sync` gives positions. A client that was told everything up to there has missed nothing.

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { ShardQuotas } from "./quota.ts";
 
 const names = (what: string) => z.array(z.string().min(1).max(255)).max(1000).describe(what).default([]);
 
@@ -22,7 +23,7 @@ export const TenantPolicySchema = z.strictObject({
 export type TenantPolicy = z.infer<typeof TenantPolicySchema>;
 
 /** What a shard is told with an assignment. */
-export type AssignmentPolicy = Omit<TenantPolicy, "byTenant">;
+export type AssignmentPolicy = Omit<TenantPolicy, "byTenant"> & { quotas?: ShardQuotas };
 
 /** What holds for one tenant. @param more destinations that the platform itself needs tenants to reach */
 export function policyFor(policy: TenantPolicy, tenant: string, more: readonly string[] = []): AssignmentPolicy {

@@ -2,6 +2,7 @@ import type { DedicatedTransition, Move, MoveResult } from "./move.ts";
 import type { ConfigMeaning } from "./config-meaning.ts";
 import type { Labels } from "./labels.ts";
 import type { Placement } from "./placement.ts";
+import type { MeasuredQuota, Quotas, QuotaState } from "./quota.ts";
 import type { Resource } from "./resource.ts";
 import type { Sleep, TenantHibernation, Wake, WakeReason } from "./sleep.ts";
 
@@ -40,6 +41,10 @@ export interface TenantSpec {
   suspended?: boolean;
   /** Where its operator wants it; absent: anywhere. */
   placement?: Placement;
+  /** The plan whose quotas it has; absent: none. */
+  plan?: string;
+  /** Quotas of its own, which go before those of its plan. */
+  quotas?: Quotas;
 }
 
 export interface TenantStatus {
@@ -114,6 +119,8 @@ export interface TenantStatus {
   heavy?: { since: string; message: string };
   /** A release it cannot be moved to, and why; tried again when the spec changes. */
   refusedRelease?: { release: string; reason: string; message: string };
+  /** Of its quotas those whose soft or hard limit is reached, and since when. */
+  quotas?: Partial<Record<MeasuredQuota, { state: QuotaState; since: string }>>;
 }
 
 /** Of a tenant that was just created. */

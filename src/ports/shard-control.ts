@@ -70,6 +70,8 @@ const TenantLoadSchema = z.object({
   imageSeconds: z.number().default(0),
   /** Now. */
   cacheEntries: z.number().default(0),
+  /** How often something was refused for a quota, by its name. */
+  refused: z.record(z.string(), z.number()).optional(),
   /** Requests that are open, and seconds since the last that was a use of the tenant; a shard of an earlier version does not say. */
   inFlight: z.int().optional(),
   lastUse: z.number().optional(),

@@ -4,8 +4,10 @@ import type {
   CreateTenantRequest,
   LogOptions,
   MoveTenantOptions,
+  NamedPlan,
   RegisterUserRequest,
   ShardOverview,
+  TenantQuotas,
   TenantRest,
   UpdateTenantRequest,
 } from "../../src/controller/service/cluster-service.ts";
@@ -34,6 +36,7 @@ export class MemoryService implements ClusterService {
   readonly deleted = new Map<string, DeletedTenant>();
   readonly purges: PurgeProof[] = [];
   readonly usage: UsageMonth[] = [];
+  readonly plans: NamedPlan[] = [];
   readonly log: ClusterEvent[] = [];
   readonly users: { tenant: string; request: RegisterUserRequest }[] = [];
   readonly logLines: string[] = ["first line", "second line", "third line"];
@@ -133,6 +136,8 @@ export class MemoryService implements ClusterService {
       ...(request.domain === undefined ? {} : { config: `public_baseurl: https://matrix.${request.domain}/\n` }),
       release: request.release ?? tenant.spec.release,
       ...(request.labels ? { labels: request.labels } : {}),
+      ...(request.plan === undefined ? {} : { plan: request.plan }),
+      ...(request.quotas ? { quotas: request.quotas } : {}),
     });
     const answer = structuredClone(tenant);
     this.onCreate(tenant);
@@ -141,8 +146,9 @@ export class MemoryService implements ClusterService {
 
   async updateTenant(name: string, request: UpdateTenantRequest): Promise<Tenant> {
     const tenant = this.#tenant(name);
-    const { labels, ...rest } = request;
-    Object.assign(tenant.spec, rest);
+    const { labels, plan, ...rest } = request;
+    Object.assign(tenant.spec, rest, plan ? { plan } : {});
+    if (plan === null) delete tenant.spec.plan;
     if (labels) tenant.spec.labels = changedLabels(tenant.spec.labels, labels);
     tenant.metadata.generation += 1;
     const answer = structuredClone(tenant);
@@ -244,6 +250,19 @@ export class MemoryService implements ClusterService {
     return this.usage.filter(
       (row) => (tenant === undefined || row.tenant === tenant) && (month === undefined || row.month === month),
     );
+  }
+
+  async listPlans(): Promise<NamedPlan[]> {
+    return this.plans;
+  }
+
+  async quotasOf(name: string): Promise<TenantQuotas> {
+    const { plan } = this.#tenant(name).spec;
+    const quotas = [
+      { quota: "users", hard: 50, soft: 40, used: 45, state: "Soft" as const },
+      { quota: "uploadBytes", hard: 10_485_760 },
+    ];
+    return { ...(plan === undefined ? {} : { plan }), quotas, at: CREATED };
   }
 
   async sleepTenant(name: string): Promise<Tenant> {

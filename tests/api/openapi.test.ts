@@ -72,6 +72,7 @@ test("documents every call", () => {
       "GET /v1/jobs",
       "GET /v1/jobs/{id}",
       "GET /v1/openapi.json",
+      "GET /v1/plans",
       "GET /v1/purges",
       "GET /v1/routes",
       "GET /v1/shards",
@@ -84,6 +85,7 @@ test("documents every call", () => {
       "GET /v1/tenants/{name}/check",
       "GET /v1/tenants/{name}/dns",
       "GET /v1/tenants/{name}/logs",
+      "GET /v1/tenants/{name}/quotas",
       "GET /v1/tenants/{name}/rest",
       "GET /v1/tenants/{name}/usage",
       "GET /v1/tokens",
@@ -185,6 +187,9 @@ test("answers fit the document", async () => {
   checkerOf("GET /v1/usage", "200")(usage);
   expect(usage).toEqual({ items: [{ ...row, month: "2026-02", users: 3 }] });
   checkerOf("GET /v1/usage", "422")(await get("/v1/usage?month=2026-13"));
+  service.plans.push({ name: "small", quotas: { users: 50, soft: { mediaBytes: 10 } }, tenants: 1 });
+  checkerOf("GET /v1/plans", "200")(await get("/v1/plans"));
+  checkerOf("GET /v1/tenants/{name}/quotas", "200")(await get("/v1/tenants/clinic-a/quotas"));
   const back = await api.request("/v1/deleted-tenants/clinic-d/undelete", { method: "POST" });
   expect(back.status).toBe(202);
   checkerOf("POST /v1/deleted-tenants/{name}/undelete", "202")(await back.json());

@@ -39,6 +39,30 @@ describe("tenant create", () => {
     });
   });
 
+  test("a plan and quotas of its own arrive at the API, are changed and removed", async () => {
+    const quotas = ["--quota", "mediaBytes=10G", "--quota", "users=70", "--quota", "soft.users=60"];
+    await cluster.printed("tenant", "create", "clinic-a", "--plan", "small", ...quotas);
+    expect(specOf("clinic-a")).toMatchObject({
+      plan: "small",
+      quotas: { mediaBytes: 10_737_418_240, users: 70, soft: { users: 60 } },
+    });
+    expect(await cluster.printed("tenant", "quotas", "clinic-a")).toMatch(
+      /clinic-a: plan small; measured .* ago\nQUOTA +USED +SOFT +HARD *\nusers +45 +40 +50 +soft limit reached\nuploadBytes +- +- +10\.0 MiB/,
+    );
+    await cluster.printed("tenant", "update", "clinic-a", "--plan", "none", "--no-quotas");
+    expect(specOf("clinic-a")).toMatchObject({ quotas: {} });
+    expect(specOf("clinic-a")?.plan).toBeUndefined();
+    for (const wrong of ["user=1", "users", "users=-1", "mediaBytes=10GB", "soft.uploadBytes=1"])
+      expect((await cluster.cli(["tenant", "update", "clinic-a", "--quota", wrong])).code).toBe(2);
+    cluster.service.plans.push({ name: "small", quotas: { users: 50, soft: { mediaBytes: 1024 ** 2 } }, tenants: 1 });
+    expect(await cluster.printed("plan", "list")).toMatchInlineSnapshot(`
+      "
+      PLAN    TENANTS   QUOTAS
+      small   1         users 50, mediaBytes 1.0 MiB (soft)
+      "
+    `);
+  });
+
   test("--wait returns when the tenant runs", async () => {
     cluster.service.onCreate = later((tenant) => cluster.service.run(tenant, "1.163.2-0"));
     expect(await cluster.cli(["tenant", "create", "clinic-a", "--wait"])).toMatchInlineSnapshot(`
@@ -190,7 +214,7 @@ describe("tenant update", () => {
     expect(await cluster.cli(["tenant", "update", "clinic-a"])).toMatchInlineSnapshot(`
       {
         "code": 2,
-        "stderr": "error: nothing to change: give --release, --config, --hibernation, --placement, --label or --revert-config
+        "stderr": "error: nothing to change: give --release, --config, --hibernation, --placement, --label, --plan, --quota or --revert-config
       ",
         "stdout": "",
       }

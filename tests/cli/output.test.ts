@@ -173,6 +173,7 @@ describe("one tenant", () => {
       URL:                http://clinic-a.localhost:8008
       Synapse version:    1.163.2
       Labels:             -
+      Plan:               -
       Phase:              Failed
       Reason:             the database db:5432 does not answer (DatabaseUnreachable)
       Shard:              1.163.2-1

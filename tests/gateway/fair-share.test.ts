@@ -45,6 +45,28 @@ describe("the queue of a tenant's share", () => {
   const enter = (of: FairShare, name: string, tenant = "a", bytes = 10): SharePlace | undefined =>
     of.enter({ tenant, bytes, resume: () => void log.push(name), expire: () => void log.push(`${name} expired`) });
 
+  it("gives a tenant its own number of places, also where others have no bound", () => {
+    const places = new Map([["a", 2]]);
+    const of = new FairShare(
+      { maxInFlightPerTenant: 0, parking: { maxRequests: 3, maxBytes: 100, maxSeconds: 60 } },
+      { refused: () => {}, waited: () => {} },
+      60_000,
+      () => 1,
+      (tenant) => places.get(tenant),
+    );
+    expect(of.counts("a", true)).toBe(true);
+    expect(of.counts("b", true)).toBe(false);
+    log.length = 0;
+    const first = ["one", "two", "three"].map((name) => enter(of, name));
+    expect(first.map((place) => place?.state)).toEqual(["counted", "counted", "waiting"]);
+    // Another number holds from the next turn on.
+    places.set("a", 3);
+    of.leave(first[0]!);
+    expect(enter(of, "four")?.state).toBe("counted");
+    expect(enter(of, "five")?.state).toBe("waiting");
+    of.forget("a");
+  });
+
   it("gives turns in order, each tenant's to itself", () => {
     const of = share(1);
     const places = ["one", "two", "three"].map((name) => enter(of, name));

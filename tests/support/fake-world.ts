@@ -17,6 +17,7 @@ import { hostsOf, tryReadConfig } from "../../src/model/config-reading.ts";
 import type { Launcher, ProcessState, ReleaseFacts } from "../../src/ports/launcher.ts";
 import { UserError, type ErrorCode } from "../../src/model/errors.ts";
 import { DEFAULT_CPU_BUDGET, type CpuBudget } from "../../src/model/cpu-budget.ts";
+import type { Plans } from "../../src/model/quota.ts";
 import { DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
 import type { Tenant } from "../../src/model/tenant.ts";
 import type { MaintenanceWindow } from "../../src/model/fleet.ts";
@@ -85,6 +86,8 @@ export class FakeWorld {
   });
   /** What a tenant made its shard hold. */
   holdingsOf: (tenant: string) => Partial<Holdings> = () => ({});
+  /** What shards refused for quotas, since a tenant's start. */
+  refusedOf: (tenant: string) => Record<string, number> = () => ({});
   memoryOf: (shard: string) => { bytes: number; limitBytes: number | null } = () => ({ bytes: 1, limitBytes: null });
   /** By how much the machine's clock was set, in milliseconds. */
   clockSetBy = 0;
@@ -225,6 +228,7 @@ export class FakeProcess {
       policy?: Partial<Policy>;
       maintenanceWindows?: MaintenanceWindow[];
       cpuBudget?: Partial<CpuBudget>;
+      plans?: Plans;
       timing?: Partial<Timing>;
     } = {},
   ) {
@@ -247,6 +251,7 @@ export class FakeProcess {
       idle: new IdleTenants(new SteadyClock(clockOf(world))),
       claims: new Claims((tenant) => fakeDatabases(world).address(tenant), new SteadyClock(clockOf(world))),
       cpuBudget: { ...DEFAULT_CPU_BUDGET, ...options.cpuBudget },
+      plans: options.plans ?? {},
       // Nobody uses its tenants: they would all fall asleep.
       policy: {
         ...DEFAULT_POLICY,
@@ -510,6 +515,7 @@ function loadOf(world: FakeWorld, { instance, runs, tenants }: FakeShard, tenant
   return {
     ...NO_LOAD,
     ...world.holdingsOf(tenant),
+    refused: world.refusedOf(tenant),
     run,
     epoch: tenants.get(tenant)?.epoch ?? 0,
     cpuSeconds: world.cpuSecondsOf(tenant, run),

@@ -1,6 +1,7 @@
 import { InvalidArgumentError, Option, type Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
 import type { Placement } from "../../model/placement.ts";
+import type { Quotas } from "../../model/quota.ts";
 import type { TenantHibernation } from "../../model/sleep.ts";
 import type { Client } from "../client.ts";
 import { confirm } from "../confirm.ts";
@@ -13,6 +14,7 @@ import { note, print } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
 import { waitUntilGone, waitUntilRunning } from "../wait.ts";
 import { dnsOfTenant, dnsWords, waitUntilReachable } from "../onboarding.ts";
+import { planOption, quotaOption } from "./quotas.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
 import { givenPassword, register, registered } from "./tenant-register-user.ts";
 
@@ -28,6 +30,10 @@ interface SpecOptions extends WaitOptions {
   hibernation?: TenantHibernation;
   placement?: Placement;
   label?: LabelChanges;
+  /** False where those of its own are to be removed. */
+  quotas?: boolean;
+  plan?: string;
+  quota?: Quotas;
 }
 
 interface DeleteOptions extends WaitOptions {
@@ -50,18 +56,20 @@ export function addTenantChanges(tenant: Command): void {
     .addOption(hibernationOption())
     .addOption(placementOption())
     .addOption(labelOption("a label KEY=VALUE; can be given several times"))
+    .addOption(planOption("the plan of the configuration whose quotas it has"))
+    .addOption(quotaOption())
     .option("--admin <user>", "register this first administrator when it runs; the password is made, and printed once")
     .option("--admin-password-stdin", "with --admin: the password is the first line of stdin")
     .option("--wait", "wait until it runs; with --domain, until clients and other servers find it")
     .addOption(timeoutOption())
     .action((name: string, options: SpecOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const { domain, host, serverName, release, hibernation, placement } = options;
+        const { domain, host, serverName, release, hibernation, placement, plan, quota: quotas } = options;
         const password = await adminPassword(options);
         const labels = labelsToSet(options.label);
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
         const created = await client.call<TenantView>("POST", "/v1/tenants", {
-          body: { name, serverName, domain, host, release, config, hibernation, placement, labels },
+          body: { name, serverName, domain, host, release, config, hibernation, placement, labels, plan, quotas },
           has: HAS,
         });
         // Before it is waited for: nothing is seen from outside until somebody publishes them.
@@ -82,35 +90,45 @@ export function addTenantChanges(tenant: Command): void {
 
   tenant
     .command("update")
-    .description("change a tenant's release of Synapse, its configuration, its placement, or when it sleeps")
+    .description(
+      "change a tenant's release of Synapse, its configuration, its placement, its quotas, or when it sleeps",
+    )
     .argument("<name>", "name of the tenant")
     .option("--release <version>", "move it to this release, database included")
     .option("--config <file>", "its settings for homeserver.yaml, which replace those it has (-: stdin)")
     .addOption(hibernationOption())
     .addOption(placementOption())
     .addOption(labelOption("a label KEY=VALUE to set, or KEY- to remove; can be given several times"))
+    .addOption(planOption('the plan of the configuration whose quotas it has; "none": no plan'))
+    .addOption(quotaOption())
+    .option("--no-quotas", "remove the quotas of its own")
     .option("--revert-config", "take back settings that are not in effect: those it runs with are asked for again")
     .option("--wait", "wait until it runs with the change")
     .addOption(timeoutOption())
     .action((name: string, options: SpecOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
         const { release, hibernation, placement, revertConfig, label: labels } = options;
+        const plan = options.plan === "none" ? null : options.plan;
+        if (options.quota && !options.quotas) throw new CliError(EXIT.usage, "give --quota or --no-quotas, not both");
+        const quotas = options.quotas ? options.quota : {};
         if (
           release === undefined &&
           options.config === undefined &&
           !hibernation &&
           !placement &&
           !labels &&
+          !quotas &&
+          plan === undefined &&
           !revertConfig
         )
           throw new CliError(
             EXIT.usage,
-            "nothing to change: give --release, --config, --hibernation, --placement, --label or --revert-config",
+            "nothing to change: give --release, --config, --hibernation, --placement, --label, --plan, --quota or --revert-config",
           );
         if (options.config !== undefined && revertConfig)
           throw new CliError(EXIT.usage, "give --config or --revert-config, not both");
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
-        const body = { release, config, hibernation, placement, labels, revertConfig };
+        const body = { release, config, hibernation, placement, labels, plan, quotas, revertConfig };
         const updated = await client.call<TenantView>("PATCH", tenantPath(name), { body, has: HAS });
         const now = options.wait ? await untilRunning(client, updated, options) : updated;
         show(output, tenantDetails(now), () => `tenant ${name} ${options.wait ? "runs as updated" : "updated"}`);

@@ -23,6 +23,7 @@ import { selected, selectorOption } from "../selecting.ts";
 import { addDeleted, printDeleted } from "./tenant-deleted.ts";
 import { addSleep } from "./tenant-sleep.ts";
 import { addUsage } from "./tenant-usage.ts";
+import { addQuotas } from "./quotas.ts";
 import { addSuspend } from "./tenant-suspend.ts";
 import { addQuarantine } from "./tenant-quarantine.ts";
 import { addRegisterUser } from "./tenant-register-user.ts";
@@ -90,6 +91,7 @@ export function addTenant(program: Command): void {
   addSuspend(tenant);
   addDeleted(tenant);
   addUsage(tenant);
+  addQuotas(tenant);
 
   addLogs(tenant, "tenant", "print the lines of the log that concern a tenant", tenantPath);
 
@@ -128,6 +130,7 @@ function description(tenant: TenantView, { usage, rest, events }: More): string 
     ["URL", tenant.url],
     ["Synapse version", spec.release],
     ["Labels", labelWords(spec.labels)],
+    ["Plan", spec.plan ?? ""],
     ["Phase", status.phase],
     ["Reason", because(status.reason, status.message)],
     ["Shard", status.shard ?? ""],
@@ -145,6 +148,8 @@ function description(tenant: TenantView, { usage, rest, events }: More): string 
     pairs.push(["Failures", `${status.failures} in a row${status.retryAt ? `; tried again ${status.retryAt}` : ""}`]);
   }
   for (const warning of status.inEffect?.warnings ?? []) pairs.push(["Warning", warning]);
+  for (const [quota, { state, since }] of Object.entries(status.quotas ?? {}))
+    pairs.push(["Quota", `${quota}: the ${state.toLowerCase()} limit is reached, since ${since}`]);
   if (status.quarantine) pairs.push(["Quarantine", `since ${status.quarantine.since}: ${status.quarantine.message}`]);
   pairs.push(...usagePairs(usage));
   if (status.throttle)

@@ -37,6 +37,8 @@ export class RouteFeed {
   readonly #listeners = new Set<(tenant: string) => void>();
   readonly #clock: Pick<Clock, "now" | "after">;
   #version = 0;
+  /** The requests that a tenant may have at its homeserver at once, where that is its own; set by the `Controller`. */
+  placesOf: (tenant: string) => number | undefined = () => undefined;
 
   constructor(clock: Pick<Clock, "now" | "after"> = new SteadyClock()) {
     this.#clock = clock;
@@ -50,7 +52,9 @@ export class RouteFeed {
   /** Announces a tenant's route if it is another than before. @returns the version that has it */
   publish(given: Route): number {
     const secret = given.shard === undefined ? undefined : this.#secrets.get(given.shard);
-    const route = secret === undefined ? given : { ...given, secret };
+    const places = this.placesOf(given.tenant);
+    const known = places === undefined ? given : { ...given, places };
+    const route = secret === undefined ? known : { ...known, secret };
     const present = this.#routes.get(route.tenant);
     if (present && JSON.stringify(present) === JSON.stringify(route)) return this.#version;
     this.#routes.set(route.tenant, route);

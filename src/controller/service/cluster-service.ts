@@ -9,6 +9,7 @@ import type { Labels } from "../../model/labels.ts";
 import type { CheckReport } from "../../model/tenant-check.ts";
 import type { TenantDns } from "../../model/tenant-dns.ts";
 import type { Placement } from "../../model/placement.ts";
+import type { Quotas, QuotaStanding } from "../../model/quota.ts";
 import type { TenantHibernation, WakeReason } from "../../model/sleep.ts";
 import type { Policy } from "../../model/policy.ts";
 import type { DeletedTenant, PurgeProof } from "../../model/deleted-tenant.ts";
@@ -47,6 +48,10 @@ export interface ClusterService {
    * @throws UserError NotFound; Conflict where the platform keeps no history
    */
   usageHistory(query: { tenant?: string; month?: string }): Promise<UsageMonth[]>;
+  /** Named sets of quotas, by name. */
+  listPlans(): Promise<NamedPlan[]>;
+  /** A tenant's quotas, whether its plan's or its own, and what there is of each as far as that is known. */
+  quotasOf(name: string): Promise<TenantQuotas>;
   /** Puts a tenant to sleep and returns at once; refused with `Conflict` that says what keeps it awake. Does nothing where it sleeps. */
   sleepTenant(name: string): Promise<Tenant>;
   /** Wakes a tenant and returns at once; does nothing where it does not sleep. */
@@ -101,6 +106,19 @@ export interface TenantRest {
   nextWake?: { at: string; reason: string };
 }
 
+export interface NamedPlan {
+  name: string;
+  quotas: Quotas;
+  tenants: number;
+}
+
+export interface TenantQuotas {
+  plan?: string;
+  quotas: QuotaStanding[];
+  /** When what can be measured was last measured. */
+  at?: string;
+}
+
 export interface CreateTenantRequest {
   name: string;
   /** Default: `<name>.<baseDomain>`. */
@@ -116,16 +134,20 @@ export interface CreateTenantRequest {
   hibernation?: TenantHibernation;
   placement?: Placement;
   labels?: Labels;
+  plan?: string;
+  quotas?: Quotas;
 }
 
-/** `placement`: takes the place of the one it has; empty: anywhere. */
+/** `placement`, `quotas`: take the place of those it has; empty: anywhere, none of its own. */
 export interface UpdateTenantRequest extends Partial<
-  Pick<TenantSpec, "release" | "config" | "hibernation" | "placement">
+  Pick<TenantSpec, "release" | "config" | "hibernation" | "placement" | "quotas">
 > {
   /** Sets these and leaves the others; null removes one. */
   labels?: Readonly<Record<string, string | null>>;
   /** Takes back a configuration that is not in effect. */
   revertConfig?: boolean;
+  /** null: none. */
+  plan?: string | null;
 }
 
 /** Long enough to look at what the move was for; a consolidation that waits costs a shard's memory. */

@@ -18,7 +18,8 @@ import {
 import type { ClusterEvent } from "../../model/event.ts";
 import type { Move } from "../../model/move.ts";
 import type { Shard } from "../../model/shard.ts";
-import { budgetOf } from "../../model/cpu-budget.ts";
+import { checkPlan, hasPlan, type Plans, type Quotas } from "../../model/quota.ts";
+import { budgetOfTenant, quotaStandings } from "../usage/quota-watch.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
 import type { CheckReport } from "../../model/tenant-check.ts";
 import type { TenantDns } from "../../model/tenant-dns.ts";
@@ -46,8 +47,10 @@ import {
   type CreateTenantRequest,
   type LogOptions,
   type MoveTenantOptions,
+  type NamedPlan,
   type RegisterUserRequest,
   type ShardOverview,
+  type TenantQuotas,
   type TenantRest,
   type UpdateTenantRequest,
 } from "./cluster-service.ts";
@@ -94,7 +97,10 @@ export class StoreClusterService implements ClusterService {
       ...(request.hibernation ? { hibernation: request.hibernation } : {}),
       ...(isEmpty(request.placement) ? {} : { placement: request.placement }),
       ...(Object.keys(request.labels ?? {}).length === 0 ? {} : { labels: request.labels }),
+      ...(request.plan === undefined ? {} : { plan: request.plan }),
+      ...(isEmpty(request.quotas) ? {} : { quotas: request.quotas }),
     };
+    if (request.plan !== undefined) checkPlan(this.#context.plans, request.plan);
     if (await store.get("Tenant", name))
       throw new UserError("AlreadyExists", `there is a tenant named ${name} already`);
     const metadata = { name, creationTimestamp: timeText(clock.now()), resourceVersion: "", generation: 0 };
@@ -118,7 +124,8 @@ export class StoreClusterService implements ClusterService {
     const { store } = this.#context;
     const present = await this.getTenant(name);
     this.#refuseDeleted(present);
-    const { release, hibernation, placement, labels } = request;
+    const { release, hibernation, placement, labels, plan, quotas } = request;
+    if (typeof plan === "string") checkPlan(this.#context.plans, plan);
     const config = request.revertConfig ? await this.#configInEffect(present) : request.config;
     if (config !== undefined) {
       const problem = configProblem(config);
@@ -136,6 +143,10 @@ export class StoreClusterService implements ClusterService {
       if (placement) spec.placement = placement;
       if (labels) spec.labels = withinBounds(changedLabels(spec.labels, labels));
       if (isEmpty(spec.placement)) delete spec.placement;
+      if (plan === null) delete spec.plan;
+      else if (plan !== undefined) spec.plan = plan;
+      if (quotas) spec.quotas = quotas;
+      if (isEmpty(spec.quotas)) delete spec.quotas;
       if (config !== undefined) {
         // Asked for once more, it is tried once more.
         if (status.refusedConfig && spec.config === config) status.observedGeneration = t.metadata.generation - 1;
@@ -257,8 +268,29 @@ export class StoreClusterService implements ClusterService {
 
   async tenantUsage(name: string): Promise<TenantUsage> {
     await this.getTenant(name);
-    const { usage, cpuBudget } = this.#context;
-    return { ...usage.get(name), cpuBudget: budgetOf(cpuBudget, name) };
+    const { quotas: _, refused: __, ...usage } = this.#context.usage.get(name);
+    return { ...usage, cpuBudget: budgetOfTenant(this.#context, name) };
+  }
+
+  async listPlans(): Promise<NamedPlan[]> {
+    const { plans, reader } = this.#context;
+    const counts = new Map<string, number>();
+    for (const { spec } of reader.values("Tenant"))
+      if (spec.plan !== undefined) counts.set(spec.plan, (counts.get(spec.plan) ?? 0) + 1);
+    return Object.keys(plans)
+      .toSorted()
+      .map((name) => ({ name, quotas: plans[name] ?? {}, tenants: counts.get(name) ?? 0 }));
+  }
+
+  async quotasOf(name: string): Promise<TenantQuotas> {
+    const tenant = await this.getTenant(name);
+    const { plan } = tenant.spec;
+    const at = this.#context.usage.get(name).quotas?.at;
+    return {
+      ...(plan === undefined ? {} : { plan }),
+      quotas: quotaStandings(this.#context, tenant),
+      ...(at === undefined ? {} : { at }),
+    };
   }
 
   async suspendTenant(name: string, { lift }: { lift: boolean }): Promise<Tenant> {
@@ -415,6 +447,7 @@ export class StoreClusterService implements ClusterService {
       problems: [
         ...(this.#settings.platformProblems?.() ?? []),
         ...problemsOf(tenants, shards, feed.gateways().length),
+        ...planProblems(tenants, this.#context.plans),
       ],
     };
   }
@@ -565,6 +598,15 @@ function problemsOf(tenants: Tenant[], shards: Shard[], gateways: number): strin
   ];
 }
 
+/** A plan that was taken out of the configuration bounds nobody. */
+function planProblems(tenants: Tenant[], plans: Plans): string[] {
+  const lost = tenants.filter(({ spec }) => spec.plan !== undefined && !hasPlan(plans, spec.plan));
+  return lost.map(
+    ({ metadata, spec }) =>
+      `tenant ${metadata.name} has the plan ${spec.plan}, which the configuration does not have: only quotas of its own hold`,
+  );
+}
+
 /** Each of them has been checked; together they may be too many. */
 function withinBounds(labels: Labels): Labels {
   const problem = labelsProblem(labels);
@@ -572,6 +614,6 @@ function withinBounds(labels: Labels): Labels {
   return labels;
 }
 
-function isEmpty(placement: Placement | undefined): boolean {
-  return placement === undefined || Object.values(placement).every((value) => value === undefined);
+function isEmpty(of: Placement | Quotas | undefined): boolean {
+  return of === undefined || Object.values(of).every((value) => value === undefined);
 }

@@ -1,4 +1,4 @@
-import { budgetOf } from "../../model/cpu-budget.ts";
+import { budgetOfTenant } from "../usage/quota-watch.ts";
 import { timeText } from "../../model/clock.ts";
 import { nextLoad, type Load } from "../../model/load.ts";
 import { bytesPassed, type Holdings } from "../../model/tenant-usage.ts";
@@ -43,7 +43,8 @@ export class CpuBudgets {
       const known = this.#next(name, figures, at, process.starvedSeconds);
       this.#known.set(name, known);
       const { holdings, load } = known;
-      usage.setRunning(name, { holdings, ...(load.share === undefined ? {} : { cpuShare: load.share }) });
+      const { refused } = figures;
+      usage.setRunning(name, { holdings, refused, ...(load.share === undefined ? {} : { cpuShare: load.share }) });
       await this.#judge(shard, name, known, hasNeighbours);
     }
   }
@@ -68,7 +69,7 @@ export class CpuBudgets {
     const holdings = { responseBytes, databaseRows, imageSeconds, cacheEntries };
     const passed = { at, cpuSeconds: bytesPassed(holdings), starvedSeconds: 0 };
     const known = { load, holdings, passing: nextLoad(before?.passing, passed, cpuBudget.averageSeconds) };
-    const calm = load.share !== undefined && isCalm(load.share, budgetOf(cpuBudget, name));
+    const calm = load.share !== undefined && isCalm(load.share, budgetOfTenant(this.#context, name));
     return calm ? { ...known, calmSince: before?.calmSince ?? at } : known;
   }
 
@@ -79,7 +80,7 @@ export class CpuBudgets {
     const database = cpuBudget.databasePerTenant > 0 ? databaseShare / cpuBudget.databasePerTenant : 0;
     const tenant = reader.get("Tenant", name);
     if (!tenant || share === undefined || !isSettledOn(tenant, shard)) return;
-    const limits = { ...cpuBudget, budget: budgetOf(cpuBudget, name) };
+    const limits = { ...cpuBudget, budget: budgetOfTenant(this.#context, name) };
     const next = (status: TenantStatus) =>
       nextStanding(
         at,

@@ -4,6 +4,7 @@ import { ownDatabase } from "../../model/homeserver-config.ts";
 import type { RefusedConfig, Tenant } from "../../model/tenant.ts";
 import type { ConfigInEffect } from "../../model/config-meaning.ts";
 import type { TenantSecretData } from "../../model/tenant-secrets.ts";
+import { quotasOf, shardQuotas, type Plans } from "../../model/quota.ts";
 import type { ControllerContext } from "../context.ts";
 
 /** A configuration with the keys that belong to it. */
@@ -22,7 +23,7 @@ export interface TenantConfigs {
   effective?: StartConfig;
 }
 
-type ConfigContext = Pick<ControllerContext, "store">;
+type ConfigContext = Pick<ControllerContext, "store" | "plans">;
 
 /** @throws what the store throws where it cannot be reached */
 export async function configsOf(context: ConfigContext, tenant: Tenant): Promise<TenantConfigs> {
@@ -33,7 +34,7 @@ export async function configsOf(context: ConfigContext, tenant: Tenant): Promise
   let missing: RefusedConfig | undefined;
   try {
     const secrets = await store.readSecret(name);
-    if (secrets) asked = { hash: configHash(tenant, secrets), config: tenant.spec.config, secrets };
+    if (secrets) asked = { hash: configHash(tenant, secrets, context.plans), config: tenant.spec.config, secrets };
     else missing = missingSecret("SecretMissing", `the secret of tenant ${name} is missing; restore it from a backup`);
   } catch (error) {
     if (!(error instanceof UserError && error.code === "InvalidConfig")) throw error;
@@ -98,12 +99,13 @@ export function isConfigsFault(tried: StartConfig, worked: StartConfig, { reason
   return databaseOf(tried) !== databaseOf(worked);
 }
 
-/** Tells whether a tenant must be started again: its configuration and its keys may change without its generation. */
-export function configHash(tenant: Pick<Tenant, "spec">, secrets: TenantSecretData): string {
+/** Tells whether a tenant must be started again: its configuration, its keys and its plan may change without its generation. */
+export function configHash(tenant: Pick<Tenant, "spec">, secrets: TenantSecretData, plans: Plans = {}): string {
   const { signingKey, macaroonSecretKey, formSecret, registrationSharedSecret, databasePassword } = secrets;
   const keys = [signingKey, macaroonSecretKey, formSecret, registrationSharedSecret, databasePassword];
+  const quotas = shardQuotas(quotasOf(plans, tenant.spec));
   return createHash("sha256")
-    .update(JSON.stringify([tenant.spec.config, ...keys]))
+    .update(JSON.stringify([tenant.spec.config, ...keys, ...(quotas ? [quotas] : [])]))
     .digest("hex")
     .slice(0, 16);
 }

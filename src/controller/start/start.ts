@@ -19,6 +19,7 @@ import { admit } from "./admission.ts";
 import { bringsDatabase, keepConfigInEffect, withConfig, type StartConfig } from "./configs.ts";
 import { timeText } from "../../model/clock.ts";
 import { exponential } from "../../model/backoff.ts";
+import { quotasOf, shardQuotas } from "../../model/quota.ts";
 import type { ConfigMeaning } from "../../model/config-meaning.ts";
 
 export interface StartTarget {
@@ -165,13 +166,14 @@ async function startAgain(client: ShardControl, name: string, assignment: Assign
 export function assignmentOf(context: ControllerContext, tenant: Tenant, config: StartConfig): Assignment {
   const configured = withConfig(tenant, config);
   const environment = context.environment(configured);
+  const quotas = shardQuotas(quotasOf(context.plans, tenant.spec));
   return {
     serverName: tenant.spec.serverName,
     epoch: tenant.status.epoch,
     base: baseHomeserverConfig(configured, config.secrets, environment),
     overrides: config.config,
     signingKey: config.secrets.signingKey,
-    policy: environment.policy,
+    policy: { ...environment.policy, ...(quotas ? { quotas } : {}) },
   };
 }
 

@@ -1,3 +1,4 @@
+import type { QuotaFigures } from "../../model/quota.ts";
 import type { DatabaseUsage, Holdings, Suspect } from "../../model/tenant-usage.ts";
 
 interface Entry {
@@ -6,6 +7,10 @@ interface Entry {
   databaseShare?: number;
   holdings?: Holdings;
   database?: DatabaseUsage & { at: string };
+  /** What was refused for its quotas since its start. */
+  refused?: Readonly<Record<string, number>>;
+  /** What there is of what quotas are about, and when that was asked. */
+  quotas?: QuotaFigures & { at: string };
 }
 
 interface ShardEntry {
@@ -25,9 +30,11 @@ export class UsageBook {
   }
 
   /** Of a tenant that runs on a shard. */
-  setRunning(tenant: string, { cpuShare, holdings }: Pick<Entry, "cpuShare" | "holdings">): void {
-    const { database, databaseShare } = this.get(tenant);
+  setRunning(tenant: string, { cpuShare, holdings, refused }: Pick<Entry, "cpuShare" | "holdings" | "refused">): void {
+    const { database, databaseShare, quotas } = this.get(tenant);
     this.#entries.set(tenant, {
+      ...(refused === undefined ? {} : { refused }),
+      ...(quotas === undefined ? {} : { quotas }),
       ...(cpuShare === undefined ? {} : { cpuShare }),
       ...(holdings === undefined ? {} : { holdings }),
       ...(database === undefined ? {} : { database }),
@@ -46,6 +53,10 @@ export class UsageBook {
 
   setDatabase(tenant: string, database: DatabaseUsage & { at: string }): void {
     this.#entries.set(tenant, { ...this.get(tenant), database });
+  }
+
+  setQuotas(tenant: string, quotas: QuotaFigures & { at: string }): void {
+    this.#entries.set(tenant, { ...this.get(tenant), quotas });
   }
 
   *databases(): Generator<[tenant: string, usage: DatabaseUsage]> {

@@ -166,6 +166,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     claims: new Claims((tenant) => databases.address(tenant), clock),
     policy: config,
     cpuBudget: config.cpuBudget,
+    plans: config.plans,
     clock,
     shardClients: new Map(),
     idle: new IdleTenants(clock),

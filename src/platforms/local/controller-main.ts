@@ -137,6 +137,7 @@ async function main(): Promise<void> {
     claims: new Claims((tenant) => databases.address(tenant), clock),
     policy: policyOf(config.cluster, availableParallelism()),
     cpuBudget: config.cluster.cpuBudget,
+    plans: config.cluster.plans,
     clock,
     shardClients: new Map(),
     idle: new IdleTenants(clock),
@@ -233,6 +234,8 @@ async function main(): Promise<void> {
       if (context.deletions) context.deletions.keepDays = next.cluster.deletedTenantsKeptDays;
       settings.release = next.cluster.release;
       ({ publicAccess } = next.cluster);
+      context.plans = next.cluster.plans;
+      controller.lookAgain();
       log.info("the configuration is read again");
     } catch (error) {
       log.error({ problem: messageOf(error) }, "the configuration before stays in use");

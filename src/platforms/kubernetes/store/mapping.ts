@@ -42,6 +42,8 @@ export function tenantOf(custom: SynapseTenant, secretConfig: string | undefined
       ...(spec.hibernation ? { hibernation: copyOf(spec.hibernation) } : {}),
       ...(spec.suspended ? { suspended: true } : {}),
       ...(spec.placement ? { placement: copyOf(spec.placement) } : {}),
+      ...(spec.plan ? { plan: spec.plan } : {}),
+      ...(spec.quotas ? { quotas: copyOf(spec.quotas) } : {}),
       ...labelsOf(custom),
     },
     status: statusOf(custom, newTenantStatus()),
@@ -116,10 +118,12 @@ export function withSpec<K extends Kind>(
 
   function specOf(of: Tenant | Shard | Fleet): object {
     if (of.kind === "Tenant") {
-      const { serverName, release, reclaimPolicy, revision, dedicated, hibernation, suspended, placement } = of.spec;
+      const { serverName, release, reclaimPolicy, revision, dedicated } = of.spec;
+      const { hibernation, suspended, placement, plan, quotas } = of.spec;
       const image = release === "" ? undefined : { tag: release };
       const config = secretConfig === undefined ? { config: of.spec.config } : {};
-      return { serverName, image, ...config, reclaimPolicy, revision, dedicated, hibernation, suspended, placement };
+      const wishes = { hibernation, suspended, placement, plan, quotas };
+      return { serverName, image, ...config, reclaimPolicy, revision, dedicated, ...wishes };
     }
     if (of.kind === "Shard") return { name: of.metadata.name, image: { tag: of.spec.release }, drain: of.spec.drain };
     return { imageTag: of.spec.release, rollout: of.spec.rollout };

@@ -1,4 +1,5 @@
 import type { Placement } from "../../../model/placement.ts";
+import type { Quotas } from "../../../model/quota.ts";
 import type { TenantHibernation } from "../../../model/sleep.ts";
 import type { KubernetesListObject, KubernetesObject } from "@kubernetes/client-node";
 import type { FleetStatus, RolloutPolicy } from "../../../model/fleet.ts";
@@ -54,6 +55,8 @@ export type SynapseTenant = Custom<
     hibernation?: TenantHibernation;
     suspended?: boolean;
     placement?: Placement;
+    plan?: string;
+    quotas?: Quotas;
     reclaimPolicy?: TenantSpec["reclaimPolicy"];
   },
   TenantStatus
