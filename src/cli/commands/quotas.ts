@@ -2,7 +2,8 @@ import { InvalidArgumentError, Option, type Command } from "commander";
 import type { NamedPlan, TenantQuotas } from "../../controller/service/cluster-service.ts";
 import { parseBytes, QuotasSchema, softLimit, MEASURED, type MeasuredQuota, type Quotas } from "../../model/quota.ts";
 import { withClient } from "../options.ts";
-import { age, print, show, showList, table } from "../output.ts";
+import { isForPeople, show, showList } from "../format.ts";
+import { age, print, table } from "../output.ts";
 import { tenantPath } from "./tenant-path.ts";
 
 const NAMES = [...MEASURED, "uploadBytes", "requestsInFlight", "cpuShare", "remoteRoomComplexity"] as const;
@@ -42,7 +43,7 @@ export function addQuotas(tenant: Command): void {
     .action((name: string, _options: object, command: Command) =>
       withClient(command, async (client, { output }) => {
         const found = await client.call<TenantQuotas>("GET", `${tenantPath(name)}/quotas`, { has: ["quotas"] });
-        if (output !== "table") return show(output, found, () => "");
+        if (!isForPeople(output)) return show(output, found, () => "");
         const plan = found.plan === undefined ? "no plan" : `plan ${found.plan}`;
         const at = found.at === undefined ? "" : `; measured ${age(found.at)} ago`;
         if (found.quotas.length === 0) return print(`${name} has no quotas (${plan})`);
