@@ -346,6 +346,12 @@ describe("help", () => {
                                 and "until=TIME" (not moved before), separated by
                                 commas
         --label <label>         a label KEY=VALUE; can be given several times
+        --plan <plan>           the plan of the configuration whose quotas it has
+        --quota <limit>         a quota of its own, QUOTA=NUMBER, before its plan's:
+                                users, monthlyActiveUsers, mediaBytes, databaseBytes,
+                                uploadBytes, requestsInFlight, cpuShare,
+                                remoteRoomComplexity, or soft.… of the first four;
+                                sizes such as 10G; can be given several times
         --admin <user>          register this first administrator when it runs; the
                                 password is made, and printed once
         --admin-password-stdin  with --admin: the password is the first line of stdin
