@@ -20,6 +20,7 @@ const PARTS = [
   "neighbours",
   "gateway",
   "polls",
+  "sleep",
   "planner",
   "controller",
 ];

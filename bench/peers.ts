@@ -11,14 +11,14 @@ import { PASSWORD } from "./lib/matrix.ts";
 import { Peer } from "./lib/peer.ts";
 import type { Bench, BenchOptions, BenchResult } from "./lib/result.ts";
 
-const FULL = { rounds: 250 };
+/** Of each tenant: it is moved, and put to sleep, in each. */
+const FULL = { rounds: 125 };
 const QUICK = { rounds: 2 };
 
-/** Each is moved, and put to sleep, in each round. */
-const TENANTS = ["clinic-a", "clinic-b"];
+const TENANTS = ["clinic-a", "clinic-b", "clinic-c", "clinic-d"];
 const PEERS = ["peer-a", "peer-b"];
 /** Of each peer, to each tenant. */
-const SEND_EVERY_MS = 1_000;
+const SEND_EVERY_MS = 2_000;
 const LOOK_EVERY_MS = 500;
 const STEP_MS = 120_000;
 /** Longer than what counts as an absence. */
@@ -36,9 +36,11 @@ export const bench: Bench = {
     const ports = [await freePort("127.0.0.1"), await freePort("127.0.0.1")];
     log("bringing up a whole cluster, and two plain Synapses");
     const cluster = await BenchCluster.up({
-      maxTenantsPerShard: 1,
-      maxShardsPerSynapseImageTag: 3,
+      // Two shards stay, so that no move waits for one.
+      maxTenantsPerShard: TENANTS.length,
+      maxShardsPerSynapseImageTag: 2,
       avgShardsLoadRedistributionThreshold: 0,
+      consolidateAfterSeconds: 86_400,
       tenantPolicy: {
         allowedOptions: ["rc_message", "rc_invites", "federation_verify_certificates"],
         allowedDestinations: ports.map((port) => `127.0.0.0/8:${port}`),
@@ -118,14 +120,15 @@ class World {
     const done: Disturbed = { moves: 0, sleeps: 0, backedOff: [] };
     this.#send();
     const looking = this.#look((peer, destination) => backedOff.add(`${peer} from ${destination}`));
-    for (let round = 1; round <= rounds; round++) {
-      for (const tenant of TENANTS) {
+    const disturbing = TENANTS.map(async (tenant) => {
+      for (let round = 1; round <= rounds; round++) {
         if (await this.#move(tenant)) done.moves++;
         if (await this.#sleep(tenant)) done.sleeps++;
+        if (tenant === TENANTS[0] && round % Math.ceil(rounds / 10) === 0)
+          log(`round ${round} of ${rounds}: ${done.moves} moves, ${done.sleeps} sleeps, ${backedOff.size} backed off`);
       }
-      if (round % Math.ceil(rounds / 10) === 0)
-        log(`round ${round} of ${rounds}: ${done.moves} moves, ${done.sleeps} sleeps, ${backedOff.size} backed off`);
-    }
+    });
+    await Promise.all(disturbing);
     await this.#quiet();
     await looking();
     return { ...done, backedOff: [...backedOff] };

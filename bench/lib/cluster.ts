@@ -3,11 +3,12 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Agent } from "undici";
+import { Agent, request } from "undici";
 import { stringify } from "yaml";
 import { onEnd } from "./cleanup.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
+const HOST = "127.0.0.1";
 const UP_MS = 300_000;
 const ANSWER_MS = 60_000;
 /** How often a new tenant is asked whether it serves; half of it is added to the measurement on average. */
@@ -24,6 +25,7 @@ const DEFAULTS = {
 export class BenchCluster {
   readonly dataDir: string;
   #gateway = "";
+  #api = { url: "", token: "" };
   readonly #agent = new Agent({ connections: 16 });
   readonly #close: () => Promise<void>;
   #child: ChildProcess;
@@ -47,20 +49,51 @@ export class BenchCluster {
     return cluster;
   }
 
-  /** Ends everything, and starts it again after that time, with its data. */
-  async restart(awayMs: number): Promise<void> {
+  /** Ends everything, and starts it again after that time, with its data. @param meanwhile done while nothing runs */
+  async restart(awayMs: number, meanwhile?: () => Promise<void>): Promise<void> {
     await ended(this.#child, "SIGINT");
+    await meanwhile?.();
     await sleep(awayMs);
     this.#child = launched(this.dataDir);
     await this.#untilUp();
   }
 
+  /** The supervisor, of which every other process is a descendant. */
+  get pid(): number {
+    if (this.#child.pid === undefined) throw new Error("the cluster was not started");
+    return this.#child.pid;
+  }
+
+  /** Where clients reach it. */
+  get gateway(): string {
+    return this.#gateway.replace("localhost", HOST);
+  }
+
+  /** A call of the controller's API, to leave out the start of the command line. @throws Error for any answer but a good one */
+  async call<T>(method: "GET" | "POST", path: string, body?: object): Promise<T> {
+    const { status, json } = await this.ask(method, path, body);
+    if (status >= 300) throw new Error(`the controller answered ${path} with ${status}: ${JSON.stringify(json)}`);
+    return json as T;
+  }
+
+  async ask(method: "GET" | "POST", path: string, body?: object): Promise<{ status: number; json: unknown }> {
+    const answer = await request(`${this.#api.url}${path}`, {
+      method,
+      headers: { authorization: `Bearer ${this.#api.token}`, "content-type": "application/json" },
+      body: method === "POST" ? JSON.stringify(body ?? {}) : null,
+      dispatcher: this.#agent,
+    });
+    return { status: answer.statusCode, json: await answer.body.json() };
+  }
+
   async #untilUp(): Promise<void> {
     await untilUp(this.#child);
-    const { gateway } = JSON.parse(await readFile(join(this.dataDir, "cluster.json"), "utf8")) as {
+    const { apiUrl, gateway } = JSON.parse(await readFile(join(this.dataDir, "cluster.json"), "utf8")) as {
+      apiUrl: string;
       gateway: { http: string };
     };
     this.#gateway = gateway.http;
+    this.#api = { url: apiUrl, token: (await readFile(join(this.dataDir, "api-token"), "utf8")).trim() };
   }
 
   async close(): Promise<void> {
@@ -87,7 +120,7 @@ export class BenchCluster {
     for (const deadline = Date.now() + ANSWER_MS; Date.now() < deadline; await sleep(ASK_EVERY_MS)) {
       try {
         const { statusCode, body } = await this.#agent.request({
-          origin: this.#gateway.replace("localhost", "127.0.0.1"),
+          origin: this.gateway,
           path: "/_matrix/client/versions",
           method: "GET",
           headers: { host },

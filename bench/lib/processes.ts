@@ -15,6 +15,26 @@ export async function memoryOf(pid: number): Promise<ProcessMemory> {
   return { pss: bytes("Pss"), private: bytes("Private_Clean") + bytes("Private_Dirty") };
 }
 
+/** A process and all that descend from it. */
+export async function familyOf(pid: number): Promise<{ pid: number; name: string; command: string }[]> {
+  const children = new Map<number, number[]>();
+  for (const entry of await readdir("/proc")) {
+    if (!/^\d+$/.test(entry)) continue;
+    const stat = await readFile(`/proc/${entry}/stat`, "utf8").catch(() => "");
+    const parent = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
+    children.set(parent, [...(children.get(parent) ?? []), Number(entry)]);
+  }
+  const found: { pid: number; name: string; command: string }[] = [];
+  const add = async (each: number): Promise<void> => {
+    const text = (file: string) => readFile(`/proc/${each}/${file}`, "utf8").catch(() => "");
+    const [name, command] = [(await text("comm")).trim(), (await text("cmdline")).replaceAll("\0", " ").trim()];
+    found.push({ pid: each, name, command });
+    for (const child of children.get(each) ?? []) await add(child);
+  };
+  await add(pid);
+  return found;
+}
+
 export async function threadsOf(pid: number): Promise<number> {
   return (await readdir(`/proc/${pid}/task`)).length;
 }
