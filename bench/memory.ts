@@ -24,6 +24,8 @@ const FULL: Size = { dedicated: 5, perShard: 25, shards: 4, seeded: 10, settle: 
 const QUICK: Size = { dedicated: 2, perShard: 5, shards: 2, seeded: 2, settle: 15, window: 10 };
 /** A dedicated process and a bare shard need less time: they close nothing later. */
 const SHORT_SETTLE = 0.5;
+/** A shard that has come up writes to a part of what it shares. */
+const BARE_SETTLE_MS = 5_000;
 /** Enough for one shard and PostgreSQL to keep two cores busy. */
 const SEEDED_AT_ONCE = 5;
 
@@ -70,19 +72,19 @@ async function measure(world: World, size: Size, log: (line: string) => void): P
   const dedicatedThreads = await Promise.all(dedicated.map(({ pid }) => threadsOf(pid)));
   const idle = await watch(world, shards, dedicated, tenants, size.window);
   await Promise.all(dedicated.map((synapse) => synapse.stop()));
-  const manyShards = await groupOf(shards.map(({ pid }) => pid));
+  const manyShards = await groupOf(await world.shardProcesses());
   await Promise.all(shards.slice(1).map((shard) => shard.stop()));
-  const oneShard = await groupOf([shards[0]!.pid]);
+  const oneShard = await groupOf(await world.shardProcesses());
   await shards[0]!.stop();
+  log(`${size.shards} shards without tenants`);
+  const [bare, empty] = await measureEmpty(world, size);
 
   log(`${most} tenants on one shard`);
   const large = await world.shard("large");
-  await sleep(2000);
-  const bare = await groupOf([large.pid]);
   await large.startAll(tenants);
   await sleep(size.settle * SHORT_SETTLE * 1000);
-  const largeShard = await groupOf([large.pid]);
-  const collected = await large.stats(true).then(() => groupOf([large.pid]));
+  const largeShard = await groupOf(await world.shardProcesses());
+  const collected = await large.stats(true).then(async () => groupOf(await world.shardProcesses()));
   await large.stop();
 
   const seeded = await measureSeeded(world, size, log);
@@ -96,10 +98,23 @@ async function measure(world: World, size: Size, log: (line: string) => void): P
     manyShards,
     oneShard,
     bare,
+    empty,
     largeShard,
     collected,
     seeded,
   });
+}
+
+/** One shard without tenants, and several. */
+async function measureEmpty(world: World, size: Size): Promise<[Group, Group]> {
+  const shards = [await world.shard("empty-0")];
+  await sleep(BARE_SETTLE_MS);
+  const bare = await groupOf(await world.shardProcesses());
+  for (let index = 1; index < size.shards; index++) shards.push(await world.shard(`empty-${index}`));
+  await sleep(BARE_SETTLE_MS);
+  const empty = await groupOf(await world.shardProcesses());
+  await Promise.all(shards.map((shard) => shard.stop()));
+  return [bare, empty];
 }
 
 async function groupOf(pids: number[]): Promise<Group> {
@@ -176,7 +191,7 @@ async function measureSeeded(world: World, size: Size, log: (line: string) => vo
   const shard = await world.shard("seeded");
   const urls = await shard.startAll(tenants);
   await sleep(size.settle * SHORT_SETTLE * 1000);
-  const started = await groupOf([shard.pid]);
+  const started = await groupOf(await world.shardProcesses());
   for (const [index, url] of urls.entries()) {
     for (const user of users[index]!) {
       const here = user.at(url);
@@ -185,7 +200,7 @@ async function measureSeeded(world: World, size: Size, log: (line: string) => vo
     }
   }
   await sleep(size.settle * SHORT_SETTLE * 1000);
-  const synced = await groupOf([shard.pid]);
+  const synced = await groupOf(await world.shardProcesses());
   await shard.stop();
   return { tenants: tenants.length, started, synced };
 }
@@ -200,6 +215,8 @@ interface Measured {
   manyShards: Group;
   oneShard: Group;
   bare: Group;
+  /** As many shards as have tenants in the end, without any. */
+  empty: Group;
   largeShard: Group;
   collected: Group;
   seeded: Seeded;
@@ -231,7 +248,7 @@ function report(measured: Measured): BenchResult {
       what: `memory of ${most} idle tenants in ${shards} shards, of dedicated processes`,
       value: ratio(measured.manyShards, most),
       unit: "%",
-      target: { at: "most", value: 5 },
+      target: { at: "most", value: 4 },
       note: `${mib(measured.manyShards)} MiB PSS; ${processes}`,
     },
     {
@@ -246,7 +263,19 @@ function report(measured: Measured): BenchResult {
       unit: "MiB PSS",
       note: `mean of ${size.dedicated}`,
     },
-    { what: "a shard without tenants", value: measured.bare.pss / MIB, unit: "MiB PSS", note: "its only process" },
+    {
+      what: "a shard without tenants",
+      value: measured.bare.pss / MIB,
+      unit: "MiB PSS",
+      note: "with the process beside it, and the one that shards are forked from",
+    },
+    {
+      what: "each further shard without tenants",
+      value: (measured.empty.pss - measured.bare.pss) / (shards - 1) / MIB,
+      unit: "MiB PSS",
+      target: { at: "most", value: 40 },
+      note: `${shards} of one release: ${mib(measured.empty)} MiB`,
+    },
     {
       what: "each tenant, empty",
       value: each(measured.oneShard, few),

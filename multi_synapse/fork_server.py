@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
-import gc
 import importlib
 import json
 import os
@@ -28,7 +27,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any, TypedDict
 
-from . import confine, preload
+from . import confine, pinned, preload
 from .release import UnsupportedRelease
 
 #: A process's command line takes the place of this one's, which so has to be as long.
@@ -63,9 +62,7 @@ def main() -> int:
         _tell(launcher, {"error": _in_words(error)})
         return 2 if isinstance(error, UnsupportedRelease) else 1
     _say_command_line([sys.executable, "-m", "multi_synapse.fork_server"])
-    gc.collect()
-    # A collection writes to each object that it looks at.
-    gc.freeze()
+    pinned.pin()
     _tell(launcher, {"ready": True})
     with launcher, _Ends() as ends:
         for request in _requests(launcher, ends):

@@ -1,7 +1,7 @@
 """Garbage: when the collector runs, and giving memory back after tenants stopped.
 
 A full collection takes about half a millisecond per thousand objects, of which the bare process has 150,000 and a tenant 11,000,
-and every tenant stalls meanwhile. So the bare process is frozen, out of the collector's sight, once. On a small shard a stopped
+and every tenant stalls meanwhile. So the bare process is pinned, out of the collector's sight, once. On a small shard a stopped
 tenant is then collected soon, which takes a few milliseconds per tenant. On a large one the tenants are frozen too, so that the
 collections that happen all the time stay short; the garbage of stopped tenants, which only a full one finds, waits and is
 collected for several at once.
@@ -17,6 +17,7 @@ from typing import Any
 from synapse.metrics import install_gc_manager
 from twisted.internet import defer, threads
 
+from . import pinned
 from .pools import threads_of_shard
 
 #: Stops and failures that follow each other within this share a collection.
@@ -40,8 +41,7 @@ class Memory:
         self._last_full = self._reactor.seconds()
 
     def start(self) -> None:
-        gc.collect()
-        gc.freeze()
+        pinned.pin()
         install_gc_manager()
 
     def watch(self, hs: Any) -> None:

@@ -7,6 +7,7 @@ import { tenantDatabaseName } from "../../src/database/names.ts";
 import { Preparer } from "../../src/platforms/local/launcher/preparer.ts";
 import { ensureTemplate } from "../../src/database/template.ts";
 import { provisionTenantDatabase } from "../../src/database/tenant-database.ts";
+import { ForkServers } from "../../src/platforms/local/launcher/fork-server.ts";
 import { LocalLauncher } from "../../src/platforms/local/launcher/local-launcher.ts";
 import { startPostgres } from "../../src/platforms/local/postgres/postgres.ts";
 import { DEFAULT_RELEASE, ensurePostgres, ensureSynapse } from "../../src/platforms/local/toolchain/toolchain.ts";
@@ -14,6 +15,7 @@ import type { ControlClient } from "../../src/shard/control-client.ts";
 import { onEnd } from "./cleanup.ts";
 import { DedicatedSynapse } from "./dedicated.ts";
 import { MatrixUser } from "./matrix.ts";
+import { familyOf } from "./processes.ts";
 import { RunningShard } from "./shard.ts";
 import { BenchTenant } from "./tenant.ts";
 
@@ -29,6 +31,8 @@ export class World {
   readonly #close: () => Promise<void>;
   readonly #dedicated = new Set<DedicatedSynapse>();
   readonly #shards = new Set<string>();
+  /** As in a cluster: shards of one release share memory. */
+  readonly #forkServers = new ForkServers();
 
   private constructor(directory: string, admin: AdminLogin, version: string, stopPostgres: () => Promise<void>) {
     this.directory = directory;
@@ -38,10 +42,12 @@ export class World {
       directory: join(directory, "shards"),
       runtimePath: ROOT,
       installSynapse: (release, onProgress) => ensureSynapse(release, { onProgress }),
+      forkServers: this.#forkServers,
     });
     this.#close = onEnd(async () => {
       await Promise.allSettled([...this.#dedicated].map((synapse) => synapse.stop()));
       await Promise.allSettled([...this.#shards].map((shard) => this.#launcher.kill(shard)));
+      this.#forkServers.close();
       await stopPostgres();
       await rm(directory, { recursive: true, force: true });
     });
@@ -158,6 +164,12 @@ export class World {
       });
     }
     throw new Error(`shard ${name} was not ready after ${READY_MS / 1000} s`);
+  }
+
+  /** Every process that shards need: their own, those beside them, and the one that they are forked from. */
+  async shardProcesses(): Promise<number[]> {
+    const family = await familyOf(process.pid);
+    return family.filter(({ command }) => /-m multi_synapse\b/.test(command)).map(({ pid }) => pid);
   }
 
   /** A stock Synapse process on the tenant's database, as its documentation recommends; it serves when this resolves. */

@@ -8,6 +8,9 @@ const PING_INTERVAL_MS = 5_000;
 /** Lines a gateway may be behind before it is cut off and begins again with a snapshot. */
 const MAX_BACKLOG = 10_000;
 
+/** Many times the gateways that are there at once. */
+const MOST_KNOWN = 100;
+
 export interface ParkCount {
   parked: number;
   failed: number;
@@ -36,6 +39,11 @@ export class RouteFeed {
   readonly #secrets = new Map<string, string>();
   readonly #listeners = new Set<(tenant: string) => void>();
   readonly #clock: Pick<Clock, "now" | "after">;
+  readonly #returns = new Set<(since: number) => void>();
+  /** Runs of gateways that were connected at some time, the last ones. */
+  readonly #known = new Set<string>();
+  /** Since when no gateway has been connected, where one was. */
+  #aloneSince: number | undefined;
   #version = 0;
   /** The requests that a tenant may have at its homeserver at once, where that is its own; set by the `Controller`. */
   placesOf: (tenant: string) => number | undefined = () => undefined;
@@ -47,6 +55,14 @@ export class RouteFeed {
   /** @param listener called with each tenant of which gateways have counted something, at any time after the move as well */
   onCounts(listener: (tenant: string) => void): void {
     this.#listeners.add(listener);
+  }
+
+  /**
+   * @param listener called when the first gateway comes after none was there, with the time since which that was so. Not where it is one
+   * that was connected before: that one has only been cut off from here, and served meanwhile.
+   */
+  onReturn(listener: (since: number) => void): void {
+    this.#returns.add(listener);
   }
 
   /** Announces a tenant's route if it is another than before. @returns the version that has it */
@@ -159,9 +175,10 @@ export class RouteFeed {
       wake: () => {},
     };
     this.#subscribers.add(subscriber);
+    this.#noteArrival(gateway);
     const close = () => {
       subscriber.closed = true;
-      this.#subscribers.delete(subscriber);
+      this.#leave(subscriber);
       subscriber.wake();
       this.#wakeWaiters();
     };
@@ -177,6 +194,22 @@ export class RouteFeed {
     this.#wakeWaiters();
   }
 
+  #noteArrival(gateway: string): void {
+    const since = this.#aloneSince;
+    this.#aloneSince = undefined;
+    if (since !== undefined && !this.#known.has(gateway)) for (const listener of this.#returns) listener(since);
+    this.#known.delete(gateway);
+    this.#known.add(gateway);
+    for (const oldest of this.#known) {
+      if (this.#known.size <= MOST_KNOWN) return;
+      this.#known.delete(oldest);
+    }
+  }
+
+  #leave(subscriber: Subscriber): void {
+    if (this.#subscribers.delete(subscriber) && this.#subscribers.size === 0) this.#aloneSince = this.#clock.now();
+  }
+
   #broadcast(routes: Route[], removed: string[]): number {
     this.#version += 1;
     for (const subscriber of this.#subscribers) {
@@ -188,7 +221,7 @@ export class RouteFeed {
       });
       if (subscriber.lines.length > MAX_BACKLOG) {
         subscriber.closed = true;
-        this.#subscribers.delete(subscriber);
+        this.#leave(subscriber);
       }
       subscriber.wake();
     }

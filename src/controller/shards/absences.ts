@@ -20,14 +20,16 @@ interface Service {
 }
 
 /**
- * Notices tenants that are back and were away unplanned, from what shards say of those that run: other servers, which found them away, are to
- * hear of it. What a former controller knew is as old as what it wrote down, so that absences may look longer after its end.
+ * Notices tenants that are back and were away unplanned, from what shards say of those that run, and from gateways, without which nobody
+ * reaches them: other servers, which found them away, are to hear of it. What a former controller knew is as old as what it wrote down, so that absences may look longer after its end.
  */
 export class Absences {
   readonly #clock: Pick<Clock, "now" | "past">;
   readonly #reader: Pick<CachedReader, "get" | "values">;
   readonly #longestMs: number;
   readonly #served = new Map<string, Service>();
+  /** Tenants that ran and that nobody reached, and since when. */
+  readonly #unreached = new Map<string, number>();
 
   /** @param longestSeconds a shorter absence is none: a move or a restart takes some seconds */
   constructor(
@@ -51,6 +53,12 @@ export class Absences {
     }
   }
 
+  /** Gateways are back; from then on until now, none was there. */
+  gatewaysBack(since: number): void {
+    if (this.#clock.now() - since <= this.#longestMs) return;
+    for (const name of this.#served.keys()) this.#unreached.set(name, since);
+  }
+
   /** @param state what a shard says now @returns tenants that are back with it, each once */
   note(state: ShardState): Absence[] {
     const now = this.#clock.now();
@@ -59,13 +67,13 @@ export class Absences {
       if (phase !== "running") continue;
       const start = startOf(state.instance, epoch);
       const before = this.#served.get(name);
-      if (before?.start === start) {
-        before.at = now;
-        continue;
-      }
+      const unreached = this.#unreached.get(name);
+      this.#unreached.delete(name);
+      const servedAt = before && (before.start === start ? now : before.at);
+      const since = Math.min(servedAt ?? now, unreached ?? now);
       this.#served.set(name, { start, at: now });
-      if (!before || now - before.at <= this.#longestMs || this.#isPlanned(name, before.at)) continue;
-      found.push({ tenant: name, seconds: Math.round((now - before.at) / 1000) });
+      if (now - since <= this.#longestMs || this.#isPlanned(name, since)) continue;
+      found.push({ tenant: name, seconds: Math.round((now - since) / 1000) });
     }
     this.#tidy();
     return found;
@@ -87,7 +95,8 @@ export class Absences {
     if (this.#served.size < SOME) return;
     const tenants = new Set([...this.#reader.values("Tenant")].map(({ metadata }) => metadata.name));
     if (this.#served.size < 2 * tenants.size) return;
-    for (const name of this.#served.keys()) if (!tenants.has(name)) this.#served.delete(name);
+    for (const known of [this.#served, this.#unreached])
+      for (const name of known.keys()) if (!tenants.has(name)) known.delete(name);
   }
 }
 

@@ -57,6 +57,7 @@ export class ShardReconciler {
     this.#reader = reader;
     this.#onTenantSeen = onTenantSeen;
     this.#absences = new Absences(context.clock, reader, context.timing.absentAfter);
+    context.feed.onReturn((since) => this.#absences.gatewaysBack(since));
   }
 
   /** To be called as soon as the store is read, before any shard is asked. */

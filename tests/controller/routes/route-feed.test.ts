@@ -1,6 +1,8 @@
 import { expect, it } from "vitest";
 import { RouteFeed } from "../../../src/controller/routes/route-feed.ts";
+import { SteadyClock } from "../../../src/model/clock.ts";
 import type { Route, RouteFeedLine } from "../../../src/model/routes.ts";
+import { FakeTime } from "../../support/fake-clock.ts";
 
 const route = (tenant: string, state: Route["state"], address?: string): Route => ({
   tenant,
@@ -96,4 +98,25 @@ it("takes no word for a stream that has ended: what a gateway acted on before it
   expect(await feed.settled(version, 20)).toBe(false);
   feed.acknowledge({ gateway: "g1", stream: streamOf(now), version, parks: {} });
   expect(await feed.settled(version, 20)).toBe(true);
+});
+
+it("tells since when no gateway was there, where the first that comes is another run than any before", () => {
+  const time = new FakeTime();
+  const clock = new SteadyClock(time);
+  const feed = new RouteFeed(clock);
+  const returns: number[] = [];
+  feed.onReturn((since) => returns.push(clock.now() - since));
+  const [one, two] = [feed.subscribe("run-1"), feed.subscribe("run-2")];
+  one.close();
+  time.pass(100_000);
+  two.close();
+  time.pass(70_000);
+  const three = feed.subscribe("run-3");
+  feed.subscribe("run-4").close();
+  expect(returns).toEqual([70_000]);
+  three.close();
+  time.pass(80_000);
+  // It was cut off from here, and served meanwhile.
+  feed.subscribe("run-1").close();
+  expect(returns).toEqual([70_000]);
 });

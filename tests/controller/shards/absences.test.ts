@@ -119,3 +119,43 @@ describe("after another controller", () => {
     expect(noted.note(says("two"))).toEqual([]);
   });
 });
+
+describe("a tenant that runs while no gateway is there", () => {
+  it("was away if one is back after more than a minute, and that is told once", () => {
+    const noted = absences();
+    noted.note(says("one"));
+    const gone = clock.now();
+    time.pass(90_000);
+    noted.note(says("one"));
+    noted.gatewaysBack(gone);
+    time.pass(1_000);
+    expect(noted.note(says("one"))).toEqual([{ tenant: "a", seconds: 91 }]);
+    expect(noted.note(says("one"))).toEqual([]);
+  });
+
+  it("was not away where a gateway was restarted, or where it was woken or made meanwhile", () => {
+    const noted = absences();
+    noted.note(says("one"));
+    let gone = clock.now();
+    time.pass(59_000);
+    noted.gatewaysBack(gone);
+    time.pass(5_000);
+    expect(noted.note(says("one"))).toEqual([]);
+    gone = clock.now();
+    time.pass(2 * MINUTE);
+    tenants.set("a", tenant({ awake: { since: timeText(clock.now()), reason: "due" } }));
+    noted.gatewaysBack(gone);
+    time.pass(1_000);
+    expect(noted.note(says("one"))).toEqual([]);
+  });
+
+  it("was away once, also where its shard was restarted meanwhile", () => {
+    const noted = absences();
+    noted.note(says("one"));
+    const gone = clock.now();
+    time.pass(2 * MINUTE);
+    noted.gatewaysBack(gone);
+    expect(noted.note(says("two", 2))).toEqual([{ tenant: "a", seconds: 120 }]);
+    expect(noted.note(says("two", 2))).toEqual([]);
+  });
+});
