@@ -15,6 +15,9 @@ const HOUR_MS = 3_600_000;
 const LEAST_GAIN = 0.04;
 /** A tenant that takes less than this makes no difference. */
 const LEAST_SHARE = 0.015;
+/** Both are less by this where a shard below its target takes this many times the mean of its release: small tenants are what can be moved beside a large one. */
+const SMALL_PART = 0.5;
+const FAR_UNEVEN = 1.3;
 /** A shard is hot if it is above its target for a minute, and above this part of it for ten: a burst is over before a tenant is moved for it. */
 const LASTING_PART = 0.75;
 /** Below the target, shards are evened out that take more than this many times the mean of their release… */
@@ -32,6 +35,8 @@ interface Hot {
   isHot: boolean;
   /** Decisions are made by what lasts. */
   load: number;
+  /** Which part of the usual gain is worth a move. */
+  part: number;
   why: string;
 }
 
@@ -97,10 +102,11 @@ function hotShards(world: World, shards: SnapshotShard[]): Hot[] {
     const { share, lasting } = loadOfShard(world, shard.name);
     if (share >= cpuTarget && lasting >= LASTING_PART * cpuTarget) {
       const why = `shard ${shard.name} takes ${percent(share)} of a core, and its target is ${percent(cpuTarget)}`;
-      found.push({ shard, isHot: true, load: lasting, why });
+      found.push({ shard, isHot: true, load: lasting, part: 1, why });
     } else if (lasting > UNEVEN * mean && lasting > UNEVEN_ABOVE * cpuTarget && share > UNEVEN * mean) {
+      const part = lasting > FAR_UNEVEN * mean ? SMALL_PART : 1;
       const why = `shard ${shard.name} takes ${percent(lasting)} of a core, and shards of its release ${percent(mean)} on average`;
-      found.push({ shard, isHot: false, load: lasting, why });
+      found.push({ shard, isHot: false, load: lasting, part, why });
     }
   }
   return found.toSorted((a, b) => b.load - a.load);
@@ -146,7 +152,7 @@ function relieve(scene: Scene, hot: Hot): void {
   const isFree = (shard: string) =>
     shard !== name && !moving.has(shard) && !recent.until.has(shard) && !draft.planned.has(shard);
   const target = scene.coolest.find((candidate) => isFree(candidate.name));
-  const best = target && bestMove(world, hot.load, movable, target);
+  const best = target && bestMove(world, hot, movable, target);
   if (!best) return grow(scene, hot, movable, keep);
   const { tenant, to, share } = best;
   const message = `${hot.why}; it takes ${percent(share)} itself, and ${to} only ${percent(loadOfShard(world, to).lasting)}`;
@@ -190,14 +196,16 @@ interface Option extends Effect {
  */
 function bestMove(
   world: World,
-  load: number,
+  hot: Hot,
   movable: SnapshotTenant[],
   target: { name: string; load: number },
 ): Option | undefined {
   const there = world.tenantsOn(target.name);
   let best: Option | undefined;
   for (const tenant of movable) {
-    const option = { tenant, to: target.name, ...effectOf(world, tenant, load, target.load) };
+    // A small gain moves nobody back to where it came from.
+    if (hot.part < 1 && tenant.balanced?.from === target.name) continue;
+    const option = { tenant, to: target.name, ...effectOf(world, tenant, hot, target.load) };
     if (!option.isWorthIt || there.some((other) => areApart(tenant, other))) continue;
     if (!best || option.after < best.after || (option.after === best.after && option.share > best.share)) best = option;
   }
@@ -205,10 +213,11 @@ function bestMove(
 }
 
 /** What a tenant's move from a shard to another would do to the hotter of both. */
-function effectOf(world: World, tenant: SnapshotTenant, from: number, to: number): Effect {
+function effectOf(world: World, tenant: SnapshotTenant, { load: from, part }: Hot, to: number): Effect {
   const share = loadOfTenant(world, tenant.name).lasting;
   const after = Math.max(from - share, to + share);
-  return { share, after, isWorthIt: share >= LEAST_SHARE && after <= from - Math.min(LEAST_GAIN, share) };
+  const isWorthIt = share >= part * LEAST_SHARE && after <= from - Math.min(part * LEAST_GAIN, share);
+  return { share, after, isWorthIt };
 }
 
 /** Makes a shard for the tenant that would leave this one coolest, where the shards that exist do not have the processor time. */
@@ -223,7 +232,7 @@ function grow(scene: Scene, hot: Hot, movable: SnapshotTenant[], keep: Keep): vo
     return keep("ShardComing", `${coming.name} has not come up yet`);
   }
   if (!hot.isHot) return keep("NoBetterPlace", "no other shard would be clearly cooler with one of them");
-  const helps = movable.some((tenant) => effectOf(world, tenant, hot.load, 0).isWorthIt);
+  const helps = movable.some((tenant) => effectOf(world, tenant, hot, 0).isWorthIt);
   if (!helps) return keep("NoBetterPlace", "no single tenant of it would make a difference elsewhere");
   scene.isShort ??= isShort(world, shards);
   if (!scene.isShort) return keep("NoBetterPlace", "no other shard would be clearly cooler with one of them");

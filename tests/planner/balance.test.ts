@@ -176,16 +176,23 @@ describe("over hours", () => {
   );
 
   test("day and night in three time zones: no shard comes to its target, and at most 1 % of the tenants move in an hour", () => {
-    const run = (policy: Policy) => {
+    const begun = (policy: Policy) => {
       const random = randomFrom(12);
       const shares = zipf(COUNT, 4, random);
       const zones = shares.map(() => Math.floor(random() * 3) * 8);
       const wave = (n: number, second: number) => Math.cos(((second / HOUR + (zones[n] ?? 0)) / 24) * 2 * Math.PI);
       const loadOf = (n: number, second: number) => byRequests((shares[n] ?? 0) * (1 + 0.7 * wave(n, second)), random);
-      return new LoadSimulator(policy, COUNT, loadOf, PER_SHARD).run(48 * HOUR);
+      return new LoadSimulator(policy, COUNT, loadOf, PER_SHARD);
     };
-    expect(hottest(run(withoutBalance(MANY)), 12 * HOUR), "without balance").toBeGreaterThan(0.8);
-    const world = run(MANY);
+    expect(hottest(begun(withoutBalance(MANY)).run(48 * HOUR), 12 * HOUR), "without balance").toBeGreaterThan(0.8);
+    const world = begun(MANY).run(12 * HOUR);
+    let better = 0;
+    for (let look = 0; look < 72; look++) {
+      const { ratio, possible } = world.run(HOUR / 2).evenness();
+      if (ratio > 1.3 && possible <= 1.3) better++;
+    }
+    // Mostly where a shard takes more than 1.3 times the mean, it is one tenant that does.
+    expect(better, "looks at which tenants could have been placed better").toBeLessThanOrEqual(7);
     expect(hottest(world, 12 * HOUR)).toBeLessThan(0.6);
     expect(movedPerHour(world, 12 * HOUR)).toBeLessThanOrEqual(0.01 * COUNT);
   }, 300_000);

@@ -105,6 +105,26 @@ export class LoadSimulator {
     return this.index.shards().map(({ name }) => name);
   }
 
+  /** What the hottest shard takes now, and would take where the largest tenants are placed first, each on the coolest shard: of the mean. */
+  evenness(): { ratio: number; possible: number } {
+    const shards = this.shards();
+    const lasting = (name: string) => this.#tenantLoads.get(name)?.lasting ?? 0;
+    const now = shards.map((shard) => {
+      const own = this.tenants.filter((tenant) => tenant.shard === shard);
+      return own.reduce((sum, { name }) => sum + lasting(name), 0);
+    });
+    const mean = now.reduce((a, b) => a + b, 0) / shards.length;
+    const best = shards.map(() => ({ load: 0, tenants: 0 }));
+    for (const { name } of this.tenants.toSorted((a, b) => lasting(b.name) - lasting(a.name))) {
+      const free = best.filter(({ tenants }) => tenants < this.#policy.maxTenantsPerShard);
+      const coolest = free.toSorted((a, b) => a.load - b.load)[0];
+      if (!coolest) throw new Error("there are more tenants than places");
+      coolest.load += lasting(name);
+      coolest.tenants++;
+    }
+    return { ratio: Math.max(...now) / mean, possible: Math.max(...best.map(({ load }) => load)) / mean };
+  }
+
   #arrive(tenant: Tenant, shard: string): void {
     for (const name of [tenant.shard, shard]) this.#setShard(name, "Ready");
     tenant.shard = shard;
