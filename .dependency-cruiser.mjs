@@ -11,6 +11,7 @@ const MAY_IMPORT = {
   shard: ["ports", "model"],
   database: ["ports", "model"],
   backups: ["ports", "model"],
+  notifications: ["ports", "model"],
   archives: ["model"],
   checks: ["ports", "model"],
   controller: ["planner", "rollout", "ports", "model"],
@@ -24,6 +25,7 @@ const MAY_IMPORT = {
     "controller",
     "database",
     "backups",
+    "notifications",
     "checks",
     "shard",
     "ports",
@@ -57,6 +59,7 @@ const CONTROLLER_LAYERS = [
   "service",
   "backups",
   "exports",
+  "notifications",
 ];
 
 const folder = (name) => `^src/${name}/`;

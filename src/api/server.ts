@@ -10,6 +10,7 @@ import type { Registry } from "prom-client";
 import { z } from "zod";
 import type { BackupService } from "../controller/service/backup-service.ts";
 import type { ExportService } from "../controller/service/export-service.ts";
+import type { NotificationService } from "../controller/service/notification-service.ts";
 import type { ClusterService } from "../controller/service/cluster-service.ts";
 import { failures, type Api, type RouteFeedSource } from "./api.ts";
 import { accessRoutes } from "./access-routes.ts";
@@ -23,6 +24,7 @@ import { deletedRoutes } from "./deleted-routes.ts";
 import { registerErrorHandling } from "./errors.ts";
 import { gentleClose } from "./gentle-close.ts";
 import { onboardingRoutes } from "./onboarding-routes.ts";
+import { notificationRoutes } from "./notification-routes.ts";
 import { quotaRoutes } from "./quota-routes.ts";
 import { shardRoutes } from "./shard-routes.ts";
 import type { NamedTokens } from "./named-tokens.ts";
@@ -35,6 +37,8 @@ export interface ApiOptions extends Tokens {
   service: ClusterService;
   /** Absent where the platform makes no backups. */
   backups?: BackupService;
+  /** Absent where the platform tells nobody of events. */
+  notifications?: NotificationService;
   /** Absent where the platform exports nothing. */
   exports?: ExportService;
   /** Where tokens of people are made and revoked through the API. */
@@ -100,6 +104,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   usageRoutes(app, context);
   quotaRoutes(app, context);
   backupRoutes(app, options.backups);
+  notificationRoutes(app, options.notifications);
   exportRoutes(app, options.exports, stopping.signal);
   shardRoutes(app, context);
   clusterRoutes(app, context, options.onShutdown);

@@ -3,6 +3,7 @@ import { addAudit } from "./commands/audit.ts";
 import { addBackup } from "./commands/backup.ts";
 import { addCompletion } from "./commands/completion.ts";
 import { addEvents } from "./commands/events.ts";
+import { addNotifications } from "./commands/notifications.ts";
 import { addPlan } from "./commands/quotas.ts";
 import { addShard } from "./commands/shard.ts";
 import { addContext } from "./commands/context.ts";
@@ -38,6 +39,7 @@ export function buildProgram(): Command {
   addUp(program);
   addTenant(program);
   addPlan(program);
+  addNotifications(program);
   addShard(program);
   addBackup(program);
   addStatus(program);

@@ -3,6 +3,7 @@ import { BackupsConfigSchema } from "./backup.ts";
 import { CpuBudgetSchema } from "./cpu-budget.ts";
 import { PublicAccessSchema } from "./public-access.ts";
 import { DEFAULT_BALANCING, DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "./policy.ts";
+import { NotificationsSchema } from "./notification.ts";
 import { PlansSchema } from "./quota.ts";
 import { TenantPolicySchema } from "./tenant-policy.ts";
 import { windowProblem } from "./windows.ts";
@@ -148,6 +149,8 @@ export const ClusterConfigSchema = z.strictObject({
   cpuBudget: CpuBudgetSchema.prefault({}),
   /** Named sets of quotas for tenants; docs/quotas.md. */
   plans: PlansSchema.default({}),
+  /** How operators are told of events; docs/notifications.md. */
+  notifications: NotificationsSchema.prefault({}),
   /** Backups of tenants; without it there are none. */
   backups: BackupsConfigSchema.optional(),
   /** What tenants may do beyond docs/configuration.md. */

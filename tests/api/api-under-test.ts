@@ -7,6 +7,7 @@ import { join } from "node:path";
 import type { AuditEntry } from "../../src/api/audit.ts";
 import { FileTokens } from "../../src/api/named-tokens.ts";
 import { startApi } from "../../src/api/server.ts";
+import type { NotificationService } from "../../src/controller/service/notification-service.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
 import { MemoryService } from "./memory-service.ts";
 
@@ -30,8 +31,16 @@ export async function startApiUnderTest(service = new MemoryService(), { metrics
     (problem) => problems.push(problem),
   );
   const audited: AuditEntry[] = [];
+  const notifications: NotificationService = {
+    channels: () => [{ name: "ops", kind: "webhook", topics: ["quota"], failures: 1, problem: "it answers with 500" }],
+    test: async () => [
+      { name: "ops", ok: false, message: "it answers with 500" },
+      { name: "night", ok: true, message: "it was taken" },
+    ],
+  };
   const { url, close } = await startApi({
     service,
+    notifications,
     routeFeed,
     host: "127.0.0.1",
     port: 0,

@@ -71,6 +71,7 @@ test("documents every call", () => {
       "GET /v1/events",
       "GET /v1/jobs",
       "GET /v1/jobs/{id}",
+      "GET /v1/notifications",
       "GET /v1/openapi.json",
       "GET /v1/plans",
       "GET /v1/purges",
@@ -188,6 +189,9 @@ test("answers fit the document", async () => {
   expect(usage).toEqual({ items: [{ ...row, month: "2026-02", users: 3 }] });
   checkerOf("GET /v1/usage", "422")(await get("/v1/usage?month=2026-13"));
   service.plans.push({ name: "small", quotas: { users: 50, soft: { mediaBytes: 10 } }, tenants: 1 });
+  checkerOf("GET /v1/notifications", "200")(await get("/v1/notifications"));
+  const tested = await api.request("/v1/notifications/test", { method: "POST" });
+  checkerOf("POST /v1/notifications/test", "200")(await tested.json());
   checkerOf("GET /v1/plans", "200")(await get("/v1/plans"));
   checkerOf("GET /v1/tenants/{name}/quotas", "200")(await get("/v1/tenants/clinic-a/quotas"));
   const back = await api.request("/v1/deleted-tenants/clinic-d/undelete", { method: "POST" });

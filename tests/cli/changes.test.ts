@@ -63,6 +63,11 @@ describe("tenant create", () => {
     `);
   });
 
+  test("notifications are listed and tested", async () => {
+    expect(await cluster.printed("notifications", "list")).toMatchInlineSnapshot();
+    expect(await cluster.cli(["notifications", "test"])).toMatchInlineSnapshot();
+  });
+
   test("--wait returns when the tenant runs", async () => {
     cluster.service.onCreate = later((tenant) => cluster.service.run(tenant, "1.163.2-0"));
     expect(await cluster.cli(["tenant", "create", "clinic-a", "--wait"])).toMatchInlineSnapshot(`

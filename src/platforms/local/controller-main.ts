@@ -10,6 +10,9 @@ import { complain, LogFile } from "../../logging/log-file.ts";
 import { collectDefaultMetrics, Registry } from "prom-client";
 import { FileTokens } from "../../api/named-tokens.ts";
 import { startApi } from "../../api/server.ts";
+import { Notifier } from "../../controller/notifications/notifier.ts";
+import { channelsOf } from "../../notifications/channels.ts";
+import { FileNotificationStates } from "./notification-states.ts";
 import { Claims } from "../../controller/claims/claims.ts";
 import { StoreClusterService } from "../../controller/service/store-cluster-service.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../../controller/context.ts";
@@ -182,6 +185,7 @@ async function main(): Promise<void> {
       ...means.weaknesses,
       ...modules.problems(),
       ...backups.problems(),
+      ...notifier.problems(),
     ],
   };
   const service = new StoreClusterService(context, settings);
@@ -193,6 +197,19 @@ async function main(): Promise<void> {
   let backupsNow = backupsOf(config.cluster.backups);
   const backups: StoreBackupService = new StoreBackupService(context, service, { config: () => backupsNow });
   await backups.start();
+  const notificationsOf = (asked: ControllerConfig["cluster"]["notifications"]) => ({
+    ...asked,
+    channels: channelsOf(asked),
+  });
+  let notificationsNow = notificationsOf(config.cluster.notifications);
+  const notifier: Notifier = new Notifier({
+    store,
+    states: new FileNotificationStates(join(config.dataDir, "notifications.json")),
+    clock,
+    log,
+    config: () => notificationsNow,
+  });
+  notifier.start();
   const spool = new LocalSpool(join(config.dataDir, "spool"));
   const exports = new StoreExportService(context, service, { ...restored, spool, postgresMajor: POSTGRES_MAJOR });
 
@@ -201,6 +218,7 @@ async function main(): Promise<void> {
   const api = await startApi({
     service,
     backups,
+    notifications: notifier,
     exports,
     routeFeed: context.feed,
     host: config.api.host,
@@ -226,6 +244,7 @@ async function main(): Promise<void> {
     try {
       const next = await readConfigFile(file, ControllerConfigSchema);
       backupsNow = backupsOf(next.cluster.backups);
+      notificationsNow = notificationsOf(next.cluster.notifications);
       // In place: what decides by them reads them each time.
       Object.assign(context.policy, policyOf(next.cluster, availableParallelism()));
       context.cpuBudget = next.cluster.cpuBudget;
@@ -245,7 +264,7 @@ async function main(): Promise<void> {
   /** Loops first, so that nobody starts again what is being stopped. */
   async function shutDown(stopShards: boolean): Promise<void> {
     log.info({ stopShards }, "controller stops");
-    const work = Promise.all([backups.close(), controller.stop()]);
+    const work = Promise.all([backups.close(), notifier.close(), controller.stop()]);
     await Promise.race([work, sleep(LOOPS_STOP_SECONDS * 1000)]);
     if (stopShards) {
       const shards = await store.list("Shard");
