@@ -94,6 +94,7 @@ test("documents every call", () => {
       "GET /v1/whoami",
       "PATCH /v1/tenants/{name}",
       "POST /v1/deleted-tenants/{name}/undelete",
+      "POST /v1/notifications/test",
       "POST /v1/routes/acks",
       "POST /v1/routes/wakes",
       "POST /v1/shards/{name}/drain",

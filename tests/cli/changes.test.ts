@@ -64,8 +64,22 @@ describe("tenant create", () => {
   });
 
   test("notifications are listed and tested", async () => {
-    expect(await cluster.printed("notifications", "list")).toMatchInlineSnapshot();
-    expect(await cluster.cli(["notifications", "test"])).toMatchInlineSnapshot();
+    expect(await cluster.printed("notifications", "list")).toMatchInlineSnapshot(`
+      "
+      CHANNEL   KIND      TOPICS   LAST SENT   PROBLEM
+      ops       webhook   quota    -           it answers with 500
+      "
+    `);
+    expect(await cluster.cli(["notifications", "test"])).toMatchInlineSnapshot(`
+      {
+        "code": 1,
+        "stderr": "error: the test by ops failed
+      ",
+        "stdout": "ops: it answers with 500
+      night: it was taken
+      ",
+      }
+    `);
   });
 
   test("--wait returns when the tenant runs", async () => {
