@@ -178,9 +178,11 @@ export class Client {
     const response = await this.#reading(() => this.#ask(url, { method, headers }, content));
     const status = response.statusCode ?? 0;
     if (status < 300) return response;
-    const message = failureMessage(parseJson(await this.#reading(() => readAll(response))));
-    if (message === undefined) throw this.#somethingElse(String(status));
-    throw failureOf(status, message, this.#baseUrl);
+    const failure = failureIn(parseJson(await this.#reading(() => readAll(response))));
+    if (failure === undefined) throw this.#somethingElse(String(status));
+    const { explainable } = await import("../model/catalogue/catalogue.ts");
+    const { code, message } = failure;
+    throw failureOf(status, explainable(code) ? `${message} (explain ${code} tells more)` : message, this.#baseUrl);
   }
 
   async #ask(url: URL, options: http.RequestOptions, content: Buffer | undefined): Promise<IncomingMessage> {
@@ -221,9 +223,9 @@ export class Client {
 }
 
 /** What every failed call of the API is answered with; see `ApiError`. */
-function failureMessage(value: unknown): string | undefined {
+function failureIn(value: unknown): { code: string; message: string } | undefined {
   const { code, message } = (value as { error?: { code?: unknown; message?: unknown } } | undefined)?.error ?? {};
-  return typeof code === "string" && typeof message === "string" && message !== "" ? message : undefined;
+  return typeof code === "string" && typeof message === "string" && message !== "" ? { code, message } : undefined;
 }
 
 function failureOf(status: number, message: string, baseUrl: string): CliError {

@@ -29,12 +29,13 @@ export function treeOf(command: Command, paths: string[][] = [[]]): Node {
 /** What a command's arguments are names of, where they name what is there already. */
 export function namesFor({ paths: [path = []], command }: Node): NamedKind | undefined {
   const [group = "", verb = ""] = path;
+  if (group === "explain") return "code";
   const isNamed = command.registeredArguments.some((argument) => argument.name() === "name");
   const kind = NAMED_KINDS.find((one) => one === group);
   return isNamed && !["create", "add", "import"].includes(verb) ? kind : undefined;
 }
 
-export const NAMED_KINDS = ["tenant", "shard", "context"] as const;
+export const NAMED_KINDS = ["tenant", "shard", "context", "code"] as const;
 export type NamedKind = (typeof NAMED_KINDS)[number];
 
 export function flatten(node: Node): Node[] {

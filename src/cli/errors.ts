@@ -14,7 +14,7 @@ export const EXIT_CODES_HELP = `Exit codes:
   1    the request failed; the reason is on stderr
   2    wrong usage: an unknown command or option, a name, value or configuration that is not allowed,
        a file that cannot be read
-  3    no such tenant or shard
+  3    no such tenant, shard, context or code
   4    not done in time; it may still be done later
   130  interrupted with Ctrl-C`;
 

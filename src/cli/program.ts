@@ -2,6 +2,7 @@ import { Command } from "commander";
 import { addAudit } from "./commands/audit.ts";
 import { addBackup } from "./commands/backup.ts";
 import { addCompletion } from "./commands/completion.ts";
+import { addExplain } from "./commands/explain.ts";
 import { addEvents } from "./commands/events.ts";
 import { addNotifications } from "./commands/notifications.ts";
 import { addPlan } from "./commands/quotas.ts";
@@ -44,6 +45,7 @@ export function buildProgram(): Command {
   addBackup(program);
   addStatus(program);
   addEvents(program);
+  addExplain(program);
   addToken(program);
   addAudit(program);
   addContext(program);

@@ -1,7 +1,10 @@
 import type { ServerResponse } from "node:http";
+import type { GatewayCode } from "../model/catalogue/gateway.ts";
 
 /** An answer of the gateway's own, in Matrix's form, so that clients show or retry it as they would a homeserver's. */
 export interface GatewayError {
+  /** Names the answer for operators; src/model/catalogue/gateway.ts explains it. */
+  code: GatewayCode;
   status: number;
   errcode: string;
   message: string;
@@ -22,6 +25,9 @@ const CORS_HEADERS = {
   "Access-Control-Expose-Headers": "Retry-After, Server",
 } as const;
 
+/** Tells the gateway's own answers from a homeserver's, and from each other. */
+const CODE_HEADER = "X-Synapse-Shards-Error";
+
 const RETRY_SOON_SECONDS = 2;
 const RETRY_LATER_SECONDS = 10;
 
@@ -30,84 +36,105 @@ const RETRY_LATER_SECONDS = 10;
  * status, and try again; with other codes they guess, or give up.
  */
 export const errors = {
-  badRequest: (why: string): GatewayError => ({ status: 400, errcode: "M_UNKNOWN", message: why }),
+  badRequest: (why: string): GatewayError => ({ code: "BadRequest", status: 400, errcode: "M_UNKNOWN", message: why }),
   unknownHost: (): GatewayError => ({
+    code: "UnknownHost",
     status: 404,
     errcode: "M_NOT_FOUND",
     message: "No homeserver of this name is hosted here",
   }),
   noRoutesYet: (): GatewayError => ({
+    code: "NoRoutesYet",
     status: 503,
     errcode: "M_LIMIT_EXCEEDED",
     message: "The gateway has just started and does not know its homeservers yet",
     retryAfterSeconds: RETRY_SOON_SECONDS,
   }),
   adminForbidden: (): GatewayError => ({
+    code: "AdminForbidden",
     status: 403,
     errcode: "M_FORBIDDEN",
     message: "The admin API is not reachable from outside",
   }),
   tooLarge: (maxBytes: number): GatewayError => ({
+    code: "TooLarge",
     status: 413,
     errcode: "M_TOO_LARGE",
     message: `The request body is larger than ${maxBytes} bytes`,
   }),
   headersTooLarge: (): GatewayError => ({
+    code: "HeadersTooLarge",
     status: 431,
     errcode: "M_TOO_LARGE",
     message: "The request's header is too large",
   }),
+  headersStalled: (): GatewayError => ({
+    code: "HeadersStalled",
+    status: 408,
+    errcode: "M_UNKNOWN",
+    message: "The request's header did not arrive in time",
+  }),
   bodyTooSlow: (bytesPerSecond: number): GatewayError => ({
+    code: "BodyTooSlow",
     status: 408,
     errcode: "M_UNKNOWN",
     message: `The request body arrived at less than ${bytesPerSecond} bytes per second`,
   }),
   bodyStalled: (): GatewayError => ({
+    code: "BodyStalled",
     status: 408,
     errcode: "M_UNKNOWN",
     message: "The request body did not arrive in time",
   }),
   unsupportedExpectation: (): GatewayError => ({
+    code: "UnsupportedExpectation",
     status: 417,
     errcode: "M_UNKNOWN",
     message: 'Only "Expect: 100-continue" is known here',
   }),
   parkFull: (): GatewayError => ({
+    code: "ParkFull",
     status: 503,
     errcode: "M_LIMIT_EXCEEDED",
     message: "The homeserver is being moved or started, and too many requests wait for it already",
     retryAfterSeconds: RETRY_SOON_SECONDS,
   }),
   parkTimeout: (): GatewayError => ({
+    code: "ParkTimeout",
     status: 503,
     errcode: "M_LIMIT_EXCEEDED",
     message: "The homeserver is being moved or started, which takes longer than expected",
     retryAfterSeconds: RETRY_SOON_SECONDS,
   }),
   memoryFull: (): GatewayError => ({
+    code: "MemoryFull",
     status: 503,
     errcode: "M_LIMIT_EXCEEDED",
     message: "Too many requests wait at the gateway already",
     retryAfterSeconds: RETRY_SOON_SECONDS,
   }),
   databaseAway: (): GatewayError => ({
+    code: "DatabaseAway",
     status: 503,
     errcode: "M_LIMIT_EXCEEDED",
     message: "The homeserver's database does not answer at present",
     retryAfterSeconds: RETRY_SOON_SECONDS,
   }),
   wrongConnection: (): GatewayError => ({
+    code: "WrongConnection",
     status: 421,
     errcode: "M_UNKNOWN",
     message: "This connection was made for another homeserver; open one for this name",
   }),
   shareFull: (): GatewayError => ({
+    code: "ShareFull",
     status: 429,
     errcode: "M_LIMIT_EXCEEDED",
     message: "Too many requests for this homeserver wait already",
     retryAfterSeconds: RETRY_SOON_SECONDS,
   }),
   shareTimeout: (): GatewayError => ({
+    code: "ShareTimeout",
     status: 429,
     errcode: "M_LIMIT_EXCEEDED",
     message: "The homeserver has more to do than it can within the time that a request may wait",
@@ -115,17 +142,20 @@ export const errors = {
   }),
   /** Other servers back off from a server that answers with 5xx or 429, or not in time; of all others they only drop the one request. */
   notInTime: (message: string): GatewayError => ({
+    code: "NotInTime",
     status: 408,
     errcode: "M_UNKNOWN",
     message,
     retryAfterSeconds: RETRY_SOON_SECONDS,
   }),
   unrecognized: (): GatewayError => ({
+    code: "Unrecognized",
     status: 404,
     errcode: "M_UNRECOGNIZED",
     message: "Unrecognized request",
   }),
   unavailable: (reason: string | undefined): GatewayError => ({
+    code: "Unavailable",
     status: 503,
     errcode: "M_UNKNOWN",
     message: `The homeserver is not available at present${reason ? ` (${reason})` : ""}`,
@@ -136,6 +166,7 @@ export const errors = {
    * 404, 429 or 5xx back off, in the end for a week; of another error they keep what they had to send, and try again.
    */
   suspended: (): GatewayError => ({
+    code: "Suspended",
     status: 403,
     errcode: "M_RESOURCE_LIMIT_EXCEEDED",
     message: "This homeserver is suspended by its operator at present; nothing of it is lost",
@@ -143,28 +174,33 @@ export const errors = {
   }),
   /** Who wants to join a room by way of a server that is suspended may do so by way of another. */
   joinElsewhere: (): GatewayError => ({
+    code: "JoinElsewhere",
     status: 400,
     errcode: "M_UNABLE_TO_GRANT_JOIN",
     message: "This homeserver is suspended by its operator at present; try another one",
   }),
   justMoved: (): GatewayError => ({
+    code: "JustMoved",
     status: 503,
     errcode: "M_LIMIT_EXCEEDED",
     message: "The homeserver has just moved and did not get the request",
     retryAfterSeconds: RETRY_SOON_SECONDS,
   }),
   stopping: (): GatewayError => ({
+    code: "Stopping",
     status: 503,
     errcode: "M_LIMIT_EXCEEDED",
     message: "The gateway is being restarted",
     retryAfterSeconds: RETRY_SOON_SECONDS,
   }),
   upstreamCut: (): GatewayError => ({
+    code: "UpstreamCut",
     status: 502,
     errcode: "M_UNKNOWN",
     message: "The homeserver broke off; it is not known whether it acted on the request",
   }),
   upstreamTimeout: (): GatewayError => ({
+    code: "UpstreamTimeout",
     status: 504,
     errcode: "M_UNKNOWN",
     message: "The homeserver did not answer in time",
@@ -185,6 +221,7 @@ function headersOf(error: GatewayError, body: string): Record<string, string> {
     "Content-Length": String(Buffer.byteLength(body)),
     "Cache-Control": "no-store",
     ...CORS_HEADERS,
+    [CODE_HEADER]: error.code,
     ...(error.retryAfterSeconds === undefined ? {} : { "Retry-After": String(error.retryAfterSeconds) }),
   };
 }

@@ -8,7 +8,7 @@ import {
 import { createServer as createHttpsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { SecureContext } from "node:tls";
-import { errors, rawErrorResponse, type GatewayError } from "./errors.ts";
+import { errors, rawErrorResponse, sendError, type GatewayError } from "./errors.ts";
 import type { Connections } from "./connections.ts";
 import { answerBeforeBody, endAndDiscard } from "./discard.ts";
 import type { Certificates } from "./tls.ts";
@@ -98,11 +98,9 @@ function sniOf(certificates: Certificates): (name: string, done: SniDone) => voi
 }
 
 function refuseExpectation(request: IncomingMessage, response: ServerResponse, maxBodyBytes: number): void {
-  const error = errors.unsupportedExpectation();
   request.on("error", () => {});
   answerBeforeBody(request, response, maxBodyBytes);
-  response.writeHead(error.status, { "Content-Type": "application/json", Connection: "close" });
-  response.end(JSON.stringify({ errcode: error.errcode, error: error.message }));
+  sendError(response, errors.unsupportedExpectation(), { close: true });
 }
 
 /** What Node could not parse has no response object: the answer is written on the bare connection, if none has begun there. */
@@ -116,8 +114,7 @@ function refuseUnparsable(error: NodeJS.ErrnoException, socket: Socket, begun: b
 
 function answerTo(error: NodeJS.ErrnoException): GatewayError {
   if (error.code === "HPE_HEADER_OVERFLOW") return errors.headersTooLarge();
-  if (error.code === "ERR_HTTP_REQUEST_TIMEOUT")
-    return { status: 408, errcode: "M_UNKNOWN", message: "The request's header did not arrive in time" };
+  if (error.code === "ERR_HTTP_REQUEST_TIMEOUT") return errors.headersStalled();
   return errors.badRequest("The request is not valid HTTP");
 }
 

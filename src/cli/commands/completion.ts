@@ -11,6 +11,12 @@ To use it:
   zsh    source <(synapse-shards completion zsh)
   fish   synapse-shards completion fish | source`;
 
+async function namesOf(command: Command, kind: NamedKind): Promise<string[]> {
+  if (kind === "context") return Object.keys((await readContexts()).contexts);
+  if (kind === "code") return (await import("../../model/catalogue/catalogue.ts")).allCodes();
+  return namesOfAll(command, kind);
+}
+
 async function namesOfAll(command: Command, kind: "tenant" | "shard"): Promise<string[]> {
   const names: string[] = [];
   await withClient(command, async (client) => {
@@ -37,7 +43,7 @@ export function addCompletion(program: Command): void {
     .command("__names", { hidden: true })
     .addArgument(new Argument("<kind>").choices(NAMED_KINDS))
     .action(async (kind: NamedKind, _options, command: Command) => {
-      const names = kind === "context" ? Object.keys((await readContexts()).contexts) : await namesOfAll(command, kind);
+      const names = await namesOf(command, kind);
       if (names.length > 0) print(names.join("\n"));
     });
 }

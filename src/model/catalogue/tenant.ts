@@ -1,0 +1,162 @@
+import type { Explained } from "./entry.ts";
+
+/** Why a tenant does not run, or not as its specification says. */
+export const TENANT_REASONS = {
+  MaxShardsReached: {
+    means:
+      "No shard of the tenant's release has a free place, and as many shards as allowed exist. It is placed as soon as there is room.",
+    todo: "Raise `maxShardsPerSynapseImageTag` or `maxTenantsPerShard`, let tenants sleep, or delete tenants that nobody uses.",
+    runbook: "SynapseShardsFull",
+  },
+  ShardFailed: {
+    means:
+      "The shards of the tenant's release cannot be started, and another one would fare no better, so none is made.",
+    todo: "Find the cause in `shard describe` of the shard that the message names.",
+    runbook: "SynapseShardsShardDown",
+  },
+  ShardNotReady: {
+    means: "The tenant's shard is not ready, or does not answer. The tenant is started when it is.",
+    todo: "If it lasts, `shard describe` says what the shard waits for.",
+    runbook: "SynapseShardsShardDown",
+  },
+  InstallingRelease: {
+    means: "The tenant's Synapse release is being installed, which takes a minute or two.",
+  },
+  NoRelease: {
+    means: "The tenant names no release, and there is no fleet to follow.",
+    todo: "Set the tenant's image tag, or the fleet's.",
+  },
+  Pending: {
+    means: "The change, or the place of the tenant, is on its way, and nothing more is known yet.",
+    also: ["condition"],
+  },
+  Asleep: {
+    means: "The tenant sleeps; a change takes effect when it is woken.",
+    also: ["condition"],
+  },
+  Waking: {
+    means: "The tenant is being woken. Its requests wait at the gateway.",
+  },
+  UpgradePending: {
+    means: "The tenant runs, and waits for its move to another release.",
+    todo: "If it lasts, look at the events: a maintenance window, other moves or a lack of places holds it up.",
+    also: ["condition"],
+  },
+  DatabaseInTheMaking: {
+    means:
+      "The tenant's database is being made. The first tenant of a release waits a minute or two for the release's schema.",
+  },
+  ProvisioningFailed: {
+    means: "The tenant's keys or database could not be made for an unexpected reason. It is retried.",
+    todo: "The message and the controller's log say why.",
+    runbook: "SynapseShardsTenantPendingTooLong",
+  },
+  DedicatedNotReady: {
+    means:
+      "The dedicated Synapse that is to serve the tenant does not answer yet. Until it does, the shard serves the tenant if it has it.",
+    todo: "Look at the pod of the dedicated Synapse, and its log.",
+    runbook: "SynapseShardsTenantPendingTooLong",
+  },
+  Quarantined: {
+    means:
+      "The tenant's code stopped a whole shard twice, or an operator quarantined it. It runs on a shard without other tenants, or waits for one.",
+    todo: "Find the code, usually a module or a pattern, in `tenant describe`; then `tenant quarantine NAME --lift`.",
+    runbook: "SynapseShardsTenantQuarantined",
+  },
+  KeysMissing: {
+    means:
+      "A database of an earlier tenant of this name is kept, but its signing key is not, or it has another server name.",
+    todo: "Restore the store from a backup, create the tenant with the earlier server name, or delete it with `--purge`.",
+    runbook: "SynapseShardsTenantFailed",
+  },
+  RestoreImpossible: {
+    means: "The platform restores no databases, but the tenant is to start with a restored one.",
+    todo: "Restore it with the platform's own means, as docs/backups.md says.",
+  },
+  SecretMissing: {
+    means: "The Secret with the tenant's keys does not exist. A tenant that runs goes on with what it had.",
+    todo: "Restore the Secret from a backup.",
+    runbook: "SynapseShardsTenantSecretUnreadable",
+    also: ["condition"],
+  },
+  SecretInvalid: {
+    means: "The tenant's keys are there but cannot be used. A tenant that runs goes on with what it had.",
+    todo: "Correct the Secret as the message says.",
+    runbook: "SynapseShardsTenantSecretUnreadable",
+  },
+  ServerNameTaken: {
+    means: "Another tenant has this server name.",
+    todo: "Delete the one that is not wanted; a tenant's server name cannot be changed.",
+    runbook: "SynapseShardsTenantFailed",
+  },
+  HostTaken: {
+    means: "Another tenant has one of the hosts of this one's server name or `public_baseurl`.",
+    todo: "Give one of them another host.",
+    runbook: "SynapseShardsTenantFailed",
+  },
+  DatabaseTaken: {
+    means: "Another tenant has this database, perhaps under another name.",
+    todo: "Give each tenant a database of its own.",
+    runbook: "SynapseShardsTenantFailed",
+  },
+  AssignmentTooLarge: {
+    means:
+      "The configurations of the shard's tenants together do not fit into a Kubernetes Secret (1 MiB, compressed).",
+    todo: "Shorten the tenant's homeserver.yaml, or lower `maxTenantsPerShard`.",
+  },
+  UnknownCluster: {
+    means: "The cluster that the SynapseTenant names is not in its namespace.",
+    todo: "Correct `spec.clusterId`, or install the cluster.",
+  },
+  NamespaceNotAllowed: {
+    means: "The namespace of the SynapseTenant may have no tenants of this cluster. What runs goes on.",
+    todo: "Have an administrator set the label that the message names on the namespace.",
+  },
+  NameTooLong: {
+    means: "The tenant's name in the cluster, its namespace and name together, is longer than 63 characters.",
+    todo: "Give the SynapseTenant a shorter name.",
+  },
+  NameTaken: {
+    means: "The tenant's name in the cluster, its namespace and name together, is another tenant's.",
+    todo: "Give the SynapseTenant another name.",
+  },
+} as const satisfies Record<string, Explained>;
+
+/** Of conditions on Kubernetes alone. */
+export const CONDITION_REASONS = {
+  AsSpecified: { means: "The tenant runs the release and the configuration that its specification asks for." },
+  ConfigRefused: {
+    means: "The tenant's configuration is refused; it goes on with the previous one.",
+    todo: "Correct it as the message says, or take it back.",
+    also: ["tenant"],
+  },
+  OnShard: { means: "The tenant has a place on a shard." },
+  Dedicated: { means: "A dedicated Synapse serves the tenant." },
+  Suspended: { means: "The tenant is suspended, and is placed again when it is resumed." },
+  Read: { means: "The tenant's configuration and keys can be read from their Secrets." },
+  SecretKeyMissing: {
+    means: "A Secret that the tenant names lacks a key.",
+    todo: "Add the key that the message names.",
+    runbook: "SynapseShardsTenantSecretUnreadable",
+  },
+  SecretNotLabelled: {
+    means: "A Secret that the tenant names is not labelled as that tenant's, and so is not read.",
+    todo: "Set the label that the message names on the Secret.",
+    runbook: "SynapseShardsTenantSecretUnreadable",
+  },
+  SecretForbidden: {
+    means: "The namespace of the tenant's Secret does not let the controller read it.",
+    todo: "Add a Role and a RoleBinding there for the controller.",
+    runbook: "SynapseShardsTenantSecretUnreadable",
+  },
+  SecretUnreadable: {
+    means: "A Secret of the tenant cannot be read for now. It is tried again.",
+    todo: "If it lasts, check the Kubernetes API, and what the message says.",
+    runbook: "SynapseShardsTenantSecretUnreadable",
+  },
+  SecretUnfit: {
+    means: "What the Secrets hold does not make a configuration, for example as two parts set the same option.",
+    todo: "Correct the Secret, or `secretRefs`, as the message says.",
+    runbook: "SynapseShardsTenantSecretUnreadable",
+  },
+} as const satisfies Record<string, Explained>;
