@@ -298,6 +298,7 @@ describe("help", () => {
         "backup restore-all",
         "status",
         "events",
+        "explain",
         "token",
         "token create",
         "token list",

@@ -40,7 +40,8 @@ let python: FoundCodes;
 beforeAll(() => {
   typescript = codesInTypeScript(sourcesOf("src/**/*.ts").filter(([file]) => !file.startsWith("src/model/catalogue/")));
   python = codesInPython(sourcesOf("multi_synapse/*.py", "multi_synapse/{options,patches}/**/*.py"));
-});
+  // Some hundred files are parsed, which takes its time on a machine that is busy.
+}, 180_000);
 
 function lacking(found: FoundCodes, isKnown: (code: string) => boolean, remedy: string): string[] {
   return [...found]

@@ -25,24 +25,24 @@ const TYPE = /(?:Reason|ErrorCode|Refusal)$/;
  * @param sources file names and texts
  */
 export function codesInTypeScript(sources: Iterable<[string, string]>): FoundCodes {
-  const trees = [...sources].map(([file, text]) => [file, treeOf(text)] as const);
+  const trees = [...sources].map(([file, text]) => [file, nodesOf(treeOf(text))] as const);
   const constants = new Map<string, string>();
   const everywhere: Positions = new Map();
   const perFile = new Map<string, Positions>();
-  for (const [file, tree] of trees) {
+  for (const [file, nodes] of trees) {
     const own: Positions = new Map();
     perFile.set(file, own);
-    for (const node of nodesOf(tree)) {
+    for (const node of nodes) {
       noteConstant(node, constants);
       noteCallable(node, own);
       noteCallable(node, everywhere);
     }
   }
   const found: FoundCodes = new Map();
-  for (const [file, tree] of trees) {
+  for (const [file, nodes] of trees) {
     // What a file has of its own under a name is meant there, whatever others have.
     const positions = new Map([...everywhere, ...(perFile.get(file) ?? [])]);
-    for (const node of nodesOf(tree))
+    for (const node of nodes)
       for (const value of placesIn(node, positions))
         for (const text of textsOf(value, constants)) if (CODE.test(text)) note(found, text, file);
   }
@@ -78,11 +78,17 @@ function treeOf(text: string): Node {
   return parseSync(text, { syntax: "typescript", target: "es2024" }) as unknown as Node;
 }
 
-function* nodesOf(value: unknown): Generator<Node> {
-  if (Array.isArray(value)) for (const one of value) yield* nodesOf(one);
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return;
-  if ("type" in value && typeof value.type === "string") yield value as Node;
-  for (const [key, child] of Object.entries(value)) if (key !== "span") yield* nodesOf(child);
+/** All of a tree, in no particular order. */
+function nodesOf(tree: Node): Node[] {
+  const found: Node[] = [];
+  const left: unknown[] = [tree];
+  while (left.length > 0) {
+    const value = left.pop();
+    if (typeof value !== "object" || value === null) continue;
+    if ("type" in value && typeof value.type === "string") found.push(value as Node);
+    for (const [key, child] of Object.entries(value)) if (key !== "span") left.push(child);
+  }
+  return found;
 }
 
 /** A constant is a string wherever it is used under its own name. */
