@@ -46,6 +46,15 @@ const OF_TENANTS = {
     also: ["move"],
   },
   CpuBudgetKept: { means: "A tenant has been calm for long, and may share a shard again." },
+  QuotaReached: {
+    means: "A tenant has as much as it may have of what the message names; what would add to it is refused.",
+    todo: "Raise its quota, or have it remove something; docs/quotas.md.",
+  },
+  QuotaNear: {
+    means: "A tenant is above its soft limit of what the message names.",
+    todo: "Raise its quota before it is reached; docs/quotas.md.",
+  },
+  QuotaKept: { means: "A tenant is below its limit again." },
   WasAway: { means: "A tenant was away for a while, and tells other servers that it is back." },
   Deleted: { means: "A tenant was deleted. Its data is kept for a time, unless it was to be removed at once." },
   Undeleted: { means: "A deleted tenant was brought back." },
@@ -64,6 +73,7 @@ const OF_TENANTS = {
     means: "A backup cannot be restored: files are missing or changed.",
     todo: "Make another one with `tenant backup`, and check the backup target.",
   },
+  Exported: { means: "A tenant was exported into an archive, with its keys." },
   BackupsRemoved: { means: "Backups that are older than the retention were removed." },
   Restored: { means: "A tenant was restored from a backup.", also: ["move"] },
   RestoreUndone: { means: "The last restore was taken back: the tenant runs with the database from before." },

@@ -15,6 +15,7 @@ type Node = { type: string } & Record<string, unknown>;
 /** One that is put together of a beginning and something else ends with a star. */
 const CODE = /^[A-Z][A-Za-z]*[a-z]\*?$/;
 const NAMES = new Set(["reason", "code"]);
+const METHODS = new Set(["ClassMethod", "PrivateMethod"]);
 const TABLE = /_REASONS$/;
 const TYPE = /(?:Reason|ErrorCode|Refusal)$/;
 
@@ -35,7 +36,8 @@ export function codesInTypeScript(sources: Iterable<[string, string]>): FoundCod
     for (const node of nodes) {
       noteConstant(node, constants);
       noteCallable(node, own);
-      noteCallable(node, everywhere);
+      // A method of the same name in another file may be another one's.
+      if (!METHODS.has(node.type)) noteCallable(node, everywhere);
     }
   }
   const found: FoundCodes = new Map();
@@ -113,7 +115,7 @@ function* callablesIn(node: Node): Generator<[string, Node[]]> {
   const { identifier, body, key, id, init } = node as Record<string, Node | undefined>;
   const fn = node["function"] as { params: Node[] } | undefined;
   if (node.type === "FunctionDeclaration" && identifier) yield [nameOf(identifier), node["params"] as Node[]];
-  if ((node.type === "ClassMethod" || node.type === "PrivateMethod") && key && fn) yield [nameOf(key), fn.params];
+  if (METHODS.has(node.type) && key && fn) yield [nameOf(key), fn.params];
   if (node.type === "VariableDeclarator" && id && init?.type === "ArrowFunctionExpression")
     yield [nameOf(id), init["params"] as Node[]];
   if (node.type !== "ClassDeclaration" || !identifier) return;
