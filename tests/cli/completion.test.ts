@@ -114,6 +114,7 @@ test("completions for zsh and fish have all commands and balanced quotes", async
   for (const line of fish.trim().split("\n")) {
     expect([line, line.replaceAll("\\'", "").split("'").length % 2]).toEqual([line, 1]);
   }
+  expect(fish).toContain("-a '(synapse-shards __names code 2>/dev/null)'");
   expect(fish).toContain(" -a register-user -d ");
   expect(fish).toContain("-l release -r -F -d ");
 });

@@ -30,6 +30,7 @@ describe("routing by host", () => {
       expect(answer.status).toBe(404);
       expect(answer.json.errcode).toBe("M_NOT_FOUND");
       expect(answer.headers["access-control-allow-origin"]).toBe("*");
+      expect(answer.headers["x-synapse-shards-error"]).toBe("UnknownHost");
     }
     expect(await bench.metrics()).not.toContain("nobody");
     expect(await bench.metric('refused_total{status="404"}')).toBe(20);
