@@ -6,6 +6,7 @@ import { stringify } from "yaml";
 import type { TenantView } from "../src/api/views.ts";
 import { DEFAULT_RELEASE, ensureSynapse } from "../src/platforms/local/toolchain/toolchain.ts";
 import { freePort } from "../src/platforms/local/up/ports.ts";
+import { onEnd } from "./lib/cleanup.ts";
 import { BenchCluster } from "./lib/cluster.ts";
 import { PASSWORD } from "./lib/matrix.ts";
 import { Peer } from "./lib/peer.ts";
@@ -41,6 +42,9 @@ export const bench: Bench = {
       maxShardsPerSynapseImageTag: 2,
       avgShardsLoadRedistributionThreshold: 0,
       consolidateAfterSeconds: 86_400,
+      // Only what is measured moves tenants; and four tenants that are disturbed all the time take much of a busy machine.
+      balancing: { cpuTarget: 0 },
+      cpuBudget: { databasePerTenant: 0 },
       tenantPolicy: {
         allowedOptions: ["rc_message", "rc_invites", "federation_verify_certificates"],
         allowedDestinations: ports.map((port) => `127.0.0.0/8:${port}`),
@@ -50,6 +54,7 @@ export const bench: Bench = {
       const peers = await Promise.all(
         PEERS.map((name, n) => Peer.start({ python, name, port: ports[n]!, directory: cluster.dataDir })),
       );
+      for (const peer of peers) onEnd(() => peer.close());
       const world = await World.make(cluster, peers);
       const seen = await world.disturb(rounds, log);
       log(`away for ${AWAY_MS / 1000} s`);

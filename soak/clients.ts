@@ -46,8 +46,8 @@ export class Client {
     this.password = password;
   }
 
-  /** Logs in and makes a room. */
-  async enter(): Promise<void> {
+  /** Logs in and makes a room. @param invited a user of another server @returns another room, with that user */
+  async enter(invited?: string): Promise<string | undefined> {
     const identifier = { type: "m.id.user", user: "alice" };
     const login = await this.#must("POST", "/v3/login", {
       type: "m.login.password",
@@ -56,6 +56,9 @@ export class Client {
     });
     this.token = String(login["access_token"]);
     this.#room = String((await this.#must("POST", "/v3/createRoom", {}))["room_id"]);
+    if (invited === undefined) return undefined;
+    const shared = await this.#must("POST", "/v3/createRoom", { preset: "private_chat", invite: [invited] });
+    return String(shared["room_id"]);
   }
 
   /** Whether it uses its tenant, or only listens to it at most. */

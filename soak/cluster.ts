@@ -26,7 +26,7 @@ export interface Answer {
 }
 
 /** Clients of the soak are quicker than people. */
-const POLICY = { allowedOptions: ["rc_message", "rc_login", "rc_room_creation"] };
+const ALLOWED = ["rc_message", "rc_login", "rc_room_creation"];
 
 /** A cluster as a user has it: `synapse-shards up` as a process. Nothing in it outlives `end`. */
 export class SoakCluster {
@@ -41,10 +41,17 @@ export class SoakCluster {
     this.outputFile = join(dataDir, "up.output.log");
   }
 
-  /** @param config of the cluster; ports are any free ones */
-  async start(config: Record<string, unknown>): Promise<void> {
+  /** @param config of the cluster; ports are any free ones @param peer the port of a server on this machine that tenants may reach */
+  async start(config: Record<string, unknown>, peer?: number): Promise<void> {
     const ports = { api: { port: 0 }, gateway: { port: 0, tlsPort: 0 } };
-    await writeFile(this.configFile, stringify({ tenantPolicy: POLICY, ...config, ...ports }));
+    const tenantPolicy =
+      peer === undefined
+        ? { allowedOptions: ALLOWED }
+        : {
+            allowedOptions: [...ALLOWED, "federation_verify_certificates"],
+            allowedDestinations: [`127.0.0.0/8:${peer}`],
+          };
+    await writeFile(this.configFile, stringify({ tenantPolicy, ...config, ...ports }));
     await this.#launch();
   }
 
@@ -98,8 +105,16 @@ export class SoakCluster {
   }
 
   async gatewayPort(): Promise<number> {
-    const { http } = JSON.parse(await readFile(join(this.dataDir, "ports.json"), "utf8")) as { http: number };
-    return http;
+    return (await this.#ports()).http;
+  }
+
+  /** Where other servers reach tenants. */
+  async federationPort(): Promise<number> {
+    return (await this.#ports()).https;
+  }
+
+  async #ports(): Promise<{ http: number; https: number }> {
+    return JSON.parse(await readFile(join(this.dataDir, "ports.json"), "utf8")) as { http: number; https: number };
   }
 
   async partPid(part: "controller" | "gateway"): Promise<number | undefined> {

@@ -6,6 +6,8 @@ import { Command, InvalidArgumentError } from "commander";
 import { describe, steps, type Step } from "./actions.ts";
 import { SoakCluster } from "./cluster.ts";
 import { Run, Violation } from "./run.ts";
+import { Witness } from "./witness.ts";
+import { freePort } from "../src/platforms/local/up/ports.ts";
 
 const LIMITS = { tenantsPerShard: 3, shardsPerTag: 3 };
 /** Small numbers, so that few tenants meet every limit. */
@@ -30,6 +32,7 @@ interface Options {
   tenants: number;
   keep: boolean;
   templatesFirst: boolean;
+  witness: boolean;
 }
 
 const program = new Command("soak")
@@ -45,11 +48,12 @@ const program = new Command("soak")
   )
   .option("--tenants <n>", "how many different tenants", inRange(2, MOST_TENANTS, true), 6)
   .option("--templates-first", "make the releases' template databases one after the other before the first step", false)
+  .option("--no-witness", "without another server that sends to the tenants and is not to back off from them")
   .option("--keep", "leave the data directory also after success", false);
 program.parse();
 process.exitCode = await soak(program.opts<Options>());
 
-async function soak({ minutes, seed, tenants, keep, templatesFirst }: Options): Promise<number> {
+async function soak({ minutes, seed, tenants, keep, templatesFirst, witness }: Options): Promise<number> {
   const dataDir = await mkdtemp(join(tmpdir(), "synapse-shards-soak-"));
   const notes: string[] = [];
   const say = (line: string): void => void process.stdout.write(`${new Date().toISOString()} ${line}\n`);
@@ -63,8 +67,10 @@ async function soak({ minutes, seed, tenants, keep, templatesFirst }: Options): 
   let last: Step | undefined;
   let failed = false;
   try {
-    await cluster.start(CONFIG);
-    run = new Run(cluster, LIMITS, (line) => notes.push(`${new Date().toISOString()} ${line}`));
+    const port = witness ? await freePort("127.0.0.1") : undefined;
+    await cluster.start(CONFIG, port);
+    const other = port === undefined ? undefined : await Witness.start(port, dataDir);
+    run = new Run(cluster, LIMITS, (line) => notes.push(`${new Date().toISOString()} ${line}`), other);
     if (templatesFirst) await run.makeTemplates();
     for (const step of steps({ seed, tenants })) {
       if (Date.now() > end || interrupted) break;

@@ -8,6 +8,7 @@ import { controllerFacts, gatherFacts } from "./facts.ts";
 import { exceeded, judge, unsettled, type Limits, type ShardFacts, type TenantFacts } from "./oracle.ts";
 import { Rests } from "./rests.ts";
 import { LogSweep, type Secret } from "./secrets.ts";
+import type { Witness } from "./witness.ts";
 
 /** A move that was rolled back is retried after half a minute, then after a minute; a busy machine doubles that. */
 const SETTLE_MS = 240_000;
@@ -51,9 +52,12 @@ export class Run {
   /** Limits must hold at any time, not only when settled. */
   readonly #exceeded = new Set<string>();
   readonly #note: (line: string) => void;
+  readonly #witness: Witness | undefined;
 
-  constructor(cluster: SoakCluster, limits: Limits, note: (line: string) => void) {
+  /** @param witness another server; absent: nobody looks from outside */
+  constructor(cluster: SoakCluster, limits: Limits, note: (line: string) => void, witness?: Witness) {
     this.#cluster = cluster;
+    this.#witness = witness;
     this.#limits = limits;
     this.#sweep = new LogSweep(cluster.dataDir);
     this.#note = note;
@@ -62,28 +66,34 @@ export class Run {
   /** @returns a line about it; @throws Violation */
   async step(step: Step): Promise<string> {
     for (const client of this.#clients.values()) client.failures.length = 0;
+    const begun = Date.now();
+    this.#witness?.begin();
     for (const { afterMs, action } of step.actions) {
       await sleep(afterMs);
       this.#note(`step ${step.number}: ${describe(action)}: ${await this.#do(action)}`);
     }
     await sleep(LOAD_AFTER_MS);
     await Promise.all(this.#paused);
+    await this.#witness?.pause();
     const acted = Date.now();
     await this.#settle(step.wishes);
     const settled = Date.now();
     await this.#enterNewcomers(step.wishes);
     const findings = await this.#findings(step.wishes);
     const failures = [...this.#clients.values()].flatMap((client) => client.failures);
-    if (step.graceful)
+    const away = this.#witness?.foundAway(begun) ?? [];
+    if (step.graceful) {
+      findings.push(...away.map((name) => `another server backed off from ${name} in a step without any failure`));
       findings.push(
         ...failures
           .slice(0, 10)
           .map(({ at, what }) => `a client saw a failure in a step without any: ${new Date(at).toISOString()} ${what}`),
       );
+    }
     if (findings.length > 0) throw new Violation(findings);
     const sent = [...this.#clients.values()].reduce((sum, client) => sum + client.acknowledged.length, 0);
     const seconds = (from: number, to: number): string => ((to - from) / 1000).toFixed(1);
-    return `settled in ${seconds(acted, settled)} s, checked in ${seconds(settled, Date.now())} s; ${this.#clients.size} tenants, ${sent} messages, ${failures.length} failed requests, ${this.#rests.describe()}`;
+    return `settled in ${seconds(acted, settled)} s, checked in ${seconds(settled, Date.now())} s; ${this.#clients.size} tenants, ${sent} messages, ${failures.length} failed requests, ${away.length} found away, ${this.#rests.describe()}`;
   }
 
   /** Everybody is used again: what was said to those who rested is there too. @throws Violation */
@@ -108,6 +118,7 @@ export class Run {
 
   async close(): Promise<void> {
     await Promise.all(this.#paused);
+    await this.#witness?.close();
     await Promise.all([...this.#clients.values()].map((client) => client.close()));
   }
 
@@ -164,12 +175,16 @@ export class Run {
 
   async #create({ tenant, version, uploadMegabytes }: Extract<Action, { type: "create" }>): Promise<string> {
     const config = this.#config(tenant, uploadMegabytes);
-    return this.#ask("POST", "/v1/tenants", { name: tenant, release: version, config }, [201], [409]);
+    const serverName = this.#witness
+      ? { serverName: `${tenant}.localhost:${await this.#cluster.federationPort()}` }
+      : {};
+    return this.#ask("POST", "/v1/tenants", { name: tenant, release: version, config, ...serverName }, [201], [409]);
   }
 
   async #delete(tenant: string, purge: boolean): Promise<string> {
     const client = this.#clients.get(tenant);
     await client?.stop();
+    this.#witness?.leave(tenant);
     const answer = await this.#ask("DELETE", `/v1/tenants/${tenant}?purge=${purge}`, undefined, [202], [404]);
     if (purge) {
       await client?.close();
@@ -242,6 +257,7 @@ export class Run {
       max_event_delay_duration: "1h",
       max_upload_size: `${uploadMegabytes}M`,
       turn_shared_secret: secret,
+      ...(this.#witness ? { federation_verify_certificates: false } : {}),
     });
   }
 
@@ -274,9 +290,13 @@ export class Run {
         client = new Client(name, port, `password-${randomBytes(9).toString("hex")}`);
         const user = { username: "alice", password: client.password, admin: false };
         await this.#ask("POST", `/v1/tenants/${name}/users`, user, [201]);
-        await client.enter().catch((error: unknown) => {
+        const shared = await client.enter(this.#witness?.user).catch((error: unknown) => {
           throw new Violation([`the user of the new tenant ${name} cannot enter: ${String(error)}`]);
         });
+        if (shared !== undefined)
+          await this.#witness?.enter(name, shared).catch((error: unknown) => {
+            throw new Violation([`a user of another server cannot join a room of ${name}: ${String(error)}`]);
+          });
         this.#clients.set(name, client);
       }
       client.start({ resting: wish.resting ?? false });

@@ -8,7 +8,6 @@ import "../../src/certificates/reflect-metadata.ts";
 import { cryptoProvider, SubjectAlternativeNameExtension, X509CertificateGenerator } from "@peculiar/x509";
 import { Agent, request } from "undici";
 import { stringify } from "yaml";
-import { onEnd } from "./cleanup.ts";
 import { endProcess } from "./processes.ts";
 
 const HOST = "127.0.0.1";
@@ -32,6 +31,8 @@ runpy.run_module("synapse.app.homeserver", run_name="__main__")
 export interface BackOff {
   destination: string;
   retryIntervalMs: number;
+  /** When it was found away first; milliseconds since the epoch. */
+  since: number;
 }
 
 /** Another homeserver: a plain Synapse of its own, as anybody runs it, with SQLite, TLS and one user. */
@@ -43,6 +44,7 @@ export class Peer {
   readonly #agent = new Agent({ connect: { rejectUnauthorized: false }, connections: 16 });
   #token = "";
   #sent = 0;
+  #child: ChildProcess | undefined;
 
   private constructor(name: string, port: number, directory: string) {
     this.name = `${name}.localhost:${port}`;
@@ -58,10 +60,20 @@ export class Peer {
     const peer = new Peer(options.name, options.port, join(options.directory, options.name));
     await mkdir(peer.#directory, { recursive: true });
     const child = await peer.#launch(options.python, options.port);
-    if (child.pid !== undefined) onEnd(() => endProcess(child.pid!));
-    await peer.#untilReady(child);
-    await peer.#register();
+    peer.#child = child;
+    try {
+      await peer.#untilReady(child);
+      await peer.#register();
+    } catch (error) {
+      await peer.close();
+      throw error;
+    }
     return peer;
+  }
+
+  async close(): Promise<void> {
+    await this.#agent.destroy();
+    if (this.#child?.pid !== undefined) await endProcess(this.#child.pid);
   }
 
   async join(room: string): Promise<void> {
@@ -81,9 +93,13 @@ export class Peer {
     const database = new DatabaseSync(join(this.#directory, "homeserver.db"), { readOnly: true });
     try {
       return database
-        .prepare("SELECT destination, retry_interval FROM destinations WHERE retry_interval > 0")
+        .prepare("SELECT destination, retry_interval, failure_ts FROM destinations WHERE retry_interval > 0")
         .all()
-        .map((row) => ({ destination: String(row["destination"]), retryIntervalMs: Number(row["retry_interval"]) }));
+        .map((row) => ({
+          destination: String(row["destination"]),
+          retryIntervalMs: Number(row["retry_interval"]),
+          since: Number(row["failure_ts"]),
+        }));
     } finally {
       database.close();
     }
