@@ -29,12 +29,12 @@ const FULL: Size = {
   perShard: 25,
   registered: 1_000,
   many: 10_000,
-  alone: 4,
-  together: 5,
+  alone: 3,
+  together: 4,
   aloneOnNew: 10,
   togetherOnNew: 3,
-  settleSeconds: 90,
-  restSeconds: 60,
+  settleSeconds: 60,
+  restSeconds: 30,
 };
 const QUICK: Size = {
   awake: 6,
@@ -119,6 +119,7 @@ async function measure(cluster: BenchCluster, size: Size, log: (line: string) =>
   await world.untilAwake();
   await sleep(size.settleSeconds * 1000);
   const registered = await memoryOfAll(cluster);
+  log(`MiB: ${inMib(registered)}`);
 
   log(`${size.many} registered`);
   await cluster.restart(0, () => registerSleeping(cluster.dataDir, "late-0", size.many - size.registered, seeded));
@@ -151,6 +152,12 @@ async function memoryOfAll(cluster: BenchCluster): Promise<Memory> {
     memory[what] += (await memoryOf(pid)).pss;
   }
   return memory;
+}
+
+function inMib(memory: Memory): string {
+  return Object.entries(memory)
+    .map(([what, bytes]) => `${what} ${(bytes / MIB).toFixed(0)}`)
+    .join(", ");
 }
 
 class Tenants {
@@ -215,7 +222,7 @@ class Tenants {
       await this.sleepAll("late");
       await this.#untilShards(size.awake / this.#perShard);
     }
-    log("on shards that run");
+    log(`${inShort(found.aloneOnNew)}; together ${inShort(found.togetherOnNew)}; on shards that run`);
     const early = this.#early();
     for (let round = 0; round < size.alone; round++) {
       await inTurns(early, CREATED_AT_ONCE, (name) => this.#sleep(name));
@@ -229,13 +236,15 @@ class Tenants {
       await sleep(APART_MS);
       await Promise.all(early.map((name) => one(name, found.together)));
     }
-    log("requests that come while their tenants fall asleep");
+    log(`${inShort(found.alone)}; together ${inShort(found.together)}; while they fall asleep`);
     for (let round = 0; round < size.together; round++) {
       for (const [index, name] of early.entries()) {
         const falls = this.#cluster.ask("POST", `/v1/tenants/${name}/sleep`);
         await sleep(((index * 7 + round * 3) % 40) * 10);
         await one(name, found.falling);
         await falls;
+        // One that was answered just before is no reason to stay awake.
+        await this.#cluster.ask("POST", `/v1/tenants/${name}/wake`);
         await this.#until(name, "Running");
       }
     }
@@ -296,6 +305,10 @@ class Tenants {
   }
 }
 
+function inShort(samples: number[]): string {
+  return `p50 ${quantile(samples, 0.5).toFixed(2)} s, p99 ${quantile(samples, 0.99).toFixed(2)} s`;
+}
+
 async function inTurns<T>(items: readonly T[], atOnce: number, act: (item: T) => Promise<void>): Promise<void> {
   const left = [...items];
   const worker = async (): Promise<void> => {
@@ -306,10 +319,6 @@ async function inTurns<T>(items: readonly T[], atOnce: number, act: (item: T) =>
 
 function report(size: Size, { registered, many, rest, wakes }: Measured): BenchResult {
   const total = (memory: Memory) => Object.values(memory).reduce((sum, bytes) => sum + bytes, 0);
-  const parts = (memory: Memory) =>
-    Object.entries(memory)
-      .map(([what, bytes]) => `${what} ${(bytes / MIB).toFixed(0)}`)
-      .join(", ");
   const shards = size.awake / size.perShard;
   const time = (what: string, samples: number[], q: number, most?: number): Figure => ({
     what: `${what}, p${q * 100}`,
@@ -329,13 +338,13 @@ function report(size: Size, { registered, many, rest, wakes }: Measured): BenchR
       value: total(registered) / size.registered / MIB,
       unit: "MiB PSS",
       target: { at: "most", value: 0.5 },
-      note: `all processes but PostgreSQL's, on ${shards} shards; MiB: ${parts(registered)}`,
+      note: `all processes but PostgreSQL's, on ${shards} shards; MiB: ${inMib(registered)}`,
     },
     {
       what: `memory of one more registered tenant, which sleeps`,
       value: (total(many) - total(registered)) / (size.many - size.registered) / 1024,
       unit: "KiB PSS",
-      note: `${size.many} registered; MiB: ${parts(many)}`,
+      note: `${size.many} registered; MiB: ${inMib(many)}`,
     },
     {
       what: `processor time of the controller at rest, ${size.many} registered`,

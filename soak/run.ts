@@ -53,6 +53,7 @@ export class Run {
   readonly #exceeded = new Set<string>();
   readonly #note: (line: string) => void;
   readonly #witness: Witness | undefined;
+  #wasGraceful = true;
 
   /** @param witness another server; absent: nobody looks from outside */
   constructor(cluster: SoakCluster, limits: Limits, note: (line: string) => void, witness?: Witness) {
@@ -82,8 +83,12 @@ export class Run {
     const findings = await this.#findings(step.wishes);
     const failures = [...this.#clients.values()].flatMap((client) => client.failures);
     const away = this.#witness?.foundAway(begun) ?? [];
+    const afterHarm = !this.#wasGraceful;
+    this.#wasGraceful = step.graceful;
     if (step.graceful) {
-      findings.push(...away.map((name) => `another server backed off from ${name} in a step without any failure`));
+      // A request that was under way in a step with harm may fail in the next one.
+      if (!afterHarm)
+        findings.push(...away.map((name) => `another server backed off from ${name} in a step without any failure`));
       findings.push(
         ...failures
           .slice(0, 10)
