@@ -1,9 +1,9 @@
 """Objects that the garbage collector never looks at again: what a process has before it knows its tenants.
 
 A collection writes to every object that it looks at. `gc.freeze` keeps it away from all that there is, but `gc.unfreeze` gives all back
-at once, a shard's tenants (whose garbage has to be found) together with the code of 1,400 modules: which takes a tenth of a second more, and is the
-end of memory that forked shards share. What the collector does not track it neither looks at nor gives back; it counts references from
-there as from outside, so that nothing is freed that is still used.
+at once, a shard's tenants (whose garbage has to be found) together with the code of 1,400 modules: which takes a tenth of a second more,
+and is the end of memory that forked shards share. What the collector does not track it neither looks at nor gives back; it counts
+references from there as from outside, so that nothing is freed that is still used.
 """
 
 from __future__ import annotations
