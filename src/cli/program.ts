@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { addApply } from "./commands/apply.ts";
 import { addAudit } from "./commands/audit.ts";
 import { addBackup } from "./commands/backup.ts";
 import { addCompletion } from "./commands/completion.ts";
@@ -39,6 +40,7 @@ export function buildProgram(): Command {
     .addHelpText("after", `\n${EXIT_CODES_HELP}`);
   addUp(program);
   addTenant(program);
+  addApply(program);
   addPlan(program);
   addNotifications(program);
   addShard(program);

@@ -30,8 +30,20 @@ export interface BoundedYaml {
  * @throws YamlProblem
  */
 export function parseBounded(text: string, options: DocumentOptions & { schema?: "failsafe" } = {}): BoundedYaml {
-  if (text.length > YAML_BOUNDS.size)
-    throw new YamlProblem("", `it is larger than ${YAML_BOUNDS.size / 1024} KiB (${text.length} characters)`);
+  const { documents, place } = parseBoundedDocuments(text, YAML_BOUNDS.size, options);
+  const [document, second] = documents;
+  if (second) throw new YamlProblem(place(second.range[0]), "a second document begins here");
+  return { document, place };
+}
+
+/** The same for several documents. @param largest in characters @throws YamlProblem */
+export function parseBoundedDocuments(
+  text: string,
+  largest: number,
+  options: DocumentOptions & { schema?: "failsafe" } = {},
+): { documents: Document.Parsed[]; place(offset: number): string } {
+  if (text.length > largest)
+    throw new YamlProblem("", `it is larger than ${largest / 1024} KiB (${text.length} characters)`);
   const lines = new LineCounter();
   const place = (offset: number) => {
     const { line, col } = lines.linePos(offset);
@@ -53,9 +65,8 @@ export function parseBounded(text: string, options: DocumentOptions & { schema?:
     const error = document.errors[0];
     if (error) throw new YamlProblem(place(error.pos[0]), wordsOf(error.code));
     documents.push(document);
-    if (documents.length > 1) throw new YamlProblem(place(document.range[0]), "a second document begins here");
   }
-  return { document: documents[0], place };
+  return { documents, place };
 }
 
 function* tokensOf(text: string, lines: LineCounter, place: (offset: number) => string) {
