@@ -282,6 +282,7 @@ describe("help", () => {
         "tenant quotas",
         "tenant logs",
         "tenant register-user",
+        "apply",
         "plan",
         "plan list",
         "notifications",
