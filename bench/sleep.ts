@@ -149,7 +149,11 @@ async function memoryOfAll(cluster: BenchCluster): Promise<Memory> {
           : command.includes("multi_synapse")
             ? "shards"
             : "supervisor";
-    memory[what] += (await memoryOf(pid)).pss;
+    // One that ended since, such as a connection's, has none.
+    memory[what] += await memoryOf(pid).then(
+      ({ pss }) => pss,
+      () => 0,
+    );
   }
   return memory;
 }
