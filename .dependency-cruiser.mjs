@@ -60,6 +60,7 @@ const CONTROLLER_LAYERS = [
   "backups",
   "exports",
   "notifications",
+  "imports",
 ];
 
 const folder = (name) => `^src/${name}/`;

@@ -44,6 +44,14 @@ class TenantError(Exception):
         self.status = _STATUS.get(code, 422)
 
 
+class OptionError(TenantError):
+    """One option of a tenant's configuration, which is refused; `owner` is whose it is (options/option.py)."""
+
+    def __init__(self, code: str, message: str, option: str, why: str, owner: str = "refused") -> None:
+        super().__init__(code, message)
+        self.option, self.why, self.owner = option, why, owner
+
+
 class Fenced(TenantError):
     """Another owner has the tenant's database."""
 

@@ -6,11 +6,11 @@ import difflib
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import INVALID_CONFIG, OPTION_NOT_ALLOWED, TenantError
+from ..errors import INVALID_CONFIG, OPTION_NOT_ALLOWED, OptionError
 from . import TABLE
 from .hosts import check_public_url
 from .kinds import ANY, MODULE, kind_of
-from .option import EACH, ITEM, TENANT, Option
+from .option import EACH, ITEM, REFUSED, TENANT, Option
 from .policy import Policy
 
 S3 = "s3_storage_provider.S3StorageProviderBackend"
@@ -86,7 +86,7 @@ class _Walk:
             elif option.owner == TENANT:
                 kept[name] = self.value(option, item, here, at, ceiling.get(name) if isinstance(ceiling, dict) else None)
             elif not self._is_off(option, name, item):
-                raise not_allowed(here, option.why)
+                raise not_allowed(here, option.why, option.owner)
         return kept
 
     def value(self, option: Option, value: Any, path: str, pattern: str, ceiling: Any) -> Any:
@@ -143,12 +143,12 @@ class _Walk:
             self.warnings.append(text if len(text) < 400 else text[:399] + "…")
 
 
-def not_allowed(option: str, why: str) -> TenantError:
-    return TenantError(OPTION_NOT_ALLOWED, f"the option {option} may not be set for a tenant: {why}")
+def not_allowed(option: str, why: str, owner: str = REFUSED) -> OptionError:
+    return OptionError(OPTION_NOT_ALLOWED, f"the option {option} may not be set for a tenant: {why}", option, why, owner)
 
 
-def _invalid(option: str, what: str) -> TenantError:
-    return TenantError(INVALID_CONFIG, f"the option {option} {what}")
+def _invalid(option: str, what: str) -> OptionError:
+    return OptionError(INVALID_CONFIG, f"the option {option} {what}", option, f"it {what}")
 
 
 def _check_database(options: dict[str, Any]) -> None:

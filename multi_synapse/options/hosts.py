@@ -6,7 +6,7 @@ import ipaddress
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import INVALID_CONFIG, OPTION_NOT_ALLOWED, TenantError
+from ..errors import INVALID_CONFIG, OPTION_NOT_ALLOWED, OptionError
 
 
 def host_of(server_name: str) -> str:
@@ -29,21 +29,21 @@ def host_of_url(url: Any) -> str | None:
 
 
 def check_public_url(url: Any, server_name: str, of_platform: Any, allowed: tuple[str, ...]) -> None:
-    """@raises TenantError OptionNotAllowed for a URL whose host is not the tenant's"""
+    """@raises OptionError OptionNotAllowed for a URL whose host is not the tenant's"""
     if url is None:
         return
     host = host_of_url(url)
     if host is None or "@" in str(url).split("/")[2]:
-        raise TenantError(INVALID_CONFIG, "the option public_baseurl is not a URL of a host")
+        message = "the option public_baseurl is not a URL of a host"
+        raise OptionError(INVALID_CONFIG, message, "public_baseurl", "it is not a URL of a host")
     own = host_of(server_name)
     if host in (own, host_of_url(of_platform)) or (host.endswith(f".{own}") and not _is_address(own)):
         return
     if not _is_address(host) and any(_matches(host, pattern) for pattern in allowed):
         return
-    raise TenantError(
-        OPTION_NOT_ALLOWED,
-        f"the option public_baseurl may not lead to {host}: allowed are {own}, names below it, and those in the operator's allowedHosts",
-    )
+    possible = f"allowed are {own}, names below it, and those in the operator's allowedHosts"
+    message = f"the option public_baseurl may not lead to {host}: {possible}"
+    raise OptionError(OPTION_NOT_ALLOWED, message, "public_baseurl", f"it leads to {host}: {possible}")
 
 
 def hosts_of(server_name: str, public_url: Any) -> list[str]:

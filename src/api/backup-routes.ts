@@ -1,12 +1,14 @@
 import { z } from "zod";
 import type { BackupEntry, BackupService } from "../controller/service/backup-service.ts";
 import { UserError } from "../model/errors.ts";
-import { BackupManifestSchema, JOB_KINDS, VerificationSchema, type Job } from "../model/backup.ts";
+import { BackupManifestSchema, BackupTargetSchema, JOB_KINDS, VerificationSchema, type Job } from "../model/backup.ts";
+import { OptionVerdictSchema } from "../model/import.ts";
 import { tenantNameProblem } from "../model/names.ts";
 import { failures, type Api } from "./api.ts";
+import { OWNER } from "./auth.ts";
 
 const Time = z.iso.datetime();
-const JobSchema = z
+export const JobSchema = z
   .object({
     id: z.string(),
     kind: z.enum(JOB_KINDS),
@@ -16,6 +18,10 @@ const JobSchema = z
     requestedAt: Time,
     finishedAt: Time.optional(),
     backup: z.string().optional().describe("The backup that it made, or worked with."),
+    options: z
+      .array(OptionVerdictSchema)
+      .optional()
+      .describe("Of an import: what becomes of each option of its homeserver.yaml."),
   })
   .meta({ id: "Job" }) satisfies z.ZodType<Job>;
 
@@ -30,6 +36,9 @@ const tenantName = z.string().refine((name) => tenantNameProblem(name) === undef
 const RestoreBody = z.strictObject({
   backup: backupId.optional().describe("Default: the newest."),
   at: z.iso.datetime({ offset: true }).optional().describe("The newest from before this time."),
+  from: BackupTargetSchema.optional().describe(
+    "Where the backup is, on or seen from the controller's machine; needs the cluster's own token. Default: the cluster's target.",
+  ),
   as: tenantName.optional().describe("The name of the tenant that is made of it, where its own is gone."),
   identity: z
     .string()
@@ -125,7 +134,14 @@ export function backupRoutes(app: Api, backups: BackupService | undefined): void
         response: { ...accepted, ...failures(404, 409, 422, 503) },
       },
     },
-    async ({ params, body }, reply) => reply.code(202).send(await service().restore(params.name, body)),
+    async ({ params, body, actor }, reply) => {
+      if (body.from && actor?.name !== OWNER.name)
+        throw new UserError(
+          "Forbidden",
+          "from reads files of the controller's machine, so it needs the cluster's own token",
+        );
+      return reply.code(202).send(await service().restore(params.name, body));
+    },
   );
 
   app.post(

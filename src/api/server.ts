@@ -9,6 +9,7 @@ import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { z } from "zod";
 import type { BackupService } from "../controller/service/backup-service.ts";
+import type { ImportService } from "../controller/service/import-service.ts";
 import type { ExportService } from "../controller/service/export-service.ts";
 import type { NotificationService } from "../controller/service/notification-service.ts";
 import type { ClusterService } from "../controller/service/cluster-service.ts";
@@ -17,6 +18,7 @@ import { accessRoutes } from "./access-routes.ts";
 import { registerAudit, type AuditLog } from "./audit.ts";
 import { registerAuthentication, type Tokens } from "./auth.ts";
 import { backupRoutes } from "./backup-routes.ts";
+import { importRoutes } from "./import-routes.ts";
 import { exportRoutes } from "./export-routes.ts";
 import { registerBodyParsing } from "./bodies.ts";
 import { clusterRoutes, openRoutes, routeFeedRoutes } from "./cluster-routes.ts";
@@ -41,6 +43,8 @@ export interface ApiOptions extends Tokens {
   notifications?: NotificationService;
   /** Absent where the platform exports nothing. */
   exports?: ExportService;
+  /** Absent where the platform imports nothing. */
+  imports?: ImportService;
   /** Where tokens of people are made and revoked through the API. */
   namedTokens?: NamedTokens;
   audit?: AuditLog;
@@ -105,6 +109,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   quotaRoutes(app, context);
   backupRoutes(app, options.backups);
   notificationRoutes(app, options.notifications);
+  importRoutes(app, options.imports);
   exportRoutes(app, options.exports, stopping.signal);
   shardRoutes(app, context);
   clusterRoutes(app, context, options.onShutdown);

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
-import { mkdir, open, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { createWriteStream } from "node:fs";
+import { createReadStream, createWriteStream } from "node:fs";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { text } from "node:stream/consumers";
@@ -170,7 +170,7 @@ async function onDisk<T>(place: string, work: () => Promise<T>): Promise<T> {
     if (error instanceof UserError) throw new CliError(EXIT.failed, error.message, { cause: error });
     const { syscall } = error as NodeJS.ErrnoException;
     if (syscall === undefined) throw error;
-    throw new CliError(EXIT.failed, `cannot write ${place}: ${machineProblem(error) ?? messageOf(error)}`, {
+    throw new CliError(EXIT.failed, `cannot read or write ${place}: ${machineProblem(error) ?? messageOf(error)}`, {
       cause: error,
     });
   }
@@ -181,4 +181,36 @@ export async function refuseNoDirectory(path: string): Promise<void> {
   const found = await stat(dirname(path)).catch(() => undefined);
   if (!found?.isDirectory())
     throw new CliError(EXIT.usage, `--to: there is no directory ${dirname(path)} to put it into`);
+}
+
+/** An exported archive as a directory whose files are what was exported. @throws CliError */
+export async function openArchive(path: string): Promise<{ directory: string; done(): Promise<void> }> {
+  const found = await stat(path).catch(() => undefined);
+  if (!found) throw new CliError(EXIT.usage, `--archive: there is no ${path}`);
+  if (!found.isDirectory()) {
+    const directory = `${path}.unpacked`;
+    // Of a command that was killed.
+    if (await exists(directory)) await openArchive(directory);
+    else await keepAsDirectory(createReadStream(path) as AsyncIterable<Uint8Array>, directory, () => {});
+    return { directory, done: () => rm(directory, { recursive: true, force: true }) };
+  }
+  await onDisk(path, async () => {
+    const manifest = manifestIn(await readFile(join(path, ARCHIVED.manifest), "utf8"));
+    const lists = await readFile(join(path, ARCHIVED.checksums), "utf8");
+    const sums = readChecksums(lists);
+    if (!manifest || !sums || sha256(lists) !== manifest.checksums.sha256)
+      throw new CliError(EXIT.failed, `${path} is no complete archive of \`tenant export\``);
+    for (const [file, expected] of sums) {
+      // The README says to put a password there.
+      if (file === ARCHIVED.config) continue;
+      const hash = createHash("sha256");
+      for await (const chunk of createReadStream(join(path, file))) hash.update(chunk as Buffer);
+      if (hash.digest("hex") !== expected) throw new CliError(EXIT.failed, `${path}/${file} is not what was exported`);
+    }
+  });
+  return { directory: path, done: async () => {} };
+}
+
+function sha256(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
 }

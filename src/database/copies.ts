@@ -6,6 +6,7 @@ import type { TenantCounts } from "../model/backup.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
 import type { Bytes, CopyFacts, DatabaseCopies } from "../ports/backups.ts";
+import type { DatabaseLogin } from "../ports/databases.ts";
 import {
   asAdmin,
   DEFAULT_BOUNDS,
@@ -20,6 +21,7 @@ import { withLock } from "./lock.ts";
 import { besideNames, SCRATCH_PREFIX, tenantDatabaseName } from "./names.ts";
 import { pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
 import { makeFit } from "./restored.ts";
+import { lookThrough } from "./imported.ts";
 import { endConnections, ensureRole, limitRole } from "./roles.ts";
 import { scramVerifier } from "./scram.ts";
 import { describeDatabase } from "./tenant-database.ts";
@@ -28,6 +30,9 @@ import { wholeNumber } from "./whole-number.ts";
 const LOCK_WAIT_MS = 60_000;
 /** Counting the events of a large homeserver reads an index of all of them; a snapshot is held for as long as its dump takes. */
 const SNAPSHOT_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 3_600_000 };
+
+/** For where no shard is. */
+const WITHOUT_FENCE = "--exclude-schema=synapse_shards";
 
 const COUNTED: Record<keyof TenantCounts, { table: string; where?: string }> = {
   users: { table: "users" },
@@ -55,14 +60,33 @@ export class PostgresCopies implements DatabaseCopies {
     { withoutFence = false }: { withoutFence?: boolean } = {},
   ): Promise<T> {
     const login = this.#loginOf(tenant, secrets);
-    const left = withoutFence ? ["--exclude-schema=synapse_shards"] : [];
+    const left = withoutFence ? [WITHOUT_FENCE] : [];
+    return this.#dump(login, async (client) => factsOf(client), consume, signal, left);
+  }
+
+  dumpOf<T>(
+    from: DatabaseLogin,
+    consume: (dump: Bytes, facts: CopyFacts & { others: number }) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<T> {
+    const facts = async (client: pg.Client) => ({ ...(await factsOf(client)), others: await othersOf(client) });
+    return this.#dump(from, facts, consume, signal, [WITHOUT_FENCE]);
+  }
+
+  #dump<T, F>(
+    login: DatabaseLogin,
+    factsIn: (client: pg.Client) => Promise<F>,
+    consume: (dump: Bytes, facts: F) => Promise<T>,
+    signal: AbortSignal,
+    left: readonly string[],
+  ): Promise<T> {
     return withConnection(
       login,
       login.database,
       async (client) => {
         await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
         const { rows } = await client.query<{ id: string }>("SELECT pg_catalog.pg_export_snapshot() AS id");
-        const facts = await factsOf(client);
+        const facts = await factsIn(client);
         return consume(pgDump(this.#programs, login, rows[0]?.id ?? "", signal, left), facts);
       },
       SNAPSHOT_BOUNDS,
@@ -92,6 +116,34 @@ export class PostgresCopies implements DatabaseCopies {
     dump: Bytes,
     signal: AbortSignal,
   ): Promise<CopyFacts> {
+    const fill = (login: DatabaseLogin) => pgRestore(this.#programs, login, dump, signal);
+    const { facts } = await this.#fill(tenant, { password, backup }, fill, async () => []);
+    return facts;
+  }
+
+  async fillBeside(
+    tenant: string,
+    options: { password: string; backup: string },
+    fill: (into: DatabaseLogin) => Promise<void>,
+  ): Promise<CopyFacts & { remarks: string[] }> {
+    const { facts, remarks } = await this.#fill(tenant, options, fill, async (client) => {
+      const found = await lookThrough(client);
+      if (found) return found;
+      throw new UserError("InvalidInput", "the database is not of a Synapse: tables are missing that each has");
+    });
+    return { ...facts, remarks };
+  }
+
+  restore(into: DatabaseLogin, dump: Bytes, signal: AbortSignal): Promise<void> {
+    return pgRestore(this.#programs, into, dump, signal);
+  }
+
+  async #fill(
+    tenant: string,
+    { password, backup }: { password: string; backup: string },
+    fill: (into: DatabaseLogin) => Promise<void>,
+    look: (client: pg.Client) => Promise<string[]>,
+  ): Promise<{ facts: CopyFacts; remarks: string[] }> {
     const role = tenantDatabaseName(tenant);
     const { filling, restored } = besideNames(tenant);
     await this.#locked(tenant, async (client) => {
@@ -107,14 +159,15 @@ export class PostgresCopies implements DatabaseCopies {
           .catch(unlessForbidden);
     });
     const login = { ...this.#login(role, password), database: filling };
-    await pgRestore(this.#programs, login, dump, signal);
-    const facts = await withConnection(
+    await fill(login);
+    const found = await withConnection(
       login,
       filling,
       async (client) => {
-        const found = await factsOf(client);
+        const remarks = await look(client);
+        const facts = await factsOf(client);
         await makeFit(client);
-        return found;
+        return { facts, remarks };
       },
       SNAPSHOT_BOUNDS,
     );
@@ -124,7 +177,7 @@ export class PostgresCopies implements DatabaseCopies {
       await mark(client, filling, backup);
       await rename(client, filling, restored);
     });
-    return facts;
+    return found;
   }
 
   async beside(tenant: string): Promise<string | undefined> {
@@ -227,6 +280,16 @@ export class PostgresCopies implements DatabaseCopies {
     const { host, port, user, password, sslMode } = own;
     return { host, port, user, password, sslMode, database: own.name };
   }
+}
+
+/** Who else is connected to this database. */
+async function othersOf(client: pg.Client): Promise<number> {
+  const { rows } = await client.query<{ others: string }>(
+    `SELECT count(*)::text AS others FROM pg_catalog.pg_stat_activity
+     WHERE datname = current_database() AND pid <> pg_backend_pid() AND usesysid IS NOT NULL
+       AND coalesce(backend_type, 'client backend') = 'client backend'`,
+  );
+  return wholeNumber(rows[0]?.others, "pg_stat_activity");
 }
 
 /** As of the transaction, where there is one. */

@@ -1,5 +1,6 @@
 import { Cron } from "croner";
 import { z } from "zod";
+import type { OptionVerdict } from "./import.ts";
 
 /** How many of what a homeserver has, at the moment of the database's snapshot: what a restored copy must have again. */
 export const TenantCountsSchema = z.object({
@@ -150,7 +151,7 @@ export function backupIdOf(time: number): string {
   return new Date(time).toISOString().replaceAll(/[-:]/g, "");
 }
 
-export const JOB_KINDS = ["Backup", "Verify", "Restore"] as const;
+export const JOB_KINDS = ["Backup", "Verify", "Restore", "Import"] as const;
 export type JobKind = (typeof JOB_KINDS)[number];
 
 /** Work that takes long. It is known to the controller's process alone: what a stop interrupts is asked for again. */
@@ -165,4 +166,6 @@ export interface Job {
   finishedAt?: string;
   /** The backup that it made, or worked with. */
   backup?: string;
+  /** Of an import: what becomes of each option of its homeserver.yaml. */
+  options?: OptionVerdict[];
 }

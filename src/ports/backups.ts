@@ -2,6 +2,7 @@ import type { Readable } from "node:stream";
 import type { TenantCounts } from "../model/backup.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
+import type { DatabaseLogin } from "./databases.ts";
 
 export type Bytes = AsyncIterable<Uint8Array>;
 
@@ -66,6 +67,24 @@ export interface DatabaseCopies {
     dump: Bytes,
     signal: AbortSignal,
   ): Promise<CopyFacts>;
+  /**
+   * The same out of what `fill` brings into the empty database, which another server has written; it is looked through, and set right where that
+   * is possible.
+   * @returns also what is worth knowing, a sentence each @throws UserError InvalidInput where it is no homeserver's
+   */
+  fillBeside(
+    tenant: string,
+    options: { password: string; backup: string },
+    fill: (into: DatabaseLogin) => Promise<void>,
+  ): Promise<CopyFacts & { remarks: string[] }>;
+  /** Brings a dump into an empty database. @throws UserError InvalidInput where the dump is damaged */
+  restore(into: DatabaseLogin, dump: Bytes, signal: AbortSignal): Promise<void>;
+  /** As `dump`, of a database anywhere. `others`: how many others are connected to it. */
+  dumpOf<T>(
+    from: DatabaseLogin,
+    consume: (dump: Bytes, facts: CopyFacts & { others: number }) => Promise<T>,
+    signal: AbortSignal,
+  ): Promise<T>;
   /** Which backup the complete database beside the tenant's own is of. */
   beside(tenant: string): Promise<string | undefined>;
   /**
@@ -104,6 +123,8 @@ export interface TenantMediaFiles {
   stage(tenant: string, path: string, content: Bytes): Promise<void>;
   /** Whether a file was staged, whole. */
   hasStaged(tenant: string, file: Pick<MediaFile, "path" | "bytes">): Promise<boolean>;
+  /** What was staged. */
+  openStaged(tenant: string, path: string): Promise<Readable>;
   /** Gives the tenant the staged files that it does not have, while nobody runs it. */
   admitStaged(tenant: string): Promise<void>;
 }

@@ -6,6 +6,16 @@ import type { Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
 import type { Assignment } from "./shard-control.ts";
 
+/** A login to a database of PostgreSQL. */
+export interface DatabaseLogin {
+  host: string;
+  port: number;
+  user: string;
+  password: string;
+  database: string;
+  sslMode?: string;
+}
+
 /** Who a tenant's database belongs to (docs/control-api.md, *The fence*). */
 export interface FenceState {
   epoch: number;

@@ -103,6 +103,7 @@ test("documents every call", () => {
       "POST /v1/tenants/{name}/backups",
       "POST /v1/tenants/{name}/backups/verify",
       "POST /v1/tenants/{name}/export",
+      "POST /v1/tenants/{name}/import",
       "POST /v1/tenants/{name}/move",
       "POST /v1/tenants/{name}/restore",
       "POST /v1/tenants/{name}/restore/undo",

@@ -1,24 +1,13 @@
-import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, rm, symlink, utimes, writeFile } from "node:fs/promises";
-import { connect } from "node:net";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { DirectoryTarget } from "../../src/backups/directory-target.ts";
 import { S3Target } from "../../src/backups/s3-target.ts";
 import { backupTarget } from "../../src/backups/target.ts";
-import { freePort } from "../../src/platforms/local/up/ports.ts";
 import { describeBackupTargetContract } from "../ports/backup-target-contract.ts";
-import { until } from "../support/patience.ts";
-
-/** tests/kubernetes/images/build --binaries makes it. */
-const VERSITYGW = join(
-  process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"),
-  "synapse-shards-test",
-  "versitygw-1.8.0",
-);
-const ACCESS = { accessKeyId: "root", secretAccessKey: "root-secret-of-the-tests" };
+import { S3_ACCESS as ACCESS, startS3, VERSITYGW } from "../support/s3-server.ts";
 
 async function folder(): Promise<string> {
   return mkdtemp(join(tmpdir(), "synapse-shards-targets-"));
@@ -29,37 +18,6 @@ describeBackupTargetContract("a directory", async () => {
   const close = () => rm(directory, { recursive: true, force: true });
   return { target: new DirectoryTarget(join(directory, "made", "when", "needed")), close };
 });
-
-async function startS3(): Promise<{ endpoint: string; close(): Promise<void> }> {
-  const directory = await folder();
-  for (const name of ["meta", "buckets/backups"]) await mkdir(join(directory, name), { recursive: true });
-  const port = await freePort("127.0.0.1");
-  const args = ["--quiet", "--port", `127.0.0.1:${port}`, "--access", ACCESS.accessKeyId];
-  args.push(
-    "--secret",
-    ACCESS.secretAccessKey,
-    "posix",
-    "--sidecar",
-    join(directory, "meta"),
-    join(directory, "buckets"),
-  );
-  const server = spawn(VERSITYGW, args, { stdio: "ignore" });
-  const answers = () =>
-    new Promise<boolean>((done) => {
-      const socket = connect(port, "127.0.0.1", () => (socket.destroy(), done(true)));
-      socket.on("error", () => done(false));
-    });
-  await until("the S3 server answers", answers);
-  return {
-    endpoint: `http://127.0.0.1:${port}`,
-    close: async () => {
-      const ended = new Promise((done) => server.once("exit", done));
-      server.kill("SIGKILL");
-      await ended;
-      await rm(directory, { recursive: true, force: true });
-    },
-  };
-}
 
 describe.skipIf(!existsSync(VERSITYGW))("with a real S3 server", () => {
   const place = { bucket: "backups", prefix: "of/this/cluster/", region: "us-east-1" };

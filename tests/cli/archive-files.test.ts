@@ -7,7 +7,7 @@ import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { packed } from "../../src/archives/tar.ts";
-import { keepAsDirectory, keepAsFile } from "../../src/cli/archive-files.ts";
+import { keepAsDirectory, keepAsFile, openArchive } from "../../src/cli/archive-files.ts";
 import { checksumLine, type ArchiveFile } from "../../src/model/archive.ts";
 
 let folder: string;
@@ -93,5 +93,23 @@ it("begins again where it was killed, and removes nothing that is not its own", 
 /** A device that takes no byte stands for a full disk. */
 it.skipIf(!existsSync("/dev/full"))("says that the disk is full", async () => {
   await symlink("/dev/full", join(folder, "out.tar.part"));
-  await expect(asFile(await archive())).rejects.toThrow(/cannot write .*out\.tar: .*no space is left/);
+  await expect(asFile(await archive())).rejects.toThrow(/cannot read or write .*out\.tar: .*no space is left/);
+});
+
+it("opens an exported archive where every file is what was exported, and removes what it unpacked", async () => {
+  await asFile(await archive());
+  const opened = await openArchive(join(folder, "out.tar"));
+  expect(await readFile(join(opened.directory, MEDIA), "utf8")).toBe("media");
+  // As a command that was killed leaves it.
+  expect((await openArchive(join(folder, "out.tar"))).directory).toBe(opened.directory);
+  await opened.done();
+  expect(await readdir(folder)).toEqual(["out.tar"]);
+  await asDirectory(await archive());
+  const whole = await openArchive(join(folder, "out"));
+  await whole.done();
+  await writeFile(join(folder, "out", MEDIA), "other");
+  await expect(openArchive(join(folder, "out"))).rejects.toThrow("is not what was exported");
+  await rm(join(folder, "out", "manifest.json"));
+  await expect(openArchive(join(folder, "out"))).rejects.toThrow("manifest.json");
+  await expect(openArchive(join(folder, "absent"))).rejects.toThrow("there is no");
 });

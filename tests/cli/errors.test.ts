@@ -269,6 +269,7 @@ describe("help", () => {
         "tenant backup",
         "tenant backups",
         "tenant restore",
+        "tenant import",
         "tenant export",
         "tenant quarantine",
         "tenant sleep",

@@ -9,6 +9,7 @@ import { newTenantStatus, type Tenant } from "../../src/model/tenant.ts";
 import { systemEnvironment } from "../../src/platforms/local/environment.ts";
 import { ensurePostgres } from "../../src/platforms/local/toolchain/toolchain.ts";
 import type { Bytes } from "../../src/ports/backups.ts";
+import type { DatabaseLogin } from "../../src/ports/databases.ts";
 import type { PreparerDatabase } from "../../src/ports/preparers.ts";
 import { startTestServer, type TestServer } from "./postgres-server.ts";
 
@@ -198,4 +199,31 @@ it("removes what interrupted work left", async () => {
   await restoreBeside(await dumped());
   await dropTenantDatabase(server.admin, "clinic-a");
   expect(await databases()).toEqual([]);
+});
+
+it("looks through what another server has written, and sets sequences that are behind", async () => {
+  const fill = (sql: string) => (into: DatabaseLogin) =>
+    withConnection(into, into.database, async (client) => void (await client.query(sql)));
+  const options = { password, backup: "an import" };
+  await expect(copies.fillBeside("clinic-a", options, fill("CREATE TABLE events ()"))).rejects.toMatchObject({
+    code: "InvalidInput",
+  });
+  const { counts, remarks } = await copies.fillBeside(
+    "clinic-a",
+    options,
+    fill(`
+      CREATE TABLE schema_version (version int); INSERT INTO schema_version VALUES (83);
+      CREATE TABLE users (name text); CREATE TABLE rooms (room_id text);
+      CREATE TABLE events (stream_ordering bigint); INSERT INTO events VALUES (41), (-3);
+      CREATE SEQUENCE events_stream_seq;
+      CREATE TABLE state_groups (id bigint); CREATE SEQUENCE state_group_id_seq;
+      CREATE TABLE background_updates (update_name text); INSERT INTO background_updates VALUES ('a')`),
+  );
+  expect(counts).toMatchObject({ events: 2, users: 0 });
+  expect(remarks).toEqual([
+    "the sequence events_stream_seq was behind events, and is set to 41",
+    "1 background updates are not finished; Synapse goes on with them",
+  ]);
+  expect(await inside("SELECT nextval('events_stream_seq')::int AS next", restored)).toEqual([{ next: 42 }]);
+  await copies.forget("clinic-a");
 });

@@ -1,3 +1,5 @@
+import { stat } from "node:fs/promises";
+import { resolve } from "node:path";
 import { InvalidArgumentError, type Command } from "commander";
 import type { BackupEntry } from "../../controller/service/backup-service.ts";
 import type { Job } from "../../model/backup.ts";
@@ -13,6 +15,7 @@ interface RestoreOptions extends WaitOptions {
   backup?: string;
   as?: string;
   identity?: string;
+  from?: string;
   undo?: true;
   forget?: true;
 }
@@ -52,6 +55,10 @@ export function addTenantBackups(tenant: Command): void {
     .argument("<name>", "name of the tenant that was backed up")
     .option("--at <time>", "the newest backup from before this time, such as 2026-01-31T08:00:00Z", parseTime)
     .option("--backup <id>", "the backup of this id (default: the newest)")
+    .option(
+      "--from <target>",
+      "a directory of backups, or a YAML file with another `target`, of the controller's machine",
+    )
     .option("--as <name>", "name of the tenant that is made of it, where the one of its server name is gone")
     .option("--identity <file>", "the private key of the backups' recipient, where the tenant is gone (-: stdin)")
     .option("--undo", "take the last restore back: the database from before is put into its place again")
@@ -61,7 +68,7 @@ export function addTenantBackups(tenant: Command): void {
       withClient(command, async (client, { output }) => {
         const { at, backup, as, undo, forget } = options;
         if (at !== undefined && backup !== undefined) throw new CliError(EXIT.usage, "give --at or --backup, not both");
-        const choices = [at, backup, as, options.identity].some((given) => given !== undefined);
+        const choices = [at, backup, as, options.identity, options.from].some((given) => given !== undefined);
         if ((undo || forget) && (choices || (undo && forget)))
           throw new CliError(EXIT.usage, "--undo and --forget are given alone");
         if (forget) {
@@ -73,7 +80,7 @@ export function addTenantBackups(tenant: Command): void {
         const job = undo
           ? await client.call<Job>("POST", `${tenantPath(name)}/restore/undo`, { has: JOB_HAS })
           : await client.call<Job>("POST", `${tenantPath(name)}/restore`, {
-              body: { at, backup, as, identity },
+              body: { at, backup, as, identity, from: await targetIn(options.from) },
               has: JOB_HAS,
             });
         const done = await waitForJob(client, job, options.timeout);
@@ -82,6 +89,16 @@ export function addTenantBackups(tenant: Command): void {
           print(`(what was there before is kept: --undo takes the restore back, --forget removes it)`);
       }),
     );
+}
+
+/** @throws CliError usage */
+async function targetIn(from: string | undefined): Promise<unknown> {
+  if (from === undefined) return undefined;
+  const path = resolve(from);
+  if ((await stat(path).catch(() => undefined))?.isFile() !== true) return { directory: path };
+  // A library that takes long to load.
+  const { parse } = await import("yaml");
+  return parse(await readInput(path, "--from")) as unknown;
 }
 
 function pictureOf(items: (BackupEntry & { count?: number })[]): string {

@@ -15,6 +15,7 @@ import { addLogs } from "./logs.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
 import { addTenantChanges } from "./tenant-changes.ts";
 import { addTenantBackups } from "./tenant-backups.ts";
+import { addTenantImport } from "./tenant-import.ts";
 import { addTenantExport } from "./tenant-export.ts";
 import { addCheck } from "./tenant-check.ts";
 import { addMove } from "./tenant-move.ts";
@@ -85,6 +86,7 @@ export function addTenant(program: Command): void {
   addCheck(tenant);
   addMove(tenant);
   addTenantBackups(tenant);
+  addTenantImport(tenant);
   addTenantExport(tenant);
   addQuarantine(tenant);
   addSleep(tenant);

@@ -10,7 +10,7 @@ import {
 import { messageOf, UserError } from "../../model/errors.ts";
 import type { TenantSecretData } from "../../model/tenant-secrets.ts";
 import type { TenantHibernation } from "../../model/sleep.ts";
-import { wantedRelease, type Tenant } from "../../model/tenant.ts";
+import { wantedRelease, type Tenant, type TenantSpec } from "../../model/tenant.ts";
 import type { BackupMeans } from "../../ports/backups.ts";
 import { Catalogue, keyOf } from "./catalogue.ts";
 import { readThrough, store, stored } from "./hashing.ts";
@@ -22,6 +22,8 @@ export interface SealedTenant {
   serverName: string;
   release: string;
   config: string;
+  /** What its operator wants of it. In backups of earlier versions only `hibernation`. */
+  wishes?: Pick<TenantSpec, "hibernation" | "labels" | "plan" | "quotas" | "suspended">;
   hibernation?: TenantHibernation;
   secrets: TenantSecretData;
 }
@@ -56,8 +58,10 @@ export async function backUp(
   const startedAt = work.now();
   const id = backupIdOf(startedAt);
 
-  const { hibernation, config, serverName, release } = tenant.spec;
-  const sealed: SealedTenant = { name, serverName, release, config, secrets, ...(hibernation ? { hibernation } : {}) };
+  const { config, serverName, release, hibernation, labels, plan, quotas, suspended } = tenant.spec;
+  // What is not set is not in the text.
+  const wishes = { hibernation, labels, plan, quotas, suspended } as NonNullable<SealedTenant["wishes"]>;
+  const sealed: SealedTenant = { name, serverName, release, config, secrets, wishes };
   const dump = async () =>
     copies.dump(
       tenant,

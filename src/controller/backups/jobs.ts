@@ -32,7 +32,7 @@ export class Jobs {
   add(kind: JobKind, tenant: string, work: (context: JobContext) => Promise<string>): Job {
     const under = this.all().find((job) => job.tenant === tenant && job.finishedAt === undefined);
     // Asked for twice, it is done once.
-    if (under?.kind === kind && kind !== "Restore") return under;
+    if (under?.kind === kind && kind !== "Restore" && kind !== "Import") return under;
     if (under)
       throw new UserError(
         "Conflict",

@@ -5,10 +5,11 @@ import { timeText } from "../../model/clock.ts";
 import { UserError } from "../../model/errors.ts";
 import { ownDatabase } from "../../model/homeserver-config.ts";
 import { isSuspended, wantedRelease, type Tenant } from "../../model/tenant.ts";
-import type { BackupMeans, CopyFacts } from "../../ports/backups.ts";
+import type { BackupMeans, CopyFacts, DatabaseCopies } from "../../ports/backups.ts";
 import { modify } from "../../ports/store.ts";
 import type { ControllerContext } from "../context.ts";
-import type { ClusterService } from "../service/cluster-service.ts";
+import type { TenantSecretData } from "../../model/tenant-secrets.ts";
+import type { ClusterService, CreateTenantRequest } from "../service/cluster-service.ts";
 import { asItRuns } from "../start/configs.ts";
 import { schemaRefusal } from "../start/start.ts";
 import { mebibytes, openSealed, type Work } from "./back-up.ts";
@@ -22,7 +23,7 @@ const POLL_MS = 100;
 export interface RestoreParts {
   context: ControllerContext;
   means: BackupMeans;
-  service: Pick<ClusterService, "createTenant" | "wakeTenant">;
+  service: Pick<ClusterService, "createTenant" | "wakeTenant" | "suspendTenant">;
 }
 
 /** Why an existing tenant cannot be brought back to a backup, or undefined. */
@@ -61,7 +62,7 @@ export async function restoreInPlace(parts: RestoreParts, tenant: Tenant, manife
 
 /** Has the tenant started with the database that is beside its own. @returns how that went, in words */
 export async function exchangeNow(
-  { context, service }: RestoreParts,
+  { context, service }: Pick<RestoreParts, "context" | "service">,
   name: string,
   what: { backup: string; schemaRelease?: string },
   work: Work,
@@ -93,9 +94,10 @@ export async function restoreGone(
   work: Work,
 ): Promise<string> {
   const { context, means, service } = parts;
-  const { store, databases, reader } = context;
+  const { databases, reader } = context;
   const sealed = await openSealed(means, manifest, identity);
-  const { serverName, config, release, hibernation, secrets } = sealed;
+  const { serverName, config, release, secrets } = sealed;
+  const { suspended, ...wishes } = sealed.wishes ?? { hibernation: sealed.hibernation };
   const rival = [...reader.values("Tenant")].find(({ spec }) => spec.serverName === serverName);
   if (rival)
     throw new UserError(
@@ -122,13 +124,31 @@ export async function restoreGone(
   await stageMedia(means, manifest, name, work);
   await means.media.admitStaged(name);
   if (!hasDatabase) await means.copies.exchange(name, { password: secrets.databasePassword, epoch: 0 });
-  await store.writeSecret(name, { ...secrets, serverName });
-  await service.createTenant({ name, serverName, config, release, ...(hibernation ? { hibernation } : {}) });
+  const request = { name, serverName, config, release, ...wishes } as CreateTenantRequest & { serverName: string };
+  await takeIntoUse({ context, copies: means.copies, service }, request, secrets, work);
+  if (!suspended) return `${name} runs with backup ${manifest.id}`;
+  await service.suspendTenant(name, { lift: false });
+  return `${name} has backup ${manifest.id}, and is suspended again`;
+}
+
+/** Creates the tenant whose database is in its place already, with keys of its own, and waits until it runs. */
+export async function takeIntoUse(
+  {
+    context,
+    copies,
+    service,
+  }: Pick<RestoreParts, "context"> & { copies: DatabaseCopies; service: Pick<ClusterService, "createTenant"> },
+  request: CreateTenantRequest & { serverName: string },
+  secrets: TenantSecretData,
+  work: Work,
+): Promise<void> {
+  const { name, serverName } = request;
+  await context.store.writeSecret(name, { ...secrets, serverName });
+  await service.createTenant(request);
   work.say("it is started");
   await until(context, name, work, ({ status }) => status.provisioned);
-  await means.copies.settle(name);
+  await copies.settle(name);
   await until(context, name, work, () => true);
-  return `${name} runs with backup ${manifest.id}`;
 }
 
 /** Waits until it is so and the tenant runs. @throws UserError Conflict with what is wrong with it, Timeout */

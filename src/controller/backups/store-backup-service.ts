@@ -1,7 +1,14 @@
-import { backupAt, retentionFor, type BackupManifest, type BackupsConfig, type Job } from "../../model/backup.ts";
+import {
+  backupAt,
+  retentionFor,
+  type BackupManifest,
+  type BackupsConfig,
+  type BackupTargetConfig,
+  type Job,
+} from "../../model/backup.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import { tenantNameProblem } from "../../model/names.ts";
-import type { BackupMeans } from "../../ports/backups.ts";
+import type { BackupMeans, DatabaseCopies } from "../../ports/backups.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import type { BackupEntry, BackupService, RestoreRequest } from "../service/backup-service.ts";
 import type { ClusterService } from "../service/cluster-service.ts";
@@ -17,6 +24,8 @@ const LOOK_EVERY_MS = 30_000;
 export interface BackupSettings {
   /** As it is now; undefined where there is none. */
   config(): { config: BackupsConfig; means: BackupMeans } | undefined;
+  /** With another target than the cluster's own. @throws UserError */
+  meansAt(target: BackupTargetConfig): BackupMeans;
 }
 
 /** Backups and restores as people ask for them, and as the schedule has it. */
@@ -24,7 +33,8 @@ export class StoreBackupService implements BackupService {
   readonly #context: ControllerContext;
   readonly #service: ClusterService;
   readonly #settings: BackupSettings;
-  readonly #jobs: Jobs;
+  /** Those of others, too, who do long work for tenants. */
+  readonly work: Jobs;
   readonly #schedule = new BackupSchedule();
   #cancel: () => void = () => {};
   #look: Promise<void> | undefined;
@@ -34,7 +44,7 @@ export class StoreBackupService implements BackupService {
     this.#context = context;
     this.#service = service;
     this.#settings = settings;
-    this.#jobs = new Jobs(context.clock, (job, error) =>
+    this.work = new Jobs(context.clock, (job, error) =>
       context.log.error({ tenant: job.tenant, kind: job.kind, err: error }, "a job failed"),
     );
   }
@@ -51,7 +61,7 @@ export class StoreBackupService implements BackupService {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#cancel();
-    await this.#jobs.close();
+    await this.work.close();
     await this.#look;
   }
 
@@ -62,7 +72,7 @@ export class StoreBackupService implements BackupService {
   async backUp(name: string): Promise<Job> {
     const { config, means } = this.#configured();
     await this.#service.getTenant(name);
-    return this.#jobs.add("Backup", name, async (job) => {
+    return this.work.add("Backup", name, async (job) => {
       try {
         const manifest = await this.#backUp(name, config, means, job);
         this.#schedule.learn(name, Date.parse(manifest.takenAt));
@@ -100,7 +110,7 @@ export class StoreBackupService implements BackupService {
   async verify(tenant: string, id?: string): Promise<Job> {
     const { means } = this.#configured();
     const manifest = await this.#choose(means, tenant, id === undefined ? {} : { backup: id });
-    return this.#jobs.add("Verify", tenant, async ({ job, ...work }) => {
+    return this.work.add("Verify", tenant, async ({ job, ...work }) => {
       job.backup = manifest.id;
       const { ok, problems } = await verify(means, manifest, this.#work(work));
       if (ok) return `backup ${manifest.id} of ${tenant} can be restored`;
@@ -115,7 +125,7 @@ export class StoreBackupService implements BackupService {
   }
 
   async restore(name: string, request: RestoreRequest): Promise<Job> {
-    const { means } = this.#configured();
+    const means = request.from ? this.#settings.meansAt(request.from) : this.#configured().means;
     const manifest = await this.#choose(means, name, request);
     const as = request.as ?? name;
     refuseName(as);
@@ -134,7 +144,7 @@ export class StoreBackupService implements BackupService {
         `tenant ${as} is gone, and its keys with it: give --identity, the private key that opens them`,
       );
     const parts = { context: this.#context, means, service: this.#service };
-    return this.#jobs.add("Restore", as, async ({ job, ...rest }) => {
+    return this.work.add("Restore", as, async ({ job, ...rest }) => {
       job.backup = manifest.id;
       const work = this.#work(rest);
       const message = tenant
@@ -146,14 +156,14 @@ export class StoreBackupService implements BackupService {
   }
 
   async undoRestore(name: string): Promise<Job> {
-    const { means } = this.#configured();
+    const copies = this.#copies();
     const tenant = await this.#service.getTenant(name);
     const refusal = whyNotRestored(tenant);
     if (refusal !== undefined) throw new UserError("Conflict", refusal);
-    const parts = { context: this.#context, means, service: this.#service };
-    return this.#jobs.add("Restore", name, async ({ job: _job, ...rest }) => {
+    const parts = { context: this.#context, service: this.#service };
+    return this.work.add("Restore", name, async ({ job: _job, ...rest }) => {
       // Interrupted after it was put beside, it is there still.
-      if ((await means.copies.beside(name)) !== "") await means.copies.takeBack(name);
+      if ((await copies.beside(name)) !== "") await copies.takeBack(name);
       const before = "that was there before";
       const schemaRelease = tenant.status.restored?.schemaRelease;
       const what = { backup: before, ...(schemaRelease === undefined ? {} : { schemaRelease }) };
@@ -165,18 +175,18 @@ export class StoreBackupService implements BackupService {
   }
 
   async forgetRestore(name: string): Promise<void> {
-    const { means } = this.#configured();
+    const copies = this.#copies();
     const { status } = await this.#service.getTenant(name);
     if (status.restore) throw new UserError("Conflict", `tenant ${name} is being restored`);
-    await means.copies.forget(name);
+    await copies.forget(name);
   }
 
   jobs(): Job[] {
-    return this.#jobs.all();
+    return this.work.all();
   }
 
   job(id: string): Job {
-    const job = this.#jobs.get(id);
+    const job = this.work.get(id);
     if (job) return job;
     throw new UserError(
       "NotFound",
@@ -217,6 +227,11 @@ export class StoreBackupService implements BackupService {
   async #entry(catalogue: Catalogue, backup: BackupManifest): Promise<BackupEntry> {
     const verification = await catalogue.verification(backup);
     return { backup, ...(verification ? { verification } : {}) };
+  }
+
+  /** They need no target. */
+  #copies(): DatabaseCopies {
+    return this.#context.restored?.copies ?? this.#configured().means.copies;
   }
 
   #configured(): { config: BackupsConfig; means: BackupMeans } {

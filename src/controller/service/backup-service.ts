@@ -1,4 +1,4 @@
-import type { BackupManifest, Job, Verification } from "../../model/backup.ts";
+import type { BackupManifest, BackupTargetConfig, Job, Verification } from "../../model/backup.ts";
 
 export interface BackupEntry {
   backup: BackupManifest;
@@ -10,6 +10,8 @@ export interface RestoreRequest {
   /** The backup's id; default: the newest, or the newest from before `at`. */
   backup?: string;
   at?: string;
+  /** Where the backup is; default: the cluster's own target. Paths are of the controller's machine. */
+  from?: BackupTargetConfig;
   /** The name of the tenant that is made of it; only where there is no tenant of the backup's server name. Default: the same. */
   as?: string;
   /** The private key of the recipient: needed where the tenant, and with it its keys, is gone. Never written down. */

@@ -25,6 +25,7 @@ import { backupTarget } from "../../backups/target.ts";
 import { ageSealer } from "../../backups/age-sealer.ts";
 import { StoreBackupService } from "../../controller/backups/store-backup-service.ts";
 import { StoreExportService } from "../../controller/exports/store-export-service.ts";
+import { StoreImportService } from "../../controller/imports/store-import-service.ts";
 import { PostgresCopies } from "../../database/copies.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
 import { LoadBook } from "../../controller/shards/load-book.ts";
@@ -41,6 +42,7 @@ import { TenantMedia } from "./launcher/tenant-media.ts";
 import { ForkServers } from "./launcher/fork-server.ts";
 import { LocalLauncher } from "./launcher/local-launcher.ts";
 import { readConfigFile } from "../../model/config-file.ts";
+import type { BackupTargetConfig } from "../../model/backup.ts";
 import { policyOf } from "../../model/cluster-config.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { CachedReader } from "../../controller/cached-reader.ts";
@@ -53,6 +55,7 @@ import { type ControllerConfig, ControllerConfigSchema } from "./controller-conf
 import { AuditFile } from "./audit-file.ts";
 import { writeAtomically } from "./files.ts";
 import { LocalSpool } from "./spool.ts";
+import { LocalImportSource } from "./imports/local-import-source.ts";
 import { diskProblems } from "./disks.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import { machineProblem } from "../../model/machine-problem.ts";
@@ -189,13 +192,15 @@ async function main(): Promise<void> {
     ],
   };
   const service = new StoreClusterService(context, settings);
+  const meansAt = (target: BackupTargetConfig) => ({
+    ...restored,
+    sealer: ageSealer,
+    target: backupTarget(target, config.dataDir),
+  });
   const backupsOf = (asked: ControllerConfig["cluster"]["backups"]) =>
-    asked && {
-      config: asked,
-      means: { ...restored, sealer: ageSealer, target: backupTarget(asked.target, config.dataDir) },
-    };
+    asked && { config: asked, means: meansAt(asked.target) };
   let backupsNow = backupsOf(config.cluster.backups);
-  const backups: StoreBackupService = new StoreBackupService(context, service, { config: () => backupsNow });
+  const backups: StoreBackupService = new StoreBackupService(context, service, { config: () => backupsNow, meansAt });
   await backups.start();
   const notificationsOf = (asked: ControllerConfig["cluster"]["notifications"]) => ({
     ...asked,
@@ -211,6 +216,20 @@ async function main(): Promise<void> {
   });
   notifier.start();
   const spool = new LocalSpool(join(config.dataDir, "spool"));
+  const source = new LocalImportSource({
+    means,
+    runtimePath,
+    directory: join(config.dataDir, "imports"),
+    readable,
+    installModules,
+    installSynapse: (version) => ensureSynapse(version, { cacheDir: config.cacheDir, onProgress: () => {} }),
+  });
+  const imports = new StoreImportService(
+    context,
+    service,
+    { ...restored, source },
+    { jobs: backups.work, release: () => settings.release },
+  );
   const exports = new StoreExportService(context, service, { ...restored, spool, postgresMajor: POSTGRES_MAJOR });
 
   let ending: Promise<void> | undefined;
@@ -220,6 +239,7 @@ async function main(): Promise<void> {
     backups,
     notifications: notifier,
     exports,
+    imports,
     routeFeed: context.feed,
     host: config.api.host,
     port: config.api.port,

@@ -61,6 +61,7 @@ beforeEach(async () => {
       return text === undefined ? undefined : Readable.from([Buffer.from(text)]);
     },
     has: async (_tenant, { path }) => files.has(path),
+    openStaged: async () => Readable.from([]),
     hasStaged: async (_tenant, { path }) => staged.has(path),
     stage: async (_tenant, path, content) => {
       let text = "";

@@ -7,7 +7,7 @@ import type { Bytes, MediaFile, TenantMediaFiles } from "../../../ports/backups.
 import type { TenantMedia } from "./tenant-media.ts";
 
 /** Thumbnails are made again of these, and previews of URLs are asked for again. */
-const ORIGINALS = ["local_content", "remote_content"];
+export const ORIGINALS = ["local_content", "remote_content"];
 /** As Synapse names directories and files. */
 const NAME = /^[A-Za-z0-9_-][A-Za-z0-9._:[\]-]{0,254}$/;
 const DEEPEST = 6;
@@ -64,7 +64,7 @@ export class LocalMediaFiles implements TenantMediaFiles {
   }
 
   async stage(tenant: string, path: string, content: Bytes): Promise<void> {
-    if (!isPath(path)) throw new Error(`${JSON.stringify(path)} is no path of a media file`);
+    if (!isMediaPath(path)) throw new Error(`${JSON.stringify(path)} is no path of a media file`);
     const file = join(this.#media.stagingOf(tenant), path);
     await mkdir(dirname(file), { recursive: true, mode: 0o700 });
     const draft = `${file}.part`;
@@ -75,6 +75,11 @@ export class LocalMediaFiles implements TenantMediaFiles {
     await rename(draft, file);
   }
 
+  async openStaged(tenant: string, path: string): Promise<Readable> {
+    const file = await open(join(this.#media.stagingOf(tenant), path));
+    return createReadStream("", { fd: file });
+  }
+
   async admitStaged(tenant: string): Promise<void> {
     const staging = this.#media.stagingOf(tenant);
     if ((await stat(staging).catch(() => undefined)) === undefined) return;
@@ -83,7 +88,8 @@ export class LocalMediaFiles implements TenantMediaFiles {
   }
 }
 
-function isPath(path: string): boolean {
+/** Whether Synapse keeps an original under such a path. */
+export function isMediaPath(path: string): boolean {
   const [top = "", ...rest] = path.split("/");
   return ORIGINALS.includes(top) && rest.length > 0 && rest.length < DEEPEST && rest.every((name) => NAME.test(name));
 }

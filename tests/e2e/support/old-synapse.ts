@@ -1,0 +1,127 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { createHmac } from "node:crypto";
+import { mkdtemp, mkdir, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { request } from "undici";
+import { stringify } from "yaml";
+import { newTenantSecrets } from "../../../src/model/tenant-secrets.ts";
+import { ensureSynapse } from "../../../src/platforms/local/toolchain/toolchain.ts";
+import { freePort } from "../../../src/platforms/local/up/ports.ts";
+import { until } from "../../support/patience.ts";
+import { PASSWORD, TestUser } from "./matrix.ts";
+
+const SHARED_SECRET = "of the old server";
+
+/** A plain Synapse of a release, with a user, a room, a message and an upload, as somebody has it who comes. */
+export class OldSynapse {
+  readonly directory: string;
+  readonly serverName: string;
+  readonly #url: string;
+  #process: ChildProcess | undefined;
+  user!: TestUser;
+  room!: string;
+  mxc!: string;
+
+  private constructor(directory: string, serverName: string, url: string) {
+    this.directory = directory;
+    this.serverName = serverName;
+    this.#url = url;
+  }
+
+  /** @param database of PostgreSQL; default: SQLite */
+  static async start(
+    release: string,
+    serverName: string,
+    { database, more = {} }: { database?: Record<string, unknown>; more?: Record<string, unknown> } = {},
+  ): Promise<OldSynapse> {
+    const directory = await mkdtemp(join(tmpdir(), "synapse-shards-old-"));
+    const port = await freePort("127.0.0.1");
+    await writeFile(join(directory, "signing.key"), newTenantSecrets(serverName).signingKey);
+    await mkdir(join(directory, "media"));
+    const sqlite = { name: "sqlite3", args: { database: join(directory, "homeserver.db") } };
+    const config = {
+      server_name: serverName,
+      pid_file: join(directory, "homeserver.pid"),
+      listeners: [
+        { port, type: "http", tls: false, bind_addresses: ["127.0.0.1"], resources: [{ names: ["client"] }] },
+      ],
+      database: database ? { name: "psycopg2", args: database } : sqlite,
+      media_store_path: join(directory, "media"),
+      signing_key_path: join(directory, "signing.key"),
+      macaroon_secret_key: "of the old server",
+      registration_shared_secret: SHARED_SECRET,
+      report_stats: false,
+      trusted_key_servers: [],
+    };
+    await writeFile(join(directory, "plain.yaml"), stringify(config, { version: "1.1" }));
+    // What the old server itself could not bear here, such as Redis, is only in what is imported.
+    await writeFile(join(directory, "homeserver.yaml"), stringify({ ...config, ...more }, { version: "1.1" }));
+    const old = new OldSynapse(directory, serverName, `http://127.0.0.1:${port}`);
+    const { python } = await ensureSynapse(release);
+    await old.#launch(python);
+    await old.#work();
+    return old;
+  }
+
+  async #launch(python: string): Promise<void> {
+    const child = spawn(python, ["-m", "synapse.app.homeserver", "--config-path", "plain.yaml"], {
+      cwd: this.directory,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    this.#process = child;
+    let output = "";
+    for (const stream of [child.stdout, child.stderr])
+      stream?.on("data", (chunk) => (output = `${output}${chunk}`.slice(-4_000)));
+    const isUp = async () => {
+      if (child.exitCode !== null) return true;
+      const answer = await request(`${this.#url}/_matrix/client/versions`).catch(() => undefined);
+      await answer?.body.dump();
+      return answer?.statusCode === 200;
+    };
+    await until(`${this.serverName} is up`, isUp, 300, () => output);
+    if (child.exitCode !== null) throw new Error(`the old server ended with ${child.exitCode}: ${output}`);
+  }
+
+  async #work(): Promise<void> {
+    const url = `${this.#url}/_synapse/admin/v1/register`;
+    const { nonce } = (await (await request(url)).body.json()) as { nonce: string };
+    const parts = [nonce, "alice", PASSWORD, "notadmin"];
+    const mac = createHmac("sha1", SHARED_SECRET).update(parts.join("\0")).digest("hex");
+    const body = JSON.stringify({ nonce, username: "alice", password: PASSWORD, admin: false, mac });
+    const answer = await request(url, { method: "POST", body });
+    const login = (await answer.body.json()) as { access_token: string; user_id: string; device_id: string };
+    this.user = this.at(this.#url, login);
+    this.room = (await this.user.client.createRoom({})).room_id;
+    await this.user.client.sendTextMessage(this.room, "on the old server");
+    const upload = await this.user.client.uploadContent(Buffer.from("old bytes"), {
+      type: "text/plain",
+      name: "a.txt",
+    });
+    this.mxc = upload.content_uri;
+  }
+
+  /** The same device, elsewhere. */
+  at(url: string, login?: { access_token: string; user_id: string; device_id: string }): TestUser {
+    if (login)
+      return new TestUser(url, {
+        accessToken: login.access_token,
+        userId: login.user_id,
+        deviceId: login.device_id,
+      });
+    const { client } = this.user;
+    return new TestUser(url, {
+      accessToken: client.getAccessToken()!,
+      userId: client.getUserId()!,
+      deviceId: client.getDeviceId()!,
+    });
+  }
+
+  async end(): Promise<void> {
+    const child = this.#process;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const ended = new Promise((done) => child.once("exit", done));
+    child.kill("SIGTERM");
+    await ended;
+  }
+}
