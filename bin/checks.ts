@@ -12,6 +12,7 @@ import {
 import { UserError } from "../src/model/errors.ts";
 import { ROOT } from "../src/model/project.ts";
 import { ensureActionlint } from "./actionlint.ts";
+import { ensureGoTool, findGo, PEBBLE } from "./go-tools.ts";
 import { publishedReleases, untested } from "./newest.ts";
 import { type Check, type Outcome, pytestReport, runLanes, summarize, vitestReport } from "./run-checks.ts";
 
@@ -89,7 +90,17 @@ async function setUp(): Promise<Tools> {
   // Tests that start their own server look for its programs here.
   Object.assign(environment, { SYNAPSE_SHARDS_PG_BIN: binDir, POSTGRES_BIN: binDir });
   const actionlint = await steps.run("actionlint (if Go is there)", async () => ensureActionlint());
+  await steps.run("Pebble, an ACME server", (onProgress) => pebble(onProgress));
   return { python, pythons: [newer.python, older.python], actionlint };
+}
+
+/** Without it, the tests with a real ACME server are skipped, and say so. */
+async function pebble(onProgress: (step: string) => void): Promise<void> {
+  try {
+    environment.PEBBLE = ensureGoTool(PEBBLE, await findGo({ onProgress }));
+  } catch (error) {
+    process.stderr.write(`tests with a real ACME server are skipped: ${(error as Error).message}\n`);
+  }
 }
 
 function withoutRunning({ python, actionlint }: Tools): Check[] {

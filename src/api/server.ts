@@ -12,6 +12,7 @@ import type { BackupService } from "../controller/service/backup-service.ts";
 import type { ImportService } from "../controller/service/import-service.ts";
 import type { ExportService } from "../controller/service/export-service.ts";
 import type { NotificationService } from "../controller/service/notification-service.ts";
+import type { CertificateService } from "../controller/service/certificate-service.ts";
 import type { ClusterService } from "../controller/service/cluster-service.ts";
 import { failures, type Api, type RouteFeedSource } from "./api.ts";
 import { accessRoutes } from "./access-routes.ts";
@@ -19,6 +20,7 @@ import { registerAudit, type AuditLog } from "./audit.ts";
 import { registerAuthentication, type Tokens } from "./auth.ts";
 import { backupRoutes } from "./backup-routes.ts";
 import { importRoutes } from "./import-routes.ts";
+import { certificateRoutes } from "./certificate-routes.ts";
 import { exportRoutes } from "./export-routes.ts";
 import { registerBodyParsing } from "./bodies.ts";
 import { clusterRoutes, openRoutes, routeFeedRoutes } from "./cluster-routes.ts";
@@ -45,6 +47,8 @@ export interface ApiOptions extends Tokens {
   exports?: ExportService;
   /** Absent where the platform imports nothing. */
   imports?: ImportService;
+  /** Absent where certificates are another's to get. */
+  certificates?: CertificateService;
   /** Where tokens of people are made and revoked through the API. */
   namedTokens?: NamedTokens;
   audit?: AuditLog;
@@ -110,6 +114,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   backupRoutes(app, options.backups);
   notificationRoutes(app, options.notifications);
   importRoutes(app, options.imports);
+  certificateRoutes(app, options.certificates);
   exportRoutes(app, options.exports, stopping.signal);
   shardRoutes(app, context);
   clusterRoutes(app, context, options.onShutdown);

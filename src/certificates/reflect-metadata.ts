@@ -6,6 +6,8 @@ type Key = string | symbol;
 interface MetadataReflect {
   getMetadata?: (key: Key, target: object) => unknown;
   getOwnMetadata?: (key: Key, target: object) => unknown;
+  getOwnMetadataKeys?: (target: object) => Key[];
+  deleteMetadata?: (key: Key, target: object) => boolean;
   hasOwnMetadata?: (key: Key, target: object) => boolean;
   defineMetadata?: (key: Key, value: unknown, target: object) => void;
   metadata?: (key: Key, value: unknown) => (target: object) => void;
@@ -20,6 +22,9 @@ if (!reflect.getMetadata) {
     return present;
   };
   reflect.getOwnMetadata = (key, target) => own(target).get(key);
+  // The package reflect-metadata, where another one brings it along, asks for these two of what it finds.
+  reflect.getOwnMetadataKeys = (target) => [...own(target).keys()];
+  reflect.deleteMetadata = (key, target) => own(target).delete(key);
   reflect.hasOwnMetadata = (key, target) => own(target).has(key);
   reflect.defineMetadata = (key, value, target) => {
     own(target).set(key, value);

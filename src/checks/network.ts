@@ -1,4 +1,5 @@
 import { Resolver } from "node:dns/promises";
+import { request as requestPlain } from "node:http";
 import { request } from "node:https";
 import { isIP } from "node:net";
 import { getCACertificates, type DetailedPeerCertificate, type TLSSocket } from "node:tls";
@@ -22,7 +23,7 @@ export interface NetworkOptions {
   /** PEM of the cluster's own certificate authorities, which the world does not know. */
   ownAuthorities?: () => readonly string[];
   /** PEM of further ones that count as known to the world. */
-  authorities?: readonly string[];
+  authorities?: () => readonly string[];
   timeoutMs?: number;
 }
 
@@ -102,7 +103,7 @@ export class Network {
   /** One request, whatever the certificate; nothing is followed. @throws Error where nobody answers in time */
   get({ servername, host, address, port, path }: HttpsQuestion): Promise<HttpsAnswer> {
     if (!this.mayConnect(address)) throw new Error(`${address} is a private address`);
-    const { timeoutMs = REQUEST_MS, authorities = [], ownAuthorities } = this.#options;
+    const { timeoutMs = REQUEST_MS, authorities, ownAuthorities } = this.#options;
     const own = ownAuthorities?.() ?? [];
     const to = this.placeOf(address, port);
     return new Promise((resolve, reject) => {
@@ -115,7 +116,7 @@ export class Network {
         headers: { host, accept: "application/json", "user-agent": "synapse-shards" },
         agent: false,
         rejectUnauthorized: false,
-        ca: [...getCACertificates("default"), ...authorities, ...own],
+        ca: [...getCACertificates("default"), ...(authorities?.() ?? []), ...own],
         signal,
       });
       let shown: Shown | undefined;
@@ -136,6 +137,35 @@ export class Network {
           if (shown) resolve({ ...shown, status: statusCode, location: headers.location, body });
           else reject(new Error("there was no TLS"));
         });
+      });
+      call.once("error", (error) =>
+        reject(signal.aborted ? new Error(`no answer within ${timeoutMs / 1000} s`) : error),
+      );
+      call.end();
+    });
+  }
+
+  /** One request without TLS, of which nothing is followed. @throws Error where nobody answers in time */
+  getPlain({
+    host,
+    address,
+    port,
+    path,
+  }: Omit<HttpsQuestion, "servername">): Promise<{ status: number; body: string }> {
+    if (!this.mayConnect(address)) throw new Error(`${address} is a private address`);
+    const { timeoutMs = REQUEST_MS } = this.#options;
+    const signal = AbortSignal.timeout(timeoutMs);
+    const headers = { host, "user-agent": "synapse-shards" };
+    return new Promise((resolve, reject) => {
+      const call = requestPlain({ ...this.placeOf(address, port), path, headers, agent: false, signal }, (response) => {
+        let body = "";
+        response.setEncoding("utf8");
+        response.on("data", (text: string) => {
+          body += text;
+          if (body.length > MAX_BODY_BYTES) response.destroy(new Error("the answer is too long"));
+        });
+        response.once("error", reject);
+        response.once("end", () => resolve({ status: response.statusCode ?? 0, body }));
       });
       call.once("error", (error) =>
         reject(signal.aborted ? new Error(`no answer within ${timeoutMs / 1000} s`) : error),

@@ -2,6 +2,7 @@ import { Command } from "commander";
 import { addApply } from "./commands/apply.ts";
 import { addAudit } from "./commands/audit.ts";
 import { addBackup } from "./commands/backup.ts";
+import { addCertificates } from "./commands/certificates.ts";
 import { addCompletion } from "./commands/completion.ts";
 import { addExplain } from "./commands/explain.ts";
 import { addEvents } from "./commands/events.ts";
@@ -45,6 +46,7 @@ export function buildProgram(): Command {
   addNotifications(program);
   addShard(program);
   addBackup(program);
+  addCertificates(program);
   addStatus(program);
   addEvents(program);
   addExplain(program);

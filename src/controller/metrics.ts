@@ -257,6 +257,23 @@ export function createControllerMetrics(registry: Registry) {
       }),
       [{ kind: "Tenant" }, { kind: "Shard" }, { kind: "Plan" }],
     ),
+    certificates: new Gauge({
+      name: name("certificates"),
+      help: "Names whose certificate the cluster looks after, by state: Valid, Ordering, Waiting, Failed, Ended",
+      labelNames: ["state"],
+      registers,
+    }),
+    certificateSoonestEnd: new Gauge({
+      name: name("certificate_soonest_end_timestamp_seconds"),
+      help: "When the first of these certificates ends, in seconds of Unix time; 0 where there is none",
+      registers,
+    }),
+    certificateOrders: new Counter({
+      name: name("certificate_orders_total"),
+      help: "Orders of certificates, by outcome: issued, failed, limited (the authority wants no more for a while)",
+      labelNames: ["outcome"],
+      registers,
+    }),
     gateways: stored("gateways", "Gateways connected to the route feed"),
     tenantQuotaReached: stored(
       "tenant_quota_reached",

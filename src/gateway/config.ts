@@ -34,6 +34,8 @@ export const GatewayConfigSchema = z.strictObject({
     })
     .nullable(),
   controller: z.strictObject({ url: z.url({ protocol: /^https?$/ }), tokenFile: file }),
+  /** Certificates that the controller gets for tenants' names, as it told them last. Without it, the controller is not asked for any. */
+  certificatesFile: file.optional(),
   routesFile: file,
   readyFile: file,
   metrics: z.strictObject({ host, port }),

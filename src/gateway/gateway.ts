@@ -22,6 +22,7 @@ import { Parking } from "./parking.ts";
 import { readRoutesFile, RoutesWriter, writeFileAtomically } from "./routes-file.ts";
 import { RouteTable, type RouteChange } from "./route-table.ts";
 import { takeUp } from "./settings.ts";
+import { GatewayCertificates } from "./shared-certificates.ts";
 import { Sleepers } from "./sleep/sleepers.ts";
 import { createServer, listen, type RequestHandler, type Timeouts } from "./server.ts";
 import { Certificates } from "./tls.ts";
@@ -61,6 +62,8 @@ export class Gateway {
   readonly #servers: Server[] = [];
   readonly #timeouts: Timeouts;
   #certificates: Certificates | undefined;
+  /** Those that the controller gets. */
+  readonly #shared: GatewayCertificates | undefined;
   #synced = false;
   /** Heard from the controller, or from the last run. */
   #hasRoutes = false;
@@ -130,6 +133,16 @@ export class Gateway {
       timeouts,
       leaving: () => this.#retiring,
     };
+    const { certificatesFile, controller } = config;
+    this.#shared =
+      certificatesFile === undefined
+        ? undefined
+        : new GatewayCertificates({
+            ...controller,
+            file: certificatesFile,
+            log,
+            onChange: () => this.#certificates?.forgetContexts(),
+          });
     this.#writer = new RoutesWriter(
       config.routesFile,
       () => this.#table.routes(),
@@ -158,6 +171,7 @@ export class Gateway {
     const { http, https, metrics, readyFile } = this.#config;
     const certificates = https && (await this.#loadCertificates(https));
     await this.#loadRoutes();
+    await this.#shared?.start();
     const serverOf = (certs?: Certificates): Server =>
       createServer({
         handle: this.#handle,
@@ -222,6 +236,7 @@ export class Gateway {
     clearTimeout(cutOff);
     this.#sleepers.stop();
     await this.#feed.stop();
+    await this.#shared?.stop();
     await this.#writer.flush();
     await this.#upstreams.destroy();
   }
@@ -252,6 +267,8 @@ export class Gateway {
     request.url = admitted.target;
     const route = this.#table.lookup(admitted.host);
     if (!route) return this.#refuse(request, response, this.#synced ? errors.unknownHost() : errors.noRoutesYet());
+    const proof = this.#shared?.challengeAnswer(request.method, request.url);
+    if (proof !== undefined) return this.#prove(response, proof);
     if (!this.#fitsConnection(request, route.tenant)) return this.#refuse(request, response, errors.wrongConnection());
     const input = { request, response, protocol, expectsContinue, contentLength: admitted.contentLength };
     const exchange = new Exchange(this.#context, route, input, () => this.#remove(entry));
@@ -259,6 +276,13 @@ export class Gateway {
     this.#exchanges.push(entry);
     exchange.resume();
   };
+
+  /** Tells a certificate authority that the host is ours, whatever state its tenant is in. */
+  #prove(response: Parameters<RequestHandler>[0]["response"], proof: string): void {
+    if (this.#retiring) response.setHeader("Connection", "close");
+    response.writeHead(200, { "Content-Type": "application/octet-stream", "Cache-Control": "no-store" });
+    response.end(proof);
+  }
 
   /**
    * Whether the name that a TLS connection was made for is of the same tenant: the certificate was that tenant's, and so may be what stands between
@@ -337,6 +361,7 @@ export class Gateway {
     this.#certificates = await Certificates.load({
       directory: https.certificates,
       authority: https.ca,
+      shared: (host) => this.#shared?.find(host),
       isRouted: (host) => this.#table.lookup(host) !== undefined,
       onProblem: (host, error) => this.#log.error({ host, problem: messageOf(error) }, "no certificate for this host"),
     });

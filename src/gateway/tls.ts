@@ -34,6 +34,8 @@ const HOST_NAME = /^[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9])?$/;
 export interface CertificateOptions {
   directory: string;
   authority: { certificate: string; key: string } | null;
+  /** What the controller got for it. */
+  shared?(host: string): { certificate: string; key: string } | undefined;
   /** Whether certificates may be minted for it. */
   isRouted(host: string): boolean;
   /** A host that should have a certificate has none that works. */
@@ -46,7 +48,7 @@ interface Minted {
   renewAt: number;
 }
 
-/** Certificates by server name: the operator's files first, else minted by the local authority. */
+/** Certificates by server name: the operator's files first, then what the controller got, else minted by the local authority. */
 export class Certificates {
   readonly #options: CertificateOptions;
   #authority: Authority | undefined;
@@ -70,6 +72,11 @@ export class Certificates {
       this.#authority = await Authority.load(authority);
       this.#minted.clear();
     }
+    this.#contexts.clear();
+  }
+
+  /** There are others than before. */
+  forgetContexts(): void {
     this.#contexts.clear();
   }
 
@@ -97,7 +104,10 @@ export class Certificates {
   async #make(host: string): Promise<SecureContext | undefined> {
     const files = await this.#fromFiles(host);
     if (files) return createSecureContext({ cert: files.certificate, key: files.key });
-    if (!this.#authority || !this.#options.isRouted(host)) return undefined;
+    if (!this.#options.isRouted(host)) return undefined;
+    const shared = this.#options.shared?.(host);
+    if (shared) return createSecureContext({ cert: shared.certificate, key: shared.key });
+    if (!this.#authority) return undefined;
     let minted = this.#minted.get(host);
     if (!minted || minted.renewAt < Date.now()) minted = await (await this.#presentAuthority()).mint(host);
     this.#minted.delete(host);

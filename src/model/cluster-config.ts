@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { BackupsConfigSchema } from "./backup.ts";
+import { CertificatesConfigSchema } from "./certificates.ts";
 import { CpuBudgetSchema } from "./cpu-budget.ts";
 import { PublicAccessSchema } from "./public-access.ts";
 import { DEFAULT_BALANCING, DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "./policy.ts";
@@ -109,6 +110,8 @@ export const ClusterConfigSchema = z.strictObject({
         .prefault({}),
     })
     .prefault({}),
+  /** Certificates that the cluster gets for its tenants' names; docs/certificates.md. Without it there are the operator's files, and our own authority. */
+  certificates: CertificatesConfigSchema.optional(),
   /** How the world reaches the gateway; docs/checks.md. */
   publicAccess: PublicAccessSchema.prefault({}),
   /** The file with the key to the secrets in the store (default: store.key in the data directory); made if it is not there. */

@@ -70,7 +70,7 @@ export class World {
     const network = new Network({
       access: () => this.access,
       allowPrivate: this.allowPrivate,
-      authorities: [this.#authority.pem],
+      authorities: () => [this.#authority.pem],
       ownAuthorities: () => own,
       timeoutMs: 5_000,
     });

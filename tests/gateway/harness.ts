@@ -14,6 +14,7 @@ import { connect, type AddressInfo, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
+import type { SharedCertificates } from "../../src/model/certificates.ts";
 import type { Route, RouteAck, RouteFeedLine, WakeRequest } from "../../src/model/routes.ts";
 import { parseGatewayConfig, type GatewayConfig } from "../../src/gateway/config.ts";
 import { Gateway, type GatewayReady } from "../../src/gateway/gateway.ts";
@@ -88,6 +89,8 @@ export class FakeController {
   readonly acks: RouteAck[] = [];
   readonly gateways: string[] = [];
   readonly wakes: WakeRequest[] = [];
+  /** What a gateway is told of certificates; undefined: an error. */
+  certificates: ((known: URLSearchParams) => Promise<SharedCertificates>) | undefined;
   /** Answers requests for wakes with an error. */
   refusesWakes = false;
   readonly #server: Server;
@@ -165,6 +168,11 @@ export class FakeController {
       for await (const chunk of request) text += String(chunk);
       this.wakes.push(JSON.parse(text) as WakeRequest);
       response.writeHead(this.refusesWakes ? 500 : 202).end();
+      return;
+    }
+    if (url.pathname === "/v1/gateway/certificates") {
+      const told = await this.certificates?.(url.searchParams);
+      response.writeHead(told ? 200 : 500).end(JSON.stringify(told));
       return;
     }
     this.gateways.push(url.searchParams.get("gateway") ?? "");

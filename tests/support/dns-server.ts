@@ -1,5 +1,5 @@
 import type { AddressInfo } from "node:net";
-import { createServer, Packet } from "dns2";
+import { createServer, Packet, type DnsHandler } from "dns2";
 
 type Answers = {
   A?: string[];
@@ -33,30 +33,32 @@ export class DnsServer {
   isBroken = false;
   /** HOST:PORT. */
   address = "";
-  readonly #server = createServer({
-    udp: true,
-    handle: (request, send) => {
-      const response = Packet.createResponseFromRequest(request);
-      const [question] = request.questions;
-      const name = question!.name.toLowerCase();
-      this.asked.push(name);
-      const found = this.zone.get(name);
-      if (this.isBroken) response.header.rcode = 2;
-      else if (!found) response.header.rcode = 3;
-      else response.answers.push(...(recordsOf(question!.name, question!.type, found) as never[]));
-      void send(response);
-    },
-  });
+  readonly #handle: DnsHandler = (request, send) => {
+    const response = Packet.createResponseFromRequest(request);
+    const [question] = request.questions;
+    const name = question!.name.toLowerCase();
+    this.asked.push(name);
+    const found = this.zone.get(name);
+    if (this.isBroken) response.header.rcode = 2;
+    else if (!found) response.header.rcode = 3;
+    else response.answers.push(...(recordsOf(question!.name, question!.type, found) as never[]));
+    void send(response);
+  };
+  readonly #tcp = createServer({ tcp: true, handle: this.#handle });
+  readonly #udp = createServer({ udp: true, handle: this.#handle });
 
+  /** By TCP and UDP at one port. */
   static async start(): Promise<DnsServer> {
     const server = new DnsServer();
-    const { udp } = await server.#server.listen({ udp: { port: 0, address: "127.0.0.1" } });
-    server.address = `127.0.0.1:${(udp as AddressInfo).port}`;
+    const { tcp } = await server.#tcp.listen({ tcp: { port: 0, address: "127.0.0.1" } });
+    const { port } = tcp as AddressInfo;
+    await server.#udp.listen({ udp: { port, address: "127.0.0.1" } });
+    server.address = `127.0.0.1:${port}`;
     return server;
   }
 
   async stop(): Promise<void> {
-    await this.#server.close();
+    await Promise.all([this.#tcp.close(), this.#udp.close()]);
   }
 }
 

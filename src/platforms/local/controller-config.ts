@@ -17,6 +17,8 @@ export const ControllerConfigSchema = z.strictObject({
   postgres: z.strictObject({ host: z.string(), port: z.int(), user: z.string(), passwordFile: z.string() }),
   cluster: ClusterConfigSchema,
   caCertificate: z.string(),
+  /** Where the operator's own certificates are. */
+  certificatesDirectory: z.string(),
   cacheDir: z.string(),
   gatewayUrls: z.strictObject({ http: z.url(), https: z.url() }),
 });

@@ -1,6 +1,6 @@
 /** The controller's process on one machine: the composition root of store, launcher, databases, loops and API. */
 import { availableParallelism } from "node:os";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { EVENT_LOOP_SAMPLE_MS } from "../../model/event-loop.ts";
 import { SteadyClock } from "../../model/clock.ts";
 import { join } from "node:path";
@@ -19,7 +19,11 @@ import { DEFAULT_TIMING, type ControllerContext } from "../../controller/context
 import { Controller } from "../../controller/controller.ts";
 import { answersHealth } from "../../controller/tenants/dedicated.ts";
 import { createControllerMetrics } from "../../controller/metrics.ts";
+import { AcmeAuthority } from "../../acme/acme-authority.ts";
+import { dnsHook } from "../../acme/dns-hook.ts";
+import { CertificateKeeper } from "../../controller/certificates/certificate-keeper.ts";
 import { Network } from "../../checks/network.ts";
+import { reachabilityIn } from "../../checks/reachability.ts";
 import { WorldChecker } from "../../checks/world-checker.ts";
 import { backupTarget } from "../../backups/target.ts";
 import { ageSealer } from "../../backups/age-sealer.ts";
@@ -174,8 +178,13 @@ async function main(): Promise<void> {
   const network = new Network({
     access: () => publicAccess,
     allowPrivate: isLocal,
+    authorities: () => {
+      const file = config.cluster.certificates?.acme.authorities;
+      return file === undefined ? [] : [readFileSync(file, "utf8")];
+    },
     ownAuthorities: () => [readFileSync(config.caCertificate, "utf8")],
   });
+  const keeper = certificateKeeper(config, context, store, network);
   const settings = {
     version: VERSION,
     release: config.cluster.release,
@@ -189,6 +198,7 @@ async function main(): Promise<void> {
       ...modules.problems(),
       ...backups.problems(),
       ...notifier.problems(),
+      ...(keeper?.problems() ?? []),
     ],
   };
   const service = new StoreClusterService(context, settings);
@@ -215,6 +225,7 @@ async function main(): Promise<void> {
     config: () => notificationsNow,
   });
   notifier.start();
+  await keeper?.start();
   const spool = new LocalSpool(join(config.dataDir, "spool"));
   const source = new LocalImportSource({
     means,
@@ -236,6 +247,7 @@ async function main(): Promise<void> {
   const end = (stopShards: boolean): Promise<void> => (ending ??= shutDown(stopShards));
   const api = await startApi({
     service,
+    ...(keeper ? { certificates: keeper } : {}),
     backups,
     notifications: notifier,
     exports,
@@ -284,7 +296,7 @@ async function main(): Promise<void> {
   /** Loops first, so that nobody starts again what is being stopped. */
   async function shutDown(stopShards: boolean): Promise<void> {
     log.info({ stopShards }, "controller stops");
-    const work = Promise.all([backups.close(), notifier.close(), controller.stop()]);
+    const work = Promise.all([backups.close(), notifier.close(), keeper?.close(), controller.stop()]);
     await Promise.race([work, sleep(LOOPS_STOP_SECONDS * 1000)]);
     if (stopShards) {
       const shards = await store.list("Shard");
@@ -300,6 +312,30 @@ async function main(): Promise<void> {
   // Asked to end without a word about the shards, it leaves them serving: the next controller finds them.
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => void end(false));
   exitWithParent(() => end(false));
+}
+
+/** Gets certificates for tenants' names, where the configuration says of whom. */
+function certificateKeeper(
+  { cluster, certificatesDirectory }: ControllerConfig,
+  context: ControllerContext,
+  store: LocalStore,
+  network: Network,
+): CertificateKeeper | undefined {
+  const acme = cluster.certificates?.acme;
+  if (!acme) return undefined;
+  const { dnsHook: program } = acme;
+  const hook =
+    program === undefined
+      ? {}
+      : { dns: dnsHook({ program, environment: systemEnvironment(), txt: (name) => network.txt(name) }) };
+  return new CertificateKeeper(context, {
+    config: acme,
+    baseDomain: cluster.baseDomain,
+    store: store.certificates,
+    authority: new AcmeAuthority({ config: acme, ...hook }),
+    reachability: reachabilityIn(network),
+    hasOwnFiles: (name) => existsSync(join(certificatesDirectory, `${name}.crt`)),
+  });
 }
 
 /** A copy of the store is renewed this long after each change that matters. */

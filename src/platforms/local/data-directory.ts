@@ -22,6 +22,7 @@ export function pathsIn(dataDir: string) {
     gatewayReady: at("gateway.ready.json"),
     routes: at("routes.json"),
     certificates: at("certificates"),
+    sharedCertificates: at("shared-certificates.json"),
     store: at("store.db"),
     storeKey: at("store.key"),
     postgres: at("postgres"),

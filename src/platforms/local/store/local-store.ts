@@ -9,9 +9,11 @@ import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
 import { withPresentNames } from "../../../model/renamed-fields.ts";
 import { backupOf } from "./store-file.ts";
 import { DELETED_SCHEMA, LocalDeletedTenants } from "./local-deleted-tenants.ts";
+import { CERTIFICATES_SCHEMA, LocalCertificates } from "./local-certificates.ts";
 import { LocalUsageHistory, USAGE_SCHEMA } from "./local-usage-history.ts";
 import { SecretBox } from "./secret-box.ts";
 import type { DeletedTenants } from "../../../ports/deleted-tenants.ts";
+import type { CertificateStore } from "../../../ports/certificates.ts";
 import type { UsageHistory } from "../../../ports/usage-history.ts";
 import { ConflictError, type Change, type Kind, type Kinds, type Store } from "../../../ports/store.ts";
 
@@ -59,6 +61,7 @@ export class LocalStore implements Store {
   readonly #closing = new AbortController();
   readonly deleted: DeletedTenants;
   readonly usage: UsageHistory;
+  readonly certificates: CertificateStore;
 
   /**
    * @param file its path; it is made readable by its owner only
@@ -80,7 +83,7 @@ export class LocalStore implements Store {
         `${file} was written by a newer synapse-shards (format ${found}, this one knows ${FORMAT})`,
       );
     }
-    this.#db.exec(SCHEMA + DELETED_SCHEMA + USAGE_SCHEMA);
+    this.#db.exec(SCHEMA + DELETED_SCHEMA + USAGE_SCHEMA + CERTIFICATES_SCHEMA);
     if (found === 1) this.#renameFields();
     if (box) this.#sealAll(box);
     this.#db.exec(`PRAGMA user_version = ${FORMAT}`);
@@ -94,6 +97,7 @@ export class LocalStore implements Store {
     };
     this.deleted = new LocalDeletedTenants(this.#db, sealing, () => this.#renewBackup());
     this.usage = new LocalUsageHistory(this.#db);
+    this.certificates = new LocalCertificates(this.#db, sealing, () => this.#renewBackup());
   }
 
   /** Format 1 had other names of fields. */

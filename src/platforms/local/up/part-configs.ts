@@ -36,19 +36,21 @@ export function controllerConfig(cluster: ClusterConfig, facts: ClusterFacts): C
     postgres: { host, port, user, passwordFile },
     cluster,
     caCertificate: authority.certificate,
+    certificatesDirectory: paths.certificates,
     cacheDir: cacheDirectory(),
     gatewayUrls,
   };
 }
 
 /** As `GatewayConfigSchema` has it, which is the gateway's to check. */
-export function gatewayConfig({ gateway }: ClusterConfig, facts: ClusterFacts): object {
+export function gatewayConfig({ gateway, certificates }: ClusterConfig, facts: ClusterFacts): object {
   const { paths, ports, authority, apiUrl } = facts;
   const { host, port: _port, tlsPort: _tlsPort, certificateDomains: _domains, ...limits } = gateway;
   return {
     http: { host, port: ports.http },
     https: { host, port: ports.https, certificates: paths.certificates, ca: authority },
     controller: { url: apiUrl, tokenFile: paths.gatewayToken },
+    ...(certificates ? { certificatesFile: paths.sharedCertificates } : {}),
     routesFile: paths.routes,
     readyFile: paths.gatewayReady,
     metrics: { host: LOOPBACK, port: ports.metrics },
@@ -67,6 +69,7 @@ export function settingsForNextStart(before: ClusterConfig, after: ClusterConfig
     "api.port": config.api.port,
     baseDomain: config.baseDomain,
     storeKeyFile: config.storeKeyFile,
+    certificates: JSON.stringify(config.certificates),
     modules: JSON.stringify(config.modules),
   });
   const [old, next] = [fixed(before), fixed(after)];
@@ -76,6 +79,7 @@ export function settingsForNextStart(before: ClusterConfig, after: ClusterConfig
 /** A configuration as it can be taken up now: what cannot stays as it was. */
 export function withFixedSettings(before: ClusterConfig, after: ClusterConfig): ClusterConfig {
   const { host, port, tlsPort } = before.gateway;
-  const { api, baseDomain, storeKeyFile, modules } = before;
-  return { ...after, gateway: { ...after.gateway, host, port, tlsPort }, api, baseDomain, storeKeyFile, modules };
+  const { api, baseDomain, storeKeyFile, modules, certificates } = before;
+  const fixed = { api, baseDomain, storeKeyFile, modules, certificates };
+  return { ...after, gateway: { ...after.gateway, host, port, tlsPort }, ...fixed };
 }
