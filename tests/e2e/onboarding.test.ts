@@ -1,11 +1,11 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { CertificateView } from "../../src/model/certificates.ts";
 import type { CheckReport } from "../../src/model/tenant-check.ts";
 import { DnsServer } from "../support/dns-server.ts";
+import { freePort } from "../support/free-port.ts";
 import { until } from "../support/patience.ts";
 import { HAS_PEBBLE, Pebble } from "../support/pebble.ts";
 import { Cluster } from "./support/cluster.ts";
@@ -14,14 +14,6 @@ let dns: DnsServer;
 let pebble: Pebble;
 let cluster: Cluster;
 let files: string;
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((done) => server.close(done));
-  return port;
-}
 
 describe.skipIf(!HAS_PEBBLE)("a domain becomes a tenant", () => {
   beforeAll(async () => {
@@ -88,17 +80,6 @@ describe.skipIf(!HAS_PEBBLE)("a domain becomes a tenant", () => {
     expect(check.findings.map(({ code }) => code)).toEqual(
       expect.arrayContaining(["certificate-ok", "keys-ok", "delegation-ok", "client-discovery-ok", "federation-ok"]),
     );
-    expect(pebble.orders).toBe(2);
-  });
-
-  it("and keeps its certificates when everything is restarted", async () => {
-    await cluster.restart();
-    const report = await until("all is well", async () => {
-      const { stdout } = await cluster.cli("tenant", "check", "clinic-z", "-o", "json");
-      const found = JSON.parse(stdout) as CheckReport;
-      return found.result === "ok" && found;
-    });
-    expect(report.findings.filter(({ code }) => code === "certificate-ok")).toHaveLength(2);
     expect(pebble.orders).toBe(2);
   });
 });

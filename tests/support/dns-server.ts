@@ -1,5 +1,5 @@
-import type { AddressInfo } from "node:net";
 import { createServer, Packet, type DnsHandler } from "dns2";
+import { freePort } from "./free-port.ts";
 
 type Answers = {
   A?: string[];
@@ -50,8 +50,8 @@ export class DnsServer {
   /** By TCP and UDP at one port. */
   static async start(): Promise<DnsServer> {
     const server = new DnsServer();
-    const { tcp } = await server.#tcp.listen({ tcp: { port: 0, address: "127.0.0.1" } });
-    const { port } = tcp as AddressInfo;
+    const port = await freePort();
+    await server.#tcp.listen({ tcp: { port, address: "127.0.0.1" } });
     await server.#udp.listen({ udp: { port, address: "127.0.0.1" } });
     server.address = `127.0.0.1:${port}`;
     return server;

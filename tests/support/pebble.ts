@@ -3,11 +3,11 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { request } from "node:https";
-import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PEBBLE, pathOf } from "../../bin/go-tools.ts";
 import { Authority } from "./authority.ts";
+import { freePort } from "./free-port.ts";
 import { until } from "./patience.ts";
 
 const PROGRAM = process.env["PEBBLE"] ?? pathOf(PEBBLE);
@@ -94,14 +94,6 @@ export class Pebble {
     }
     await rm(this.#files, { recursive: true, force: true });
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((done) => server.close(done));
-  return port;
 }
 
 function get(port: number, path: string, ca: string): Promise<string> {
