@@ -11,6 +11,7 @@ import {
 } from "../src/platforms/local/toolchain/toolchain.ts";
 import { UserError } from "../src/model/errors.ts";
 import { ROOT } from "../src/model/project.ts";
+import { ensureConsole } from "../console/build.ts";
 import { ensureActionlint } from "./actionlint.ts";
 import { ensureGoTool, findGo, PEBBLE } from "./go-tools.ts";
 import { publishedReleases, untested } from "./newest.ts";
@@ -89,6 +90,7 @@ async function setUp(): Promise<Tools> {
   const { python } = await steps.run("Test tools", (onProgress) => ensureTestTools({ onProgress }));
   // Tests that start their own server look for its programs here.
   Object.assign(environment, { SYNAPSE_SHARDS_PG_BIN: binDir, POSTGRES_BIN: binDir });
+  await steps.run("Console", () => ensureConsole());
   const actionlint = await steps.run("actionlint (if Go is there)", async () => ensureActionlint());
   await steps.run("Pebble, an ACME server", (onProgress) => pebble(onProgress));
   return { python, pythons: [newer.python, older.python], actionlint };
@@ -106,6 +108,9 @@ async function pebble(onProgress: (step: string) => void): Promise<void> {
 function withoutRunning({ python, actionlint }: Tools): Check[] {
   return [
     { title: "types (tsc)", command: npm("typescript", "tsc") },
+    // Written each time, so that the console's types are those of the API's document.
+    { title: "the API's types for the console", command: [process.execPath, "console/generate-types.ts"] },
+    { title: "types of the console (tsc)", command: [...npm("typescript", "tsc"), "-p", "console"] },
     { title: "lint (oxlint)", command: npm("oxlint", "oxlint") },
     {
       title: "folder rules (dependency-cruiser)",

@@ -33,6 +33,7 @@ const DESCRIPTIONS = {
   404: "There is no such object.",
   409: "The state of things does not allow it: it exists already, there is no place, the release cannot read the schema, …",
   422: "The request is wrong; the details name each path, what was given and what is allowed.",
+  429: "Too often.",
   503: "Not now.",
   504: "It took too long.",
 } as const;

@@ -50,7 +50,8 @@ export function registerAudit(app: FastifyInstance, log: AuditLog, now: () => Da
   });
 }
 
-function isPeoples({ routeOptions }: FastifyRequest): boolean {
+function isPeoples({ routeOptions, actor }: FastifyRequest): boolean {
   const { access } = routeOptions.config;
-  return access !== "gateway" && access !== "anybody";
+  // Whoever signs in is somebody from then on.
+  return access !== "gateway" && (access !== "anybody" || actor !== undefined);
 }

@@ -2,6 +2,9 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { UserError } from "../model/errors.ts";
 import { mayActAs, type Actor, type Role } from "../model/role.ts";
+import { refuseForeignPages } from "./console/browser-guard.ts";
+import { sessionCookieOf } from "./console/session-cookie.ts";
+import type { ConsoleAccess } from "./console/sessions.ts";
 
 /** Who may call a route: people with a role, gateways, or anybody who can reach the port. */
 export type Access = Role | "gateway" | "anybody";
@@ -26,28 +29,43 @@ export interface Tokens {
   gatewayToken: TokenSource;
   /** Whose token has this SHA-256 digest (hexadecimal). */
   actorOf?: (digest: string) => Actor | undefined;
+  /** Where browsers sign in; absent: cookies count for nothing. */
+  console?: ConsoleAccess;
+}
+
+export interface Authentication {
+  /** Who bears a token, among people. */
+  personOf(token: string): { actor: Actor; digest: string } | undefined;
 }
 
 export const OWNER: Actor = { name: "owner", role: "admin" };
 const GATEWAY: Actor = { name: "gateway", role: "viewer" };
 
 /** Asks for a bearer token before anything of a request is read; also where there is no such route. */
-export function registerAuthentication(app: FastifyInstance, tokens: Tokens): void {
+export function registerAuthentication(app: FastifyInstance, tokens: Tokens): Authentication {
   const owners = digestsOf(tokens.apiToken);
   const gateways = digestsOf(tokens.gatewayToken);
-  const actorOf = (token: string): Actor | undefined => {
-    const digest = digestOf(token);
+  const actorOf = (digest: Buffer): Actor | undefined => {
     if (isAmong(digest, owners())) return OWNER;
     if (isAmong(digest, gateways())) return GATEWAY;
     return tokens.actorOf?.(digest.toString("hex"));
+  };
+  const actorOfSession = async (request: FastifyRequest): Promise<Actor | undefined> => {
+    const cookie = tokens.console && sessionCookieOf(request);
+    if (!tokens.console || cookie === undefined) return undefined;
+    refuseForeignPages(request, tokens.console.hosts);
+    const session = await tokens.console.sessions.open(cookie);
+    const actor = session && actorOf(Buffer.from(session.digest, "hex"));
+    if (!actor) throw new UserError("Unauthorized", "the session has ended: sign in again");
+    return actor;
   };
   app.addHook("onRequest", async (request) => {
     const access = accessTo(request);
     if (access === "anybody") return;
     const given = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? "")?.[1];
-    if (given === undefined)
+    const actor = given === undefined ? await actorOfSession(request) : actorOf(digestOf(given));
+    if (given === undefined && !actor)
       throw new UserError("Unauthorized", "the header `Authorization: Bearer TOKEN` is missing or malformed");
-    const actor = actorOf(given);
     if (actor && actor !== GATEWAY) request.actor = actor;
     if ((actor === GATEWAY) !== (access === "gateway") || !actor)
       throw new UserError(
@@ -56,6 +74,13 @@ export function registerAuthentication(app: FastifyInstance, tokens: Tokens): vo
       );
     if (access !== "gateway") requireRole(actor, access, "this call");
   });
+  return {
+    personOf(token) {
+      const digest = digestOf(token);
+      const actor = actorOf(digest);
+      return actor && actor !== GATEWAY ? { actor, digest: digest.toString("hex") } : undefined;
+    },
+  };
 }
 
 /** @param what what needs the role, in words @throws UserError Forbidden */

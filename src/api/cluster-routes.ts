@@ -1,10 +1,35 @@
 import type { Registry } from "prom-client";
 import { z } from "zod";
+import type { ClusterEvent } from "../model/event.ts";
 import type { Access } from "./auth.ts";
 import { failures, type Api, type RouteContext, type RouteFeedSource } from "./api.ts";
-import { EventSchema, flag, GatewayId, RouteAckBody, StatusSchema, WakeRequestBody, wholeNumber } from "./schemas.ts";
+import {
+  EventSchema,
+  flag,
+  GatewayId,
+  ProblemSchema,
+  RouteAckBody,
+  StatusSchema,
+  WakeRequestBody,
+  wholeNumber,
+} from "./schemas.ts";
+
+/** More than anybody reads; a full cluster has as many as tenants. */
+const MOST_PROBLEMS = 1000;
 
 const NDJSON = "application/x-ndjson";
+
+const SERVER_SENT = "text/event-stream";
+
+/** A browser asks again automatically after a connection that broke, and says what it had last. */
+function lastEventId(header: string | string[] | undefined): number | undefined {
+  return typeof header === "string" && /^\d{1,15}$/.test(header) ? Number(header) : undefined;
+}
+
+/** Each with its id, and with the empty line that ends it when the line's own end has been added. */
+async function* asServerSent(events: AsyncIterable<ClusterEvent>): AsyncGenerator<string> {
+  for await (const event of events) yield `id: ${event.id}\ndata: ${JSON.stringify(event)}\n`;
+}
 
 async function* asJson(items: AsyncIterable<unknown>): AsyncGenerator<string> {
   for await (const item of items) yield JSON.stringify(item);
@@ -26,6 +51,28 @@ export function clusterRoutes(app: Api, { service, sendLines }: RouteContext, on
   );
 
   app.get(
+    "/v1/problems",
+    {
+      schema: {
+        operationId: "listProblems",
+        summary: "What is wrong now, and what to do about each; errors first",
+        tags: ["cluster"],
+        querystring: z.object({ limit: wholeNumber(MOST_PROBLEMS).default(MOST_PROBLEMS) }),
+        response: {
+          200: z
+            .object({ items: z.array(ProblemSchema), total: z.int().describe("With those beyond the limit.") })
+            .describe("The problems."),
+          ...failures(422),
+        },
+      },
+    },
+    async ({ query }) => {
+      const problems = await service.listProblems();
+      return { items: problems.slice(0, query.limit), total: problems.length };
+    },
+  );
+
+  app.get(
     "/v1/events",
     {
       schema: {
@@ -42,12 +89,21 @@ export function clusterRoutes(app: Api, { service, sendLines }: RouteContext, on
           follow: flag.describe("Go on with new events as they come."),
         }),
         response: {
-          200: { description: "One event a line.", content: { [NDJSON]: { schema: EventSchema } } },
+          200: {
+            description: "One event a line; server-sent events with its id where the request accepts only those.",
+            content: { [NDJSON]: { schema: EventSchema }, [SERVER_SENT]: { schema: z.string() } },
+          },
           ...failures(422),
         },
       },
     },
-    async ({ query }, reply) => {
+    async ({ query, headers }, reply) => {
+      if (headers.accept === SERVER_SENT) {
+        const after = lastEventId(headers["last-event-id"]) ?? query.after;
+        const events = (signal: AbortSignal) => service.events({ ...query, after, signal });
+        await sendLines(reply, { contentType: SERVER_SENT, lines: (signal) => asServerSent(events(signal)) });
+        return;
+      }
       await sendLines(reply, { contentType: NDJSON, lines: (signal) => asJson(service.events({ ...query, signal })) });
     },
   );

@@ -27,6 +27,7 @@ const STATUS_OF_CODE: Record<ErrorCode, number> = {
   UnsupportedRelease: 422,
   Unauthorized: 401,
   Forbidden: 403,
+  RateLimited: 429,
   Unavailable: 503,
   Timeout: 504,
   Environment: 500,

@@ -6,6 +6,7 @@ import {
   LONGEST_PIN_SECONDS,
   type TenantRest,
 } from "../controller/service/cluster-service.ts";
+import type { Problem } from "../controller/service/problems.ts";
 import { serverNameProblem, tenantNameProblem } from "../model/names.ts";
 import { CHANGE_STATES, type ChangeState } from "../model/change.ts";
 import {
@@ -583,6 +584,19 @@ export const StatusSchema = z
     problems: z.array(z.string()),
   })
   .meta({ id: "ClusterStatus" }) satisfies z.ZodType<ClusterStatus>;
+
+export const ProblemSchema = z
+  .object({
+    severity: z
+      .enum(["Error", "Warning"])
+      .describe("Error: somebody is not served. Warning: something else is not as it should be."),
+    object: z.string().optional().describe("Tenant/NAME or Shard/NAME; absent: the cluster as a whole."),
+    reason: z.string(),
+    message: z.string(),
+    action: z.string().describe("What to do about it, in a sentence."),
+    runbook: z.string().optional().describe("The page of docs/runbooks that tells more."),
+  })
+  .meta({ id: "Problem" }) satisfies z.ZodType<Problem>;
 
 const Due = z.object({ at: Time, reason: z.string() });
 export const TenantRestSchema = z

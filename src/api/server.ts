@@ -23,6 +23,8 @@ import { importRoutes } from "./import-routes.ts";
 import { certificateRoutes } from "./certificate-routes.ts";
 import { exportRoutes } from "./export-routes.ts";
 import { registerBodyParsing } from "./bodies.ts";
+import { consoleFiles } from "./console/console-files.ts";
+import { sessionRoutes } from "./console/session-routes.ts";
 import { clusterRoutes, openRoutes, routeFeedRoutes } from "./cluster-routes.ts";
 import { deletedRoutes } from "./deleted-routes.ts";
 import { registerErrorHandling } from "./errors.ts";
@@ -92,7 +94,10 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   app.setSerializerCompiler(() => JSON.stringify);
   registerBodyParsing(app);
   registerErrorHandling(app, logger);
-  registerAuthentication(app, { actorOf: (digest) => options.namedTokens?.actorOf(digest), ...options });
+  const authentication = registerAuthentication(app, {
+    actorOf: (digest) => options.namedTokens?.actorOf(digest),
+    ...options,
+  });
   if (options.audit) registerAudit(app, options.audit);
   app.addHook("onResponse", async (request, reply) => {
     const { method, routeOptions } = request;
@@ -118,6 +123,10 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   exportRoutes(app, options.exports, stopping.signal);
   shardRoutes(app, context);
   clusterRoutes(app, context, options.onShutdown);
+  if (options.console) {
+    await sessionRoutes(app, options.console, (token) => authentication.personOf(token));
+    await consoleFiles(app, options.console.hosts);
+  }
   routeFeedRoutes(app, context, options.routeFeed);
   app.get(
     "/v1/openapi.json",

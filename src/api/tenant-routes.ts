@@ -1,5 +1,4 @@
 import { z } from "zod";
-import { LONGEST_SELECTOR, matches, parseSelector } from "../model/labels.ts";
 import { INSTALLING, type Tenant } from "../model/tenant.ts";
 import { failures, type Api, type RouteContext } from "./api.ts";
 import { requireRole } from "./auth.ts";
@@ -15,6 +14,7 @@ import {
   UpdateTenantBody,
   wholeNumber,
 } from "./schemas.ts";
+import { TenantPages, TenantsQuery } from "./tenant-pages.ts";
 import { viewOfTenant } from "./views.ts";
 
 /** As many lines of a log as one call gives. */
@@ -30,28 +30,27 @@ const tags = ["tenants"];
 
 export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): void {
   const view = (tenant: Tenant, includeConfig = false) => viewOfTenant(tenant, service.urlOf(tenant), includeConfig);
+  const pages = new TenantPages(() => service.listTenants());
 
   app.get(
     "/v1/tenants",
     {
       schema: {
         operationId: "listTenants",
-        summary: "All tenants, by name",
+        summary: "Tenants: all, by name, or those that are asked for",
         tags,
-        querystring: z.object({
-          selector: z
-            .string()
-            .max(LONGEST_SELECTOR)
-            .optional()
-            .describe("By labels: plan=small,region!=eu,trial,!internal"),
-        }),
-        response: { 200: z.object({ items: z.array(TenantSchema) }).describe("The tenants."), ...failures(422) },
+        querystring: TenantsQuery,
+        response: {
+          200: z
+            .object({ items: z.array(TenantSchema), total: z.int().describe("With those beyond the limit.") })
+            .describe("The tenants."),
+          ...failures(422),
+        },
       },
     },
     async ({ query }) => {
-      const selector = query.selector === undefined ? [] : parseSelector(query.selector);
-      const tenants = await service.listTenants();
-      return { items: tenants.filter(({ spec }) => matches(selector, spec.labels)).map((tenant) => view(tenant)) };
+      const { tenants, total } = await pages.page(query);
+      return { items: tenants.map((tenant) => view(tenant)), total };
     },
   );
 

@@ -143,6 +143,12 @@ export const ClusterConfigSchema = z.strictObject({
       port: port.default(8010),
       /** Asks for a token at `/metrics` too; a viewer's is enough. */
       metricsNeedToken: z.boolean().default(false),
+      /** Names besides localhost under which browsers reach the console, such as that of a proxy before it. */
+      consoleHosts: z
+        .array(
+          z.string().regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, "a host name such as console.example, without port"),
+        )
+        .default([]),
     })
     .prefault({}),
   /** Database, media and keys of a deleted tenant are kept for this time, and then removed. A tenant keeps the date that it was deleted with. */

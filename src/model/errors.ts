@@ -14,6 +14,7 @@ export type ErrorCode =
   | "UnsupportedRelease"
   | "Unauthorized"
   | "Forbidden"
+  | "RateLimited"
   | "Unavailable"
   | "Timeout"
   | "Environment";

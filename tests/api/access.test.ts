@@ -61,7 +61,9 @@ test("each role may do what it is for, and nothing more", async () => {
 test("every call of the document refuses a token without the role that it needs, before it looks at anything else", async () => {
   const viewer = await tokenOf("viewer");
   const { paths } = (await (await api.request("/v1/openapi.json")).json()) as { paths: Record<string, object> };
-  for (const [path, calls] of Object.entries(paths))
+  for (const [path, calls] of Object.entries(paths)) {
+    // Anybody may sign in, and out.
+    if (path === "/v1/session") continue;
     for (const method of Object.keys(calls).filter((name) => name !== "get")) {
       const { status } = await api.request(path.replaceAll(/\{\w+\}/g, "clinic-a"), {
         method: method.toUpperCase(),
@@ -69,6 +71,7 @@ test("every call of the document refuses a token without the role that it needs,
       });
       expect([method, path, status]).toEqual([method, path, path.startsWith("/v1/routes") ? 401 : 403]);
     }
+  }
 });
 
 test("a token is shown once, works at once, and is useless once it is revoked", async () => {

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { AuditEntry } from "../../src/api/audit.ts";
+import { Sessions } from "../../src/api/console/sessions.ts";
 import { FileTokens } from "../../src/api/named-tokens.ts";
 import { startApi } from "../../src/api/server.ts";
 import type { NotificationService } from "../../src/controller/service/notification-service.ts";
@@ -15,7 +16,10 @@ export const API_TOKEN = "api-token-of-the-test";
 export const GATEWAY_TOKEN = "gateway-token-of-the-test";
 
 /** The real API on a free port, over a service of nothing but objects. */
-export async function startApiUnderTest(service = new MemoryService(), { metricsNeedToken = false } = {}) {
+export async function startApiUnderTest(
+  service = new MemoryService(),
+  { metricsNeedToken = false, consoleHosts = [] as string[], now = () => new Date(), port = 0 } = {},
+) {
   const logged: string[] = [];
   const sink = new PassThrough();
   sink.on("data", (chunk: Buffer) => logged.push(chunk.toString()));
@@ -43,7 +47,7 @@ export async function startApiUnderTest(service = new MemoryService(), { metrics
     notifications,
     routeFeed,
     host: "127.0.0.1",
-    port: 0,
+    port,
     apiToken: API_TOKEN,
     gatewayToken: GATEWAY_TOKEN,
     metrics,
@@ -55,6 +59,7 @@ export async function startApiUnderTest(service = new MemoryService(), { metrics
       },
     },
     metricsNeedToken,
+    console: { sessions: new Sessions(() => [API_TOKEN], now), hosts: consoleHosts },
     logger: pino({ level: "debug" }, sink),
     onShutdown: () => void (shutdowns += 1),
   });

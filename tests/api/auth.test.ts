@@ -33,6 +33,7 @@ test("every route asks for its own token, and takes no other", async () => {
   expect(calls.filter(({ security }) => security.length === 0).map(({ path }) => path)).toEqual([
     "/healthz",
     "/metrics",
+    "/v1/session",
   ]);
 });
 

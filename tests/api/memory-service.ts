@@ -11,6 +11,7 @@ import type {
   TenantRest,
   UpdateTenantRequest,
 } from "../../src/controller/service/cluster-service.ts";
+import { problemsOf, type Problem } from "../../src/controller/service/problems.ts";
 import { UserError } from "../../src/model/errors.ts";
 import { changedLabels } from "../../src/model/labels.ts";
 import { deletedTenant, type DeletedTenant, type PurgeProof } from "../../src/model/deleted-tenant.ts";
@@ -356,6 +357,18 @@ export class MemoryService implements ClusterService {
     const { shard } = this.#overview(name);
     shard.spec.drain = "Requested";
     return shard;
+  }
+
+  async listProblems(): Promise<Problem[]> {
+    this.#mayFail();
+    const ours = this.problems.map((message): Problem => ({
+      severity: "Warning",
+      reason: "Test",
+      message,
+      action: "",
+    }));
+    const [tenants, shards] = [[...this.tenants.values()], [...this.shards.values()]];
+    return [...problemsOf({ tenants, shards, gateways: 1, plans: {}, platform: [] }), ...ours];
   }
 
   async status(): Promise<ClusterStatus> {

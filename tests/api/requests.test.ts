@@ -208,6 +208,7 @@ describe("failures of the service", () => {
     UnsupportedRelease: 422,
     Unauthorized: 401,
     Forbidden: 403,
+    RateLimited: 429,
     Unavailable: 503,
     Timeout: 504,
     Environment: 500,

@@ -59,6 +59,26 @@ test("sends only the events asked for", async () => {
   ).toEqual([3]);
 });
 
+test("a browser that was cut off gets what it missed, and goes on", async () => {
+  for (const reason of ["Created", "Moved", "Failed"]) api.service.addEvent({ ...EVENT, reason });
+  const headers = { accept: "text/event-stream", "last-event-id": "2" };
+  const client = new AbortController();
+  const response = await api.request("/v1/events?follow=true&after=1", { headers, signal: client.signal });
+  expect(response.headers.get("content-type")).toBe("text/event-stream");
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  const upTo = async (id: number) => {
+    while (!text.includes(`id: ${id}\n`)) text += (await reader.read()).value ?? "";
+  };
+  await upTo(3);
+  api.service.addEvent({ ...EVENT, reason: "Deleted" });
+  await upTo(4);
+  client.abort();
+  const frames = text.trim().split("\n\n");
+  expect(frames.map((frame) => frame.split("\n", 1)[0])).toEqual(["id: 3", "id: 4"]);
+  expect(JSON.parse(frames[1]!.split("\ndata: ")[1]!)).toMatchObject({ id: 4, reason: "Deleted" });
+});
+
 test("stops producing when the client leaves", async () => {
   const streams = [
     await open("/v1/events?follow=true"),

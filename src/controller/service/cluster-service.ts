@@ -12,6 +12,7 @@ import type { Placement } from "../../model/placement.ts";
 import type { Quotas, QuotaStanding } from "../../model/quota.ts";
 import type { TenantHibernation, WakeReason } from "../../model/sleep.ts";
 import type { Policy } from "../../model/policy.ts";
+import type { Problem } from "./problems.ts";
 import type { DeletedTenant, PurgeProof } from "../../model/deleted-tenant.ts";
 
 /**
@@ -81,6 +82,8 @@ export interface ClusterService {
   shardLog(name: string, options: LogOptions): AsyncIterable<string>;
 
   status(): Promise<ClusterStatus>;
+  /** What is wrong now, and what to do about it; errors first. */
+  listProblems(): Promise<Problem[]>;
   /** Events with an id above `after`, oldest first; with `follow` it goes on until `signal` aborts. */
   events(options: {
     after?: number;

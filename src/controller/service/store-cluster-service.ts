@@ -18,7 +18,7 @@ import {
 import type { ClusterEvent } from "../../model/event.ts";
 import type { Move } from "../../model/move.ts";
 import type { Shard } from "../../model/shard.ts";
-import { checkPlan, hasPlan, type Plans, type Quotas } from "../../model/quota.ts";
+import { checkPlan, type Quotas } from "../../model/quota.ts";
 import { budgetOfTenant, quotaStandings } from "../usage/quota-watch.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
 import type { CheckReport } from "../../model/tenant-check.ts";
@@ -37,6 +37,7 @@ import { followEvents } from "./event-stream.ts";
 import { snapshotOf } from "../planning/planned-cluster.ts";
 import { createShard } from "../planning/planning.ts";
 import { asItRuns, configsOf } from "../start/configs.ts";
+import { problemsOf, type Problem } from "./problems.ts";
 import { registerUser } from "./register-user.ts";
 import { Onboarding, type OnboardingSettings } from "./onboarding.ts";
 import { SleepService } from "./sleep-service.ts";
@@ -444,12 +445,24 @@ export class StoreClusterService implements ClusterService {
       ),
       recentMoves: recent.toSorted((a, b) => b.result.finishedAt.localeCompare(a.result.finishedAt)).slice(0, 10),
       gateways: feed.gateways(),
-      problems: [
-        ...(this.#settings.platformProblems?.() ?? []),
-        ...problemsOf(tenants, shards, feed.gateways().length),
-        ...planProblems(tenants, this.#context.plans),
-      ],
+      problems: this.#problems().map(({ message }) => message),
     };
+  }
+
+  async listProblems(): Promise<Problem[]> {
+    return this.#problems();
+  }
+
+  #problems(): Problem[] {
+    const { feed, plans } = this.#context;
+    const platform = this.#settings.platformProblems?.() ?? [];
+    return problemsOf({
+      tenants: this.#sorted("Tenant"),
+      shards: this.#sorted("Shard"),
+      gateways: feed.gateways().length,
+      plans,
+      platform,
+    });
   }
 
   events(options: {
@@ -578,33 +591,6 @@ function whyNotMovable({ metadata, spec, status }: Tenant): string | undefined {
     return `tenant ${name} is dedicated${transition ? ", or is on its way" : ""}; moves are between shards`;
   if (phase === "Running" && shard !== undefined) return undefined;
   return `tenant ${name} is ${phase}; only a running tenant can be moved`;
-}
-
-function problemsOf(tenants: Tenant[], shards: Shard[], gateways: number): string[] {
-  return [
-    ...tenants
-      .filter((t) => t.status.message !== "")
-      .map((t) => `tenant ${t.metadata.name} is ${t.status.phase} (${t.status.reason}): ${t.status.message}`),
-    ...tenants.flatMap(({ metadata, status }) =>
-      status.quarantine ? [`tenant ${metadata.name} is quarantined: ${status.quarantine.message}`] : [],
-    ),
-    ...tenants.flatMap(({ metadata, status }) =>
-      status.throttle ? [`tenant ${metadata.name} is throttled: it takes more than its CPU budget`] : [],
-    ),
-    ...shards
-      .filter((s) => s.status.phase === "Failed" || s.status.phase === "Lost")
-      .map((s) => `shard ${s.metadata.name} is ${s.status.phase} (${s.status.reason}): ${s.status.message}`),
-    ...(gateways === 0 ? ["no gateway is connected"] : []),
-  ];
-}
-
-/** A plan that was taken out of the configuration bounds nobody. */
-function planProblems(tenants: Tenant[], plans: Plans): string[] {
-  const lost = tenants.filter(({ spec }) => spec.plan !== undefined && !hasPlan(plans, spec.plan));
-  return lost.map(
-    ({ metadata, spec }) =>
-      `tenant ${metadata.name} has the plan ${spec.plan}, which the configuration does not have: only quotas of its own hold`,
-  );
 }
 
 /** Each of them has been checked; together they may be too many. */

@@ -60,6 +60,19 @@ export const API_CODES = {
     means: "The token is valid, but its role does not allow this call.",
     todo: "Use a token of the role that the message names; an admin makes one with `token create`.",
   },
+  NoGateway: {
+    means: "No gateway is connected to the controller. One that still runs routes by what it knew last.",
+    todo: "Look at the gateway's log.",
+    runbook: "SynapseShardsGatewayDown",
+  },
+  Platform: {
+    means: "Something is wrong with the controller's machine or its settings; the message says what.",
+    todo: "Change it there.",
+  },
+  RateLimited: {
+    means: "Somebody at this address tried to sign in to the console more than ten times within a minute.",
+    todo: "Wait a minute; the token is in the file that `data/cluster.json` names, or an admin makes one.",
+  },
   Unavailable: {
     means:
       "Something that is needed does not answer now: a database, a shard, the backup target, Kubernetes, or the leading controller.",

@@ -57,6 +57,10 @@ export const TENANT_REASONS = {
     todo: "Look at the pod of the dedicated Synapse, and its log.",
     runbook: "SynapseShardsTenantPendingTooLong",
   },
+  PlanMissing: {
+    means: "The tenant has a plan that the configuration does not have, so that only quotas of its own hold.",
+    todo: "Put the plan back into the configuration, or give the tenant another one.",
+  },
   Quarantined: {
     means:
       "The tenant's code stopped a whole shard twice, or an operator quarantined it. It runs on a shard without other tenants, or waits for one.",

@@ -7,7 +7,12 @@ export const ControllerConfigSchema = z.strictObject({
   storeFile: z.string(),
   /** The key to the secrets in it. */
   storeKeyFile: z.string(),
-  api: z.strictObject({ host: z.string(), port: z.int(), metricsNeedToken: z.boolean() }),
+  api: z.strictObject({
+    host: z.string(),
+    port: z.int(),
+    metricsNeedToken: z.boolean(),
+    consoleHosts: z.array(z.string()),
+  }),
   apiTokenFile: z.string(),
   gatewayTokenFile: z.string(),
   tokensFile: z.string(),

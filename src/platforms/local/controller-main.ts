@@ -13,6 +13,7 @@ import { startApi } from "../../api/server.ts";
 import { Notifier } from "../../controller/notifications/notifier.ts";
 import { channelsOf } from "../../notifications/channels.ts";
 import { FileNotificationStates } from "./notification-states.ts";
+import { Sessions } from "../../api/console/sessions.ts";
 import { Claims } from "../../controller/claims/claims.ts";
 import { StoreClusterService } from "../../controller/service/store-cluster-service.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../../controller/context.ts";
@@ -243,6 +244,7 @@ async function main(): Promise<void> {
   );
   const exports = new StoreExportService(context, service, { ...restored, spool, postgresMajor: POSTGRES_MAJOR });
 
+  const apiToken = secretIn(config.apiTokenFile);
   let ending: Promise<void> | undefined;
   const end = (stopShards: boolean): Promise<void> => (ending ??= shutDown(stopShards));
   const api = await startApi({
@@ -262,7 +264,8 @@ async function main(): Promise<void> {
       (problem) => log.error(problem),
     ),
     audit: new AuditFile(config.auditFile, (problem) => log.error(problem)),
-    apiToken: secretIn(config.apiTokenFile),
+    apiToken,
+    console: { sessions: new Sessions(() => [apiToken]), hosts: config.api.consoleHosts },
     gatewayToken: secretIn(config.gatewayTokenFile),
     metrics: registry,
     logger: log,

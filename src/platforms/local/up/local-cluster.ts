@@ -7,6 +7,7 @@ import { listTenantDatabases } from "../../../database/tenant-database.ts";
 import { messageOf, UserError } from "../../../model/errors.ts";
 import { checkAgainstDatabases, removeOldStores, restoreStore } from "../store/store-file.ts";
 import { ensureAuthority, type AuthorityFiles } from "../certificates.ts";
+import { prepareConsole } from "./console.ts";
 import { choosePorts, type ClusterPorts } from "./cluster-ports.ts";
 import { LogKeeper, logsToKeep } from "./log-keeper.ts";
 import {
@@ -88,6 +89,8 @@ export class LocalCluster {
     ).unref();
     await steps.run("PostgreSQL", (onProgress) => this.#startPostgres(binDir, onProgress, signal));
     await this.#checkStore();
+    const problem = await steps.run("Console", () => prepareConsole());
+    if (problem !== undefined) steps.line(problem);
     await steps.run("Controller", () => this.#startController(signal));
     await steps.run("Gateway", () => this.#startGateway(signal));
     writeAtomically(

@@ -34,6 +34,7 @@ export function summary(facts: SummaryFacts): string {
   lines.push(
     "",
     ...aligned([
+      ["Console", `${facts.apiUrl}/, sign in with the token in ${facts.dataDir}/api-token`],
       ["Clients", `${facts.httpUrl} and ${facts.httpsUrl}; the name in Host says which tenant`],
       ["Certificates", `made by ${facts.caFile}; trust it, or put your own into ${facts.dataDir}/certificates`],
       ["API", `${facts.apiUrl}, token in ${facts.dataDir}/api-token`],

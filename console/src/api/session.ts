@@ -1,0 +1,50 @@
+import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { mayActAs, type Role } from "../../../src/model/role.ts";
+import { api, ApiFailure, dataOf } from "./client.ts";
+
+export interface Person {
+  name: string;
+  role: Role;
+}
+
+/** Who is signed in; null: nobody. */
+export function useSession() {
+  return useQuery<Person | null>({
+    queryKey: ["session"],
+    staleTime: Infinity,
+    queryFn: async () => {
+      try {
+        return await dataOf(api.GET("/v1/whoami"));
+      } catch (error) {
+        if (error instanceof ApiFailure && error.status === 401) return null;
+        throw error;
+      }
+    },
+  });
+}
+
+export function useSignIn() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: (token: string) => dataOf(api.POST("/v1/session", { body: { token } })),
+    onSuccess: ({ name, role }) => client.setQueryData<Person>(["session"], { name, role }),
+  });
+}
+
+export function useSignOut() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: () => dataOf(api.DELETE("/v1/session")),
+    // What one person saw is not for the next.
+    onSuccess: () => {
+      client.setQueryData(["session"], null);
+      client.removeQueries({ predicate: ({ queryKey }) => queryKey[0] !== "session" });
+    },
+  });
+}
+
+/** Whether the person may do what needs a role. */
+export function useMay(needed: Role): boolean {
+  const { data } = useSession();
+  return data ? mayActAs(data.role, needed) : false;
+}

@@ -1,0 +1,156 @@
+import { useState } from "react";
+import { useQuery } from "@tanstack/react-query";
+import { useNavigate } from "@tanstack/react-router";
+import { api, dataOf, type Tenant } from "../../api/client.ts";
+import { shardsQuery } from "../../api/queries.ts";
+import { useMay } from "../../api/session.ts";
+import { ActionDialog, type Action } from "../../ui/action.tsx";
+
+type Kind = "move" | "sleep" | "wake" | "suspend" | "resume" | "back-up" | "lift" | "delete";
+
+const TITLES: Record<Kind, string> = {
+  move: "Move",
+  sleep: "Sleep",
+  wake: "Wake",
+  suspend: "Suspend",
+  resume: "Resume",
+  "back-up": "Back up",
+  lift: "Lift quarantine",
+  delete: "Delete",
+};
+
+/** What a person with the role may do with a tenant as it is now. */
+export function TenantActions({ tenant }: { tenant: Tenant }) {
+  const [open, setOpen] = useState<Kind>();
+  const mayOperate = useMay("operator");
+  const mayDelete = useMay("admin");
+  if (!mayOperate) return <span className="muted small">Your role sees tenants, and changes nothing.</span>;
+  const { phase, quarantine } = tenant.status;
+  const kinds: Kind[] = [
+    ...(phase === "Running" ? (["move", "sleep"] as const) : []),
+    ...(phase === "Asleep" ? (["wake"] as const) : []),
+    phase === "Suspended" || tenant.spec.suspended ? "resume" : "suspend",
+    "back-up",
+    ...(quarantine ? (["lift"] as const) : []),
+    ...(mayDelete ? (["delete"] as const) : []),
+  ];
+  return (
+    <>
+      {kinds.map((kind) => (
+        <button key={kind} type="button" className={kind === "delete" ? "danger" : ""} onClick={() => setOpen(kind)}>
+          {TITLES[kind]} …
+        </button>
+      ))}
+      {open === "move" && <MoveDialog tenant={tenant} close={() => setOpen(undefined)} />}
+      {open !== undefined && open !== "move" && (
+        <SimpleDialog kind={open} tenant={tenant} close={() => setOpen(undefined)} />
+      )}
+    </>
+  );
+}
+
+function MoveDialog({ tenant, close }: { tenant: Tenant; close: () => void }) {
+  const { name } = tenant.metadata;
+  const [to, setTo] = useState("");
+  const shards = useQuery(shardsQuery);
+  const others = (shards.data?.items ?? []).filter(
+    ({ metadata, status }) => metadata.name !== tenant.status.shard && status.phase === "Ready",
+  );
+  const action: Action = {
+    title: `Move ${name}`,
+    verb: "Move",
+    command: `synapse-shards tenant move ${name}${to === "" ? "" : ` --to ${to}`}`,
+    done: `${name} is being moved`,
+    act: () =>
+      dataOf(api.POST("/v1/tenants/{name}/move", { params: { path: { name } }, body: to === "" ? {} : { to } })),
+    children: (
+      <>
+        <p>
+          It is stopped on {tenant.status.shard} and started on another shard. Requests wait for about a second; clients
+          stay connected. For an hour, consolidation leaves it there.
+        </p>
+        <label>
+          To
+          <select value={to} onChange={({ target }) => setTo(target.value)}>
+            <option value="">The best other shard</option>
+            {others.map(({ metadata, tenants, capacity }) => (
+              <option key={metadata.name} value={metadata.name}>
+                {metadata.name} ({tenants.length} of {capacity} places)
+              </option>
+            ))}
+          </select>
+        </label>
+      </>
+    ),
+  };
+  return <ActionDialog action={action} close={close} />;
+}
+
+function SimpleDialog({ kind, tenant, close }: { kind: Exclude<Kind, "move">; tenant: Tenant; close: () => void }) {
+  const navigate = useNavigate();
+  const { name } = tenant.metadata;
+  const at = { params: { path: { name } } };
+  const actions: Record<Exclude<Kind, "move">, Omit<Action, "title" | "verb">> = {
+    sleep: {
+      command: `synapse-shards tenant sleep ${name}`,
+      done: `${name} falls asleep`,
+      act: () => dataOf(api.POST("/v1/tenants/{name}/sleep", at)),
+      children: (
+        <p>
+          It stops until its next request, or until something is due. If it owes anything to anybody, it stays awake and
+          says what.
+        </p>
+      ),
+    },
+    wake: {
+      command: `synapse-shards tenant wake ${name}`,
+      done: `${name} wakes`,
+      act: () => dataOf(api.POST("/v1/tenants/{name}/wake", at)),
+      children: <p>It is placed on a shard and started.</p>,
+    },
+    suspend: {
+      command: `synapse-shards tenant suspend ${name}`,
+      done: `${name} is being suspended`,
+      isDangerous: true,
+      act: () => dataOf(api.POST("/v1/tenants/{name}/suspend", at)),
+      children: <p>It runs nowhere until it is resumed, and its users’ requests are refused. Data and keys stay.</p>,
+    },
+    resume: {
+      command: `synapse-shards tenant resume ${name}`,
+      done: `${name} is being resumed`,
+      act: () => dataOf(api.POST("/v1/tenants/{name}/resume", at)),
+      children: <p>It is placed on a shard and started again.</p>,
+    },
+    "back-up": {
+      command: `synapse-shards tenant backup ${name}`,
+      done: `${name} is being backed up`,
+      act: () => dataOf(api.POST("/v1/tenants/{name}/backups", at)),
+      children: <p>Its database, media and keys are copied to the place of the cluster’s backups. It keeps running.</p>,
+    },
+    lift: {
+      command: `synapse-shards tenant quarantine ${name} --lift`,
+      done: `${name} may share a shard again`,
+      act: () => dataOf(api.DELETE("/v1/tenants/{name}/quarantine", at)),
+      children: <p>It may share a shard with others again. What held its shard up before may do so again.</p>,
+    },
+    delete: {
+      command: `synapse-shards tenant delete ${name}`,
+      done: `${name} is being deleted`,
+      isDangerous: true,
+      typed: name,
+      act: async () => {
+        await dataOf(api.DELETE("/v1/tenants/{name}", at));
+        await navigate({ to: "/tenants" });
+      },
+      children: (
+        <p>
+          {tenant.spec.serverName} stops, and its users can no longer reach it. Its database, media and keys are kept
+          for the time that the cluster’s settings say: until then <code>synapse-shards tenant undelete {name}</code>{" "}
+          has it back.
+        </p>
+      ),
+    },
+  };
+  const action: Action = { title: `${TITLES[kind]}: ${name}`, verb: TITLES[kind], ...actions[kind] };
+  return <ActionDialog action={action} close={close} />;
+}

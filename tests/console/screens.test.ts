@@ -1,0 +1,167 @@
+import type { Browser } from "playwright-core";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { API_TOKEN, startApiUnderTest, type ApiUnderTest } from "../api/api-under-test.ts";
+import { ensureConsole } from "../../console/build.ts";
+import { browserProgram, openView, signIn, startBrowser, type View } from "./support/browser.ts";
+
+const MANY = 100_000;
+
+describe.skipIf(browserProgram() === undefined)("the console's screens", () => {
+  let browser: Browser;
+  let api: ApiUnderTest;
+  let view: View;
+  beforeAll(async () => {
+    await ensureConsole();
+    browser = await startBrowser();
+  });
+  afterAll(() => browser?.close());
+  beforeEach(async () => {
+    api = await startApiUnderTest();
+    const { service } = api;
+    service.addShard("1.163.2-0");
+    service.addShard("1.163.2-1");
+    for (const name of ["clinic-a", "clinic-b", "school"]) service.run(service.addTenant(name), "1.163.2-0");
+    view = await openView(browser, api.url);
+  });
+  afterEach(async () => {
+    await view.close();
+    await api.close();
+  });
+
+  test("of 100,000 tenants those are shown that are looked at, found and sorted by the controller", async () => {
+    const { service } = api;
+    service.tenants.clear();
+    for (let index = 0; index < MANY; index += 1)
+      service.addTenant(`tenant-${String(index).padStart(6, "0")}`, { phase: index % 5 === 0 ? "Asleep" : "Running" });
+    const all = [...service.tenants.values()];
+    service.listTenants = async () => all;
+    await signIn(view, API_TOKEN, "/tenants");
+    const { page } = view;
+    const table = page.getByRole("table", { name: "Tenants" });
+    await table.getByRole("link", { name: "tenant-000000" }).waitFor();
+    await page.getByText("100,000 tenants").waitFor();
+    expect(await table.getByRole("row").count()).toBeLessThan(60);
+    await page.evaluate("document.querySelector('[role=table]').scrollTo(0, 1e9)");
+    await table.getByRole("link", { name: "tenant-099999" }).waitFor();
+    await table.getByRole("button", { name: "Name", exact: true }).click();
+    await expect.poll(() => table.getByRole("row").nth(1).innerText()).toContain("tenant-099999");
+    await page.getByRole("searchbox", { name: "Name or server name" }).fill("tenant-0427");
+    await page.getByText("100 tenants").waitFor();
+    await page.getByLabel("Phase").selectOption("Asleep");
+    await page.getByText("20 tenants").waitFor();
+    // The address keeps what was looked for.
+    await page.reload();
+    await page.getByText("20 tenants").waitFor();
+    await table.getByRole("link", { name: "tenant-042700" }).waitFor();
+  });
+
+  test("a tenant is moved where a person wants it, and the page shows the command, and that it moved", async () => {
+    const { page } = view;
+    await signIn(view, API_TOKEN, "/tenants/clinic-a");
+    await page.getByRole("button", { name: "Move …" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByRole("combobox").selectOption("1.163.2-1");
+    await dialog.getByText("synapse-shards tenant move clinic-a --to 1.163.2-1").waitFor();
+    await dialog.getByRole("button", { name: "Move", exact: true }).click();
+    await dialog.waitFor({ state: "detached" });
+    const last = page.getByRole("region", { name: "Last move" });
+    await last.getByText("1.163.2-0 → 1.163.2-1").waitFor();
+    expect(api.service.tenants.get("clinic-a")?.status.shard).toBe("1.163.2-1");
+  });
+
+  test("a refusal is told in the dialog, which stays", async () => {
+    const { page } = view;
+    api.service.keepsAwake = ["its federation queue is not empty"];
+    await signIn(view, API_TOKEN, "/tenants/clinic-a");
+    await page.getByRole("button", { name: "Sleep …" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByRole("button", { name: "Sleep", exact: true }).click();
+    await dialog.getByRole("alert").waitFor();
+    expect(await dialog.getByRole("alert").innerText()).toContain("federation queue");
+    await page.keyboard.press("Escape");
+    await dialog.waitFor({ state: "detached" });
+  });
+
+  test("deleting asks for the name", async () => {
+    const { page } = view;
+    await signIn(view, API_TOKEN, "/tenants/clinic-b");
+    await page.getByRole("button", { name: "Delete …" }).click();
+    const dialog = page.getByRole("dialog");
+    const confirm = dialog.getByRole("button", { name: "Delete", exact: true });
+    await dialog.getByLabel("Type clinic-b to confirm").fill("clinic");
+    expect(await confirm.isDisabled()).toBe(true);
+    await dialog.getByLabel("Type clinic-b to confirm").fill("clinic-b");
+    await confirm.click();
+    await page.getByRole("heading", { name: "Tenants" }).waitFor();
+    expect(api.service.tenants.has("clinic-b")).toBe(false);
+    await page.getByText("2 tenants").waitFor();
+  });
+
+  test("a configuration is seen as a diff before it is asked for; what others change does not take it away", async () => {
+    const { page } = view;
+    const { service } = api;
+    service.addTenant("annex", { phase: "Running", shard: "1.163.2-0" }, "enable_registration: false\n");
+    await signIn(view, API_TOKEN, "/tenants/annex?tab=configuration");
+    const editor = page.getByLabel("Configuration", { exact: true });
+    await editor.fill("enable_registration: false\nenable_metrics: true\n");
+    const difference = page.getByLabel("Difference");
+    await difference.getByText("+ enable_metrics: true").waitFor();
+    service.addEvent({ type: "Normal", reason: "Moved", object: "Tenant/annex", message: "moved" });
+    await page.getByRole("button", { name: "Ask for this" }).click();
+    await difference.waitFor({ state: "detached" });
+    expect(service.tenants.get("annex")?.spec.config).toContain("enable_metrics: true");
+  });
+
+  test("several tenants are chosen, looked through, and suspended together", async () => {
+    const { page } = view;
+    await signIn(view, API_TOKEN, "/tenants");
+    for (const name of ["clinic-a", "school"]) await page.getByLabel(`Choose ${name}`).check();
+    await page.getByText("2 tenants chosen").waitFor();
+    await page.getByRole("button", { name: "Suspend …" }).click();
+    const dialog = page.getByRole("dialog");
+    expect(await dialog.getByRole("listitem").allInnerTexts()).toEqual(["clinic-a", "school"]);
+    await dialog.getByRole("button", { name: "Suspend", exact: true }).click();
+    await dialog.waitFor({ state: "detached" });
+    const suspended = [...api.service.tenants.values()].filter(({ spec }) => spec.suspended);
+    expect(suspended.map(({ metadata }) => metadata.name)).toEqual(["clinic-a", "school"]);
+  });
+
+  test("shards are boxes with their tenants, and are drained", async () => {
+    const { page } = view;
+    await signIn(view, API_TOKEN, "/shards");
+    const box = page.getByRole("region", { name: "Shard 1.163.2-0" });
+    await box.getByRole("link", { name: "clinic-b" }).waitFor();
+    await box.getByRole("link", { name: "1.163.2-0" }).click();
+    await page.getByRole("button", { name: "Drain …" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Drain", exact: true }).click();
+    await expect.poll(() => api.service.shards.get("1.163.2-0")?.spec.drain).toBe("Requested");
+  });
+
+  test("what happens is seen without asking", async () => {
+    const { page } = view;
+    await signIn(view, API_TOKEN, "/events");
+    await page.getByText("Live", { exact: true }).waitFor();
+    const message = "clinic-a was moved while somebody looked";
+    api.service.addEvent({ type: "Normal", reason: "Moved", object: "Tenant/clinic-a", message });
+    await page.getByText(message).waitFor();
+    expect(await page.getByRole("row").filter({ hasText: message }).innerText()).toContain("Moved");
+  });
+
+  test("a viewer sees tenants and shards, and neither actions, configurations, logs nor the audit log", async () => {
+    const { page } = view;
+    await signIn(view, api.namedTokens.create("vera", "viewer"), "/tenants/clinic-a");
+    await page.getByText("Your role sees tenants, and changes nothing.").waitFor();
+    expect(await page.getByRole("button", { name: /…$/ }).count()).toBe(0);
+    for (const [path, words] of [
+      ["/tenants/clinic-a?tab=configuration", "Configurations are for operators"],
+      ["/tenants/clinic-a?tab=log", "Logs are for operators"],
+      ["/audit", "The audit log is for admins"],
+    ] as const) {
+      await page.goto(path);
+      await page.getByText(words).waitFor();
+    }
+    await page.goto("/tenants");
+    await page.getByRole("link", { name: "clinic-a" }).waitFor();
+    expect(await page.getByRole("checkbox").count()).toBe(0);
+  });
+});
