@@ -3,6 +3,7 @@ import type { Explained } from "./entry.ts";
 /** What is told of tenants. */
 const OF_TENANTS = {
   Created: { means: "A tenant was created." },
+  Imported: { means: "An existing Synapse became a tenant." },
   Assigned: { means: "A tenant got a place on a shard." },
   Started: { means: "A tenant runs." },
   Moving: { means: "A move of a tenant begins; the message says why." },
