@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { failures, type Api, type RouteContext } from "./api.ts";
+import type { ChainVerification } from "./audit.ts";
 import type { AuditLog } from "./audit.ts";
 import { RoleSchema, TokenName, type NamedTokens } from "./named-tokens.ts";
 import { wholeNumber } from "./schemas.ts";
@@ -23,7 +24,25 @@ const AuditEntrySchema = z.object({
   path: z.string(),
   status: z.int(),
   client: z.string(),
+  changes: z
+    .array(z.object({ field: z.string(), before: z.unknown(), after: z.unknown() }))
+    .optional()
+    .describe(
+      "What it changed of the object's wishes, such as release, or config.max_upload_size; secrets are hidden.",
+    ),
+  previous: z.string().optional().describe("The SHA-256 of the line before it."),
 });
+
+const VerificationSchema = z
+  .object({
+    entries: z.int(),
+    head: z.string().describe("The SHA-256 of the newest line."),
+    unchained: z.int().describe("Entries from before there was a chain."),
+    breaks: z
+      .array(z.object({ entry: z.int(), time: z.string(), problem: z.string() }))
+      .describe("Where an entry was changed, removed or put in."),
+  })
+  .meta({ id: "AuditVerification" }) satisfies z.ZodType<ChainVerification>;
 
 /** Who may use the API, and who did. */
 export function accessRoutes(app: Api, { sendLines }: RouteContext, tokens?: NamedTokens, audit?: AuditLog): void {
@@ -62,6 +81,19 @@ export function accessRoutes(app: Api, { sendLines }: RouteContext, tokens?: Nam
     async ({ query }, reply) => {
       await sendLines(reply, { contentType: NDJSON, lines: () => lines(audit.read(query)) });
     },
+  );
+  app.get(
+    "/v1/audit/verification",
+    {
+      config,
+      schema: {
+        operationId: "verifyAudit",
+        summary: "Whether what is kept of the audit log is what was written",
+        tags,
+        response: { 200: VerificationSchema.describe("What a check of its chain of hashes found."), ...failures() },
+      },
+    },
+    () => audit.verify(),
   );
 }
 

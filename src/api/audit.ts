@@ -1,7 +1,8 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Actor } from "../model/role.ts";
+import { changesBetween, type AuditChange, type Snapshot } from "./audit-changes.ts";
 
-/** One line of the audit log: who asked for what, and what came of it. Nothing of a request's body is in it. */
+/** One line of the audit log: who asked for what, and what came of it. */
 export interface AuditEntry {
   time: string;
   /** The name of the token; null where none was given, or it is not known. */
@@ -15,6 +16,19 @@ export interface AuditEntry {
   status: number;
   /** Who called, as far as the connection tells. */
   client: string;
+  /** What it changed; absent where that is nothing, or not of an object's wishes. */
+  changes?: AuditChange[];
+}
+
+/** What a check of a log's chain found. */
+export interface ChainVerification {
+  entries: number;
+  /** The hash of the newest entry: kept elsewhere, it shows later that nothing was cut off at the end. */
+  head: string;
+  /** Entries from before there was a chain; nothing can be said of them. */
+  unchained: number;
+  /** Where an entry was changed, removed or put in; empty: nowhere. */
+  breaks: { entry: number; time: string; problem: string }[];
 }
 
 /** Where audit entries are kept. Written in order, never changed. */
@@ -22,6 +36,17 @@ export interface AuditLog {
   append(entry: AuditEntry): void;
   /** Oldest first; the newest `tail` where that is given. */
   read(options: { tail?: number }): AsyncIterable<AuditEntry>;
+  /** Whether what is kept is what was written. */
+  verify(): Promise<ChainVerification>;
+}
+
+/** How an object is looked at before and after a request. Undefined: it is not there. */
+export type Look = (kind: "tenants" | "shards" | "fleet", name: string) => Promise<Snapshot | undefined>;
+
+declare module "fastify" {
+  interface FastifyRequest {
+    auditedBefore?: Snapshot;
+  }
 }
 
 /** Longer than any honest path; a longer one is cut. */
@@ -31,12 +56,24 @@ const LONGEST_PATH = 500;
  * Records each request that changes something, or would have, and each one that is refused for its token. Those of gateways and of Prometheus,
  * and what only reads, would hide them.
  */
-export function registerAudit(app: FastifyInstance, log: AuditLog, now: () => Date = () => new Date()): void {
+export function registerAudit(
+  app: FastifyInstance,
+  log: AuditLog,
+  look: Look,
+  now: () => Date = () => new Date(),
+): void {
+  app.addHook("preHandler", async (request) => {
+    const object = isChange(request) ? objectOf(request) : undefined;
+    const before = object && (await lookAt(look, object));
+    if (before) request.auditedBefore = before;
+  });
   app.addHook("onResponse", async (request, reply) => {
     const status = reply.statusCode;
-    const changes = request.method !== "GET" && request.method !== "HEAD" && isPeoples(request);
-    if (!changes && status !== 401 && status !== 403) return;
+    const isAsked = isChange(request);
+    if (!isAsked && status !== 401 && status !== 403) return;
     const { schema } = request.routeOptions;
+    const object = isAsked && status < 400 ? objectOf(request) : undefined;
+    const changes = object ? changesBetween(request.auditedBefore, await lookAt(look, object)) : [];
     log.append({
       time: now().toISOString(),
       actor: request.actor?.name ?? null,
@@ -46,8 +83,33 @@ export function registerAudit(app: FastifyInstance, log: AuditLog, now: () => Da
       path: request.url.slice(0, LONGEST_PATH),
       status,
       client: request.ip,
+      ...(changes.length === 0 ? {} : { changes }),
     });
   });
+}
+
+function isChange(request: FastifyRequest): boolean {
+  return request.method !== "GET" && request.method !== "HEAD" && isPeoples(request);
+}
+
+interface ObjectNamed {
+  kind: Parameters<Look>[0];
+  name: string;
+}
+
+/** What a request is about, where that is one object with wishes of its own. */
+function objectOf({ routeOptions, params, body }: FastifyRequest): ObjectNamed | undefined {
+  const [, version, kind] = routeOptions.url?.split("/") ?? [];
+  if (version !== "v1") return undefined;
+  if (kind === "fleet") return { kind, name: "fleet" };
+  if (kind !== "tenants" && kind !== "shards") return undefined;
+  const { name } = { ...Object(body), ...Object(params) } as { name?: unknown };
+  return typeof name === "string" ? { kind, name } : undefined;
+}
+
+async function lookAt(look: Look, { kind, name }: ObjectNamed): Promise<Snapshot | undefined> {
+  // What cannot be looked at has been said, or will be, by the request itself.
+  return look(kind, name).catch(() => undefined);
 }
 
 function isPeoples({ routeOptions, actor }: FastifyRequest): boolean {

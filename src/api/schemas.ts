@@ -77,10 +77,14 @@ function checkedBy(problemOf: (text: string) => string | undefined) {
   });
 }
 
-const Release = z
+export const Release = z
   .string()
   .regex(/^\d+\.\d+\.\d+$/, "a release of matrix-synapse such as 1.163.2")
   .describe("A release of matrix-synapse, e.g. 1.163.2.");
+const ReleaseOrFleet = z
+  .string()
+  .regex(/^(\d+\.\d+\.\d+|fleet)$/, `a release of matrix-synapse such as 1.163.2, or "fleet"`)
+  .describe('A release of matrix-synapse, e.g. 1.163.2; "fleet": that of the fleet, in its rollouts.');
 const Config = z.string().describe("The user's part of homeserver.yaml as YAML text; may hold secrets.");
 
 export const HibernationSchema = z
@@ -124,7 +128,7 @@ export const CreateTenantBody = z
       .optional()
       .describe("In place of serverName: the server name, whose homeserver is at a host of its own in it, by https."),
     host: checkedBy(serverNameProblem).optional().describe("That host. Default: matrix.DOMAIN."),
-    release: Release.optional(),
+    release: ReleaseOrFleet.optional(),
     config: Config.optional(),
     hibernation: HibernationSchema.optional(),
     placement: PlacementSchema.optional(),
@@ -136,7 +140,7 @@ export const CreateTenantBody = z
 
 export const UpdateTenantBody = z
   .strictObject({
-    release: Release.optional(),
+    release: ReleaseOrFleet.optional(),
     config: Config.optional(),
     hibernation: HibernationSchema.optional(),
     placement: PlacementSchema.optional().describe("Takes the place of the one it has; {}: anywhere."),
@@ -217,7 +221,7 @@ export const WakeRequestBody = z
 
 const Time = z.string().describe("ISO 8601, UTC.");
 
-const MetadataSchema = z
+export const MetadataSchema = z
   .object({
     name: z.string(),
     resourceVersion: z.string(),

@@ -13,10 +13,12 @@ import type { ImportService } from "../controller/service/import-service.ts";
 import type { ExportService } from "../controller/service/export-service.ts";
 import type { NotificationService } from "../controller/service/notification-service.ts";
 import type { CertificateService } from "../controller/service/certificate-service.ts";
+import type { FleetService } from "../controller/service/fleet-service.ts";
 import type { ClusterService } from "../controller/service/cluster-service.ts";
 import { failures, type Api, type RouteFeedSource } from "./api.ts";
 import { accessRoutes } from "./access-routes.ts";
-import { registerAudit, type AuditLog } from "./audit.ts";
+import { registerAudit, type AuditLog, type Look } from "./audit.ts";
+import { snapshotOf } from "./audit-changes.ts";
 import { registerAuthentication, type Tokens } from "./auth.ts";
 import { backupRoutes } from "./backup-routes.ts";
 import { importRoutes } from "./import-routes.ts";
@@ -28,6 +30,7 @@ import { sessionRoutes } from "./console/session-routes.ts";
 import { clusterRoutes, openRoutes, routeFeedRoutes } from "./cluster-routes.ts";
 import { deletedRoutes } from "./deleted-routes.ts";
 import { registerErrorHandling } from "./errors.ts";
+import { fleetRoutes } from "./fleet-routes.ts";
 import { gentleClose } from "./gentle-close.ts";
 import { onboardingRoutes } from "./onboarding-routes.ts";
 import { notificationRoutes } from "./notification-routes.ts";
@@ -51,6 +54,7 @@ export interface ApiOptions extends Tokens {
   imports?: ImportService;
   /** Absent where certificates are another's to get. */
   certificates?: CertificateService;
+  fleet?: FleetService;
   /** Where tokens of people are made and revoked through the API. */
   namedTokens?: NamedTokens;
   audit?: AuditLog;
@@ -98,7 +102,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
     actorOf: (digest) => options.namedTokens?.actorOf(digest),
     ...options,
   });
-  if (options.audit) registerAudit(app, options.audit);
+  if (options.audit) registerAudit(app, options.audit, looking(options));
   app.addHook("onResponse", async (request, reply) => {
     const { method, routeOptions } = request;
     logger.debug({ method, route: routeOptions.url, status: reply.statusCode, ms: reply.elapsedTime }, "request");
@@ -121,6 +125,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   importRoutes(app, options.imports);
   certificateRoutes(app, options.certificates);
   exportRoutes(app, options.exports, stopping.signal);
+  fleetRoutes(app, options.fleet);
   shardRoutes(app, context);
   clusterRoutes(app, context, options.onShutdown);
   if (options.console) {
@@ -142,6 +147,18 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   );
   await app.ready();
   return app;
+}
+
+/** At the wishes that requests change. */
+function looking({ service, fleet }: ApiOptions): Look {
+  return async (kind, name) => {
+    if (kind === "tenants") {
+      const { spec, metadata } = await service.getTenant(name);
+      return snapshotOf(spec, { name: metadata.name, deletionTimestamp: metadata.deletionTimestamp });
+    }
+    if (kind === "shards") return snapshotOf((await service.getShard(name)).shard.spec);
+    return fleet && snapshotOf((await fleet.fleet()).spec);
+  };
 }
 
 async function registerDocument(app: Api): Promise<void> {

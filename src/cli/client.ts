@@ -142,6 +142,16 @@ export class Client {
     }
   }
 
+  /** The same of what may not be there. */
+  async find<T>(path: string, options: { has: readonly (keyof T & string)[] }): Promise<T | undefined> {
+    try {
+      return await this.call<T>("GET", path, options);
+    } catch (error) {
+      if (error instanceof CliError && error.exitCode === EXIT.notFound) return undefined;
+      throw error;
+    }
+  }
+
   /** For what is answered with nothing. */
   async forget(path: string): Promise<void> {
     const response = await this.#send("DELETE", path, {});

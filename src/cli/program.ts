@@ -8,6 +8,7 @@ import { addExplain } from "./commands/explain.ts";
 import { addEvents } from "./commands/events.ts";
 import { addNotifications } from "./commands/notifications.ts";
 import { addPlan } from "./commands/quotas.ts";
+import { addFleet } from "./commands/fleet.ts";
 import { addShard } from "./commands/shard.ts";
 import { addContext } from "./commands/context.ts";
 import { addStatus } from "./commands/status.ts";
@@ -47,6 +48,7 @@ export function buildProgram(): Command {
   addShard(program);
   addBackup(program);
   addCertificates(program);
+  addFleet(program);
   addStatus(program);
   addEvents(program);
   addExplain(program);

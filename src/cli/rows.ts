@@ -21,7 +21,7 @@ export function tenantRow({ metadata, spec, status, url }: TenantView): TenantRo
   return {
     name: metadata.name,
     serverName: spec.serverName,
-    release: spec.release,
+    release: spec.release || (status.fleetRelease ?? ""),
     phase: status.phase,
     reason: status.reason || null,
     shard: status.shard ?? null,

@@ -7,16 +7,9 @@ import { DEFAULT_BALANCING, DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } f
 import { NotificationsSchema } from "./notification.ts";
 import { PlansSchema } from "./quota.ts";
 import { TenantPolicySchema } from "./tenant-policy.ts";
-import { windowProblem } from "./windows.ts";
+import { MaintenanceWindowSchema } from "./windows-schema.ts";
 
 const port = z.int().min(0).max(65535);
-
-const MaintenanceWindowSchema = z
-  .strictObject({ schedule: z.string(), durationMinutes: z.number(), timezone: z.string().default("UTC") })
-  .superRefine((window, context) => {
-    const problem = windowProblem(window);
-    if (problem !== undefined) context.addIssue({ code: "custom", message: problem });
-  });
 
 /** The cluster's configuration file. Every key is optional; unknown keys are refused. */
 export const ClusterConfigSchema = z.strictObject({
@@ -153,6 +146,8 @@ export const ClusterConfigSchema = z.strictObject({
     .prefault({}),
   /** Database, media and keys of a deleted tenant are kept for this time, and then removed. A tenant keeps the date that it was deleted with. */
   deletedTenantsKeptDays: z.number().min(0.01).max(36_500).default(30),
+  /** Entries of the audit log are kept for at least this time. */
+  auditKeptDays: z.number().min(1).max(36_500).default(400),
   /** A shard that does not answer for this long is `Lost`, and its tenants are started elsewhere. */
   shardLostAfterSeconds: z.number().min(1).max(3600).default(15),
   cpuBudget: CpuBudgetSchema.prefault({}),

@@ -1,5 +1,8 @@
 import type { Resource } from "./resource.ts";
 
+/** What a tenant names in place of a release, to follow the fleet. */
+export const FOLLOWS_FLEET = "fleet";
+
 /** A time in which moves of a rollout may begin. */
 export interface MaintenanceWindow {
   /** When it opens: a cron expression of five fields. */

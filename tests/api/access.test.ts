@@ -136,3 +136,27 @@ test("metrics need a token where the cluster says so", async () => {
   expect((await closed.request("/metrics", { token: viewer })).status).toBe(200);
   await closed.close();
 });
+
+test("the audit log has what a request changed, and whether the log is whole", async () => {
+  api.audited.length = 0;
+  const body = JSON.stringify({ name: "audited", config: "max_upload_size: 5M\nturn_shared_secret: hunter2\n" });
+  expect((await api.request("/v1/tenants", { method: "POST", body })).status).toBe(201);
+  const patch = JSON.stringify({ release: "1.164.0", config: "max_upload_size: 7M\nturn_shared_secret: hunter3\n" });
+  expect((await api.request("/v1/tenants/audited", { method: "PATCH", body: patch })).status).toBe(200);
+  expect((await api.request("/v1/tenants/audited", { method: "PATCH", body: "{}" })).status).toBe(422);
+  await expect.poll(() => api.audited.length).toBe(3);
+  const [made, changed, refused] = api.audited;
+  expect(made?.changes).toContainEqual({ field: "name", before: null, after: "audited" });
+  expect(changed?.changes).toEqual([
+    { field: "config.max_upload_size", before: "5M", after: "7M" },
+    { field: "config.turn_shared_secret", before: "(hidden)", after: "(hidden)" },
+    { field: "release", before: expect.any(String), after: "1.164.0" },
+  ]);
+  expect(refused?.changes).toBeUndefined();
+  expect(JSON.stringify(api.audited)).not.toContain("hunter");
+  expect(await (await api.request("/v1/audit/verification")).json()).toMatchObject({
+    entries: 3,
+    unchained: 3,
+    breaks: [],
+  });
+});

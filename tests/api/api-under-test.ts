@@ -4,11 +4,16 @@ import { Registry } from "prom-client";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { verifyChain } from "../../src/api/audit-chain.ts";
 import type { AuditEntry } from "../../src/api/audit.ts";
 import { Sessions } from "../../src/api/console/sessions.ts";
 import { FileTokens } from "../../src/api/named-tokens.ts";
 import { startApi } from "../../src/api/server.ts";
 import type { NotificationService } from "../../src/controller/service/notification-service.ts";
+import type { ControllerContext } from "../../src/controller/context.ts";
+import { StoreFleetService } from "../../src/controller/service/fleet-service.ts";
+import { UserError } from "../../src/model/errors.ts";
+import { LocalStore } from "../../src/platforms/local/store/local-store.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
 import { MemoryService } from "./memory-service.ts";
 
@@ -42,9 +47,11 @@ export async function startApiUnderTest(
       { name: "night", ok: true, message: "it was taken" },
     ],
   };
+  const store = new LocalStore(":memory:");
   const { url, close } = await startApi({
     service,
     notifications,
+    fleet: new StoreFleetService(fleetContext(store)),
     routeFeed,
     host: "127.0.0.1",
     port,
@@ -57,6 +64,7 @@ export async function startApiUnderTest(
       read: async function* ({ tail }) {
         yield* tail === undefined ? audited : audited.slice(-tail);
       },
+      verify: () => verifyChain(audited.map((entry) => JSON.stringify(entry))),
     },
     metricsNeedToken,
     console: { sessions: new Sessions(() => [API_TOKEN], now), hosts: consoleHosts },
@@ -65,6 +73,8 @@ export async function startApiUnderTest(
   });
   return {
     service,
+    /** Where the fleet is kept. */
+    store,
     routeFeed,
     metrics,
     url,
@@ -87,4 +97,19 @@ export async function startApiUnderTest(
     },
   };
 }
+/** All that the fleet's service needs; there are releases up to 1.199. */
+function fleetContext(store: LocalStore): ControllerContext {
+  const refuse = async (release: string) => {
+    if (/^1\.1\d\d\./.test(release)) return undefined;
+    throw new UserError("UnknownRelease", `there is no release ${release} of matrix-synapse`);
+  };
+  const parts = {
+    store,
+    databases: { facts: () => undefined },
+    launcher: { checkRelease: refuse },
+    reader: { values: () => [] },
+  };
+  return parts as unknown as ControllerContext;
+}
+
 export type ApiUnderTest = Awaited<ReturnType<typeof startApiUnderTest>>;

@@ -301,6 +301,12 @@ describe("help", () => {
         "certificates",
         "certificates list",
         "certificates renew",
+        "fleet",
+        "fleet status",
+        "fleet set",
+        "fleet pause",
+        "fleet resume",
+        "fleet rollback",
         "status",
         "events",
         "explain",
@@ -309,6 +315,9 @@ describe("help", () => {
         "token list",
         "token revoke",
         "audit",
+        "audit list",
+        "audit export",
+        "audit verify",
         "context",
         "context add",
         "context use",
@@ -344,8 +353,8 @@ describe("help", () => {
         --domain <domain>       instead: its server name, with the homeserver at a
                                 host of its own in it, by https
         --host <host>           with --domain: that host (default: matrix.DOMAIN)
-        --release <version>     its release of Synapse, e.g. 1.163.2 (default: the
-                                cluster's)
+        --release <version>     its release of Synapse, e.g. 1.163.2, or "fleet" to
+                                follow the fleet's (default: the cluster's)
         --config <file>         settings of its own for homeserver.yaml, as YAML (-:
                                 stdin)
         --hibernation <when>    when it sleeps: "never", "auto", or after this number

@@ -108,6 +108,25 @@ it("a release that can read the schema is moved back to", async () => {
   expect(await serverVersion("clinic-b")).toBe(OLD);
 });
 
+it("the fleet brings a release to the tenants that follow it, and takes it back", async () => {
+  const cli = async (...args: string[]) => {
+    const { code, stdout, stderr } = await cluster.cli(...args);
+    expect(code, stderr).toBe(0);
+    return stdout;
+  };
+  expect((await cluster.cli("tenant", "update", "clinic-b", "--release", "fleet")).stderr).toContain(
+    "there is no fleet",
+  );
+  await cli("fleet", "set", "--release", OLD, "--canary", "clinic-b", "--soak", "0");
+  await cli("tenant", "update", "clinic-b", "--release", "fleet", "--wait");
+  expect(await serverVersion("clinic-b")).toBe(OLD);
+  await cli("fleet", "set", "--release", NEW, "--wait");
+  expect(await serverVersion("clinic-b")).toBe(NEW);
+  expect(await cluster.tenant("clinic-b")).toMatchObject({ release: NEW, phase: "Running" });
+  expect(await cli("fleet", "rollback", "--wait")).toContain(`fleet is back at ${OLD}`);
+  expect(await serverVersion("clinic-b")).toBe(OLD);
+});
+
 it("a move back to a release that cannot read the schema is refused with the reason, and nothing changes", async () => {
   const before = await cluster.tenant("clinic-a");
   const { code, stderr } = await cluster.cli("tenant", "update", "clinic-a", "--release", ANCIENT);

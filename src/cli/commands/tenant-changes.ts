@@ -51,7 +51,10 @@ export function addTenantChanges(tenant: Command): void {
     .option("--server-name <name>", "its Matrix server name, which can never be changed (default: NAME.<baseDomain>)")
     .option("--domain <domain>", "instead: its server name, with the homeserver at a host of its own in it, by https")
     .option("--host <host>", "with --domain: that host (default: matrix.DOMAIN)")
-    .option("--release <version>", "its release of Synapse, e.g. 1.163.2 (default: the cluster's)")
+    .option(
+      "--release <version>",
+      "its release of Synapse, e.g. 1.163.2, or \"fleet\" to follow the fleet's (default: the cluster's)",
+    )
     .option("--config <file>", "settings of its own for homeserver.yaml, as YAML (-: stdin)")
     .addOption(hibernationOption())
     .addOption(placementOption())
@@ -94,7 +97,10 @@ export function addTenantChanges(tenant: Command): void {
       "change a tenant's release of Synapse, its configuration, its placement, its quotas, or when it sleeps",
     )
     .argument("<name>", "name of the tenant")
-    .option("--release <version>", "move it to this release, database included")
+    .option(
+      "--release <version>",
+      'move it to this release, database included; "fleet": to the fleet\'s, in its rollouts',
+    )
     .option("--config <file>", "its settings for homeserver.yaml, which replace those it has (-: stdin)")
     .addOption(hibernationOption())
     .addOption(placementOption())

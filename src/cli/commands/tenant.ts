@@ -130,7 +130,7 @@ function description(tenant: TenantView, { usage, rest, events }: More): string 
     ["Name", metadata.name],
     ["Server name", spec.serverName],
     ["URL", tenant.url],
-    ["Synapse version", spec.release],
+    ["Synapse version", spec.release || `${status.fleetRelease ?? ""} (the fleet's)`],
     ["Labels", labelWords(spec.labels)],
     ["Plan", spec.plan ?? ""],
     ["Phase", status.phase],

@@ -1,3 +1,5 @@
+import { isReleaseThere } from "./releases.ts";
+import { FOLLOWS_FLEET } from "../../model/fleet.ts";
 import { changedLabels, labelsProblem, type Labels } from "../../model/labels.ts";
 import type { Placement } from "../../model/placement.ts";
 import { randomUUID } from "node:crypto";
@@ -90,9 +92,10 @@ export class StoreClusterService implements ClusterService {
     const serverName = request.serverName ?? `${name}.${this.#settings.baseDomain}`;
     const problem = tenantNameProblem(name) ?? serverNameProblem(serverName) ?? configProblem(request.config ?? "");
     if (problem !== undefined) throw new UserError("InvalidInput", problem);
+    if (request.release === FOLLOWS_FLEET) await this.#refuseWithoutFleet();
     const spec: TenantSpec = {
       serverName,
-      release: request.release ?? this.#settings.release,
+      release: request.release === FOLLOWS_FLEET ? "" : (request.release ?? this.#settings.release),
       config: request.config ?? "",
       reclaimPolicy: "Retain",
       ...(request.hibernation ? { hibernation: request.hibernation } : {}),
@@ -107,7 +110,7 @@ export class StoreClusterService implements ClusterService {
     const metadata = { name, creationTimestamp: timeText(clock.now()), resourceVersion: "", generation: 0 };
     this.#refuseClash({ metadata, spec, status: newTenantStatus() });
     // Empty: the fleet's, which is there or is to come.
-    const isInstalled = spec.release === "" || (await this.#checkRelease(spec.release));
+    const isInstalled = spec.release === "" || (await isReleaseThere(this.#context, spec.release));
     await this.#refuseForeignKeptData(name, spec);
     const status = { ...newTenantStatus(), ...(isInstalled ? {} : installing(spec.release)) };
     const create = () => store.create("Tenant", name, spec, status);
@@ -125,8 +128,9 @@ export class StoreClusterService implements ClusterService {
     const { store } = this.#context;
     const present = await this.getTenant(name);
     this.#refuseDeleted(present);
-    const { release, hibernation, placement, labels, plan, quotas } = request;
+    const { hibernation, placement, labels, plan, quotas } = request;
     if (typeof plan === "string") checkPlan(this.#context.plans, plan);
+    const release = request.release === FOLLOWS_FLEET ? "" : request.release;
     const config = request.revertConfig ? await this.#configInEffect(present) : request.config;
     if (config !== undefined) {
       const problem = configProblem(config);
@@ -134,11 +138,15 @@ export class StoreClusterService implements ClusterService {
       this.#refuseClash({ ...present, spec: { ...present.spec, config } });
     }
     const isOther = release !== undefined && release !== present.spec.release;
-    const isInstalled = !isOther || (await this.#checkRelease(release));
-    if (isOther) await this.#refuseOldSchema(present, release);
+    if (release === "") await this.#refuseWithoutFleet();
+    const isNamed = isOther && release !== "";
+    const isInstalled = !isNamed || (await isReleaseThere(this.#context, release));
+    if (isNamed) await this.#refuseOldSchema(present, release);
     const updated = await modify(store, "Tenant", name, (t) => {
       this.#refuseDeleted(t);
       const { spec, status } = t;
+      // It keeps the one it has until the fleet's rollout comes to it.
+      if (release === "" && spec.release !== "") status.fleetRelease = spec.release;
       if (release !== undefined) spec.release = release;
       if (hibernation) spec.hibernation = hibernation;
       if (placement) spec.placement = placement;
@@ -158,7 +166,7 @@ export class StoreClusterService implements ClusterService {
       delete status.moveNotBefore;
       delete status.retryAt;
       if (status.phase === "Running") Object.assign(status, reasonOfRunning(status));
-      if (!isInstalled) Object.assign(status, installing(release));
+      if (!isInstalled && release !== undefined) Object.assign(status, installing(release));
     });
     return updated ?? this.getTenant(name);
   }
@@ -498,19 +506,6 @@ export class StoreClusterService implements ClusterService {
     return [...this.#context.reader.values(kind)].toSorted(byName);
   }
 
-  /**
-   * Refuses a release that there is not. Installing it may take minutes, and is the shards' concern.
-   * @returns whether it is installed already, or needs no installing @throws UserError UnknownRelease
-   */
-  async #checkRelease(release: string): Promise<boolean> {
-    const { databases, launcher, reader } = this.#context;
-    if (databases.facts(release)) return true;
-    const facts = await launcher.checkRelease(release);
-    if (facts) databases.learn(facts);
-    if (facts) return true;
-    return [...reader.values("Shard")].some(({ spec, status }) => spec.release === release && status.phase === "Ready");
-  }
-
   /** @throws UserError SchemaTooNew, as far as it is known already */
   async #refuseOldSchema(present: Tenant, release: string): Promise<void> {
     const { databases } = this.#context;
@@ -532,6 +527,12 @@ export class StoreClusterService implements ClusterService {
     if (!effective) throw new UserError("Conflict", `no configuration of tenant ${name} has been in effect yet`);
     if (effective.config !== asked?.config) return effective.config;
     throw new UserError("Conflict", `there is nothing to take back: the configuration of tenant ${name} is in effect`);
+  }
+
+  /** It would wait for one. */
+  async #refuseWithoutFleet(): Promise<void> {
+    if ((await this.#context.store.list("Fleet")).length === 0)
+      throw new UserError("Conflict", "there is no fleet to follow yet; `fleet set --release VERSION` makes one");
   }
 
   #refuseDeleted({ metadata }: Tenant): void {

@@ -11,6 +11,7 @@ import { startApi } from "../../api/server.ts";
 import { Network } from "../../checks/network.ts";
 import { WorldChecker } from "../../checks/world-checker.ts";
 import { Claims } from "../../controller/claims/claims.ts";
+import { StoreFleetService } from "../../controller/service/fleet-service.ts";
 import { StoreClusterService } from "../../controller/service/store-cluster-service.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../../controller/context.ts";
 import { Controller } from "../../controller/controller.ts";
@@ -212,6 +213,10 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
   // For this process alone: `startLeaderProxy` is what the world sees.
   const api = await startApi({
     service,
+    fleet: new StoreFleetService(context, {
+      changedBy:
+        "on Kubernetes, the values of the chart synapse-shards describe it: `helm upgrade … --set fleet.imageTag=…`",
+    }),
     routeFeed: context.feed,
     host: "127.0.0.1",
     port: 0,

@@ -1,4 +1,6 @@
 import type { Logger } from "pino";
+import type { ChainVerification } from "../../api/audit.ts";
+import { AuditChain, verifyChain } from "../../api/audit-chain.ts";
 import type { AuditEntry, AuditLog } from "../../api/audit.ts";
 
 /** What the API shows of it; the cluster's log collection has them all. */
@@ -7,19 +9,27 @@ const KEPT = 10_000;
 /** The audit log on Kubernetes: lines of the controller's log with the key `audit`, kept by whatever collects logs. The newest are in memory too. */
 export class LoggedAudit implements AuditLog {
   readonly #log: Logger;
-  readonly #kept: AuditEntry[] = [];
+  readonly #kept: string[] = [];
+  readonly #chain = new AuditChain();
 
   constructor(log: Logger) {
     this.#log = log;
   }
 
   append(entry: AuditEntry): void {
-    this.#log.info({ audit: entry }, "audit");
-    this.#kept.push(entry);
+    const { line, written } = this.#chain.link(entry);
+    this.#log.info({ audit: JSON.parse(line) as AuditEntry }, "audit");
+    written();
+    this.#kept.push(line);
     if (this.#kept.length > 2 * KEPT) this.#kept.splice(0, KEPT);
   }
 
   async *read({ tail = KEPT }: { tail?: number }): AsyncGenerator<AuditEntry> {
-    if (tail > 0) yield* this.#kept.slice(-Math.min(tail, KEPT));
+    if (tail > 0) for (const line of this.#kept.slice(-Math.min(tail, KEPT))) yield JSON.parse(line) as AuditEntry;
+  }
+
+  /** Of what is in memory. */
+  verify(): Promise<ChainVerification> {
+    return verifyChain(this.#kept);
   }
 }

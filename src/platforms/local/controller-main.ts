@@ -15,6 +15,7 @@ import { channelsOf } from "../../notifications/channels.ts";
 import { FileNotificationStates } from "./notification-states.ts";
 import { Sessions } from "../../api/console/sessions.ts";
 import { Claims } from "../../controller/claims/claims.ts";
+import { StoreFleetService } from "../../controller/service/fleet-service.ts";
 import { StoreClusterService } from "../../controller/service/store-cluster-service.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../../controller/context.ts";
 import { Controller } from "../../controller/controller.ts";
@@ -245,6 +246,7 @@ async function main(): Promise<void> {
   const exports = new StoreExportService(context, service, { ...restored, spool, postgresMajor: POSTGRES_MAJOR });
 
   const apiToken = secretIn(config.apiTokenFile);
+  const auditKeptDays = { now: config.cluster.auditKeptDays };
   let ending: Promise<void> | undefined;
   const end = (stopShards: boolean): Promise<void> => (ending ??= shutDown(stopShards));
   const api = await startApi({
@@ -254,6 +256,7 @@ async function main(): Promise<void> {
     notifications: notifier,
     exports,
     imports,
+    fleet: new StoreFleetService(context),
     routeFeed: context.feed,
     host: config.api.host,
     port: config.api.port,
@@ -263,7 +266,10 @@ async function main(): Promise<void> {
       (text) => writeAtomically(config.tokensFile, text),
       (problem) => log.error(problem),
     ),
-    audit: new AuditFile(config.auditFile, (problem) => log.error(problem)),
+    audit: new AuditFile(config.auditFile, {
+      keepDays: () => auditKeptDays.now,
+      onProblem: (problem) => log.error(problem),
+    }),
     apiToken,
     console: { sessions: new Sessions(() => [apiToken]), hosts: config.api.consoleHosts },
     gatewayToken: secretIn(config.gatewayTokenFile),
@@ -290,6 +296,7 @@ async function main(): Promise<void> {
       ({ publicAccess } = next.cluster);
       context.plans = next.cluster.plans;
       controller.lookAgain();
+      auditKeptDays.now = next.cluster.auditKeptDays;
       log.info("the configuration is read again");
     } catch (error) {
       log.error({ problem: messageOf(error) }, "the configuration before stays in use");
