@@ -4,6 +4,7 @@
  */
 import { nearest } from "../nearest.ts";
 import { API_CODES } from "./api.ts";
+import { CERTIFICATE_PROBLEMS } from "./certificates.ts";
 import { entriesOf, type CodeEntry } from "./entry.ts";
 import { EVENT_REASONS } from "./events.ts";
 import { GATEWAY_CODES } from "./gateway.ts";
@@ -21,6 +22,7 @@ export const CATALOGUE: readonly CodeEntry[] = [
   ...entriesOf("fleet", FLEET_REASONS),
   ...entriesOf("event", EVENT_REASONS),
   ...entriesOf("move", MOVE_REASON_TEXTS),
+  ...entriesOf("certificate", CERTIFICATE_PROBLEMS),
   ...entriesOf("control", START_CODES),
   ...entriesOf("control", CONTROL_CODES),
   ...entriesOf("gateway", GATEWAY_CODES),

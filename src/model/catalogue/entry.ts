@@ -11,6 +11,7 @@ export const PLACES = {
   keep: "why a shard keeps its tenants",
   purge: "why the data of a deleted tenant is removed",
   condition: "reason of a condition on Kubernetes",
+  certificate: "why there is no new certificate for a name",
   control: "answer of a shard or a preparer to the controller",
   gateway: "answer of the gateway, in its header `X-Synapse-Shards-Error`",
   phase: "phase, step or outcome in a status",

@@ -56,6 +56,15 @@ const OF_TENANTS = {
     todo: "Raise its quota before it is reached; docs/quotas.md.",
   },
   QuotaKept: { means: "A tenant is below its limit again." },
+  CertificateIssued: { means: "A certificate was issued or renewed." },
+  CertificateFailed: {
+    means: "There is no new certificate for a name; the message says why. It is tried again at growing intervals.",
+    todo: "Correct what the message names: usually DNS, or port 80 of the gateway.",
+  },
+  CertificateEndsSoon: {
+    means: "A certificate ends soon, and has not been renewed yet.",
+    todo: "The message says what keeps it from being renewed.",
+  },
   WasAway: { means: "A tenant was away for a while, and tells other servers that it is back." },
   Deleted: { means: "A tenant was deleted. Its data is kept for a time, unless it was to be removed at once." },
   Undeleted: { means: "A deleted tenant was brought back." },

@@ -27,6 +27,7 @@ const TITLES: Record<Place, string> = {
   keep: "Why shards keep their tenants",
   purge: "Why data is removed",
   condition: "Conditions on Kubernetes",
+  certificate: "Certificates",
   control: "Answers of shards and preparers",
   gateway: "Answers of the gateway",
   phase: "Phases, steps and outcomes",
