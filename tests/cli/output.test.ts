@@ -5,6 +5,8 @@ import { type ClusterUnderTest, startClusterUnderTest } from "./cli-under-test.t
 // Each test starts several processes, which takes its time on a machine that is busy.
 vi.setConfig({ testTimeout: 180_000 });
 
+const CREATED = "2026-11-23T10:00:00.000Z";
+
 let cluster: ClusterUnderTest;
 beforeEach(async () => void (cluster = await startClusterUnderTest()));
 afterEach(() => cluster.close());
@@ -41,6 +43,8 @@ describe("tenant list", () => {
         shard: "1.163.2-0",
         url: "http://clinic-a.localhost:8008",
         epoch: 1,
+        createdAt: CREATED,
+        labels: {},
       },
       {
         name: "clinic-b",
@@ -51,6 +55,8 @@ describe("tenant list", () => {
         shard: null,
         url: "http://clinic-b.localhost:8008",
         epoch: 0,
+        createdAt: CREATED,
+        labels: {},
       },
     ]);
   });
@@ -211,6 +217,7 @@ describe("shards", () => {
         capacity: 2,
         address: "http://127.0.0.1:9001",
         load: 0.25,
+        createdAt: CREATED,
       },
       {
         name: "1.163.2-1",
@@ -220,6 +227,7 @@ describe("shards", () => {
         capacity: 2,
         address: null,
         load: null,
+        createdAt: CREATED,
       },
     ]);
     expect(await cluster.printed("shard", "list")).toMatchInlineSnapshot(`
