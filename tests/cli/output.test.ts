@@ -246,10 +246,10 @@ describe("shards", () => {
       capacity: 2
       address: http://127.0.0.1:9001
       load: 0.25
+      createdAt: 2026-11-23T10:00:00.000Z
       reason: null
       message: null
       drain: null
-      createdAt: 2026-11-23T10:00:00.000Z
       lastSeen: null
       keeps: null
       tenantNames:
