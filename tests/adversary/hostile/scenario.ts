@@ -21,7 +21,7 @@ for (const [from, name] of [
   [join(here, "multi_synapse/__main__.py"), "__main__.py"],
   [join(here, "multi_synapse/preload.py"), "preload.py"],
   [join(here, "multi_synapse/prepare.py"), "prepare.py"],
-  ...["confine.py", "fork_server.py", "release.py"].map(
+  ...["confine.py", "fork_server.py", "pinned.py", "release.py"].map(
     (file) => [resolve(here, "../../../multi_synapse", file), file] as const,
   ),
 ] as const) {
