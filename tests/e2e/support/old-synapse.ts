@@ -3,8 +3,10 @@ import { createHmac } from "node:crypto";
 import { mkdtemp, mkdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { request } from "undici";
 import { stringify } from "yaml";
+import { withConnection, type AdminLogin } from "../../../src/database/connection.ts";
 import { newTenantSecrets } from "../../../src/model/tenant-secrets.ts";
 import { ensureSynapse } from "../../../src/platforms/local/toolchain/toolchain.ts";
 import { freePort } from "../../../src/platforms/local/up/ports.ts";
@@ -54,13 +56,17 @@ export class OldSynapse {
       report_stats: false,
       trusted_key_servers: [],
     };
-    await writeFile(join(directory, "plain.yaml"), stringify(config, { version: "1.1" }));
+    const hurried = { ...config, background_updates: { sleep_enabled: false } };
+    await writeFile(join(directory, "plain.yaml"), stringify(hurried, { version: "1.1" }));
     // What the old server itself could not bear here, such as Redis, is only in what is imported.
     await writeFile(join(directory, "homeserver.yaml"), stringify({ ...config, ...more }, { version: "1.1" }));
     const old = new OldSynapse(directory, serverName, `http://127.0.0.1:${port}`);
     const { python } = await ensureSynapse(release);
     await old.#launch(python);
     await old.#work();
+    // A server that is a few seconds old has not finished its background updates, which an import refuses.
+    const left = database ? () => updatesOnPostgres(database) : () => updatesOnSqlite(sqlite.args.database);
+    await until(`${serverName} has finished its updates`, async () => (await left()) === 0, 500);
     return old;
   }
 
@@ -124,4 +130,21 @@ export class OldSynapse {
     child.kill("SIGTERM");
     await ended;
   }
+}
+
+const COUNT = "SELECT count(*) AS left FROM background_updates";
+
+async function updatesOnSqlite(file: string): Promise<number> {
+  const database = new DatabaseSync(file, { readOnly: true, timeout: 5_000 });
+  try {
+    return Number(database.prepare(COUNT).get()?.["left"]);
+  } finally {
+    database.close();
+  }
+}
+
+function updatesOnPostgres({ database, ...login }: Record<string, unknown>): Promise<number> {
+  return withConnection(login as unknown as AdminLogin, String(database), async (client) =>
+    Number((await client.query<{ left: string }>(COUNT)).rows[0]?.left),
+  );
 }

@@ -71,15 +71,16 @@ export async function runConfined(
       child.once("close", (ended) => resolve(ended ?? -1));
     });
     if (code === 0) return output;
-    throw new UserError("InvalidInput", lastOf(`${words}\n${output}`));
+    throw new UserError("InvalidInput", lastOf(words) ?? lastOf(output) ?? "it ended without a word");
   } finally {
     await rm(own, { recursive: true, force: true });
   }
 }
 
-function lastOf(words: string): string {
+/** What went wrong is said on stderr; progress, which comes later, on stdout. */
+function lastOf(words: string): string | undefined {
   const lines = words.split("\n").map((line) => line.trim());
-  return lines.findLast((line) => line !== "" && !/^(at |File |Traceback)/.test(line)) ?? "it ended without a word";
+  return lines.findLast((line) => line !== "" && !/^(at |File |Traceback)/.test(line));
 }
 
 /** What synapse_port_db reads of a homeserver.yaml. */
