@@ -1,4 +1,7 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { browserProgram, openView, signIn, startBrowser } from "../console/support/browser.ts";
 import { setTimeout as sleep } from "node:timers/promises";
 import { until } from "../support/patience.ts";
 import { Cluster } from "./support/cluster.ts";
@@ -113,6 +116,34 @@ it("a controller killed at any point of a move is followed by another that ends 
   }
   await expectWhole(await sending.stop());
 });
+
+it.skipIf(browserProgram() === undefined)(
+  "the console of a real cluster moves a tenant, and goes on when its controller is killed",
+  async () => {
+    const browser = await startBrowser();
+    try {
+      const { apiUrl } = JSON.parse(await readFile(join(cluster.dataDir, "cluster.json"), "utf8")) as {
+        apiUrl: string;
+      };
+      const view = await openView(browser, apiUrl);
+      const { page } = view;
+      await signIn(view, (await readFile(join(cluster.dataDir, "api-token"), "utf8")).trim(), "/tenants/clinic-b");
+      await page.getByRole("button", { name: "Move …" }).click();
+      await page.getByRole("dialog").getByRole("button", { name: "Move", exact: true }).click();
+      await page.getByRole("region", { name: "Last move" }).getByText("Succeeded").waitFor();
+      process.kill(await cluster.processPid("controller"), "SIGKILL");
+      await page.getByText("Live", { exact: true }).waitFor({ state: "detached" });
+      await page.getByText("Live", { exact: true }).waitFor();
+      await page.getByRole("link", { name: "Timeline" }).click();
+      expect(await page.getByRole("region", { name: "Timeline" }).getByText("Created").first().innerText()).toBe(
+        "Created",
+      );
+      await view.close();
+    } finally {
+      await browser.close();
+    }
+  },
+);
 
 it("the gateway is started again and knows the routes", async () => {
   const sending = sender("gateway");
