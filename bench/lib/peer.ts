@@ -144,6 +144,8 @@ export class Peer {
       federation_verify_certificates: false,
       rc_message: often,
       rc_joins: { local: often, remote: often },
+      // One user of it may be invited by many tenants.
+      rc_invites: { per_room: often, per_user: often, per_issuer: often },
       rc_federation: { window_size: 1000, sleep_limit: 10_000, reject_limit: 10_000, concurrent: 100 },
     };
   }
