@@ -18,7 +18,8 @@ export async function registerSleeping(dataDir: string, like: string, count: num
   const file = join(dataDir, "store.db");
   const box = new SecretBox(storeKey(join(dataDir, "store.key"), !inspectStore(file).sealed));
   const store = new LocalStore(file, { box });
-  const model = await store.get("Tenant", like).finally(() => store.close());
+  const model = await store.get("Tenant", like);
+  await store.close();
   if (model?.status.phase !== "Asleep") throw new Error(`${like} does not sleep`);
   const db = new DatabaseSync(file);
   const tenants = db.prepare("INSERT INTO resources (kind, name, version, body) VALUES ('Tenant', ?, 1, ?)");
