@@ -10,7 +10,7 @@ import { withConnection, type AdminLogin } from "../../../src/database/connectio
 import { newTenantSecrets } from "../../../src/model/tenant-secrets.ts";
 import { ensureSynapse } from "../../../src/platforms/local/toolchain/toolchain.ts";
 import { freePort } from "../../../src/platforms/local/up/ports.ts";
-import { until } from "../../support/patience.ts";
+import { PATIENCE_MS, until } from "../../support/patience.ts";
 import { PASSWORD, TestUser } from "./matrix.ts";
 
 const SHARED_SECRET = "of the old server";
@@ -135,7 +135,7 @@ export class OldSynapse {
 const COUNT = "SELECT count(*) AS left FROM background_updates";
 
 async function updatesOnSqlite(file: string): Promise<number> {
-  const database = new DatabaseSync(file, { readOnly: true, timeout: 5_000 });
+  const database = new DatabaseSync(file, { readOnly: true, timeout: PATIENCE_MS });
   try {
     return Number(database.prepare(COUNT).get()?.["left"]);
   } finally {
