@@ -54,8 +54,8 @@ export function describeShardControlContract(name: string, open: () => Promise<S
 
     it("says that the shard does not answer when its process has ended", async () => {
       await shard.end();
-      for (const call of [control.state(), control.stopTenant("a", 0)])
-        await expect(call).rejects.toBeInstanceOf(ShardUnreachable);
+      for (const call of [() => control.state(), () => control.stopTenant("a", 0)])
+        await expect(call()).rejects.toBeInstanceOf(ShardUnreachable);
     });
 
     it("starts a tenant once for an epoch, and refuses another epoch while it runs", async ({ skip }) => {
