@@ -138,7 +138,7 @@ async function measure(cluster: BenchCluster, size: Size, log: (line: string) =>
 async function memoryOfAll(cluster: BenchCluster): Promise<Memory> {
   const memory: Memory = { controller: 0, gateway: 0, supervisor: 0, shards: 0, "fork server": 0 };
   for (const { pid, command, name } of await familyOf(cluster.pid)) {
-    // The database server is the same for whoever runs homeservers.
+    // The database server is the same, however homeservers are run.
     if (name.startsWith("postgres")) continue;
     const what: keyof Memory = command.includes("controller-main.ts")
       ? "controller"

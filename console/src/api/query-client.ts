@@ -1,7 +1,7 @@
 import { MutationCache, QueryCache, QueryClient } from "@tanstack/react-query";
 import { ApiFailure } from "./client.ts";
 
-/** Asks anew who is signed in when an answer says that nobody is. */
+/** Asks again who is signed in when an answer says that nobody is. */
 function noticeSessionEnd(error: unknown): void {
   if (!(error instanceof ApiFailure) || error.status !== 401) return;
   queryClient.setQueryData(["session"], null);

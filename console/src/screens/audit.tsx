@@ -27,7 +27,7 @@ export function Audit() {
     queryFn: async ({ signal }) => (await jsonLinesOf<Entry>(`/v1/audit?tail=${SHOWN}`, signal)).toReversed(),
   });
   return (
-    <Page title="Audit" lead="Who changed what, or tried to; newest first. Nothing of what requests contain is in it.">
+    <Page title="Audit" lead="Who changed what, or tried to; newest first.">
       {!mayRead && (
         <section className="card">
           <Empty title="The audit log is for admins" />

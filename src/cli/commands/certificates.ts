@@ -14,7 +14,7 @@ export function addCertificates(program: Command): void {
   certificates
     .command("list")
     .alias("ls")
-    .description("list them, with the reason where there is none, or no newer one")
+    .description("list certificates, and say why one is missing or was not renewed")
     .action((_options, command: Command) =>
       withClient(command, async (client, { output }) => {
         const { items } = await client.call<{ items: CertificateView[] }>("GET", "/v1/certificates", {
