@@ -1,5 +1,20 @@
 // Which folder of `src/` may import which: words ← decisions and ports ← controller ← API ← platforms. See ARCHITECTURE.md.
 
+/** What every platform is made of. */
+const PARTS = [
+  "api",
+  "controller",
+  "database",
+  "backups",
+  "checks",
+  "acme",
+  "shard",
+  "ports",
+  "certificates",
+  "logging",
+  "model",
+];
+
 /** Folders (below `src/`), each with the folders it may import from besides itself. */
 const MAY_IMPORT = {
   model: [],
@@ -21,33 +36,8 @@ const MAY_IMPORT = {
   monitoring: ["controller", "gateway", "model"],
   cli: ["api", "controller/service", "archives", "model", "platforms/local/up"],
   // A platform brings the parts together; it knows nothing of another one, nor of who calls it.
-  "platforms/local": [
-    "api",
-    "controller",
-    "database",
-    "backups",
-    "notifications",
-    "checks",
-    "acme",
-    "shard",
-    "ports",
-    "certificates",
-    "logging",
-    "model",
-  ],
-  "platforms/kubernetes": [
-    "api",
-    "controller",
-    "database",
-    "backups",
-    "checks",
-    "acme",
-    "shard",
-    "ports",
-    "certificates",
-    "logging",
-    "model",
-  ],
+  "platforms/local": [...PARTS, "notifications"],
+  "platforms/kubernetes": PARTS,
 };
 
 /** Folders of the controller, from what stands on nothing else to what stands on the others. The files beside them are for all. */

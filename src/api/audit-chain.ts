@@ -14,14 +14,11 @@ export class AuditChain {
     this.#head = head;
   }
 
-  get head(): string {
-    return this.#head;
-  }
-
   /** @returns the entry as the next line, and what to call once it is written: an entry that is lost is no link */
-  link(entry: AuditEntry): { line: string; written: () => void } {
-    const line = JSON.stringify({ ...entry, previous: this.#head } satisfies ChainedEntry);
-    return { line, written: () => (this.#head = hashOf(line)) };
+  link(entry: AuditEntry): { chained: ChainedEntry; line: string; written: () => void } {
+    const chained = { ...entry, previous: this.#head };
+    const line = JSON.stringify(chained);
+    return { chained, line, written: () => (this.#head = hashOf(line)) };
   }
 }
 
@@ -43,8 +40,8 @@ export async function verifyChain(lines: AsyncIterable<string> | Iterable<string
     } else if (expected !== undefined && entry.previous !== expected)
       addBreak(found, entry, "the entry before it was changed or removed, or another one put in");
     // The oldest file may have had others before it, which were kept long enough.
-    expected = entry.previous === undefined && expected === undefined ? undefined : hashOf(line);
     found.head = hashOf(line);
+    expected = entry.previous === undefined && expected === undefined ? undefined : found.head;
   }
   return found;
 }

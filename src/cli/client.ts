@@ -143,7 +143,7 @@ export class Client {
   }
 
   /** The same of what may not be there. */
-  async find<T>(path: string, options: { has: readonly (keyof T & string)[] }): Promise<T | undefined> {
+  async find<T>(path: string, options: { has?: readonly (keyof T & string)[] } = {}): Promise<T | undefined> {
     try {
       return await this.call<T>("GET", path, options);
     } catch (error) {

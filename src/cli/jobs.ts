@@ -1,6 +1,5 @@
 import type { Job } from "../model/backup.ts";
 import type { Client } from "./client.ts";
-import { CliError, EXIT } from "./errors.ts";
 import { waitFor } from "./wait.ts";
 
 /** What a job has for certain in an answer of the API. */
@@ -12,14 +11,9 @@ const WORDS = { Backup: "backup of", Verify: "verification of", Restore: "restor
 export async function waitForJob(client: Client, job: Job, timeoutMs: number): Promise<Job> {
   const what = `${WORDS[job.kind]} ${job.tenant}`;
   return waitFor<Job>(what, timeoutMs, async () => {
-    let now: Job;
-    try {
-      now = await client.call<Job>("GET", `/v1/jobs/${job.id}`, { has: JOB_HAS });
-    } catch (error) {
-      if (error instanceof CliError && error.exitCode === EXIT.notFound)
-        return { failed: `${what} was interrupted, as the controller was started again; run the command once more` };
-      throw error;
-    }
+    const now = await client.find<Job>(`/v1/jobs/${job.id}`, { has: JOB_HAS });
+    if (!now)
+      return { failed: `${what} was interrupted, as the controller was started again; run the command once more` };
     if (now.state === "Succeeded") return { done: now };
     if (now.state === "Failed") return { failed: `${what} failed: ${now.message}` };
     return { waiting: now.message };

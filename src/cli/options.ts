@@ -51,11 +51,16 @@ export function parseSince(text: string): number {
   return at;
 }
 
-export function parseTail(text: string): number {
-  if (!/^\d{1,6}$/.test(text) || Number(text) > 100_000)
-    throw new InvalidArgumentError("Allowed is a whole number from 0 to 100000.");
-  return Number(text);
+/** @returns a parser of whole numbers within bounds of at most six digits */
+export function parseWhole(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^\d{1,6}$/.test(text) && value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`Allowed is a whole number from ${least} to ${most}.`);
+  };
 }
+
+export const parseTail = parseWhole(0, 100_000);
 
 export interface WaitOptions {
   wait?: boolean;

@@ -126,14 +126,11 @@ export async function waitUntilGone(
   timeoutMs: number,
 ): Promise<void> {
   await waitFor(`${kind} ${name}`, timeoutMs, async () => {
-    try {
-      const { status } = await client.call<TenantView | ShardView>("GET", `/v1/${kind}s/${name}`);
-      const why = because(status.reason, status.message);
-      return { waiting: `still ${status.phase}${why ? `: ${why}` : ""}` };
-    } catch (error) {
-      if (error instanceof CliError && error.exitCode === EXIT.notFound) return { done: undefined };
-      throw error;
-    }
+    const found = await client.find<TenantView | ShardView>(`/v1/${kind}s/${name}`);
+    if (!found) return { done: undefined };
+    const { phase, reason, message } = found.status;
+    const why = because(reason, message);
+    return { waiting: `still ${phase}${why ? `: ${why}` : ""}` };
   });
 }
 

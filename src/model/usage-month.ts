@@ -1,3 +1,5 @@
+import { defined } from "./defined.ts";
+
 /** What a tenant took in one month: the basis of a bill. What could not be had is missing; docs/usage.md says what each figure is. */
 export interface UsageFigures {
   /** Accounts at the last look in the month. */
@@ -277,8 +279,4 @@ function quietMonth(sorted: readonly UsageMonth[], month: string): UsageMonth {
 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
-}
-
-function defined<T extends object>(values: T): Partial<T> {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>;
 }

@@ -1,8 +1,6 @@
-import type { Browser } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { API_TOKEN, startApiUnderTest, type ApiUnderTest } from "../api/api-under-test.ts";
-import { ensureConsole } from "../../console/build.ts";
-import { browserProgram, expectAccessible, openView, signIn, startBrowser, type View } from "./support/browser.ts";
+import { browserProgram, expectAccessible, openView, signIn, useBrowser, type View } from "./support/browser.ts";
 
 const PATHS = [
   "overview",
@@ -21,17 +19,12 @@ const PATHS = [
 
 // The console in a real browser, on the real API over a service of nothing but objects; where there is no browser, these are skipped.
 describe.skipIf(browserProgram() === undefined)("the console", () => {
-  let browser: Browser;
+  const browser = useBrowser();
   let api: ApiUnderTest;
   let view: View;
-  beforeAll(async () => {
-    await ensureConsole();
-    browser = await startBrowser();
-  });
-  afterAll(() => browser?.close());
   beforeEach(async () => {
     api = await startApiUnderTest();
-    view = await openView(browser, api.url);
+    view = await openView(browser(), api.url);
   });
   afterEach(async () => {
     await view.close();
@@ -102,7 +95,7 @@ describe.skipIf(browserProgram() === undefined)("the console", () => {
     service.run(service.addTenant("clinic-a"), "1.163.2-0");
     service.fail(service.addTenant("clinic-b"), "InvalidConfig", "homeserver.yaml: listeners: not allowed");
     await view.close();
-    view = await openView(browser, api.url, { theme });
+    view = await openView(browser(), api.url, { theme });
     const { page } = view;
     await page.goto("/");
     await page.getByLabel("Token").waitFor();

@@ -1,27 +1,20 @@
-import type { Browser } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { API_TOKEN, startApiUnderTest, type ApiUnderTest } from "../api/api-under-test.ts";
-import { ensureConsole } from "../../console/build.ts";
-import { browserProgram, openView, signIn, startBrowser, type View } from "./support/browser.ts";
+import { browserProgram, openView, signIn, useBrowser, type View } from "./support/browser.ts";
 
 const MANY = 100_000;
 
 describe.skipIf(browserProgram() === undefined)("the console's screens", () => {
-  let browser: Browser;
+  const browser = useBrowser();
   let api: ApiUnderTest;
   let view: View;
-  beforeAll(async () => {
-    await ensureConsole();
-    browser = await startBrowser();
-  });
-  afterAll(() => browser?.close());
   beforeEach(async () => {
     api = await startApiUnderTest();
     const { service } = api;
     service.addShard("1.163.2-0");
     service.addShard("1.163.2-1");
     for (const name of ["clinic-a", "clinic-b", "school"]) service.run(service.addTenant(name), "1.163.2-0");
-    view = await openView(browser, api.url);
+    view = await openView(browser(), api.url);
   });
   afterEach(async () => {
     await view.close();

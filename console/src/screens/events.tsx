@@ -38,9 +38,7 @@ export function Events() {
         {events.data && <span className="muted">{counted(found.length, "event")}</span>}
       </div>
       {events.data ? (
-        <section className="card scroll" aria-label="Events" tabIndex={0}>
-          {found.length === 0 ? <Empty title="No event is like that" /> : <EventTable events={found.slice(0, SHOWN)} />}
-        </section>
+        <EventCard label="Events" none="No event is like that" events={found.slice(0, SHOWN)} />
       ) : (
         <Waiting query={events} what="the events" />
       )}
@@ -49,7 +47,20 @@ export function Events() {
   );
 }
 
-export function EventTable({ events }: { events: ClusterEvent[] }) {
+/** @param none what is said where there are none */
+export function EventCard({ label, events, none }: { label: string; events: ClusterEvent[]; none?: string }) {
+  return (
+    <section className="card scroll" aria-label={label} tabIndex={0}>
+      {events.length === 0 ? (
+        <Empty title={none ?? "Nothing has happened, as far as events are kept"} />
+      ) : (
+        <EventTable events={events} />
+      )}
+    </section>
+  );
+}
+
+function EventTable({ events }: { events: ClusterEvent[] }) {
   return (
     <table>
       <thead>

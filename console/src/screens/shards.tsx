@@ -11,7 +11,7 @@ import { counted, percent, widthOf } from "../ui/format.ts";
 import { LogView } from "../ui/log-view.tsx";
 import { Card, Page } from "../ui/page.tsx";
 import { Empty, Waiting } from "../ui/states.tsx";
-import { EventTable } from "./events.tsx";
+import { EventCard } from "./events.tsx";
 
 /** Above this share of a core, a shard's tenants wait for each other. */
 const HOT = 0.7;
@@ -138,13 +138,7 @@ export function Shard() {
             {tab === "log" ? (
               <LogView path={`/v1/shards/${name}/logs`} command={`synapse-shards shard logs ${name} --follow`} />
             ) : (
-              <section className="card scroll" aria-label="Events" tabIndex={0}>
-                {events.data?.length ? (
-                  <EventTable events={events.data} />
-                ) : (
-                  <Empty title="Nothing has happened, as far as events are kept" />
-                )}
-              </section>
+              <EventCard label="Events" events={events.data ?? []} />
             )}
           </div>
         </>

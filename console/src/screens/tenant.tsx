@@ -8,7 +8,7 @@ import { LogView } from "../ui/log-view.tsx";
 import { Card, Page } from "../ui/page.tsx";
 import { Empty, Waiting } from "../ui/states.tsx";
 import { Ago, Time } from "../ui/time.tsx";
-import { EventTable } from "./events.tsx";
+import { EventCard } from "./events.tsx";
 import { TenantActions } from "./tenant/actions.tsx";
 import { Backups } from "./tenant/backups.tsx";
 import { Configuration } from "./tenant/configuration.tsx";
@@ -217,13 +217,5 @@ function Figures({ name }: { name: string }) {
 function Timeline({ name }: { name: string }) {
   const events = useQuery(eventsQuery(`Tenant/${name}`));
   if (!events.data) return <Waiting query={events} what="the timeline" />;
-  return (
-    <section className="card scroll" aria-label="Timeline" tabIndex={0}>
-      {events.data.length === 0 ? (
-        <Empty title="Nothing has happened, as far as events are kept" />
-      ) : (
-        <EventTable events={events.data} />
-      )}
-    </section>
-  );
+  return <EventCard label="Timeline" events={events.data} />;
 }

@@ -3,9 +3,10 @@ import type { FleetChange } from "../../controller/service/fleet-service.ts";
 import type { Fleet, MaintenanceWindow, RolloutPolicy } from "../../model/fleet.ts";
 import type { Client } from "../client.ts";
 import { show } from "../format.ts";
-import { parseDuration, timeoutOption, withClient, type WaitOptions } from "../options.ts";
+import { parseDuration, parseWhole, timeoutOption, withClient, type WaitOptions } from "../options.ts";
 import { counted, fields } from "../output.ts";
 import { because, waitFor, type Progress } from "../wait.ts";
+import { defined } from "../../model/defined.ts";
 
 const HAS = ["metadata", "spec", "status"] as const;
 
@@ -33,12 +34,12 @@ export function addFleet(program: Command): void {
     .description("roll out a release in waves, or change how; the first time, this makes the fleet")
     .option("--release <version>", "the release of Synapse that tenants of the fleet get, e.g. 1.163.2")
     .option("--canary <name>", "a tenant of the first wave; can be given several times", collect)
-    .option("--canaries <count>", "this number of the oldest others are in the first wave too", whole(0, 1000))
-    .option("--wave-size <tenants>", "tenants in each wave after the first", whole(1, 10_000))
-    .option("--max-concurrent-moves <moves>", "moves of the rollout at once", whole(1, 100))
+    .option("--canaries <count>", "this number of the oldest others are in the first wave too", parseWhole(0, 1000))
+    .option("--wave-size <tenants>", "tenants in each wave after the first", parseWhole(1, 10_000))
+    .option("--max-concurrent-moves <moves>", "moves of the rollout at once", parseWhole(1, 100))
     .option("--soak <duration>", "how long a wave must be well before the next begins, e.g. 10m", parseSeconds)
     .option("--progress-deadline <duration>", "a tenant that takes longer to arrive has failed", parseSeconds)
-    .option("--max-failures <tenants>", "this number of failed tenants end the rollout", whole(1, 10_000))
+    .option("--max-failures <tenants>", "this number of failed tenants end the rollout", parseWhole(1, 10_000))
     .addOption(new Option("--on-failure <what>", "what becomes of it then").choices(["Halt", "RollBack"]))
     .option(
       "--window <window>",
@@ -120,7 +121,7 @@ async function changeOf(client: Client, options: SetOptions): Promise<FleetChang
     ...(window === undefined || window === true ? {} : { windows: window === false ? [] : window }),
     ...(canary === undefined && canaries === undefined ? {} : { canaries: await canariesOf(client, canary, canaries) }),
   };
-  const rollout = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  const rollout = defined(given);
   return {
     ...(release === undefined ? {} : { release }),
     ...(Object.keys(rollout).length === 0 ? {} : { rollout }),
@@ -208,12 +209,4 @@ function parseSeconds(text: string): number {
 
 function collect(name: string, before: string[] = []): string[] {
   return [...before, name];
-}
-
-function whole(least: number, most: number) {
-  return (text: string): number => {
-    const value = Number(text);
-    if (/^\d{1,6}$/.test(text) && value >= least && value <= most) return value;
-    throw new InvalidArgumentError(`Allowed is a whole number from ${least} to ${most}.`);
-  };
 }

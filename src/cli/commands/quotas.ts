@@ -5,6 +5,7 @@ import { withClient } from "../options.ts";
 import { isForPeople, show, showList } from "../format.ts";
 import { age, print, table } from "../output.ts";
 import { tenantPath } from "./tenant-path.ts";
+import { mebibytes } from "../../model/bytes.ts";
 
 const NAMES = [...MEASURED, "uploadBytes", "requestsInFlight", "cpuShare", "remoteRoomComplexity"] as const;
 
@@ -96,5 +97,5 @@ function isMeasured(quota: string): quota is MeasuredQuota {
 
 function text(quota: string, value: number | undefined): string {
   if (value === undefined) return "-";
-  return quota.endsWith("Bytes") ? `${(value / 1024 ** 2).toFixed(1)} MiB` : String(Math.round(value * 100) / 100);
+  return quota.endsWith("Bytes") ? mebibytes(value) : String(Math.round(value * 100) / 100);
 }

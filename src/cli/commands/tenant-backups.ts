@@ -9,6 +9,7 @@ import { readInput, timeoutOption, withClient, type WaitOptions } from "../optio
 import { isForPeople, show, showList } from "../format.ts";
 import { age, print, table } from "../output.ts";
 import { tenantPath } from "./tenant-path.ts";
+import { mebibytes } from "../../model/bytes.ts";
 
 interface RestoreOptions extends WaitOptions {
   at?: string;
@@ -114,10 +115,6 @@ function pictureOf(items: (BackupEntry & { count?: number })[]): string {
       ...(count === undefined ? [] : [String(count)]),
     ]),
   );
-}
-
-function mebibytes(bytes: number): string {
-  return `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
 }
 
 function parseTime(text: string): string {

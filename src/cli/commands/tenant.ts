@@ -28,6 +28,7 @@ import { addQuotas } from "./quotas.ts";
 import { addSuspend } from "./tenant-suspend.ts";
 import { addQuarantine } from "./tenant-quarantine.ts";
 import { addRegisterUser } from "./tenant-register-user.ts";
+import { mebibytes } from "../../model/bytes.ts";
 
 export function addTenant(program: Command): void {
   const tenant = program
@@ -207,10 +208,6 @@ function usagePairs({ cpuShare, cpuBudget, databaseShare, holdings, database }: 
     pairs.push(["Statements", `${percent(databaseShare)} of the time of a database connection`]);
   if (database) pairs.push(["Database", `${mebibytes(database.bytes)}, ${age(database.at)} ago`]);
   return pairs;
-}
-
-function mebibytes(bytes: number): string {
-  return `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
 }
 
 /** Whether it may sleep, what keeps it awake, and when it wakes. */

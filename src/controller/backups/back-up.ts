@@ -15,6 +15,7 @@ import type { BackupMeans } from "../../ports/backups.ts";
 import { Catalogue, keyOf } from "./catalogue.ts";
 import { readThrough, store, stored } from "./hashing.ts";
 import { checkMedia, removeUnusedMedia, storeMedia } from "./media-copies.ts";
+import { mebibytes } from "../../model/bytes.ts";
 
 /** What only the recipient can read. */
 export interface SealedTenant {
@@ -194,8 +195,4 @@ export async function openSealed(
 
 async function* once(content: Uint8Array): AsyncGenerator<Uint8Array, void, undefined> {
   yield content;
-}
-
-export function mebibytes(bytes: number): string {
-  return `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
 }

@@ -12,9 +12,10 @@ import type { TenantSecretData } from "../../model/tenant-secrets.ts";
 import type { ClusterService, CreateTenantRequest } from "../service/cluster-service.ts";
 import { asItRuns } from "../start/configs.ts";
 import { schemaRefusal } from "../start/start.ts";
-import { mebibytes, openSealed, type Work } from "./back-up.ts";
+import { openSealed, type Work } from "./back-up.ts";
 import { stored } from "./hashing.ts";
 import { stageMedia } from "./media-copies.ts";
+import { mebibytes } from "../../model/bytes.ts";
 
 /** The first tenant of a release waits until the release is installed and its schema made. */
 const RUNS_WITHIN_MS = 15 * 60_000;

@@ -18,6 +18,7 @@ import { Catalogue } from "./catalogue.ts";
 import { Jobs, type JobContext } from "./jobs.ts";
 import { exchangeNow, restoreGone, restoreInPlace, whyNotRestored } from "./restore.ts";
 import { BackupSchedule } from "./schedule.ts";
+import { mebibytes } from "../../model/bytes.ts";
 
 const LOOK_EVERY_MS = 30_000;
 
@@ -77,7 +78,7 @@ export class StoreBackupService implements BackupService {
         const manifest = await this.#backUp(name, config, means, job);
         this.#schedule.learn(name, Date.parse(manifest.takenAt));
         const { database, media, id } = manifest;
-        return `backup ${id}: database ${words(database.bytes)}, ${media.files} media files (${media.newFiles} new, ${words(media.newBytes)})`;
+        return `backup ${id}: database ${mebibytes(database.bytes)}, ${media.files} media files (${media.newFiles} new, ${mebibytes(media.newBytes)})`;
       } catch (error) {
         if (!job.signal.aborted) await this.#tellFailure(name, messageOf(error));
         throw error;
@@ -286,8 +287,4 @@ export class StoreBackupService implements BackupService {
 function refuseName(tenant: string): void {
   const problem = tenantNameProblem(tenant);
   if (problem !== undefined) throw new UserError("InvalidInput", problem);
-}
-
-function words(bytes: number): string {
-  return `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
 }

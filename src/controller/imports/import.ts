@@ -13,6 +13,7 @@ import type { ControllerContext } from "../context.ts";
 import type { ClusterService } from "../service/cluster-service.ts";
 import { copyMedia } from "./media.ts";
 import { translate, type Translated } from "./translate.ts";
+import { mebibytes } from "../../model/bytes.ts";
 
 export interface ImportMeans {
   copies: DatabaseCopies;
@@ -231,7 +232,7 @@ async function fillDatabase(
       async function* watched() {
         let done = 0;
         for await (const chunk of dump) {
-          say(`database: ${((done += chunk.length) / 1024 ** 2).toFixed(1)} MiB copied`);
+          say(`database: ${mebibytes((done += chunk.length))} copied`);
           yield chunk;
         }
       }

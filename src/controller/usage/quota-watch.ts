@@ -18,7 +18,8 @@ import { monthOf } from "../../model/usage-month.ts";
 import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { asItRuns } from "../start/configs.ts";
-import { nextFew, Rounds } from "./rounds.ts";
+import { Rounds } from "./rounds.ts";
+import { defined } from "../../model/defined.ts";
 
 const TURN_EVERY_MS = 15_000;
 /** One after the other: 40 connections a minute altogether. */
@@ -62,12 +63,6 @@ export function quotaStandings(context: ControllerContext, { metadata, spec, sta
   return [...measured, ...others];
 }
 
-function defined<T extends object>(from: T): { [K in keyof T]?: NonNullable<T[K]> } {
-  return Object.fromEntries(Object.entries(from).filter(([, value]) => value !== undefined)) as {
-    [K in keyof T]?: NonNullable<T[K]>;
-  };
-}
-
 /**
  * Says when a tenant comes near a limit, and when it has reached it. What is refused there is refused by its shard, which counts on its own; here
  * its database is asked from time to time, so that there is a warning before.
@@ -78,8 +73,6 @@ export class QuotaWatch {
   /** Also of those that could not be asked. */
   readonly #askedAt = new Map<string, number>();
   readonly #refusals = new Map<string, Map<string, { count: number; at?: number }>>();
-  #last = "";
-  #isClosed = false;
 
   constructor(context: ControllerContext) {
     this.#context = context;
@@ -91,7 +84,6 @@ export class QuotaWatch {
   }
 
   close(): Promise<void> {
-    this.#isClosed = true;
     return this.#rounds.close();
   }
 
@@ -102,12 +94,11 @@ export class QuotaWatch {
         ({ spec, status }) => isMeasured(quotasOf(plans, spec)) || status.quotas !== undefined,
       );
       const due = concerned.filter((tenant) => this.#isDue(tenant)).map(({ metadata }) => metadata.name);
-      for (const name of nextFew(due.toSorted(), this.#last, MOST_AT_ONCE)) {
-        if (this.#isClosed) return;
-        this.#last = name;
+      const isOpen = await this.#rounds.forFew(due, MOST_AT_ONCE, async (name) => {
         const tenant = reader.get("Tenant", name);
         if (tenant) await this.#read(tenant);
-      }
+      });
+      if (!isOpen) return;
       for (const { metadata } of concerned) await this.#judge(metadata.name);
       for (const known of [this.#askedAt, this.#refusals])
         for (const name of known.keys()) if (!reader.get("Tenant", name)) known.delete(name);

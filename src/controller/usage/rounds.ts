@@ -8,6 +8,7 @@ export class Rounds {
   #cancel: () => void = () => {};
   #running: Promise<void> | undefined;
   #isClosed = false;
+  #last = "";
 
   /** @param round never rejects */
   constructor(clock: Pick<Clock, "after">, pauseMs: number, round: () => Promise<void>) {
@@ -21,6 +22,16 @@ export class Rounds {
     this.#cancel = this.#clock.after(this.#pauseMs, () => {
       this.#running = this.#round().finally(() => this.start());
     });
+  }
+
+  /** Work for a few of `names`, one after the other; each round goes on after the last one. @returns false where it was closed meanwhile */
+  async forFew(names: readonly string[], most: number, work: (name: string) => Promise<void>): Promise<boolean> {
+    for (const name of nextFew(names.toSorted(), this.#last, most)) {
+      if (this.#isClosed) return false;
+      this.#last = name;
+      await work(name);
+    }
+    return true;
   }
 
   /** Waits for the round that runs. */

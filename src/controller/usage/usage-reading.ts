@@ -3,7 +3,7 @@ import { beginOf, monthOf, type UsagePosition } from "../../model/usage-month.ts
 import type { Tenant } from "../../model/tenant.ts";
 import type { ControllerContext } from "../context.ts";
 import { asItRuns } from "../start/configs.ts";
-import { nextFew, Rounds } from "./rounds.ts";
+import { Rounds } from "./rounds.ts";
 import { ownerOf } from "./usage-recorder.ts";
 
 const TURN_EVERY_MS = 15_000;
@@ -21,8 +21,6 @@ export class UsageReadingLoop {
   readonly #rounds: Rounds;
   /** Also those that could not be asked. */
   readonly #askedAt = new Map<string, number>();
-  #last = "";
-  #isClosed = false;
 
   constructor(context: ControllerContext) {
     this.#context = context;
@@ -35,7 +33,6 @@ export class UsageReadingLoop {
 
   /** Waits for the one that is being asked. */
   close(): Promise<void> {
-    this.#isClosed = true;
     return this.#rounds.close();
   }
 
@@ -51,14 +48,12 @@ export class UsageReadingLoop {
         const asked = Math.max(this.#askedAt.get(tenant) ?? 0, readAt === undefined ? 0 : clock.past(readAt));
         if (clock.now() - asked >= READ_EVERY_MS) due.set(tenant, found);
       }
-      const names = nextFew([...due.keys()].toSorted(), this.#last, MOST_AT_ONCE);
-      for (const name of names) {
-        if (this.#isClosed) return;
-        this.#last = name;
+      const isOpen = await this.#rounds.forFew([...due.keys()], MOST_AT_ONCE, async (name) => {
         this.#askedAt.set(name, clock.now());
         const tenant = due.get(name)!;
         await readUsage(this.#context, tenant, { isStopped: tenant.status.shard === undefined });
-      }
+      });
+      if (!isOpen) return;
       for (const name of this.#askedAt.keys()) if (!reader.get("Tenant", name)) this.#askedAt.delete(name);
     } catch (error) {
       log.warn({ why: messageOf(error) }, "cannot ask tenants' databases for their usage; tried again later");

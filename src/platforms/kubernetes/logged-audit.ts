@@ -1,7 +1,6 @@
 import type { Logger } from "pino";
-import type { ChainVerification } from "../../api/audit.ts";
 import { AuditChain, verifyChain } from "../../api/audit-chain.ts";
-import type { AuditEntry, AuditLog } from "../../api/audit.ts";
+import type { AuditEntry, AuditLog, ChainVerification } from "../../api/audit.ts";
 
 /** What the API shows of it; the cluster's log collection has them all. */
 const KEPT = 10_000;
@@ -17,8 +16,8 @@ export class LoggedAudit implements AuditLog {
   }
 
   append(entry: AuditEntry): void {
-    const { line, written } = this.#chain.link(entry);
-    this.#log.info({ audit: JSON.parse(line) as AuditEntry }, "audit");
+    const { chained, line, written } = this.#chain.link(entry);
+    this.#log.info({ audit: chained }, "audit");
     written();
     this.#kept.push(line);
     if (this.#kept.length > 2 * KEPT) this.#kept.splice(0, KEPT);

@@ -1,9 +1,8 @@
 import { appendFileSync, createReadStream, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { createInterface } from "node:readline";
-import type { ChainVerification } from "../../api/audit.ts";
 import { AuditChain, entryOf, hashOf, verifyChain } from "../../api/audit-chain.ts";
-import type { AuditEntry, AuditLog } from "../../api/audit.ts";
+import type { AuditEntry, AuditLog, ChainVerification } from "../../api/audit.ts";
 import { messageOf } from "../../model/errors.ts";
 
 /** Some 40,000 entries. */

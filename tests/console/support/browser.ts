@@ -2,7 +2,8 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { chromium, type Browser, type Page } from "playwright-core";
-import { expect } from "vitest";
+import { afterAll, beforeAll, expect } from "vitest";
+import { ensureConsole } from "../../../console/build.ts";
 import { PATIENCE_MS } from "../../support/patience.ts";
 
 const NAMES = ["chromium", "chromium-browser", "google-chrome"];
@@ -19,6 +20,17 @@ export async function startBrowser(): Promise<Browser> {
     .trim();
   // Its sandbox needs privileges that root in a container has not; what it opens here is our own.
   return chromium.launch({ executablePath: found, args: ["--no-sandbox", "--disable-gpu"], timeout: PATIENCE_MS });
+}
+
+/** One browser for the tests of a file, with the console built. @returns it, from the first test on */
+export function useBrowser(): () => Browser {
+  let browser: Browser | undefined;
+  beforeAll(async () => {
+    await ensureConsole();
+    browser = await startBrowser();
+  });
+  afterAll(() => browser?.close());
+  return () => browser!;
 }
 
 export interface View {

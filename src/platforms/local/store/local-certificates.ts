@@ -1,7 +1,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import type { CertificateRecord } from "../../../model/certificates.ts";
 import type { AcmeAccount, CertificateStore, OrderEntry } from "../../../ports/certificates.ts";
-import type { Sealing } from "./local-deleted-tenants.ts";
+import { SealedTable, type Sealing } from "./sealed-table.ts";
 
 export const CERTIFICATES_SCHEMA = `
   CREATE TABLE IF NOT EXISTS certificates (name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
@@ -12,49 +12,36 @@ export const CERTIFICATES_SCHEMA = `
 /** In the store's own file, with what is secret sealed. */
 export class LocalCertificates implements CertificateStore {
   readonly #db: DatabaseSync;
-  readonly #sealing: Sealing;
+  readonly #certificates: SealedTable<CertificateRecord>;
+  readonly #accounts: SealedTable<AcmeAccount>;
   readonly #onChange: () => void;
 
   /** @param onChange called after a change of which a copy is to be made */
   constructor(db: DatabaseSync, sealing: Sealing, onChange: () => void) {
     this.#db = db;
-    this.#sealing = sealing;
+    this.#certificates = new SealedTable(db, sealing, { table: "certificates", key: "name", place: "certificates" });
+    this.#accounts = new SealedTable(db, sealing, { table: "acme_accounts", key: "directory", place: "acme" });
     this.#onChange = onChange;
   }
 
   async list(): Promise<CertificateRecord[]> {
-    const rows = this.#db.prepare("SELECT name, body FROM certificates ORDER BY name").all();
-    return rows.map(
-      ({ name, body }) =>
-        JSON.parse(this.#sealing.opened(`certificates/${String(name)}`, String(body))) as CertificateRecord,
-    );
+    return this.#certificates.list();
   }
 
   async put(record: CertificateRecord): Promise<void> {
-    const body = this.#sealing.sealed(`certificates/${record.name}`, JSON.stringify(record));
-    this.#db
-      .prepare(
-        "INSERT INTO certificates (name, body) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body",
-      )
-      .run(record.name, body);
+    this.#certificates.put(record.name, record);
   }
 
   async remove(name: string): Promise<void> {
-    this.#db.prepare("DELETE FROM certificates WHERE name = ?").run(name);
+    this.#certificates.remove(name);
   }
 
   async account(directory: string): Promise<AcmeAccount | undefined> {
-    const row = this.#db.prepare("SELECT body FROM acme_accounts WHERE directory = ?").get(directory);
-    return row && (JSON.parse(this.#sealing.opened(`acme/${directory}`, String(row["body"]))) as AcmeAccount);
+    return this.#accounts.get(directory);
   }
 
   async putAccount(directory: string, account: AcmeAccount): Promise<void> {
-    const body = this.#sealing.sealed(`acme/${directory}`, JSON.stringify(account));
-    this.#db
-      .prepare(
-        "INSERT INTO acme_accounts (directory, body) VALUES (?, ?) ON CONFLICT (directory) DO UPDATE SET body = excluded.body",
-      )
-      .run(directory, body);
+    this.#accounts.put(directory, account);
     this.#onChange();
   }
 

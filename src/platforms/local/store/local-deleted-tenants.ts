@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import type { DatabaseSync } from "node:sqlite";
 import { deletionId, type DeletedTenant, type PurgeProof } from "../../../model/deleted-tenant.ts";
 import type { DeletedTenants } from "../../../ports/deleted-tenants.ts";
+import { SealedTable, type Sealing } from "./sealed-table.ts";
 
 /** Proofs are small, and never removed: they are what is left. */
 export const DELETED_SCHEMA = `
@@ -9,47 +10,35 @@ export const DELETED_SCHEMA = `
   CREATE TABLE IF NOT EXISTS purges (id INTEGER PRIMARY KEY, deletion TEXT NOT NULL UNIQUE, body TEXT NOT NULL) STRICT;
 `;
 
-export interface Sealing {
-  sealed(place: string, text: string): string;
-  opened(place: string, text: string): string;
-}
-
 /** In the store's own file: what is written together is lost or kept together. */
 export class LocalDeletedTenants implements DeletedTenants {
   readonly #db: DatabaseSync;
-  readonly #sealing: Sealing;
+  /** Their configurations may hold passwords. */
+  readonly #tenants: SealedTable<DeletedTenant>;
   readonly #onChange: () => void;
 
   /** @param onChange called after each change, of which a copy is to be made */
   constructor(db: DatabaseSync, sealing: Sealing, onChange: () => void) {
     this.#db = db;
-    this.#sealing = sealing;
+    this.#tenants = new SealedTable(db, sealing, { table: "deleted_tenants", key: "name", place: "deleted" });
     this.#onChange = onChange;
   }
 
   async list(): Promise<DeletedTenant[]> {
-    const rows = this.#db.prepare("SELECT name, body FROM deleted_tenants ORDER BY name").all();
-    return rows.map(({ name, body }) => this.#read(String(name), String(body)));
+    return this.#tenants.list();
   }
 
   async get(name: string): Promise<DeletedTenant | undefined> {
-    const row = this.#db.prepare("SELECT body FROM deleted_tenants WHERE name = ?").get(name);
-    return row && this.#read(name, String(row["body"]));
+    return this.#tenants.get(name);
   }
 
   async put(tenant: DeletedTenant): Promise<void> {
-    // Its configuration may hold passwords.
-    const body = this.#sealing.sealed(`deleted/${tenant.name}`, JSON.stringify(tenant));
-    this.#db
-      .prepare(
-        "INSERT INTO deleted_tenants (name, body) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET body = excluded.body",
-      )
-      .run(tenant.name, body);
+    this.#tenants.put(tenant.name, tenant);
     this.#onChange();
   }
 
   async remove(name: string): Promise<void> {
-    this.#db.prepare("DELETE FROM deleted_tenants WHERE name = ?").run(name);
+    this.#tenants.remove(name);
     this.#onChange();
   }
 
@@ -70,9 +59,5 @@ export class LocalDeletedTenants implements DeletedTenants {
   async proofs(limit: number): Promise<PurgeProof[]> {
     const rows = this.#db.prepare("SELECT body FROM purges ORDER BY id DESC LIMIT ?").all(limit);
     return rows.map(({ body }) => JSON.parse(String(body)) as PurgeProof).toReversed();
-  }
-
-  #read(name: string, body: string): DeletedTenant {
-    return JSON.parse(this.#sealing.opened(`deleted/${name}`, body)) as DeletedTenant;
   }
 }
