@@ -597,7 +597,7 @@ export const ProblemSchema = z
     object: z.string().optional().describe("Tenant/NAME or Shard/NAME; absent: the cluster as a whole."),
     reason: z.string(),
     message: z.string(),
-    action: z.string().describe("What to do about it, in a sentence."),
+    action: z.string().describe("What to do about it, in the words of the reference of codes."),
     runbook: z.string().optional().describe("The page of docs/runbooks that tells more."),
   })
   .meta({ id: "Problem" }) satisfies z.ZodType<Problem>;

@@ -8,6 +8,7 @@ import { ObjectLink } from "../ui/object-link.tsx";
 import { Card, Page } from "../ui/page.tsx";
 import { Empty, Waiting } from "../ui/states.tsx";
 import { Ago } from "../ui/time.tsx";
+import { Words } from "../ui/words.tsx";
 
 export function Overview() {
   const status = useQuery(statusQuery);
@@ -52,7 +53,11 @@ function ProblemItem({ problem }: { problem: Schemas["Problem"] }) {
       <Badge tone={severity === "Error" ? "bad" : "warn"}>{severity}</Badge>
       <div>
         <p className="what">{sentence(message)}</p>
-        {action && <p className="do">{sentence(action)}</p>}
+        {action && (
+          <p className="do">
+            <Words text={sentence(action)} />
+          </p>
+        )}
       </div>
       <div className="links">
         {object && <ObjectLink object={object} />}

@@ -1,5 +1,7 @@
 import { hasPlan, type Plans } from "../../model/quota.ts";
 import type { Shard } from "../../model/shard.ts";
+import { explained } from "../../model/catalogue/catalogue.ts";
+import type { Place } from "../../model/catalogue/entry.ts";
 import type { Tenant } from "../../model/tenant.ts";
 
 /** Something that is wrong now, and what a person can do about it. */
@@ -12,42 +14,32 @@ export interface Problem {
   reason: string;
   /** What is wrong, in a sentence. */
   message: string;
-  /** What to do about it, in a sentence. */
+  /** What to do about it, in a sentence or two, as `explain` says of its reason. */
   action: string;
   /** The page of docs/runbooks that tells more. */
   runbook?: string;
 }
 
-const RETRIED = "it is tried again automatically; its log says more";
-const CONFIGURATION = "correct its configuration, or take the change back";
-const OTHER_OWNER =
-  "remove one of the two, or give one of them another name or database; the other starts automatically";
-const DATABASE = "look after the database server; the tenant starts within a minute after that";
+/** Of what the catalogue names nothing for. */
+const NOTHING_TO_DO = "It goes on automatically; nothing is to be done.";
 
-/** What helps against the reasons that a person has to do something about. */
-const ACTIONS: Record<string, string> = {
-  InvalidConfig: CONFIGURATION,
-  OptionNotAllowed: CONFIGURATION,
-  ModuleFailed: "check the addresses and credentials that its module is configured with",
-  MaxShardsReached: "raise maxTenantsPerShard or maxShardsPerSynapseImageTag, or move tenants to another release",
-  ServerNameTaken: OTHER_OWNER,
-  HostTaken: OTHER_OWNER,
-  DatabaseTaken: OTHER_OWNER,
-  SchemaTooNew: "choose the newer release again, or restore a backup from before the upgrade",
-  UnknownRelease: "choose a release that there is",
-  Fenced: "the table synapse_shards.fence in its database says who claims it: stop that first",
-  DatabaseUnreachable: DATABASE,
-  DatabaseFull: DATABASE,
-  DatabaseOverloaded: DATABASE,
-  DatabaseReadOnly: DATABASE,
-  InstallingRelease: "wait: installing a release takes minutes",
-};
+type ToDo = Pick<Problem, "action" | "runbook">;
 
-const TENANT_RUNBOOKS: Record<string, string> = {
-  MaxShardsReached: "SynapseShardsFull",
-  ShardFailed: "SynapseShardsShardDown",
-  ShardNotReady: "SynapseShardsShardDown",
-};
+/** By place and reason: of 100,000 tenants that wait for the same, it is looked up once. */
+const TO_DO = new Map<string, ToDo>();
+
+/** What the catalogue says of a reason, first of those of its place. */
+function toDo(reason: string, place: Place): ToDo {
+  const key = `${place} ${reason}`;
+  const before = TO_DO.get(key);
+  if (before) return before;
+  const entries = explained(reason);
+  const { todo, runbook } = entries.find(({ met }) => met.includes(place)) ?? entries[0] ?? {};
+  const found = { action: todo ?? NOTHING_TO_DO, ...(runbook === undefined ? {} : { runbook }) };
+  // Without a code of ours nothing is worth keeping; and there may be any number of those.
+  if (entries.length > 0) TO_DO.set(key, found);
+  return found;
+}
 
 export interface Circumstances {
   tenants: readonly Tenant[];
@@ -80,7 +72,7 @@ function ofPlan({ metadata, spec }: Tenant, plans: Plans): Problem[] {
       object: `Tenant/${metadata.name}`,
       reason: "PlanMissing",
       message: `tenant ${metadata.name} has the plan ${spec.plan}, which the configuration does not have: only quotas of its own hold`,
-      action: "put the plan back into the configuration, or give the tenant another one",
+      ...toDo("PlanMissing", "tenant"),
     },
   ];
 }
@@ -89,12 +81,11 @@ const NO_GATEWAY: Problem = {
   severity: "Error",
   reason: "NoGateway",
   message: "no gateway is connected",
-  action: "look at the gateway's log; until it is back, what it knew last still routes if it runs",
-  runbook: "SynapseShardsGatewayDown",
+  ...toDo("NoGateway", "api"),
 };
 
 function ofPlatform(message: string): Problem {
-  return { severity: "Warning", reason: "Platform", message, action: "change it on the controller's machine" };
+  return { severity: "Warning", reason: "Platform", message, ...toDo("Platform", "api") };
 }
 
 function ofShard({ metadata, status }: Shard): Problem[] {
@@ -107,11 +98,8 @@ function ofShard({ metadata, status }: Shard): Problem[] {
       object: `Shard/${metadata.name}`,
       reason: reason || phase,
       message: why,
-      action:
-        phase === "Lost"
-          ? "its tenants are started elsewhere automatically; its log says what held it up"
-          : "its start is tried again automatically; its log says why it fails",
       runbook: "SynapseShardsShardDown",
+      ...toDo(reason, "shard"),
     },
   ];
 }
@@ -126,10 +114,8 @@ function ofTenant({ metadata, status }: Tenant): Problem[] {
       object,
       reason: reason || phase,
       message: `tenant ${metadata.name} is ${phase} (${reason}): ${message}`,
-      action: ACTIONS[reason] ?? RETRIED,
-      runbook:
-        TENANT_RUNBOOKS[reason] ??
-        (phase === "Pending" ? "SynapseShardsTenantPendingTooLong" : "SynapseShardsTenantFailed"),
+      runbook: phase === "Pending" ? "SynapseShardsTenantPendingTooLong" : "SynapseShardsTenantFailed",
+      ...toDo(reason, "tenant"),
     });
   if (quarantine)
     problems.push({
@@ -137,8 +123,7 @@ function ofTenant({ metadata, status }: Tenant): Problem[] {
       object,
       reason: "Quarantined",
       message: `tenant ${metadata.name} is quarantined: ${quarantine.message}`,
-      action: "find what held its shard up, then lift the quarantine",
-      runbook: "SynapseShardsTenantQuarantined",
+      ...toDo("Quarantined", "tenant"),
     });
   if (throttle)
     problems.push({
@@ -146,8 +131,7 @@ function ofTenant({ metadata, status }: Tenant): Problem[] {
       object,
       reason: "CpuThrottled",
       message: `tenant ${metadata.name} is throttled: it takes more than its CPU budget`,
-      action: "give it a budget of its own, or make it dedicated, if it is meant to take this much",
-      runbook: "SynapseShardsShardOverloaded",
+      ...toDo("CpuThrottled", "event"),
     });
   return problems;
 }
