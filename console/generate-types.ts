@@ -5,7 +5,7 @@ import { join } from "node:path";
 import pino from "pino";
 import { Registry } from "prom-client";
 import { buildApi } from "../src/api/server.ts";
-import { Sessions } from "../src/api/console/sessions.ts";
+import { Sessions } from "../src/api/access/sessions.ts";
 
 // TypeScript 7 has no API for tools yet; the generator writes with the one before.
 registerHooks({

@@ -5,7 +5,7 @@ import { BackupManifestSchema, BackupTargetSchema, JOB_KINDS, VerificationSchema
 import { OptionVerdictSchema } from "../model/import.ts";
 import { tenantNameProblem } from "../model/names.ts";
 import { failures, type Api } from "./api.ts";
-import { OWNER } from "./auth.ts";
+import { OWNER } from "./access/authentication.ts";
 
 const Time = z.iso.datetime();
 export const JobSchema = z

@@ -1,7 +1,7 @@
 import type { Registry } from "prom-client";
 import { z } from "zod";
 import type { ClusterEvent } from "../model/event.ts";
-import type { Access } from "./auth.ts";
+import type { Access } from "./access/authentication.ts";
 import { failures, type Api, type RouteContext, type RouteFeedSource } from "./api.ts";
 import {
   EventSchema,

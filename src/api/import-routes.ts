@@ -3,7 +3,7 @@ import type { ImportService } from "../controller/service/import-service.ts";
 import { UserError } from "../model/errors.ts";
 import { ImportRequestSchema } from "../model/import.ts";
 import { failures, type Api } from "./api.ts";
-import { OWNER } from "./auth.ts";
+import { OWNER } from "./access/authentication.ts";
 import { JobSchema } from "./backup-routes.ts";
 
 /** @param imports absent where the platform imports nothing */

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { INSTALLING, type Tenant } from "../model/tenant.ts";
 import { failures, type Api, type RouteContext } from "./api.ts";
-import { requireRole } from "./auth.ts";
+import { requireRole } from "./access/authentication.ts";
 import {
   CreateTenantBody,
   flag,

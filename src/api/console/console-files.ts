@@ -3,7 +3,7 @@ import { join } from "node:path";
 import fastifyStatic from "@fastify/static";
 import type { FastifyInstance } from "fastify";
 import { ROOT } from "../../model/project.ts";
-import { refuseForeignHost } from "./browser-guard.ts";
+import { refuseForeignHost } from "../access/browser-guard.ts";
 
 /** What `npm run build` makes. */
 const BUILT = join(ROOT, "console/dist");

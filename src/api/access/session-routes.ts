@@ -1,9 +1,9 @@
 import rateLimit from "@fastify/rate-limit";
 import { z } from "zod";
 import { UserError } from "../../model/errors.ts";
-import type { Authentication } from "../auth.ts";
+import type { Authentication } from "./authentication.ts";
 import { failures, type Api } from "../api.ts";
-import { RoleSchema } from "../named-tokens.ts";
+import { RoleSchema } from "./named-tokens.ts";
 import { refuseForeignPages } from "./browser-guard.ts";
 import { sessionCookieOf, setSessionCookie } from "./session-cookie.ts";
 import type { ConsoleAccess } from "./sessions.ts";

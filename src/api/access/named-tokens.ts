@@ -1,8 +1,8 @@
 import { createHash, randomBytes } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { z } from "zod";
-import { messageOf, UserError } from "../model/errors.ts";
-import { isTokenName, type Actor, type NamedToken, type Role } from "../model/role.ts";
+import { messageOf, UserError } from "../../model/errors.ts";
+import { isTokenName, type Actor, type NamedToken, type Role } from "../../model/role.ts";
 
 export const TokenName = z
   .string()

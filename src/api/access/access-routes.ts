@@ -1,9 +1,9 @@
 import { z } from "zod";
-import { failures, type Api, type RouteContext } from "./api.ts";
-import type { ChainVerification } from "./audit.ts";
-import type { AuditLog } from "./audit.ts";
+import { failures, type Api, type RouteContext } from "../api.ts";
+import type { ChainVerification } from "../audit.ts";
+import type { AuditLog } from "../audit.ts";
 import { RoleSchema, TokenName, type NamedTokens } from "./named-tokens.ts";
-import { wholeNumber } from "./schemas.ts";
+import { wholeNumber } from "../schemas.ts";
 
 const NDJSON = "application/x-ndjson";
 const tags = ["access"];

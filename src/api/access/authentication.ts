@@ -1,10 +1,10 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import { UserError } from "../model/errors.ts";
-import { mayActAs, type Actor, type Role } from "../model/role.ts";
-import { refuseForeignPages } from "./console/browser-guard.ts";
-import { sessionCookieOf } from "./console/session-cookie.ts";
-import type { ConsoleAccess } from "./console/sessions.ts";
+import { UserError } from "../../model/errors.ts";
+import { mayActAs, type Actor, type Role } from "../../model/role.ts";
+import { refuseForeignPages } from "./browser-guard.ts";
+import { sessionCookieOf } from "./session-cookie.ts";
+import type { ConsoleAccess } from "./sessions.ts";
 
 /** Who may call a route: people with a role, gateways, or anybody who can reach the port. */
 export type Access = Role | "gateway" | "anybody";
