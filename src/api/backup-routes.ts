@@ -1,11 +1,12 @@
 import { z } from "zod";
-import type { BackupEntry, BackupService } from "../controller/service/backup-service.ts";
+import { noJob, type BackupEntry, type BackupService } from "../controller/service/backup-service.ts";
 import { UserError } from "../model/errors.ts";
 import { BackupManifestSchema, BackupTargetSchema, JOB_KINDS, VerificationSchema, type Job } from "../model/backup.ts";
 import { OptionVerdictSchema } from "../model/import.ts";
 import { tenantNameProblem } from "../model/names.ts";
-import { failures, type Api } from "./api.ts";
-import { OWNER } from "./access/authentication.ts";
+import { failures, type Api, type RouteContext } from "./api.ts";
+import { isOwner } from "./access/authentication.ts";
+import { backupsWithin, jobsWithin } from "./access/limited-views.ts";
 
 const Time = z.iso.datetime();
 export const JobSchema = z
@@ -53,7 +54,11 @@ const tags = ["backups"];
 const accepted = { 202: JobSchema.describe("The job; GET /v1/jobs/ID tells how it goes.") };
 
 /** @param backups absent where the platform makes none */
-export function backupRoutes(app: Api, backups: BackupService | undefined): void {
+export function backupRoutes(
+  app: Api,
+  { service: cluster }: Pick<RouteContext, "service">,
+  backups: BackupService | undefined,
+): void {
   const service = (): BackupService => {
     if (backups) return backups;
     throw new UserError(
@@ -72,7 +77,7 @@ export function backupRoutes(app: Api, backups: BackupService | undefined): void
         response: { 200: z.object({ items: z.array(NewestSchema) }).describe("By name."), ...failures(409, 503) },
       },
     },
-    async () => ({ items: await service().newest() }),
+    async ({ scope }) => ({ items: await backupsWithin(cluster, scope, await service().newest()) }),
   );
 
   app.get(
@@ -89,7 +94,9 @@ export function backupRoutes(app: Api, backups: BackupService | undefined): void
         },
       },
     },
-    async ({ params }) => ({ items: await service().list(params.name) }),
+    async ({ params, scope }) => ({
+      items: await backupsWithin(cluster, scope, await service().list(params.name)),
+    }),
   );
 
   app.post(
@@ -135,7 +142,7 @@ export function backupRoutes(app: Api, backups: BackupService | undefined): void
       },
     },
     async ({ params, body, actor }, reply) => {
-      if (body.from && actor?.name !== OWNER.name)
+      if (body.from && !isOwner(actor))
         throw new UserError(
           "Forbidden",
           "from reads files of the controller's machine, so it needs the cluster's own token",
@@ -187,7 +194,7 @@ export function backupRoutes(app: Api, backups: BackupService | undefined): void
         response: { 200: z.object({ items: z.array(JobSchema) }).describe("The jobs."), ...failures() },
       },
     },
-    async () => ({ items: backups?.jobs() ?? [] }),
+    async ({ scope }) => ({ items: await jobsWithin(cluster, scope, backups?.jobs() ?? []) }),
   );
 
   app.get(
@@ -201,6 +208,11 @@ export function backupRoutes(app: Api, backups: BackupService | undefined): void
         response: { 200: JobSchema.describe("The job."), ...failures(404, 409) },
       },
     },
-    async ({ params }) => service().job(params.id),
+    async ({ params, scope }) => {
+      if (scope.isAll) return service().job(params.id);
+      const job = (await jobsWithin(cluster, scope, service().jobs())).find(({ id }) => id === params.id);
+      if (!job) throw noJob(params.id);
+      return job;
+    },
   );
 }

@@ -2,7 +2,8 @@ import { z } from "zod";
 import type { CertificateService } from "../controller/service/certificate-service.ts";
 import type { CertificateView, SharedCertificates } from "../model/certificates.ts";
 import { UserError } from "../model/errors.ts";
-import { failures, type Api } from "./api.ts";
+import { tenantsWithin } from "./access/limited-views.ts";
+import { failures, type Api, type RouteContext } from "./api.ts";
 
 /** How long a gateway's question stays open where there is nothing new: below what it takes for silence. */
 const WAIT_MS = 20_000;
@@ -33,7 +34,11 @@ const SharedSchema = z
 const tags = ["certificates"];
 
 /** @param certificates absent where certificates are another's to get */
-export function certificateRoutes(app: Api, certificates: CertificateService | undefined): void {
+export function certificateRoutes(
+  app: Api,
+  { service: cluster }: Pick<RouteContext, "service">,
+  certificates: CertificateService | undefined,
+): void {
   const service = (): CertificateService => {
     if (certificates) return certificates;
     throw new UserError(
@@ -52,7 +57,12 @@ export function certificateRoutes(app: Api, certificates: CertificateService | u
         response: { 200: z.object({ items: z.array(CertificateSchema) }).describe("By name."), ...failures(409) },
       },
     },
-    async () => ({ items: service().list() }),
+    async ({ scope }) => {
+      const all = service().list();
+      if (scope.isAll) return { items: all };
+      const tenants = await tenantsWithin(cluster, scope);
+      return { items: all.filter(({ tenant }) => tenant !== null && tenants.has(tenant)) };
+    },
   );
 
   app.post(

@@ -1,7 +1,8 @@
 import type { Registry } from "prom-client";
 import { z } from "zod";
 import type { ClusterEvent } from "../model/event.ts";
-import type { Access } from "./access/authentication.ts";
+import type { Access } from "./access/authorization.ts";
+import { eventsWithin, problemsWithin, statusWithin } from "./access/limited-views.ts";
 import { failures, type Api, type RouteContext, type RouteFeedSource } from "./api.ts";
 import {
   EventSchema,
@@ -47,7 +48,7 @@ export function clusterRoutes(app: Api, { service, sendLines }: RouteContext, on
         response: { 200: StatusSchema.describe("Its status."), ...failures() },
       },
     },
-    async () => service.status(),
+    async ({ scope }) => statusWithin(service, scope, await service.status()),
   );
 
   app.get(
@@ -66,8 +67,8 @@ export function clusterRoutes(app: Api, { service, sendLines }: RouteContext, on
         },
       },
     },
-    async ({ query }) => {
-      const problems = await service.listProblems();
+    async ({ query, scope }) => {
+      const problems = await problemsWithin(service, scope, await service.listProblems());
       return { items: problems.slice(0, query.limit), total: problems.length };
     },
   );
@@ -97,14 +98,16 @@ export function clusterRoutes(app: Api, { service, sendLines }: RouteContext, on
         },
       },
     },
-    async ({ query, headers }, reply) => {
+    async ({ query, headers, scope }, reply) => {
+      const eventsOf = (asked: Parameters<typeof service.events>[0]) =>
+        eventsWithin(service, scope, service.events(asked));
       if (headers.accept === SERVER_SENT) {
         const after = lastEventId(headers["last-event-id"]) ?? query.after;
-        const events = (signal: AbortSignal) => service.events({ ...query, after, signal });
+        const events = (signal: AbortSignal) => eventsOf({ ...query, after, signal });
         await sendLines(reply, { contentType: SERVER_SENT, lines: (signal) => asServerSent(events(signal)) });
         return;
       }
-      await sendLines(reply, { contentType: NDJSON, lines: (signal) => asJson(service.events({ ...query, signal })) });
+      await sendLines(reply, { contentType: NDJSON, lines: (signal) => asJson(eventsOf({ ...query, signal })) });
     },
   );
 

@@ -19,7 +19,9 @@ export function deletedRoutes(app: Api, { service }: RouteContext): void {
         response: { 200: z.object({ items: z.array(DeletedTenantSchema) }).describe("They."), ...failures() },
       },
     },
-    async () => ({ items: (await service.listDeleted()).map(viewOfDeleted) }),
+    async ({ scope }) => ({
+      items: (await service.listDeleted()).filter(({ spec }) => scope.includes(spec)).map(viewOfDeleted),
+    }),
   );
 
   app.post(

@@ -3,7 +3,7 @@ import type { ImportService } from "../controller/service/import-service.ts";
 import { UserError } from "../model/errors.ts";
 import { ImportRequestSchema } from "../model/import.ts";
 import { failures, type Api } from "./api.ts";
-import { OWNER } from "./access/authentication.ts";
+import { isOwner } from "./access/authentication.ts";
 import { JobSchema } from "./backup-routes.ts";
 
 /** @param imports absent where the platform imports nothing */
@@ -28,7 +28,7 @@ export function importRoutes(app: Api, imports: ImportService | undefined): void
     async ({ params: { name }, body, actor }, reply) => {
       if (!imports)
         throw new UserError("Conflict", "this platform imports no homeservers; docs/kubernetes.md says how one comes");
-      if (actor?.name !== OWNER.name)
+      if (!isOwner(actor))
         throw new UserError(
           "Forbidden",
           "an import reads files of the controller's machine, so it needs the cluster's own token",

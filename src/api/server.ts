@@ -15,11 +15,13 @@ import type { NotificationService } from "../controller/service/notification-ser
 import type { CertificateService } from "../controller/service/certificate-service.ts";
 import type { FleetService } from "../controller/service/fleet-service.ts";
 import type { ClusterService } from "../controller/service/cluster-service.ts";
+import { UserError } from "../model/errors.ts";
 import { failures, type Api, type RouteFeedSource } from "./api.ts";
 import { accessRoutes } from "./access/access-routes.ts";
 import { registerAudit, type AuditLog, type Look } from "./audit.ts";
 import { snapshotOf } from "./audit-changes.ts";
 import { registerAuthentication, type Tokens } from "./access/authentication.ts";
+import { registerAuthorization } from "./access/authorization.ts";
 import { backupRoutes } from "./backup-routes.ts";
 import { importRoutes } from "./import-routes.ts";
 import { certificateRoutes } from "./certificate-routes.ts";
@@ -102,6 +104,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
     actorOf: (digest) => options.namedTokens?.actorOf(digest),
     ...options,
   });
+  registerAuthorization(app, (name) => service.getTenant(name).catch(absentIfNotFound));
   if (options.audit) registerAudit(app, options.audit, looking(options));
   app.addHook("onResponse", async (request, reply) => {
     const { method, routeOptions } = request;
@@ -120,10 +123,10 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   deletedRoutes(app, context);
   usageRoutes(app, context);
   quotaRoutes(app, context);
-  backupRoutes(app, options.backups);
+  backupRoutes(app, context, options.backups);
   notificationRoutes(app, options.notifications);
   importRoutes(app, options.imports);
-  certificateRoutes(app, options.certificates);
+  certificateRoutes(app, context, options.certificates);
   exportRoutes(app, options.exports, stopping.signal);
   fleetRoutes(app, options.fleet);
   shardRoutes(app, context);
@@ -147,6 +150,11 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   );
   await app.ready();
   return app;
+}
+
+function absentIfNotFound(error: unknown): undefined {
+  if (error instanceof UserError && error.code === "NotFound") return undefined;
+  throw error;
 }
 
 /** At the wishes that requests change. */

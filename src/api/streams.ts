@@ -16,8 +16,11 @@ export type SendLines = (reply: FastifyReply, stream: LineStream) => Promise<voi
 /** A source that fails within this time fails the request; what fails later can only break the stream off. */
 const FIRST_LINE_MS = 200;
 
+/** A stream lives for hours: so often it is looked whether its reader may still read it. */
+const LOOK_AGAIN_MS = 5_000;
+
 /** @param stopping aborts when the API closes; its streams then end as if they were complete */
-export function lineSender(stopping: AbortSignal, logger: Logger): SendLines {
+export function lineSender(stopping: AbortSignal, logger: Logger, lookAgainMs = LOOK_AGAIN_MS): SendLines {
   return async (reply, { contentType, lines }) => {
     const gone = new AbortController();
     const response = reply.raw;
@@ -29,6 +32,10 @@ export function lineSender(stopping: AbortSignal, logger: Logger): SendLines {
     // A stream's connection is not used again: kept alive, it would hold up the end of the API.
     response.writeHead(200, { "content-type": contentType, "cache-control": "no-store", connection: "close" });
     response.flushHeaders();
+    const { isStillGood } = reply.request;
+    const look = setInterval(() => {
+      void isStillGood?.().then((isGood) => isGood || response.destroy());
+    }, lookAgainMs);
     const source = { error: undefined as unknown };
     try {
       await pipeline(Readable.from(withLineEnds(untilAborted(begun, signal), source)), response);
@@ -38,6 +45,8 @@ export function lineSender(stopping: AbortSignal, logger: Logger): SendLines {
         logger.error({ err: source.error, route: reply.request.routeOptions.url }, "stream broke off");
       }
       response.destroy();
+    } finally {
+      clearInterval(look);
     }
   };
 }

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { LONGEST_SELECTOR, matches, parseSelector } from "../model/labels.ts";
 import { TENANT_PHASES, wantedRelease, type Tenant, type TenantPhase } from "../model/tenant.ts";
+import { Scope } from "./access/scope.ts";
 import { wholeNumber } from "./schemas.ts";
 
 /** More than fit on a screen at once. */
@@ -53,30 +54,34 @@ export class TenantPages {
   }
 
   /** @throws UserError InvalidInput for a selector that is none */
-  async page(asked: TenantsAsked): Promise<{ tenants: Tenant[]; total: number }> {
+  async page(asked: TenantsAsked, scope = Scope.all): Promise<{ tenants: Tenant[]; total: number }> {
     const { offset, limit, ...found } = asked;
     // Those who want all do not come twice a second, and want what is there now.
-    const tenants = await (limit === undefined ? this.#found(found) : this.#recent(found));
+    const tenants = await (limit === undefined ? this.#found(found, scope) : this.#recent(found, scope));
     return { tenants: tenants.slice(offset, limit === undefined ? undefined : offset + limit), total: tenants.length };
   }
 
-  #recent(found: Omit<TenantsAsked, "offset" | "limit">): Promise<Tenant[]> {
-    const key = JSON.stringify(found);
+  #recent(found: Omit<TenantsAsked, "offset" | "limit">, scope: Scope): Promise<Tenant[]> {
+    const key = JSON.stringify([scope.key, found]);
     const now = this.#now();
     const known = this.#orders.get(key);
     if (known && now - known.at < FRESH_MS) return known.tenants;
     for (const [old, { at }] of this.#orders) if (now - at >= FRESH_MS) this.#orders.delete(old);
-    const tenants = this.#found(found);
+    const tenants = this.#found(found, scope);
     if (this.#orders.size < MOST_ORDERS) this.#orders.set(key, { at: now, tenants });
     return tenants;
   }
 
-  async #found({ selector, search, phase, release, shard, sort, order }: Omit<TenantsAsked, "offset" | "limit">) {
+  async #found(
+    { selector, search, phase, release, shard, sort, order }: Omit<TenantsAsked, "offset" | "limit">,
+    scope: Scope,
+  ) {
     const labels = selector === undefined ? [] : parseSelector(selector);
     const words = search?.trim().toLowerCase() ?? "";
     const wanted = phase === undefined ? undefined : new Set<string>(phase.split(","));
     const tenants = (await this.#list()).filter(
       (tenant) =>
+        scope.includes(tenant.spec) &&
         (wanted === undefined || wanted.has(tenant.status.phase)) &&
         (release === undefined || wantedRelease(tenant) === release) &&
         (shard === undefined || tenant.status.shard === shard) &&

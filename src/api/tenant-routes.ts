@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { INSTALLING, type Tenant } from "../model/tenant.ts";
 import { failures, type Api, type RouteContext } from "./api.ts";
-import { requireRole } from "./access/authentication.ts";
+import { requireRole } from "./access/authorization.ts";
 import {
   CreateTenantBody,
   flag,
@@ -48,8 +48,8 @@ export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): vo
         },
       },
     },
-    async ({ query }) => {
-      const { tenants, total } = await pages.page(query);
+    async ({ query, scope }) => {
+      const { tenants, total } = await pages.page(query, scope);
       return { items: tenants.map((tenant) => view(tenant)), total };
     },
   );
@@ -87,8 +87,10 @@ export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): vo
         response: { 200: TenantSchema.describe("The tenant."), ...failures(404, 422) },
       },
     },
-    async ({ params, query, actor }) => {
-      if (query.includeConfig) requireRole(actor, "operator", "a configuration may hold secrets; reading one");
+    async ({ params, query, actor, scope }) => {
+      // A tenant admin writes it, and so may read it.
+      if (query.includeConfig && scope.isAll)
+        requireRole(actor, "operator", "a configuration may hold secrets; reading one");
       return view(await service.getTenant(params.name), query.includeConfig);
     },
   );

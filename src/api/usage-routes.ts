@@ -1,5 +1,7 @@
 import { z } from "zod";
 import { failures, type Api, type RouteContext } from "./api.ts";
+import { notFound } from "./access/authorization.ts";
+import { ownedWithin, tenantsWithin } from "./access/limited-views.ts";
 import { monthText, UsageMonthSchema } from "./schemas.ts";
 
 /** What tenants took, by month. */
@@ -21,6 +23,10 @@ export function usageRoutes(app: Api, { service }: RouteContext): void {
         },
       },
     },
-    async ({ query }) => ({ items: await service.usageHistory(query) }),
+    async ({ query, scope }) => {
+      if (!scope.isAll && query.tenant !== undefined && !(await tenantsWithin(service, scope)).has(query.tenant))
+        throw notFound(query.tenant);
+      return { items: await ownedWithin(service, scope, await service.usageHistory(query)) };
+    },
   );
 }

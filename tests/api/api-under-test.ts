@@ -7,8 +7,9 @@ import { join } from "node:path";
 import { verifyChain } from "../../src/api/audit-chain.ts";
 import type { AuditEntry } from "../../src/api/audit.ts";
 import { Sessions } from "../../src/api/access/sessions.ts";
+import { FileUses } from "../../src/api/access/last-uses.ts";
 import { FileTokens } from "../../src/api/access/named-tokens.ts";
-import { startApi } from "../../src/api/server.ts";
+import { startApi, type ApiOptions } from "../../src/api/server.ts";
 import type { NotificationService } from "../../src/controller/service/notification-service.ts";
 import type { ControllerContext } from "../../src/controller/context.ts";
 import { StoreFleetService } from "../../src/controller/service/fleet-service.ts";
@@ -23,7 +24,20 @@ export const GATEWAY_TOKEN = "gateway-token-of-the-test";
 /** The real API on a free port, over a service of nothing but objects. */
 export async function startApiUnderTest(
   service = new MemoryService(),
-  { metricsNeedToken = false, consoleHosts = [] as string[], now = () => new Date(), port = 0 } = {},
+  {
+    metricsNeedToken = false,
+    consoleHosts = [],
+    now = () => new Date(),
+    port = 0,
+    parts = {},
+  }: {
+    metricsNeedToken?: boolean;
+    consoleHosts?: string[];
+    now?: () => Date;
+    port?: number;
+    /** Of the API, those that a test brings itself. */
+    parts?: Partial<ApiOptions>;
+  } = {},
 ) {
   const logged: string[] = [];
   const sink = new PassThrough();
@@ -34,11 +48,13 @@ export async function startApiUnderTest(
   const directory = mkdtempSync(join(tmpdir(), "api-"));
   const tokensFile = join(directory, "tokens.json");
   const problems: string[] = [];
-  const namedTokens = new FileTokens(
-    tokensFile,
-    (text) => writeFileSync(tokensFile, text),
-    (problem) => problems.push(problem),
-  );
+  const stateFile = (file: string) => ({
+    file,
+    write: (text: string) => writeFileSync(file, text),
+    onProblem: (problem: string) => void problems.push(problem),
+  });
+  const uses = new FileUses(stateFile(join(directory, "token-uses.json")), now);
+  const namedTokens = new FileTokens({ ...stateFile(tokensFile), uses, now });
   const audited: AuditEntry[] = [];
   const notifications: NotificationService = {
     channels: () => [{ name: "ops", kind: "webhook", topics: ["quota"], failures: 1, problem: "it answers with 500" }],
@@ -70,6 +86,7 @@ export async function startApiUnderTest(
     console: { sessions: new Sessions(() => [API_TOKEN], now), hosts: consoleHosts },
     logger: pino({ level: "debug" }, sink),
     onShutdown: () => void (shutdowns += 1),
+    ...parts,
   });
   return {
     service,

@@ -1,10 +1,12 @@
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
-import { mayActAs, type Role } from "../../../src/model/role.ts";
+import { mayActAs, type ClusterRole, type Role } from "../../../src/model/role.ts";
 import { api, ApiFailure, dataOf } from "./client.ts";
 
 export interface Person {
   name: string;
   role: Role;
+  /** Of a tenant admin: the selector of its tenants. */
+  tenants?: string | undefined;
 }
 
 /** Who is signed in; null: nobody. */
@@ -27,7 +29,7 @@ export function useSignIn() {
   const client = useQueryClient();
   return useMutation({
     mutationFn: (token: string) => dataOf(api.POST("/v1/session", { body: { token } })),
-    onSuccess: ({ name, role }) => client.setQueryData<Person>(["session"], { name, role }),
+    onSuccess: ({ name, role, tenants }) => client.setQueryData<Person>(["session"], { name, role, tenants }),
   });
 }
 
@@ -44,7 +46,18 @@ export function useSignOut() {
 }
 
 /** Whether the person may do what needs a role. */
-export function useMay(needed: Role): boolean {
+export function useMay(needed: ClusterRole): boolean {
   const { data } = useSession();
   return data ? mayActAs(data.role, needed) : false;
+}
+
+/** Whether the person sees some tenants only, and nothing else of the cluster. */
+export function useIsTenantAdmin(): boolean {
+  return useSession().data?.role === "tenant-admin";
+}
+
+/** Whether the person may configure the tenants that they see, and read their logs. */
+export function useMayTend(): boolean {
+  const mayOperate = useMay("operator");
+  return useIsTenantAdmin() || mayOperate;
 }

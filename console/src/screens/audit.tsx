@@ -1,6 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { jsonLinesOf } from "../api/lines.ts";
-import { useMay } from "../api/session.ts";
+import { useIsTenantAdmin, useMay } from "../api/session.ts";
 import { Badge } from "../ui/badge.tsx";
 import { Command } from "../ui/command.tsx";
 import { Page } from "../ui/page.tsx";
@@ -20,7 +20,9 @@ interface Entry {
 const SHOWN = 300;
 
 export function Audit() {
-  const mayRead = useMay("admin");
+  const isAdmin = useMay("admin");
+  const isTenantAdmin = useIsTenantAdmin();
+  const mayRead = isAdmin || isTenantAdmin;
   const audit = useQuery({
     queryKey: ["audit"],
     enabled: mayRead,

@@ -4,15 +4,19 @@ import { duration } from "../ui/format.ts";
 import { Card, Page } from "../ui/page.tsx";
 import { Waiting } from "../ui/states.tsx";
 import { Ago } from "../ui/time.tsx";
+import { useMay } from "../api/session.ts";
+import { Tokens } from "./settings/tokens.tsx";
 
 export function Settings() {
   const status = useQuery(statusQuery);
   const { data } = status;
+  const isAdmin = useMay("admin");
   return (
     <Page
       title="Settings"
       lead="What the cluster runs with. It is changed in its configuration file, or the chart’s values, and shown here only."
     >
+      {isAdmin && <Tokens />}
       {!data && <Waiting query={status} what="the settings" />}
       {data && (
         <div className="columns">

@@ -32,6 +32,13 @@ const SCREENS = [
   { to: "/settings", name: "Settings" },
 ] as const;
 
+/** What is not about one tenant or another. */
+const FOR_THE_CLUSTER: ReadonlySet<string> = new Set(["/shards", "/rollouts", "/settings"]);
+
+function screensOf({ role }: Person) {
+  return SCREENS.filter(({ to }) => role !== "tenant-admin" || !FOR_THE_CLUSTER.has(to));
+}
+
 function SignedIn({ person }: { person: Person }) {
   const main = useFocusOnNavigation();
   return (
@@ -45,7 +52,7 @@ function SignedIn({ person }: { person: Person }) {
           synapse-shards
         </Link>
         <nav className="nav" aria-label="Screens">
-          {SCREENS.map(({ to, name }) => (
+          {screensOf(person).map(({ to, name }) => (
             <Link key={to} to={to} activeProps={{ "aria-current": "page" }}>
               {name}
               {to === "/overview" && <ProblemCount />}
@@ -88,7 +95,9 @@ function Foot({ person }: { person: Person }) {
       <div className="person">
         <div>
           <strong>{person.name}</strong>
-          <span className="muted">{person.role}</span>
+          <span className="muted" title={person.tenants}>
+            {person.role}
+          </span>
         </div>
         <button type="button" className="small" onClick={() => signOut.mutate()}>
           Sign out

@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from "react";
 import { linesOf } from "../api/lines.ts";
-import { useMay } from "../api/session.ts";
+import { useMayTend } from "../api/session.ts";
 import { Command } from "./command.tsx";
 import { Empty, Failure } from "./states.tsx";
 
@@ -10,7 +10,7 @@ const TAIL = 200;
 
 /** The end of a log, and what comes from then on. */
 export function LogView({ path, command }: { path: string; command: string }) {
-  const mayRead = useMay("operator");
+  const mayRead = useMayTend();
   const [lines, setLines] = useState<string[]>([]);
   const [error, setError] = useState<Error>();
   const [attempt, setAttempt] = useState(0);

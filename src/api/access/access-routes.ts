@@ -2,18 +2,41 @@ import { z } from "zod";
 import { failures, type Api, type RouteContext } from "../api.ts";
 import type { ChainVerification } from "../audit.ts";
 import type { AuditLog } from "../audit.ts";
-import { RoleSchema, TokenName, type NamedTokens } from "./named-tokens.ts";
+import { auditWithin } from "./limited-views.ts";
+import { grantOf, GrantFields, refineGrant, RoleSchema } from "./grants.ts";
+import { TokenName, type NamedTokens } from "./named-tokens.ts";
 import { wholeNumber } from "../schemas.ts";
 
+const MOST_ENTRIES = 100_000;
+const DAY_MS = 86_400_000;
 const NDJSON = "application/x-ndjson";
 const tags = ["access"];
 const config = { access: "admin" } as const;
 
 const TokenSchema = z.object({
   name: z.string(),
-  role: RoleSchema,
-  createdAt: z.string().describe("ISO 8601, UTC."),
+  ...GrantFields,
+  createdAt: z.string().optional().describe("ISO 8601, UTC."),
+  expiresAt: z.string().optional().describe("Absent: it does not expire."),
+  lastUsedAt: z.string().optional().describe("Noted every five minutes at most; absent: never."),
 });
+
+/** What is good for longer is better without an end. */
+const LONGEST_DAYS = 3660;
+
+const CreateTokenBody = z
+  .strictObject({
+    name: TokenName,
+    ...GrantFields,
+    expiresInDays: z
+      .number()
+      .min(0.001)
+      .max(LONGEST_DAYS)
+      .optional()
+      .describe("For how long it is good; absent: until it is revoked."),
+  })
+  .superRefine(refineGrant)
+  .meta({ id: "CreateToken" });
 
 const AuditEntrySchema = z.object({
   time: z.string(),
@@ -45,21 +68,26 @@ const VerificationSchema = z
   .meta({ id: "AuditVerification" }) satisfies z.ZodType<ChainVerification>;
 
 /** Who may use the API, and who did. */
-export function accessRoutes(app: Api, { sendLines }: RouteContext, tokens?: NamedTokens, audit?: AuditLog): void {
+export function accessRoutes(
+  app: Api,
+  { service, sendLines }: RouteContext,
+  tokens?: NamedTokens,
+  audit?: AuditLog,
+): void {
   app.get(
     "/v1/whoami",
     {
       schema: {
         operationId: "whoAmI",
-        summary: "The name and role of the token",
+        summary: "Who asks: the name and the role, and the tenants of a tenant admin",
         tags,
         response: {
-          200: z.object({ name: z.string(), role: RoleSchema }).describe("The token's."),
+          200: z.object({ name: z.string(), ...GrantFields }).describe("Who asks."),
           ...failures(),
         },
       },
     },
-    async ({ actor }) => ({ name: actor!.name, role: actor!.role }),
+    async ({ actor }) => ({ name: actor!.name, ...grantOf(actor!) }),
   );
   if (tokens) tokenRoutes(app, tokens);
   if (!audit) return;
@@ -71,15 +99,19 @@ export function accessRoutes(app: Api, { sendLines }: RouteContext, tokens?: Nam
         operationId: "readAudit",
         summary: "Who changed what, and who was refused, oldest first, one JSON object a line",
         tags,
-        querystring: z.object({ tail: wholeNumber(100_000).optional().describe("The newest entries only.") }),
+        querystring: z.object({ tail: wholeNumber(MOST_ENTRIES).optional().describe("The newest entries only.") }),
         response: {
           200: { description: "One entry a line.", content: { [NDJSON]: { schema: AuditEntrySchema } } },
           ...failures(422),
         },
       },
     },
-    async ({ query }, reply) => {
-      await sendLines(reply, { contentType: NDJSON, lines: () => lines(audit.read(query)) });
+    async ({ query, scope, actor }, reply) => {
+      const entries = auditWithin(service, { scope, actor }, audit.read(scope.isAll ? query : { tail: MOST_ENTRIES }));
+      await sendLines(reply, {
+        contentType: NDJSON,
+        lines: () => lines(scope.isAll ? entries : newest(entries, query)),
+      });
     },
   );
   app.get(
@@ -104,7 +136,7 @@ function tokenRoutes(app: Api, tokens: NamedTokens): void {
       config,
       schema: {
         operationId: "listTokens",
-        summary: "The tokens of people, by name, without the tokens themselves",
+        summary: "The tokens of people and machines, by name, without the tokens themselves",
         tags,
         response: { 200: z.object({ items: z.array(TokenSchema) }).describe("The tokens."), ...failures() },
       },
@@ -119,14 +151,21 @@ function tokenRoutes(app: Api, tokens: NamedTokens): void {
         operationId: "createToken",
         summary: "Makes a token with a name and a role; the answer is the only place that has it",
         tags,
-        body: z.strictObject({ name: TokenName, role: RoleSchema }),
+        body: CreateTokenBody,
         response: {
-          201: z.object({ name: z.string(), role: RoleSchema, token: z.string() }).describe("The new token."),
+          201: z
+            .object({ name: z.string(), ...GrantFields, expiresAt: z.string().optional(), token: z.string() })
+            .describe("The new token."),
           ...failures(409, 422),
         },
       },
     },
-    async ({ body: { name, role } }, reply) => reply.code(201).send({ name, role, token: tokens.create(name, role) }),
+    async ({ body: { name, expiresInDays, ...grant } }, reply) => {
+      const expiresAt =
+        expiresInDays === undefined ? undefined : new Date(Date.now() + expiresInDays * DAY_MS).toISOString();
+      const terms = { ...grantOf(grant), ...(expiresAt === undefined ? {} : { expiresAt }) };
+      return reply.code(201).send({ name, ...terms, token: tokens.create(name, grant.role, terms) });
+    },
   );
   app.delete(
     "/v1/tokens/:name",
@@ -145,6 +184,16 @@ function tokenRoutes(app: Api, tokens: NamedTokens): void {
       return reply.code(204).send();
     },
   );
+}
+
+/** The tail of those that may be seen, and not what may be seen of the tail: how much others do is not to be told. */
+async function* newest<T>(entries: AsyncIterable<T>, { tail = MOST_ENTRIES }: { tail?: number }): AsyncGenerator<T> {
+  const kept: T[] = [];
+  for await (const entry of entries) {
+    kept.push(entry);
+    if (kept.length > 2 * tail + 1000) kept.splice(0, kept.length - tail);
+  }
+  if (tail > 0) yield* kept.slice(-tail);
 }
 
 async function* lines(entries: AsyncIterable<unknown>): AsyncGenerator<string> {

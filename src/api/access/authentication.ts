@@ -1,22 +1,18 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { UserError } from "../../model/errors.ts";
-import { mayActAs, type Actor, type Role } from "../../model/role.ts";
+import type { Actor } from "../../model/role.ts";
+import { accessTo } from "./authorization.ts";
 import { refuseForeignPages } from "./browser-guard.ts";
 import { sessionCookieOf } from "./session-cookie.ts";
-import type { ConsoleAccess } from "./sessions.ts";
-
-/** Who may call a route: people with a role, gateways, or anybody who can reach the port. */
-export type Access = Role | "gateway" | "anybody";
+import type { ConsoleAccess, Subject } from "./sessions.ts";
 
 declare module "fastify" {
-  interface FastifyContextConfig {
-    /** Default: viewer for what only reads, operator for the rest. */
-    access?: Access;
-  }
   interface FastifyRequest {
     /** Who makes it; undefined where a route is open to anybody, or the token is not known. */
     actor?: Actor;
+    /** Whether they still are who they were, and may do the same; for answers that go on for hours. */
+    isStillGood?: () => Promise<boolean>;
   }
 }
 
@@ -35,63 +31,73 @@ export interface Tokens {
 
 export interface Authentication {
   /** Who bears a token, among people. */
-  personOf(token: string): { actor: Actor; digest: string } | undefined;
+  personOf(token: string): Promise<{ actor: Actor; subject: Subject } | undefined>;
 }
 
-export const OWNER: Actor = { name: "owner", role: "admin" };
+const OWNER: Actor = { name: "owner", role: "admin" };
 const GATEWAY: Actor = { name: "gateway", role: "viewer" };
 
-/** Asks for a bearer token before anything of a request is read; also where there is no such route. */
+/** Whether it is the cluster's own token, and not somebody who is called like it. */
+export function isOwner(actor: Actor | undefined): boolean {
+  return actor === OWNER;
+}
+
+/** Asks who makes a request before anything of it is read; also where there is no such route. */
 export function registerAuthentication(app: FastifyInstance, tokens: Tokens): Authentication {
   const owners = digestsOf(tokens.apiToken);
   const gateways = digestsOf(tokens.gatewayToken);
-  const actorOf = (digest: Buffer): Actor | undefined => {
+  const ofDigest = (digest: Buffer): Actor | undefined => {
     if (isAmong(digest, owners())) return OWNER;
     if (isAmong(digest, gateways())) return GATEWAY;
     return tokens.actorOf?.(digest.toString("hex"));
   };
-  const actorOfSession = async (request: FastifyRequest): Promise<Actor | undefined> => {
+  /** What a subject may do now. */
+  const actorOf = async (subject: Subject): Promise<Actor | undefined> =>
+    subject.kind === "token" ? ofDigest(Buffer.from(subject.digest, "hex")) : undefined;
+  const subjectOf = async (request: FastifyRequest): Promise<Subject | undefined> => {
+    const given = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? "")?.[1];
+    if (given !== undefined) return subjectOfToken(given);
     const cookie = tokens.console && sessionCookieOf(request);
     if (!tokens.console || cookie === undefined) return undefined;
     refuseForeignPages(request, tokens.console.hosts);
     const session = await tokens.console.sessions.open(cookie);
-    const actor = session && actorOf(Buffer.from(session.digest, "hex"));
-    if (!actor) throw new UserError("Unauthorized", "the session has ended: sign in again");
-    return actor;
+    if (!session || !(await actorOf(session.subject)))
+      throw new UserError("Unauthorized", "the session has ended: sign in again");
+    return session.subject;
   };
   app.addHook("onRequest", async (request) => {
     const access = accessTo(request);
     if (access === "anybody") return;
-    const given = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? "")?.[1];
-    const actor = given === undefined ? await actorOfSession(request) : actorOf(digestOf(given));
-    if (given === undefined && !actor)
+    const subject = await subjectOf(request);
+    if (!subject)
       throw new UserError("Unauthorized", "the header `Authorization: Bearer TOKEN` is missing or malformed");
+    const actor = await actorOf(subject);
     if (actor && actor !== GATEWAY) request.actor = actor;
     if ((actor === GATEWAY) !== (access === "gateway") || !actor)
       throw new UserError(
         "Unauthorized",
-        access === "gateway" ? "this call needs the gateways' token" : "the token is wrong",
+        access === "gateway" ? "this call needs the gateways' token" : "the token is wrong, or has expired",
       );
-    if (access !== "gateway") requireRole(actor, access, "this call");
+    request.isStillGood = async () => {
+      // Of a cookie, the session may have been signed out.
+      const again = await subjectOf(request).then(
+        (found) => found && actorOf(found),
+        () => undefined,
+      );
+      return again !== undefined && again.role === actor.role && again.tenants === actor.tenants;
+    };
   });
   return {
-    personOf(token) {
-      const digest = digestOf(token);
-      const actor = actorOf(digest);
-      return actor && actor !== GATEWAY ? { actor, digest: digest.toString("hex") } : undefined;
+    async personOf(token) {
+      const subject = subjectOfToken(token);
+      const actor = await actorOf(subject);
+      return actor && actor !== GATEWAY ? { actor, subject } : undefined;
     },
   };
 }
 
-/** @param what what needs the role, in words @throws UserError Forbidden */
-export function requireRole(actor: Actor | undefined, needed: Role, what: string): void {
-  if (actor && mayActAs(actor.role, needed)) return;
-  const has = actor ? `the token ${actor.name} has the role ${actor.role}` : "nobody is known to ask";
-  throw new UserError("Forbidden", `${what} needs the role ${needed}, and ${has}`);
-}
-
-function accessTo({ method, routeOptions }: FastifyRequest): Access {
-  return routeOptions.config.access ?? (method === "GET" || method === "HEAD" ? "viewer" : "operator");
+function subjectOfToken(token: string): Subject {
+  return { kind: "token", digest: digestOf(token).toString("hex") };
 }
 
 /** Digests have one length, so the time of a comparison tells nothing of a token, not even its length. */

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { UserError } from "../../model/errors.ts";
 import type { Authentication } from "./authentication.ts";
 import { failures, type Api } from "../api.ts";
-import { RoleSchema } from "./named-tokens.ts";
+import { grantOf, GrantFields } from "./grants.ts";
 import { refuseForeignPages } from "./browser-guard.ts";
 import { sessionCookieOf, setSessionCookie } from "./session-cookie.ts";
 import type { ConsoleAccess } from "./sessions.ts";
@@ -42,7 +42,7 @@ export async function sessionRoutes(
         body: z.strictObject({ token: z.string().min(1).max(500) }),
         response: {
           201: z
-            .object({ name: z.string(), role: RoleSchema, expiresAt: z.string().describe("ISO 8601, UTC.") })
+            .object({ name: z.string(), ...GrantFields, expiresAt: z.string().describe("ISO 8601, UTC.") })
             .describe("Who is signed in, and until when."),
           ...failures(422, 429),
         },
@@ -50,13 +50,13 @@ export async function sessionRoutes(
     },
     async (request, reply) => {
       refuseForeignPages(request, hosts);
-      const found = personOf(request.body.token.trim());
+      const found = await personOf(request.body.token.trim());
       if (!found) throw new UserError("Unauthorized", "the token is wrong, or has been revoked");
       request.actor = found.actor;
-      const session = await sessions.begin(found.digest);
+      const session = await sessions.begin(found.subject);
       setSessionCookie(request, reply, session);
-      const { name, role } = found.actor;
-      return reply.code(201).send({ name, role, expiresAt: session.expiresAt.toISOString() });
+      const { name } = found.actor;
+      return reply.code(201).send({ name, ...grantOf(found.actor), expiresAt: session.expiresAt.toISOString() });
     },
   );
   app.delete(
@@ -72,7 +72,7 @@ export async function sessionRoutes(
     },
     async (request, reply) => {
       const session = await sessions.open(sessionCookieOf(request) ?? "");
-      if (session) sessions.end(session);
+      if (session) await sessions.end(session);
       setSessionCookie(request, reply, undefined);
       return reply.code(204).send();
     },

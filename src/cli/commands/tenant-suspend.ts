@@ -1,8 +1,11 @@
 import type { Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
-import { actOn, choose, takesTenants, type ChoiceOptions } from "../bulk.ts";
+import { forEach } from "../each.ts";
 import { timeoutOption, withClient, type WaitOptions } from "../options.ts";
+import { isForPeople, show } from "../format.ts";
+import { print } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
+import { namesOf, selectorOption } from "../selecting.ts";
 import { waitUntilRunning, waitUntilSuspended } from "../wait.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
 
@@ -31,14 +34,18 @@ const VERBS: Verb[] = [
 /** suspend, resume. */
 export function addSuspend(tenant: Command): void {
   for (const verb of VERBS)
-    takesTenants(tenant.command(verb.name))
+    tenant
+      .command(verb.name)
       .description(verb.description)
+      .argument("[name...]", "names of the tenants")
+      .addOption(selectorOption())
       .option("--wait", verb.wait)
       .addOption(timeoutOption())
-      .action((given: string[], options: WaitOptions & ChoiceOptions, command: Command) =>
+      .action((given: string[], options: WaitOptions & { selector?: string }, command: Command) =>
         withClient(command, async (client, { output }) => {
+          const names = await namesOf(client, given, options.selector);
           const waited = options.wait === true;
-          await actOn(await choose(client, given, options, verb.name), output, {
+          await forEach(names, {
             begin: (name) => client.call<TenantView>("POST", `${tenantPath(name)}/${verb.name}`, { has: HAS }),
             finish: async (name, asked) => {
               if (!waited) return asked;
@@ -47,8 +54,10 @@ export function addSuspend(tenant: Command): void {
                 ? waitUntilSuspended(client, name, options.timeout)
                 : waitUntilRunning(client, name, generation, options.timeout);
             },
-            value: tenantDetails,
-            words: (name) => verb.words(name, waited),
+            report: (done) => {
+              if (isForPeople(output)) for (const { metadata } of done) print(verb.words(metadata.name, waited));
+              else show(output, done.map(tenantDetails), () => "");
+            },
           });
         }),
       );

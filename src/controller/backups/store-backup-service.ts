@@ -10,7 +10,7 @@ import { messageOf, UserError } from "../../model/errors.ts";
 import { tenantNameProblem } from "../../model/names.ts";
 import type { BackupMeans, DatabaseCopies } from "../../ports/backups.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
-import type { BackupEntry, BackupService, RestoreRequest } from "../service/backup-service.ts";
+import { noJob, type BackupEntry, type BackupService, type RestoreRequest } from "../service/backup-service.ts";
 import type { ClusterService } from "../service/cluster-service.ts";
 import { asItRuns } from "../start/configs.ts";
 import { backUp, prune, verify, type Work } from "./back-up.ts";
@@ -189,10 +189,7 @@ export class StoreBackupService implements BackupService {
   job(id: string): Job {
     const job = this.work.get(id);
     if (job) return job;
-    throw new UserError(
-      "NotFound",
-      `there is no job ${id}: jobs are forgotten when the controller is started again; ask for it once more`,
-    );
+    throw noJob(id);
   }
 
   async #backUp(name: string, config: BackupsConfig, means: BackupMeans, { job, ...rest }: JobContext) {

@@ -3,6 +3,7 @@ import type { Tenant } from "../../model/tenant.ts";
 import { hostsOf, tryReadConfig } from "../../model/config-reading.ts";
 import type { ConfigMeaning, DatabaseAddress } from "../../model/config-meaning.ts";
 import { hostOf } from "../../model/names.ts";
+import { belongsTo } from "../../model/holder.ts";
 
 export type TakenReason = "ServerNameTaken" | "HostTaken" | "DatabaseTaken";
 const TAKEN: ReadonlySet<string> = new Set<TakenReason>(["ServerNameTaken", "HostTaken", "DatabaseTaken"]);
@@ -179,19 +180,19 @@ export class Claims {
   #rival({ spec }: Claimant, claim: string, holder: string): ClaimConflict {
     if (claim.startsWith(DATABASE)) {
       const database = claim.slice(DATABASE.length);
-      return { reason: "DatabaseTaken", holder, message: `database ${database} belongs to tenant ${holder} already` };
+      return { reason: "DatabaseTaken", holder, message: belongsTo(`database ${database}`, holder) };
     }
     if (claim.startsWith(DATABASE_ID)) {
-      const message = `its database is, under another name, the one that belongs to tenant ${holder} already`;
+      const message = belongsTo("its database is, under another name, the one that", holder);
       return { reason: "DatabaseTaken", holder, message };
     }
     const host = claim.slice(HOST.length);
     const theirs = this.#entries.get(holder)?.serverName ?? "";
     if (host === hostOf(spec.serverName) && host === hostOf(theirs)) {
-      const message = `server name ${spec.serverName} belongs to tenant ${holder} already`;
+      const message = belongsTo(`server name ${spec.serverName}`, holder);
       return { reason: "ServerNameTaken", holder, message };
     }
-    return { reason: "HostTaken", holder, message: `host ${host} belongs to tenant ${holder} already` };
+    return { reason: "HostTaken", holder, message: belongsTo(`host ${host}`, holder) };
   }
 
   /** Reading a configuration is what costs here, so that it is done when it changed. */

@@ -1,3 +1,4 @@
+import { UserError } from "../../model/errors.ts";
 import type { BackupManifest, BackupTargetConfig, Job, Verification } from "../../model/backup.ts";
 
 export interface BackupEntry {
@@ -36,4 +37,12 @@ export interface BackupService {
   forgetRestore(tenant: string): Promise<void>;
   jobs(): Job[];
   job(id: string): Job;
+}
+
+/** What is said of a job that is not there. */
+export function noJob(id: string): UserError {
+  return new UserError(
+    "NotFound",
+    `there is no job ${id}: jobs are forgotten when the controller is started again; ask for it once more`,
+  );
 }

@@ -41,7 +41,6 @@ import { createShard } from "../planning/planning.ts";
 import { asItRuns, configsOf } from "../start/configs.ts";
 import { problemsOf, type Problem } from "./problems.ts";
 import { registerUser } from "./register-user.ts";
-import { filledIn } from "./from-template.ts";
 import { Onboarding, type OnboardingSettings } from "./onboarding.ts";
 import { SleepService } from "./sleep-service.ts";
 import {
@@ -88,8 +87,7 @@ export class StoreClusterService implements ClusterService {
 
   async createTenant(asked: CreateTenantRequest): Promise<Tenant> {
     const { store, clock } = this.#context;
-    const { filled, words } = await filledIn(asked, (template) => this.getTenant(template));
-    const request = this.#onboarding.spelledOut(filled);
+    const request = this.#onboarding.spelledOut(asked);
     const { name } = request;
     const serverName = request.serverName ?? `${name}.${this.#settings.baseDomain}`;
     const problem = tenantNameProblem(name) ?? serverNameProblem(serverName) ?? configProblem(request.config ?? "");
@@ -121,7 +119,7 @@ export class StoreClusterService implements ClusterService {
       type: "Normal",
       reason: "Created",
       object: `Tenant/${name}`,
-      message: `${name} was created for ${serverName}${words}`,
+      message: `${name} was created for ${serverName}`,
     });
     return tenant;
   }

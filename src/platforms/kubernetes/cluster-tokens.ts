@@ -1,7 +1,11 @@
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { CoreV1Api, type KubeConfig, type V1OwnerReference, type V1Secret } from "@kubernetes/client-node";
 import { UserError } from "../../model/errors.ts";
-import { isTokenName, ROLES, type Actor, type Role } from "../../model/role.ts";
+import type { NamedToken } from "../../model/role.ts";
+import { namedIn } from "./named-keys.ts";
+import { grantOf } from "../../api/access/grants.ts";
+import { RememberedUses } from "../../api/access/last-uses.ts";
+import type { NamedTokens } from "../../api/access/named-tokens.ts";
 import { attempt, isStatus, retrying } from "./api-error.ts";
 import { apiClient } from "./client.ts";
 import { ResourceCache } from "./resource-cache.ts";
@@ -11,8 +15,6 @@ type TokenOf = keyof typeof KEYS;
 
 /** The kubelet brings a changed Secret to gateways' pods within a minute or two; until then they have the token before. */
 const GATEWAY_OVERLAP_MS = 300_000;
-/** Shorter ones can be guessed. */
-const MIN_TOKEN_LENGTH = 20;
 
 export interface ClusterTokensOptions {
   config: KubeConfig;
@@ -35,7 +37,9 @@ export class ClusterTokens {
   readonly #api: CoreV1Api;
   readonly #cache: ResourceCache<V1Secret>;
   #tokens: Record<TokenOf, string> | undefined;
-  #named = new Map<string, Actor>();
+  #named = new Map<string, NamedToken>();
+  /** Of this leader. */
+  readonly #uses = new RememberedUses();
   #gatewayBefore: { token: string; until: number } | undefined;
 
   private constructor(options: ClusterTokensOptions) {
@@ -76,9 +80,31 @@ export class ClusterTokens {
     return this.#tokens ? [this.#tokens.api] : [];
   }
 
-  /** Whose token has this SHA-256 digest: named ones are keys `ROLE.NAME` of the Secret. */
-  actorOf(digest: string): Actor | undefined {
-    return this.#named.get(digest);
+  /** Named tokens are keys `ROLE.NAME` of the Secret, so that they come from where other secrets come from. */
+  readonly named: NamedTokens = {
+    actorOf: (digest) => {
+      const found = this.#named.get(digest);
+      if (!found || (found.expiresAt !== undefined && Date.parse(found.expiresAt) <= Date.now())) return undefined;
+      this.#uses.note(found.name);
+      return { name: found.name, ...grantOf(found) };
+    },
+    list: () =>
+      [...this.#named.values()]
+        .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+        .map((token) => {
+          const lastUsedAt = this.#uses.of(token.name);
+          return lastUsedAt === undefined ? token : { ...token, lastUsedAt };
+        }),
+    create: () => this.#refuse(),
+    revoke: () => this.#refuse(),
+  };
+
+  #refuse(): never {
+    const { namespace, secret } = this.#options;
+    throw new UserError(
+      "Conflict",
+      `on Kubernetes, tokens are keys ROLE.NAME of the Secret ${namespace}/${secret}, which belongs to whoever manages that cluster: docs/access.md says how they are added and removed`,
+    );
   }
 
   /** Those that are good for gateways. */
@@ -102,7 +128,7 @@ export class ClusterTokens {
     if (this.#tokens && this.#tokens.gateway !== tokens.gateway)
       this.#gatewayBefore = { token: this.#tokens.gateway, until: this.#now() + GATEWAY_OVERLAP_MS };
     this.#tokens = tokens;
-    this.#named = namedIn(secret, this.#options.onError);
+    this.#named = namedIn(secret.data ?? {}, { own: Object.values(KEYS), onError: this.#options.onError });
   }
 
   #problem(): string {
@@ -141,24 +167,6 @@ export class ClusterTokens {
   #now(): number {
     return this.#options.now?.() ?? performance.now();
   }
-}
-
-/** Named tokens, by their digest. A key that is not one of ours, or of a role that there is not, is passed over with a word. */
-function namedIn(secret: V1Secret, onError: (message: string) => void): Map<string, Actor> {
-  const named = new Map<string, Actor>();
-  for (const [key, value] of Object.entries(secret.data ?? {})) {
-    if (key === KEYS.api || key === KEYS.gateway) continue;
-    const [role = "", ...rest] = key.split(".");
-    const name = rest.join(".");
-    const token = Buffer.from(value, "base64").toString("utf8").trim();
-    if (!(role in ROLES) || !isTokenName(name) || token.length < MIN_TOKEN_LENGTH) {
-      const allowed = `ROLE.NAME with a role of ${Object.keys(ROLES).join(", ")}, and a token of at least ${MIN_TOKEN_LENGTH} characters`;
-      onError(`the key ${key} of the Secret of the tokens is ignored: allowed is ${allowed}`);
-      continue;
-    }
-    named.set(createHash("sha256").update(token).digest("hex"), { name, role: role as Role });
-  }
-  return named;
 }
 
 function tokensIn(secret: V1Secret): Record<TokenOf, string> | undefined {

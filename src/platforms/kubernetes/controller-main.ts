@@ -222,7 +222,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     port: 0,
     apiToken: () => tokens.api(),
     gatewayToken: () => tokens.gateway(),
-    actorOf: (digest) => tokens.actorOf(digest),
+    namedTokens: tokens.named,
     audit: new LoggedAudit(log),
     // Only our own proxy reaches it.
     trustProxy: true,

@@ -8,6 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { complain, LogFile } from "../../logging/log-file.ts";
 import { collectDefaultMetrics, Registry } from "prom-client";
+import { FileEnds } from "../../api/access/ended-sessions.ts";
+import { FileUses } from "../../api/access/last-uses.ts";
 import { FileTokens } from "../../api/access/named-tokens.ts";
 import { startApi } from "../../api/server.ts";
 import { Notifier } from "../../controller/notifications/notifier.ts";
@@ -246,6 +248,11 @@ async function main(): Promise<void> {
   const exports = new StoreExportService(context, service, { ...restored, spool, postgresMajor: POSTGRES_MAJOR });
 
   const apiToken = secretIn(config.apiTokenFile);
+  const stateFile = (file: string) => ({
+    file,
+    write: (text: string) => writeAtomically(file, text),
+    onProblem: (problem: string) => log.error(problem),
+  });
   const auditKeptDays = { now: config.cluster.auditKeptDays };
   let ending: Promise<void> | undefined;
   const end = (stopShards: boolean): Promise<void> => (ending ??= shutDown(stopShards));
@@ -261,17 +268,23 @@ async function main(): Promise<void> {
     host: config.api.host,
     port: config.api.port,
     metricsNeedToken: config.api.metricsNeedToken,
-    namedTokens: new FileTokens(
-      config.tokensFile,
-      (text) => writeAtomically(config.tokensFile, text),
-      (problem) => log.error(problem),
-    ),
+    namedTokens: new FileTokens({
+      ...stateFile(config.tokensFile),
+      uses: new FileUses(stateFile(join(config.dataDir, "token-uses.json"))),
+    }),
     audit: new AuditFile(config.auditFile, {
       keepDays: () => auditKeptDays.now,
       onProblem: (problem) => log.error(problem),
     }),
     apiToken,
-    console: { sessions: new Sessions(() => [apiToken]), hosts: config.api.consoleHosts },
+    console: {
+      sessions: new Sessions(
+        () => [apiToken],
+        () => new Date(),
+        new FileEnds(stateFile(join(config.dataDir, "ended-sessions.json"))),
+      ),
+      hosts: config.api.consoleHosts,
+    },
     gatewayToken: secretIn(config.gatewayTokenFile),
     metrics: registry,
     logger: log,

@@ -3,7 +3,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { api, dataOf, type Tenant } from "../../api/client.ts";
 import { shardsQuery } from "../../api/queries.ts";
-import { useMay } from "../../api/session.ts";
+import { useIsTenantAdmin, useMay } from "../../api/session.ts";
 import { ActionDialog, type Action } from "../../ui/action.tsx";
 
 type Kind = "move" | "sleep" | "wake" | "suspend" | "resume" | "back-up" | "lift" | "delete";
@@ -19,14 +19,19 @@ const TITLES: Record<Kind, string> = {
   delete: "Delete",
 };
 
+/** What does not decide where a tenant runs, nor whether it may. */
+const FOR_TENANT_ADMINS: ReadonlySet<Kind> = new Set(["sleep", "wake", "back-up"]);
+
 /** What a person with the role may do with a tenant as it is now. */
 export function TenantActions({ tenant }: { tenant: Tenant }) {
   const [open, setOpen] = useState<Kind>();
   const mayOperate = useMay("operator");
   const mayDelete = useMay("admin");
-  if (!mayOperate) return <span className="muted small">Your role sees tenants, and changes nothing.</span>;
+  const isTenantAdmin = useIsTenantAdmin();
+  if (!mayOperate && !isTenantAdmin)
+    return <span className="muted small">Your role sees tenants, and changes nothing.</span>;
   const { phase, quarantine } = tenant.status;
-  const kinds: Kind[] = [
+  const all: Kind[] = [
     ...(phase === "Running" ? (["move", "sleep"] as const) : []),
     ...(phase === "Asleep" ? (["wake"] as const) : []),
     phase === "Suspended" || tenant.spec.suspended ? "resume" : "suspend",
@@ -34,6 +39,7 @@ export function TenantActions({ tenant }: { tenant: Tenant }) {
     ...(quarantine ? (["lift"] as const) : []),
     ...(mayDelete ? (["delete"] as const) : []),
   ];
+  const kinds = isTenantAdmin ? all.filter((kind) => FOR_TENANT_ADMINS.has(kind)) : all;
   return (
     <>
       {kinds.map((kind) => (

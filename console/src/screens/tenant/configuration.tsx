@@ -2,7 +2,7 @@ import { useEffect, useState } from "react";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { diffLines } from "diff";
 import { api, dataOf, sentence, type Tenant } from "../../api/client.ts";
-import { useMay } from "../../api/session.ts";
+import { useMayTend } from "../../api/session.ts";
 import { Command } from "../../ui/command.tsx";
 import { Card } from "../../ui/page.tsx";
 import { Empty, Failure, Waiting } from "../../ui/states.tsx";
@@ -11,7 +11,7 @@ import { say } from "../../ui/toasts.tsx";
 /** The tenant's own part of homeserver.yaml: edited, looked at as a diff, and asked for. */
 export function Configuration({ tenant }: { tenant: Tenant }) {
   const { name } = tenant.metadata;
-  const mayRead = useMay("operator");
+  const mayRead = useMayTend();
   const current = useQuery({
     // Not among what is asked for after each event: it would be taken from under the one who edits it.
     queryKey: ["configuration", name],

@@ -1,0 +1,147 @@
+import { useState } from "react";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import type { Role } from "../../../../src/model/role.ts";
+import { api, ApiFailure, dataOf } from "../../api/client.ts";
+import { ActionDialog } from "../../ui/action.tsx";
+import { quoted } from "../../ui/command.tsx";
+import { Card } from "../../ui/page.tsx";
+import { Empty, Waiting } from "../../ui/states.tsx";
+import { Ago, Time } from "../../ui/time.tsx";
+import { GrantFields } from "./grant-fields.tsx";
+import { SecretDialog } from "./secret-dialog.tsx";
+
+/** Who has a token, and when it was last used; new ones are shown once. */
+export function Tokens() {
+  const tokens = useQuery({ queryKey: ["tokens"], queryFn: ({ signal }) => dataOf(api.GET("/v1/tokens", { signal })) });
+  const [isMaking, setMaking] = useState(false);
+  const [made, setMade] = useState<{ name: string; token: string }>();
+  const [revoked, setRevoked] = useState<string>();
+  // The platform keeps no named tokens.
+  if (tokens.error instanceof ApiFailure && tokens.error.status === 404) return null;
+  return (
+    <Card
+      title="Tokens"
+      flush
+      aside={
+        <button type="button" className="small" onClick={() => setMaking(true)}>
+          Make a token …
+        </button>
+      }
+    >
+      {!tokens.data && <Waiting query={tokens} what="the tokens" />}
+      {tokens.data?.items.length === 0 && (
+        <Empty title="Nobody has a token but the owner">Give each person, and each machine, one of their own.</Empty>
+      )}
+      {tokens.data && tokens.data.items.length > 0 && (
+        <div className="scroll" tabIndex={0} role="group" aria-label="Tokens">
+          <table>
+            <thead>
+              <tr>
+                <th>Name</th>
+                <th>Role</th>
+                <th>Expires</th>
+                <th>Last use</th>
+                <th>
+                  <span className="visually-hidden">Actions</span>
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {tokens.data.items.map(({ name, role, tenants, expiresAt, lastUsedAt }) => (
+                <tr key={name}>
+                  <td>{name}</td>
+                  <td>
+                    {role} {tenants !== undefined && <code>{tenants}</code>}
+                  </td>
+                  <td className="time">{expiresAt === undefined ? "never" : <Time at={expiresAt} />}</td>
+                  <td className="time">{lastUsedAt === undefined ? "never" : <Ago at={lastUsedAt} />}</td>
+                  <td>
+                    <button type="button" className="small" onClick={() => setRevoked(name)}>
+                      Revoke …<span className="visually-hidden"> {name}</span>
+                    </button>
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {isMaking && <MakeDialog close={() => setMaking(false)} onMade={setMade} />}
+      {made && (
+        <SecretDialog title={`The token of ${made.name}`} secret={made.token} close={() => setMade(undefined)}>
+          <p>Copy it now: it is kept nowhere, and nothing shows it again.</p>
+        </SecretDialog>
+      )}
+      {revoked !== undefined && (
+        <ActionDialog
+          close={() => setRevoked(undefined)}
+          action={{
+            title: `Revoke ${revoked}`,
+            children: <p>Its bearer is refused from then on, and sessions that began with it end.</p>,
+            command: `synapse-shards token revoke ${revoked}`,
+            verb: "Revoke",
+            isDangerous: true,
+            done: `The token ${revoked} is revoked.`,
+            act: () => dataOf(api.DELETE("/v1/tokens/{name}", { params: { path: { name: revoked } } })),
+          }}
+        />
+      )}
+    </Card>
+  );
+}
+
+const DURATIONS = [
+  { days: 30, name: "30 days" },
+  { days: 90, name: "90 days" },
+  { days: 365, name: "a year" },
+  { days: 0, name: "until it is revoked" },
+];
+
+function MakeDialog({ close, onMade }: { close: () => void; onMade: (made: { name: string; token: string }) => void }) {
+  const client = useQueryClient();
+  const [name, setName] = useState("");
+  const [role, setRole] = useState<Role>("viewer");
+  const [tenants, setTenants] = useState("");
+  const [days, setDays] = useState(90);
+  const limit = role === "tenant-admin" ? { tenants } : {};
+  const expiry = days === 0 ? {} : { expiresInDays: days };
+  const words = [
+    `synapse-shards token create ${quoted(name || "NAME")} --role ${role}`,
+    ...(role === "tenant-admin" ? [`--tenants ${quoted(tenants || "customer=acme")}`] : []),
+    ...(days === 0 ? [] : [`--expires ${days}d`]),
+  ];
+  return (
+    <ActionDialog
+      close={close}
+      action={{
+        title: "Make a token",
+        children: (
+          <>
+            <label>
+              <span>Name</span>
+              <input value={name} required autoComplete="off" onChange={({ target }) => setName(target.value)} />
+            </label>
+            <GrantFields role={role} tenants={tenants} setRole={setRole} setTenants={setTenants} />
+            <label>
+              <span>Good for</span>
+              <select value={days} onChange={({ target }) => setDays(Number(target.value))}>
+                {DURATIONS.map((one) => (
+                  <option key={one.days} value={one.days}>
+                    {one.name}
+                  </option>
+                ))}
+              </select>
+            </label>
+          </>
+        ),
+        command: words.join(" "),
+        verb: "Make",
+        done: `The token ${name} is made.`,
+        act: async () => {
+          onMade(await dataOf(api.POST("/v1/tokens", { body: { name, role, ...limit, ...expiry } })));
+          await client.invalidateQueries({ queryKey: ["tokens"] });
+        },
+      }}
+    />
+  );
+}

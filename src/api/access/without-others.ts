@@ -1,0 +1,18 @@
+import { withoutHolder } from "../../model/holder.ts";
+
+/** Fields that are a tenant admin's own words, to be changed and sent back. */
+const OWN_WORDS = new Set(["config", "labels"]);
+/** Where the cluster's operators want a tenant: beside which others, too. */
+const OPERATORS = new Set(["placement"]);
+
+/** An answer as a tenant admin sees it: without the names of others' tenants. */
+export function withoutOthers(value: unknown): unknown {
+  if (typeof value === "string") return withoutHolder(value);
+  if (Array.isArray(value)) return value.map(withoutOthers);
+  if (typeof value !== "object" || value === null || Object.getPrototypeOf(value) !== Object.prototype) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([key]) => !OPERATORS.has(key))
+      .map(([key, one]) => [key, OWN_WORDS.has(key) ? one : withoutOthers(one)]),
+  );
+}
