@@ -135,6 +135,12 @@ export const CreateTenantBody = z
     labels: LabelsSchema.optional(),
     plan: Plan.optional().describe("The plan whose quotas it has."),
     quotas: QuotasSchema.optional().describe("Quotas of its own, which go before those of its plan."),
+    fromTemplate: checkedBy(tenantNameProblem)
+      .optional()
+      .describe(
+        "A tenant whose release, configuration, placement, hibernation, labels, plan and quotas it takes, where none are given here (labels add " +
+          "to its). Not taken: keys, server name, hosts, a database or bucket of its own, bridges, data.",
+      ),
   })
   .meta({ id: "CreateTenant" });
 

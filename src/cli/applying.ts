@@ -18,7 +18,7 @@ export const APPLIED_LABEL = "synapse-shards.io/applied";
 /** A tenant of a file: what it does not say stays as it is; null removes. */
 const WantedSchema = z
   .strictObject({
-    ...CreateTenantBody.shape,
+    ...CreateTenantBody.omit({ fromTemplate: true }).shape,
     config: z.union([z.string(), z.record(z.string(), z.unknown())]).optional(),
     labels: z.record(z.string(), z.string().nullable()).optional(),
     plan: z.string().nullable().optional(),

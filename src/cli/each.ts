@@ -2,7 +2,7 @@ import { CliError, EXIT, type ExitCode } from "./errors.ts";
 import { note } from "./output.ts";
 
 interface Work<A, T> {
-  /** Asks for it; all at once. */
+  /** Asks for it; up to `atOnce` together. */
   begin(name: string): Promise<A>;
   /** Waits for it; one by one, because a terminal shows one progress at a time. */
   finish(name: string, asked: A): Promise<T>;
@@ -10,18 +10,28 @@ interface Work<A, T> {
   report(done: T[]): void;
 }
 
+/** A selector may name thousands. */
+const AT_ONCE = 32;
+
 /** Does something to several objects: what fails for one does not keep the others from it. @throws CliError of what failed */
-export async function forEach<A, T>(names: readonly string[], { begin, finish, report }: Work<A, T>): Promise<void> {
-  const asked = await Promise.allSettled(names.map((name) => begin(name)));
+export async function forEach<A, T>(
+  names: readonly string[],
+  { begin, finish, report }: Work<A, T>,
+  atOnce = AT_ONCE,
+): Promise<void> {
   const done: T[] = [];
   const errors: unknown[] = [];
-  for (const [index, name] of names.entries()) {
-    const answer = asked[index]!;
-    try {
-      if (answer.status === "rejected") throw answer.reason;
-      done.push(await finish(name, answer.value));
-    } catch (error) {
-      errors.push(error);
+  for (let first = 0; first < names.length; first += atOnce) {
+    const some = names.slice(first, first + atOnce);
+    const asked = await Promise.allSettled(some.map((name) => begin(name)));
+    for (const [index, name] of some.entries()) {
+      const answer = asked[index]!;
+      try {
+        if (answer.status === "rejected") throw answer.reason;
+        done.push(await finish(name, answer.value));
+      } catch (error) {
+        errors.push(error);
+      }
     }
   }
   report(done);

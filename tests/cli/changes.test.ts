@@ -7,7 +7,7 @@ vi.setConfig({ testTimeout: 180_000 });
 
 let cluster: ClusterUnderTest;
 beforeEach(async () => {
-  cluster = await startClusterUnderTest();
+  cluster = await startClusterUnderTest({ here: true });
   cluster.service.addShard("1.163.2-0");
   cluster.service.addShard("1.163.2-1");
 });
@@ -606,7 +606,7 @@ describe("tenant register-user", () => {
   test("asks for exactly one password", async () => {
     running("clinic-a");
     const register = ["tenant", "register-user", "clinic-a", "-u", "alice"];
-    expect(await cluster.cli([...register, "--password-file", "-"])).toMatchInlineSnapshot(`
+    expect(await cluster.cli([...register, "--password-file", "-"], { stdin: "" })).toMatchInlineSnapshot(`
       {
         "code": 2,
         "stderr": "error: the password is empty

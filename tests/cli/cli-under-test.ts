@@ -2,6 +2,9 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { vi } from "vitest";
+import { EXIT } from "../../src/cli/errors.ts";
+import { run } from "../../src/cli/run.ts";
 import { API_TOKEN, startApiUnderTest } from "../api/api-under-test.ts";
 
 export const MAIN = resolve(import.meta.dirname, "../../src/cli/main.ts");
@@ -34,8 +37,40 @@ export async function runCli(args: string[], { stdin = "", env = {} }: CliInput 
   return { code, ...output };
 }
 
-/** A cluster of nothing but objects behind the real API, and a data directory that leads to it. */
-export async function startClusterUnderTest() {
+/** A command may set one of its own. */
+const ownCode = () => process.exitCode;
+
+let turn: Promise<unknown> = Promise.resolve();
+
+/** Runs the CLI in this process, which takes no second to start; one command after the other. */
+function runHere(args: string[]): Promise<CliResult> {
+  const result = turn.then(async () => {
+    const said = { stdout: "", stderr: "" };
+    const streams = ["stdout", "stderr"] as const;
+    for (const name of streams)
+      vi.spyOn(process[name], "write").mockImplementation((text) => ((said[name] += String(text)), true));
+    const terminals = [process.stdin, process.stdout, process.stderr].map((stream) => [stream, stream.isTTY] as const);
+    for (const [stream] of terminals) stream.isTTY = false;
+    const { exitCode } = process;
+    process.exitCode = undefined;
+    try {
+      const code = await run(args);
+      return { code: code === EXIT.ok ? Number(ownCode() ?? code) : code, ...said };
+    } finally {
+      process.exitCode = exitCode;
+      for (const [stream, isTTY] of terminals) stream.isTTY = isTTY;
+      for (const name of streams) vi.mocked(process[name].write).mockRestore();
+    }
+  });
+  turn = result.catch(() => {});
+  return result;
+}
+
+/**
+ * A cluster of nothing but objects behind the real API, and a data directory that leads to it.
+ * @param here whether commands without input of their own run in this process
+ */
+export async function startClusterUnderTest({ here = false } = {}) {
   const api = await startApiUnderTest();
   const data = await mkdtemp(join(tmpdir(), "shards-cli-"));
   const write = async (name: string, text: string) => {
@@ -53,7 +88,9 @@ export async function startClusterUnderTest() {
     write,
     /** Runs the CLI against the cluster; paths and addresses of this run are left out of its output. */
     async cli(args: string[], input?: CliInput): Promise<CliResult> {
-      const { code, stdout, stderr } = await runCli([...args, "--data", data], input);
+      const { code, stdout, stderr } = await (here && !input
+        ? runHere([...args, "--data", data])
+        : runCli([...args, "--data", data], input));
       return { code, stdout: withoutPath(stdout), stderr: withoutPath(stderr) };
     },
     /** What a command prints when all goes well. */

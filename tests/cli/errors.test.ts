@@ -345,55 +345,61 @@ describe("help", () => {
       create a tenant
 
       Arguments:
-        name                    name of the tenant: 1 to 63 of a-z, 0-9 and "-"
+        name                      name of the tenant: 1 to 63 of a-z, 0-9 and "-"
 
       Options:
-        --server-name <name>    its Matrix server name, which can never be changed
-                                (default: NAME.<baseDomain>)
-        --domain <domain>       instead: its server name, with the homeserver at a
-                                host of its own in it, by https
-        --host <host>           with --domain: that host (default: matrix.DOMAIN)
-        --release <version>     its release of Synapse, e.g. 1.163.2, or "fleet" to
-                                follow the fleet's (default: the cluster's)
-        --config <file>         settings of its own for homeserver.yaml, as YAML (-:
-                                stdin)
-        --hibernation <when>    when it sleeps: "never", "auto", or after this number
-                                of seconds without use
-        --placement <where>     where it is wanted: "anywhere", or of "shard=NAME",
-                                "isolate", "spread-from=TENANT" (as often as needed)
-                                and "until=TIME" (not moved before), separated by
-                                commas
-        --label <label>         a label KEY=VALUE; can be given several times
-        --plan <plan>           the plan of the configuration whose quotas it has
-        --quota <limit>         a quota of its own, QUOTA=NUMBER, before its plan's:
-                                users, monthlyActiveUsers, mediaBytes, databaseBytes,
-                                uploadBytes, requestsInFlight, cpuShare,
-                                remoteRoomComplexity, or soft.… of the first four;
-                                sizes such as 10G; can be given several times
-        --admin <user>          register this first administrator when it runs; the
-                                password is made, and printed once
-        --admin-password-stdin  with --admin: the password is the first line of stdin
-        --wait                  wait until it runs; with --domain, until clients and
-                                other servers find it
-        --timeout <duration>    give up waiting after this time, e.g. 90s, 5m, 1h
-                                (default: 5m)
-        -h, --help              display help for command
+        --server-name <name>      its Matrix server name, which can never be changed
+                                  (default: NAME.<baseDomain>)
+        --domain <domain>         instead: its server name, with the homeserver at a
+                                  host of its own in it, by https
+        --host <host>             with --domain: that host (default: matrix.DOMAIN)
+        --release <version>       its release of Synapse, e.g. 1.163.2, or "fleet" to
+                                  follow the fleet's (default: the cluster's)
+        --config <file>           settings of its own for homeserver.yaml, as YAML (-:
+                                  stdin)
+        --hibernation <when>      when it sleeps: "never", "auto", or after this
+                                  number of seconds without use
+        --placement <where>       where it is wanted: "anywhere", or of "shard=NAME",
+                                  "isolate", "spread-from=TENANT" (as often as needed)
+                                  and "until=TIME" (not moved before), separated by
+                                  commas
+        --label <label>           a label KEY=VALUE; can be given several times
+        --plan <plan>             the plan of the configuration whose quotas it has
+        --quota <limit>           a quota of its own, QUOTA=NUMBER, before its plan's:
+                                  users, monthlyActiveUsers, mediaBytes,
+                                  databaseBytes, uploadBytes, requestsInFlight,
+                                  cpuShare, remoteRoomComplexity, or soft.… of the
+                                  first four; sizes such as 10G; can be given several
+                                  times
+        --from-template <tenant>  take release, configuration, placement, sleep,
+                                  labels, plan and quotas of this tenant, where no
+                                  option says otherwise; not its keys, server name,
+                                  hosts, database, bucket, bridges and data
+        --admin <user>            register this first administrator when it runs; the
+                                  password is made, and printed once
+        --admin-password-stdin    with --admin: the password is the first line of
+                                  stdin
+        --wait                    wait until it runs; with --domain, until clients and
+                                  other servers find it
+        --timeout <duration>      give up waiting after this time, e.g. 90s, 5m, 1h
+                                  (default: 5m)
+        -h, --help                display help for command
 
       Global Options:
-        --version               print the version of this program
-        -o, --output <format>   how to print (csv: tenant usage alone) (choices:
-                                "table", "wide", "name", "json", "yaml", "csv",
-                                "jsonpath=", "template=", default: "table")
-        --data <dir>            the cluster's data directory (default:
-                                $SYNAPSE_SHARDS_DATA, else data in the checkout)
-        --context <name>        the cluster of this context (default:
-                                $SYNAPSE_SHARDS_CONTEXT, else the one in use)
-        --server <url>          the controller's API, instead of looking it up
-                                (default: $SYNAPSE_SHARDS_SERVER)
-        --token-file <file>     file with the API's token, for --server (default:
-                                $SYNAPSE_SHARDS_TOKEN_FILE)
-        --ca-file <file>        certificates to trust, PEM, for --server (default:
-                                $SYNAPSE_SHARDS_CA_FILE)
+        --version                 print the version of this program
+        -o, --output <format>     how to print (csv: tenant usage alone) (choices:
+                                  "table", "wide", "name", "json", "yaml", "csv",
+                                  "jsonpath=", "template=", default: "table")
+        --data <dir>              the cluster's data directory (default:
+                                  $SYNAPSE_SHARDS_DATA, else data in the checkout)
+        --context <name>          the cluster of this context (default:
+                                  $SYNAPSE_SHARDS_CONTEXT, else the one in use)
+        --server <url>            the controller's API, instead of looking it up
+                                  (default: $SYNAPSE_SHARDS_SERVER)
+        --token-file <file>       file with the API's token, for --server (default:
+                                  $SYNAPSE_SHARDS_TOKEN_FILE)
+        --ca-file <file>          certificates to trust, PEM, for --server (default:
+                                  $SYNAPSE_SHARDS_CA_FILE)
       "
     `);
     expect((await runCli(["--help"])).stdout).toContain("Exit codes:");

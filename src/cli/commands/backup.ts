@@ -3,11 +3,13 @@ import type { BackupEntry } from "../../controller/service/backup-service.ts";
 import type { TenantView } from "../../api/views.ts";
 import type { Job } from "../../model/backup.ts";
 import type { Client } from "../client.ts";
+import { actOn, choose } from "../bulk.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { JOB_HAS, waitForJob } from "../jobs.ts";
 import { readInput, timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { show } from "../format.ts";
-import { note, print } from "../output.ts";
+import type { Format } from "../format.ts";
+import { note } from "../output.ts";
+import { selectorOption } from "../selecting.ts";
 import { tenantPath } from "./tenant-path.ts";
 
 /** verify, restore-all. */
@@ -18,20 +20,21 @@ export function addBackup(program: Command): void {
     .command("verify")
     .description("restore backups into a scratch database and read all that belongs to them; nothing else is touched")
     .argument("[name...]", "names of the tenants (default: all in the catalogue)")
+    .addOption(selectorOption())
     .option("--backup <id>", "of one tenant, the backup of this id (default: the newest)")
     .addOption(timeoutOption())
-    .action((names: string[], options: WaitOptions & { backup?: string }, command: Command) =>
+    .action((given: string[], options: WaitOptions & { backup?: string; selector?: string }, command: Command) =>
       withClient(command, async (client, { output }) => {
-        if (options.backup !== undefined && names.length !== 1)
+        const { backup: id, selector, timeout } = options;
+        if (id !== undefined && given.length !== 1)
           throw new CliError(EXIT.usage, "--backup needs the name of one tenant");
-        const chosen = names.length > 0 ? names : (await newest(client)).map(({ backup: { tenant } }) => tenant);
-        const begin = (name: string) =>
-          client.call<Job>("POST", `${tenantPath(name)}/backups/verify`, {
-            body: { backup: options.backup },
-            has: JOB_HAS,
-          });
-        const done = await eachInTurn(client, chosen, begin, options.timeout);
-        show(output, done, () => done.map(({ message }) => message).join("\n"));
+        const chosen =
+          given.length > 0 || selector !== undefined
+            ? await choose(client, given, options)
+            : { names: (await newest(client)).map(({ backup: { tenant } }) => tenant) };
+        await inTurn(client, chosen.names, output, timeout, (name) =>
+          client.call<Job>("POST", `${tenantPath(name)}/backups/verify`, { body: { backup: id }, has: JOB_HAS }),
+        );
       }),
     );
 
@@ -47,10 +50,9 @@ export function addBackup(program: Command): void {
         const there = new Set(items.map(({ metadata }) => metadata.name));
         const names = (await newest(client)).map(({ backup: { tenant } }) => tenant).filter((name) => !there.has(name));
         for (const name of there) note(`tenant ${name} is there, and is left as it is`);
-        const begin = (name: string) =>
-          client.call<Job>("POST", `${tenantPath(name)}/restore`, { body: { identity }, has: JOB_HAS });
-        const done = await eachInTurn(client, names, begin, options.timeout);
-        show(output, done, () => `${done.length} of ${names.length} tenants were restored`);
+        await inTurn(client, names, output, options.timeout, (name) =>
+          client.call<Job>("POST", `${tenantPath(name)}/restore`, { body: { identity }, has: JOB_HAS }),
+        );
       }),
     );
 }
@@ -59,27 +61,19 @@ async function newest(client: Client): Promise<BackupEntry[]> {
   return (await client.call<{ items: BackupEntry[] }>("GET", "/v1/backups", { has: ["items"] })).items;
 }
 
-/** One that fails does not keep the others from it. @throws CliError the last failure */
-async function eachInTurn(
+/** Each takes the controller's disk and the database server: one at a time. @throws CliError of what failed */
+function inTurn(
   client: Client,
-  names: string[],
-  begin: (name: string) => Promise<Job>,
+  names: readonly string[],
+  output: Format,
   timeoutMs: number,
-): Promise<Job[]> {
-  const done: Job[] = [];
-  let failure: CliError | undefined;
-  for (const name of names) {
-    try {
-      const job = await waitForJob(client, await begin(name), timeoutMs);
-      done.push(job);
-      note(`${name}: ${job.message}`);
-    } catch (error) {
-      if (!(error instanceof CliError)) throw error;
-      note(`${name}: ${error.message}`);
-      failure = error;
-    }
-  }
-  if (!failure) return done;
-  print(`${done.length} of ${names.length} are done`);
-  throw failure;
+  begin: (name: string) => Promise<Job>,
+): Promise<void> {
+  return actOn({ names, isSingle: false }, output, {
+    atOnce: 1,
+    begin,
+    finish: (_name, job) => waitForJob(client, job, timeoutMs),
+    value: (job) => job,
+    words: (name, { message }) => `${name}: ${message}`,
+  });
 }

@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { InvalidArgumentError, type Command } from "commander";
 import type { BackupEntry } from "../../controller/service/backup-service.ts";
 import type { Job } from "../../model/backup.ts";
+import { actOn, choose, takesTenants, type ChoiceOptions } from "../bulk.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { JOB_HAS, waitForJob } from "../jobs.ts";
 import { readInput, timeoutOption, withClient, type WaitOptions } from "../options.ts";
@@ -21,18 +22,23 @@ interface RestoreOptions extends WaitOptions {
   forget?: true;
 }
 
+/** The time to wait for one begins when it is asked for: the controller works at few of them. */
+const BACKUPS_AT_ONCE = 2;
+
 /** backup, backups, restore. */
 export function addTenantBackups(tenant: Command): void {
-  tenant
-    .command("backup")
-    .description("back a tenant up to the cluster's backup target, while it is in use or asleep, and wait for it")
-    .argument("<name>", "name of the tenant")
+  takesTenants(tenant.command("backup"))
+    .description("back tenants up to the cluster's backup target, while they are in use or asleep, and wait for it")
     .addOption(timeoutOption())
-    .action((name: string, options: WaitOptions, command: Command) =>
+    .action((given: string[], options: WaitOptions & ChoiceOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const job = await client.call<Job>("POST", `${tenantPath(name)}/backups`, { has: JOB_HAS });
-        const done = await waitForJob(client, job, options.timeout);
-        show(output, done, () => `backed up tenant ${name}: ${done.message}`);
+        await actOn(await choose(client, given, options, "back up"), output, {
+          atOnce: BACKUPS_AT_ONCE,
+          begin: (name) => client.call<Job>("POST", `${tenantPath(name)}/backups`, { has: JOB_HAS }),
+          finish: (_name, job) => waitForJob(client, job, options.timeout),
+          value: (job) => job,
+          words: (name, { message }) => `backed up tenant ${name}: ${message}`,
+        });
       }),
     );
 

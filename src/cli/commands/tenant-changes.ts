@@ -4,12 +4,12 @@ import type { Placement } from "../../model/placement.ts";
 import type { Quotas } from "../../model/quota.ts";
 import type { TenantHibernation } from "../../model/sleep.ts";
 import type { Client } from "../client.ts";
+import { actOn, choose, takesTenants, type ChoiceOptions } from "../bulk.ts";
 import { confirm } from "../confirm.ts";
-import { forEach } from "../each.ts";
 import { CliError, EXIT } from "../errors.ts";
-import { labelOption, labelsToSet, namesOf, selectorOption, type LabelChanges } from "../selecting.ts";
+import { labelOption, labelsToSet, type LabelChanges } from "../selecting.ts";
 import { readOverrides, timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { isForPeople, show, type Format } from "../format.ts";
+import { isForPeople, show } from "../format.ts";
 import { note, print } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
 import { waitUntilGone, waitUntilRunning } from "../wait.ts";
@@ -34,12 +34,11 @@ interface SpecOptions extends WaitOptions {
   quotas?: boolean;
   plan?: string;
   quota?: Quotas;
+  fromTemplate?: string;
 }
 
-interface DeleteOptions extends WaitOptions {
+interface DeleteOptions extends WaitOptions, ChoiceOptions {
   purge?: boolean;
-  selector?: string;
-  yes?: boolean;
 }
 
 /** create, update, delete. */
@@ -61,18 +60,25 @@ export function addTenantChanges(tenant: Command): void {
     .addOption(labelOption("a label KEY=VALUE; can be given several times"))
     .addOption(planOption("the plan of the configuration whose quotas it has"))
     .addOption(quotaOption())
+    .option(
+      "--from-template <tenant>",
+      "take release, configuration, placement, sleep, labels, plan and quotas of this tenant, where no option says " +
+        "otherwise; not its keys, server name, hosts, database, bucket, bridges and data",
+    )
     .option("--admin <user>", "register this first administrator when it runs; the password is made, and printed once")
     .option("--admin-password-stdin", "with --admin: the password is the first line of stdin")
     .option("--wait", "wait until it runs; with --domain, until clients and other servers find it")
     .addOption(timeoutOption())
     .action((name: string, options: SpecOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const { domain, host, serverName, release, hibernation, placement, plan, quota: quotas } = options;
+        const { domain, host, serverName, release, quota: quotas } = options;
+        const { hibernation, placement, plan, fromTemplate } = options;
+        const wishes = { hibernation, placement, plan, fromTemplate };
         const password = await adminPassword(options);
         const labels = labelsToSet(options.label);
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
         const created = await client.call<TenantView>("POST", "/v1/tenants", {
-          body: { name, serverName, domain, host, release, config, hibernation, placement, labels, plan, quotas },
+          body: { name, domain, host, serverName, release, config, labels, quotas, ...wishes },
           has: HAS,
         });
         // Before it is waited for: nothing is seen from outside until somebody publishes them.
@@ -91,27 +97,23 @@ export function addTenantChanges(tenant: Command): void {
       }),
     );
 
-  tenant
-    .command("update")
-    .description(
-      "change a tenant's release of Synapse, its configuration, its placement, its quotas, or when it sleeps",
-    )
-    .argument("<name>", "name of the tenant")
+  takesTenants(tenant.command("update"))
+    .description("change tenants' release of Synapse, configuration, placement, labels, quotas, or when they sleep")
     .option(
       "--release <version>",
-      'move it to this release, database included; "fleet": to the fleet\'s, in its rollouts',
+      'move them to this release, database included; "fleet": to the fleet\'s, in its rollouts',
     )
-    .option("--config <file>", "its settings for homeserver.yaml, which replace those it has (-: stdin)")
+    .option("--config <file>", "their settings for homeserver.yaml, which replace those they have (-: stdin)")
     .addOption(hibernationOption())
     .addOption(placementOption())
     .addOption(labelOption("a label KEY=VALUE to set, or KEY- to remove; can be given several times"))
-    .addOption(planOption('the plan of the configuration whose quotas it has; "none": no plan'))
+    .addOption(planOption('the plan of the configuration whose quotas they have; "none": no plan'))
     .addOption(quotaOption())
-    .option("--no-quotas", "remove the quotas of its own")
-    .option("--revert-config", "take back settings that are not in effect: those it runs with are asked for again")
-    .option("--wait", "wait until it runs with the change")
+    .option("--no-quotas", "remove the quotas of their own")
+    .option("--revert-config", "take back settings that are not in effect: those they run with are asked for again")
+    .option("--wait", "wait until they run with the change")
     .addOption(timeoutOption())
-    .action((name: string, options: SpecOptions, command: Command) =>
+    .action((given: string[], options: SpecOptions & ChoiceOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
         const { release, hibernation, placement, revertConfig, label: labels } = options;
         const plan = options.plan === "none" ? null : options.plan;
@@ -135,36 +137,38 @@ export function addTenantChanges(tenant: Command): void {
           throw new CliError(EXIT.usage, "give --config or --revert-config, not both");
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
         const body = { release, config, hibernation, placement, labels, plan, quotas, revertConfig };
-        const updated = await client.call<TenantView>("PATCH", tenantPath(name), { body, has: HAS });
-        const now = options.wait ? await untilRunning(client, updated, options) : updated;
-        show(output, tenantDetails(now), () => `tenant ${name} ${options.wait ? "runs as updated" : "updated"}`);
+        await actOn(await choose(client, given, options, "update"), output, {
+          begin: (name) => client.call<TenantView>("PATCH", tenantPath(name), { body, has: HAS }),
+          finish: async (_name, updated) => (options.wait ? untilRunning(client, updated, options) : updated),
+          value: tenantDetails,
+          words: (name) => `tenant ${name} ${options.wait ? "runs as updated" : "updated"}`,
+        });
       }),
     );
 
-  tenant
-    .command("delete")
+  takesTenants(tenant.command("delete"))
     .alias("rm")
     .description("delete tenants; their databases and media are kept for a time unless --purge is given")
-    .argument("[name...]", "names of the tenants")
-    .addOption(selectorOption())
-    .option("--purge", "remove their databases and media too; this cannot be undone")
-    .option(
-      "-y, --yes",
-      "do not ask before a purge, or before all that a selector names; needed where there is no terminal",
-    )
+    .option("--purge", "remove their databases and media too; this cannot be undone, and is asked about unless --yes")
     .option("--wait", "wait until they are gone (the default)", true)
     .option("--no-wait", "return when deletion has been asked for")
     .addOption(timeoutOption())
     .action((given: string[], options: DeleteOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const names = await namesOf(client, given, options.selector);
-        if (names.length === 0) return;
-        const question = `Remove ${names.join(", ")} with all messages, users and media, for good?`;
-        const { yes } = options;
-        if (options.purge) await confirm({ question, otherwise: "nothing was deleted", yes });
-        else if (options.selector !== undefined)
-          await confirm({ question: `Delete ${names.join(", ")}?`, otherwise: "nothing was deleted", yes });
-        await deleteAll(client, names, options, output);
+        const { purge, yes, wait, timeout } = options;
+        // One that a selector names is asked about like several: it is more than was typed.
+        const chosen = purge ? await choose(client, given, options) : await choose(client, given, options, "delete", 1);
+        const question = `Remove ${chosen.names.join(", ")} with all messages, users and media, for good?`;
+        if (purge && chosen.names.length > 0) await confirm({ question, otherwise: "nothing was deleted", yes });
+        await actOn(chosen, output, {
+          begin: (name) => client.call("DELETE", tenantPath(name), { query: { purge } }),
+          finish: async (name) => {
+            if (wait) await waitUntilGone(client, "tenant", name, timeout);
+            return { name, purged: purge === true };
+          },
+          value: (deleted) => deleted,
+          words: (name) => deletionWords(name, options),
+        });
       }),
     );
 }
@@ -238,22 +242,6 @@ async function untilRunning(client: Client, tenant: TenantView, { timeout }: Wai
   const now = await waitUntilRunning(client, tenant.metadata.name, tenant.metadata.generation, timeout);
   for (const warning of now.status.inEffect?.warnings ?? []) note(`warning: ${warning}`);
   return now;
-}
-
-/** Deletes what can be deleted; what cannot does not keep the others from it. */
-function deleteAll(client: Client, names: readonly string[], options: DeleteOptions, output: Format): Promise<void> {
-  const { purge, wait, timeout } = options;
-  return forEach(names, {
-    begin: (name) => client.call("DELETE", tenantPath(name), { query: { purge } }),
-    finish: async (name) => {
-      if (wait) await waitUntilGone(client, "tenant", name, timeout);
-      return { name, purged: purge === true };
-    },
-    report: (deleted) => {
-      if (!isForPeople(output)) show(output, deleted, () => "");
-      else for (const { name } of deleted) print(deletionWords(name, options));
-    },
-  });
 }
 
 function deletionWords(name: string, { purge, wait }: DeleteOptions): string {

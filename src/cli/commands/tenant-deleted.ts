@@ -2,11 +2,11 @@ import type { Command } from "commander";
 import type { DeletedTenantView, TenantView } from "../../api/views.ts";
 import type { PurgeProof } from "../../model/deleted-tenant.ts";
 import type { Client } from "../client.ts";
+import { actOn } from "../bulk.ts";
 import { confirm } from "../confirm.ts";
-import { forEach } from "../each.ts";
 import { timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { isForPeople, show, showList, type Format } from "../format.ts";
-import { age, counted, print, table } from "../output.ts";
+import { show, showList, type Format } from "../format.ts";
+import { age, counted, table } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
 import { waitUntilRunning } from "../wait.ts";
 import { HAS } from "./tenant-path.ts";
@@ -40,13 +40,11 @@ export function addDeleted(tenant: Command): void {
       withClient(command, async (client, { output }) => {
         const question = `Remove all messages, users and media of the deleted ${names.join(", ")}, for good?`;
         await confirm({ question, otherwise: "nothing was removed", yes });
-        await forEach(names, {
+        await actOn({ names, isSingle: false }, output, {
           begin: (name) => client.call<PurgeProof>("DELETE", pathOf(name), { has: ["name", "sha256"] }),
           finish: (_name, proof) => Promise.resolve(proof),
-          report: (proofs) => {
-            if (!isForPeople(output)) show(output, proofs, () => "");
-            else for (const proof of proofs) print(`removed what was kept of ${proof.name}: ${removedWords(proof)}`);
-          },
+          value: (proof) => proof,
+          words: (name, proof) => `removed what was kept of ${name}: ${removedWords(proof)}`,
         });
       }),
     );

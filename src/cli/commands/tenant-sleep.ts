@@ -1,46 +1,47 @@
 import type { Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
+import { actOn, choose, takesTenants, type ChoiceOptions } from "../bulk.ts";
 import { timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { show } from "../format.ts";
 import { tenantDetails } from "../rows.ts";
 import { because, waitUntilAsleep, waitUntilRunning } from "../wait.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
 
 /** sleep, wake. */
 export function addSleep(tenant: Command): void {
-  tenant
-    .command("sleep")
-    .description("put a tenant to sleep: it holds no place on a shard until somebody uses it, or something is due")
-    .argument("<name>", "name of the tenant")
-    .option("--wait", "wait until it is asleep")
+  takesTenants(tenant.command("sleep"))
+    .description("put tenants to sleep: they hold no place on a shard until somebody uses them, or something is due")
+    .option("--wait", "wait until they are asleep")
     .addOption(timeoutOption())
-    .action((name: string, options: WaitOptions, command: Command) =>
+    .action((given: string[], options: WaitOptions & ChoiceOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const asked = await client.call<TenantView>("POST", `${tenantPath(name)}/sleep`, { has: HAS });
-        const now = options.wait ? await waitUntilAsleep(client, name, options.timeout) : asked;
-        const { phase } = now.status;
-        show(output, tenantDetails(now), () =>
-          phase === "Asleep" ? `tenant ${name} is asleep` : `tenant ${name} falls asleep`,
-        );
+        await actOn(await choose(client, given, options, "put to sleep"), output, {
+          begin: (name) => client.call<TenantView>("POST", `${tenantPath(name)}/sleep`, { has: HAS }),
+          finish: async (name, asked) => (options.wait ? waitUntilAsleep(client, name, options.timeout) : asked),
+          value: tenantDetails,
+          words: (name, { status }) =>
+            status.phase === "Asleep" ? `tenant ${name} is asleep` : `tenant ${name} falls asleep`,
+        });
       }),
     );
 
-  tenant
-    .command("wake")
-    .description("wake a tenant")
-    .argument("<name>", "name of the tenant")
-    .option("--wait", "wait until it runs")
+  takesTenants(tenant.command("wake"))
+    .description("wake tenants")
+    .option("--wait", "wait until they run")
     .addOption(timeoutOption())
-    .action((name: string, options: WaitOptions, command: Command) =>
+    .action((given: string[], options: WaitOptions & ChoiceOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const asked = await client.call<TenantView>("POST", `${tenantPath(name)}/wake`, { has: HAS });
-        const { generation } = asked.metadata;
-        const now = options.wait ? await waitUntilRunning(client, name, generation, options.timeout) : asked;
-        const { phase, reason, message } = now.status;
-        const why = because(reason, message);
-        show(output, tenantDetails(now), () =>
-          phase === "Running" ? `tenant ${name} is awake` : `tenant ${name} is ${phase}${why ? `: ${why}` : ""}`,
-        );
+        await actOn(await choose(client, given, options, "wake"), output, {
+          begin: (name) => client.call<TenantView>("POST", `${tenantPath(name)}/wake`, { has: HAS }),
+          finish: async (name, asked) =>
+            options.wait ? waitUntilRunning(client, name, asked.metadata.generation, options.timeout) : asked,
+          value: tenantDetails,
+          words: (name, { status: { phase, reason, message } }) => {
+            const why = because(reason, message);
+            return phase === "Running"
+              ? `tenant ${name} is awake`
+              : `tenant ${name} is ${phase}${why ? `: ${why}` : ""}`;
+          },
+        });
       }),
     );
 }

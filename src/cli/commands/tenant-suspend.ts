@@ -1,11 +1,8 @@
 import type { Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
-import { forEach } from "../each.ts";
+import { actOn, choose, takesTenants, type ChoiceOptions } from "../bulk.ts";
 import { timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { isForPeople, show } from "../format.ts";
-import { print } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
-import { namesOf, selectorOption } from "../selecting.ts";
 import { waitUntilRunning, waitUntilSuspended } from "../wait.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
 
@@ -34,18 +31,14 @@ const VERBS: Verb[] = [
 /** suspend, resume. */
 export function addSuspend(tenant: Command): void {
   for (const verb of VERBS)
-    tenant
-      .command(verb.name)
+    takesTenants(tenant.command(verb.name))
       .description(verb.description)
-      .argument("[name...]", "names of the tenants")
-      .addOption(selectorOption())
       .option("--wait", verb.wait)
       .addOption(timeoutOption())
-      .action((given: string[], options: WaitOptions & { selector?: string }, command: Command) =>
+      .action((given: string[], options: WaitOptions & ChoiceOptions, command: Command) =>
         withClient(command, async (client, { output }) => {
-          const names = await namesOf(client, given, options.selector);
           const waited = options.wait === true;
-          await forEach(names, {
+          await actOn(await choose(client, given, options, verb.name), output, {
             begin: (name) => client.call<TenantView>("POST", `${tenantPath(name)}/${verb.name}`, { has: HAS }),
             finish: async (name, asked) => {
               if (!waited) return asked;
@@ -54,10 +47,8 @@ export function addSuspend(tenant: Command): void {
                 ? waitUntilSuspended(client, name, options.timeout)
                 : waitUntilRunning(client, name, generation, options.timeout);
             },
-            report: (done) => {
-              if (isForPeople(output)) for (const { metadata } of done) print(verb.words(metadata.name, waited));
-              else show(output, done.map(tenantDetails), () => "");
-            },
+            value: tenantDetails,
+            words: (name) => verb.words(name, waited),
           });
         }),
       );

@@ -139,6 +139,8 @@ export interface CreateTenantRequest {
   labels?: Labels;
   plan?: string;
   quotas?: Quotas;
+  /** A tenant whose release, configuration, placement, labels and quotas it takes, as far as none are given here; labels add to its. */
+  fromTemplate?: string;
 }
 
 /** `placement`, `quotas`: take the place of those it has; empty: anywhere, none of its own. */

@@ -41,6 +41,7 @@ import { createShard } from "../planning/planning.ts";
 import { asItRuns, configsOf } from "../start/configs.ts";
 import { problemsOf, type Problem } from "./problems.ts";
 import { registerUser } from "./register-user.ts";
+import { filledIn } from "./from-template.ts";
 import { Onboarding, type OnboardingSettings } from "./onboarding.ts";
 import { SleepService } from "./sleep-service.ts";
 import {
@@ -87,7 +88,8 @@ export class StoreClusterService implements ClusterService {
 
   async createTenant(asked: CreateTenantRequest): Promise<Tenant> {
     const { store, clock } = this.#context;
-    const request = this.#onboarding.spelledOut(asked);
+    const { filled, words } = await filledIn(asked, (template) => this.getTenant(template));
+    const request = this.#onboarding.spelledOut(filled);
     const { name } = request;
     const serverName = request.serverName ?? `${name}.${this.#settings.baseDomain}`;
     const problem = tenantNameProblem(name) ?? serverNameProblem(serverName) ?? configProblem(request.config ?? "");
@@ -119,7 +121,7 @@ export class StoreClusterService implements ClusterService {
       type: "Normal",
       reason: "Created",
       object: `Tenant/${name}`,
-      message: `${name} was created for ${serverName}`,
+      message: `${name} was created for ${serverName}${words}`,
     });
     return tenant;
   }

@@ -26,6 +26,28 @@ it("refuses what is no YAML mapping at once, when a tenant is created and when i
   expect((await world.store.get("Tenant", "a"))?.spec.config).toBe("");
 });
 
+it("makes a tenant as another one is, with what is given instead, and nothing of the other's own", async () => {
+  const config = "public_baseurl: https://m.a.example/\nenable_registration: false\n";
+  const labels = { plan: "small", region: "eu" };
+  await run.service.createTenant({ name: "a", config, labels, quotas: { users: 5 }, hibernation: { mode: "Never" } });
+  const asked = { name: "b", fromTemplate: "a", labels: { region: "us" }, quotas: { users: 7 } };
+  const { spec } = await run.service.createTenant(asked);
+  expect(spec).toEqual({
+    serverName: "b.localhost",
+    release: "1.163.2",
+    config: "enable_registration: false\n",
+    reclaimPolicy: "Retain",
+    labels: { plan: "small", region: "us" },
+    quotas: { users: 7 },
+    hibernation: { mode: "Never" },
+  });
+  const events = await world.store.listEvents({ object: "Tenant/b", limit: 100 });
+  expect(events.map(({ message }) => message).join()).toContain("as a is, without its public_baseurl");
+  await expect(run.service.createTenant({ name: "c", fromTemplate: "nobody" })).rejects.toMatchObject({
+    code: "NotFound",
+  });
+});
+
 it("refuses a change of a tenant that is being deleted, also when the deletion comes in between", async () => {
   await created(world, run, ["a"]);
   world.fault = (call, [kind]) => {

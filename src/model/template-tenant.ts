@@ -1,0 +1,117 @@
+import { isMap } from "yaml";
+import { isDeepStrictEqual } from "node:util";
+import { parseBounded } from "./bounded-yaml.ts";
+import { UserError } from "./errors.ts";
+import type { Labels } from "./labels.ts";
+import { readSynapseYaml } from "./synapse-yaml.ts";
+import type { TenantSpec } from "./tenant.ts";
+
+/** Top-level options that say who a homeserver is, or where its data is: another one with the same would harm the first. */
+const ITS_OWN = [
+  "server_name",
+  "public_baseurl",
+  "signing_key",
+  "old_signing_keys",
+  "macaroon_secret_key",
+  "form_secret",
+  "registration_shared_secret",
+  "password_config.pepper",
+  "database",
+  "databases",
+  "media_storage_providers",
+  "synapse_shards.app_services",
+] as const;
+
+/** What machines write there is about one tenant. */
+const OURS = /^synapse-shards\.io\//;
+
+export interface FromTemplate {
+  spec: Pick<TenantSpec, "release" | "config" | "hibernation" | "placement" | "labels" | "plan" | "quotas">;
+  /** Options of its configuration that are not copied. */
+  left: string[];
+}
+
+/**
+ * What a new tenant takes from one that is there: not its keys, server name, hosts, bridges and data.
+ * @param withConfig false where it gets another configuration @throws UserError InvalidInput where its configuration cannot be taken apart as it is written
+ */
+export function fromTemplate(template: TenantSpec, withConfig = true): FromTemplate {
+  const { release, hibernation, placement, labels, plan, quotas } = template;
+  const { text, left } = withConfig ? configWithout(template.config, ITS_OWN) : { text: "", left: [] };
+  // Until when it was not to be moved is of its own past.
+  const { doNotMoveUntil: _, ...where } = placement ?? {};
+  const words: Labels = Object.fromEntries(Object.entries(labels ?? {}).filter(([key]) => !OURS.test(key)));
+  return {
+    spec: {
+      release,
+      config: text,
+      ...(hibernation ? { hibernation } : {}),
+      placement: where,
+      labels: words,
+      ...(plan === undefined ? {} : { plan }),
+      ...(quotas ? { quotas } : {}),
+    },
+    left,
+  };
+}
+
+/** Comments and order stay. */
+function configWithout(config: string, paths: readonly string[]): { text: string; left: string[] } {
+  const before = readSynapseYaml(config);
+  const left = paths.filter((path) => valueAt(before, path.split(".")) !== undefined);
+  if (left.length === 0) return { text: config, left };
+  // Merge keys and aliases can bring back what was taken out, or lose what they led to.
+  const text = deleted(config, left);
+  if (text !== undefined && isDeepStrictEqual(readable(text), without(before, left))) return { text, left };
+  throw new UserError(
+    "InvalidInput",
+    `its configuration cannot be copied without ${left.join(", ")} as it is written: give --config, or write these out without aliases and merge keys`,
+  );
+}
+
+/** @returns undefined where an alias has lost what it stood for */
+function deleted(config: string, paths: readonly string[]): string | undefined {
+  const { document } = parseBounded(config, { version: "1.1", schema: "failsafe" });
+  for (const path of paths) document?.deleteIn(path.split("."));
+  if (!isMap(document?.contents) || document.contents.items.length === 0) return "";
+  try {
+    return document.toString();
+  } catch {
+    return undefined;
+  }
+}
+
+function readable(text: string): Record<string, unknown> | undefined {
+  try {
+    return readSynapseYaml(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function valueAt(value: unknown, [key, ...rest]: string[]): unknown {
+  if (key === undefined) return value;
+  return isMapping(value) ? valueAt(value[key], rest) : undefined;
+}
+
+function without(config: Record<string, unknown>, paths: readonly string[]): Record<string, unknown> {
+  const copy = copied(config);
+  for (const path of paths) {
+    const [first = "", second] = path.split(".");
+    const below = copy[first];
+    if (second === undefined) delete copy[first];
+    else if (isMapping(below)) {
+      const { [second]: _, ...rest } = below;
+      copy[first] = copied(rest);
+    }
+  }
+  return copy;
+}
+
+function copied(mapping: Record<string, unknown>): Record<string, unknown> {
+  return Object.assign(Object.create(null) as Record<string, unknown>, mapping);
+}
+
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

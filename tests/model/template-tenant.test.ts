@@ -1,0 +1,82 @@
+import { expect, test } from "vitest";
+import { UserError } from "../../src/model/errors.ts";
+import { readSynapseYaml } from "../../src/model/synapse-yaml.ts";
+import { fromTemplate } from "../../src/model/template-tenant.ts";
+import type { TenantSpec } from "../../src/model/tenant.ts";
+
+const specWith = (more: Partial<TenantSpec>): TenantSpec => ({
+  serverName: "a.example",
+  release: "1.163.2",
+  config: "",
+  reclaimPolicy: "Delete",
+  ...more,
+});
+
+test("takes what an operator decided, and not what the tenant is or went through", () => {
+  const { spec, left } = fromTemplate(
+    specWith({
+      labels: { plan: "small", "synapse-shards.io/applied": "true" },
+      placement: { isolate: true, doNotMoveUntil: "2030-01-01T00:00:00Z" },
+      hibernation: { mode: "Never" },
+      plan: "small",
+      quotas: { users: 5 },
+      suspended: true,
+      revision: 7,
+      dedicated: { address: "x:1" },
+    }),
+  );
+  expect(left).toEqual([]);
+  expect(spec).toEqual({
+    release: "1.163.2",
+    config: "",
+    labels: { plan: "small" },
+    placement: { isolate: true },
+    hibernation: { mode: "Never" },
+    plan: "small",
+    quotas: { users: 5 },
+  });
+});
+
+test("leaves out keys, hosts, databases, buckets and bridges, and keeps the rest as it is written", () => {
+  const config = `# Of the clinic group
+enable_registration: false # by invitation
+public_baseurl: https://matrix.a.example/
+signing_key: ed25519 a_x AAAA
+database: {name: psycopg2, args: {host: db, dbname: a, user: a}}
+media_storage_providers:
+  - module: s3_storage_provider.S3StorageProviderBackend
+    config: {bucket: a}
+synapse_shards:
+  templates: {x.html: hello}
+  app_services: [{id: bridge}]
+password_config: {pepper: secret, policy: {enabled: true}}
+rc_message: {per_second: 5}
+`;
+  const { spec, left } = fromTemplate(specWith({ config }));
+  expect(left).toEqual([
+    "public_baseurl",
+    "signing_key",
+    "password_config.pepper",
+    "database",
+    "media_storage_providers",
+    "synapse_shards.app_services",
+  ]);
+  expect(spec.config).toContain("# by invitation");
+  expect(readSynapseYaml(spec.config)).toEqual(
+    readSynapseYaml(`enable_registration: false
+synapse_shards: {templates: {x.html: hello}}
+password_config: {policy: {enabled: true}}
+rc_message: {per_second: 5}`),
+  );
+});
+
+test("refuses a configuration whose merge keys would bring a key back", () => {
+  const config = "x-a: &a {signing_key: one}\n<<: *a\nenable_metrics: true\n";
+  expect(() => fromTemplate(specWith({ config }))).toThrow(UserError);
+  const aliased = "signing_key: &k one\nemail: {notif_from: *k}\n";
+  expect(() => fromTemplate(specWith({ config: aliased }))).toThrow(/without signing_key/);
+});
+
+test("a configuration of nothing but its own leaves an empty one", () => {
+  expect(fromTemplate(specWith({ config: "public_baseurl: https://a.example/\n" })).spec.config).toBe("");
+});
