@@ -353,6 +353,10 @@ export const TenantSchema = z
         .optional()
         .describe("The configuration it runs with, or last ran with, and what its shard reads in it."),
       databaseId: z.string().optional().describe("Its database as the server identifies it."),
+      databaseServer: z
+        .string()
+        .optional()
+        .describe("The database server of the cluster's that has its database; absent: the cluster's own."),
       provisioned: z.boolean(),
       fleetRelease: z.string().optional().describe("What the fleet's rollout has for it."),
       fleetReleaseSince: z.string().optional(),

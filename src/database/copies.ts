@@ -23,6 +23,7 @@ import { pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
 import { makeFit } from "./restored.ts";
 import { lookThrough } from "./imported.ts";
 import { endConnections, ensureRole, limitRole } from "./roles.ts";
+import type { DatabaseServers } from "./servers.ts";
 import { scramVerifier } from "./scram.ts";
 import { describeDatabase } from "./tenant-database.ts";
 import { wholeNumber } from "./whole-number.ts";
@@ -42,13 +43,13 @@ const COUNTED: Record<keyof TenantCounts, { table: string; where?: string }> = {
   media: { table: "local_media_repository" },
 };
 
-/** Copies by pg_dump and pg_restore, on the server that is ours. Databases that tenants bring along are dumped only. */
+/** Copies by pg_dump and pg_restore, on the servers that are ours. Databases that tenants bring along are dumped only. */
 export class PostgresCopies implements DatabaseCopies {
-  readonly #server: AdminLogin;
+  readonly #servers: DatabaseServers;
   readonly #programs: PgPrograms;
 
-  constructor(server: AdminLogin, programs: PgPrograms) {
-    this.#server = server;
+  constructor(servers: DatabaseServers, programs: PgPrograms) {
+    this.#servers = servers;
     this.#programs = programs;
   }
 
@@ -96,17 +97,18 @@ export class PostgresCopies implements DatabaseCopies {
   async rehearse(dump: Bytes, signal: AbortSignal): Promise<CopyFacts> {
     const name = `${SCRATCH_PREFIX}${randomBytes(8).toString("hex")}`;
     const password = randomBytes(32).toString("base64url");
+    const server = this.#servers.main;
     try {
-      await asAdmin(this.#server, DEFAULT_BOUNDS, async (client) => {
+      await asAdmin(server, DEFAULT_BOUNDS, async (client) => {
         await ensureRole(client, name);
         await client.query(`ALTER ROLE ${identifier(name)} WITH LOGIN PASSWORD ${literal(scramVerifier(password))}`);
         await createEmpty(client, name, name);
       });
-      const login = { ...this.#login(name, password), database: name };
+      const login = { ...loginOn(server, name, password), database: name };
       await pgRestore(this.#programs, login, dump, signal);
       return await withConnection(login, name, factsOf, SNAPSHOT_BOUNDS);
     } finally {
-      await this.#dropScratch(name);
+      await dropScratch(server, name);
     }
   }
 
@@ -146,7 +148,8 @@ export class PostgresCopies implements DatabaseCopies {
   ): Promise<{ facts: CopyFacts; remarks: string[] }> {
     const role = tenantDatabaseName(tenant);
     const { filling, restored } = besideNames(tenant);
-    await this.#locked(tenant, async (client) => {
+    const server = await this.#servers.forTenant(tenant);
+    await lockedOn(server, tenant, async (client) => {
       await ensureRole(client, role);
       await limitRole(client, role);
       await client.query(`ALTER ROLE ${identifier(role)} WITH LOGIN PASSWORD ${literal(scramVerifier(password))}`);
@@ -158,7 +161,7 @@ export class PostgresCopies implements DatabaseCopies {
           .query(`ALTER ROLE ${identifier(role)} IN DATABASE ${identifier(filling)} SET ${setting}`)
           .catch(unlessForbidden);
     });
-    const login = { ...this.#login(role, password), database: filling };
+    const login = { ...loginOn(server, role, password), database: filling };
     await fill(login);
     const found = await withConnection(
       login,
@@ -171,7 +174,7 @@ export class PostgresCopies implements DatabaseCopies {
       },
       SNAPSHOT_BOUNDS,
     );
-    await this.#locked(tenant, async (client) => {
+    await lockedOn(server, tenant, async (client) => {
       await client.query(`ALTER ROLE ${identifier(role)} IN DATABASE ${identifier(filling)} RESET ALL`);
       await drop(client, restored);
       await mark(client, filling, backup);
@@ -182,7 +185,7 @@ export class PostgresCopies implements DatabaseCopies {
 
   async beside(tenant: string): Promise<string | undefined> {
     const { restored } = besideNames(tenant);
-    return asAdmin(this.#server, DEFAULT_BOUNDS, async (client) =>
+    return asAdmin(await this.#servers.forTenant(tenant), DEFAULT_BOUNDS, async (client) =>
       (await exists(client, restored)) ? ((await markOf(client, restored)) ?? "") : undefined,
     );
   }
@@ -190,12 +193,13 @@ export class PostgresCopies implements DatabaseCopies {
   async exchange(tenant: string, { password, epoch }: { password: string; epoch: number }): Promise<void> {
     const own = tenantDatabaseName(tenant);
     const { restored, replaced } = besideNames(tenant);
-    await this.#locked(tenant, async (client) => {
+    const server = await this.#servers.forTenant(tenant);
+    await lockedOn(server, tenant, async (client) => {
       if (await exists(client, restored)) {
         // A crash in the midst of its renaming left it closed.
         await open(client, restored);
         // Whoever had the former one has an epoch that is spent.
-        await this.#raiseEpoch(tenant, restored, password, epoch);
+        await raiseEpoch({ ...loginOn(server, own, password), database: restored }, epoch);
         if (await exists(client, own)) {
           await drop(client, replaced);
           await rename(client, own, replaced);
@@ -208,19 +212,20 @@ export class PostgresCopies implements DatabaseCopies {
 
   async inPlace(tenant: string): Promise<string | undefined> {
     const own = tenantDatabaseName(tenant);
-    return asAdmin(this.#server, DEFAULT_BOUNDS, (client) => markOf(client, own));
+    const server = await this.#servers.holderOf(tenant);
+    return server && asAdmin(server, DEFAULT_BOUNDS, (client) => markOf(client, own));
   }
 
   async settle(tenant: string): Promise<void> {
     const own = tenantDatabaseName(tenant);
-    await asAdmin(this.#server, DEFAULT_BOUNDS, async (client) => {
+    await asAdmin(await this.#servers.forTenant(tenant), DEFAULT_BOUNDS, async (client) => {
       if (await exists(client, own)) await mark(client, own, null);
     });
   }
 
   async takeBack(tenant: string): Promise<void> {
     const { restored, replaced } = besideNames(tenant);
-    await this.#locked(tenant, async (client) => {
+    await lockedOn(await this.#servers.forTenant(tenant), tenant, async (client) => {
       if (!(await exists(client, replaced)))
         throw new UserError("NotFound", `no former database of ${tenant} is kept: there is no restore to undo`);
       await drop(client, restored);
@@ -230,56 +235,59 @@ export class PostgresCopies implements DatabaseCopies {
   }
 
   async forget(tenant: string): Promise<void> {
-    await this.#locked(tenant, async (client) => {
-      for (const name of Object.values(besideNames(tenant))) await drop(client, name);
+    const server = await this.#servers.holderOf(tenant);
+    if (!server) return;
+    await lockedOn(server, tenant, async (client) => {
+      const { filling, restored, replaced } = besideNames(tenant);
+      for (const name of [filling, restored, replaced]) await drop(client, name);
     });
   }
 
   async clean(): Promise<void> {
-    const names = await asAdmin(this.#server, DEFAULT_BOUNDS, async (client) => {
-      const { rows } = await client.query<{ name: string }>("SELECT rolname AS name FROM pg_roles WHERE rolname ~ $1", [
-        `^${SCRATCH_PREFIX}[0-9a-f]{16}$`,
-      ]);
-      return rows.map(({ name }) => name);
+    await this.#servers.fromAll(async (server) => {
+      const names = await asAdmin(server, DEFAULT_BOUNDS, async (client) => {
+        const sql = "SELECT rolname AS name FROM pg_roles WHERE rolname ~ $1";
+        const { rows } = await client.query<{ name: string }>(sql, [`^${SCRATCH_PREFIX}[0-9a-f]{16}$`]);
+        return rows.map(({ name }) => name);
+      });
+      for (const name of names) await dropScratch(server, name);
     });
-    for (const name of names) await this.#dropScratch(name);
-  }
-
-  async #dropScratch(name: string): Promise<void> {
-    await asAdmin(this.#server, DEFAULT_BOUNDS, async (client) => {
-      await drop(client, name);
-      await client.query(`DROP ROLE IF EXISTS ${identifier(name)}`);
-    });
-  }
-
-  #locked(tenant: string, work: (client: pg.Client) => Promise<void>): Promise<void> {
-    const lock = tenantDatabaseName(tenant);
-    return asAdmin(this.#server, DEFAULT_BOUNDS, (client) => withLock(client, lock, LOCK_WAIT_MS, () => work(client)));
-  }
-
-  async #raiseEpoch(tenant: string, database: string, password: string, epoch: number): Promise<void> {
-    const login = { ...this.#login(tenantDatabaseName(tenant), password), database };
-    const found = await describeDatabase(login);
-    if (found.epoch === 0) return;
-    await withConnection(login, database, (client) =>
-      client.query("UPDATE synapse_shards.fence SET epoch = greatest(epoch, $1::bigint), shard = '', instance = ''", [
-        epoch,
-      ]),
-    );
-  }
-
-  #login(user: string, password: string): Login {
-    const { host, port, sslMode } = this.#server;
-    return { host, port, user, password, ...(sslMode === undefined ? {} : { sslMode }) };
   }
 
   #loginOf(tenant: Tenant, secrets: TenantSecretData): Login & { database: string } {
     const own = ownDatabase(tenant.spec.config);
     const name = tenantDatabaseName(tenant.metadata.name);
-    if (!own) return { ...this.#login(name, secrets.databasePassword), database: name };
+    if (!own) return { ...loginOn(this.#servers.of(tenant), name, secrets.databasePassword), database: name };
     const { host, port, user, password, sslMode } = own;
     return { host, port, user, password, sslMode, database: own.name };
   }
+}
+
+async function dropScratch(server: AdminLogin, name: string): Promise<void> {
+  await asAdmin(server, DEFAULT_BOUNDS, async (client) => {
+    await drop(client, name);
+    await client.query(`DROP ROLE IF EXISTS ${identifier(name)}`);
+  });
+}
+
+/** As the administrator, alone with what is a tenant's on that server. */
+export function lockedOn<T>(server: AdminLogin, tenant: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
+  const lock = tenantDatabaseName(tenant);
+  return asAdmin(server, DEFAULT_BOUNDS, (client) => withLock(client, lock, LOCK_WAIT_MS, () => work(client)));
+}
+
+async function raiseEpoch(login: Login & { database: string }, epoch: number): Promise<void> {
+  const found = await describeDatabase(login);
+  if (found.epoch === 0) return;
+  await withConnection(login, login.database, (client) =>
+    client.query("UPDATE synapse_shards.fence SET epoch = greatest(epoch, $1::bigint), shard = '', instance = ''", [
+      epoch,
+    ]),
+  );
+}
+
+function loginOn({ host, port, sslMode }: AdminLogin, user: string, password: string): Login {
+  return { host, port, user, password, ...(sslMode === undefined ? {} : { sslMode }) };
 }
 
 /** Who else is connected to this database. */

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import type { AdminLogin, Bounds } from "./connection.ts";
+import type { Bounds, Login } from "./connection.ts";
 import { tenantDatabaseName } from "./names.ts";
 import type { Preparers, WarmPreparer } from "../ports/preparers.ts";
 import {
@@ -16,6 +16,7 @@ import { databaseSeconds, databaseUsage } from "./usage.ts";
 import { readTenantUsage } from "./usage-reading.ts";
 import {
   DatabaseTrouble,
+  type DatabasePlace,
   type FenceState,
   type KeptData,
   type Migration,
@@ -23,6 +24,7 @@ import {
   type TenantDatabases,
   type UsageQuestion,
 } from "../ports/databases.ts";
+import type { DatabaseServers, Placed } from "./servers.ts";
 import { ensureTemplate } from "./template.ts";
 import type { ReleaseFacts } from "../ports/launcher.ts";
 import { UserError, StartFailure } from "../model/errors.ts";
@@ -34,8 +36,8 @@ import type { Assignment } from "../ports/shard-control.ts";
 import { ownDatabase } from "../model/homeserver-config.ts";
 
 export interface PostgresTenantDatabasesOptions {
-  /** The server that is ours; absent where each tenant brings its own database. */
-  server?: AdminLogin;
+  /** The servers that are ours; absent where each tenant brings its own database. */
+  servers?: DatabaseServers;
   preparers: Preparers;
   /** Seals the keys that are kept beside tenants' databases. */
   seal?: Seal;
@@ -48,7 +50,9 @@ const TEMPLATE_MS = 180_000;
 /** A tenant's own database may be anywhere, or nowhere: asked before a process is started for it. */
 const DESCRIBE_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 5_000 };
 
-/** Tenants' databases on one PostgreSQL server that is ours; or elsewhere, where a tenant brings its own. */
+const NOWHERE: Pick<Login, "host" | "port" | "sslMode"> = { host: "", port: 5432 };
+
+/** Tenants' databases on PostgreSQL servers that are ours; or elsewhere, where a tenant brings its own. */
 export class PostgresTenantDatabases implements TenantDatabases {
   readonly #options: PostgresTenantDatabasesOptions;
   readonly #facts = new Map<string, ReleaseFacts>();
@@ -68,20 +72,27 @@ export class PostgresTenantDatabases implements TenantDatabases {
     return this.#facts.get(version);
   }
 
-  address(tenant: string): { host: string; port: number; name: string; user: string } {
-    const name = tenantDatabaseName(tenant);
-    const { host = "", port = 5432 } = this.#options.server ?? {};
-    return { host, port, name, user: name };
+  address({ metadata, status }: Placed): DatabasePlace {
+    const name = tenantDatabaseName(metadata.name);
+    const { servers } = this.#options;
+    const { host, port, sslMode } = servers ? servers.of({ metadata, status }) : NOWHERE;
+    return { host, port, name, user: name, ...(sslMode === undefined ? {} : { sslMode }) };
+  }
+
+  async placeFor(tenant: string): Promise<string | undefined> {
+    const { servers } = this.#options;
+    return servers && servers.all.length > 1 ? servers.placeFor(tenant) : undefined;
   }
 
   async provision(tenant: Tenant, secrets: TenantSecretData): Promise<{ epoch: number; kept: boolean }> {
     const { name } = tenant.metadata;
-    const { server } = this.#options;
-    if (!server)
+    const { servers } = this.#options;
+    if (!servers)
       throw new StartFailure(
         "DatabaseMissing",
         `its homeserver.yaml names no database, and this cluster has none to give; set \`database\` (in the chart matrix-stack: synapse.postgres)`,
       );
+    const server = servers.of(tenant);
     const version = wantedRelease(tenant);
     await ensureTemplate(server, version, async (database) => {
       const { preparer, release } = await this.#prepare(version, TEMPLATE_MS);
@@ -100,23 +111,29 @@ export class PostgresTenantDatabases implements TenantDatabases {
     return { kept: found.epoch > 0, epoch: found.epoch };
   }
 
-  async keep({ metadata, spec: { serverName, config } }: Tenant, secrets: TenantSecretData): Promise<void> {
-    const { server, seal } = this.#options;
-    if (server) await writeKeepsake(server, seal, metadata.name, { serverName, secrets, config });
+  async keep(tenant: Tenant, secrets: TenantSecretData): Promise<void> {
+    const { servers, seal } = this.#options;
+    const { serverName, config } = tenant.spec;
+    if (servers) await writeKeepsake(servers.of(tenant), seal, tenant.metadata.name, { serverName, secrets, config });
   }
 
   async keptData(tenant: string): Promise<KeptData> {
-    const { server, seal } = this.#options;
-    return server ? readKeptData(server, seal, tenant) : { hasDatabase: false };
+    const { servers, seal } = this.#options;
+    if (!servers) return { hasDatabase: false };
+    const found = await Promise.all(servers.all.map(({ login }) => readKeptData(login, seal, tenant)));
+    // Where its database was before it was moved, an older one may be kept.
+    return (
+      found.find(({ hasDatabase }) => hasDatabase) ?? found.find(({ keepsake }) => keepsake) ?? { hasDatabase: false }
+    );
   }
 
   async drop(tenant: string): Promise<void> {
-    if (this.#options.server) await dropTenantDatabase(this.#options.server, tenant);
+    for (const { login } of this.#options.servers?.all ?? []) await dropTenantDatabase(login, tenant);
   }
 
   async fenceOff(tenant: Tenant): Promise<void> {
-    const { server } = this.#options;
-    if (server && !ownDatabase(tenant.spec.config)) await shutOut(server, tenant.metadata.name);
+    const { servers } = this.#options;
+    if (servers && !ownDatabase(tenant.spec.config)) await shutOut(servers.of(tenant), tenant.metadata.name);
   }
 
   fence(tenant: Tenant, secrets: TenantSecretData): Promise<FenceState | undefined> {
@@ -152,11 +169,13 @@ export class PostgresTenantDatabases implements TenantDatabases {
   }
 
   async usage(tenants: readonly string[]): Promise<Map<string, DatabaseUsage>> {
-    return this.#options.server ? databaseUsage(this.#options.server, tenants) : new Map<string, DatabaseUsage>();
+    const found = (await this.#options.servers?.fromAll((login) => databaseUsage(login, tenants))) ?? [];
+    return new Map(found.flatMap((figures) => [...figures]));
   }
 
   async activeSeconds(tenants: readonly string[]): Promise<Map<string, number>> {
-    return this.#options.server ? databaseSeconds(this.#options.server, tenants) : new Map<string, number>();
+    const found = (await this.#options.servers?.fromAll((login) => databaseSeconds(login, tenants))) ?? [];
+    return new Map(found.flatMap((figures) => [...figures]));
   }
 
   readUsage(tenant: Tenant, secrets: TenantSecretData, question: UsageQuestion): Promise<UsageReading> {
@@ -164,7 +183,7 @@ export class PostgresTenantDatabases implements TenantDatabases {
   }
 
   async endOverdue(): Promise<string[]> {
-    return this.#options.server ? endOverdue(this.#options.server) : [];
+    return ((await this.#options.servers?.fromAll((login) => endOverdue(login))) ?? []).flat();
   }
 
   async migration(version: string): Promise<Migration> {
@@ -187,8 +206,8 @@ export class PostgresTenantDatabases implements TenantDatabases {
       const { host, port, user, password, sslMode } = own;
       return { host, port, user, password, sslMode, database: own.name };
     }
-    const { host, port, name, user } = this.address(tenant.metadata.name);
-    return { host, port, user, password: secrets.databasePassword, database: name };
+    const { name, ...place } = this.address(tenant);
+    return { ...place, password: secrets.databasePassword, database: name };
   }
 
   async #prepare(version: string, commandMs?: number): Promise<{ preparer: WarmPreparer; release(): Promise<void> }> {

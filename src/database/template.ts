@@ -63,8 +63,9 @@ async function makeTemplate(
   await client.query(`GRANT CREATE, TEMPORARY ON DATABASE ${identifier(unfinished)} TO ${identifier(TEMPLATE_ROLE)}`);
   const inside = (statement: string) => withConnection(admin, unfinished, (c) => c.query(statement), bounds);
   await inside(`GRANT CREATE ON SCHEMA public TO ${identifier(TEMPLATE_ROLE)}`);
-  const { host, port, user, password } = admin;
-  await makeSchema({ host, port, user, password, dbname: unfinished, options: `-c role=${TEMPLATE_ROLE}` });
+  const { host, port, user, password, sslMode } = admin;
+  const tls = sslMode === undefined ? {} : { sslmode: sslMode };
+  await makeSchema({ host, port, user, password, ...tls, dbname: unfinished, options: `-c role=${TEMPLATE_ROLE}` });
   // Not for the copies.
   await inside(`REVOKE CREATE ON SCHEMA public FROM ${identifier(TEMPLATE_ROLE)}`);
   await client.query(`ALTER DATABASE ${identifier(unfinished)} WITH IS_TEMPLATE true ALLOW_CONNECTIONS false`);

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { BackupsConfigSchema } from "./backup.ts";
 import { CertificatesConfigSchema } from "./certificates.ts";
 import { CpuBudgetSchema } from "./cpu-budget.ts";
+import { DatabaseServersSchema } from "./database-servers.ts";
 import { PublicAccessSchema } from "./public-access.ts";
 import { DEFAULT_BALANCING, DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "./policy.ts";
 import { NotificationsSchema } from "./notification.ts";
@@ -128,6 +129,8 @@ export const ClusterConfigSchema = z.strictObject({
       error: "a package is named twice",
     })
     .default([]),
+  /** PostgreSQL servers beside the cluster's own, and how new databases are shared among them; docs/postgresql.md. */
+  databaseServers: DatabaseServersSchema.default([]),
   /** Roles of PostgreSQL that may stay connected to tenants' databases, and write to them, while a tenant starts. */
   databaseRolesLeftAlone: z.array(z.string().min(1)).default([]),
   api: z

@@ -7,7 +7,7 @@ import type { AssignmentPolicy } from "./tenant-policy.ts";
 export interface TenantEnvironment {
   /** The tenant's URL as clients have it. */
   publicBaseUrl: string;
-  database: { host: string; port: number; name: string; user: string };
+  database: { host: string; port: number; name: string; user: string; sslMode?: string };
   /** Directory of its media, reachable by every shard. */
   mediaPath: string;
   /** Further certificate authorities for federation, as files. */
@@ -35,6 +35,7 @@ export function baseHomeserverConfig(
         dbname: where.database.name,
         user: where.database.user,
         password: secrets.databasePassword,
+        ...(where.database.sslMode === undefined ? {} : { sslmode: where.database.sslMode }),
         cp_min: 1,
         cp_max: 5,
       },

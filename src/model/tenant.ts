@@ -75,6 +75,8 @@ export interface TenantStatus {
   /** Its database as the server itself identifies it: `SYSTEM_IDENTIFIER/OID`. Several names can lead to one database. */
   databaseId?: string;
   provisioned: boolean;
+  /** The server of ours that has its database; absent: the cluster's own. */
+  databaseServer?: string;
   /** The release that the fleet's rollout has for it; counts where the spec names none. */
   fleetRelease?: string;
   /** Since when it has it. */

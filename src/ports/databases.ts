@@ -70,6 +70,16 @@ export class DatabaseTrouble extends UserError {
   }
 }
 
+/** Where a tenant's database is, and as whom it is used. */
+export interface DatabasePlace {
+  host: string;
+  port: number;
+  name: string;
+  user: string;
+  /** As libpq's `sslmode`; absent: as libpq does without a word. */
+  sslMode?: string;
+}
+
 /** What is to be read of a tenant's use. */
 export interface UsageQuestion {
   /** Whose active users. */
@@ -138,6 +148,11 @@ export interface TenantDatabases {
   /** What a release says of its schema, if it is known by now. */
   facts(release: string): ReleaseFacts | undefined;
   migration(release: string): Promise<Migration>;
-  /** Address of the managed database, for the tenant's configuration. */
-  address(tenant: string): { host: string; port: number; name: string; user: string };
+  /** Address of the managed database, for the tenant's configuration. @throws StartFailure where its record names a server that is not ours */
+  address(tenant: Pick<Tenant, "metadata" | "status">): DatabasePlace;
+  /**
+   * The server that has the tenant's database, or is to have it, for its record; undefined where there is no choice.
+   * @throws StartFailure DatabaseServersFull; UserError Unavailable where one that may have it does not answer
+   */
+  placeFor(tenant: string): Promise<string | undefined>;
 }

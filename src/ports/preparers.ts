@@ -53,6 +53,7 @@ export interface PreparerDatabase {
   user: string;
   password: string;
   dbname: string;
+  sslmode?: string;
   options?: string;
 }
 

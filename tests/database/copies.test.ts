@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
-import { identifier, withConnection } from "../../src/database/connection.ts";
+import { withConnection } from "../../src/database/connection.ts";
 import { PostgresCopies } from "../../src/database/copies.ts";
 import { besideNames, tenantDatabaseName } from "../../src/database/names.ts";
+import { DatabaseServers } from "../../src/database/servers.ts";
 import { ensureTemplate } from "../../src/database/template.ts";
 import { dropTenantDatabase, provisionTenantDatabase } from "../../src/database/tenant-database.ts";
 import { newTenantSecrets } from "../../src/model/tenant-secrets.ts";
@@ -10,8 +11,8 @@ import { systemEnvironment } from "../../src/platforms/local/environment.ts";
 import { ensurePostgres } from "../../src/platforms/local/toolchain/toolchain.ts";
 import type { Bytes } from "../../src/ports/backups.ts";
 import type { DatabaseLogin } from "../../src/ports/databases.ts";
-import type { PreparerDatabase } from "../../src/ports/preparers.ts";
 import { startTestServer, type TestServer } from "./postgres-server.ts";
+import { smallSchema } from "./small-schema.ts";
 
 const RELEASE = "1.163.2";
 const OWN = tenantDatabaseName("clinic-a");
@@ -32,7 +33,7 @@ let copies: PostgresCopies;
 beforeAll(async () => {
   server = await startTestServer();
   const { binDir } = await ensurePostgres();
-  copies = new PostgresCopies(server.admin, { binDir, environment: systemEnvironment() });
+  copies = new PostgresCopies(DatabaseServers.single(server.admin), { binDir, environment: systemEnvironment() });
   await ensureTemplate(server.admin, RELEASE, smallSchema);
 }, 60_000);
 afterAll(() => server?.stop());
@@ -43,21 +44,6 @@ beforeEach(async () => {
     "INSERT INTO events (body) VALUES ('before the backup'); INSERT INTO e2e_one_time_keys_json VALUES ('key')",
   );
 });
-
-/** Stands for Synapse's schema, with what a restore changes in it. */
-async function smallSchema(database: PreparerDatabase): Promise<void> {
-  await withConnection(database, database.dbname, async (client) => {
-    await client.query(`SET ROLE ${identifier(/^-c role=(\S+)$/.exec(database.options ?? "")?.[1] ?? "")}`);
-    await client.query(`
-      CREATE TABLE schema_version (version int); INSERT INTO schema_version VALUES (93);
-      CREATE TABLE schema_compat_version (compat_version int); INSERT INTO schema_compat_version VALUES (91);
-      CREATE TABLE events (id bigserial PRIMARY KEY, body text);
-      CREATE TABLE e2e_one_time_keys_json (key_json text);
-      CREATE SCHEMA synapse_shards;
-      CREATE TABLE synapse_shards.fence (epoch bigint, shard text, instance text);
-      INSERT INTO synapse_shards.fence VALUES (3, '1.163.2-0', 'i')`);
-  });
-}
 
 async function inside(sql: string, database = OWN): Promise<Record<string, unknown>[]> {
   const login = { ...server.admin, user: OWN, password };

@@ -31,8 +31,8 @@ export function describeTenantDatabasesContract(name: string, open: () => Promis
 
     it("gives each tenant an address of its own, always the same", () => {
       const { databases } = here;
-      expect(databases.address("a")).toEqual(databases.address("a"));
-      expect(databases.address("a")).not.toEqual(databases.address("b"));
+      expect(databases.address(tenantOf("a"))).toEqual(databases.address(tenantOf("a")));
+      expect(databases.address(tenantOf("a"))).not.toEqual(databases.address(tenantOf("b")));
     });
 
     it("makes a database with a schema and without an owner, and loses nothing when it is asked again", async () => {

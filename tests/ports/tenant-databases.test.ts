@@ -1,6 +1,7 @@
 import { afterAll, beforeAll } from "vitest";
 import { withConnection } from "../../src/database/connection.ts";
 import { PostgresTenantDatabases } from "../../src/database/postgres-tenant-databases.ts";
+import { DatabaseServers } from "../../src/database/servers.ts";
 import type { Tenant } from "../../src/model/tenant.ts";
 import type { Preparers } from "../../src/ports/preparers.ts";
 import { startTestServer, type TestServer } from "../database/postgres-server.ts";
@@ -30,12 +31,15 @@ const PREPARERS: Preparers = {
 };
 
 describeTenantDatabasesContract("PostgreSQL", async () => {
-  const databases = new PostgresTenantDatabases({ server: server.admin, preparers: PREPARERS });
+  const databases = new PostgresTenantDatabases({
+    servers: DatabaseServers.single(server.admin),
+    preparers: PREPARERS,
+  });
   await databases.drop("a");
   return {
     databases,
-    claim: async ({ metadata }: Tenant, shard, epoch) => {
-      const { name } = databases.address(metadata.name);
+    claim: async (tenant: Tenant, shard, epoch) => {
+      const { name } = databases.address(tenant);
       await withConnection(server.admin, name, async (client) => {
         await client.query(`SET ROLE ${name}`);
         await client.query(`

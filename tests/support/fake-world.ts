@@ -96,6 +96,8 @@ export class FakeWorld {
   readonly beside = new Map<string, string>();
   /** Databases of our own server. */
   readonly managed = new Map<string, KeptData>();
+  /** The database server that a tenant's database is or is to be on; none: there is one alone. */
+  readonly databasePlaces = new Map<string, string>();
   /** What servers say of databases that tenants bring along, by host. */
   readonly databaseIds = new Map<string, string>();
   /** Of every database: releases below cannot read it. */
@@ -591,7 +593,13 @@ export function fakeDatabases(world: FakeWorld): TenantDatabases {
     readUsage: async ({ metadata: { name } }, _secrets, question) => world.readingOf(name, question),
     endOverdue: async () => [],
     identify: async ({ spec }) => world.databaseIds.get(tryReadConfig(spec.config)?.database?.host ?? ""),
-    address: (tenant) => ({ host: "127.0.0.1", port: 1, name: tenant, user: tenant }),
+    address: ({ metadata: { name }, status: { databaseServer = "127.0.0.1" } }) => ({
+      host: databaseServer,
+      port: 1,
+      name,
+      user: name,
+    }),
+    placeFor: async (tenant) => world.databasePlaces.get(tenant),
   };
 }
 

@@ -137,6 +137,9 @@ function description(tenant: TenantView, { usage, rest, events }: More): string 
     ["Phase", status.phase],
     ["Reason", because(status.reason, status.message)],
     ["Shard", status.shard ?? ""],
+    ...(status.databaseServer === undefined
+      ? []
+      : [["Database server", status.databaseServer] satisfies [string, string]]),
     ["Address", status.address ?? ""],
     ["Epoch", String(status.epoch)],
     ["Created", `${metadata.creationTimestamp} (${age(metadata.creationTimestamp)} ago)`],

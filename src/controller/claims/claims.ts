@@ -1,4 +1,5 @@
 import type { Clock } from "../../model/clock.ts";
+import { StartFailure } from "../../model/errors.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { hostsOf, tryReadConfig } from "../../model/config-reading.ts";
 import type { ConfigMeaning, DatabaseAddress } from "../../model/config-meaning.ts";
@@ -22,6 +23,7 @@ export interface ClaimConflict {
 }
 
 export type Claimant = Pick<Tenant, "metadata" | "spec" | "status">;
+type Placed = Pick<Tenant, "metadata" | "status">;
 type Database = Omit<DatabaseAddress, "user">;
 
 /** Who goes first, where nobody has it yet. */
@@ -49,6 +51,7 @@ interface Entry {
   config: string;
   inEffect: string | undefined;
   databaseId: string | undefined;
+  databaseServer: string | undefined;
   reservation: Reservation | undefined;
   /** Whether its configuration is the one in effect, as far as is known: then no text needs to be read, which a leader of 100,000 notices. */
   runsAsAsked: boolean;
@@ -71,7 +74,7 @@ interface Entry {
  * Pure, and kept change by change: each costs by the tenant's own claims, not by the number of tenants.
  */
 export class Claims {
-  readonly #managed: (tenant: string) => Database;
+  readonly #managed: (tenant: Placed) => Database;
   readonly #clock: Clock;
   readonly #entries = new Map<string, Entry>();
   /** Claimants, the holder first; a name alone where nobody else wants it, as almost always. */
@@ -81,7 +84,7 @@ export class Claims {
   #settled = false;
 
   /** @param managed the database that a tenant has from us, if it brings none; with an empty host where there are none */
-  constructor(managed: (tenant: string) => Database, clock: Clock) {
+  constructor(managed: (tenant: Placed) => Database, clock: Clock) {
     this.#managed = managed;
     this.#clock = clock;
   }
@@ -199,7 +202,7 @@ export class Claims {
   #entryOf(tenant: Claimant, known: Entry | undefined): Entry {
     const { metadata, spec, status } = tenant;
     const { serverName, config } = spec;
-    const { databaseId } = status;
+    const { databaseId, databaseServer } = status;
     const inEffect = status.inEffect?.hash;
     const started = status.epoch > 0 || status.dedicated !== undefined;
     // The reason of a tenant that runs on is forgotten while its shard is waited for; that its configuration was refused is not.
@@ -212,6 +215,7 @@ export class Claims {
       known.config === config &&
       known.inEffect === inEffect &&
       known.databaseId === databaseId &&
+      known.databaseServer === databaseServer &&
       known.reservation === reservation
     )
       return { ...known, rank };
@@ -225,7 +229,8 @@ export class Claims {
       ? [...this.#claimsIn(tenant, status.inEffect.meaning), ...idClaim(databaseId)]
       : idClaim(databaseId);
     const claims = [...new Set([...wanted, ...held])];
-    return { serverName, config, inEffect, databaseId, reservation, runsAsAsked, wanted, held, claims, rank };
+    const asked = { serverName, config, inEffect, databaseId, databaseServer, reservation };
+    return { ...asked, runsAsAsked, wanted, held, claims, rank };
   }
 
   #wantedBy(tenant: Claimant, runsAsAsked: boolean): string[] {
@@ -239,15 +244,21 @@ export class Claims {
     });
   }
 
-  #claimsIn({ metadata }: Claimant, { hosts, database }: Pick<ConfigMeaning, "hosts" | "database">): string[] {
-    const key = database ? databaseKey(database) : this.#managedKey(metadata.name);
+  #claimsIn({ metadata, status }: Claimant, { hosts, database }: Pick<ConfigMeaning, "hosts" | "database">): string[] {
+    const key = database ? databaseKey(database) : this.#managedKey({ metadata, status });
     const claims = hosts.map((host) => `${HOST}${host}`);
     return key === undefined ? claims : [...claims, `${DATABASE}${key}`];
   }
 
-  #managedKey(tenant: string): string | undefined {
-    const database = this.#managed(tenant);
-    return database.host === "" ? undefined : databaseKey(database);
+  #managedKey(tenant: Placed): string | undefined {
+    try {
+      const database = this.#managed(tenant);
+      return database.host === "" ? undefined : databaseKey(database);
+    } catch (error) {
+      // On a server that is not ours any more nobody else gets one.
+      if (error instanceof StartFailure) return undefined;
+      throw error;
+    }
   }
 
   #holderOf(claim: string): string | undefined {

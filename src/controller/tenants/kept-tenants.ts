@@ -166,9 +166,14 @@ export class KeptTenants {
     const bytes = hasDatabase ? (await databases.usage([name])).get(name)?.bytes : undefined;
     const media = await this.#deletions.mediaOf(name);
     const key = (await store.readSecret(name))?.signingKey;
+    // Its name is the same on whichever server.
+    const place = {
+      metadata: { name, creationTimestamp: "", resourceVersion: "", generation: 0 },
+      status: newTenantStatus(),
+    };
     return {
       ...(hasDatabase
-        ? { database: { name: databases.address(name).name, ...(bytes === undefined ? {} : { bytes }) } }
+        ? { database: { name: databases.address(place).name, ...(bytes === undefined ? {} : { bytes }) } }
         : {}),
       ...(media ? { media } : {}),
       ...(key === undefined ? {} : { signingKey: { sha256: createHash("sha256").update(key).digest("hex") } }),

@@ -418,7 +418,7 @@ export class TenantReconciler {
       });
       return;
     }
-    const found = await databases.provision(tenant, secrets);
+    const found = await databases.provision(await this.#placed(tenant), secrets);
     await modify(store, "Tenant", name, ({ status }) => {
       status.provisioned = true;
       status.epoch = Math.max(status.epoch, found.epoch);
@@ -427,6 +427,15 @@ export class TenantReconciler {
     if (!found.kept) return;
     const message = `${name} continues with the database that was kept from before`;
     await this.#say(tenant, "Normal", "DatabaseKept", message);
+  }
+
+  /** Written down before the database is made: who looks for it looks there. */
+  async #placed(tenant: Tenant): Promise<Tenant> {
+    const { store, databases } = this.#context;
+    const { name } = tenant.metadata;
+    const server = await databases.placeFor(name);
+    if (server === undefined || server === tenant.status.databaseServer) return tenant;
+    return (await modify(store, "Tenant", name, ({ status }) => void (status.databaseServer = server))) ?? tenant;
   }
 
   async #keysInStore(name: string): Promise<TenantSecretData | undefined> {

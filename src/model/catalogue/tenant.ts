@@ -77,6 +77,16 @@ export const TENANT_REASONS = {
     means: "The platform restores no databases, but the tenant is to start with a restored one.",
     todo: "Restore it with the platform's own means, as docs/backups.md says.",
   },
+  DatabaseServersFull: {
+    means: "No database server may have another database: each has as many as its `maxDatabases`, or a weight of 0.",
+    todo: "Raise `maxDatabases`, or add a server to `databaseServers`; the tenant is made then.",
+    runbook: "SynapseShardsTenantFailed",
+  },
+  DatabaseServerUnknown: {
+    means: "The tenant's database is on a server that `databaseServers` in the configuration does not name any more.",
+    todo: "Put the server back into the configuration; move its tenants' databases away before it is removed.",
+    runbook: "SynapseShardsTenantFailed",
+  },
   SecretMissing: {
     means: "The Secret with the tenant's keys does not exist. A tenant that runs goes on with what it had.",
     todo: "Restore the Secret from a backup.",

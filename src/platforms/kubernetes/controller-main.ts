@@ -252,7 +252,7 @@ function environmentOf(config: KubernetesControllerConfig, databases: PostgresTe
   const { name } = tenant.metadata;
   return {
     publicBaseUrl: `${platformUrlOf(tenant)}/`,
-    database: databases.address(name),
+    database: databases.address(tenant),
     mediaPath: `${MEDIA_CACHE_PATH}/${name}`,
     federationCaFiles: [],
     allowLocalFederation: config.allowLocalFederation,

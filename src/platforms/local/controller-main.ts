@@ -60,6 +60,7 @@ import { inspectStore } from "./store/store-file.ts";
 import { ownUrlOf } from "../../model/homeserver-config.ts";
 import { policyFor } from "../../model/tenant-policy.ts";
 import { type ControllerConfig, ControllerConfigSchema } from "./controller-config.ts";
+import { databaseServers } from "./database-servers.ts";
 import { AuditFile } from "./audit-file.ts";
 import { writeAtomically } from "./files.ts";
 import { LocalSpool } from "./spool.ts";
@@ -121,9 +122,11 @@ async function main(): Promise<void> {
     forkServers: new ForkServers(),
     warn: (sentence) => log.warn(sentence),
   });
-  const server = { ...config.postgres, password: secretIn(config.postgres.passwordFile) };
+  const reader = new CachedReader(store);
+  const own = { ...config.postgres, password: secretIn(config.postgres.passwordFile) };
+  const servers = databaseServers(own, config.cluster.databaseServers, (tenant) => reader.get("Tenant", tenant));
   const databases = new PostgresTenantDatabases({
-    server,
+    servers,
     seal: box,
     preparers: new LocalPreparers(
       runtimePath,
@@ -135,11 +138,10 @@ async function main(): Promise<void> {
   });
   const { binDir } = await ensurePostgres({ cacheDir: config.cacheDir });
   const restored = {
-    copies: new PostgresCopies(server, { binDir, environment: systemEnvironment() }),
+    copies: new PostgresCopies(servers, { binDir, environment: systemEnvironment() }),
     media: new LocalMediaFiles(media),
   };
   const clock = new SteadyClock();
-  const reader = new CachedReader(store);
   const context: ControllerContext = {
     store,
     reader,
@@ -379,7 +381,7 @@ function surroundingsOf(
   const allowLocalFederation = config.cluster.baseDomain === "localhost";
   return {
     publicBaseUrl: `${platformUrlOf(config, tenant)}/`,
-    database: databases.address(name),
+    database: databases.address(tenant),
     mediaPath: media.pathOf(name),
     federationCaFiles: [config.caCertificate],
     allowLocalFederation,

@@ -6,7 +6,7 @@ import type { ConfigMeaning } from "../../../src/model/config-meaning.ts";
 import { STATUS } from "../../ports/store-contract.ts";
 
 const OURS = { host: "postgres.ours", port: 5432 };
-const claims = () => new Claims((tenant) => ({ ...OURS, name: `synapse_${tenant}` }), new SteadyClock());
+const claims = () => new Claims(({ metadata }) => ({ ...OURS, name: `synapse_${metadata.name}` }), new SteadyClock());
 
 interface Options {
   serverName?: string;
@@ -101,7 +101,10 @@ it("keeps hosts and databases with their holder when an older tenant names them,
 });
 
 it("keeps a newcomer out of a database made for another tenant, under any local name of the server", () => {
-  const all = new Claims((name) => ({ host: "127.0.0.1", port: 5432, name: `synapse_${name}` }), new SteadyClock());
+  const all = new Claims(
+    ({ metadata: { name } }) => ({ host: "127.0.0.1", port: 5432, name: `synapse_${name}` }),
+    new SteadyClock(),
+  );
   all.settle();
   all.set(tenant("a"));
   const rival = (host: string) => all.conflictOf(tenant("b", { config: database(host, "synapse_a") }));

@@ -9,7 +9,10 @@ import { STATUS } from "../../ports/store-contract.ts";
 const ADDRESS = "127.0.0.1:4001";
 
 function routeIn(status: Partial<TenantStatus>) {
-  const claims = new Claims((name) => ({ host: "postgres.ours", port: 5432, name }), new SteadyClock());
+  const claims = new Claims(
+    ({ metadata: { name } }) => ({ host: "postgres.ours", port: 5432, name }),
+    new SteadyClock(),
+  );
   const tenant: Tenant = {
     kind: "Tenant",
     metadata: { name: "a", creationTimestamp: new Date(0).toISOString(), resourceVersion: "1", generation: 1 },

@@ -4,8 +4,10 @@ import { LocalLauncher } from "../launcher/local-launcher.ts";
 import type { ClusterConfig } from "../../../model/cluster-config.ts";
 import { tenantDatabaseName } from "../../../database/names.ts";
 import { listTenantDatabases } from "../../../database/tenant-database.ts";
+import { OWN_SERVER } from "../../../model/database-servers.ts";
 import { messageOf, UserError } from "../../../model/errors.ts";
 import { checkAgainstDatabases, removeOldStores, restoreStore } from "../store/store-file.ts";
+import { databaseServers } from "../database-servers.ts";
 import { ensureAuthority, type AuthorityFiles } from "../certificates.ts";
 import { prepareConsole } from "./console.ts";
 import { choosePorts, type ClusterPorts } from "./cluster-ports.ts";
@@ -199,7 +201,15 @@ export class LocalCluster {
   /** A store that lacks what PostgreSQL has must not be filled again. */
   async #checkStore(): Promise<void> {
     const { host, port, adminUser: user, adminPassword: password } = this.#database!;
-    const databases = await listTenantDatabases({ host, port, user, password });
+    const servers = databaseServers({ host, port, user, password }, this.#config.databaseServers);
+    const databases: string[] = [];
+    for (const { name, login } of servers.all)
+      try {
+        databases.push(...(await listTenantDatabases(login)));
+      } catch (error) {
+        if (name === OWN_SERVER) throw error;
+        this.#steps.line(`The databases of ${name} are not compared with the store: ${messageOf(error)}`);
+      }
     const check = () => checkAgainstDatabases(this.#paths.store, databases, tenantDatabaseName);
     if (!this.#recover) return check();
     try {

@@ -1,0 +1,137 @@
+import { chooseServer, fullServersWords, OWN_SERVER, type ServerShare } from "../model/database-servers.ts";
+import { StartFailure } from "../model/errors.ts";
+import type { Tenant } from "../model/tenant.ts";
+import { asAdmin, DEFAULT_BOUNDS, type AdminLogin } from "./connection.ts";
+import { besideNames, tenantDatabaseName } from "./names.ts";
+import { listTenantDatabases } from "./tenant-database.ts";
+
+export interface DatabaseServer extends ServerShare {
+  login: AdminLogin;
+}
+
+/** Longer than it takes from being chosen to being made, where that happens at all. */
+const TO_COME_MS = 3_600_000;
+
+/** Where a tenant's database is, as far as its record says. */
+export type Placed = Pick<Tenant, "metadata" | "status">;
+
+/**
+ * The PostgreSQL servers that are ours. A tenant's record names the one that has its database; absent: the cluster's own, which is the first. Where
+ * there is no record (a tenant that was deleted, or is to be made; a store that was lost), the databases themselves tell.
+ */
+export class DatabaseServers {
+  readonly all: readonly DatabaseServer[];
+  readonly #recorded: (tenant: string) => Placed | undefined;
+  /** Databases that are to be made: a server does not count them yet. */
+  readonly #toCome = new Map<string, { server: string; since: number }>();
+  #turn: Promise<unknown> = Promise.resolve();
+
+  /** @param recorded the record of a tenant, by name */
+  constructor(servers: readonly DatabaseServer[], recorded: (tenant: string) => Placed | undefined = () => undefined) {
+    if (servers.length === 0) throw new Error("there is no server");
+    this.all = servers;
+    this.#recorded = recorded;
+  }
+
+  static single(login: AdminLogin): DatabaseServers {
+    return new DatabaseServers([{ name: OWN_SERVER, weight: 1, login }]);
+  }
+
+  get main(): AdminLogin {
+    return this.all[0]!.login;
+  }
+
+  /** @throws StartFailure DatabaseServerUnknown */
+  named(name: string): AdminLogin {
+    const found = this.all.find((server) => server.name === name);
+    if (found) return found.login;
+    const known = this.all.map((server) => server.name).join(", ");
+    throw new StartFailure(
+      "DatabaseServerUnknown",
+      `its database is on the server ${name}, which databaseServers does not name (there are: ${known}): put that server back`,
+    );
+  }
+
+  /** @throws StartFailure DatabaseServerUnknown */
+  of({ status }: Placed): AdminLogin {
+    return status.databaseServer === undefined ? this.main : this.named(status.databaseServer);
+  }
+
+  /** The server that has a tenant's database, or is to have it. @throws StartFailure, UserError */
+  async forTenant(tenant: string): Promise<AdminLogin> {
+    return this.named(await this.placeFor(tenant));
+  }
+
+  /**
+   * The same by its name. One that is chosen for a new database is counted from then on.
+   * @throws UserError Unavailable where a server does not answer that might have it; StartFailure DatabaseServersFull
+   */
+  placeFor(tenant: string): Promise<string> {
+    const known = this.#known(tenant);
+    if (known !== undefined) return Promise.resolve(known);
+    const mine = this.#turn.then(async () => (await this.#holderOf(tenant)) ?? (await this.#choose(tenant)));
+    this.#turn = mine.catch(() => {});
+    return mine;
+  }
+
+  /** Where its database is, if there is one. @throws UserError Unavailable */
+  async holderOf(tenant: string): Promise<AdminLogin | undefined> {
+    const known = this.#known(tenant) ?? (await this.#holderOf(tenant));
+    return known === undefined ? undefined : this.named(known);
+  }
+
+  #known(tenant: string): string | undefined {
+    if (this.all.length === 1) return this.all[0]!.name;
+    const record = this.#recorded(tenant);
+    // One that was not provisioned yet is nowhere, or where it was found.
+    return record?.status.databaseServer ?? (record?.status.provisioned ? this.all[0]!.name : undefined);
+  }
+
+  async #holderOf(tenant: string): Promise<string | undefined> {
+    const { restored, replaced } = besideNames(tenant);
+    const names = [tenantDatabaseName(tenant), restored, replaced];
+    const found = await Promise.all(
+      this.all.map(async ({ login, name }) => {
+        const there = await asAdmin(login, DEFAULT_BOUNDS, async (client) => {
+          const sql = "SELECT datname AS name FROM pg_database WHERE datname = ANY ($1)";
+          return (await client.query<{ name: string }>(sql, [names])).rows.map((row) => row.name);
+        });
+        return { name, rank: Math.min(...names.flatMap((one, index) => (there.includes(one) ? [index] : []))) };
+      }),
+    );
+    const [best] = found.filter(({ rank }) => Number.isFinite(rank)).toSorted((a, b) => a.rank - b.rank);
+    return best?.name;
+  }
+
+  async #choose(tenant: string): Promise<string> {
+    const now = performance.now();
+    for (const [name, { since }] of this.#toCome) if (now - since > TO_COME_MS) this.#toCome.delete(name);
+    const chosenBefore = this.#toCome.get(tenant);
+    if (chosenBefore) return chosenBefore.server;
+    const loads = await Promise.all(
+      this.all.map(async ({ login, ...share }) => {
+        const there = new Set(await listTenantDatabases(login));
+        for (const [name, { server }] of this.#toCome)
+          if (server === share.name) {
+            // It is counted as what it is, once it is there.
+            if (there.has(tenantDatabaseName(name))) this.#toCome.delete(name);
+            else there.add(tenantDatabaseName(name));
+          }
+        return { ...share, databases: there.size };
+      }),
+    );
+    const chosen = chooseServer(loads);
+    if (chosen === undefined) throw new StartFailure("DatabaseServersFull", fullServersWords(loads));
+    this.#toCome.set(tenant, { server: chosen, since: now });
+    return chosen;
+  }
+
+  /** Asks each; one that does not answer keeps nobody from the others' answers. @throws UserError where none answers */
+  async fromAll<T>(ask: (login: AdminLogin, name: string) => Promise<T>): Promise<T[]> {
+    const answers = await Promise.allSettled(this.all.map(({ login, name }) => ask(login, name)));
+    const good = answers.filter((answer) => answer.status === "fulfilled").map(({ value }) => value);
+    const bad = answers.find((answer) => answer.status === "rejected");
+    if (good.length === 0 && bad) throw bad.reason;
+    return good;
+  }
+}
