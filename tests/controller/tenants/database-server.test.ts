@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
+import type { Tenant } from "../../../src/model/tenant.ts";
 import { created, runController, runs, tenantWhen, type Run } from "../../support/controller-run.ts";
 import { FakeWorld } from "../../support/fake-world.ts";
 
@@ -14,7 +15,7 @@ it("writes the database's server down before the database is made, and starts th
   world.databasePlaces.set("a", "db-2");
   const provisions: unknown[] = [];
   world.fault = (call, [first]) => {
-    if (call === "provision") provisions.push(structuredClone((first as unknown as { status: object }).status));
+    if (call === "provision") provisions.push(structuredClone((first as Tenant).status));
     return undefined;
   };
   await created(world, run, ["a", "b"]);
