@@ -22,7 +22,7 @@ const api = await buildApi({
   audit: nothing,
   routeFeed: nothing,
   onShutdown: () => {},
-  console: { sessions: new Sessions(() => [""]), hosts: [] },
+  console: { sessions: new Sessions(() => [""]), hosts: [], url: () => "http://localhost" },
   host: "127.0.0.1",
   port: 0,
   apiToken: "",

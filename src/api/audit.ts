@@ -44,6 +44,10 @@ export interface AuditLog {
 export type Look = (kind: "tenants" | "shards" | "fleet", name: string) => Promise<Snapshot | undefined>;
 
 declare module "fastify" {
+  interface FastifyContextConfig {
+    /** By this, somebody signs in: it is recorded whatever comes of it. */
+    isSignIn?: boolean;
+  }
   interface FastifyRequest {
     auditedBefore?: Snapshot;
   }
@@ -70,7 +74,8 @@ export function registerAudit(
   app.addHook("onResponse", async (request, reply) => {
     const status = reply.statusCode;
     const isAsked = isChange(request);
-    if (!isAsked && status !== 401 && status !== 403) return;
+    const { isSignIn = false } = request.routeOptions.config;
+    if (!isAsked && !isSignIn && status !== 401 && status !== 403) return;
     const { schema } = request.routeOptions;
     const object = isAsked && status < 400 ? objectOf(request) : undefined;
     const changes = object ? changesBetween(request.auditedBefore, await lookAt(look, object)) : [];
@@ -80,7 +85,8 @@ export function registerAudit(
       role: request.actor?.role ?? null,
       action: schema?.operationId ?? "unknown",
       method: request.method,
-      path: request.url.slice(0, LONGEST_PATH),
+      // What a provider sends along lets in whoever has it.
+      path: (isSignIn ? (request.url.split("?", 1)[0] ?? "") : request.url).slice(0, LONGEST_PATH),
       status,
       client: request.ip,
       ...(changes.length === 0 ? {} : { changes }),

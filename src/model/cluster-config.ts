@@ -7,6 +7,7 @@ import { PublicAccessSchema } from "./public-access.ts";
 import { DEFAULT_BALANCING, DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "./policy.ts";
 import { NotificationsSchema } from "./notification.ts";
 import { PlansSchema } from "./quota.ts";
+import { SignInSchema } from "./sign-in.ts";
 import { TenantPolicySchema } from "./tenant-policy.ts";
 import { MaintenanceWindowSchema } from "./windows-schema.ts";
 
@@ -147,6 +148,8 @@ export const ClusterConfigSchema = z.strictObject({
         .default([]),
     })
     .prefault({}),
+  /** How people sign in to the console, besides with tokens; docs/access.md. */
+  signIn: SignInSchema.prefault({}),
   /** Database, media and keys of a deleted tenant are kept for this time, and then removed. A tenant keeps the date that it was deleted with. */
   deletedTenantsKeptDays: z.number().min(0.01).max(36_500).default(30),
   /** Entries of the audit log are kept for at least this time. */

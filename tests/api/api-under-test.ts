@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { verifyChain } from "../../src/api/audit-chain.ts";
 import type { AuditEntry } from "../../src/api/audit.ts";
+import type { ConsoleAccess } from "../../src/api/access/console-access.ts";
 import { Sessions } from "../../src/api/access/sessions.ts";
 import { FileUses } from "../../src/api/access/last-uses.ts";
 import { FileTokens } from "../../src/api/access/named-tokens.ts";
@@ -30,6 +31,7 @@ export async function startApiUnderTest(
     now = () => new Date(),
     port = 0,
     parts = {},
+    signIn = () => ({}),
   }: {
     metricsNeedToken?: boolean;
     consoleHosts?: string[];
@@ -37,6 +39,8 @@ export async function startApiUnderTest(
     port?: number;
     /** Of the API, those that a test brings itself. */
     parts?: Partial<ApiOptions>;
+    /** How people sign in, besides with tokens. */
+    signIn?: (sessions: Sessions) => Partial<ConsoleAccess>;
   } = {},
 ) {
   const logged: string[] = [];
@@ -64,6 +68,8 @@ export async function startApiUnderTest(
     ],
   };
   const store = new LocalStore(":memory:");
+  const sessions = new Sessions(() => [API_TOKEN], now);
+  let consoleUrl = "";
   const { url, close } = await startApi({
     service,
     notifications,
@@ -83,11 +89,12 @@ export async function startApiUnderTest(
       verify: () => verifyChain(audited.map((entry) => JSON.stringify(entry))),
     },
     metricsNeedToken,
-    console: { sessions: new Sessions(() => [API_TOKEN], now), hosts: consoleHosts },
+    console: { sessions, hosts: consoleHosts, url: () => consoleUrl, ...signIn(sessions) },
     logger: pino({ level: "debug" }, sink),
     onShutdown: () => void (shutdowns += 1),
     ...parts,
   });
+  consoleUrl = url.replace("127.0.0.1", "localhost");
   return {
     service,
     /** Where the fleet is kept. */

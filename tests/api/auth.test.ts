@@ -33,7 +33,10 @@ test("every route asks for its own token, and takes no other", async () => {
   expect(calls.filter(({ security }) => security.length === 0).map(({ path }) => path)).toEqual([
     "/healthz",
     "/metrics",
+    "/v1/session/methods",
     "/v1/session",
+    "/v1/session/oidc",
+    "/v1/session/oidc/callback",
   ]);
 });
 

@@ -38,7 +38,9 @@ export function useSignOut() {
   return useMutation({
     mutationFn: () => dataOf(api.DELETE("/v1/session")),
     // What one person saw is not for the next.
-    onSuccess: () => {
+    onSuccess: ({ continueAt }) => {
+      // The identity provider would let the next one in without asking.
+      if (continueAt !== undefined) window.location.assign(continueAt);
       client.setQueryData(["session"], null);
       client.removeQueries({ predicate: ({ queryKey }) => queryKey[0] !== "session" });
     },

@@ -3,7 +3,7 @@ import { failures, type Api, type RouteContext } from "../api.ts";
 import type { ChainVerification } from "../audit.ts";
 import type { AuditLog } from "../audit.ts";
 import { auditWithin } from "./limited-views.ts";
-import { grantOf, GrantFields, refineGrant, RoleSchema } from "./grants.ts";
+import { grantOf, GrantFields, refineGrant, RoleSchema } from "../../model/grant.ts";
 import { TokenName, type NamedTokens } from "./named-tokens.ts";
 import { wholeNumber } from "../schemas.ts";
 

@@ -5,7 +5,8 @@ import type { Actor } from "../../model/role.ts";
 import { accessTo } from "./authorization.ts";
 import { refuseForeignPages } from "./browser-guard.ts";
 import { sessionCookieOf } from "./session-cookie.ts";
-import type { ConsoleAccess, Subject } from "./sessions.ts";
+import type { ConsoleAccess } from "./console-access.ts";
+import type { Subject } from "./sessions.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -53,7 +54,9 @@ export function registerAuthentication(app: FastifyInstance, tokens: Tokens): Au
   };
   /** What a subject may do now. */
   const actorOf = async (subject: Subject): Promise<Actor | undefined> =>
-    subject.kind === "token" ? ofDigest(Buffer.from(subject.digest, "hex")) : undefined;
+    subject.kind === "token"
+      ? ofDigest(Buffer.from(subject.digest, "hex"))
+      : tokens.console?.oidc?.actorOf(subject.person);
   const subjectOf = async (request: FastifyRequest): Promise<Subject | undefined> => {
     const given = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? "")?.[1];
     if (given !== undefined) return subjectOfToken(given);

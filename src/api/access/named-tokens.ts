@@ -2,7 +2,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { z } from "zod";
 import { UserError } from "../../model/errors.ts";
 import { isTokenName, type Actor, type Grant, type NamedToken, type Role } from "../../model/role.ts";
-import { GrantFields, grantOf, refineGrant } from "./grants.ts";
+import { GrantFields, grantOf, refineGrant } from "../../model/grant.ts";
 import { JsonFile, type JsonFileOptions } from "./json-file.ts";
 import type { LastUses } from "./last-uses.ts";
 

@@ -1,15 +1,13 @@
 import rateLimit from "@fastify/rate-limit";
 import { z } from "zod";
 import { UserError } from "../../model/errors.ts";
-import type { Authentication } from "./authentication.ts";
 import { failures, type Api } from "../api.ts";
-import { grantOf, GrantFields } from "./grants.ts";
+import type { Authentication } from "./authentication.ts";
 import { refuseForeignPages } from "./browser-guard.ts";
+import { oidcRoutes } from "./oidc-routes.ts";
+import { SIGN_IN, signIn, SignedInSchema } from "./signing-in.ts";
 import { sessionCookieOf, setSessionCookie } from "./session-cookie.ts";
-import type { ConsoleAccess } from "./sessions.ts";
-
-/** A person mistypes a few times; a token of 256 bits is not guessed by more either, but its use is kept off the log. */
-const SIGN_INS_PER_MINUTE = 10;
+import type { ConsoleAccess } from "./console-access.ts";
 
 const tags = ["access"];
 
@@ -19,44 +17,48 @@ const tags = ["access"];
  */
 export async function sessionRoutes(
   app: Api,
-  { sessions, hosts }: ConsoleAccess,
+  access: ConsoleAccess,
   personOf: Authentication["personOf"],
 ): Promise<void> {
+  const { sessions, hosts } = access;
   await app.register(rateLimit, { global: false });
+  app.get(
+    "/v1/session/methods",
+    {
+      config: { access: "anybody" },
+      schema: {
+        operationId: "listSignInMethods",
+        summary: "How people sign in to the console, besides with tokens",
+        tags,
+        security: [],
+        response: {
+          200: z
+            .object({ oidc: z.object({ label: z.string() }).optional().describe("At GET /v1/session/oidc.") })
+            .describe("The ways."),
+          ...failures(),
+        },
+      },
+    },
+    async () => (access.oidc ? { oidc: { label: access.oidc.label } } : {}),
+  );
   app.post(
     "/v1/session",
     {
-      config: {
-        access: "anybody",
-        rateLimit: {
-          max: SIGN_INS_PER_MINUTE,
-          timeWindow: 60_000,
-          errorResponseBuilder: () => new UserError("RateLimited", "too many attempts to sign in: wait a minute"),
-        },
-      },
+      config: SIGN_IN,
       schema: {
         operationId: "signIn",
         summary: "Exchanges a token for a session cookie, for browsers",
         tags,
         security: [],
         body: z.strictObject({ token: z.string().min(1).max(500) }),
-        response: {
-          201: z
-            .object({ name: z.string(), ...GrantFields, expiresAt: z.string().describe("ISO 8601, UTC.") })
-            .describe("Who is signed in, and until when."),
-          ...failures(422, 429),
-        },
+        response: { 201: SignedInSchema, ...failures(422, 429) },
       },
     },
     async (request, reply) => {
       refuseForeignPages(request, hosts);
       const found = await personOf(request.body.token.trim());
-      if (!found) throw new UserError("Unauthorized", "the token is wrong, or has been revoked");
-      request.actor = found.actor;
-      const session = await sessions.begin(found.subject);
-      setSessionCookie(request, reply, session);
-      const { name } = found.actor;
-      return reply.code(201).send({ name, ...grantOf(found.actor), expiresAt: session.expiresAt.toISOString() });
+      if (!found) throw new UserError("Unauthorized", "the token is wrong, has expired, or has been revoked");
+      return reply.code(201).send(await signIn(request, reply, { access, ...found }));
     },
   );
   app.delete(
@@ -67,14 +69,23 @@ export async function sessionRoutes(
         operationId: "signOut",
         summary: "Ends the session of the cookie",
         tags,
-        response: { 204: z.undefined().describe("It has ended."), ...failures() },
+        response: {
+          200: z
+            .object({
+              continueAt: z.string().optional().describe("Where the browser signs out of the identity provider, too."),
+            })
+            .describe("It has ended here."),
+          ...failures(),
+        },
       },
     },
     async (request, reply) => {
       const session = await sessions.open(sessionCookieOf(request) ?? "");
       if (session) await sessions.end(session);
-      setSessionCookie(request, reply, undefined);
-      return reply.code(204).send();
+      setSessionCookie(request, reply, { session: undefined, url: access.url() });
+      const continueAt = session?.subject.kind === "oidc" ? await access.oidc?.signOutUrl() : undefined;
+      return continueAt === undefined ? {} : { continueAt };
     },
   );
+  oidcRoutes(app, access);
 }

@@ -9,6 +9,8 @@ export const SESSION_SECONDS = 12 * 3_600;
 const SubjectSchema = z.discriminatedUnion("kind", [
   /** SHA-256 of a token, in hexadecimal. */
   z.object({ kind: z.literal("token"), digest: z.string() }),
+  /** What the provider said at the sign-in. */
+  z.object({ kind: z.literal("oidc"), person: z.object({ name: z.string(), groups: z.array(z.string()) }) }),
 ]);
 /** What a request or a session stands for: what that may do now is what the session may. */
 export type Subject = z.infer<typeof SubjectSchema>;
@@ -93,11 +95,4 @@ export class Sessions {
 
 function keyFrom(ownerToken: string): Uint8Array {
   return new Uint8Array(hkdfSync("sha256", ownerToken, "", ISSUER, 32));
-}
-
-/** How browsers come in. */
-export interface ConsoleAccess {
-  sessions: Sessions;
-  /** Names besides localhost under which the console is reached. */
-  hosts: readonly string[];
 }

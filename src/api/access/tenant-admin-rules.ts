@@ -16,7 +16,10 @@ export const TENANT_ADMIN_RULES: Readonly<Record<string, TenantAdminRule>> = {
   whoAmI: "everybody",
   getOpenApi: "everybody",
   getHealth: "everybody",
+  listSignInMethods: "everybody",
   signIn: "everybody",
+  beginOidc: "everybody",
+  finishOidc: "everybody",
   signOut: "everybody",
 
   // Their tenants.

@@ -3,7 +3,7 @@ import { CoreV1Api, type KubeConfig, type V1OwnerReference, type V1Secret } from
 import { UserError } from "../../model/errors.ts";
 import type { NamedToken } from "../../model/role.ts";
 import { namedIn } from "./named-keys.ts";
-import { grantOf } from "../../api/access/grants.ts";
+import { grantOf } from "../../model/grant.ts";
 import { RememberedUses } from "../../api/access/last-uses.ts";
 import type { NamedTokens } from "../../api/access/named-tokens.ts";
 import { attempt, isStatus, retrying } from "./api-error.ts";

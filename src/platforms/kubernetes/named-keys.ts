@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
-import { GrantFields, grantOf, refineGrant } from "../../api/access/grants.ts";
+import { GrantFields, grantOf, refineGrant } from "../../model/grant.ts";
 import { isTokenName, ROLES, type NamedToken } from "../../model/role.ts";
 import { describeIssues } from "../../model/validation.ts";
 

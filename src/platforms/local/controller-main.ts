@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { complain, LogFile } from "../../logging/log-file.ts";
 import { collectDefaultMetrics, Registry } from "prom-client";
+import { consoleAccessOf } from "../../api/access/console-access.ts";
 import { FileEnds } from "../../api/access/ended-sessions.ts";
 import { FileUses } from "../../api/access/last-uses.ts";
 import { FileTokens } from "../../api/access/named-tokens.ts";
@@ -205,6 +206,7 @@ async function main(): Promise<void> {
       ...backups.problems(),
       ...notifier.problems(),
       ...(keeper?.problems() ?? []),
+      ...(consoleAccess.oidc?.problems() ?? []),
     ],
   };
   const service = new StoreClusterService(context, settings);
@@ -255,6 +257,18 @@ async function main(): Promise<void> {
     write: (text: string) => writeAtomically(file, text),
     onProblem: (problem: string) => log.error(problem),
   });
+  let consoleUrl = "";
+  const consoleAccess = consoleAccessOf({
+    signIn: config.cluster.signIn,
+    hosts: config.api.consoleHosts,
+    sessions: new Sessions(
+      () => [apiToken],
+      () => new Date(),
+      new FileEnds(stateFile(join(config.dataDir, "ended-sessions.json"))),
+    ),
+    ownUrl: () => consoleUrl,
+    log,
+  });
   const auditKeptDays = { now: config.cluster.auditKeptDays };
   let ending: Promise<void> | undefined;
   const end = (stopShards: boolean): Promise<void> => (ending ??= shutDown(stopShards));
@@ -279,19 +293,15 @@ async function main(): Promise<void> {
       onProblem: (problem) => log.error(problem),
     }),
     apiToken,
-    console: {
-      sessions: new Sessions(
-        () => [apiToken],
-        () => new Date(),
-        new FileEnds(stateFile(join(config.dataDir, "ended-sessions.json"))),
-      ),
-      hosts: config.api.consoleHosts,
-    },
+    console: consoleAccess,
     gatewayToken: secretIn(config.gatewayTokenFile),
     metrics: registry,
     logger: log,
     onShutdown: () => void end(true),
   });
+  // By its name: passkeys are for names, and an identity provider has one address to lead back to.
+  consoleUrl = api.url.replace(/\/\/(127\.0\.0\.1|\[::1?\]|0\.0\.0\.0):/, "//localhost:");
+  void consoleAccess.oidc?.check();
   writeAtomically(config.readyFile, JSON.stringify({ pid: process.pid, apiUrl: api.url }));
   log.info({ url: api.url }, "controller is up");
 

@@ -72,6 +72,7 @@ export function settingsForNextStart(before: ClusterConfig, after: ClusterConfig
     certificates: JSON.stringify(config.certificates),
     modules: JSON.stringify(config.modules),
     databaseServers: JSON.stringify(config.databaseServers),
+    signIn: JSON.stringify(config.signIn),
   });
   const [old, next] = [fixed(before), fixed(after)];
   return Object.keys(old).filter((setting) => old[setting] !== next[setting]);
@@ -80,7 +81,7 @@ export function settingsForNextStart(before: ClusterConfig, after: ClusterConfig
 /** A configuration as it can be taken up now: what cannot stays as it was. */
 export function withFixedSettings(before: ClusterConfig, after: ClusterConfig): ClusterConfig {
   const { host, port, tlsPort } = before.gateway;
-  const { api, baseDomain, storeKeyFile, modules, certificates, databaseServers } = before;
-  const fixed = { api, baseDomain, storeKeyFile, modules, certificates, databaseServers };
+  const { api, baseDomain, storeKeyFile, modules, certificates, databaseServers, signIn } = before;
+  const fixed = { api, baseDomain, storeKeyFile, modules, certificates, databaseServers, signIn };
   return { ...after, gateway: { ...after.gateway, host, port, tlsPort }, ...fixed };
 }

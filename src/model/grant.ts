@@ -1,7 +1,7 @@
 import { z } from "zod";
-import { messageOf } from "../../model/errors.ts";
-import { LONGEST_SELECTOR, parseSelector } from "../../model/labels.ts";
-import { ROLE_NAMES, type Grant } from "../../model/role.ts";
+import { messageOf } from "./errors.ts";
+import { LONGEST_SELECTOR, parseSelector } from "./labels.ts";
+import { ROLE_NAMES, type Grant } from "./role.ts";
 
 export const RoleSchema = z.enum(ROLE_NAMES);
 
