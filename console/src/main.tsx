@@ -2,6 +2,7 @@ import "@fontsource-variable/inter/wght.css";
 import "./styles/base.css";
 import "./styles/frame.css";
 import "./styles/parts.css";
+import "./styles/plots.css";
 import "./styles/screens.css";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";

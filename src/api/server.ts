@@ -34,6 +34,7 @@ import { deletedRoutes } from "./deleted-routes.ts";
 import { registerErrorHandling } from "./errors.ts";
 import { fleetRoutes } from "./fleet-routes.ts";
 import { gentleClose } from "./gentle-close.ts";
+import { historyRoutes } from "./history-routes.ts";
 import { onboardingRoutes } from "./onboarding-routes.ts";
 import { notificationRoutes } from "./notification-routes.ts";
 import { quotaRoutes } from "./quota-routes.ts";
@@ -122,6 +123,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   onboardingRoutes(app, context);
   deletedRoutes(app, context);
   usageRoutes(app, context);
+  historyRoutes(app, context);
   quotaRoutes(app, context);
   backupRoutes(app, context, options.backups);
   notificationRoutes(app, options.notifications);

@@ -6,6 +6,7 @@ import { addCertificates } from "./commands/certificates.ts";
 import { addCompletion } from "./commands/completion.ts";
 import { addExplain } from "./commands/explain.ts";
 import { addEvents } from "./commands/events.ts";
+import { addHistory } from "./commands/history.ts";
 import { addNotifications } from "./commands/notifications.ts";
 import { addPlan } from "./commands/quotas.ts";
 import { addFleet } from "./commands/fleet.ts";
@@ -51,6 +52,7 @@ export function buildProgram(): Command {
   addFleet(program);
   addStatus(program);
   addEvents(program);
+  addHistory(program);
   addExplain(program);
   addToken(program);
   addAudit(program);

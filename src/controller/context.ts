@@ -15,6 +15,7 @@ import type { UsageBook } from "./usage/usage-book.ts";
 import type { UsageRecorder } from "./usage/usage-recorder.ts";
 import type { LoadBook } from "./shards/load-book.ts";
 import type { MaintenanceWindow } from "../model/fleet.ts";
+import type { HistoryRecorder } from "./history/history-recorder.ts";
 import type { IdleTenants } from "./sleep/idle-tenants.ts";
 import type { RouteFeed } from "./routes/route-feed.ts";
 import type { ShardControl } from "../ports/shard-control.ts";
@@ -35,6 +36,8 @@ export interface ControllerContext {
   usage: UsageBook;
   /** Absent where the platform keeps no history of what tenants take. */
   recorder?: UsageRecorder;
+  /** For the plots; absent where nobody keeps one. */
+  history?: HistoryRecorder;
   /** Which tenant has which host and database; kept current by the `Controller`. */
   claims: Claims;
   /** Shards that answer, by name; kept current by the `Controller`. */

@@ -16,6 +16,7 @@ import { DatabaseTimeLoop } from "./usage/database-time.ts";
 import { DatabaseUsageLoop } from "./usage/database-usage.ts";
 import { UsageReadingLoop } from "./usage/usage-reading.ts";
 import { quotasOfTenant, QuotaWatch } from "./usage/quota-watch.ts";
+import { valuesOf } from "./history/sample.ts";
 import { Gauges } from "./gauges.ts";
 import { exponential } from "../model/backoff.ts";
 import { laneOfShard, laneOfTenant } from "./lanes.ts";
@@ -103,6 +104,7 @@ export class Controller {
     this.#context.recorder?.start();
     this.#usageReading.start();
     this.#quotaWatch.start();
+    this.#context.history?.start((since) => this.#look(since));
     metrics.leader.set(1);
   }
 
@@ -118,6 +120,7 @@ export class Controller {
     metrics.scrape.end();
     this.#unwatch();
     this.#unhear?.();
+    await this.#context.history?.close();
     await this.#databaseUsage.close();
     await this.#expiry.close();
     await this.#databaseTime.close();
@@ -138,6 +141,18 @@ export class Controller {
       this.#takeIn("Tenant", metadata.name);
       if (++count % TAKEN_IN_AT_ONCE === 0) await nextTurn();
     }
+  }
+
+  #look(since: string): Record<string, number> {
+    const { loads, policy } = this.#context;
+    return valuesOf({
+      tenants: this.#reader.values("Tenant"),
+      shards: this.#reader.values("Shard"),
+      policy,
+      loadOf: (shard) => loads.shards.get(shard)?.share,
+      memoryOf: (shard) => loads.memory.get(shard),
+      since,
+    });
   }
 
   #takeIn(kind: Kind, name: string): void {

@@ -2,6 +2,7 @@ import type {
   ClusterService,
   ClusterStatus,
   CreateTenantRequest,
+  HistoryQuery,
   LogOptions,
   MoveTenantOptions,
   NamedPlan,
@@ -20,6 +21,9 @@ import { worstOf, type CheckReport, type Finding } from "../../src/model/tenant-
 import { dnsOf, type TenantDns } from "../../src/model/tenant-dns.ts";
 import { ownUrlOf } from "../../src/model/homeserver-config.ts";
 import type { TenantUsage } from "../../src/model/tenant-usage.ts";
+import type { History, Sample } from "../../src/model/history.ts";
+import { historyOf } from "../../src/model/history.ts";
+import { namedFor } from "../../src/controller/history/sample.ts";
 import type { UsageMonth } from "../../src/model/usage-month.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { Move, MoveResult } from "../../src/model/move.ts";
@@ -37,6 +41,8 @@ export class MemoryService implements ClusterService {
   readonly deleted = new Map<string, DeletedTenant>();
   readonly purges: PurgeProof[] = [];
   readonly usage: UsageMonth[] = [];
+  /** As the controller would have taken them down. */
+  readonly samples: Sample[] = [];
   readonly plans: NamedPlan[] = [];
   readonly log: ClusterEvent[] = [];
   readonly users: { tenant: string; request: RegisterUserRequest }[] = [];
@@ -251,6 +257,11 @@ export class MemoryService implements ClusterService {
     return this.usage.filter(
       (row) => (tenant === undefined || row.tenant === tenant) && (month === undefined || row.month === month),
     );
+  }
+
+  async history({ range, shard }: HistoryQuery): Promise<History> {
+    if (shard !== undefined) this.#overview(shard);
+    return historyOf(this.samples, range, Date.now(), namedFor(shard));
   }
 
   async listPlans(): Promise<NamedPlan[]> {

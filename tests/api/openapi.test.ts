@@ -74,6 +74,7 @@ test("documents every call", () => {
       "GET /v1/events",
       "GET /v1/fleet",
       "GET /v1/gateway/certificates",
+      "GET /v1/history",
       "GET /v1/jobs",
       "GET /v1/jobs/{id}",
       "GET /v1/notifications",

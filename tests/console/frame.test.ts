@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { API_TOKEN, startApiUnderTest, type ApiUnderTest } from "../api/api-under-test.ts";
+import { someSamples } from "./support/samples.ts";
 import { browserProgram, expectAccessible, openView, signIn, useBrowser, type View } from "./support/browser.ts";
 
 const PATHS = [
@@ -94,6 +95,7 @@ describe.skipIf(browserProgram() === undefined)("the console", () => {
     service.addShard("1.163.2-0");
     service.run(service.addTenant("clinic-a"), "1.163.2-0");
     service.fail(service.addTenant("clinic-b"), "InvalidConfig", "homeserver.yaml: listeners: not allowed");
+    service.samples.push(...someSamples());
     await view.close();
     view = await openView(browser(), api.url, { theme });
     const { page } = view;

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { API_TOKEN, startApiUnderTest, type ApiUnderTest } from "../api/api-under-test.ts";
+import { someSamples, usageOf } from "./support/samples.ts";
 import { browserProgram, openView, signIn, useBrowser, type View } from "./support/browser.ts";
 
 const MANY = 100_000;
@@ -117,6 +118,33 @@ describe.skipIf(browserProgram() === undefined)("the console's screens", () => {
     await dialog.waitFor({ state: "detached" });
     const suspended = [...api.service.tenants.values()].filter(({ spec }) => spec.suspended);
     expect(suspended.map(({ metadata }) => metadata.name)).toEqual(["clinic-a", "school"]);
+  });
+
+  test("plots show what was, with their numbers, over the time that a person chooses", async () => {
+    const { page } = view;
+    const { service } = api;
+    service.samples.push(...someSamples());
+    await signIn(view, API_TOKEN, "/overview");
+    const over = page.getByRole("region", { name: "Over time" });
+    const tenants = over.getByRole("figure", { name: /^Tenants / });
+    await tenants.locator("canvas").waitFor();
+    expect(await tenants.getByRole("listitem").allInnerTexts()).toContainEqual(expect.stringMatching(/^running\s+12$/));
+    // Read out to those who do not see it.
+    expect(await tenants.locator("figcaption").innerText()).toContain("running: between 3 and 12, last 12");
+    await over.getByLabel("Period").selectOption("hour");
+    await tenants.getByText("Numbers").click();
+    await expect.poll(() => tenants.getByRole("row").count()).toBe(11);
+    await over.getByText("synapse-shards history --range hour").waitFor();
+    await page.goto("/shards/1.163.2-0");
+    await page
+      .getByRole("figure", { name: /^Load / })
+      .locator("canvas")
+      .waitFor();
+    service.usage.push(...["2026-10", "2026-11"].map((month, index) => usageOf("clinic-a", month, 100 + index)));
+    await page.goto("/tenants/clinic-a");
+    const requests = page.getByRole("figure", { name: /^Requests / });
+    await requests.locator("canvas").waitFor();
+    expect(await requests.locator("figcaption").innerText()).toContain("requests: between 100 and 101, last 101");
   });
 
   test("shards are boxes with their tenants, and are drained", async () => {

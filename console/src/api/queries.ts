@@ -1,5 +1,6 @@
 import { queryOptions } from "@tanstack/react-query";
 import { api, dataOf, type ClusterEvent } from "./client.ts";
+import type { paths } from "./schema.gen.ts";
 import { jsonLinesOf } from "./lines.ts";
 
 /** As many problems as a person looks through. */
@@ -61,6 +62,25 @@ export const tenantQuery = (name: string) =>
   queryOptions({
     queryKey: ["tenant", name],
     queryFn: ({ signal }) => dataOf(api.GET("/v1/tenants/{name}", { signal, params: { path: { name } } })),
+  });
+
+export type Range = NonNullable<NonNullable<paths["/v1/history"]["get"]["parameters"]["query"]>["range"]>;
+
+/** Looked at each minute by the controller, and so here. @param shard default: the cluster */
+export const historyQuery = (range: Range, shard?: string) =>
+  queryOptions({
+    queryKey: ["history", range, shard ?? ""],
+    refetchInterval: 60_000,
+    queryFn: ({ signal }) =>
+      dataOf(api.GET("/v1/history", { signal, params: { query: { range, ...(shard ? { shard } : {}) } } })),
+    placeholderData: (previous) => previous,
+  });
+
+/** By month, the latest first. */
+export const usageMonthsQuery = (tenant: string) =>
+  queryOptions({
+    queryKey: ["usage", tenant],
+    queryFn: ({ signal }) => dataOf(api.GET("/v1/usage", { signal, params: { query: { tenant } } })),
   });
 
 export const usageQuery = (name: string) =>

@@ -9,6 +9,7 @@ import { ObjectLink } from "../ui/object-link.tsx";
 import { Card, Page } from "../ui/page.tsx";
 import { Empty, Waiting } from "../ui/states.tsx";
 import { Ago } from "../ui/time.tsx";
+import { OverviewPlots } from "./overview/plots.tsx";
 import { Words } from "../ui/words.tsx";
 
 export function Overview() {
@@ -91,6 +92,7 @@ function Cluster({ status }: { status: ClusterStatus }) {
         <Places status={status} />
         <Load />
       </div>
+      <OverviewPlots />
       <Moves status={status} />
     </>
   );

@@ -7,7 +7,8 @@ import { useMay } from "../api/session.ts";
 import { ActionDialog } from "../ui/action.tsx";
 import { Badge, Phase } from "../ui/badge.tsx";
 import { Command } from "../ui/command.tsx";
-import { counted, percent, widthOf } from "../ui/format.ts";
+import { bytes, counted, percent, widthOf } from "../ui/format.ts";
+import { HistoryCard, type Plotted } from "../ui/history.tsx";
 import { LogView } from "../ui/log-view.tsx";
 import { Card, Page } from "../ui/page.tsx";
 import { Empty, Waiting } from "../ui/states.tsx";
@@ -90,6 +91,16 @@ function Box({ shard }: { shard: ShardData }) {
   );
 }
 
+const PLOTS: readonly Plotted[] = [
+  {
+    title: "Load",
+    unit: "cores",
+    format: (value) => value.toFixed(2),
+    lines: [{ series: "load", name: "load", tone: "accent" }],
+  },
+  { title: "Memory", format: bytes, lines: [{ series: "memory", name: "resident", tone: "accent" }] },
+];
+
 export function Shard() {
   const { name } = useParams({ from: "/shards/$name" });
   const { tab = "events" } = useSearch({ from: "/shards/$name" });
@@ -121,6 +132,7 @@ export function Shard() {
               </ul>
             )}
           </Card>
+          <HistoryCard plots={PLOTS} shard={name} />
           <div>
             <nav className="tabs" aria-label="Parts of the shard">
               {(["events", "log"] as const).map((part) => (

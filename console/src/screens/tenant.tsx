@@ -12,6 +12,7 @@ import { EventCard } from "./events.tsx";
 import { TenantActions } from "./tenant/actions.tsx";
 import { Backups } from "./tenant/backups.tsx";
 import { Configuration } from "./tenant/configuration.tsx";
+import { UsagePlots } from "./tenant/usage-plots.tsx";
 import { stateOf } from "./tenant/state.ts";
 
 const TABS = { state: "State", timeline: "Timeline", configuration: "Configuration", backups: "Backups", log: "Log" };
@@ -174,6 +175,7 @@ function State({ tenant }: { tenant: TenantData }) {
           </Card>
         )}
       </div>
+      <UsagePlots name={metadata.name} />
     </div>
   );
 }

@@ -6,6 +6,13 @@ const TIME = new Intl.DateTimeFormat("en-GB", {
   minute: "2-digit",
   second: "2-digit",
 });
+const MOMENT = new Intl.DateTimeFormat("en-GB", {
+  day: "2-digit",
+  month: "short",
+  year: "numeric",
+  hour: "2-digit",
+  minute: "2-digit",
+});
 
 export function count(value: number): string {
   return NUMBER.format(value);
@@ -55,6 +62,11 @@ export function duration(value: number): string {
   const first = Math.floor(value / size);
   const second = next ? Math.floor((value - first * size) / next[0]) : 0;
   return second > 0 ? `${first} ${unit} ${second} ${next![1]}` : `${first} ${unit}`;
+}
+
+/** @param at seconds of Unix time */
+export function momentText(at: number): string {
+  return MOMENT.format(new Date(at * 1000));
 }
 
 export function clockTime(iso: string): string {

@@ -5,6 +5,7 @@ import type { Shard } from "../../model/shard.ts";
 import type { Tenant, TenantSpec } from "../../model/tenant.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
 import type { UsageMonth } from "../../model/usage-month.ts";
+import type { History, Range } from "../../model/history.ts";
 import type { Labels } from "../../model/labels.ts";
 import type { CheckReport } from "../../model/tenant-check.ts";
 import type { TenantDns } from "../../model/tenant-dns.ts";
@@ -49,6 +50,8 @@ export interface ClusterService {
    * @throws UserError NotFound; Conflict where the platform keeps no history
    */
   usageHistory(query: { tenant?: string; month?: string }): Promise<UsageMonth[]>;
+  /** How the cluster was, or one shard, for plots. @throws UserError NotFound; Conflict where the platform keeps no history */
+  history(query: HistoryQuery): Promise<History>;
   /** Named sets of quotas, by name. */
   listPlans(): Promise<NamedPlan[]>;
   /** A tenant's quotas, whether its plan's or its own, and what there is of each as far as that is known. */
@@ -93,6 +96,12 @@ export interface ClusterService {
   }): AsyncIterable<ClusterEvent>;
   /** The URL a client uses for the tenant. */
   urlOf(tenant: Tenant): string;
+}
+
+export interface HistoryQuery {
+  range: Range;
+  /** Default: the cluster as a whole. */
+  shard?: string;
 }
 
 export interface TenantRest {

@@ -25,6 +25,7 @@ import { budgetOfTenant, quotaStandings } from "../usage/quota-watch.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
 import type { CheckReport } from "../../model/tenant-check.ts";
 import type { TenantDns } from "../../model/tenant-dns.ts";
+import type { History } from "../../model/history.ts";
 import type { UsageMonth } from "../../model/usage-month.ts";
 import type { WakeReason } from "../../model/sleep.ts";
 import { occupancyOf } from "../../model/occupancy.ts";
@@ -49,6 +50,7 @@ import {
   type ClusterService,
   type ClusterStatus,
   type CreateTenantRequest,
+  type HistoryQuery,
   type LogOptions,
   type MoveTenantOptions,
   type NamedPlan,
@@ -204,6 +206,15 @@ export class StoreClusterService implements ClusterService {
       "Conflict",
       "this platform keeps no history of what tenants take: docs/usage.md says where figures of now are",
     );
+  }
+
+  async history({ range, shard }: HistoryQuery): Promise<History> {
+    const { history } = this.#context;
+    if (!history) throw new UserError("Conflict", "this platform keeps no history of how the cluster was");
+    const found = await history.read(range, shard);
+    // One that is gone is shown for as long as something is known of it.
+    if (shard !== undefined && found.series.length === 0) await this.getShard(shard);
+    return found;
   }
 
   async getTenant(name: string): Promise<Tenant> {

@@ -17,6 +17,8 @@ interface Averages {
 export class LoadBook implements SnapshotLoads {
   readonly shards = new Map<string, SnapshotShardLoad>();
   readonly tenants = new Map<string, SnapshotLoad>();
+  /** Bytes that a shard's process has. */
+  readonly memory = new Map<string, number>();
   readonly #shardAverages = new Map<string, Averages>();
   readonly #tenantAverages = new Map<string, Averages & { shard: string }>();
 
@@ -41,6 +43,7 @@ export class LoadBook implements SnapshotLoads {
     const look = { at, cpuSeconds: process.cpuSeconds + images, starvedSeconds };
     const averages = next(this.#shardAverages.get(shard), look, averageSeconds, { share: before, lasting: before });
     this.#shardAverages.set(shard, averages);
+    if (memory) this.memory.set(shard, memory.bytes);
     const memoryRatio = memory?.limitBytes ? memory.bytes / memory.limitBytes : undefined;
     this.shards.set(shard, { ...loadOf(averages), ...(memoryRatio === undefined ? {} : { memoryRatio }) });
   }
@@ -49,6 +52,7 @@ export class LoadBook implements SnapshotLoads {
   forgetShard(shard: string): void {
     this.shards.delete(shard);
     this.#shardAverages.delete(shard);
+    this.memory.delete(shard);
   }
 
   /** Forgets tenants that are gone. */

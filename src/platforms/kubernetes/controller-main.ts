@@ -19,6 +19,8 @@ import { answersHealth } from "../../controller/tenants/dedicated.ts";
 import { createControllerMetrics } from "../../controller/metrics.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
 import { LoadBook } from "../../controller/shards/load-book.ts";
+import { HistoryRecorder } from "../../controller/history/history-recorder.ts";
+import { MemoryHistory } from "../../controller/history/memory-history.ts";
 import { UsageBook } from "../../controller/usage/usage-book.ts";
 import { IdleTenants } from "../../controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../controller/routes/route-feed.ts";
@@ -164,6 +166,8 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     databases,
     feed: new RouteFeed(),
     usage: new UsageBook(),
+    // Of this leader's time; Prometheus has what was before.
+    history: new HistoryRecorder({ store: new MemoryHistory(), clock, log }),
     claims: new Claims((tenant) => databases.address(tenant), clock),
     policy: config,
     cpuBudget: config.cpuBudget,

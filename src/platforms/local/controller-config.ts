@@ -5,6 +5,8 @@ import { ClusterConfigSchema } from "../../model/cluster-config.ts";
 export const ControllerConfigSchema = z.strictObject({
   dataDir: z.string(),
   storeFile: z.string(),
+  /** How the cluster was, for plots. */
+  historyFile: z.string(),
   /** The key to the secrets in it. */
   storeKeyFile: z.string(),
   api: z.strictObject({

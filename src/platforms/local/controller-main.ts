@@ -39,6 +39,7 @@ import { PostgresCopies } from "../../database/copies.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
 import { LoadBook } from "../../controller/shards/load-book.ts";
 import { Turns } from "../../controller/turns.ts";
+import { HistoryRecorder } from "../../controller/history/history-recorder.ts";
 import { UsageBook } from "../../controller/usage/usage-book.ts";
 import { UsageRecorder } from "../../controller/usage/usage-recorder.ts";
 import { IdleTenants } from "../../controller/sleep/idle-tenants.ts";
@@ -55,6 +56,7 @@ import type { BackupTargetConfig } from "../../model/backup.ts";
 import { policyOf } from "../../model/cluster-config.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { CachedReader } from "../../controller/cached-reader.ts";
+import { LocalHistory } from "./store/local-history.ts";
 import { LocalStore } from "./store/local-store.ts";
 import { SecretBox, storeKey } from "./store/secret-box.ts";
 import { inspectStore } from "./store/store-file.ts";
@@ -151,6 +153,11 @@ async function main(): Promise<void> {
     feed: new RouteFeed(),
     usage: new UsageBook(),
     recorder: new UsageRecorder({ history: store.usage, reader, clock, log }),
+    history: new HistoryRecorder({
+      store: new LocalHistory(config.historyFile, (sentence) => log.warn(sentence)),
+      clock,
+      log,
+    }),
     claims: new Claims((tenant) => databases.address(tenant), clock),
     policy: policyOf(config.cluster, availableParallelism()),
     cpuBudget: config.cluster.cpuBudget,

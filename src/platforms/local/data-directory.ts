@@ -24,6 +24,7 @@ export function pathsIn(dataDir: string) {
     certificates: at("certificates"),
     sharedCertificates: at("shared-certificates.json"),
     store: at("store.db"),
+    history: at("history.db"),
     storeKey: at("store.key"),
     postgres: at("postgres"),
     postgresPassword: at("postgres.password"),

@@ -25,6 +25,7 @@ export function controllerConfig(cluster: ClusterConfig, facts: ClusterFacts): C
   return {
     dataDir,
     storeFile: paths.store,
+    historyFile: paths.history,
     storeKeyFile: cluster.storeKeyFile ?? paths.storeKey,
     api: { ...cluster.api, port: ports.api },
     apiTokenFile: paths.apiToken,
