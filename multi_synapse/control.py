@@ -12,7 +12,8 @@ from typing import Any
 from twisted.internet import defer
 from twisted.web import http, resource, server
 
-from . import errors, holdings, metrics, probe
+from . import errors, holdings, metrics, probe, users
+from .errors import Refused
 from .gateway_secret import of_shard
 from .memory import Memory
 from .pools import open_connections, threads_of_shard
@@ -39,14 +40,6 @@ _FAMILIES_OF_TENANTS = (
     ("multi_synapse_tenant_image_seconds_total", "counter", "imageSeconds", "Time that workers spent with a tenant's images."),
     ("multi_synapse_tenant_cache_entries", "gauge", "cacheEntries", "Entries of a tenant's caches."),
 )
-
-
-class Refused(Exception):
-    """An answer other than 200, before or instead of any action."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message = status, code, message
 
 
 class ControlRequest(server.Request):
@@ -162,6 +155,14 @@ class ControlResource(resource.Resource):
                 if servers is None:
                     raise Refused(404, "NotFound", f"no tenant {name} runs here")
                 return {"servers": servers}
+            case ["v1", "tenants", name, "users"]:
+                _allow(method, "POST")
+                if not is_tenant_name(name):
+                    raise Refused(400, "InvalidName", "the tenant's name is not a DNS label (1 to 63 of a-z, 0-9 and -)")
+                user_id = await self._shard.change_user(name, users.Change.parse(_json_in(request)))
+                if user_id is None:
+                    raise Refused(404, "NotFound", f"no tenant {name} runs here")
+                return {"userId": user_id}
             case ["v1", "preparers"]:
                 _allow(method, "POST")
                 return self._create_preparer()

@@ -44,6 +44,14 @@ class TenantError(Exception):
         self.status = _STATUS.get(code, 422)
 
 
+class Refused(Exception):
+    """A request of the control API that is refused for its own sake; answered with that status."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
 class OptionError(TenantError):
     """One option of a tenant's configuration, which is refused; `owner` is whose it is (options/option.py)."""
 

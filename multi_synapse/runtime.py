@@ -16,7 +16,7 @@ from synapse.util import SYNAPSE_VERSION
 from twisted.internet import defer, task, threads
 
 from . import config as tenant_config
-from . import errors, idle, kept, metrics, watchdog
+from . import errors, idle, kept, metrics, users, watchdog
 from .checker import check as check_assignment
 from .checkers import Checker, CheckTimeout
 from .drain import Drained, drain
@@ -201,6 +201,13 @@ class Shard:
             tenant.greeting.close()
         tenant.greeting = Greeting(tenant.running.hs, self._reactor)
         return await tenant.greeting.begin(spread_seconds)
+
+    async def change_user(self, name: str, change: users.Change) -> str | None:
+        """The id of the user who was changed; None if the tenant does not run here. @raises errors.Refused"""
+        tenant = self._tenants.get(name)
+        if tenant is None or tenant.phase != RUNNING or tenant.running is None:
+            return None
+        return await users.apply(tenant.running.hs, change)
 
     async def _keep_house(self, tenant: Tenant, running: Running, found: idle.Look) -> None:
         """Before a long sleep: what the loops do in a day is done first."""

@@ -22,7 +22,7 @@ const events = createRoute({
   path: "/events",
   component: lazyRouteComponent(() => import("./screens/events.tsx"), "Events"),
 });
-const TABS = ["state", "timeline", "configuration", "backups", "log"] as const;
+const TABS = ["state", "timeline", "configuration", "users", "backups", "log"] as const;
 const SORTS = ["name", "serverName", "phase", "shard", "release", "created"] as const;
 const ORDERS = ["ascending", "descending"] as const;
 

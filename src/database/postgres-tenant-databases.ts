@@ -13,6 +13,7 @@ import { grantFence, readFence, releaseFence } from "./fence.ts";
 import { readKeptData, writeKeepsake, type Seal } from "./keepsakes.ts";
 import { endOverdue } from "./overdue.ts";
 import { databaseSeconds, databaseUsage } from "./usage.ts";
+import { readUsers } from "./users-reading.ts";
 import { readTenantUsage } from "./usage-reading.ts";
 import {
   DatabaseTrouble,
@@ -31,6 +32,7 @@ import { UserError, StartFailure } from "../model/errors.ts";
 import { wantedRelease, type Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
 import type { DatabaseUsage } from "../model/tenant-usage.ts";
+import type { UserPage, UserQuery } from "../model/user.ts";
 import type { UsageReading } from "../model/usage-month.ts";
 import type { Assignment } from "../ports/shard-control.ts";
 import { ownDatabase } from "../model/homeserver-config.ts";
@@ -180,6 +182,10 @@ export class PostgresTenantDatabases implements TenantDatabases {
 
   readUsage(tenant: Tenant, secrets: TenantSecretData, question: UsageQuestion): Promise<UsageReading> {
     return explained(() => readTenantUsage(this.#login(tenant, secrets), tenant.spec.serverName, question));
+  }
+
+  listUsers(tenant: Tenant, secrets: TenantSecretData, query: UserQuery): Promise<UserPage> {
+    return explained(() => readUsers(this.#login(tenant, secrets), query));
   }
 
   async endOverdue(): Promise<string[]> {

@@ -1,5 +1,6 @@
 import { UserError } from "../model/errors.ts";
 import type { DatabaseUsage } from "../model/tenant-usage.ts";
+import type { UserPage, UserQuery } from "../model/user.ts";
 import type { UsageReading } from "../model/usage-month.ts";
 import type { ReleaseFacts } from "./launcher.ts";
 import type { Tenant } from "../model/tenant.ts";
@@ -140,6 +141,8 @@ export interface TenantDatabases {
    * is left out. @throws as `describe`
    */
   readUsage(tenant: Tenant, secrets: TenantSecretData, question: UsageQuestion): Promise<UsageReading>;
+  /** The tenant's accounts, read with its own login, whether it runs or sleeps. @throws as `describe` */
+  listUsers(tenant: Tenant, secrets: TenantSecretData, query: UserQuery): Promise<UserPage>;
   /**
    * Ends what tenants' roles run on our own server for longer than any of them may, whatever time they have set themselves: statements, and
    * transactions that stand open. @returns the databases whose connections were ended @throws UserError

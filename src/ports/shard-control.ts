@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { ConfigMeaning } from "../model/config-meaning.ts";
 import { withPresentNames } from "../model/renamed-fields.ts";
+import type { UserChange } from "../model/user.ts";
 import type { AssignmentPolicy } from "../model/tenant-policy.ts";
 
 /** What a configuration means to Synapse; docs/control-api.md, *Meaning*. */
@@ -192,6 +193,11 @@ export interface ShardControl {
    * @returns how many; undefined from a shard of an earlier version @throws ShardRefusal NotFound, ShardUnreachable
    */
   greet(name: string, spreadSeconds: number): Promise<number | undefined>;
+  /**
+   * Changes an account of a tenant that runs here.
+   * @returns the user's id; undefined from a shard of an earlier version @throws ShardRefusal NotFound, UserNotFound, UserRefused; ShardUnreachable
+   */
+  changeUser(name: string, localpart: string, change: UserChange): Promise<string | undefined>;
   load(): Promise<ShardLoad>;
   readonly preparers: PreparerCalls;
   close(): Promise<void>;

@@ -1,6 +1,7 @@
 import { Pool } from "undici";
 import { z } from "zod";
 import type { ConfigMeaning } from "../model/config-meaning.ts";
+import type { UserChange } from "../model/user.ts";
 import {
   ConfigMeaningSchema,
   LoadSchema,
@@ -68,6 +69,12 @@ export class ControlClient implements ShardControl {
     return answer === undefined ? undefined : z.object({ servers: z.int() }).parse(answer).servers;
   }
 
+  async changeUser(name: string, localpart: string, change: UserChange): Promise<string | undefined> {
+    const body = { user: localpart, ...changeAsAsked(change) };
+    const answer = await ifKnown(name, this.#call("POST", `/v1/tenants/${name}/users`, body, 60_000));
+    return answer === undefined ? undefined : z.object({ userId: z.string() }).parse(answer).userId;
+  }
+
   async load(timeoutMs = 3_000): Promise<ShardLoad> {
     return LoadSchema.parse(await this.#call("GET", "/v1/load", undefined, timeoutMs));
   }
@@ -121,6 +128,17 @@ export class ControlClient implements ShardControl {
       "Unexpected",
       `shard ${this.#shard} answered ${method} ${path} with status ${status}`,
     );
+  }
+}
+
+function changeAsAsked(change: UserChange): object {
+  switch (change.kind) {
+    case "password":
+      return { password: change.password, logoutDevices: change.logoutDevices };
+    case "deactivate":
+      return { deactivate: true, erase: change.erase };
+    case "admin":
+      return { admin: change.admin };
   }
 }
 

@@ -1,4 +1,5 @@
 import type {
+  ChangedUser,
   ClusterService,
   ClusterStatus,
   CreateTenantRequest,
@@ -27,6 +28,7 @@ import { namedFor } from "../../src/controller/history/sample.ts";
 import type { UsageMonth } from "../../src/model/usage-month.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { Move, MoveResult } from "../../src/model/move.ts";
+import type { UserChange, UserPage, UserQuery, UserSummary } from "../../src/model/user.ts";
 import type { WakeReason } from "../../src/model/sleep.ts";
 import type { Shard } from "../../src/model/shard.ts";
 import { newTenantStatus, type Tenant, type TenantStatus } from "../../src/model/tenant.ts";
@@ -46,6 +48,9 @@ export class MemoryService implements ClusterService {
   readonly plans: NamedPlan[] = [];
   readonly log: ClusterEvent[] = [];
   readonly users: { tenant: string; request: RegisterUserRequest }[] = [];
+  /** Of every tenant. */
+  readonly accounts: UserSummary[] = [];
+  readonly userChanges: { userId: string; change: UserChange }[] = [];
   readonly logLines: string[] = ["first line", "second line", "third line"];
   /** Streams that are open now. */
   openStreams = 0;
@@ -346,6 +351,24 @@ export class MemoryService implements ClusterService {
     if (this.refusesUsers) throw new UserError("InvalidInput", "the authentication service has the accounts");
     this.users.push({ tenant: name, request });
     return { userId: `@${request.username}:${tenant.spec.serverName}` };
+  }
+
+  async listUsers(name: string, { search = "", offset, limit }: UserQuery): Promise<UserPage> {
+    this.#tenant(name);
+    const found = this.accounts.filter(({ userId }) => userId.includes(search));
+    return { items: found.slice(offset, offset + limit), total: found.length };
+  }
+
+  async changeUser(name: string, user: string, change: UserChange): Promise<ChangedUser> {
+    const tenant = this.#tenant(name);
+    const userId = user.startsWith("@") ? user : `@${user}:${tenant.spec.serverName}`;
+    const account = this.accounts.find((one) => one.userId === userId);
+    if (!account) throw new UserError("NotFound", `there is no user ${userId}`);
+    const woken = tenant.status.phase === "Asleep";
+    if (change.kind === "admin") account.admin = change.admin;
+    if (change.kind === "deactivate") account.deactivated = true;
+    this.userChanges.push({ userId, change });
+    return { userId, woken };
   }
 
   tenantLog(_name: string, options: LogOptions): AsyncIterable<string> {

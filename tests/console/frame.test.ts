@@ -9,6 +9,7 @@ const PATHS = [
   "tenants/clinic-a",
   "tenants/clinic-a?tab=timeline",
   "tenants/clinic-a?tab=configuration",
+  "tenants/clinic-a?tab=users",
   "tenants/clinic-a?tab=log",
   "shards",
   "shards/1.163.2-0",
@@ -95,6 +96,8 @@ describe.skipIf(browserProgram() === undefined)("the console", () => {
     service.addShard("1.163.2-0");
     service.run(service.addTenant("clinic-a"), "1.163.2-0");
     service.fail(service.addTenant("clinic-b"), "InvalidConfig", "homeserver.yaml: listeners: not allowed");
+    const account = { admin: true, deactivated: false, locked: true, appservice: false };
+    service.accounts.push({ userId: "@ada:clinic-a.localhost", displayName: "Ada", ...account });
     service.samples.push(...someSamples());
     await view.close();
     view = await openView(browser(), api.url, { theme });

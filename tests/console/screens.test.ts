@@ -147,6 +147,33 @@ describe.skipIf(browserProgram() === undefined)("the console's screens", () => {
     expect(await requests.locator("figcaption").innerText()).toContain("requests: between 100 and 101, last 101");
   });
 
+  test("users are found, and get another password, the rights of an admin, or none at all any more", async () => {
+    const { page } = view;
+    const { service } = api;
+    const account = { admin: false, deactivated: false, locked: false, appservice: false };
+    for (const user of ["ada", "bob"]) service.accounts.push({ userId: `@${user}:clinic-a.localhost`, ...account });
+    await signIn(view, API_TOKEN, "/tenants/clinic-a?tab=users");
+    await page.getByRole("cell", { name: "@ada:clinic-a.localhost" }).waitFor();
+    await page.getByLabel("User id or display name").fill("bob");
+    await page.getByRole("cell", { name: "@ada:clinic-a.localhost" }).waitFor({ state: "detached" });
+    const row = page.getByRole("row").filter({ hasText: "@bob:clinic-a.localhost" });
+    await row.getByText("Make admin …").click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText("synapse-shards tenant users make-admin clinic-a @bob:clinic-a.localhost").waitFor();
+    await dialog.getByRole("button", { name: "Make admin", exact: true }).click();
+    await row.getByText("Admin", { exact: true }).waitFor();
+    await row.getByText("Reset password …").click();
+    const password = await dialog.locator("code").first().innerText();
+    await dialog.getByRole("button", { name: "Reset", exact: true }).click();
+    await dialog.waitFor({ state: "detached" });
+    expect(service.userChanges.at(-1)?.change).toEqual({ kind: "password", password, logoutDevices: true });
+    await row.getByText("Deactivate …").click();
+    await dialog.getByLabel(/^Type @bob/).fill("@bob:clinic-a.localhost");
+    await dialog.getByRole("button", { name: "Deactivate", exact: true }).click();
+    await row.getByText("Deactivated", { exact: true }).waitFor();
+    expect(await row.getByRole("button").count()).toBe(0);
+  });
+
   test("shards are boxes with their tenants, and are drained", async () => {
     const { page } = view;
     await signIn(view, API_TOKEN, "/shards");
@@ -175,6 +202,7 @@ describe.skipIf(browserProgram() === undefined)("the console's screens", () => {
     expect(await page.getByRole("button", { name: /…$/ }).count()).toBe(0);
     for (const [path, words] of [
       ["/tenants/clinic-a?tab=configuration", "Configurations are for operators"],
+      ["/tenants/clinic-a?tab=users", "Users are for operators"],
       ["/tenants/clinic-a?tab=log", "Logs are for operators"],
       ["/audit", "The audit log is for admins"],
     ] as const) {

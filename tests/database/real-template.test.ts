@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { withConnection, type Login } from "../../src/database/connection.ts";
 import { readTenantUsage } from "../../src/database/usage-reading.ts";
+import { readUsers } from "../../src/database/users-reading.ts";
 import { beginOf } from "../../src/model/usage-month.ts";
 import type { UsageQuestion } from "../../src/ports/databases.ts";
 import { Preparer } from "../../src/platforms/local/launcher/preparer.ts";
@@ -51,7 +52,38 @@ test("gives a tenant the complete schema of a real release, and ownership of all
     expect(rows[0].tables).toBeGreaterThan(100);
   });
   await tellsItsUsage(login);
+  await showsItsUsers(login);
 }, 300_000);
+
+/** Those that `tellsItsUsage` has put in. */
+async function showsItsUsers(login: Login & { database: string }): Promise<void> {
+  await withConnection(login, login.database, async (client) => {
+    await client.query(`
+      INSERT INTO profiles (user_id, full_user_id, displayname) VALUES ('u', '@u:a.example', 'Ursula %');
+      UPDATE users SET admin = 1, creation_ts = 1767225600 WHERE name = '@u:a.example'`);
+  });
+  const all = await readUsers(login, { offset: 0, limit: 10 });
+  const plain = { admin: false, deactivated: false, locked: false, appservice: false };
+  expect(all).toMatchObject({
+    total: 4,
+    items: [
+      { ...plain, userId: "@bridged:a.example", appservice: true },
+      { ...plain, userId: "@gone:a.example", deactivated: true },
+      {
+        ...plain,
+        userId: "@u:a.example",
+        displayName: "Ursula %",
+        admin: true,
+        createdAt: "2026-01-01T00:00:00.000Z",
+        lastSeen: "2026-02-01",
+      },
+      { ...plain, userId: "@v:a.example", lastSeen: "2026-01-31" },
+    ],
+  });
+  const found = async (search: string) => (await readUsers(login, { search, offset: 0, limit: 10 })).total;
+  expect([await found("URSULA"), await found("%"), await found("@V:"), await found("_")]).toEqual([1, 1, 1, 0]);
+  expect((await readUsers(login, { offset: 3, limit: 1 })).items.map(({ userId }) => userId)).toEqual(["@v:a.example"]);
+}
 
 /** In the tables of the real release, whose columns are Synapse's. */
 async function tellsItsUsage(login: Login & { database: string }): Promise<void> {

@@ -47,9 +47,10 @@ export function describeShardControlContract(name: string, open: () => Promise<S
       expect(tenants).toEqual({});
     });
 
-    it("says of no tenant that it may sleep that does not run there", async () => {
+    it("refuses what only a tenant can answer that runs there", async () => {
       expect(await code(control.idle("a"))).toBe("NotFound");
       expect(await code(control.greet("a", 60))).toBe("NotFound");
+      expect(await code(control.changeUser("a", "ada", { kind: "admin", admin: true }))).toBe("NotFound");
     });
 
     it("says that the shard does not answer when its process has ended", async () => {

@@ -493,6 +493,14 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
       world.log.push(`greet ${tenant} ${name}`);
       return 2;
     },
+    changeUser: async (tenant, localpart, change) => {
+      if (!shard().tenants.has(tenant)) throw new ShardRefusal(404, "NotFound", `there is no tenant ${tenant} here`);
+      const userId = `@${localpart}:${shard().tenants.get(tenant)?.serverName}`;
+      if (localpart === "nobody") throw new ShardRefusal(404, "UserNotFound", `there is no user ${userId}`);
+      if (localpart === "kept") throw new ShardRefusal(409, "UserRefused", "deactivation of this user is forbidden");
+      world.log.push(`change ${userId} ${change.kind} ${name}`);
+      return userId;
+    },
     load: async () => {
       const present = [...shard().tenants.keys()];
       const tenants = present.map((tenant) => [tenant, loadOf(world, shard(), tenant)] as const);
@@ -590,6 +598,11 @@ export function fakeDatabases(world: FakeWorld): TenantDatabases {
       new Map(
         tenants.filter((tenant) => world.managed.has(tenant)).map((name) => [name, world.databaseSecondsOf(name)]),
       ),
+    listUsers: async ({ spec: { serverName } }, _secrets, { limit }) => {
+      const account = { admin: false, deactivated: false, locked: false, appservice: false };
+      const items = ["ada", "bob"].map((user) => ({ userId: `@${user}:${serverName}`, ...account }));
+      return { items: items.slice(0, limit), total: items.length };
+    },
     readUsage: async ({ metadata: { name } }, _secrets, question) => world.readingOf(name, question),
     endOverdue: async () => [],
     identify: async ({ spec }) => world.databaseIds.get(tryReadConfig(spec.config)?.database?.host ?? ""),

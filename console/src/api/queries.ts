@@ -83,6 +83,18 @@ export const usageMonthsQuery = (tenant: string) =>
     queryFn: ({ signal }) => dataOf(api.GET("/v1/usage", { signal, params: { query: { tenant } } })),
   });
 
+export const USERS_A_PAGE = 50;
+
+export const usersQuery = (tenant: string, search: string, page: number) =>
+  queryOptions({
+    queryKey: ["tenant", tenant, "users", search, page],
+    queryFn: ({ signal }) => {
+      const query = { search, limit: String(USERS_A_PAGE), offset: String(page * USERS_A_PAGE) };
+      return dataOf(api.GET("/v1/tenants/{name}/users", { signal, params: { path: { name: tenant }, query } }));
+    },
+    placeholderData: (previous) => previous,
+  });
+
 export const usageQuery = (name: string) =>
   queryOptions({
     queryKey: ["tenant", name, "usage"],

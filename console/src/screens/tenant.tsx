@@ -12,10 +12,18 @@ import { EventCard } from "./events.tsx";
 import { TenantActions } from "./tenant/actions.tsx";
 import { Backups } from "./tenant/backups.tsx";
 import { Configuration } from "./tenant/configuration.tsx";
+import { Users } from "./tenant/users.tsx";
 import { UsagePlots } from "./tenant/usage-plots.tsx";
 import { stateOf } from "./tenant/state.ts";
 
-const TABS = { state: "State", timeline: "Timeline", configuration: "Configuration", backups: "Backups", log: "Log" };
+const TABS = {
+  state: "State",
+  timeline: "Timeline",
+  configuration: "Configuration",
+  users: "Users",
+  backups: "Backups",
+  log: "Log",
+};
 export type TenantTab = keyof typeof TABS;
 
 export function Tenant() {
@@ -79,6 +87,8 @@ function Part({ tenant, tab }: { tenant: TenantData; tab: TenantTab }) {
       return <Timeline name={name} />;
     case "configuration":
       return <Configuration tenant={tenant} />;
+    case "users":
+      return <Users tenant={tenant} />;
     case "backups":
       return <Backups tenant={tenant} />;
     case "log":

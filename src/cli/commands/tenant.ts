@@ -27,6 +27,7 @@ import { addUsage } from "./tenant-usage.ts";
 import { addQuotas } from "./quotas.ts";
 import { addSuspend } from "./tenant-suspend.ts";
 import { addQuarantine } from "./tenant-quarantine.ts";
+import { addUsers } from "./tenant-users.ts";
 import { addRegisterUser } from "./tenant-register-user.ts";
 import { mebibytes } from "../../model/bytes.ts";
 
@@ -99,6 +100,7 @@ export function addTenant(program: Command): void {
   addLogs(tenant, "tenant", "print the lines of the log that concern a tenant", tenantPath);
 
   addRegisterUser(tenant);
+  addUsers(tenant);
 }
 
 const LIST_EXAMPLES = `

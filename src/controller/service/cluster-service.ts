@@ -11,6 +11,7 @@ import type { CheckReport } from "../../model/tenant-check.ts";
 import type { TenantDns } from "../../model/tenant-dns.ts";
 import type { Placement } from "../../model/placement.ts";
 import type { Quotas, QuotaStanding } from "../../model/quota.ts";
+import type { UserChange, UserPage, UserQuery } from "../../model/user.ts";
 import type { TenantHibernation, WakeReason } from "../../model/sleep.ts";
 import type { Policy } from "../../model/policy.ts";
 import type { Problem } from "./problems.ts";
@@ -75,6 +76,14 @@ export interface ClusterService {
   checkTenant(name: string): Promise<CheckReport>;
   /** Wakes it first, if it sleeps. */
   registerUser(name: string, request: RegisterUserRequest): Promise<{ userId: string }>;
+  /** A tenant's accounts without guests, by user id; wakes nobody. @throws UserError NotFound; Conflict where it has no database yet */
+  listUsers(name: string, query: UserQuery): Promise<UserPage>;
+  /**
+   * Changes an account as Synapse does, and wakes the tenant first, if it sleeps.
+   * @param user the part of its id before the colon, or all of it
+   * @throws UserError NotFound; InvalidInput; Conflict with Synapse's words; Unavailable
+   */
+  changeUser(name: string, user: string, change: UserChange): Promise<ChangedUser>;
   /** Lines of the log that concern the tenant, oldest first. */
   tenantLog(name: string, options: LogOptions): AsyncIterable<string>;
 
@@ -179,6 +188,12 @@ export interface RegisterUserRequest {
   username: string;
   password: string;
   admin: boolean;
+}
+
+export interface ChangedUser {
+  userId: string;
+  /** Whether the tenant slept. */
+  woken: boolean;
 }
 
 export interface LogOptions {

@@ -26,6 +26,7 @@ import type { TenantUsage } from "../../model/tenant-usage.ts";
 import type { CheckReport } from "../../model/tenant-check.ts";
 import type { TenantDns } from "../../model/tenant-dns.ts";
 import type { History } from "../../model/history.ts";
+import type { UserChange, UserPage, UserQuery } from "../../model/user.ts";
 import type { UsageMonth } from "../../model/usage-month.ts";
 import type { WakeReason } from "../../model/sleep.ts";
 import { occupancyOf } from "../../model/occupancy.ts";
@@ -44,9 +45,11 @@ import { problemsOf, type Problem } from "./problems.ts";
 import { registerUser } from "./register-user.ts";
 import { filledIn } from "./from-template.ts";
 import { Onboarding, type OnboardingSettings } from "./onboarding.ts";
+import { TenantUsers } from "./tenant-users.ts";
 import { SleepService } from "./sleep-service.ts";
 import {
   DEFAULT_PIN_SECONDS,
+  type ChangedUser,
   type ClusterService,
   type ClusterStatus,
   type CreateTenantRequest,
@@ -77,10 +80,12 @@ export class StoreClusterService implements ClusterService {
   readonly #startedAt: string;
   readonly #sleep: SleepService;
   readonly #onboarding: Onboarding;
+  readonly #users: TenantUsers;
   readonly #kept: KeptTenants | undefined;
 
   constructor(context: ControllerContext, settings: ServiceSettings) {
     this.#sleep = new SleepService(context);
+    this.#users = new TenantUsers(context, this.#sleep);
     this.#startedAt = timeText(context.clock.now());
     this.#context = context;
     this.#kept = context.deletions && new KeptTenants(context, context.deletions);
@@ -368,6 +373,14 @@ export class StoreClusterService implements ClusterService {
     }
     const listener = { address, serverName: tenant.spec.serverName, secret: this.#context.feed.secretOf(shard) };
     return registerUser(listener, secrets.registrationSharedSecret, request);
+  }
+
+  async listUsers(name: string, query: UserQuery): Promise<UserPage> {
+    return this.#users.list(await this.getTenant(name), query);
+  }
+
+  async changeUser(name: string, user: string, change: UserChange): Promise<ChangedUser> {
+    return this.#users.change(await this.getTenant(name), user, change);
   }
 
   async *tenantLog(name: string, options: LogOptions): AsyncIterable<string> {

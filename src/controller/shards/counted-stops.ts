@@ -15,6 +15,7 @@ export function countedStops(
       return result;
     },
     idle: (name) => client.idle(name),
+    changeUser: (name, localpart, change) => client.changeUser(name, localpart, change),
     greet: (name, spreadSeconds) => client.greet(name, spreadSeconds),
     load: () => client.load(),
     get preparers() {

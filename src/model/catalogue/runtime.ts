@@ -132,6 +132,15 @@ export const CONTROL_CODES = {
     means: "An argument of the request is not allowed; the message says what is.",
     todo: "Correct the request.",
   },
+  UserNotFound: {
+    means: "The tenant has no user of that name.",
+    todo: "`tenant users list` shows those that it has.",
+  },
+  UserRefused: {
+    means:
+      "The tenant's Synapse refuses to change the user: the account is deactivated, a module forbids it, or an authentication service keeps the accounts.",
+    todo: "Do as the message says; an authentication service has tools of its own.",
+  },
   MethodNotAllowed: { means: "The path does not take this method.", todo: "Correct the request." },
   BodyTooLarge: { means: "The request's body is larger than 1 MiB.", todo: "Send less." },
 } as const satisfies Record<string, Explained>;

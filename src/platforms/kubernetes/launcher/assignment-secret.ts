@@ -1,3 +1,4 @@
+import type { UserChange } from "../../../model/user.ts";
 import { createHash } from "node:crypto";
 import { gzipSync } from "node:zlib";
 import type { ConfigMeaning } from "../../../model/config-meaning.ts";
@@ -76,6 +77,10 @@ export class CopyingControl implements ShardControl {
 
   idle(name: string): Promise<TenantIdle | undefined> {
     return this.#inner.idle(name);
+  }
+
+  changeUser(name: string, localpart: string, change: UserChange): Promise<string | undefined> {
+    return this.#inner.changeUser(name, localpart, change);
   }
 
   greet(name: string, spreadSeconds: number): Promise<number | undefined> {

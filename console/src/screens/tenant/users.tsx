@@ -1,0 +1,238 @@
+import { useState } from "react";
+import { useQuery } from "@tanstack/react-query";
+import { api, dataOf, type Schemas, type Tenant } from "../../api/client.ts";
+import { usersQuery, USERS_A_PAGE } from "../../api/queries.ts";
+import { useMay } from "../../api/session.ts";
+import { ActionDialog, type Action } from "../../ui/action.tsx";
+import { Badge } from "../../ui/badge.tsx";
+import { Command, quoted } from "../../ui/command.tsx";
+import { counted } from "../../ui/format.ts";
+import { Card } from "../../ui/page.tsx";
+import { Empty, Waiting } from "../../ui/states.tsx";
+import { Time } from "../../ui/time.tsx";
+import { say } from "../../ui/toasts.tsx";
+
+type User = Schemas["User"];
+type Kind = "password" | "deactivate" | "admin";
+
+/** A tenant's accounts: found, and what operators do with them daily. */
+export function Users({ tenant }: { tenant: Tenant }) {
+  const { name } = tenant.metadata;
+  const mayRead = useMay("operator");
+  const [search, setSearch] = useState("");
+  const [page, setPage] = useState(0);
+  const [open, setOpen] = useState<{ kind: Kind; user: User }>();
+  const users = useQuery({ ...usersQuery(name, search, page), enabled: mayRead });
+  if (!mayRead) return <Empty title="Users are for operators" />;
+  const { data } = users;
+  return (
+    <div className="stack">
+      <Card
+        title="Users"
+        flush
+        aside={
+          <input
+            type="search"
+            aria-label="User id or display name"
+            placeholder="User id or display name"
+            value={search}
+            onChange={({ target }) => {
+              setSearch(target.value);
+              setPage(0);
+            }}
+          />
+        }
+      >
+        {!data && <Waiting query={users} what="the users" />}
+        {data?.items.length === 0 && (
+          <Empty title={search === "" ? "There are no users yet" : "No user is called so"} />
+        )}
+        {data && data.items.length > 0 && (
+          <div className="scroll" tabIndex={0} role="group" aria-label="Users">
+            <table>
+              <thead>
+                <tr>
+                  <th>User</th>
+                  <th>Name</th>
+                  <th>State</th>
+                  <th>Created</th>
+                  <th>Last seen</th>
+                  <th>Actions</th>
+                </tr>
+              </thead>
+              <tbody>
+                {data.items.map((user) => (
+                  <Row key={user.userId} user={user} open={(kind) => setOpen({ kind, user })} />
+                ))}
+              </tbody>
+            </table>
+          </div>
+        )}
+      </Card>
+      {data && data.total > USERS_A_PAGE && (
+        <div className="row">
+          <button type="button" disabled={page === 0} onClick={() => setPage(page - 1)}>
+            Before
+          </button>
+          <span className="muted">
+            {counted(data.total, "user")}, page {page + 1} of {Math.ceil(data.total / USERS_A_PAGE)}
+          </span>
+          <button type="button" disabled={(page + 1) * USERS_A_PAGE >= data.total} onClick={() => setPage(page + 1)}>
+            Next
+          </button>
+        </div>
+      )}
+      <Command text={`synapse-shards tenant users list ${name}${search === "" ? "" : ` --search ${quoted(search)}`}`} />
+      {open && <ChangeDialog tenant={tenant} {...open} close={() => setOpen(undefined)} />}
+    </div>
+  );
+}
+
+function Row({ user, open }: { user: User; open: (kind: Kind) => void }) {
+  const { userId, displayName, admin, deactivated, locked, appservice, createdAt, lastSeen } = user;
+  const label = (verb: string) => `${verb} of ${userId}`;
+  return (
+    <tr>
+      <td className="mono">{userId}</td>
+      <td>{displayName}</td>
+      <td>
+        <span className="row">
+          {deactivated && <Badge tone="rest">Deactivated</Badge>}
+          {locked && <Badge tone="warn">Locked</Badge>}
+          {admin && <Badge tone="busy">Admin</Badge>}
+          {appservice && <Badge tone="rest">Application service</Badge>}
+          {!deactivated && !locked && !admin && !appservice && "active"}
+        </span>
+      </td>
+      <td className="time">{createdAt ? <Time at={createdAt} /> : "–"}</td>
+      <td className="time">{lastSeen ?? "–"}</td>
+      <td>
+        {!deactivated && (
+          <span className="row">
+            <button
+              type="button"
+              className="small"
+              onClick={() => open("password")}
+              aria-label={label("Reset the password")}
+            >
+              Reset password …
+            </button>
+            <button
+              type="button"
+              className="small"
+              onClick={() => open("admin")}
+              aria-label={label(admin ? "Take the rights of an admin" : "Grant the rights of an admin")}
+            >
+              {admin ? "No longer admin …" : "Make admin …"}
+            </button>
+            <button
+              type="button"
+              className="small danger"
+              onClick={() => open("deactivate")}
+              aria-label={label("Deactivation")}
+            >
+              Deactivate …
+            </button>
+          </span>
+        )}
+      </td>
+    </tr>
+  );
+}
+
+interface ChangeProps {
+  tenant: Tenant;
+  user: User;
+  kind: Kind;
+  close: () => void;
+}
+
+function ChangeDialog({ tenant, user, kind, close }: ChangeProps) {
+  const { name } = tenant.metadata;
+  const { userId, admin } = user;
+  const [password] = useState(newPassword);
+  const [erase, setErase] = useState(false);
+  const at = { params: { path: { name, user: userId } } };
+  const command = `synapse-shards tenant users`;
+  const wakes = tenant.status.phase === "Asleep" && <p>The tenant sleeps, and is woken for it.</p>;
+  const actions: Record<Kind, Action> = {
+    password: {
+      title: `Reset the password of ${userId}`,
+      verb: "Reset",
+      command: `${command} reset-password ${name} ${userId}`,
+      done: `${userId} has another password`,
+      act: () =>
+        dataOf(
+          api.POST("/v1/tenants/{name}/users/{user}/reset-password", {
+            ...at,
+            body: { password, logoutDevices: true },
+          }),
+        ),
+      children: (
+        <>
+          <p>All of the user’s sessions end. This is the new password, which is shown nowhere again:</p>
+          <Secret text={password} />
+          {wakes}
+        </>
+      ),
+    },
+    admin: {
+      title: admin ? `Take the rights of an admin from ${userId}` : `Make ${userId} an admin`,
+      verb: admin ? "Take" : "Make admin",
+      command: `${command} make-admin ${name} ${userId}${admin ? " --revoke" : ""}`,
+      done: admin ? `${userId} is no admin any more` : `${userId} is an admin`,
+      act: () => dataOf(api.POST("/v1/tenants/{name}/users/{user}/make-admin", { ...at, body: { admin: !admin } })),
+      children: (
+        <>
+          <p>
+            An admin can see and change everything of this homeserver through Synapse’s admin API, where that is let in.
+          </p>
+          {wakes}
+        </>
+      ),
+    },
+    deactivate: {
+      title: `Deactivate ${userId}`,
+      verb: "Deactivate",
+      command: `${command} deactivate ${name} ${userId}${erase ? " --erase" : ""}`,
+      done: `${userId} is deactivated`,
+      isDangerous: true,
+      typed: userId,
+      act: () => dataOf(api.POST("/v1/tenants/{name}/users/{user}/deactivate", { ...at, body: { erase } })),
+      children: (
+        <>
+          <p>
+            The user is signed out and leaves all rooms. The account cannot be used again, and nobody can have its name.
+          </p>
+          <label className="inline">
+            <input type="checkbox" checked={erase} onChange={({ target }) => setErase(target.checked)} />
+            Hide what the user wrote from those who join later
+          </label>
+          {wakes}
+        </>
+      ),
+    },
+  };
+  return <ActionDialog action={actions[kind]} close={close} />;
+}
+
+function Secret({ text }: { text: string }) {
+  const copy = async () => {
+    await navigator.clipboard?.writeText(text);
+    say("The password is copied");
+  };
+  return (
+    <div className="command">
+      <code>{text}</code>
+      <button type="button" className="quiet small" onClick={() => void copy()}>
+        Copy the password
+      </button>
+    </div>
+  );
+}
+
+/** 120 bits, of letters that are told apart. */
+function newPassword(): string {
+  const letters = "abcdefghijkmnpqrstuvwxyz23456789";
+  return [...crypto.getRandomValues(new Uint8Array(24))].map((byte) => letters[byte % letters.length]).join("");
+}

@@ -1,0 +1,65 @@
+import { UserError } from "../../model/errors.ts";
+import type { Tenant } from "../../model/tenant.ts";
+import { localpartOf, type UserChange, type UserPage, type UserQuery } from "../../model/user.ts";
+import { ShardRefusal, ShardUnreachable } from "../../ports/shard-control.ts";
+import type { ControllerContext } from "../context.ts";
+import { asItRuns } from "../start/configs.ts";
+import type { ChangedUser } from "./cluster-service.ts";
+import type { SleepService } from "./sleep-service.ts";
+
+/** What operators do with a tenant's accounts: they are read in its database, and changed by the shard that runs it. */
+export class TenantUsers {
+  readonly #context: ControllerContext;
+  readonly #sleep: SleepService;
+
+  constructor(context: ControllerContext, sleep: SleepService) {
+    this.#context = context;
+    this.#sleep = sleep;
+  }
+
+  /** Wakes nobody. */
+  async list(tenant: Tenant, query: UserQuery): Promise<UserPage> {
+    const runs = tenant.status.provisioned ? await asItRuns(this.#context, tenant) : undefined;
+    if (!runs) throw new UserError("Conflict", `tenant ${tenant.metadata.name} has no database yet, and so no users`);
+    return this.#context.databases.listUsers(runs.tenant, runs.secrets, query);
+  }
+
+  /** Wakes the tenant if it sleeps. */
+  async change(tenant: Tenant, user: string, change: UserChange): Promise<ChangedUser> {
+    const { name } = tenant.metadata;
+    const { serverName } = tenant.spec;
+    const localpart = localpartOf(user, serverName);
+    if (localpart === undefined)
+      throw new UserError(
+        "InvalidInput",
+        `${JSON.stringify(user.slice(0, 300))} is no user of tenant ${name}; allowed is NAME or @NAME:${serverName}`,
+      );
+    const woken = tenant.status.sleep !== undefined;
+    const { phase, shard } = (await this.#sleep.awake(tenant)).status;
+    const client = shard === undefined ? undefined : this.#context.shardClients.get(shard);
+    if (phase !== "Running" || !client)
+      throw new UserError(
+        "Unavailable",
+        `tenant ${name} is ${phase}; its users can be changed while it runs on a shard`,
+      );
+    try {
+      const userId = await client.changeUser(name, localpart, change);
+      if (userId !== undefined) return { userId, woken };
+    } catch (error) {
+      throw refusalOf(error, name);
+    }
+    throw new UserError("Unavailable", `shard ${shard} is of a version that changes no users: move tenant ${name}`);
+  }
+}
+
+function refusalOf(error: unknown, tenant: string): unknown {
+  if (error instanceof ShardUnreachable)
+    return new UserError("Unavailable", `${error.message}; try again`, { cause: error });
+  if (!(error instanceof ShardRefusal)) return error;
+  const { code, message } = error;
+  if (code === "UserNotFound") return new UserError("NotFound", message, { cause: error });
+  // It has left the shard meanwhile.
+  if (code === "NotFound")
+    return new UserError("Unavailable", `tenant ${tenant} is on its way; try again`, { cause: error });
+  return new UserError(code === "InvalidArgument" ? "InvalidInput" : "Conflict", message, { cause: error });
+}
