@@ -74,6 +74,7 @@ function ProblemItem({ problem }: { problem: Schemas["Problem"] }) {
 }
 
 function Cluster({ status }: { status: ClusterStatus }) {
+  const isTenantAdmin = useIsTenantAdmin();
   const { tenants, imageTags, movesInProgress, gateways } = status;
   const { byPhase } = tenants;
   const shards = imageTags.reduce((sum, tag) => sum + tag.shards, 0);
@@ -92,7 +93,7 @@ function Cluster({ status }: { status: ClusterStatus }) {
         <Places status={status} />
         <Load />
       </div>
-      <OverviewPlots />
+      {!isTenantAdmin && <OverviewPlots />}
       <Moves status={status} />
     </>
   );

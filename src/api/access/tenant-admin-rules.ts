@@ -34,6 +34,10 @@ export const TENANT_ADMIN_RULES: Readonly<Record<string, TenantAdminRule>> = {
   // Release, placement, sleep, plan and quotas decide what a tenant takes of the cluster.
   updateTenant: own("config", "revertConfig", "labels"),
   registerUser: own("username", "password", "admin"),
+  listUsers: own(),
+  resetPassword: own("password", "logoutDevices"),
+  deactivateUser: own("erase"),
+  makeAdmin: own("admin"),
   sleepTenant: own(),
   wakeTenant: own(),
   listBackups: own(),
@@ -72,6 +76,8 @@ export const TENANT_ADMIN_RULES: Readonly<Record<string, TenantAdminRule>> = {
   exportTenant: "never",
   importTenant: "never",
   renewCertificate: "never",
+  // Numbers of all tenants.
+  getHistory: "never",
   listShards: "never",
   getShard: "never",
   drainShard: "never",

@@ -2,7 +2,7 @@ import { useState } from "react";
 import { useQuery } from "@tanstack/react-query";
 import { api, dataOf, type Schemas, type Tenant } from "../../api/client.ts";
 import { usersQuery, USERS_A_PAGE } from "../../api/queries.ts";
-import { useMay } from "../../api/session.ts";
+import { useMayTend } from "../../api/session.ts";
 import { ActionDialog, type Action } from "../../ui/action.tsx";
 import { Badge } from "../../ui/badge.tsx";
 import { Command, quoted } from "../../ui/command.tsx";
@@ -18,7 +18,7 @@ type Kind = "password" | "deactivate" | "admin";
 /** A tenant's accounts: found, and what operators do with them daily. */
 export function Users({ tenant }: { tenant: Tenant }) {
   const { name } = tenant.metadata;
-  const mayRead = useMay("operator");
+  const mayRead = useMayTend();
   const [search, setSearch] = useState("");
   const [page, setPage] = useState(0);
   const [open, setOpen] = useState<{ kind: Kind; user: User }>();
