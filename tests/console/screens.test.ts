@@ -128,13 +128,15 @@ describe.skipIf(browserProgram() === undefined)("the console's screens", () => {
     const over = page.getByRole("region", { name: "Over time" });
     const tenants = over.getByRole("figure", { name: /^Tenants / });
     await tenants.locator("canvas").waitFor();
-    expect(await tenants.getByRole("listitem").allInnerTexts()).toContainEqual(expect.stringMatching(/^running\s+12$/));
-    // Read out to those who do not see it.
-    expect(await tenants.locator("figcaption").innerText()).toContain("running: between 3 and 12, last 12");
     await over.getByLabel("Period").selectOption("hour");
+    await over.getByText("synapse-shards history --range hour").waitFor();
+    await expect
+      .poll(() => tenants.getByRole("listitem").allInnerTexts())
+      .toContainEqual(expect.stringMatching(/^running\s+12$/));
+    // Read out to those who do not see it.
+    await expect.poll(() => tenants.locator("figcaption").innerText()).toContain("running: between 3 and 12, last 12");
     await tenants.getByText("Numbers").click();
     await expect.poll(() => tenants.getByRole("row").count()).toBe(11);
-    await over.getByText("synapse-shards history --range hour").waitFor();
     await page.goto("/shards/1.163.2-0");
     await page
       .getByRole("figure", { name: /^Load / })
@@ -153,9 +155,9 @@ describe.skipIf(browserProgram() === undefined)("the console's screens", () => {
     const account = { admin: false, deactivated: false, locked: false, appservice: false };
     for (const user of ["ada", "bob"]) service.accounts.push({ userId: `@${user}:clinic-a.localhost`, ...account });
     await signIn(view, API_TOKEN, "/tenants/clinic-a?tab=users");
-    await page.getByRole("cell", { name: "@ada:clinic-a.localhost" }).waitFor();
+    await page.getByRole("cell", { name: "@ada:clinic-a.localhost", exact: true }).waitFor();
     await page.getByLabel("User id or display name").fill("bob");
-    await page.getByRole("cell", { name: "@ada:clinic-a.localhost" }).waitFor({ state: "detached" });
+    await page.getByRole("cell", { name: "@ada:clinic-a.localhost", exact: true }).waitFor({ state: "detached" });
     const row = page.getByRole("row").filter({ hasText: "@bob:clinic-a.localhost" });
     await row.getByText("Make admin …").click();
     const dialog = page.getByRole("dialog");

@@ -90,7 +90,7 @@ export function Users({ tenant }: { tenant: Tenant }) {
 
 function Row({ user, open }: { user: User; open: (kind: Kind) => void }) {
   const { userId, displayName, admin, deactivated, locked, appservice, createdAt, lastSeen } = user;
-  const label = (verb: string) => `${verb} of ${userId}`;
+  const whose = <span className="visually-hidden"> ({userId})</span>;
   return (
     <tr>
       <td className="mono">{userId}</td>
@@ -109,29 +109,15 @@ function Row({ user, open }: { user: User; open: (kind: Kind) => void }) {
       <td>
         {!deactivated && (
           <span className="row">
-            <button
-              type="button"
-              className="small"
-              onClick={() => open("password")}
-              aria-label={label("Reset the password")}
-            >
-              Reset password …
+            <button type="button" className="small" onClick={() => open("password")}>
+              Reset password …{whose}
             </button>
-            <button
-              type="button"
-              className="small"
-              onClick={() => open("admin")}
-              aria-label={label(admin ? "Take the rights of an admin" : "Grant the rights of an admin")}
-            >
+            <button type="button" className="small" onClick={() => open("admin")}>
               {admin ? "No longer admin …" : "Make admin …"}
+              {whose}
             </button>
-            <button
-              type="button"
-              className="small danger"
-              onClick={() => open("deactivate")}
-              aria-label={label("Deactivation")}
-            >
-              Deactivate …
+            <button type="button" className="small danger" onClick={() => open("deactivate")}>
+              Deactivate …{whose}
             </button>
           </span>
         )}
