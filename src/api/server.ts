@@ -42,6 +42,7 @@ import { shardRoutes } from "./shard-routes.ts";
 import type { NamedTokens } from "./access/named-tokens.ts";
 import { lineSender } from "./streams.ts";
 import { tenantRoutes } from "./tenant-routes.ts";
+import { configRoutes } from "./config-routes.ts";
 import { userRoutes } from "./user-routes.ts";
 import { usageRoutes } from "./usage-routes.ts";
 import { validatorCompiler } from "./validate.ts";
@@ -122,6 +123,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   accessRoutes(app, context, options.namedTokens, options.audit);
   tenantRoutes(app, context);
   userRoutes(app, context);
+  configRoutes(app, context);
   onboardingRoutes(app, context);
   deletedRoutes(app, context);
   usageRoutes(app, context);

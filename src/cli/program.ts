@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { addApply } from "./commands/apply.ts";
+import { addApply, addDiff } from "./commands/apply.ts";
 import { addAudit } from "./commands/audit.ts";
 import { addBackup } from "./commands/backup.ts";
 import { addCertificates } from "./commands/certificates.ts";
@@ -44,6 +44,7 @@ export function buildProgram(): Command {
   addUp(program);
   addTenant(program);
   addApply(program);
+  addDiff(program);
   addPlan(program);
   addNotifications(program);
   addShard(program);

@@ -130,6 +130,14 @@ export interface Assignment {
   port?: number;
 }
 
+/** What a shard says of a configuration that could be started there. */
+export interface TenantCheck {
+  /** What it means; undefined from a shard of an earlier version. */
+  meaning?: ConfigMeaning;
+  /** What is probably a mistake, a sentence each. */
+  warnings: string[];
+}
+
 export const PreparerStateSchema = z.object({
   state: z.enum(["starting", "ready", "working", "ended"]),
   /** What it said last, as it would on its output: docs/control-api.md, *The preparer*. */
@@ -175,9 +183,9 @@ export interface ShardControl {
   startTenant(name: string, assignment: Assignment): Promise<TenantState>;
   /**
    * Whether the configuration could be started here; starts nothing.
-   * @returns what it means; undefined from a shard of an earlier version @throws ShardRefusal with the reason, ShardUnreachable
+   * @throws ShardRefusal with the reason, ShardUnreachable
    */
-  checkTenant(name: string, assignment: Assignment): Promise<ConfigMeaning | undefined>;
+  checkTenant(name: string, assignment: Assignment): Promise<TenantCheck>;
   /**
    * Drains and stops a tenant; fine if it is not there. `release`: no shard shall have it next, so its database is released.
    * @throws ShardRefusal, ShardUnreachable

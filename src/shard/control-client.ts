@@ -1,6 +1,5 @@
 import { Pool } from "undici";
 import { z } from "zod";
-import type { ConfigMeaning } from "../model/config-meaning.ts";
 import type { UserChange } from "../model/user.ts";
 import {
   ConfigMeaningSchema,
@@ -19,9 +18,12 @@ import {
   type ShardState,
   type StopOptions,
   type StopResult,
+  type TenantCheck,
   type TenantIdle,
   type TenantState,
 } from "../ports/shard-control.ts";
+
+const CheckSchema = z.object({ meaning: ConfigMeaningSchema.nullish(), warnings: z.array(z.string()).default([]) });
 
 /** Speaks to one shard's control API. */
 export class ControlClient implements ShardControl {
@@ -43,9 +45,10 @@ export class ControlClient implements ShardControl {
     return TenantStateSchema.parse(await this.#call("PUT", `/v1/tenants/${name}`, assignment, timeoutMs));
   }
 
-  async checkTenant(name: string, assignment: Assignment): Promise<ConfigMeaning | undefined> {
+  async checkTenant(name: string, assignment: Assignment): Promise<TenantCheck> {
     const answer = await this.#call("POST", `/v1/tenants/${name}/check`, assignment, 30_000);
-    return z.object({ meaning: ConfigMeaningSchema.nullish() }).parse(answer).meaning ?? undefined;
+    const { meaning, warnings } = CheckSchema.parse(answer);
+    return { ...(meaning ? { meaning } : {}), warnings };
   }
 
   async stopTenant(name: string, drainSeconds: number, options?: StopOptions): Promise<StopResult> {

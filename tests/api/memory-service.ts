@@ -27,6 +27,7 @@ import { historyOf } from "../../src/model/history.ts";
 import { namedFor } from "../../src/controller/history/sample.ts";
 import type { UsageMonth } from "../../src/model/usage-month.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
+import type { ConfigVerdict } from "../../src/model/config-verdict.ts";
 import type { Move, MoveResult } from "../../src/model/move.ts";
 import type { UserChange, UserPage, UserQuery, UserSummary } from "../../src/model/user.ts";
 import type { WakeReason } from "../../src/model/sleep.ts";
@@ -48,6 +49,8 @@ export class MemoryService implements ClusterService {
   readonly plans: NamedPlan[] = [];
   readonly log: ClusterEvent[] = [];
   readonly users: { tenant: string; request: RegisterUserRequest }[] = [];
+  /** Of every configuration that is accepted. */
+  configWarnings: string[] = [];
   /** Of every tenant. */
   readonly accounts: UserSummary[] = [];
   readonly userChanges: { userId: string; change: UserChange }[] = [];
@@ -369,6 +372,18 @@ export class MemoryService implements ClusterService {
     if (change.kind === "deactivate") account.deactivated = true;
     this.userChanges.push({ userId, change });
     return { userId, woken };
+  }
+
+  async checkConfig(name: string, config: string): Promise<ConfigVerdict> {
+    this.#tenant(name);
+    const [, option] = /^(listeners):/m.exec(config) ?? [];
+    if (option === undefined) return { verdict: "Accepted", warnings: this.configWarnings };
+    return {
+      verdict: "Refused",
+      reason: "OptionNotAllowed",
+      message: `${option} is not a tenant's to set`,
+      warnings: [],
+    };
   }
 
   tenantLog(_name: string, options: LogOptions): AsyncIterable<string> {

@@ -101,7 +101,15 @@ describe.skipIf(browserProgram() === undefined)("the console's screens", () => {
     const difference = page.getByLabel("Difference");
     await difference.getByText("+ enable_metrics: true").waitFor();
     service.addEvent({ type: "Normal", reason: "Moved", object: "Tenant/annex", message: "moved" });
-    await page.getByRole("button", { name: "Ask for this" }).click();
+    await page.getByText("Its shard would accept this.").waitFor();
+    const ask = page.getByRole("button", { name: "Ask for this" });
+    await editor.fill("listeners: []\n");
+    await page.getByText("listeners is not a tenant's to set").waitFor();
+    expect(await ask.isDisabled()).toBe(true);
+    service.configWarnings = ["enable_metrics: has no effect here"];
+    await editor.fill("enable_registration: false\nenable_metrics: true\n");
+    await page.getByText("enable_metrics: has no effect here").waitFor();
+    await ask.click();
     await difference.waitFor({ state: "detached" });
     expect(service.tenants.get("annex")?.spec.config).toContain("enable_metrics: true");
   });

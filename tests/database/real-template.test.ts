@@ -51,16 +51,21 @@ test("gives a tenant the complete schema of a real release, and ownership of all
     expect(rows[0].updates).toBe(0);
     expect(rows[0].tables).toBeGreaterThan(100);
   });
-  await tellsItsUsage(login);
   await showsItsUsers(login);
+  await tellsItsUsage(login);
 }, 300_000);
 
-/** Those that `tellsItsUsage` has put in. */
+/** As Synapse has written them, and none of them afterwards. */
 async function showsItsUsers(login: Login & { database: string }): Promise<void> {
   await withConnection(login, login.database, async (client) => {
     await client.query(`
+      INSERT INTO users (name, deactivated, is_guest, appservice_id, admin, creation_ts) VALUES
+        ('@u:a.example', 0, 0, NULL, 1, 1767225600), ('@v:a.example', 0, 0, NULL, 0, NULL),
+        ('@gone:a.example', 1, 0, NULL, 0, NULL), ('@guest:a.example', 0, 1, NULL, 0, NULL),
+        ('@bridged:a.example', 0, 0, 'bridge', 0, NULL);
       INSERT INTO profiles (user_id, full_user_id, displayname) VALUES ('u', '@u:a.example', 'Ursula %');
-      UPDATE users SET admin = 1, creation_ts = 1767225600 WHERE name = '@u:a.example'`);
+      INSERT INTO user_daily_visits (user_id, device_id, timestamp) VALUES
+        ('@u:a.example', 'd', 1767225600000), ('@u:a.example', 'd', 1769904000000), ('@v:a.example', 'd', 1769817600000)`);
   });
   const all = await readUsers(login, { offset: 0, limit: 10 });
   const plain = { admin: false, deactivated: false, locked: false, appservice: false };
@@ -83,6 +88,9 @@ async function showsItsUsers(login: Login & { database: string }): Promise<void>
   const found = async (search: string) => (await readUsers(login, { search, offset: 0, limit: 10 })).total;
   expect([await found("URSULA"), await found("%"), await found("@V:"), await found("_")]).toEqual([1, 1, 1, 0]);
   expect((await readUsers(login, { offset: 3, limit: 1 })).items.map(({ userId }) => userId)).toEqual(["@v:a.example"]);
+  await withConnection(login, login.database, (client) =>
+    client.query("DELETE FROM user_daily_visits; DELETE FROM profiles; DELETE FROM users"),
+  );
 }
 
 /** In the tables of the real release, whose columns are Synapse's. */

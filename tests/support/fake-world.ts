@@ -50,6 +50,8 @@ export class FakeWorld {
   /** Starts of a tenant that are to fail, by shard; "*" for all. */
   readonly failingStarts = new Map<string, { code: string; message: string }>();
   /** Configurations that Synapse finds wrong when it is asked. */
+  /** Those that a shard accepts with a warning. */
+  readonly dubiousConfigs = new Set<string>();
   readonly wrongConfigs = new Set<string>();
   /** Configurations that pass every check and then cannot be started. */
   readonly failingConfigs = new Map<string, { code: string; message: string }>();
@@ -471,7 +473,10 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
       if (assignment.epoch < 1) throw new ShardRefusal(422, "InvalidConfig", "epoch is not a whole number from 1");
       if (world.wrongConfigs.has(assignment.overrides))
         throw new ShardRefusal(422, "InvalidConfig", `${assignment.overrides}: no such setting`);
-      return fakeMeaning(assignment);
+      return {
+        meaning: fakeMeaning(assignment),
+        warnings: world.dubiousConfigs.has(assignment.overrides) ? [`${assignment.overrides}: unknown`] : [],
+      };
     },
     stopTenant: async (tenant, _drain, options) => {
       const here = shard();

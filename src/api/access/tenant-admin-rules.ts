@@ -33,6 +33,7 @@ export const TENANT_ADMIN_RULES: Readonly<Record<string, TenantAdminRule>> = {
   tenantLogs: own(),
   // Release, placement, sleep, plan and quotas decide what a tenant takes of the cluster.
   updateTenant: own("config", "revertConfig", "labels"),
+  checkConfig: own("config"),
   registerUser: own("username", "password", "admin"),
   listUsers: own(),
   resetPassword: own("password", "logoutDevices"),

@@ -1,14 +1,16 @@
 import type { Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
+import type { ConfigVerdict } from "../../model/config-verdict.ts";
 import { matches, parseSelector } from "../../model/labels.ts";
 import { APPLIED_LABEL, planOf, readWanted, type ChangePlan, type Wanted } from "../applying.ts";
 import type { Client } from "../client.ts";
+import { differenceOf, verdictOn, verdictWords } from "../config-changes.ts";
 import { confirm } from "../confirm.ts";
 import { forEach } from "../each.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { isForPeople, show } from "../format.ts";
 import { readInput, timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { note, print } from "../output.ts";
+import { counted, note, print } from "../output.ts";
 import { selected, selectorOption } from "../selecting.ts";
 import { waitUntilGone, waitUntilRunning } from "../wait.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
@@ -73,6 +75,65 @@ export function addApply(program: Command): void {
     );
 }
 
+interface DiffOptions {
+  filename: string;
+  showConfig?: true;
+}
+
+/** diff. */
+export function addDiff(program: Command): void {
+  program
+    .command("diff")
+    .description(
+      "show what apply would change, and what would become of configurations; ends with 1 where it is anything",
+    )
+    .requiredOption("-f, --filename <file>", "tenants as YAML, as apply takes them (-: stdin)")
+    .option("--show-config", "show configurations line by line; they may hold secrets")
+    .action((options: DiffOptions, command: Command) =>
+      withClient(command, async (client, { output }) => {
+        const wanted = readWanted(await readInput(options.filename, "--filename"), nameOf(options.filename));
+        const plans = await planAll(client, wanted, {});
+        const look = limited(AT_ONCE, (name: string) => lookAt(client, name, plans, options));
+        const looks = await Promise.all(plans.map(({ name }) => look(name)));
+        const rows = plans.map((plan, index) => {
+          const { verdict } = looks[index]!;
+          return { ...withoutBody(plan), ...(verdict ? { verdict } : {}) };
+        });
+        const picture = () =>
+          plans
+            .flatMap((plan, index) => {
+              const { verdict, difference } = looks[index]!;
+              return [
+                pictureOf([plan]),
+                ...(difference ? [difference] : []),
+                ...(verdict ? [verdictWords(verdict)] : []),
+              ];
+            })
+            .join("\n");
+        show(output, rows, picture);
+        const count = plans.filter(({ action }) => action !== "none").length;
+        if (count > 0) throw new CliError(EXIT.failed, `${counted(count, "tenant")} would be created or changed`);
+      }),
+    );
+}
+
+interface ConfigLook {
+  verdict?: ConfigVerdict;
+  difference?: string;
+}
+
+/** At a configuration that would be another one. */
+async function lookAt(client: Client, name: string, plans: ChangePlan[], options: DiffOptions): Promise<ConfigLook> {
+  const plan = plans.find((one) => one.name === name);
+  const config = plan?.body?.["config"];
+  if (plan?.action !== "change" || typeof config !== "string") return {};
+  const verdict = await verdictOn(client, name, config);
+  if (!options.showConfig) return { verdict };
+  const query = { includeConfig: true };
+  const { spec } = await client.call<TenantView>("GET", tenantPath(name), { query, has: HAS });
+  return { verdict, difference: await differenceOf(name, spec.config ?? "", config) };
+}
+
 function nameOf(file: string): string {
   return file === "-" ? "stdin" : file;
 }
@@ -82,7 +143,11 @@ function withoutBody({ name, action, lines }: ChangePlan): Omit<ChangePlan, "bod
 }
 
 /** Looks at everything before anything is changed. */
-async function planAll(client: Client, wanted: Wanted[], options: ApplyOptions): Promise<ChangePlan[]> {
+async function planAll(
+  client: Client,
+  wanted: Wanted[],
+  options: Pick<ApplyOptions, "prune" | "selector">,
+): Promise<ChangePlan[]> {
   const present = new Map((await selected(client, undefined)).map((tenant) => [tenant.metadata.name, tenant]));
   const read = limited(AT_ONCE, (name: string) =>
     client.call<TenantView>("GET", tenantPath(name), { query: { includeConfig: true }, has: HAS }),

@@ -4,12 +4,13 @@ import type { Placement } from "../../model/placement.ts";
 import type { Quotas } from "../../model/quota.ts";
 import type { TenantHibernation } from "../../model/sleep.ts";
 import type { Client } from "../client.ts";
-import { actOn, choose, takesTenants, type ChoiceOptions } from "../bulk.ts";
+import { verdictOn, verdictWords } from "../config-changes.ts";
+import { actOn, choose, takesTenants, type Choice, type ChoiceOptions } from "../bulk.ts";
 import { confirm } from "../confirm.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { labelOption, labelsToSet, type LabelChanges } from "../selecting.ts";
 import { readOverrides, timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { isForPeople, show } from "../format.ts";
+import { isForPeople, show, type Format } from "../format.ts";
 import { note, print } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
 import { waitUntilGone, waitUntilRunning } from "../wait.ts";
@@ -27,6 +28,7 @@ interface SpecOptions extends WaitOptions {
   release?: string;
   config?: string;
   revertConfig?: true;
+  dryRun?: true;
   hibernation?: TenantHibernation;
   placement?: Placement;
   label?: LabelChanges;
@@ -111,10 +113,12 @@ export function addTenantChanges(tenant: Command): void {
     .addOption(quotaOption())
     .option("--no-quotas", "remove the quotas of their own")
     .option("--revert-config", "take back settings that are not in effect: those they run with are asked for again")
+    .option("--dry-run", "with --config: only say what would become of the configuration; 1 where it would be refused")
     .option("--wait", "wait until they run with the change")
     .addOption(timeoutOption())
     .action((given: string[], options: SpecOptions & ChoiceOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
+        if (options.dryRun) return tryOut(client, await choose(client, given, options), options, output);
         const { release, hibernation, placement, revertConfig, label: labels } = options;
         const plan = options.plan === "none" ? null : options.plan;
         if (options.quota && !options.quotas) throw new CliError(EXIT.usage, "give --quota or --no-quotas, not both");
@@ -171,6 +175,23 @@ export function addTenantChanges(tenant: Command): void {
         });
       }),
     );
+}
+
+/** Nothing but a configuration can be judged beforehand. */
+async function tryOut(client: Client, choice: Choice, { config }: SpecOptions, output: Format): Promise<void> {
+  if (config === undefined) throw new CliError(EXIT.usage, "--dry-run judges a configuration, and needs --config");
+  const text = await readOverrides(config);
+  let isRefused = false;
+  await actOn(choice, output, {
+    begin: (name) => verdictOn(client, name, text),
+    finish: async (name, verdict) => {
+      isRefused ||= verdict.verdict === "Refused";
+      return { name, ...verdict };
+    },
+    value: (verdict) => verdict,
+    words: (name, verdict) => `tenant ${name}: ${verdictWords(verdict)}`,
+  });
+  if (isRefused) throw new CliError(EXIT.failed, "the configuration would be refused");
 }
 
 async function firstAdmin(

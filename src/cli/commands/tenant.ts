@@ -27,6 +27,7 @@ import { addUsage } from "./tenant-usage.ts";
 import { addQuotas } from "./quotas.ts";
 import { addSuspend } from "./tenant-suspend.ts";
 import { addQuarantine } from "./tenant-quarantine.ts";
+import { addEdit } from "./tenant-edit.ts";
 import { addUsers } from "./tenant-users.ts";
 import { addRegisterUser } from "./tenant-register-user.ts";
 import { mebibytes } from "../../model/bytes.ts";
@@ -101,6 +102,7 @@ export function addTenant(program: Command): void {
 
   addRegisterUser(tenant);
   addUsers(tenant);
+  addEdit(tenant);
 }
 
 const LIST_EXAMPLES = `

@@ -6,6 +6,7 @@ import type { Tenant, TenantSpec } from "../../model/tenant.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
 import type { UsageMonth } from "../../model/usage-month.ts";
 import type { History, Range } from "../../model/history.ts";
+import type { ConfigVerdict } from "../../model/config-verdict.ts";
 import type { Labels } from "../../model/labels.ts";
 import type { CheckReport } from "../../model/tenant-check.ts";
 import type { TenantDns } from "../../model/tenant-dns.ts";
@@ -84,6 +85,8 @@ export interface ClusterService {
    * @throws UserError NotFound; InvalidInput; Conflict with Synapse's words; Unavailable
    */
   changeUser(name: string, user: string, change: UserChange): Promise<ChangedUser>;
+  /** What would become of a configuration, by the check that decides before a start; changes nothing. @throws UserError NotFound */
+  checkConfig(name: string, config: string): Promise<ConfigVerdict>;
   /** Lines of the log that concern the tenant, oldest first. */
   tenantLog(name: string, options: LogOptions): AsyncIterable<string>;
 

@@ -23,6 +23,7 @@ import type { Shard } from "../../model/shard.ts";
 import { checkPlan, type Quotas } from "../../model/quota.ts";
 import { budgetOfTenant, quotaStandings } from "../usage/quota-watch.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
+import type { ConfigVerdict } from "../../model/config-verdict.ts";
 import type { CheckReport } from "../../model/tenant-check.ts";
 import type { TenantDns } from "../../model/tenant-dns.ts";
 import type { History } from "../../model/history.ts";
@@ -41,6 +42,7 @@ import { followEvents } from "./event-stream.ts";
 import { snapshotOf } from "../planning/planned-cluster.ts";
 import { createShard } from "../planning/planning.ts";
 import { asItRuns, configsOf } from "../start/configs.ts";
+import { checkConfig } from "./config-check.ts";
 import { problemsOf, type Problem } from "./problems.ts";
 import { registerUser } from "./register-user.ts";
 import { filledIn } from "./from-template.ts";
@@ -381,6 +383,15 @@ export class StoreClusterService implements ClusterService {
 
   async changeUser(name: string, user: string, change: UserChange): Promise<ChangedUser> {
     return this.#users.change(await this.getTenant(name), user, change);
+  }
+
+  async checkConfig(name: string, config: string): Promise<ConfigVerdict> {
+    const tenant = await this.getTenant(name);
+    const problem = configProblem(config);
+    if (problem !== undefined) return { verdict: "Refused", reason: "InvalidConfig", message: problem, warnings: [] };
+    const rival = this.#context.claims.conflictOf({ ...tenant, spec: { ...tenant.spec, config } });
+    if (rival) return { verdict: "Refused", reason: rival.reason, message: rival.message, warnings: [] };
+    return checkConfig(this.#context, tenant, config);
   }
 
   async *tenantLog(name: string, options: LogOptions): AsyncIterable<string> {

@@ -2,7 +2,7 @@ import { disagreement, readConfig } from "../../model/config-reading.ts";
 import { StartFailure } from "../../model/errors.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import type { TenantSecretData } from "../../model/tenant-secrets.ts";
-import type { Assignment, ShardControl } from "../../ports/shard-control.ts";
+import type { Assignment, ShardControl, TenantCheck } from "../../ports/shard-control.ts";
 import type { ControllerContext } from "../context.ts";
 
 export interface AdmissionRequest {
@@ -30,18 +30,34 @@ export async function admit(
   const { name } = tenant.metadata;
   const reserved = claims.reservation(name, hash);
   if (reserved && !isForMove && !claims.conflictOf(tenant)) return reserved.databaseId;
-  const reading = readConfig(tenant.spec.config);
-  // A check claims nothing, and a tenant has no epoch before its first start; a shard takes none below 1.
-  const meaning = await client.checkTenant(name, { ...assignment, epoch: Math.max(1, assignment.epoch) });
+  const { meaning, databaseId } = await examine({ claims, databases }, client, { tenant, secrets, assignment });
   // A shard of an earlier version says only whether it could be started.
   if (!meaning) return undefined;
+  const conflict = claims.reserve(tenant, { hash, meaning, databaseId });
+  if (conflict) throw new StartFailure(conflict.reason, conflict.message);
+  return databaseId;
+}
+
+/**
+ * What `admit` asks, keeping nothing for anybody.
+ * @returns with what is probably a mistake in it @throws as `admit`
+ */
+export async function examine(
+  { claims, databases }: Pick<ControllerContext, "claims" | "databases">,
+  client: ShardControl,
+  { tenant, secrets, assignment }: Pick<AdmissionRequest, "tenant" | "secrets" | "assignment">,
+): Promise<TenantCheck & { databaseId?: string }> {
+  const { name } = tenant.metadata;
+  const reading = readConfig(tenant.spec.config);
+  // A check claims nothing, and a tenant has no epoch before its first start; a shard takes none below 1.
+  const check = await client.checkTenant(name, { ...assignment, epoch: Math.max(1, assignment.epoch) });
+  const { meaning } = check;
+  if (!meaning) return check;
   const twofold = disagreement(reading, meaning);
   if (twofold !== undefined) throw new StartFailure("InvalidConfig", twofold);
   // What is taken by its name needs no connection to be found out.
   const rival = claims.conflictWith(tenant, meaning);
   if (rival) throw new StartFailure(rival.reason, rival.message);
   const databaseId = meaning.database ? await databases.identify(tenant, secrets) : undefined;
-  const conflict = claims.reserve(tenant, { hash, meaning, databaseId });
-  if (conflict) throw new StartFailure(conflict.reason, conflict.message);
-  return databaseId;
+  return { ...check, ...(databaseId === undefined ? {} : { databaseId }) };
 }

@@ -46,7 +46,7 @@ class Situation {
       checkTenant: async (_name: string, { epoch }: Assignment) => {
         if (!(epoch >= 1)) throw new Error("epoch is not a whole number from 1");
         this.asked.push(`check ${name}`);
-        return this.meaning && { ...this.meaning, hosts: [`${name}.example`] };
+        return { ...(this.meaning ? { meaning: { ...this.meaning, hosts: [`${name}.example`] } } : {}), warnings: [] };
       },
     } as unknown as ShardControl;
     const request = { tenant, secrets: newTenantSecrets("a.example"), hash, assignment: { epoch: 0 } as Assignment };

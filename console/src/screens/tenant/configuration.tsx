@@ -1,7 +1,7 @@
 import { useEffect, useState } from "react";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { diffLines } from "diff";
-import { api, dataOf, sentence, type Tenant } from "../../api/client.ts";
+import { api, dataOf, sentence, type Schemas, type Tenant } from "../../api/client.ts";
 import { useMayTend } from "../../api/session.ts";
 import { Command } from "../../ui/command.tsx";
 import { Card } from "../../ui/page.tsx";
@@ -77,6 +77,7 @@ function Editor({ name, before }: { name: string; before: string }) {
     },
   });
   useWarningBeforeLoss(isChanged);
+  const check = useCheck(name, text, isChanged);
   return (
     <>
       <Card
@@ -100,17 +101,81 @@ function Editor({ name, before }: { name: string; before: string }) {
           <Difference before={before} after={text} />
         </Card>
       )}
+      {isChanged && <Foresight {...check} />}
       {save.error && <Failure error={save.error} />}
       <div className="row">
-        <button type="button" className="primary" disabled={!isChanged || save.isPending} onClick={() => save.mutate()}>
+        <button
+          type="button"
+          className="primary"
+          disabled={!isChanged || check.isUnderWay || check.verdict?.verdict === "Refused" || save.isPending}
+          onClick={() => save.mutate()}
+        >
           Ask for this
         </button>
         <button type="button" disabled={!isChanged} onClick={() => setText(before)}>
           Discard
         </button>
       </div>
-      <Command text={`synapse-shards tenant update ${name} --config overrides.yaml`} />
+      <Command text={`synapse-shards tenant edit ${name}`} />
     </>
+  );
+}
+
+/** Of a check of what stands there: by then its author has stopped typing. */
+const CHECK_AFTER_MS = 700;
+
+interface Check {
+  isUnderWay: boolean;
+  verdict?: Schemas["ConfigVerdict"] | undefined;
+  error?: Error | null;
+}
+
+/** What its shard would make of it; asked for when nobody has typed for a moment. */
+function useCheck(name: string, text: string, isChanged: boolean): Check {
+  const [settled, setSettled] = useState(text);
+  useEffect(() => {
+    const timer = setTimeout(() => setSettled(text), CHECK_AFTER_MS);
+    return () => clearTimeout(timer);
+  }, [text]);
+  const { data, error, isFetching } = useQuery({
+    queryKey: ["config-check", name, settled],
+    enabled: isChanged && settled === text,
+    gcTime: 0,
+    queryFn: ({ signal }) =>
+      dataOf(
+        api.POST("/v1/tenants/{name}/config/check", { signal, params: { path: { name } }, body: { config: settled } }),
+      ),
+  });
+  return { isUnderWay: settled !== text || isFetching, verdict: settled === text ? data : undefined, error };
+}
+
+const FORESIGHTS = {
+  Accepted: { tone: "good", words: "Its shard would accept this." },
+  Refused: { tone: "bad", words: "Its shard would refuse this." },
+  Unknown: { tone: "warn", words: "Nobody can judge this now." },
+};
+
+function Foresight({ isUnderWay, verdict, error }: Check) {
+  if (error && !isUnderWay) return <Failure error={error} />;
+  if (!verdict)
+    return (
+      <p className="muted" role="status">
+        Its shard checks this …
+      </p>
+    );
+  const { tone, words } = FORESIGHTS[verdict.verdict];
+  return (
+    <div className="notice" data-tone={verdict.warnings.length > 0 ? "warn" : tone} role="status">
+      <strong>{words}</strong>
+      {verdict.message && <p>{verdict.message}</p>}
+      {verdict.warnings.length > 0 && (
+        <ul>
+          {verdict.warnings.map((warning) => (
+            <li key={warning}>{warning}</li>
+          ))}
+        </ul>
+      )}
+    </div>
   );
 }
 

@@ -1,7 +1,6 @@
 import type { UserChange } from "../../../model/user.ts";
 import { createHash } from "node:crypto";
 import { gzipSync } from "node:zlib";
-import type { ConfigMeaning } from "../../../model/config-meaning.ts";
 import {
   ShardRefusal,
   type Assignment,
@@ -13,6 +12,7 @@ import {
   type StopResult,
   type TenantIdle,
   type TenantState,
+  type TenantCheck,
 } from "../../../ports/shard-control.ts";
 
 /** Outside the range from which systems take ports for outgoing connections. */
@@ -67,7 +67,7 @@ export class CopyingControl implements ShardControl {
     return stopped;
   }
 
-  checkTenant(name: string, assignment: Assignment): Promise<ConfigMeaning | undefined> {
+  checkTenant(name: string, assignment: Assignment): Promise<TenantCheck> {
     return this.#inner.checkTenant(name, assignment);
   }
 

@@ -6,10 +6,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { pythonEnvironment } from "../environment.ts";
 import { ensureSecret, writeAtomically } from "../files.ts";
-import type { ConfigMeaning } from "../../../model/config-meaning.ts";
 import { UserError } from "../../../model/errors.ts";
 import { ControlClient } from "../../../shard/control-client.ts";
-import type { Assignment, ShardControl, TenantState } from "../../../ports/shard-control.ts";
+import type { Assignment, ShardControl, TenantState, TenantCheck } from "../../../ports/shard-control.ts";
 import type { ReleaseFacts, Launcher, ProcessState } from "../../../ports/launcher.ts";
 import {
   type Confined,
@@ -337,7 +336,7 @@ class LocalShardClient extends ControlClient {
   }
 
   /** A check takes no media from the shard that has them. Synapse looks for their directory when it reads a configuration. */
-  override checkTenant(name: string, assignment: Assignment): Promise<ConfigMeaning | undefined> {
+  override checkTenant(name: string, assignment: Assignment): Promise<TenantCheck> {
     return super.checkTenant(name, { ...assignment, base: { ...assignment.base, media_store_path: this.#scratch } });
   }
 }

@@ -1,0 +1,41 @@
+import pc from "picocolors";
+import type { ConfigVerdict } from "../model/config-verdict.ts";
+import type { Client } from "./client.ts";
+import { tenantPath } from "./commands/tenant-path.ts";
+import { isColored, plain } from "./output.ts";
+
+const colors = pc.createColors(isColored);
+
+/** What would become of a configuration of a tenant. */
+export function verdictOn(client: Client, tenant: string, config: string): Promise<ConfigVerdict> {
+  return client.call<ConfigVerdict>("POST", `${tenantPath(tenant)}/config/check`, {
+    body: { config },
+    has: ["verdict"],
+  });
+}
+
+const WORDS = { Accepted: "would be accepted", Refused: "would be refused", Unknown: "cannot be judged now" };
+
+/** For people: the verdict, and a line for each warning. */
+export function verdictWords({ verdict, reason, message, warnings }: ConfigVerdict): string {
+  const why = message === undefined ? "" : `: ${plain(message)}${reason === undefined ? "" : ` (${reason})`}`;
+  return [`the configuration ${WORDS[verdict]}${why}`, ...warnings.map((one) => `warning: ${plain(one)}`)].join("\n");
+}
+
+/** As `diff -u` shows it; empty where both are the same. */
+export async function differenceOf(name: string, before: string, after: string): Promise<string> {
+  if (before === after) return "";
+  // A library that few commands need.
+  const { createTwoFilesPatch, FILE_HEADERS_ONLY } = await import("diff");
+  const options = { context: 3, headerOptions: FILE_HEADERS_ONLY };
+  const patch = createTwoFilesPatch(`${name} (now)`, `${name} (then)`, before, after, undefined, undefined, options);
+  return patch.trimEnd().split("\n").map(painted).join("\n");
+}
+
+function painted(line: string): string {
+  const text = line.split("\t").map(plain).join("\t");
+  if (/^(---|\+\+\+) /.test(line)) return colors.bold(text);
+  if (line.startsWith("+")) return colors.green(text);
+  if (line.startsWith("-")) return colors.red(text);
+  return line.startsWith("@@") ? colors.cyan(text) : text;
+}
