@@ -10,7 +10,10 @@ describe("a check of a configuration", () => {
   afterEach(() => api.close());
 
   const check = async (body: object, name = "clinic-a") => {
-    const answer = await api.request(`/v1/tenants/${name}/config/check`, { method: "POST", body: JSON.stringify(body) });
+    const answer = await api.request(`/v1/tenants/${name}/config/check`, {
+      method: "POST",
+      body: JSON.stringify(body),
+    });
     return [answer.status, await answer.json()];
   };
 

@@ -57,11 +57,7 @@ describe.skipIf(browserProgram() === undefined)("the console", () => {
     page.on("request", (request) => asked.push(new URL(request.url()).origin));
     await signIn(view, API_TOKEN);
     const problems = page.getByRole("region", { name: "2 problems" });
-<<<<<<< HEAD
     await problems.getByText("takes the change back").waitFor();
-=======
-    await problems.getByText("Correct it there.").waitFor();
->>>>>>> 6c115b8 (Configurations are checked before they are asked for: update --dry-run, edit, diff, the console's editor)
     await page.getByRole("link", { name: "Overview 2 problems" }).waitFor();
     await problems
       .getByRole("listitem")
@@ -84,11 +80,7 @@ describe.skipIf(browserProgram() === undefined)("the console", () => {
     await page.getByText("Live", { exact: true }).waitFor();
     await page.reload();
     await page.getByText("maxTenantsPerShard").waitFor();
-<<<<<<< HEAD
     expect(await page.locator("input[name=token]").count()).toBe(0);
-=======
-    expect(await page.getByLabel("Token", { exact: true }).count()).toBe(0);
->>>>>>> 6c115b8 (Configurations are checked before they are asked for: update --dry-run, edit, diff, the console's editor)
   });
 
   test("a token that is revoked leads back to the way in", async () => {
