@@ -117,6 +117,7 @@ test("documents every call", () => {
       "POST /v1/tenants",
       "POST /v1/tenants/{name}/backups",
       "POST /v1/tenants/{name}/backups/verify",
+      "POST /v1/tenants/{name}/config/check",
       "POST /v1/tenants/{name}/export",
       "POST /v1/tenants/{name}/import",
       "POST /v1/tenants/{name}/move",
