@@ -12,6 +12,8 @@ const home = createRoute({
     throw redirect({ to: "/overview", replace: true });
   },
 });
+// What it shows is there without a session, and so the frame's.
+const enrol = createRoute({ getParentRoute: () => root, path: "/enrol", component: () => null });
 const overview = createRoute({
   getParentRoute: () => root,
   path: "/overview",
@@ -81,7 +83,19 @@ const runbook = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: root.addChildren([home, overview, tenants, tenant, shards, shard, events, audit, settings, runbook]),
+  routeTree: root.addChildren([
+    home,
+    enrol,
+    overview,
+    tenants,
+    tenant,
+    shards,
+    shard,
+    events,
+    audit,
+    settings,
+    runbook,
+  ]),
   defaultPreload: "intent",
   scrollRestoration: false,
 });

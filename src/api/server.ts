@@ -17,6 +17,7 @@ import type { FleetService } from "../controller/service/fleet-service.ts";
 import type { ClusterService } from "../controller/service/cluster-service.ts";
 import { UserError } from "../model/errors.ts";
 import { failures, type Api, type RouteFeedSource } from "./api.ts";
+import { accountRoutes } from "./access/accounts/account-routes.ts";
 import { accessRoutes } from "./access/access-routes.ts";
 import { registerAudit, type AuditLog, type Look } from "./audit.ts";
 import { snapshotOf } from "./audit-changes.ts";
@@ -121,6 +122,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   const context = { service, sendLines: lineSender(stopping.signal, logger) };
   openRoutes(app, options.metrics, options.metricsNeedToken);
   accessRoutes(app, context, options.namedTokens, options.audit);
+  accountRoutes(app, options.console);
   tenantRoutes(app, context);
   userRoutes(app, context);
   configRoutes(app, context);

@@ -4,7 +4,7 @@ import { describeIssues, keysAt } from "../model/validation.ts";
 import { InvalidRequest } from "./errors.ts";
 
 /** Fields whose content is not repeated in an error, because it may be secret. */
-const SECRET_FIELDS = new Set<PropertyKey>(["password", "config"]);
+const SECRET_FIELDS = new Set<PropertyKey>(["password", "config", "secret", "code", "flow", "response"]);
 
 /** Checks each part of a request; an error names every wrong path, what was given and what is allowed. */
 export const validatorCompiler: FastifySchemaCompiler<z.ZodType> = ({ schema }) => {

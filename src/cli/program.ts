@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { addAccount } from "./commands/account.ts";
 import { addApply, addDiff } from "./commands/apply.ts";
 import { addAudit } from "./commands/audit.ts";
 import { addBackup } from "./commands/backup.ts";
@@ -56,6 +57,7 @@ export function buildProgram(): Command {
   addHistory(program);
   addExplain(program);
   addToken(program);
+  addAccount(program);
   addAudit(program);
   addContext(program);
   addCompletion(program);

@@ -6,6 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { verifyChain } from "../../src/api/audit-chain.ts";
 import type { AuditEntry } from "../../src/api/audit.ts";
+import { Accounts } from "../../src/api/access/accounts/accounts.ts";
+import { AccountSignIn } from "../../src/api/access/accounts/sign-in.ts";
 import type { ConsoleAccess } from "../../src/api/access/console-access.ts";
 import { Sessions } from "../../src/api/access/sessions.ts";
 import { FileUses } from "../../src/api/access/last-uses.ts";
@@ -70,6 +72,17 @@ export async function startApiUnderTest(
   const store = new LocalStore(":memory:");
   const sessions = new Sessions(() => [API_TOKEN], now);
   let consoleUrl = "";
+  const accounts = new Accounts(stateFile(join(directory, "accounts.json")), now);
+  const accountSignIn = new AccountSignIn({
+    accounts,
+    sessions,
+    consoleUrl: () => consoleUrl,
+    protect: {
+      seal: (text) => text.split("").toReversed().join(""),
+      open: (text) => text.split("").toReversed().join(""),
+    },
+    now,
+  });
   const { url, close } = await startApi({
     service,
     notifications,
@@ -89,7 +102,7 @@ export async function startApiUnderTest(
       verify: () => verifyChain(audited.map((entry) => JSON.stringify(entry))),
     },
     metricsNeedToken,
-    console: { sessions, hosts: consoleHosts, url: () => consoleUrl, ...signIn(sessions) },
+    console: { sessions, hosts: consoleHosts, url: () => consoleUrl, accounts: accountSignIn, ...signIn(sessions) },
     logger: pino({ level: "debug" }, sink),
     onShutdown: () => void (shutdowns += 1),
     ...parts,
@@ -104,6 +117,8 @@ export async function startApiUnderTest(
     url,
     tokensFile,
     namedTokens,
+    accounts,
+    directory,
     problems,
     audited,
     close: async () => {

@@ -37,6 +37,12 @@ test("every route asks for its own token, and takes no other", async () => {
     "/v1/session",
     "/v1/session/oidc",
     "/v1/session/oidc/callback",
+    "/v1/enrolment",
+    "/v1/enrolment/passkey",
+    "/v1/enrolment/password",
+    "/v1/session/passkey/options",
+    "/v1/session/passkey",
+    "/v1/session/password",
   ]);
 });
 

@@ -96,6 +96,55 @@ describe.skipIf(browserProgram() === undefined)("who may do what, in the console
     await expectAccessible(page);
   });
 
+  test("a person enrols a passkey by the link of a new account, and signs in with it", async () => {
+    const { page } = view;
+    await signIn(view, API_TOKEN, "/settings");
+    await page.getByRole("button", { name: "Make an account …" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByRole("textbox", { name: "Name" }).fill("ada");
+    await dialog.getByRole("combobox", { name: "Role" }).selectOption("operator");
+    await dialog.getByRole("button", { name: "Make", exact: true }).click();
+    const shown = page.getByRole("dialog", { name: "The link of ada" });
+    const link = await shown.getByRole("code").innerText();
+    await shown.getByRole("button", { name: "Done" }).click();
+    await page.getByRole("button", { name: "Sign out" }).click();
+
+    const debug = await page.context().newCDPSession(page);
+    await debug.send("WebAuthn.enable");
+    await debug.send("WebAuthn.addVirtualAuthenticator", {
+      options: {
+        protocol: "ctap2",
+        transport: "internal",
+        hasResidentKey: true,
+        hasUserVerification: true,
+        isUserVerified: true,
+        automaticPresenceSimulation: true,
+      },
+    });
+    await page.goto(link);
+    await page.getByText("You are ada, with the role operator.").waitFor();
+    await page.getByText("Use a password and an app for codes").click();
+    await expectAccessible(page);
+    await page.getByRole("button", { name: "Use a passkey" }).click();
+    await page.getByText("account:ada").waitFor();
+    expect(new URL(page.url()).hash).toBe("");
+    await page.getByRole("button", { name: "Sign out" }).click();
+
+    await page.getByText("Sign in with a password").click();
+    await expectAccessible(page);
+    await page.getByRole("button", { name: "Sign in with a passkey" }).click();
+    await page.getByText("account:ada").waitFor();
+    expect(api.audited.filter(({ actor }) => actor === "account:ada").map(({ action }) => action)).toEqual([
+      "enrolPasskey",
+      "signOut",
+      "signInWithPasskey",
+    ]);
+    // The link is used up, also for who has a passkey.
+    await page.goto("/overview");
+    await page.goto(link);
+    await page.getByRole("alert").getByText("The link has been used").waitFor();
+  });
+
   test("a person without a role is told so", async () => {
     const { page } = view;
     await page.goto("/overview?sign-in=no-role");

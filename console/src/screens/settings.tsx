@@ -5,6 +5,7 @@ import { Card, Page } from "../ui/page.tsx";
 import { Waiting } from "../ui/states.tsx";
 import { Ago } from "../ui/time.tsx";
 import { useMay } from "../api/session.ts";
+import { Accounts } from "./settings/accounts.tsx";
 import { Tokens } from "./settings/tokens.tsx";
 
 export function Settings() {
@@ -16,6 +17,7 @@ export function Settings() {
       title="Settings"
       lead="What the cluster runs with. It is changed in its configuration file, or the chart’s values, and shown here only."
     >
+      {isAdmin && <Accounts />}
       {isAdmin && <Tokens />}
       {!data && <Waiting query={status} what="the settings" />}
       {data && (

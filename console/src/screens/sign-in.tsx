@@ -2,6 +2,7 @@ import { useState } from "react";
 import { useQuery } from "@tanstack/react-query";
 import { api, dataOf } from "../api/client.ts";
 import { useSignIn } from "../api/session.ts";
+import { WithAccount } from "./sign-in/with-account.tsx";
 import { Failure } from "../ui/states.tsx";
 
 /** What the way back from an identity provider may say; docs/access.md. */
@@ -36,7 +37,8 @@ export function SignIn() {
             {oidc.label}
           </a>
         )}
-        <WithToken isMain={!oidc} />
+        {methods.data?.accounts && <WithAccount />}
+        <WithToken isMain={!oidc && !methods.data?.accounts} />
       </div>
     </main>
   );

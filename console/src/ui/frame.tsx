@@ -4,6 +4,7 @@ import { Link, Outlet, useRouterState } from "@tanstack/react-router";
 import { problemsQuery, statusQuery } from "../api/queries.ts";
 import { useLive } from "../api/live.ts";
 import { useSession, useSignOut, type Person } from "../api/session.ts";
+import { Enrol } from "../screens/sign-in/enrol.tsx";
 import { SignIn } from "../screens/sign-in.tsx";
 import { count } from "./format.ts";
 import { Failure } from "./states.tsx";
@@ -13,6 +14,8 @@ import { applyTheme, currentTheme, THEMES, type Theme } from "./theme.ts";
 /** Nobody but who is signed in sees anything but the way in. */
 export function Frame() {
   const session = useSession();
+  const isEnrolling = useRouterState({ select: ({ location }) => location.pathname === "/enrol" });
+  if (isEnrolling) return <Enrol />;
   if (session.data) return <SignedIn person={session.data} />;
   if (session.data === null) return <SignIn />;
   if (!session.error) return null;

@@ -53,10 +53,11 @@ export function registerAuthentication(app: FastifyInstance, tokens: Tokens): Au
     return tokens.actorOf?.(digest.toString("hex"));
   };
   /** What a subject may do now. */
-  const actorOf = async (subject: Subject): Promise<Actor | undefined> =>
-    subject.kind === "token"
-      ? ofDigest(Buffer.from(subject.digest, "hex"))
-      : tokens.console?.oidc?.actorOf(subject.person);
+  const actorOf = async (subject: Subject): Promise<Actor | undefined> => {
+    if (subject.kind === "token") return ofDigest(Buffer.from(subject.digest, "hex"));
+    if (subject.kind === "oidc") return tokens.console?.oidc?.actorOf(subject.person);
+    return tokens.console?.accounts?.accounts.actorOf(subject.name, subject.generation);
+  };
   const subjectOf = async (request: FastifyRequest): Promise<Subject | undefined> => {
     const given = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? "")?.[1];
     if (given !== undefined) return subjectOfToken(given);

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { messageOf, UserError } from "../../model/errors.ts";
 import type { SignInConfig } from "../../model/sign-in.ts";
+import { AccountSignIn, type AccountSignInOptions } from "./accounts/sign-in.ts";
 import { OidcSignIn } from "./oidc.ts";
 import type { Sessions } from "./sessions.ts";
 
@@ -12,6 +13,7 @@ export interface ConsoleAccess {
   /** The console's address as browsers have it, without a path. */
   url: () => string;
   oidc?: OidcSignIn;
+  accounts?: AccountSignIn;
 }
 
 export interface ConsoleAccessOptions {
@@ -21,11 +23,20 @@ export interface ConsoleAccessOptions {
   sessions: Sessions;
   /** Where the console is where the configuration does not say it. */
   ownUrl: () => string;
+  /** Absent where the platform keeps no accounts. */
+  accounts?: Pick<AccountSignInOptions, "accounts" | "protect">;
   log: { warn(message: string): void };
 }
 
 /** The ways in that the configuration asks for. @throws UserError InvalidConfig where it names a file that cannot be read */
-export function consoleAccessOf({ signIn, hosts, sessions, ownUrl, log }: ConsoleAccessOptions): ConsoleAccess {
+export function consoleAccessOf({
+  signIn,
+  hosts,
+  sessions,
+  ownUrl,
+  accounts,
+  log,
+}: ConsoleAccessOptions): ConsoleAccess {
   const { oidc, consoleUrl } = signIn;
   const configured = consoleUrl === undefined ? undefined : new URL(consoleUrl);
   const url = () => configured?.origin ?? ownUrl();
@@ -33,6 +44,7 @@ export function consoleAccessOf({ signIn, hosts, sessions, ownUrl, log }: Consol
     sessions,
     hosts: configured ? [...hosts, configured.hostname] : hosts,
     url,
+    ...(accounts ? { accounts: new AccountSignIn({ ...accounts, sessions, consoleUrl: url }) } : {}),
     ...(oidc
       ? {
           oidc: new OidcSignIn({

@@ -2,6 +2,7 @@ import rateLimit from "@fastify/rate-limit";
 import { z } from "zod";
 import { UserError } from "../../model/errors.ts";
 import { failures, type Api } from "../api.ts";
+import { accountSignInRoutes } from "./accounts/sign-in-routes.ts";
 import type { Authentication } from "./authentication.ts";
 import { refuseForeignPages } from "./browser-guard.ts";
 import { oidcRoutes } from "./oidc-routes.ts";
@@ -33,13 +34,19 @@ export async function sessionRoutes(
         security: [],
         response: {
           200: z
-            .object({ oidc: z.object({ label: z.string() }).optional().describe("At GET /v1/session/oidc.") })
+            .object({
+              oidc: z.object({ label: z.string() }).optional().describe("At GET /v1/session/oidc."),
+              accounts: z.boolean().describe("Whether anybody has an account here."),
+            })
             .describe("The ways."),
           ...failures(),
         },
       },
     },
-    async () => (access.oidc ? { oidc: { label: access.oidc.label } } : {}),
+    async () => ({
+      ...(access.oidc ? { oidc: { label: access.oidc.label } } : {}),
+      accounts: access.accounts !== undefined && !access.accounts.accounts.isEmpty,
+    }),
   );
   app.post(
     "/v1/session",
@@ -88,4 +95,5 @@ export async function sessionRoutes(
     },
   );
   oidcRoutes(app, access);
+  accountSignInRoutes(app, access);
 }

@@ -20,6 +20,12 @@ export const TENANT_ADMIN_RULES: Readonly<Record<string, TenantAdminRule>> = {
   signIn: "everybody",
   beginOidc: "everybody",
   finishOidc: "everybody",
+  beginEnrolment: "everybody",
+  enrolPasskey: "everybody",
+  enrolPassword: "everybody",
+  beginPasskey: "everybody",
+  signInWithPasskey: "everybody",
+  signInWithPassword: "everybody",
   signOut: "everybody",
 
   // Their tenants.
@@ -97,6 +103,10 @@ export const TENANT_ADMIN_RULES: Readonly<Record<string, TenantAdminRule>> = {
   listTokens: "never",
   createToken: "never",
   revokeToken: "never",
+  listAccounts: "never",
+  createAccount: "never",
+  resetAccount: "never",
+  removeAccount: "never",
 
   // For gateways.
   followRoutes: "never",

@@ -31,7 +31,18 @@ const HEADERS = {
 };
 
 /** Addresses of the console's pages, which its own router tells apart. */
-const PAGES = ["/", "/overview", "/tenants", "/shards", "/events", "/audit", "/rollouts", "/settings", "/runbooks"];
+const PAGES = [
+  "/",
+  "/enrol",
+  "/overview",
+  "/tenants",
+  "/shards",
+  "/events",
+  "/audit",
+  "/rollouts",
+  "/settings",
+  "/runbooks",
+];
 
 /** Names of files in `assets` have a hash of their content. */
 const YEAR_SECONDS = 31_536_000;

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { pino } from "pino";
 import { complain, LogFile } from "../../logging/log-file.ts";
 import { collectDefaultMetrics, Registry } from "prom-client";
+import { Accounts } from "../../api/access/accounts/accounts.ts";
 import { consoleAccessOf } from "../../api/access/console-access.ts";
 import { FileEnds } from "../../api/access/ended-sessions.ts";
 import { FileUses } from "../../api/access/last-uses.ts";
@@ -274,6 +275,10 @@ async function main(): Promise<void> {
       new FileEnds(stateFile(join(config.dataDir, "ended-sessions.json"))),
     ),
     ownUrl: () => consoleUrl,
+    accounts: {
+      accounts: new Accounts(stateFile(join(config.dataDir, "accounts.json"))),
+      protect: { seal: (text) => box.seal("accounts", text), open: (text) => box.open("accounts", text) },
+    },
     log,
   });
   const auditKeptDays = { now: config.cluster.auditKeptDays };
