@@ -46,6 +46,7 @@ import { tenantRoutes } from "./tenant-routes.ts";
 import { configRoutes } from "./config-routes.ts";
 import { userRoutes } from "./user-routes.ts";
 import { usageRoutes } from "./usage-routes.ts";
+import { watchRoutes } from "./watch-routes.ts";
 import { validatorCompiler } from "./validate.ts";
 
 export interface ApiOptions extends Tokens {
@@ -126,6 +127,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   tenantRoutes(app, context);
   userRoutes(app, context);
   configRoutes(app, context);
+  watchRoutes(app, context);
   onboardingRoutes(app, context);
   deletedRoutes(app, context);
   usageRoutes(app, context);

@@ -60,9 +60,10 @@ export class CachedReader {
     return this.#changes[kind];
   }
 
-  /** @param listener called after each change, with an object that may be gone */
-  onChange(listener: (kind: Kind, name: string) => void): void {
+  /** @param listener called after each change, with an object that may be gone @returns what ends this */
+  onChange(listener: (kind: Kind, name: string) => void): () => void {
     this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
   }
 
   #map<K extends Kind>(kind: K): Map<string, Kinds[K]> {

@@ -9,6 +9,7 @@ import type {
   NamedPlan,
   RegisterUserRequest,
   ShardOverview,
+  TenantChange,
   TenantQuotas,
   TenantRest,
   UpdateTenantRequest,
@@ -221,6 +222,26 @@ export class MemoryService implements ClusterService {
   async listTenants(): Promise<Tenant[]> {
     this.#mayFail();
     return [...this.tenants.values()].toSorted((a, b) => a.metadata.name.localeCompare(b.metadata.name));
+  }
+
+  async *watchTenants({ signal }: { signal?: AbortSignal }): AsyncGenerator<TenantChange> {
+    this.openStreams += 1;
+    const told = new Map<string, string>();
+    try {
+      for (let isFirst = true; !signal?.aborted; isFirst = false) {
+        for (const name of told.keys()) if (!this.tenants.has(name) && told.delete(name)) yield { type: "Gone", name };
+        for (const [name, tenant] of this.tenants) {
+          const text = JSON.stringify(tenant);
+          if (told.get(name) === text) continue;
+          told.set(name, text);
+          yield { type: "Present", tenant: structuredClone(tenant) };
+        }
+        if (isFirst) yield { type: "Synced" };
+        await this.#nextChange(signal);
+      }
+    } finally {
+      this.openStreams -= 1;
+    }
   }
 
   async moveTenant(name: string, { to }: MoveTenantOptions = {}): Promise<Move> {

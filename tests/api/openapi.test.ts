@@ -104,6 +104,7 @@ test("documents every call", () => {
       "GET /v1/tenants/{name}/users",
       "GET /v1/tokens",
       "GET /v1/usage",
+      "GET /v1/watch/tenants",
       "GET /v1/whoami",
       "PATCH /v1/fleet",
       "PATCH /v1/tenants/{name}",

@@ -83,6 +83,8 @@ export const TENANT_ADMIN_RULES: Readonly<Record<string, TenantAdminRule>> = {
   exportTenant: "never",
   importTenant: "never",
   renewCertificate: "never",
+  // Messages of tenants may name others, which only whole answers are searched for.
+  watchTenants: "never",
   // Numbers of all tenants.
   getHistory: "never",
   listShards: "never",

@@ -1,4 +1,4 @@
-import type { Command } from "commander";
+import { Option, type Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
 import type { TenantRest } from "../../controller/service/cluster-service.ts";
 import type { ClusterEvent } from "../../model/event.ts";
@@ -6,12 +6,13 @@ import type { Placement } from "../../model/placement.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
 import { eventTable, recentEvents } from "../event-table.ts";
 import { withClient } from "../options.ts";
-import { show, showList } from "../format.ts";
+import { show, showList, type Format } from "../format.ts";
 import { age, counted, fields, indented, seconds, table } from "../output.ts";
 import { TENANT_SORT, tenantDetails, tenantRow, type TenantRow } from "../rows.ts";
 import { sorted, sortOptions, type SortOptions } from "../sorting.ts";
 import { because } from "../wait.ts";
-import { addLogs } from "./logs.ts";
+import { watchTenants } from "../watching.ts";
+import { addLogs, write } from "./logs.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
 import { addTenantChanges } from "./tenant-changes.ts";
 import { addTenantBackups } from "./tenant-backups.ts";
@@ -49,9 +50,11 @@ export function addTenant(program: Command): void {
     .addOption(selectorOption().conflicts("deleted"))
     .addOption(sortBy)
     .addOption(desc)
+    .addOption(watchOption().conflicts(["deleted", "sortBy", "desc"]))
     .addHelpText("after", LIST_EXAMPLES)
-    .action((options: SortOptions & { deleted?: boolean; selector?: string }, command: Command) =>
+    .action((options: SortOptions & { deleted?: boolean; selector?: string; watch?: true }, command: Command) =>
       withClient(command, async (client, { output }) => {
+        if (options.watch) return watchTenants(client, asWatched({ selector: options.selector }, output));
         if (options.deleted) return printDeleted(client, output);
         const rows = sorted((await selected(client, options.selector)).map(tenantRow), options);
         showList(output, rows, "No tenants found.", (wide) => tenantTable(rows, wide));
@@ -62,9 +65,20 @@ export function addTenant(program: Command): void {
     .command("get")
     .description("show one tenant")
     .argument("<name>", "name of the tenant")
-    .option("--show-config", "with -o json or yaml: the tenant's own configuration too; it may hold secrets")
-    .action((name: string, options: { showConfig?: boolean }, command: Command) =>
+    .addOption(
+      new Option(
+        "--show-config",
+        "with -o json or yaml: the tenant's own configuration too; it may hold secrets",
+      ).conflicts("watch"),
+    )
+    .addOption(watchOption())
+    .action((name: string, options: { showConfig?: boolean; watch?: true }, command: Command) =>
       withClient(command, async (client, { output }) => {
+        if (options.watch) {
+          // There to begin with, or misspelt.
+          await client.call<TenantView>("GET", tenantPath(name), { has: HAS });
+          return watchTenants(client, asWatched({ name }, output));
+        }
         const query = { includeConfig: options.showConfig };
         const found = await client.call<TenantView>("GET", tenantPath(name), { query, has: HAS });
         show(output, tenantDetails(found), (wide) => tenantTable([tenantRow(found)], wide));
@@ -112,14 +126,29 @@ Examples:
   synapse-shards tenant suspend $(synapse-shards tenant list -l paid=no -o name)`;
 
 export function tenantTable(rows: TenantRow[], wide: boolean): string {
-  const head = ["NAME", "SERVER NAME", "RELEASE", "PHASE", "REASON", "SHARD", "URL"];
   return table(
-    wide ? [...head, "EPOCH", "AGE", "LABELS"] : head,
-    rows.map((row) => {
-      const cells = [row.name, row.serverName, row.release, row.phase, row.reason ?? "", row.shard ?? "", row.url];
-      return wide ? [...cells, String(row.epoch), age(row.createdAt), labelWords(row.labels)] : cells;
-    }),
+    tenantHead(wide),
+    rows.map((row) => tenantCells(row, wide)),
   );
+}
+
+function tenantHead(wide: boolean): string[] {
+  const head = ["NAME", "SERVER NAME", "RELEASE", "PHASE", "REASON", "SHARD", "URL"];
+  return wide ? [...head, "EPOCH", "AGE", "LABELS"] : head;
+}
+
+function tenantCells(row: TenantRow, wide: boolean): string[] {
+  const cells = [row.name, row.serverName, row.release, row.phase, row.reason ?? "", row.shard ?? "", row.url];
+  return wide ? [...cells, String(row.epoch), age(row.createdAt), labelWords(row.labels)] : cells;
+}
+
+function watchOption(): Option {
+  return new Option("-w, --watch", "go on with a line for each tenant that changes, until Ctrl-C");
+}
+
+function asWatched(query: { name?: string; selector?: string | undefined }, output: Format) {
+  const wide = output === "wide";
+  return { query, output, head: tenantHead(wide), cellsOf: (row: TenantRow) => tenantCells(row, wide), write };
 }
 
 interface More {

@@ -38,6 +38,8 @@ export interface ClusterService {
   listPurges(limit: number): Promise<PurgeProof[]>;
   getTenant(name: string): Promise<Tenant>;
   listTenants(): Promise<Tenant[]>;
+  /** All tenants, then a mark, then each as it changes, until `signal` aborts; states in between may be left out. */
+  watchTenants(options: { signal?: AbortSignal }): AsyncIterable<TenantChange>;
   /** Asks for a move to `to`, or to the best other shard, and returns at once; the result is `status.lastMove` with the returned id. */
   moveTenant(name: string, options?: MoveTenantOptions): Promise<Move>;
   /**
@@ -109,6 +111,8 @@ export interface ClusterService {
   /** The URL a client uses for the tenant. */
   urlOf(tenant: Tenant): string;
 }
+
+export type TenantChange = { type: "Present"; tenant: Tenant } | { type: "Gone"; name: string } | { type: "Synced" };
 
 export interface HistoryQuery {
   range: Range;

@@ -47,6 +47,7 @@ import { problemsOf, type Problem } from "./problems.ts";
 import { registerUser } from "./register-user.ts";
 import { filledIn } from "./from-template.ts";
 import { Onboarding, type OnboardingSettings } from "./onboarding.ts";
+import { followTenants } from "./tenant-changes.ts";
 import { TenantUsers } from "./tenant-users.ts";
 import { SleepService } from "./sleep-service.ts";
 import {
@@ -61,6 +62,7 @@ import {
   type NamedPlan,
   type RegisterUserRequest,
   type ShardOverview,
+  type TenantChange,
   type TenantQuotas,
   type TenantRest,
   type UpdateTenantRequest,
@@ -232,6 +234,10 @@ export class StoreClusterService implements ClusterService {
 
   async listTenants(): Promise<Tenant[]> {
     return this.#sorted("Tenant");
+  }
+
+  watchTenants({ signal }: { signal?: AbortSignal }): AsyncIterable<TenantChange> {
+    return followTenants(this.#context.reader, signal);
   }
 
   async moveTenant(name: string, options: MoveTenantOptions = {}): Promise<Move> {
