@@ -21,7 +21,7 @@ export async function* followTenants(
   signal?.addEventListener("abort", onAbort);
   const present = (tenant: Tenant): TenantChange => ({ type: "Present", tenant });
   try {
-    for (const tenant of [...reader.values("Tenant")]) {
+    for (const tenant of reader.values("Tenant")) {
       if (signal?.aborted) return;
       yield present(tenant);
     }
