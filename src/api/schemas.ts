@@ -357,6 +357,25 @@ export const TenantSchema = z
         .string()
         .optional()
         .describe("The database server of the cluster's that has its database; absent: the cluster's own."),
+      databaseMove: z
+        .object({ id: z.string(), to: z.string(), requestedAt: Time })
+        .optional()
+        .describe("Its next start is with its database on that server."),
+      lastDatabaseMove: z
+        .object({
+          id: z.string(),
+          from: z.string(),
+          to: z.string(),
+          outcome: z.enum(["Succeeded", "Failed"]).describe("Failed: it stays where it was."),
+          message: z.string(),
+          finishedAt: Time,
+          seconds: z.number().optional().describe("That it took, while requests waited."),
+        })
+        .optional(),
+      formerDatabases: z
+        .array(z.object({ server: z.string(), keptUntil: Time }))
+        .optional()
+        .describe("Servers that keep its database from before it was moved."),
       provisioned: z.boolean(),
       fleetRelease: z.string().optional().describe("What the fleet's rollout has for it."),
       fleetReleaseSince: z.string().optional(),

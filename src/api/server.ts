@@ -36,6 +36,7 @@ import { registerErrorHandling } from "./errors.ts";
 import { fleetRoutes } from "./fleet-routes.ts";
 import { gentleClose } from "./gentle-close.ts";
 import { historyRoutes } from "./history-routes.ts";
+import { databaseRoutes } from "./database-routes.ts";
 import { onboardingRoutes } from "./onboarding-routes.ts";
 import { notificationRoutes } from "./notification-routes.ts";
 import { quotaRoutes } from "./quota-routes.ts";
@@ -129,6 +130,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   configRoutes(app, context);
   watchRoutes(app, context);
   onboardingRoutes(app, context);
+  databaseRoutes(app, context);
   deletedRoutes(app, context);
   usageRoutes(app, context);
   historyRoutes(app, context);

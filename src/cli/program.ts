@@ -15,6 +15,7 @@ import { addShard } from "./commands/shard.ts";
 import { addContext } from "./commands/context.ts";
 import { addStatus } from "./commands/status.ts";
 import { addTenant } from "./commands/tenant.ts";
+import { addDatabaseServers } from "./commands/tenant-database.ts";
 import { addToken } from "./commands/token.ts";
 import { addUp } from "./commands/up.ts";
 import { VERSION } from "../model/project.ts";
@@ -48,6 +49,7 @@ export function buildProgram(): Command {
   addDiff(program);
   addPlan(program);
   addNotifications(program);
+  addDatabaseServers(program);
   addShard(program);
   addBackup(program);
   addCertificates(program);

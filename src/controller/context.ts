@@ -23,6 +23,7 @@ import type { TenantDatabases } from "../ports/databases.ts";
 import type { RemovedData } from "../model/deleted-tenant.ts";
 import type { DeletedTenants } from "../ports/deleted-tenants.ts";
 import type { Turns } from "./turns.ts";
+import type { DatabaseMoves } from "../ports/database-moves.ts";
 import type { BackupMeans } from "../ports/backups.ts";
 
 /** What every reconciler works with; made once, in the composition root. */
@@ -64,6 +65,8 @@ export interface ControllerContext {
   deletions?: Deletions;
   /** What was restored beside a tenant's own; absent where the platform restores nothing. */
   restored?: Pick<BackupMeans, "copies" | "media">;
+  /** Absent where the platform has no database servers to move databases between. */
+  databaseMoves?: DatabaseMoves;
   /** Removes the media of a tenant that is deleted with `reclaimPolicy: Delete`. */
   removeMedia(tenant: string): Promise<void>;
 }

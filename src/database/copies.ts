@@ -146,26 +146,12 @@ export class PostgresCopies implements DatabaseCopies {
     fill: (into: DatabaseLogin) => Promise<void>,
     look: (client: pg.Client) => Promise<string[]>,
   ): Promise<{ facts: CopyFacts; remarks: string[] }> {
-    const role = tenantDatabaseName(tenant);
-    const { filling, restored } = besideNames(tenant);
     const server = await this.#servers.forTenant(tenant);
-    await lockedOn(server, tenant, async (client) => {
-      await ensureRole(client, role);
-      await limitRole(client, role);
-      await client.query(`ALTER ROLE ${identifier(role)} WITH LOGIN PASSWORD ${literal(scramVerifier(password))}`);
-      await drop(client, filling);
-      await createEmpty(client, filling, role);
-      // Indexes of large tables are sorted on disk, and take as long as they take.
-      for (const setting of ["temp_file_limit = -1", "statement_timeout = 0"])
-        await client
-          .query(`ALTER ROLE ${identifier(role)} IN DATABASE ${identifier(filling)} SET ${setting}`)
-          .catch(unlessForbidden);
-    });
-    const login = { ...loginOn(server, role, password), database: filling };
+    const login = await lockedOn(server, tenant, (client) => emptyBeside(client, server, tenant, password));
     await fill(login);
     const found = await withConnection(
       login,
-      filling,
+      login.database,
       async (client) => {
         const remarks = await look(client);
         const facts = await factsOf(client);
@@ -174,12 +160,7 @@ export class PostgresCopies implements DatabaseCopies {
       },
       SNAPSHOT_BOUNDS,
     );
-    await lockedOn(server, tenant, async (client) => {
-      await client.query(`ALTER ROLE ${identifier(role)} IN DATABASE ${identifier(filling)} RESET ALL`);
-      await drop(client, restored);
-      await mark(client, filling, backup);
-      await rename(client, filling, restored);
-    });
+    await lockedOn(server, tenant, (client) => readyBeside(client, tenant, `${MARK}${backup}`));
     return found;
   }
 
@@ -286,7 +267,7 @@ async function raiseEpoch(login: Login & { database: string }, epoch: number): P
   );
 }
 
-function loginOn({ host, port, sslMode }: AdminLogin, user: string, password: string): Login {
+export function loginOn({ host, port, sslMode }: AdminLogin, user: string, password: string): Login {
   return { host, port, user, password, ...(sslMode === undefined ? {} : { sslMode }) };
 }
 
@@ -325,6 +306,38 @@ async function number(client: pg.Client, table: string, what: string): Promise<n
   return wholeNumber(rows[0]?.value, table);
 }
 
+/** Makes an empty database beside the tenant's own, and its role. @returns as whom it is filled */
+export async function emptyBeside(
+  client: pg.Client,
+  server: AdminLogin,
+  tenant: string,
+  password: string,
+): Promise<DatabaseLogin> {
+  const role = tenantDatabaseName(tenant);
+  const { filling } = besideNames(tenant);
+  await ensureRole(client, role);
+  await limitRole(client, role);
+  await client.query(`ALTER ROLE ${identifier(role)} WITH LOGIN PASSWORD ${literal(scramVerifier(password))}`);
+  await drop(client, filling);
+  await createEmpty(client, filling, role);
+  // Indexes of large tables are sorted on disk, and take as long as they take.
+  for (const setting of ["temp_file_limit = -1", "statement_timeout = 0"])
+    await client
+      .query(`ALTER ROLE ${identifier(role)} IN DATABASE ${identifier(filling)} SET ${setting}`)
+      .catch(unlessForbidden);
+  return { ...loginOn(server, role, password), database: filling };
+}
+
+/** What was filled is complete, and takes the place of an earlier one beside. */
+export async function readyBeside(client: pg.Client, tenant: string, comment: string): Promise<void> {
+  const role = tenantDatabaseName(tenant);
+  const { filling, restored } = besideNames(tenant);
+  await client.query(`ALTER ROLE ${identifier(role)} IN DATABASE ${identifier(filling)} RESET ALL`);
+  await drop(client, restored);
+  await mark(client, filling, comment);
+  await rename(client, filling, restored);
+}
+
 /** Synapse insists on UTF8 and on the C locale. Nobody but its owner gets in. */
 async function createEmpty(client: pg.Client, name: string, owner: string): Promise<void> {
   await client.query(
@@ -335,41 +348,46 @@ async function createEmpty(client: pg.Client, name: string, owner: string): Prom
   await client.query(`ALTER DATABASE ${identifier(name)} WITH ALLOW_CONNECTIONS true`);
 }
 
-async function drop(client: pg.Client, name: string): Promise<void> {
+export async function drop(client: pg.Client, name: string): Promise<void> {
   await client.query(`DROP DATABASE IF EXISTS ${identifier(name)} WITH (FORCE)`);
 }
 
 /** Nobody can be connected meanwhile: who was is cut off. Repeated after a crash, it finds the database closed under its old name. */
-async function rename(client: pg.Client, from: string, to: string): Promise<void> {
+export async function rename(client: pg.Client, from: string, to: string, { closed = false } = {}): Promise<void> {
   await client.query(`ALTER DATABASE ${identifier(from)} WITH ALLOW_CONNECTIONS false`);
   await endConnections(client, from);
   await client.query(`ALTER DATABASE ${identifier(from)} RENAME TO ${identifier(to)}`);
-  await open(client, to);
+  if (!closed) await open(client, to);
 }
 
-async function open(client: pg.Client, name: string): Promise<void> {
+export async function open(client: pg.Client, name: string): Promise<void> {
   await client.query(`ALTER DATABASE ${identifier(name)} WITH ALLOW_CONNECTIONS true`);
 }
 
-async function exists(client: pg.Client, name: string): Promise<boolean> {
+export async function exists(client: pg.Client, name: string): Promise<boolean> {
   const { rowCount } = await client.query("SELECT FROM pg_database WHERE datname = $1", [name]);
   return rowCount === 1;
 }
 
-/** Which backup a database was made of; a comment goes with it when it is renamed. */
-async function mark(client: pg.Client, name: string, backup: string | null): Promise<void> {
-  const words = backup === null ? "NULL" : literal(`${MARK}${backup}`);
+/** Where a database comes from; a comment goes with it when it is renamed. */
+async function mark(client: pg.Client, name: string, comment: string | null): Promise<void> {
+  const words = comment === null ? "NULL" : literal(comment);
   await client.query(`COMMENT ON DATABASE ${identifier(name)} IS ${words}`);
 }
 
 const MARK = "restored from backup ";
 
-async function markOf(client: pg.Client, name: string): Promise<string | undefined> {
+export async function commentOf(client: pg.Client, name: string): Promise<string> {
   const { rows } = await client.query<{ comment: string | null }>(
     "SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = $1",
     [name],
   );
-  const comment = rows[0]?.comment ?? "";
+  return rows[0]?.comment ?? "";
+}
+
+/** The backup that a database was made of. */
+async function markOf(client: pg.Client, name: string): Promise<string | undefined> {
+  const comment = await commentOf(client, name);
   return comment.startsWith(MARK) ? comment.slice(MARK.length) : undefined;
 }
 

@@ -52,6 +52,23 @@ export function releaseFence(login: TenantLogin, owner: string, epoch: number, b
   );
 }
 
+/** Shuts out whoever has it, with an epoch that is higher than all before. */
+export async function fenceAgainstAll(login: TenantLogin, epoch: number, bounds: Bounds): Promise<void> {
+  await withConnection(
+    login,
+    login.database,
+    async (client) => {
+      if (await fenceRow(client))
+        await client.query(
+          "UPDATE synapse_shards.fence SET epoch = greatest(epoch, $1::bigint), shard = '', instance = ''",
+          [epoch],
+        );
+      await client.query(`SELECT pg_terminate_backend(pid) ${OTHERS}`);
+    },
+    bounds,
+  );
+}
+
 /** Lets a process in that waits for a released database, and is of an older revision than its last owner. */
 export async function grantFence(login: TenantLogin, bounds: Bounds): Promise<void> {
   const grant = "UPDATE synapse_shards.fence SET instance = 'dedicated' WHERE shard = ''";

@@ -34,9 +34,12 @@ export function templateDatabaseName(version: string): string {
   return `synapse_template_${version.replaceAll(".", "_")}`;
 }
 
-const BESIDE = ["filling", "restored", "replaced"] as const;
+const BESIDE = ["filling", "restored", "replaced", "moved"] as const;
 
-/** Databases beside a tenant's own: one that a backup is read into, one that is complete, and the one that was there before. */
+/**
+ * Databases beside a tenant's own: one that a copy is read into, one that is complete, the one that was there before, and the one that was moved to
+ * another server.
+ */
 export function besideNames(tenant: string): Record<(typeof BESIDE)[number], string> {
   const own = tenantDatabaseName(tenant);
   const hash = createHash("sha256").update(tenant).digest("hex").slice(0, HASH_DIGITS);
@@ -46,6 +49,9 @@ export function besideNames(tenant: string): Record<(typeof BESIDE)[number], str
   });
   return Object.fromEntries(names) as Record<(typeof BESIDE)[number], string>;
 }
+
+/** What the comment on a database begins with that came from another server. */
+export const MOVED_HERE = "moved here from ";
 
 /** Databases that a backup is only tried in, and their roles. */
 export const SCRATCH_PREFIX = "scratch_";

@@ -1,8 +1,14 @@
-import { chooseServer, fullServersWords, OWN_SERVER, type ServerShare } from "../model/database-servers.ts";
+import {
+  chooseServer,
+  fullServersWords,
+  OWN_SERVER,
+  type ServerLoad,
+  type ServerShare,
+} from "../model/database-servers.ts";
 import { StartFailure } from "../model/errors.ts";
 import type { Tenant } from "../model/tenant.ts";
 import { asAdmin, DEFAULT_BOUNDS, type AdminLogin } from "./connection.ts";
-import { besideNames, tenantDatabaseName } from "./names.ts";
+import { besideNames, MOVED_HERE, tenantDatabaseName } from "./names.ts";
 import { listTenantDatabases } from "./tenant-database.ts";
 
 export interface DatabaseServer extends ServerShare {
@@ -93,22 +99,22 @@ export class DatabaseServers {
     const found = await Promise.all(
       this.all.map(async ({ login, name }) => {
         const there = await asAdmin(login, DEFAULT_BOUNDS, async (client) => {
-          const sql = "SELECT datname AS name FROM pg_database WHERE datname = ANY ($1)";
-          return (await client.query<{ name: string }>(sql, [names])).rows.map((row) => row.name);
+          const sql = `SELECT datname AS name, coalesce(shobj_description(oid, 'pg_database'), '') AS comment
+                       FROM pg_database WHERE datname = ANY ($1)`;
+          return (await client.query<{ name: string; comment: string }>(sql, [names])).rows;
         });
-        return { name, rank: Math.min(...names.flatMap((one, index) => (there.includes(one) ? [index] : []))) };
+        // A copy whose move was taken back has the name as well.
+        const ranks = there.map((row) => names.indexOf(row.name) + (row.comment.startsWith(MOVED_HERE) ? 0.5 : 0));
+        return { name, rank: Math.min(...ranks) };
       }),
     );
     const [best] = found.filter(({ rank }) => Number.isFinite(rank)).toSorted((a, b) => a.rank - b.rank);
     return best?.name;
   }
 
-  async #choose(tenant: string): Promise<string> {
-    const now = performance.now();
-    for (const [name, { since }] of this.#toCome) if (now - since > TO_COME_MS) this.#toCome.delete(name);
-    const chosenBefore = this.#toCome.get(tenant);
-    if (chosenBefore) return chosenBefore.server;
-    const loads = await Promise.all(
+  /** How many databases each has, with those that are to come. @throws UserError Unavailable */
+  loads(): Promise<ServerLoad[]> {
+    return Promise.all(
       this.all.map(async ({ login, ...share }) => {
         const there = new Set(await listTenantDatabases(login));
         for (const [name, { server }] of this.#toCome)
@@ -120,6 +126,14 @@ export class DatabaseServers {
         return { ...share, databases: there.size };
       }),
     );
+  }
+
+  async #choose(tenant: string): Promise<string> {
+    const now = performance.now();
+    for (const [name, { since }] of this.#toCome) if (now - since > TO_COME_MS) this.#toCome.delete(name);
+    const chosenBefore = this.#toCome.get(tenant);
+    if (chosenBefore) return chosenBefore.server;
+    const loads = await this.loads();
     const chosen = chooseServer(loads);
     if (chosen === undefined) throw new StartFailure("DatabaseServersFull", fullServersWords(loads));
     this.#toCome.set(tenant, { server: chosen, since: now });

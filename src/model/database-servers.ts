@@ -47,7 +47,7 @@ export const DatabaseServersSchema = z
   .refine((servers) => new Set(servers.map(({ name }) => name)).size === servers.length, {
     error: "a server is named twice",
   })
-  .refine((servers) => servers.length === 0 || servers.some(({ weight }) => weight > 0), {
+  .refine((servers) => !servers.some(({ name }) => name === OWN_SERVER) || servers.some(({ weight }) => weight > 0), {
     error: "a server has to take new databases: give one a weight above 0",
   });
 export type DatabaseServerConfig = z.infer<typeof DatabaseServersSchema>[number];

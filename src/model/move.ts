@@ -16,6 +16,7 @@ export const MOVE_REASONS = [
   "Upgrade",
   "ConfigChanged",
   "Restored",
+  "DatabaseMoved",
   "ShardLost",
   "CpuBudgetExceeded",
   "Balance",

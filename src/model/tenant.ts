@@ -77,6 +77,11 @@ export interface TenantStatus {
   provisioned: boolean;
   /** The server of ours that has its database; absent: the cluster's own. */
   databaseServer?: string;
+  /** Its next start is with its database on another server. */
+  databaseMove?: { id: string; to: string; requestedAt: string };
+  lastDatabaseMove?: DatabaseMoveResult;
+  /** Servers that keep its database from before it was moved, and until when. */
+  formerDatabases?: FormerDatabase[];
   /** The release that the fleet's rollout has for it; counts where the spec names none. */
   fleetRelease?: string;
   /** Since when it has it. */
@@ -140,6 +145,24 @@ export function newTenantStatus(): TenantStatus {
 
 /** Reason of a tenant that waits for its release to be installed. */
 export const INSTALLING = "InstallingRelease";
+
+export interface DatabaseMoveResult {
+  id: string;
+  from: string;
+  to: string;
+  /** Failed: it stays where it was. */
+  outcome: "Succeeded" | "Failed";
+  /** One sentence. */
+  message: string;
+  finishedAt: string;
+  /** That it took, while the tenant was parked. */
+  seconds?: number;
+}
+
+export interface FormerDatabase {
+  server: string;
+  keptUntil: string;
+}
 
 export interface RefusedConfig {
   /** As `configHash`; empty where the tenant's keys cannot be read. */

@@ -5,6 +5,7 @@ import type {
   CreateTenantRequest,
   HistoryQuery,
   LogOptions,
+  MoveDatabaseOptions,
   MoveTenantOptions,
   NamedPlan,
   RegisterUserRequest,
@@ -29,6 +30,7 @@ import { namedFor } from "../../src/controller/history/sample.ts";
 import type { UsageMonth } from "../../src/model/usage-month.ts";
 import type { ClusterEvent } from "../../src/model/event.ts";
 import type { ConfigVerdict } from "../../src/model/config-verdict.ts";
+import type { ServerLoad } from "../../src/model/database-servers.ts";
 import type { Move, MoveResult } from "../../src/model/move.ts";
 import type { UserChange, UserPage, UserQuery, UserSummary } from "../../src/model/user.ts";
 import type { WakeReason } from "../../src/model/sleep.ts";
@@ -264,6 +266,32 @@ export class MemoryService implements ClusterService {
     tenant.status.phase = "Moving";
     this.onMove(tenant, move);
     return move;
+  }
+
+  async listDatabaseServers(): Promise<ServerLoad[]> {
+    this.#mayFail();
+    return [
+      { name: "main", weight: 1, databases: this.tenants.size },
+      { name: "db-2", weight: 2, maxDatabases: 10, databases: 0 },
+    ];
+  }
+
+  async moveDatabase(name: string, { to }: MoveDatabaseOptions): Promise<Tenant> {
+    const { status } = this.#tenant(name);
+    const from = status.databaseServer ?? "main";
+    if (from === to) throw new UserError("Conflict", `the database of ${name} is on ${to} already`);
+    const id = `database-move-${++this.#moves}`;
+    status.databaseMove = { id, to, requestedAt: CREATED };
+    const answer = structuredClone(this.#tenant(name));
+    delete status.databaseMove;
+    const outcome = to === "db-away" ? ("Failed" as const) : ("Succeeded" as const);
+    const message =
+      outcome === "Failed" ? "PostgreSQL at db-away:5432 does not answer" : "504 rows of 5 tables in 0.8 s";
+    status.lastDatabaseMove = { id, from, to, outcome, message, finishedAt: CREATED, seconds: 0.8 };
+    if (outcome === "Failed") return answer;
+    status.databaseServer = to;
+    status.formerDatabases = [{ server: from, keptUntil: "2026-12-23T10:00:00.000Z" }];
+    return answer;
   }
 
   async quarantineTenant(name: string, { lift }: { lift: boolean }): Promise<Tenant> {

@@ -26,6 +26,7 @@ const phaseOf = (name: string) => cluster.service.tenants.get(name)?.status.phas
 
 test.each([
   ["move", []],
+  ["move-database", ["--to", "db-2"]],
   ["sleep", []],
   ["wake", []],
   ["update", ["--label", "region=eu"]],
@@ -81,6 +82,25 @@ test("one that fails is told, fails the command, and keeps the others from nothi
   expect(code).toBe(1);
   expect(out).toMatch(/^moved tenant b from .*\n$/);
   expect(err).toContain("error: the move of a from 1.163.2-0 to 1.163.2-1 was refused: no place");
+});
+
+test("moves databases one after the other, says where the former ones are kept, and what stays", async () => {
+  expect(await tenant("move-database", ...SELECTED, "--to", "db-2")).toMatchObject({ code: 2, out: "" });
+  expect((await tenant("move-database", ...SELECTED, "--to", "db-2", "--yes")).out).toMatch(
+    /^the database of a was moved from main to db-2: 504 rows of 5 tables in 0.8 s; the former one is kept on main until 2026-12-23\S+\nthe database of b .*\n$/,
+  );
+  expect(cluster.service.tenants.get("c")?.status.databaseServer).toBeUndefined();
+  expect(await tenant("move-database", "c", "--to", "db-away")).toMatchObject({
+    code: 1,
+    err: "error: the database of c stays on main: PostgreSQL at db-away:5432 does not answer\n",
+  });
+  const { stdout } = await cluster.cli(["database-server", "list"]);
+  expect(stdout).toBe(
+    "NAME   DATABASES   AT MOST   WEIGHT\nmain   3           -         1\ndb-2   0           10        2\n",
+  );
+  expect((await tenant("describe", "a")).out).toMatch(
+    /Database server: +db-2\n[^]*Former database: +kept on main until/,
+  );
 });
 
 test("asks an API about thousands in portions", async () => {

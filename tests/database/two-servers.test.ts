@@ -1,10 +1,18 @@
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { Client } from "pg";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { withConnection, type AdminLogin } from "../../src/database/connection.ts";
+import { PostgresMoves, type MoveStage } from "../../src/database/moves.ts";
+import { besideNames, tenantDatabaseName } from "../../src/database/names.ts";
+import type { PgPrograms } from "../../src/database/pg-programs.ts";
 import { PostgresTenantDatabases } from "../../src/database/postgres-tenant-databases.ts";
 import { DatabaseServers } from "../../src/database/servers.ts";
 import { listTenantDatabases } from "../../src/database/tenant-database.ts";
 import { newTenantSecrets } from "../../src/model/tenant-secrets.ts";
 import type { Tenant } from "../../src/model/tenant.ts";
+import { systemEnvironment } from "../../src/platforms/local/environment.ts";
+import { ensurePostgres } from "../../src/platforms/local/toolchain/toolchain.ts";
 import { STATUS, SPEC } from "../ports/store-contract.ts";
 import { startTestServer, type TestServer } from "./postgres-server.ts";
 import { smallPreparers } from "./small-schema.ts";
@@ -38,7 +46,8 @@ function cluster({
   return { servers, databases: new PostgresTenantDatabases({ servers, preparers: smallPreparers }) };
 }
 
-const secretsOf = (name: string) => newTenantSecrets(`${name}.example`);
+const secrets = newTenantSecrets("a.example");
+const secretsOf = (name: string) => ({ ...secrets, serverName: `${name}.example` });
 
 function tenantOf(name: string, databaseServer?: string): Tenant {
   const tenant: Tenant = {
@@ -118,7 +127,7 @@ it("makes no database while a server is away that may have one, and serves those
   a.status.provisioned = true;
   expect(await databases.placeFor("a")).toBe("main");
   expect([...(await databases.usage(["a"])).keys()]).toEqual(["a"]);
-  expect(await databases.describe(a, secretsOf("a")).catch(() => "asked")).toBe("asked");
+  expect(await databases.describe(a, secretsOf("a"))).toMatchObject({ schemaVersion: 93 });
 });
 
 it("names a server that is not in the configuration any more, and touches no other", async () => {
@@ -129,4 +138,131 @@ it("names a server that is not in the configuration any more, and touches no oth
     message: expect.stringContaining("there are: main, db-2"),
   });
   expect(await listTenantDatabases(first.admin)).toEqual([]);
+});
+
+describe("a database that is moved to another server", () => {
+  const names = besideNames("a");
+  const own = tenantDatabaseName("a");
+  const STAGES: MoveStage[] = ["fenced", "copied", "ready", "aside", "exchanged"];
+  let programs: PgPrograms;
+  let here: ReturnType<typeof cluster>;
+  let tenant: Tenant;
+
+  beforeEach(async () => {
+    programs = { binDir: (await ensurePostgres()).binDir, environment: systemEnvironment() };
+    here = cluster({ weights: [1, 0] });
+    tenant = await provisioned(here, "a");
+    tenant.status.provisioned = true;
+    await inside(first, "INSERT INTO events (body) SELECT 'event ' || n FROM generate_series(1, 500) n");
+    await inside(first, "INSERT INTO e2e_one_time_keys_json VALUES ('key')");
+  });
+
+  const inside = (server: TestServer, sql: string, database = own) =>
+    withConnection(
+      { ...server.admin, user: own, password: secrets.databasePassword },
+      database,
+      async (client) => (await client.query<Record<string, unknown>>(sql)).rows,
+    );
+  const databasesOf = (server: TestServer) =>
+    withConnection(server.admin, "postgres", async (client) => {
+      const { rows } = await client.query<{ name: string }>(
+        "SELECT datname AS name FROM pg_database WHERE datname ~ 'tenant_a$' ORDER BY 1",
+      );
+      return rows.map(({ name }) => name);
+    });
+  const movesThat = (reached: (stage: MoveStage) => void) => new PostgresMoves(here.servers, programs, reached);
+  const move = (moves = movesThat(() => {}), epoch = 7) => moves.move(tenant, secrets, { to: "db-2", epoch });
+
+  async function expectMoved(): Promise<void> {
+    expect(await databasesOf(second)).toEqual([own]);
+    expect(await databasesOf(first)).toEqual([names.moved]);
+    expect(await inside(second, "SELECT count(*)::int AS n, max(id)::int AS last FROM events")).toEqual([
+      { n: 500, last: 500 },
+    ]);
+    // Nobody gives a key out twice who was not set back in time: it stays.
+    expect(await inside(second, "SELECT key_json FROM e2e_one_time_keys_json")).toEqual([{ key_json: "key" }]);
+    expect(await inside(second, "SELECT epoch::int, shard FROM synapse_shards.fence")).toEqual([
+      { epoch: 7, shard: "" },
+    ]);
+    expect(await inside(second, "INSERT INTO events (body) VALUES ('next') RETURNING id::int")).toEqual([{ id: 501 }]);
+    await inside(second, "DELETE FROM events WHERE id = 501");
+    await inside(second, "SELECT setval('events_id_seq', 500)");
+  }
+
+  it("has all rows and sequences there; who had the former one is shut out, which is kept, closed", async () => {
+    const stale = new Client({ ...first.admin, user: own, password: secrets.databasePassword, database: own });
+    stale.on("error", () => {});
+    await stale.connect();
+    expect(await move()).toMatchObject({ tables: 5, rows: 504 });
+    await expect(stale.query("INSERT INTO events (body) VALUES ('too late')")).rejects.toThrow(
+      /terminat|not queryable/,
+    );
+    await expect(inside(first, "SELECT 1")).rejects.toMatchObject({ code: "NotFound" });
+    await expect(inside(first, "SELECT 1", names.moved)).rejects.toMatchObject({ code: "Unavailable" });
+    await expectMoved();
+    await movesThat(() => {}).forget("a", "main");
+    expect(await databasesOf(first)).toEqual([]);
+  });
+
+  it("is complete and one, wherever the work was cut off, once it is repeated", async () => {
+    for (const stage of STAGES) {
+      const cut = movesThat((reached) => {
+        if (reached === stage) throw new Error(`killed when ${stage}`);
+      });
+      await expect(move(cut)).rejects.toThrow(`killed when ${stage}`);
+      // Whatever happened, one of the two is whole, and never are there two that could be taken for it.
+      const all = [...(await databasesOf(first)), ...(await databasesOf(second))];
+      expect(all.filter((name) => name === own).length, stage).toBeLessThanOrEqual(1);
+      await move();
+      await expectMoved();
+      // And back, with what is there now.
+      tenant.status.databaseServer = "db-2";
+      await movesThat(() => {}).move(tenant, secrets, { to: "main", epoch: 7 });
+      tenant.status.databaseServer = "main";
+      expect(await databasesOf(first), stage).toEqual([own]);
+      await movesThat(() => {}).forget("a", "db-2");
+    }
+  });
+
+  it("survives the death of the process that copies it", async () => {
+    await inside(first, "INSERT INTO events (body) SELECT repeat('x', 1000) FROM generate_series(1, 40000)");
+    const login = (server: TestServer) => ({ ...server.admin });
+    const input = { first: login(first), second: login(second), binDir: programs.binDir, tenant, secrets };
+    const child = spawn(process.execPath, [join(import.meta.dirname, "move-process.ts"), JSON.stringify(input)]);
+    const ended = new Promise((done) => child.once("close", done));
+    await expect.poll(() => databasesOf(second)).toContain(names.filling);
+    child.kill("SIGKILL");
+    await ended;
+    expect(await inside(first, "SELECT count(*)::int AS n FROM events")).toEqual([{ n: 40_500 }]);
+    expect(await move()).toMatchObject({ rows: 40_504 });
+    expect(await databasesOf(second)).toEqual([own]);
+    expect(await inside(second, "SELECT count(*)::int AS n FROM events")).toEqual([{ n: 40_500 }]);
+  });
+
+  it("stays where it is, whole, where the other server is away, or has another database of the name", async () => {
+    const away = cluster({ away: { ...second.admin, port: 1 } });
+    const elsewhere = new PostgresMoves(away.servers, programs);
+    await expect(elsewhere.move(tenant, secrets, { to: "db-2", epoch: 7 })).rejects.toMatchObject({
+      code: "Unavailable",
+    });
+    await withConnection(second.admin, "postgres", (client) => client.query(`CREATE DATABASE ${own}`));
+    await expect(move()).rejects.toMatchObject({ code: "Conflict" });
+    await withConnection(second.admin, "postgres", (client) => client.query(`DROP DATABASE ${own}`));
+    expect(await databasesOf(first)).toEqual([own]);
+    expect(await inside(first, "SELECT count(*)::int AS n FROM events")).toEqual([{ n: 500 }]);
+  });
+
+  it("is put back where the copy cannot take its place, and the copy's remains are in nobody's way", async () => {
+    const broken = movesThat((stage) => {
+      // At once: the exchange on the other server begins after this.
+      if (stage === "aside") here.servers.all[1]!.login.port = 1;
+    });
+    const { port } = second.admin;
+    await expect(move(broken)).rejects.toMatchObject({ code: "Unavailable" });
+    here.servers.all[1]!.login.port = port;
+    expect(await databasesOf(first)).toEqual([own]);
+    expect(await databasesOf(second)).toEqual([names.restored]);
+    await move();
+    await expectMoved();
+  });
 });

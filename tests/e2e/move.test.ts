@@ -1,18 +1,39 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { listTenantDatabases } from "../../src/database/tenant-database.ts";
+import { startTestServer, type TestServer } from "../database/postgres-server.ts";
 import { Cluster } from "./support/cluster.ts";
 import { withConfig } from "./support/fixtures.ts";
 import { logIn, messagesOf, newUser } from "./support/matrix.ts";
 import { runNio } from "./support/nio.ts";
 
 let cluster: Cluster;
+let second: TestServer;
+let directory: string;
 beforeAll(async () => {
-  cluster = await Cluster.start({ maxTenantsPerShard: 3, avgShardsLoadRedistributionThreshold: 0 });
+  second = await startTestServer();
+  directory = await mkdtemp(join(tmpdir(), "shards-second-server-"));
+  const passwordFile = join(directory, "password");
+  const { host, port, user, password } = second.admin;
+  await writeFile(passwordFile, password);
+  const databaseServers = [{ name: "db-2", host, port, user, passwordFile, sslMode: "disable", weight: 0 }];
+  cluster = await Cluster.start({
+    maxTenantsPerShard: 3,
+    avgShardsLoadRedistributionThreshold: 0,
+    databaseServers,
+  });
   const config = await withConfig(cluster);
   await cluster.createTenant("clinic-a", ...config);
   await cluster.createTenant("clinic-b", ...config);
 });
-afterAll(() => cluster?.destroy());
+afterAll(async () => {
+  await cluster?.destroy();
+  await second?.stop();
+  await rm(directory, { recursive: true, force: true });
+});
 
 const MOVES = 20;
 
@@ -64,6 +85,34 @@ it("none of two real clients sees a failed request, a lost or doubled event, or 
   expect(moves.reduce((sum, move) => sum + move.parkedRequests, 0)).toBeGreaterThan(0);
   const blackouts = moves.map((move) => move.blackoutSeconds).toSorted((a, b) => a - b);
   console.info(`blackout of ${MOVES} moves: median ${blackouts[MOVES / 2]} s, longest ${blackouts.at(-1)} s`);
+});
+
+it("a client that sends sees no failed request while the database is moved to another server and back", async () => {
+  const user = await newUser(cluster, "clinic-b", "carol");
+  const { room_id: roomId } = await user.client.createRoom({ preset: "private_chat" as never });
+  await user.sync();
+  const sent: string[] = [];
+  let sending = true;
+  const sender = (async () => {
+    for (let n = 0; sending; n++) {
+      await user.client.sendTextMessage(roomId, `message ${n}`);
+      sent.push(`message ${n}`);
+      await sleep(20);
+    }
+  })();
+  for (const to of ["db-2", "main"]) {
+    const { code, stdout, stderr } = await cluster.cli("tenant", "move-database", "clinic-b", "--to", to);
+    expect([code, stderr]).toEqual([0, ""]);
+    console.info(stdout.trim());
+    expect(await listTenantDatabases(second.admin)).toEqual(to === "db-2" ? ["tenant_clinic_b"] : []);
+    const before = sent.length;
+    await expect.poll(() => sent.length).toBeGreaterThan(before + 3);
+  }
+  sending = false;
+  await sender;
+  expect(user.failures).toEqual([]);
+  expect(await messagesOf(user, roomId)).toEqual(sent);
+  user.stop();
 });
 
 it("unknown, same and full targets are refused with the reason, and nothing moves", async () => {

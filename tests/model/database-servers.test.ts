@@ -96,13 +96,18 @@ test("a configuration is refused that names a server twice, leaves out where it 
     { name: "main", weight: 0 },
     { port: 5432, user: "postgres", sslMode: "prefer", weight: 1 },
   ]);
+  // The cluster's own takes them, where nothing is said of it.
+  expect(DatabaseServersSchema.safeParse([{ ...other, weight: 0 }]).success).toBe(true);
   for (const wrong of [
     [other, other],
     [{ name: "main", host: "elsewhere" }],
     [{ name: "db-2", passwordFile: "/x" }],
     [{ name: "db-2", host: "db-2" }],
     [{ name: "DB", host: "db", passwordFile: "/x" }],
-    [{ ...other, weight: 0 }],
+    [
+      { ...other, weight: 0 },
+      { name: "main", weight: 0 },
+    ],
     [{ ...other, host: "a,b" }],
     [{ ...other, maxDatabases: 0 }],
   ])

@@ -11,6 +11,8 @@ import { UsageBook } from "../../src/controller/usage/usage-book.ts";
 import { IdleTenants } from "../../src/controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
 import type { DatabaseCopies, TenantMediaFiles } from "../../src/ports/backups.ts";
+import type { ServerLoad } from "../../src/model/database-servers.ts";
+import type { DatabaseMoves } from "../../src/ports/database-moves.ts";
 import type { KeptData, Migration, TenantDatabases, UsageQuestion } from "../../src/ports/databases.ts";
 import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
 import { hostsOf, tryReadConfig } from "../../src/model/config-reading.ts";
@@ -100,6 +102,13 @@ export class FakeWorld {
   readonly managed = new Map<string, KeptData>();
   /** The database server that a tenant's database is or is to be on; none: there is one alone. */
   readonly databasePlaces = new Map<string, string>();
+  /** Servers of databases, and the one that has a tenant's since it was moved. */
+  servers: ServerLoad[] = [
+    { name: "main", weight: 1, databases: 0 },
+    { name: "db-2", weight: 1, databases: 0, maxDatabases: 10 },
+  ];
+  readonly databasesAt = new Map<string, string>();
+  databaseBytes = 10_000_000;
   /** What servers say of databases that tenants bring along, by host. */
   readonly databaseIds = new Map<string, string>();
   /** Of every database: releases below cannot read it. */
@@ -275,9 +284,9 @@ export class FakeProcess {
       },
       metrics: createControllerMetrics(new Registry()),
       log: pino({ level: process.env["TEST_LOG"] ?? "silent" }),
-      environment: () => ({
+      environment: (tenant) => ({
         publicBaseUrl: "http://x/",
-        database: { host: "h", port: 1, name: "d", user: "u" },
+        database: fakeDatabases(world).address(tenant),
         mediaPath: "/m",
         federationCaFiles: [],
         allowLocalFederation: false,
@@ -287,6 +296,7 @@ export class FakeProcess {
         copies: this.#guarded(fakeCopies(world), []),
         media: this.#guarded(fakeMedia(world), []),
       },
+      databaseMoves: this.#guarded(fakeDatabaseMoves(world), []),
       answers: async (address) => {
         world.dedicated.get(address)?.look();
         return world.dedicated.get(address)?.serves() ?? false;
@@ -354,6 +364,25 @@ function fakeCopies(world: FakeWorld): DatabaseCopies {
     world.fences.set(tenant, { epoch, shard: "" });
   };
   return { exchange, settle: async () => {} } as unknown as DatabaseCopies;
+}
+
+/** Databases on several servers, each in one place at a time. */
+function fakeDatabaseMoves(world: FakeWorld): DatabaseMoves {
+  return {
+    servers: async () => world.servers,
+    bytes: async () => world.databaseBytes,
+    move: async ({ metadata: { name }, status }, _secrets, { to, epoch }) => {
+      const owners = world.ownersOf(name);
+      if (owners.length > 0) throw new Error(`the database of ${name} is moved while ${owners.join()} runs it`);
+      const at = world.databasesAt.get(name) ?? "main";
+      const recorded = status.databaseServer ?? "main";
+      if (at !== recorded && at !== to) throw new Error(`the database of ${name} is on ${at}, not on ${recorded}`);
+      world.databasesAt.set(name, to);
+      world.fences.set(name, { epoch, shard: "" });
+      return { tables: 5, rows: 500, seconds: 0.5 };
+    },
+    forget: async (tenant, server) => void world.log.push(`former database of ${tenant} on ${server} removed`),
+  };
 }
 
 function fakeMedia(world: FakeWorld): TenantMediaFiles {

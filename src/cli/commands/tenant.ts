@@ -19,6 +19,7 @@ import { addTenantBackups } from "./tenant-backups.ts";
 import { addTenantImport } from "./tenant-import.ts";
 import { addTenantExport } from "./tenant-export.ts";
 import { addCheck } from "./tenant-check.ts";
+import { addMoveDatabase } from "./tenant-database.ts";
 import { addMove } from "./tenant-move.ts";
 import type { Labels } from "../../model/labels.ts";
 import { selected, selectorOption } from "../selecting.ts";
@@ -102,6 +103,7 @@ export function addTenant(program: Command): void {
 
   addCheck(tenant);
   addMove(tenant);
+  addMoveDatabase(tenant);
   addTenantBackups(tenant);
   addTenantImport(tenant);
   addTenantExport(tenant);
@@ -210,6 +212,14 @@ function description(tenant: TenantView, { usage, rest, events }: More): string 
     pairs.push(["Refused release", `${release}: ${because(reason, message)}`]);
   }
   pairs.push(...sleepPairs(tenant, rest));
+  if (status.databaseMove) pairs.push(["Database", `moves to ${status.databaseMove.to}`]);
+  const { lastDatabaseMove, formerDatabases = [] } = status;
+  if (lastDatabaseMove) {
+    const { from, to, outcome, message: words, finishedAt } = lastDatabaseMove;
+    pairs.push(["Last database move", `${from} to ${to}, ${age(finishedAt)} ago: ${outcome}: ${words}`]);
+  }
+  for (const { server, keptUntil } of formerDatabases)
+    pairs.push(["Former database", `kept on ${server} until ${keptUntil}`]);
   if (move) pairs.push(["Move", `${move.from} to ${move.to} (${move.reason}): ${move.step}`]);
   if (lastMove) {
     const requests = `${counted(lastMove.parkedRequests, "request")} parked, ${lastMove.failedRequests} failed`;

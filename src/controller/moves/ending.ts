@@ -1,6 +1,6 @@
 import { exponential } from "../../model/backoff.ts";
 import { timeText } from "../../model/clock.ts";
-import type { Move, MoveOutcome, MoveResult } from "../../model/move.ts";
+import type { Move, MoveOutcome, MoveReason, MoveResult } from "../../model/move.ts";
 import { reasonOfRunning, type Tenant, type TenantStatus } from "../../model/tenant.ts";
 import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
@@ -87,15 +87,21 @@ export function asBefore({ status }: Tenant): void {
   Object.assign(status, reasonOfRunning(status));
 }
 
+/** What a restart is with, where it is not its configuration. */
+const WITH: Partial<Record<MoveReason, string>> = {
+  Restored: "the restored database",
+  DatabaseMoved: "its database on another server",
+};
+
 async function tell(context: ControllerContext, name: string, result: MoveResult): Promise<void> {
   const { from, to, reason, outcome, message } = result;
   const counts = `blackout ${result.blackoutSeconds} s, ${result.parkedRequests} requests waited, ${result.failedRequests} failed`;
   const isRestart = from === to;
   const done = isRestart
-    ? `${name} was restarted on ${to} with ${reason === "Restored" ? "the restored database" : "its new configuration"}`
+    ? `${name} was restarted on ${to} with ${WITH[reason] ?? "its new configuration"}`
     : `${name} moved from ${from} to ${to}`;
   const notDone = isRestart
-    ? `${name} ${reason === "Restored" ? "was not restarted with the restored database" : "goes on with its previous configuration"}: ${message}`
+    ? `${name} ${WITH[reason] ? `was not restarted with ${WITH[reason]}` : "goes on with its previous configuration"}: ${message}`
     : `${name} did not move from ${from} to ${to}: ${message}`;
   await recordEvent(context, {
     type: outcome === "Succeeded" ? "Normal" : "Warning",

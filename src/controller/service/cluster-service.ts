@@ -7,6 +7,7 @@ import type { TenantUsage } from "../../model/tenant-usage.ts";
 import type { UsageMonth } from "../../model/usage-month.ts";
 import type { History, Range } from "../../model/history.ts";
 import type { ConfigVerdict } from "../../model/config-verdict.ts";
+import type { ServerLoad } from "../../model/database-servers.ts";
 import type { Labels } from "../../model/labels.ts";
 import type { CheckReport } from "../../model/tenant-check.ts";
 import type { TenantDns } from "../../model/tenant-dns.ts";
@@ -42,6 +43,13 @@ export interface ClusterService {
   watchTenants(options: { signal?: AbortSignal }): AsyncIterable<TenantChange>;
   /** Asks for a move to `to`, or to the best other shard, and returns at once; the result is `status.lastMove` with the returned id. */
   moveTenant(name: string, options?: MoveTenantOptions): Promise<Move>;
+  /** Database servers that are ours, and how many databases of tenants each has; empty where tenants bring theirs. */
+  listDatabaseServers(): Promise<ServerLoad[]>;
+  /**
+   * Asks for a tenant's database to be moved to another server, and returns at once: it is done when `status.lastDatabaseMove` has the id of the
+   * returned `status.databaseMove`. Wakes it, if it sleeps. @throws UserError
+   */
+  moveDatabase(name: string, options: MoveDatabaseOptions): Promise<Tenant>;
   /**
    * Gives a tenant a shard of its own, or lets it among the others again (`lift`), which also forgets what it did. Does nothing where it is
    * so already.
@@ -189,6 +197,12 @@ export interface MoveTenantOptions {
   to?: string;
   /** For how long consolidation leaves it there; 0: not at all. Default: an hour. */
   pinSeconds?: number;
+}
+
+export interface MoveDatabaseOptions {
+  to: string;
+  /** Also one that takes minutes to copy. */
+  anySize?: boolean;
 }
 
 export interface RegisterUserRequest {

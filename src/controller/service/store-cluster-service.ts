@@ -20,6 +20,7 @@ import {
 import type { ClusterEvent } from "../../model/event.ts";
 import type { Move } from "../../model/move.ts";
 import type { Shard } from "../../model/shard.ts";
+import type { ServerLoad } from "../../model/database-servers.ts";
 import { checkPlan, type Quotas } from "../../model/quota.ts";
 import { budgetOfTenant, quotaStandings } from "../usage/quota-watch.ts";
 import type { TenantUsage } from "../../model/tenant-usage.ts";
@@ -45,6 +46,7 @@ import { asItRuns, configsOf } from "../start/configs.ts";
 import { checkConfig } from "./config-check.ts";
 import { problemsOf, type Problem } from "./problems.ts";
 import { registerUser } from "./register-user.ts";
+import { DatabaseMoveService } from "./database-moves.ts";
 import { filledIn } from "./from-template.ts";
 import { Onboarding, type OnboardingSettings } from "./onboarding.ts";
 import { followTenants } from "./tenant-changes.ts";
@@ -58,6 +60,7 @@ import {
   type CreateTenantRequest,
   type HistoryQuery,
   type LogOptions,
+  type MoveDatabaseOptions,
   type MoveTenantOptions,
   type NamedPlan,
   type RegisterUserRequest,
@@ -85,6 +88,7 @@ export class StoreClusterService implements ClusterService {
   readonly #sleep: SleepService;
   readonly #onboarding: Onboarding;
   readonly #users: TenantUsers;
+  readonly #databases: DatabaseMoveService;
   readonly #kept: KeptTenants | undefined;
 
   constructor(context: ControllerContext, settings: ServiceSettings) {
@@ -94,6 +98,7 @@ export class StoreClusterService implements ClusterService {
     this.#context = context;
     this.#kept = context.deletions && new KeptTenants(context, context.deletions);
     this.#settings = settings;
+    this.#databases = new DatabaseMoveService(context);
     this.#onboarding = new Onboarding(context, settings);
   }
 
@@ -274,6 +279,15 @@ export class StoreClusterService implements ClusterService {
       throw new UserError("Conflict", `tenant ${name} changed meanwhile; try again`);
     await modify(store, "Shard", target, (shard) => void (shard.status.lastAssignmentChange = move.requestedAt));
     return move;
+  }
+
+  listDatabaseServers(): Promise<ServerLoad[]> {
+    return this.#databases.servers();
+  }
+
+  async moveDatabase(name: string, options: MoveDatabaseOptions): Promise<Tenant> {
+    const asked = await this.#databases.ask(await this.getTenant(name), options);
+    return asked.status.sleep ? this.wakeTenant(name) : asked;
   }
 
   async quarantineTenant(name: string, { lift }: { lift: boolean }): Promise<Tenant> {

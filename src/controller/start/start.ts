@@ -17,6 +17,7 @@ import { recordEvent, type ControllerContext } from "../context.ts";
 import type { Migration, StoredSchema } from "../../ports/databases.ts";
 import { admit } from "./admission.ts";
 import { bringsDatabase, keepConfigInEffect, withConfig, type StartConfig } from "./configs.ts";
+import { takeMoved } from "./database-move.ts";
 import { timeText } from "../../model/clock.ts";
 import { exponential } from "../../model/backoff.ts";
 import { quotasOf, shardQuotas } from "../../model/quota.ts";
@@ -83,7 +84,10 @@ export async function startOn(context: ControllerContext, tenant: Tenant, target
 
 async function start(context: ControllerContext, asked: Tenant, target: StartTarget): Promise<Started> {
   const { config, client, release } = target;
-  const tenant = asked.status.restore ? await takeRestored(context, asked, config) : asked;
+  const restored = asked.status.restore ? await takeRestored(context, asked, config) : asked;
+  const tenant = restored.status.databaseMove
+    ? await takeMoved(context, await nextEpoch(context, restored.metadata.name), config)
+    : restored;
   const { name } = tenant.metadata;
   const isAdmitted = config.hash === tenant.status.inEffect?.hash;
   // Also of a tenant that never ran: nothing is started with it, and a shard knows no epoch below 1.

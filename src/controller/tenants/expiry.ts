@@ -1,5 +1,6 @@
 import { messageOf } from "../../model/errors.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
+import { removeFormer } from "./former-databases.ts";
 import { KeptTenants } from "./kept-tenants.ts";
 
 /** Removes the data of deleted tenants whose time is over. */
@@ -32,25 +33,15 @@ export class Expiry {
   }
 
   async #look(): Promise<void> {
-    const { log, clock, timing } = this.#context;
+    const { log, timing } = this.#context;
     const due: { name: string; keptUntil: string }[] = [];
     try {
-      await this.#kept?.expire(({ name, deletedAt, keptUntil }) => {
-        const key = `${name} ${deletedAt}`;
-        // By the machine's clock, to which the date was promised. One that is wrong for a while, as at boot, removes nothing.
-        // A date that cannot be read is never over.
-        if (!(clock.wall() >= Date.parse(keptUntil))) {
-          this.#dueSince.delete(key);
-          return false;
-        }
-        const since = this.#dueSince.get(key);
-        if (since === undefined) {
-          this.#dueSince.set(key, performance.now());
-          due.push({ name, keptUntil });
-          return false;
-        }
-        return performance.now() - since >= timing.expiryGrace * 1000;
-      });
+      await this.#kept?.expire(({ name, deletedAt, keptUntil }) =>
+        this.#isOver(`${name} ${deletedAt}`, keptUntil, () => void due.push({ name, keptUntil })),
+      );
+      await removeFormer(this.#context, (name, { server, keptUntil }) =>
+        this.#isOver(`${name} ${server} ${keptUntil}`, keptUntil),
+      );
       for (const { name, keptUntil } of due)
         await recordEvent(this.#context, {
           type: "Warning",
@@ -61,5 +52,21 @@ export class Expiry {
     } catch (error) {
       log.warn({ why: messageOf(error) }, "cannot look for deleted tenants whose time is over; tried again later");
     }
+  }
+
+  /** @param seen called when a time is found to be over for the first time */
+  #isOver(key: string, keptUntil: string, seen = () => {}): boolean {
+    const { clock, timing } = this.#context;
+    // By the machine's clock, to which the date was promised. One that is wrong for a while, as at boot, removes nothing.
+    // A date that cannot be read is never over.
+    if (!(clock.wall() >= Date.parse(keptUntil))) {
+      this.#dueSince.delete(key);
+      return false;
+    }
+    const since = this.#dueSince.get(key);
+    if (since !== undefined) return performance.now() - since >= timing.expiryGrace * 1000;
+    this.#dueSince.set(key, performance.now());
+    seen();
+    return false;
   }
 }

@@ -220,6 +220,7 @@ export class TenantReconciler {
     // A tenant that leaves is not restarted on the way out.
     if (!current || current.spec.dedicated) return;
     if (current.status.restore) return this.#restart(current.metadata.name, shard.metadata.name, "Restored");
+    if (current.status.databaseMove) return this.#restart(current.metadata.name, shard.metadata.name, "DatabaseMoved");
     const configs = await configsOf(this.#context, current);
     const { asked } = configs;
     if (asked && asked.hash === current.status.configHash)

@@ -86,6 +86,15 @@ const OF_TENANTS = {
   Exported: { means: "A tenant was exported into an archive, with its keys." },
   BackupsRemoved: { means: "Backups that are older than the retention were removed." },
   Restored: { means: "A tenant was restored from a backup.", also: ["move"] },
+  DatabaseMoved: {
+    means: "A tenant's database was moved to another server, and the tenant runs with it.",
+    also: ["move"],
+  },
+  DatabaseNotMoved: {
+    means:
+      "A tenant's database could not be moved to another server. Nothing is lost: the tenant goes on with it where it was.",
+    todo: "The message says why; ask again once that is over.",
+  },
   RestoreUndone: { means: "The last restore was taken back: the tenant runs with the database from before." },
 } as const satisfies Record<string, Explained>;
 

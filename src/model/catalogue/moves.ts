@@ -7,7 +7,7 @@ import { SLEEP_REASONS, SLEEP_STEPS, WAKE_REASONS } from "../sleep.ts";
 import { TENANT_PHASES } from "../tenant.ts";
 import { entriesOf, type CodeEntry, type Explained, type Place } from "./entry.ts";
 
-/** `Restored`, `ShardLost` and `CpuBudgetExceeded` are events as well, and stand among them. */
+/** `Restored`, `DatabaseMoved`, `ShardLost` and `CpuBudgetExceeded` are events as well, and stand among them. */
 export const MOVE_REASON_TEXTS = {
   Requested: { means: "Somebody asked for the move." },
   Drain: { means: "The shard is drained at somebody's request, or for the maintenance of its node." },
@@ -17,7 +17,10 @@ export const MOVE_REASON_TEXTS = {
   Balance: { means: "The shard takes more processor time than its target, or clearly more than the others." },
   Placement: { means: "The tenant's placement asks for it." },
   Dedicated: { means: "The tenant goes over between a shard and a dedicated Synapse." },
-} as const satisfies Record<Exclude<MoveReason, "Restored" | "ShardLost" | "CpuBudgetExceeded">, Explained>;
+} as const satisfies Record<
+  Exclude<MoveReason, "Restored" | "DatabaseMoved" | "ShardLost" | "CpuBudgetExceeded">,
+  Explained
+>;
 
 /** What the model defines in one line each is not said twice. */
 export const DEFINED: readonly CodeEntry[] = [

@@ -37,6 +37,7 @@ import { StoreBackupService } from "../../controller/backups/store-backup-servic
 import { StoreExportService } from "../../controller/exports/store-export-service.ts";
 import { StoreImportService } from "../../controller/imports/store-import-service.ts";
 import { PostgresCopies } from "../../database/copies.ts";
+import { PostgresMoves } from "../../database/moves.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
 import { LoadBook } from "../../controller/shards/load-book.ts";
 import { Turns } from "../../controller/turns.ts";
@@ -141,8 +142,9 @@ async function main(): Promise<void> {
     ),
   });
   const { binDir } = await ensurePostgres({ cacheDir: config.cacheDir });
+  const programs = { binDir, environment: systemEnvironment() };
   const restored = {
-    copies: new PostgresCopies(servers, { binDir, environment: systemEnvironment() }),
+    copies: new PostgresCopies(servers, programs),
     media: new LocalMediaFiles(media),
   };
   const clock = new SteadyClock();
@@ -180,6 +182,7 @@ async function main(): Promise<void> {
       mediaOf: (tenant) => media.inventory(tenant),
     },
     restored,
+    databaseMoves: new PostgresMoves(servers, programs),
     removeMedia: (tenant) => media.remove(tenant),
   };
   const controller = new Controller(context);

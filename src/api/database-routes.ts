@@ -1,0 +1,62 @@
+import { z } from "zod";
+import type { ServerLoad } from "../model/database-servers.ts";
+import { failures, type Api, type RouteContext } from "./api.ts";
+import { TenantSchema } from "./schemas.ts";
+import { viewOfTenant } from "./views.ts";
+
+const DatabaseServerSchema = z
+  .object({
+    name: z.string(),
+    weight: z.number().describe("Of new databases it gets a part in proportion; 0: none."),
+    maxDatabases: z.int().optional(),
+    databases: z.int().describe("Of tenants, with those of deleted ones that are kept."),
+  })
+  .meta({ id: "DatabaseServer" }) satisfies z.ZodType<ServerLoad>;
+
+const MoveDatabaseBody = z
+  .strictObject({
+    to: z.string().min(1).max(63).describe("The name of the server, of databaseServers."),
+    anySize: z
+      .boolean()
+      .optional()
+      .describe("Also a database that takes minutes to copy, while the tenant does not answer."),
+  })
+  .meta({ id: "MoveDatabase" });
+
+export function databaseRoutes(app: Api, { service }: RouteContext): void {
+  app.get(
+    "/v1/database-servers",
+    {
+      schema: {
+        operationId: "listDatabaseServers",
+        summary: "PostgreSQL servers that new tenants' databases are shared among",
+        tags: ["cluster"],
+        response: {
+          200: z
+            .object({ items: z.array(DatabaseServerSchema) })
+            .describe("The servers; none where tenants bring theirs."),
+          ...failures(503),
+        },
+      },
+    },
+    async () => ({ items: await service.listDatabaseServers() }),
+  );
+
+  app.post(
+    "/v1/tenants/:name/move-database",
+    {
+      schema: {
+        operationId: "moveDatabase",
+        summary: "Asks for the tenant's database to be moved; its result is status.lastDatabaseMove of the same id",
+        tags: ["tenants"],
+        params: z.object({ name: z.string() }),
+        body: MoveDatabaseBody,
+        response: { 202: TenantSchema.describe("The tenant."), ...failures(404, 409, 422, 503) },
+      },
+    },
+    async ({ params, body }, reply) => {
+      const tenant = await service.moveDatabase(params.name, body);
+      return reply.code(202).send(viewOfTenant(tenant, service.urlOf(tenant), false));
+    },
+  );
+}

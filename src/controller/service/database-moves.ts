@@ -1,0 +1,93 @@
+import { randomUUID } from "node:crypto";
+import { mebibytes } from "../../model/bytes.ts";
+import { timeText } from "../../model/clock.ts";
+import { OWN_SERVER, type ServerLoad } from "../../model/database-servers.ts";
+import { UserError } from "../../model/errors.ts";
+import { isSuspended, type Tenant } from "../../model/tenant.ts";
+import { modify } from "../../ports/store.ts";
+import type { DatabaseMoves } from "../../ports/database-moves.ts";
+import type { ControllerContext } from "../context.ts";
+import { bringsDatabase } from "../start/configs.ts";
+import type { MoveDatabaseOptions } from "./cluster-service.ts";
+
+/** Copied within about half a minute, for which gateways hold requests. */
+export const LARGEST_MOVED_BYTES = 1024 ** 3;
+
+/** What people can ask about databases on several servers. */
+export class DatabaseMoveService {
+  readonly #context: ControllerContext;
+
+  constructor(context: ControllerContext) {
+    this.#context = context;
+  }
+
+  async servers(): Promise<ServerLoad[]> {
+    return this.#context.databaseMoves?.servers() ?? [];
+  }
+
+  /** Asks for it; does nothing where it is on its way there already. @throws UserError Conflict, InvalidInput, NotFound */
+  async ask(present: Tenant, { to, anySize = false }: MoveDatabaseOptions): Promise<Tenant> {
+    const { store, clock, databaseMoves } = this.#context;
+    if (!databaseMoves) throw new UserError("Conflict", "this cluster has no database servers of its own");
+    const { name } = present.metadata;
+    if (present.status.databaseMove?.to === to) return present;
+    const problem = whyNotMoved(present, to);
+    if (problem !== undefined) throw new UserError("Conflict", problem);
+    await refuseTarget(databaseMoves, to);
+    if (!anySize) await refuseLarge(databaseMoves, present);
+    const move = { id: randomUUID(), to, requestedAt: timeText(clock.now()) };
+    const asked = await modify(store, "Tenant", name, (tenant) => {
+      const refusal = whyNotMoved(tenant, to);
+      if (refusal !== undefined) throw new UserError("Conflict", refusal);
+      tenant.status.databaseMove = move;
+      delete tenant.status.retryAt;
+      return true;
+    });
+    if (!asked) throw new UserError("NotFound", `there is no tenant ${name}`);
+    return asked;
+  }
+}
+
+/** Why its database stays where it is, or undefined. */
+function whyNotMoved({ metadata, spec, status }: Tenant, to: string): string | undefined {
+  const { name } = metadata;
+  if (metadata.deletionTimestamp !== undefined) return `tenant ${name} is being deleted`;
+  if (spec.dedicated || status.transition || status.dedicated)
+    return `tenant ${name} is dedicated; take that back first, so that it can be stopped`;
+  if (isSuspended({ spec, status }))
+    return `tenant ${name} is suspended; resume it, as it is started with the moved database`;
+  if (bringsDatabase(spec)) return `tenant ${name} brings its database along, which is its owner's to move`;
+  if (!status.provisioned) return `tenant ${name} has no database yet`;
+  if (status.restore) return `tenant ${name} is being restored; move its database after that`;
+  if (status.databaseMove) return `the database of ${name} is on its way to ${status.databaseMove.to} already`;
+  if ((status.databaseServer ?? OWN_SERVER) === to) return `the database of ${name} is on ${to} already`;
+  return undefined;
+}
+
+/** @throws UserError */
+async function refuseTarget(moves: DatabaseMoves, to: string): Promise<void> {
+  const servers = await moves.servers();
+  const target = servers.find((server) => server.name === to);
+  if (!target)
+    throw new UserError(
+      "InvalidInput",
+      `there is no database server ${to}; databaseServers has: ${servers.map((server) => server.name).join(", ")}`,
+    );
+  const { maxDatabases, databases } = target;
+  if (maxDatabases !== undefined && databases >= maxDatabases)
+    throw new UserError(
+      "Conflict",
+      `${to} has ${databases} databases, and may have ${maxDatabases}: raise maxDatabases`,
+    );
+}
+
+/** @throws UserError Conflict */
+async function refuseLarge(moves: DatabaseMoves, tenant: Tenant): Promise<void> {
+  const bytes = await moves.bytes(tenant);
+  if (bytes <= LARGEST_MOVED_BYTES) return;
+  throw new UserError(
+    "Conflict",
+    `the database of ${tenant.metadata.name} has ${mebibytes(bytes)}: copying it would take minutes, in which the tenant does not answer; ` +
+      "ask for it with any size (--any-size) at a time when that is no harm",
+  );
+}

@@ -1,0 +1,188 @@
+import type pg from "pg";
+import { messageOf, UserError } from "../model/errors.ts";
+import type { ServerLoad } from "../model/database-servers.ts";
+import type { Tenant } from "../model/tenant.ts";
+import type { TenantSecretData } from "../model/tenant-secrets.ts";
+import { HalfMoved, type DatabaseMoves, type MovedDatabase } from "../ports/database-moves.ts";
+import type { DatabaseLogin } from "../ports/databases.ts";
+import { asAdmin, DEFAULT_BOUNDS, identifier, withConnection, type AdminLogin, type Bounds } from "./connection.ts";
+import { contentsOf, differences, totalOf, type Contents } from "./contents.ts";
+import { commentOf, drop, emptyBeside, exists, lockedOn, loginOn, open, readyBeside, rename } from "./copies.ts";
+import { fenceAgainstAll } from "./fence.ts";
+import { besideNames, MOVED_HERE, tenantDatabaseName } from "./names.ts";
+import { pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
+import type { DatabaseServers } from "./servers.ts";
+
+/** A large homeserver's tables are counted in one piece. */
+const COPY_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 3_600_000 };
+
+/** What is left between two crashes, in this order: a test ends the process at each. */
+export type MoveStage = "fenced" | "copied" | "ready" | "aside" | "exchanged";
+
+/**
+ * Moves databases by pg_dump and pg_restore. On the new server the copy is made under another name; complete, it is `restored_…`. Then the former one
+ * becomes `moved_…`, and the copy takes the name of the tenant's database: there are never two of that name, and each step shows what comes next.
+ */
+export class PostgresMoves implements DatabaseMoves {
+  readonly #servers: DatabaseServers;
+  readonly #programs: PgPrograms;
+  readonly #reached: (stage: MoveStage) => void;
+
+  /** @param reached told after each stage */
+  constructor(servers: DatabaseServers, programs: PgPrograms, reached: (stage: MoveStage) => void = () => {}) {
+    this.#servers = servers;
+    this.#programs = programs;
+    this.#reached = reached;
+  }
+
+  servers(): Promise<ServerLoad[]> {
+    return this.#servers.loads();
+  }
+
+  async bytes({ metadata, status }: Tenant): Promise<number> {
+    const name = tenantDatabaseName(metadata.name);
+    return asAdmin(this.#servers.of({ metadata, status }), DEFAULT_BOUNDS, async (client) => {
+      const sql = "SELECT pg_database_size(oid)::text AS bytes FROM pg_database WHERE datname = $1";
+      return Number((await client.query<{ bytes: string }>(sql, [name])).rows[0]?.bytes ?? 0);
+    });
+  }
+
+  async move(
+    tenant: Tenant,
+    { databasePassword: password }: TenantSecretData,
+    { to, epoch }: { to: string; epoch: number },
+  ): Promise<MovedDatabase> {
+    const { name } = tenant.metadata;
+    const own = tenantDatabaseName(name);
+    const { restored, moved } = besideNames(name);
+    const [source, target] = [this.#servers.of(tenant), this.#servers.named(to)];
+    const begun = performance.now();
+    const signal = new AbortController().signal;
+    const former: DatabaseLogin = { ...loginOn(source, own, password), database: own };
+    let copy: Contents | undefined;
+    if (await lockedOn(source, name, (client) => isInPlace(client, own, moved))) {
+      await lockedOn(target, name, (client) => clearPlace(client, own, to));
+      await fenceAgainstAll(former, epoch, DEFAULT_BOUNDS);
+      this.#reached("fenced");
+      copy = await this.#copy(name, { former, target, password }, signal);
+      this.#reached("ready");
+    }
+    await this.#exchange(name, source, target);
+    return this.#finished(async () => {
+      const there = loginOn(target, own, password);
+      const contents = copy ?? (await withConnection(there, own, (client) => contentsOf(client), COPY_BOUNDS));
+      // One that was set aside there by a move the other way is older than both.
+      await lockedOn(target, name, async (client) => {
+        for (const left of [moved, restored]) await drop(client, left);
+      });
+      return { ...totalOf(contents), seconds: (performance.now() - begun) / 1000 };
+    });
+  }
+
+  /** What has to be repeated, whatever it fails of. @throws HalfMoved */
+  async #finished<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      throw new HalfMoved(`the database is on its way, which is not finished: ${messageOf(error)}`, { cause: error });
+    }
+  }
+
+  /** @returns what is in it @throws UserError where it is not what is in the former one */
+  async #copy(
+    name: string,
+    { former, target, password }: { former: DatabaseLogin; target: AdminLogin; password: string },
+    signal: AbortSignal,
+  ): Promise<Contents> {
+    const filling = await lockedOn(target, name, (client) => emptyBeside(client, target, name, password));
+    const expected = await withConnection(
+      former,
+      former.database,
+      async (client) => {
+        await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+        const { rows } = await client.query<{ id: string }>("SELECT pg_catalog.pg_export_snapshot() AS id");
+        // On its way it would be compressed for nothing.
+        const dump = pgDump(this.#programs, former, rows[0]?.id ?? "", signal, ["--compress=0"]);
+        await pgRestore(this.#programs, filling, dump, signal);
+        return contentsOf(client);
+      },
+      COPY_BOUNDS,
+    );
+    this.#reached("copied");
+    const found = await withConnection(filling, filling.database, (client) => contentsOf(client), COPY_BOUNDS);
+    const different = differences(expected, found);
+    if (different.length > 0)
+      throw new UserError(
+        "Environment",
+        `the copy of ${former.database} is not what the database is: ${different.slice(0, 5).join(", ")}`,
+      );
+    await lockedOn(target, name, (client) => readyBeside(client, name, `${MOVED_HERE}${former.host}`));
+    return found;
+  }
+
+  /** @throws HalfMoved */
+  async #exchange(name: string, source: AdminLogin, target: AdminLogin): Promise<void> {
+    const own = tenantDatabaseName(name);
+    const { restored, moved } = besideNames(name);
+    await this.#finished(() =>
+      lockedOn(source, name, async (client) => {
+        if (!(await exists(client, own))) return;
+        await drop(client, moved);
+        await rename(client, own, moved, { closed: true });
+      }),
+    );
+    this.#reached("aside");
+    try {
+      await lockedOn(target, name, async (client) => {
+        if (await exists(client, restored)) await rename(client, restored, own);
+        if (!(await exists(client, own))) throw new UserError("NotFound", `there is no copy ${restored}`);
+        await open(client, own);
+      });
+    } catch (error) {
+      await this.#putBack(name, source, error);
+      throw error;
+    }
+    this.#reached("exchanged");
+  }
+
+  async #putBack(name: string, source: AdminLogin, why: unknown): Promise<void> {
+    const own = tenantDatabaseName(name);
+    const { moved } = besideNames(name);
+    try {
+      await lockedOn(source, name, async (client) => rename(client, moved, own));
+    } catch (error) {
+      const words = `the copy of ${own} cannot be put into its place (${messageOf(why)}), nor the former one put back (${messageOf(error)})`;
+      throw new HalfMoved(words, { cause: error });
+    }
+  }
+
+  async forget(tenant: string, server: string): Promise<void> {
+    const { moved } = besideNames(tenant);
+    const own = tenantDatabaseName(tenant);
+    await lockedOn(this.#servers.named(server), tenant, async (client) => {
+      await drop(client, moved);
+      if (await exists(client, own)) return;
+      await client.query(`DROP ROLE IF EXISTS ${identifier(own)}`);
+    });
+  }
+}
+
+/** Whether the former database is still the tenant's. A renaming that was cut off left it closed. @throws UserError NotFound */
+async function isInPlace(client: pg.Client, own: string, moved: string): Promise<boolean> {
+  if (!(await exists(client, own))) {
+    if (await exists(client, moved)) return false;
+    throw new UserError("NotFound", `there is no database ${own}`);
+  }
+  await open(client, own);
+  return true;
+}
+
+/** A move that was taken back may have left its copy there; whatever else has the name is not ours to remove. @throws UserError Conflict */
+async function clearPlace(client: pg.Client, own: string, to: string): Promise<void> {
+  if (!(await exists(client, own))) return;
+  if ((await commentOf(client, own)).startsWith(MOVED_HERE)) return drop(client, own);
+  throw new UserError(
+    "Conflict",
+    `${to} has a database ${own} already, which no record names: find out what it is, and drop it`,
+  );
+}
