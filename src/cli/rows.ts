@@ -9,6 +9,8 @@ export interface TenantRow {
   phase: string;
   reason: string | null;
   shard: string | null;
+  /** The server of its database; null: the cluster's own, or its own. */
+  databaseServer: string | null;
   url: string;
   epoch: number;
   createdAt: string;
@@ -25,6 +27,7 @@ export function tenantRow({ metadata, spec, status, url }: TenantView): TenantRo
     phase: status.phase,
     reason: status.reason || null,
     shard: status.shard ?? null,
+    databaseServer: status.databaseServer ?? null,
     url,
     epoch: status.epoch,
     createdAt: metadata.creationTimestamp,

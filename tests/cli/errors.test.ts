@@ -143,7 +143,7 @@ describe("finding the cluster", () => {
     expect({ ...refused, stderr: refused.stderr.replace(url, "API") }).toMatchInlineSnapshot(`
       {
         "code": 1,
-        "stderr": "error: API does not take the token: the token is wrong
+        "stderr": "error: API does not take the token: the token is wrong, or has expired
       ",
         "stdout": "",
       }
@@ -266,6 +266,7 @@ describe("help", () => {
         "tenant check",
         "tenant dns",
         "tenant move",
+        "tenant move-database",
         "tenant backup",
         "tenant backups",
         "tenant restore",
@@ -283,12 +284,21 @@ describe("help", () => {
         "tenant quotas",
         "tenant logs",
         "tenant register-user",
+        "tenant users",
+        "tenant users list",
+        "tenant users reset-password",
+        "tenant users deactivate",
+        "tenant users make-admin",
+        "tenant edit",
         "apply",
+        "diff",
         "plan",
         "plan list",
         "notifications",
         "notifications list",
         "notifications test",
+        "database-server",
+        "database-server list",
         "shard",
         "shard list",
         "shard get",
@@ -309,6 +319,7 @@ describe("help", () => {
         "fleet rollback",
         "status",
         "events",
+        "history",
         "explain",
         "token",
         "token create",

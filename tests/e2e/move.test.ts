@@ -88,7 +88,7 @@ it("none of two real clients sees a failed request, a lost or doubled event, or 
 });
 
 it("a client that sends sees no failed request while the database is moved to another server and back", async () => {
-  const user = await newUser(cluster, "clinic-b", "carol");
+  const user = await newUser(cluster, "clinic-b", "erin");
   const { room_id: roomId } = await user.client.createRoom({ preset: "private_chat" as never });
   await user.sync();
   const sent: string[] = [];
