@@ -268,6 +268,11 @@ export function createControllerMetrics(registry: Registry) {
       help: "When the first of these certificates ends, in seconds of Unix time; 0 where there is none",
       registers,
     }),
+    certificatesEndingSoon: new Gauge({
+      name: name("certificates_ending_soon"),
+      help: "Certificates of which less than a fifth of their life is left, and which are not renewed",
+      registers,
+    }),
     certificateOrders: new Counter({
       name: name("certificate_orders_total"),
       help: "Orders of certificates, by outcome: issued, failed, limited (the authority wants no more for a while)",

@@ -157,12 +157,13 @@ export class CertificateKeeper implements CertificateService {
   }
 
   #measure(): void {
-    const { certificates, certificateSoonestEnd } = this.#context.metrics;
+    const { certificates, certificateSoonestEnd, certificatesEndingSoon } = this.#context.metrics;
     const views = [...this.#wanted.keys()].map((name) => this.#view(name));
     certificates.reset();
     for (const { state } of views) certificates.inc({ state });
     const ends = views.flatMap(({ notAfter }) => (notAfter === null ? [] : [Date.parse(notAfter) / 1000]));
     certificateSoonestEnd.set(ends.length === 0 ? 0 : Math.min(...ends));
+    certificatesEndingSoon.set(this.problems().length);
   }
 
   /** What nobody wants any more is kept while it lasts: its tenant may come back. */

@@ -64,6 +64,7 @@ const OF_TENANTS = {
   CertificateEndsSoon: {
     means: "A certificate ends soon, and has not been renewed yet.",
     todo: "The message says what keeps it from being renewed.",
+    runbook: "SynapseShardsCertificateEndsSoon",
   },
   WasAway: { means: "A tenant was away for a while, and tells other servers that it is back." },
   Deleted: { means: "A tenant was deleted. Its data is kept for a time, unless it was to be removed at once." },

@@ -415,6 +415,20 @@ export const ALERT_CASES: AlertCase[] = [
     },
   },
   {
+    alert: "SynapseShardsCertificateEndsSoon",
+    series: {
+      [`${C}certificates_ending_soon{instance="c1"}`]: "0x9 2x30 0x30",
+    },
+    quiet: [9, 20, 45],
+    fires: {
+      at: [30],
+      severity: "warning",
+      summary: "Certificates end soon and are not renewed",
+      description:
+        "2 certificates that shards/synapse-shards looks after have less than a fifth of their life left. When one ends, clients and other homeservers refuse the connection to its tenant.",
+    },
+  },
+  {
     alert: "SynapseShardsGatewayNotConnected",
     series: {
       [`${G}feed_connected{instance="g1"}`]: "1x9 0x20 1x30",
