@@ -24,7 +24,7 @@ const events = createRoute({
   path: "/events",
   component: lazyRouteComponent(() => import("./screens/events.tsx"), "Events"),
 });
-const TABS = ["state", "timeline", "configuration", "users", "backups", "log"] as const;
+const TABS = ["state", "timeline", "configuration", "users", "backups", "check", "log"] as const;
 const SORTS = ["name", "serverName", "phase", "shard", "release", "created"] as const;
 const ORDERS = ["ascending", "descending"] as const;
 
@@ -66,6 +66,11 @@ const shard = createRoute({
   component: lazyRouteComponent(() => import("./screens/shards.tsx"), "Shard"),
   validateSearch: (given: Record<string, unknown>): { tab?: "log" } => ({ tab: oneOf(["log"] as const, given["tab"]) }),
 });
+const rollouts = createRoute({
+  getParentRoute: () => root,
+  path: "/rollouts",
+  component: lazyRouteComponent(() => import("./screens/rollouts.tsx"), "Rollouts"),
+});
 const audit = createRoute({
   getParentRoute: () => root,
   path: "/audit",
@@ -91,6 +96,7 @@ export const router = createRouter({
     tenant,
     shards,
     shard,
+    rollouts,
     events,
     audit,
     settings,

@@ -1,16 +1,29 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { API_TOKEN, startApiUnderTest, type ApiUnderTest } from "../api/api-under-test.ts";
-import { someSamples, usageOf } from "./support/samples.ts";
+import type { BackupService } from "../../src/controller/service/backup-service.ts";
+import { backupOf, someSamples, usageOf } from "./support/samples.ts";
 import { browserProgram, openView, signIn, useBrowser, type View } from "./support/browser.ts";
 
 const MANY = 100_000;
+const BACKUP = "20261126T020000.000Z";
+const restored: unknown[] = [];
+const BACKUPS = {
+  jobs: () => [],
+  list: async (tenant: string) => [{ backup: backupOf(tenant, BACKUP) }],
+  newest: async () => [],
+  restore: async (tenant: string, request: object) => {
+    restored.push({ tenant, ...request });
+    return { id: "job-1", kind: "Restore", tenant, state: "Running", message: "", requestedAt: "2026-11-26T03:00:00Z" };
+  },
+} as unknown as BackupService;
 
 describe.skipIf(browserProgram() === undefined)("the console's screens", () => {
   const browser = useBrowser();
   let api: ApiUnderTest;
   let view: View;
   beforeEach(async () => {
-    api = await startApiUnderTest();
+    restored.length = 0;
+    api = await startApiUnderTest(undefined, { parts: { backups: BACKUPS } });
     const { service } = api;
     service.addShard("1.163.2-0");
     service.addShard("1.163.2-1");
@@ -182,6 +195,78 @@ describe.skipIf(browserProgram() === undefined)("the console's screens", () => {
     await dialog.getByRole("button", { name: "Deactivate", exact: true }).click();
     await row.getByText("Deactivated", { exact: true }).waitFor();
     expect(await row.getByRole("button").count()).toBe(0);
+  });
+
+  test("a release is rolled out, in waves that are seen, paused, and goes on", async () => {
+    const { page } = view;
+    const { store } = api;
+    await signIn(view, API_TOKEN, "/rollouts");
+    await page.getByText("There is no fleet yet").waitFor();
+    await page.getByRole("button", { name: "Roll out …" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Release of Synapse").fill("1.164.0");
+    await dialog.getByLabel("Canaries, by name").fill("clinic-a, school");
+    await dialog
+      .getByText("synapse-shards fleet set --release 1.164.0 --wave-size 10 --canary clinic-a --canary school")
+      .waitFor();
+    await dialog.getByRole("button", { name: "Roll out", exact: true }).click();
+    await page.getByRole("heading", { name: "Synapse 1.164.0" }).waitFor();
+    const fleet = (await store.get("Fleet", "fleet"))!;
+    expect(fleet.spec).toMatchObject({ release: "1.164.0", rollout: { canaries: { names: ["clinic-a", "school"] } } });
+    const progress = { wave: 1, waves: 3, updated: 12, total: 30, failed: ["clinic-b"], phase: "Progressing" as const };
+    await store.update({ ...fleet, status: { ...fleet.status, release: "1.164.0", ...progress } });
+    await page.reload();
+    await page.getByText("12 of 30 tenants").waitFor();
+    expect(await page.getByRole("list", { name: "Waves" }).getByRole("listitem").allInnerTexts()).toEqual([
+      expect.stringContaining("Canaries") as string,
+      expect.stringContaining("Wave 1") as string,
+      expect.stringContaining("Wave 2") as string,
+    ]);
+    await page.getByRole("region", { name: "1 failed tenant" }).getByRole("link", { name: "clinic-b" }).waitFor();
+    for (const [verb, paused] of [
+      ["Pause", true],
+      ["Go on", false],
+    ] as const) {
+      await page.getByRole("button", { name: `${verb} …` }).click();
+      await dialog.getByRole("button", { name: verb, exact: true }).click();
+      await dialog.waitFor({ state: "detached" });
+      expect((await store.get("Fleet", "fleet"))?.spec.rollout.paused).toBe(paused);
+    }
+  });
+
+  test("a tenant is looked at as the world sees it, kept awake, brought to a release, and restored by its name", async () => {
+    const { page } = view;
+    const { service } = api;
+    service.findings.push([
+      {
+        code: "dns-missing",
+        severity: "error",
+        subject: "clinic-a.example",
+        message: "it has no address",
+        remedy: "add one",
+      },
+    ]);
+    await signIn(view, API_TOKEN, "/tenants/clinic-a?tab=check");
+    await page.getByRole("button", { name: "Look now" }).click();
+    await page.getByRole("region", { name: "What was found" }).getByText("Add one.").waitFor();
+    const dialog = page.getByRole("dialog");
+    await page.getByRole("button", { name: "Keep awake …" }).click();
+    await dialog.getByRole("button", { name: "Keep awake", exact: true }).click();
+    await page.getByRole("button", { name: "Let sleep …" }).waitFor();
+    expect(service.tenants.get("clinic-a")?.spec.hibernation).toEqual({ mode: "Never" });
+    await page.getByRole("button", { name: "Release …" }).click();
+    await dialog.getByLabel("Release of Synapse").fill("1.164.0");
+    await dialog.getByText("synapse-shards tenant update clinic-a --release 1.164.0").waitFor();
+    await dialog.getByRole("button", { name: "Ask for it" }).click();
+    await dialog.waitFor({ state: "detached" });
+    expect(service.tenants.get("clinic-a")?.spec.release).toBe("1.164.0");
+    await page.getByRole("link", { name: "Backups" }).click();
+    await page.getByRole("button", { name: /^Restore …/ }).click();
+    await dialog.getByLabel("Type clinic-a to confirm").fill("clinic-a");
+    await dialog.getByText(`synapse-shards tenant restore clinic-a --backup ${BACKUP}`).waitFor();
+    await dialog.getByRole("button", { name: "Restore", exact: true }).click();
+    await dialog.waitFor({ state: "detached" });
+    expect(restored).toEqual([{ tenant: "clinic-a", backup: BACKUP }]);
   });
 
   test("shards are boxes with their tenants, and are drained", async () => {

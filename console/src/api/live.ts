@@ -11,7 +11,7 @@ const ANYWAY_MS = 10_000;
 const TRY_AGAIN_MS = 3_000;
 
 /** What may be other than it was, after an event. */
-const CHANGING = new Set<unknown>(["status", "problems", "tenants", "tenant", "shards", "shard", "events"]);
+const CHANGING = new Set<unknown>(["status", "problems", "tenants", "tenant", "shards", "shard", "fleet", "events"]);
 
 /**
  * Follows the events, and has what is shown asked for again after one. A tab that nobody sees holds no connection, of which browsers have six for

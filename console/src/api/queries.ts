@@ -16,6 +16,11 @@ export const problemsQuery = queryOptions({
   queryFn: ({ signal }) => dataOf(api.GET("/v1/problems", { signal, params: { query: { limit: PROBLEMS_SHOWN } } })),
 });
 
+export const fleetQuery = queryOptions({
+  queryKey: ["fleet"],
+  queryFn: ({ signal }) => dataOf(api.GET("/v1/fleet", { signal })),
+});
+
 export const shardsQuery = queryOptions({
   queryKey: ["shards"],
   queryFn: ({ signal }) => dataOf(api.GET("/v1/shards", { signal })),

@@ -13,6 +13,7 @@ import { TenantActions } from "./tenant/actions.tsx";
 import { Backups } from "./tenant/backups.tsx";
 import { Configuration } from "./tenant/configuration.tsx";
 import { Users } from "./tenant/users.tsx";
+import { World } from "./tenant/world.tsx";
 import { UsagePlots } from "./tenant/usage-plots.tsx";
 import { stateOf } from "./tenant/state.ts";
 
@@ -22,6 +23,7 @@ const TABS = {
   configuration: "Configuration",
   users: "Users",
   backups: "Backups",
+  check: "Check",
   log: "Log",
 };
 export type TenantTab = keyof typeof TABS;
@@ -91,6 +93,8 @@ function Part({ tenant, tab }: { tenant: TenantData; tab: TenantTab }) {
       return <Users tenant={tenant} />;
     case "backups":
       return <Backups tenant={tenant} />;
+    case "check":
+      return <World tenant={tenant} />;
     case "log":
       return <LogView path={`/v1/tenants/${name}/logs`} command={`synapse-shards tenant logs ${name} --follow`} />;
   }

@@ -30,6 +30,7 @@ const SCREENS = [
   { to: "/overview", name: "Overview" },
   { to: "/tenants", name: "Tenants" },
   { to: "/shards", name: "Shards" },
+  { to: "/rollouts", name: "Rollouts" },
   { to: "/events", name: "Events" },
   { to: "/audit", name: "Audit" },
   { to: "/settings", name: "Settings" },

@@ -1,3 +1,4 @@
+import type { BackupManifest } from "../../../src/model/backup.ts";
 import type { Sample } from "../../../src/model/history.ts";
 import type { UsageMonth } from "../../../src/model/usage-month.ts";
 
@@ -43,4 +44,20 @@ export function usageOf(tenant: string, month: string, requests: number): UsageM
     mediaBytes: 1_000_000,
     updatedAt: `${month}-02T00:00:00.000Z`,
   };
+}
+
+export function backupOf(tenant: string, id: string): BackupManifest {
+  const stored = { file: "f", bytes: 9_000_000, sha256: "f00d" };
+  return {
+    format: 1,
+    id,
+    tenant,
+    serverName: `${tenant}.localhost`,
+    schemaRelease: "1.163.2",
+    takenAt: "2026-11-26T02:00:00.000Z",
+    finishedAt: "2026-11-26T02:00:05.000Z",
+    database: stored,
+    sealed: { ...stored, recipient: "age1test" },
+    media: { ...stored, files: 0, totalBytes: 0, newFiles: 0, newBytes: 0 },
+  } as unknown as BackupManifest;
 }

@@ -6,10 +6,24 @@ import { shardsQuery } from "../../api/queries.ts";
 import { useIsTenantAdmin, useMay } from "../../api/session.ts";
 import { ActionDialog, type Action } from "../../ui/action.tsx";
 
-type Kind = "move" | "sleep" | "wake" | "suspend" | "resume" | "back-up" | "lift" | "delete";
+type Kind =
+  | "move"
+  | "upgrade"
+  | "sleep"
+  | "wake"
+  | "keep-awake"
+  | "let-sleep"
+  | "suspend"
+  | "resume"
+  | "back-up"
+  | "lift"
+  | "delete";
 
 const TITLES: Record<Kind, string> = {
   move: "Move",
+  upgrade: "Release",
+  "keep-awake": "Keep awake",
+  "let-sleep": "Let sleep",
   sleep: "Sleep",
   wake: "Wake",
   suspend: "Suspend",
@@ -34,6 +48,8 @@ export function TenantActions({ tenant }: { tenant: Tenant }) {
   const all: Kind[] = [
     ...(phase === "Running" ? (["move", "sleep"] as const) : []),
     ...(phase === "Asleep" ? (["wake"] as const) : []),
+    "upgrade",
+    tenant.spec.hibernation?.mode === "Never" ? "let-sleep" : "keep-awake",
     phase === "Suspended" || tenant.spec.suspended ? "resume" : "suspend",
     "back-up",
     ...(quarantine ? (["lift"] as const) : []),
@@ -48,16 +64,25 @@ export function TenantActions({ tenant }: { tenant: Tenant }) {
         </button>
       ))}
       {open === "move" && <MoveDialog tenant={tenant} close={() => setOpen(undefined)} />}
-      {open !== undefined && open !== "move" && (
+      {open === "upgrade" && <ReleaseDialog tenant={tenant} close={() => setOpen(undefined)} />}
+      {open !== undefined && open !== "move" && open !== "upgrade" && (
         <SimpleDialog kind={open} tenant={tenant} close={() => setOpen(undefined)} />
       )}
     </>
   );
 }
 
+const PINS: Record<string, { words: string; option: string }> = {
+  "0": { words: "not at all", option: "none" },
+  "3600": { words: "for an hour", option: "1h" },
+  "86400": { words: "for a day", option: "1d" },
+  "2592000": { words: "for 30 days", option: "30d" },
+};
+
 function MoveDialog({ tenant, close }: { tenant: Tenant; close: () => void }) {
   const { name } = tenant.metadata;
   const [to, setTo] = useState("");
+  const [pin, setPin] = useState("3600");
   const shards = useQuery(shardsQuery);
   const others = (shards.data?.items ?? []).filter(
     ({ metadata, status }) => metadata.name !== tenant.status.shard && status.phase === "Ready",
@@ -65,15 +90,20 @@ function MoveDialog({ tenant, close }: { tenant: Tenant; close: () => void }) {
   const action: Action = {
     title: `Move ${name}`,
     verb: "Move",
-    command: `synapse-shards tenant move ${name}${to === "" ? "" : ` --to ${to}`}`,
+    command: `synapse-shards tenant move ${name}${to === "" ? "" : ` --to ${to}`}${pin === "3600" ? "" : ` --pin ${PINS[pin]?.option}`}`,
     done: `${name} is being moved`,
     act: () =>
-      dataOf(api.POST("/v1/tenants/{name}/move", { params: { path: { name } }, body: to === "" ? {} : { to } })),
+      dataOf(
+        api.POST("/v1/tenants/{name}/move", {
+          params: { path: { name } },
+          body: { ...(to === "" ? {} : { to }), pinSeconds: Number(pin) },
+        }),
+      ),
     children: (
       <>
         <p>
           It is stopped on {tenant.status.shard} and started on another shard. Requests wait for about a second; clients
-          stay connected. For an hour, consolidation leaves it there.
+          stay connected.
         </p>
         <label>
           To
@@ -86,17 +116,55 @@ function MoveDialog({ tenant, close }: { tenant: Tenant; close: () => void }) {
             ))}
           </select>
         </label>
+        <label>
+          Consolidation leaves it there
+          <select value={pin} onChange={({ target }) => setPin(target.value)}>
+            {Object.entries(PINS).map(([seconds, { words }]) => (
+              <option key={seconds} value={seconds}>
+                {words}
+              </option>
+            ))}
+          </select>
+        </label>
       </>
     ),
   };
   return <ActionDialog action={action} close={close} />;
 }
 
-function SimpleDialog({ kind, tenant, close }: { kind: Exclude<Kind, "move">; tenant: Tenant; close: () => void }) {
+function ReleaseDialog({ tenant, close }: { tenant: Tenant; close: () => void }) {
+  const { name } = tenant.metadata;
+  const [release, setRelease] = useState(tenant.spec.release || "fleet");
+  const wanted = release.trim();
+  const action: Action = {
+    title: `Release of ${name}`,
+    verb: "Ask for it",
+    command: `synapse-shards tenant update ${name} --release ${wanted || "VERSION"}`,
+    done: `${name} is being brought to ${wanted === "fleet" ? "the fleet’s release" : `Synapse ${wanted}`}`,
+    act: () => dataOf(api.PATCH("/v1/tenants/{name}", { params: { path: { name } }, body: { release: wanted } })),
+    children: (
+      <>
+        <p>
+          It is moved to a shard of this release, and its database is brought along. A newer release’s database may not
+          be readable by an older one. “fleet” follows the fleet.
+        </p>
+        <label>
+          Release of Synapse
+          <input value={release} required onChange={({ target }) => setRelease(target.value)} />
+        </label>
+      </>
+    ),
+  };
+  return <ActionDialog action={action} close={close} />;
+}
+
+type SimpleKind = Exclude<Kind, "move" | "upgrade">;
+
+function SimpleDialog({ kind, tenant, close }: { kind: SimpleKind; tenant: Tenant; close: () => void }) {
   const navigate = useNavigate();
   const { name } = tenant.metadata;
   const at = { params: { path: { name } } };
-  const actions: Record<Exclude<Kind, "move">, Omit<Action, "title" | "verb">> = {
+  const actions: Record<SimpleKind, Omit<Action, "title" | "verb">> = {
     sleep: {
       command: `synapse-shards tenant sleep ${name}`,
       done: `${name} falls asleep`,
@@ -113,6 +181,18 @@ function SimpleDialog({ kind, tenant, close }: { kind: Exclude<Kind, "move">; te
       done: `${name} wakes`,
       act: () => dataOf(api.POST("/v1/tenants/{name}/wake", at)),
       children: <p>It is placed on a shard and started.</p>,
+    },
+    "keep-awake": {
+      command: `synapse-shards tenant update ${name} --hibernation never`,
+      done: `${name} stays awake from now on`,
+      act: () => dataOf(api.PATCH("/v1/tenants/{name}", { ...at, body: { hibernation: { mode: "Never" } } })),
+      children: <p>It holds its place on a shard also when nobody uses it, until this is taken back.</p>,
+    },
+    "let-sleep": {
+      command: `synapse-shards tenant update ${name} --hibernation auto`,
+      done: `${name} sleeps again when nobody uses it`,
+      act: () => dataOf(api.PATCH("/v1/tenants/{name}", { ...at, body: { hibernation: { mode: "Auto" } } })),
+      children: <p>It falls asleep when nobody has used it for a while, as the others do.</p>,
     },
     suspend: {
       command: `synapse-shards tenant suspend ${name}`,

@@ -1,14 +1,19 @@
+import { useState } from "react";
 import { useQuery } from "@tanstack/react-query";
 import { api, dataOf, type Tenant } from "../../api/client.ts";
+import { useMay } from "../../api/session.ts";
+import { ActionDialog, type Action } from "../../ui/action.tsx";
 import { Badge } from "../../ui/badge.tsx";
 import { Command } from "../../ui/command.tsx";
 import { bytes } from "../../ui/format.ts";
 import { Card } from "../../ui/page.tsx";
 import { Empty, Waiting } from "../../ui/states.tsx";
-import { Time } from "../../ui/time.tsx";
+import { Ago, Time } from "../../ui/time.tsx";
 
 export function Backups({ tenant }: { tenant: Tenant }) {
   const { name } = tenant.metadata;
+  const mayRestore = useMay("admin");
+  const [open, setOpen] = useState<Restore>();
   const backups = useQuery({
     queryKey: ["tenant", name, "backups"],
     queryFn: ({ signal }) => dataOf(api.GET("/v1/tenants/{name}/backups", { signal, params: { path: { name } } })),
@@ -32,6 +37,7 @@ export function Backups({ tenant }: { tenant: Tenant }) {
                   <th>Release</th>
                   <th className="number">Database</th>
                   <th>Verified</th>
+                  {mayRestore && <th>Restore</th>}
                 </tr>
               </thead>
               <tbody>
@@ -54,6 +60,13 @@ export function Backups({ tenant }: { tenant: Tenant }) {
                         "not yet"
                       )}
                     </td>
+                    {mayRestore && (
+                      <td>
+                        <button type="button" className="small danger" onClick={() => setOpen({ backup: backup.id })}>
+                          Restore …<span className="visually-hidden"> ({backup.id})</span>
+                        </button>
+                      </td>
+                    )}
                   </tr>
                 ))}
               </tbody>
@@ -61,8 +74,57 @@ export function Backups({ tenant }: { tenant: Tenant }) {
           </div>
         )}
       </Card>
-      <p className="muted">A restore puts a backup in the tenant’s place, and can be undone:</p>
-      <Command text={`synapse-shards tenant restore ${name} --backup ${items[0]?.backup.id ?? "ID"}`} />
+      {mayRestore && tenant.status.restored && (
+        <div className="notice">
+          <p>
+            It was restored to {tenant.status.restored.backup} <Ago at={tenant.status.restored.at} />. What was there
+            before is kept until somebody removes it.
+          </p>
+          <div className="row">
+            <button type="button" className="small" onClick={() => setOpen("undo")}>
+              Take the restore back …
+            </button>
+          </div>
+        </div>
+      )}
+      <Command text={`synapse-shards tenant backups ${name}`} />
+      {open && <RestoreDialog name={name} restore={open} close={() => setOpen(undefined)} />}
     </div>
   );
+}
+
+type Restore = "undo" | { backup: string };
+
+function RestoreDialog({ name, restore, close }: { name: string; restore: Restore; close: () => void }) {
+  const at = { params: { path: { name } } };
+  const action: Action =
+    restore === "undo"
+      ? {
+          title: `Take back the restore of ${name}`,
+          verb: "Take back",
+          command: `synapse-shards tenant restore ${name} --undo`,
+          done: `The restore of ${name} is being taken back`,
+          isDangerous: true,
+          typed: name,
+          act: () => dataOf(api.POST("/v1/tenants/{name}/restore/undo", at)),
+          children: (
+            <p>The database from before the restore takes its place again; what was written since is put aside.</p>
+          ),
+        }
+      : {
+          title: `Restore ${name}`,
+          verb: "Restore",
+          command: `synapse-shards tenant restore ${name} --backup ${restore.backup}`,
+          done: `${name} is being restored`,
+          isDangerous: true,
+          typed: name,
+          act: () => dataOf(api.POST("/v1/tenants/{name}/restore", { ...at, body: { backup: restore.backup } })),
+          children: (
+            <p>
+              The backup {restore.backup} takes the tenant’s place: what was written since is put aside, and can be had
+              back by taking the restore back.
+            </p>
+          ),
+        };
+  return <ActionDialog action={action} close={close} />;
 }
