@@ -67,8 +67,9 @@ describe.skipIf(browserProgram() === undefined)("the console's screens", () => {
     await signIn(view, API_TOKEN, "/tenants/clinic-a");
     await page.getByRole("button", { name: "Move …" }).click();
     const dialog = page.getByRole("dialog");
-    await dialog.getByRole("combobox").selectOption("1.163.2-1");
-    await dialog.getByText("synapse-shards tenant move clinic-a --to 1.163.2-1").waitFor();
+    await dialog.getByRole("combobox").first().selectOption("1.163.2-1");
+    await dialog.getByRole("combobox").last().selectOption("for a day");
+    await dialog.getByText("synapse-shards tenant move clinic-a --to 1.163.2-1 --pin 1d").waitFor();
     await dialog.getByRole("button", { name: "Move", exact: true }).click();
     await dialog.waitFor({ state: "detached" });
     const last = page.getByRole("region", { name: "Last move" });
