@@ -85,6 +85,9 @@ export const TENANT_ADMIN_RULES: Readonly<Record<string, TenantAdminRule>> = {
   renewCertificate: "never",
   // Messages of tenants may name others, which only whole answers are searched for.
   watchTenants: "never",
+  // Where databases are, and who is there.
+  listDatabaseServers: "never",
+  moveDatabase: "never",
   // Numbers of all tenants.
   getHistory: "never",
   listShards: "never",
