@@ -37,6 +37,24 @@ export const OidcSchema = z.strictObject({
 });
 export type OidcConfig = z.infer<typeof OidcSchema>;
 
+export const KubernetesSignInSchema = z.strictObject({
+  /** What users and groups of the API server may do: the first that fits counts. Nobody else gets in. */
+  roles: z
+    .array(
+      z
+        .strictObject({
+          user: z.string().min(1).max(300).optional(),
+          group: z.string().min(1).max(300).optional(),
+          ...GrantFields,
+        })
+        .superRefine(refineGrant)
+        .refine(({ user, group }) => (user === undefined) !== (group === undefined), "give user or group"),
+    )
+    .min(1)
+    .max(1000),
+});
+export type KubernetesSignIn = z.infer<typeof KubernetesSignInSchema>;
+
 /** How people sign in to the console, besides with tokens; docs/access.md. */
 export const SignInSchema = z.strictObject({
   /** The console's address as browsers have it, without a path. Default on one machine: http://localhost and the API's port. */
@@ -45,5 +63,7 @@ export const SignInSchema = z.strictObject({
     "a URL without a path",
   ).optional(),
   oidc: OidcSchema.optional(),
+  /** On Kubernetes: with tokens of the API server, such as `kubectl create token` prints. */
+  kubernetes: KubernetesSignInSchema.optional(),
 });
 export type SignInConfig = z.infer<typeof SignInSchema>;

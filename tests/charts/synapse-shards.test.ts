@@ -3,7 +3,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
-import { parseAllDocuments } from "yaml";
+import { parse, parseAllDocuments } from "yaml";
 import { KubernetesControllerConfigSchema } from "../../src/platforms/kubernetes/controller-config.ts";
 import { parseGatewayConfig } from "../../src/gateway/config.ts";
 import { run } from "../kubernetes/support/run.ts";
@@ -103,7 +103,6 @@ describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
   });
 
   it("makes configurations that controller and gateway accept, whatever the values", async () => {
-    const { parse } = await import("yaml");
     for (const values of [
       {},
       {
@@ -157,6 +156,62 @@ describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
     expect(spec.template.spec.containers[0].env).toContainEqual({ name: "C", value: "d" });
     expect(spec.template.spec.imagePullSecrets).toEqual([{ name: "mine" }]);
     expect(find(manifests, "SynapseFleet", "cluster-a").spec.imageTag).toBe("1.150.0");
+  });
+
+  it("shows the console where that is asked for, at a port that has nothing else, and to whom the values say", async () => {
+    const { spec: closed } = find(await template(), "NetworkPolicy", "cluster-a-controller");
+    expect(JSON.stringify(closed)).not.toContain("8011");
+    const role = { group: "admins", role: "admin" };
+    const console = {
+      enabled: true,
+      url: "https://console.example",
+      trustedProxies: ["10.0.0.0/8"],
+      ingress: { enabled: true, className: "nginx", tlsSecret: "console-tls" },
+      signIn: {
+        oidc: { issuer: "https://id.example", clientId: "shards", roles: [role] },
+        oidcSecret: { name: "console-oidc" },
+        kubernetes: { roles: [role] },
+      },
+    };
+    const consoleFrom = [{ namespaceSelector: { matchLabels: { name: "ingress" } } }];
+    const manifests = await template({ console, networkPolicies: { consoleFrom } });
+    const read: unknown = parse(find(manifests, "ConfigMap", "cluster-a-controller").data!["controller.yaml"]!);
+    expect(KubernetesControllerConfigSchema.parse(read)).toMatchObject({
+      console: { port: 8011, trustedProxies: ["10.0.0.0/8"] },
+      signIn: {
+        consoleUrl: "https://console.example",
+        oidc: { issuer: "https://id.example", clientSecretFile: "/run/synapse-shards/oidc/client-secret" },
+        kubernetes: { roles: [role] },
+      },
+    });
+    const { spec: ingress } = find(manifests, "Ingress", "cluster-a-console");
+    expect(ingress).toMatchObject({
+      tls: [{ hosts: ["console.example"], secretName: "console-tls" }],
+      rules: [{ host: "console.example", http: { paths: [{ backend: { service: { port: { name: "console" } } } }] } }],
+    });
+    const { spec: policy } = find(manifests, "NetworkPolicy", "cluster-a-controller");
+    expect(policy.ingress).toContainEqual({ ports: [{ port: 8011, protocol: "TCP" }], from: consoleFrom });
+    const { rules } = find(manifests, "ClusterRole", "shards-cluster-a-token-reviews");
+    expect(rules).toEqual([{ apiGroups: ["authentication.k8s.io"], resources: ["tokenreviews"], verbs: ["create"] }]);
+    const { spec: pods } = find(manifests, "Deployment", "cluster-a-controller");
+    expect(pods.template.spec.volumes).toContainEqual(
+      expect.objectContaining({ name: "oidc", secret: expect.objectContaining({ secretName: "console-oidc" }) }),
+    );
+  });
+
+  it("refuses a console that could not work, or that would let in too many", async () => {
+    const enabled = { enabled: true, url: "https://console.example" };
+    const oidc = { issuer: "https://id.example", clientId: "shards" };
+    for (const [values, words] of [
+      [{ enabled: true }, "console.url is empty"],
+      [{ enabled: true, url: "http://console.example" }, "console/url"],
+      [{ enabled: true, url: "https://console.example/path" }, "console/url"],
+      [{ ...enabled, signIn: { oidc } }, "roles"],
+      [{ ...enabled, signIn: { oidc: { ...oidc, clientSecret: "in the values" } } }, "clientSecret"],
+      [{ ...enabled, signIn: { kubernetes: { roles: [{ role: "admin" }] } } }, "kubernetes/roles"],
+      [{ ...enabled, signIn: { kubernetes: { roles: [{ group: "a", role: "root" }] } } }, "kubernetes/roles"],
+    ] as const)
+      await expect(template({ console: values })).rejects.toThrow(words);
   });
 
   it("gives controller and shards the certificate authorities that are named", async () => {

@@ -71,3 +71,8 @@ topologySpreadConstraints:
 httpGet: {{ toYaml .get | nindent 2 }}
 {{ toYaml .values }}
 {{- end }}
+
+{{- /* The Secret with the secret of the console at its identity provider; empty: there is none. */ -}}
+{{- define "synapse-shards.oidcSecret" -}}
+{{- if and .Values.console.enabled .Values.console.signIn.oidc }}{{ .Values.console.signIn.oidcSecret.name }}{{ end }}
+{{- end }}

@@ -18,6 +18,13 @@ podSelector: {matchLabels: {{ include "synapse-shards.selectorLabels" . | fromYa
     {{- with .Values.networkPolicies.apiFrom }}{{ toYaml . | nindent 4 }}{{ end }}
     {{- include "synapse-shards.metricsFrom" . | nindent 4 }}
   ports: [{port: 8010, protocol: TCP}]
+{{- if .Values.console.enabled }}
+{{- /* Browsers come by way of an ingress controller. There are no metrics, and no routes. */}}
+- ports: [{port: 8011, protocol: TCP}]
+  {{- with .Values.networkPolicies.consoleFrom }}
+  from: {{ toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "synapse-shards.ingress.gateway" -}}

@@ -26,6 +26,8 @@ export interface Tokens {
   gatewayToken: TokenSource;
   /** Whose token has this SHA-256 digest (hexadecimal). */
   actorOf?: (digest: string) => Actor | undefined;
+  /** Whose token it is, where another system gave it. */
+  reviewToken?: (token: string) => Promise<Actor | undefined>;
   /** Where browsers sign in; absent: cookies count for nothing. */
   console?: ConsoleAccess;
 }
@@ -55,8 +57,15 @@ export function registerAuthentication(app: FastifyInstance, tokens: Tokens): Au
   /** What a subject may do now. */
   const actorOf = async (subject: Subject): Promise<Actor | undefined> => {
     if (subject.kind === "token") return ofDigest(Buffer.from(subject.digest, "hex"));
+    if (subject.kind === "kubernetes") return tokens.reviewToken?.(subject.token);
     if (subject.kind === "oidc") return tokens.console?.oidc?.actorOf(subject.person);
     return tokens.console?.accounts?.accounts.actorOf(subject.name, subject.generation);
+  };
+  const subjectOfToken = (token: string): Subject => {
+    const digest = digestOf(token);
+    return tokens.reviewToken && !ofDigest(digest)
+      ? { kind: "kubernetes", token }
+      : { kind: "token", digest: digest.toString("hex") };
   };
   const subjectOf = async (request: FastifyRequest): Promise<Subject | undefined> => {
     const given = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? "")?.[1];
@@ -98,10 +107,6 @@ export function registerAuthentication(app: FastifyInstance, tokens: Tokens): Au
       return actor && actor !== GATEWAY ? { actor, subject } : undefined;
     },
   };
-}
-
-function subjectOfToken(token: string): Subject {
-  return { kind: "token", digest: digestOf(token).toString("hex") };
 }
 
 /** Digests have one length, so the time of a comparison tells nothing of a token, not even its length. */

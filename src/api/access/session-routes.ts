@@ -57,7 +57,7 @@ export async function sessionRoutes(
         summary: "Exchanges a token for a session cookie, for browsers",
         tags,
         security: [],
-        body: z.strictObject({ token: z.string().min(1).max(500) }),
+        body: z.strictObject({ token: z.string().min(1).max(10_000) }),
         response: { 201: SignedInSchema, ...failures(422, 429) },
       },
     },

@@ -9,6 +9,8 @@ export const SESSION_SECONDS = 12 * 3_600;
 const SubjectSchema = z.discriminatedUnion("kind", [
   /** SHA-256 of a token, in hexadecimal. */
   z.object({ kind: z.literal("token"), digest: z.string() }),
+  /** A token of the API server of Kubernetes, which alone can say whose it is. */
+  z.object({ kind: z.literal("kubernetes"), token: z.string() }),
   /** Of a person of this cluster. */
   z.object({ kind: z.literal("account"), name: z.string(), generation: z.int() }),
   /** What the provider said at the sign-in. */

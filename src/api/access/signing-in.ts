@@ -10,6 +10,9 @@ import type { Subject } from "./sessions.ts";
 /** A person mistypes a few times; a token of 256 bits is not guessed by more either, but its use is kept off the log. */
 const SIGN_INS_PER_MINUTE = 10;
 
+/** A cookie has 4 KiB, and sealing makes a third more of it. */
+const LONGEST_SEALED = 2400;
+
 /** For routes by which somebody signs in. */
 export const SIGN_IN = {
   access: "anybody",
@@ -31,6 +34,11 @@ export async function signIn(
   reply: FastifyReply,
   { access, actor, subject }: { access: ConsoleAccess; actor: Actor; subject: Subject },
 ): Promise<z.infer<typeof SignedInSchema>> {
+  if (subject.kind === "kubernetes" && subject.token.length > LONGEST_SEALED)
+    throw new UserError(
+      "InvalidInput",
+      `the token is too long for a cookie: ${subject.token.length} characters, of ${LONGEST_SEALED}; take one of a service account (kubectl create token)`,
+    );
   request.actor = actor;
   const session = await access.sessions.begin(subject);
   setSessionCookie(request, reply, { session, url: access.url() });

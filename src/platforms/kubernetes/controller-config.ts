@@ -25,10 +25,20 @@ export const KubernetesControllerConfigSchema = z.strictObject({
     plans: true,
     tenantPolicy: true,
     publicAccess: true,
+    signIn: true,
   }).shape,
   /** A tenant created by the API without a server name gets NAME.BASEDOMAIN. */
   baseDomain: ClusterConfigSchema.shape.baseDomain.default("example.org"),
   api: z.strictObject({ host: z.string().default("0.0.0.0"), port: port.default(8010) }).prefault({}),
+  /** The console, at a port of its own; absent: there is none. */
+  console: z
+    .strictObject({
+      host: z.string().default("0.0.0.0"),
+      port: port.default(8011),
+      /** Of proxies before it, such as an ingress controller: addresses and networks. */
+      trustedProxies: ClusterConfigSchema.shape.gateway.unwrap().shape.trustedProxies,
+    })
+    .optional(),
   /** The Secret in the namespace with the keys `api-token` and `gateway-token`. */
   tokens: z.strictObject({
     secret: z.string().min(1),

@@ -7,6 +7,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { pino, type Logger } from "pino";
 import { collectDefaultMetrics, Registry } from "prom-client";
+import { consoleAccessOf } from "../../api/access/console-access.ts";
+import { Sessions } from "../../api/access/sessions.ts";
 import { startApi } from "../../api/server.ts";
 import { Network } from "../../checks/network.ts";
 import { WorldChecker } from "../../checks/world-checker.ts";
@@ -41,7 +43,10 @@ import { TenantNamespaces } from "./tenant-namespaces/tenant-namespaces.ts";
 import { releaseIfNamespaceEnds } from "./namespace-end.ts";
 import { readControllerConfig, type KubernetesControllerConfig } from "./controller-config.ts";
 import { LoggedAudit } from "./logged-audit.ts";
-import { startLeaderProxy } from "./leader-proxy.ts";
+import { startConsoleListener } from "./console/console-listener.ts";
+import { SecretEnds } from "./console/secret-ends.ts";
+import { TokenReviews } from "./console/token-reviews.ts";
+import { startLeaderProxy, type LeaderProxyOptions } from "./leader-proxy.ts";
 import { LeaderElection } from "./leader-election.ts";
 
 /** What the loops are at may hang on a shard that does not answer; being killed there does no harm, so they are not waited for longer. */
@@ -71,15 +76,17 @@ async function main(): Promise<void> {
   let leadership: Leadership | undefined;
   let leader: string | undefined;
   let ending: Promise<void> | undefined;
+  const upstream = () => {
+    if (leadership) return { url: leadership.apiUrl, own: true };
+    return leader === undefined || leader === address ? undefined : { url: leader, own: false };
+  };
   const leaderProxy = await startLeaderProxy({
     ...config.api,
     metrics: registry,
     logger: log,
-    upstream: () => {
-      if (leadership) return { url: leadership.apiUrl, own: true };
-      return leader === undefined || leader === address ? undefined : { url: leader, own: false };
-    },
+    upstream,
   });
+  const consoleListener = config.console && (await startConsole(config, log, upstream));
   const podIp = process.env["POD_IP"] ?? "127.0.0.1";
   const address = `http://${podIp.includes(":") ? `[${podIp}]` : podIp}:${leaderProxy.port}`;
   const instance = process.env["POD_NAME"] ?? hostname();
@@ -125,7 +132,7 @@ async function main(): Promise<void> {
       (error: unknown) => log.warn(`cannot see whether the namespace is being deleted: ${messageOf(error)}`),
     );
     await election.stop();
-    await leaderProxy.close();
+    await Promise.all([leaderProxy.close(), consoleListener?.close()]);
     process.exit(code);
   }
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
@@ -134,6 +141,19 @@ async function main(): Promise<void> {
       void end(0);
     });
   }
+}
+
+/** Under the name of `signIn.consoleUrl`, and no other: a name that points here is not to pass for the console's. */
+function startConsole(config: KubernetesControllerConfig, log: Logger, upstream: LeaderProxyOptions["upstream"]) {
+  const { consoleUrl } = config.signIn;
+  if (consoleUrl === undefined)
+    throw new UserError(
+      "InvalidConfig",
+      "signIn.consoleUrl is missing: the console needs the address that browsers have",
+    );
+  const { host, port, trustedProxies } = config.console!;
+  const hosts = [new URL(consoleUrl).hostname];
+  return startConsoleListener({ host, port, hosts, trustedProxies, logger: log, upstream });
 }
 
 interface LeadOptions {
@@ -207,6 +227,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     release: "",
     baseDomain: config.baseDomain,
     urlOf,
+    platformProblems: () => consoleAccess?.oidc?.problems() ?? [],
     publicAccess: () => config.publicAccess,
     checker: new WorldChecker({
       network: new Network({ access: () => config.publicAccess, allowPrivate: config.allowLocalFederation }),
@@ -214,6 +235,28 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
       isLocal: config.allowLocalFederation,
     }),
   });
+  const owner = await store.fleetReference();
+  const consoleAccess =
+    config.console &&
+    consoleAccessOf({
+      signIn: config.signIn,
+      hosts: [],
+      ownUrl: () => "",
+      sessions: new Sessions(
+        () => tokens.api(),
+        () => new Date(),
+        await SecretEnds.open({
+          config: kubeConfig,
+          namespace,
+          name: `${clusterId}-console-sessions`,
+          owner,
+          labels: { "app.kubernetes.io/name": "synapse-shards", "app.kubernetes.io/instance": clusterId },
+        }),
+      ),
+      log,
+    });
+  void consoleAccess?.oidc?.check();
+  const reviews = config.signIn.kubernetes && TokenReviews.of(kubeConfig, config.signIn.kubernetes);
   // For this process alone: `startLeaderProxy` is what the world sees.
   const api = await startApi({
     service,
@@ -227,6 +270,8 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     apiToken: () => tokens.api(),
     gatewayToken: () => tokens.gateway(),
     namedTokens: tokens.named,
+    ...(consoleAccess ? { console: consoleAccess } : {}),
+    ...(reviews ? { reviewToken: (token: string) => reviews.actorOf(token) } : {}),
     audit: new LoggedAudit(log),
     // Only our own proxy reaches it.
     trustProxy: true,

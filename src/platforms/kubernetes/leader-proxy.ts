@@ -1,5 +1,5 @@
 import httpProxy from "@fastify/http-proxy";
-import fastify from "fastify";
+import fastify, { type FastifyInstance } from "fastify";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { gentleClose } from "../../api/gentle-close.ts";
@@ -22,13 +22,31 @@ export interface LeaderProxyOptions {
  * decides. So a Service may send a gateway or a person to any replica.
  */
 export async function startLeaderProxy(options: LeaderProxyOptions): Promise<{ port: number; close(): Promise<void> }> {
-  const { host, port, metrics, logger, upstream } = options;
+  const { host, port, metrics, upstream } = options;
   const app = fastify({ logger: false });
   const close = gentleClose(app);
   app.get("/healthz", () => ({ ok: true }));
   // Ready without a leader too: otherwise the Service would have no endpoints, and nobody would be told to retry.
   app.get("/readyz", () => ({ ok: true, leader: upstream()?.own ?? false }));
   app.get("/metrics", async (_request, reply) => reply.type(metrics.contentType).send(await metrics.metrics()));
+  await forwardToLeader(app, options);
+  await app.listen({ host, port });
+  const address = app.server.address();
+  return { port: typeof address === "object" && address ? address.port : port, close };
+}
+
+export interface ForwardOptions extends Pick<LeaderProxyOptions, "logger" | "upstream"> {
+  /** The address of whoever asks, for the audit log. Default: the connection's word, not the client's. */
+  clientOf?: (request: { ip: string; socket: { remoteAddress?: string } }) => string | undefined;
+  /** Tells the leader under which name it was reached, as browsers are let in by it. */
+  keepsHost?: boolean;
+}
+
+/** Passes what is asked of the API on to the controller that leads. */
+export async function forwardToLeader(
+  app: FastifyInstance,
+  { logger, upstream, clientOf = ({ socket }) => socket.remoteAddress, keepsHost = false }: ForwardOptions,
+): Promise<void> {
   await app.register(httpProxy, {
     upstream: "",
     prefix: "/v1",
@@ -47,11 +65,11 @@ export async function startLeaderProxy(options: LeaderProxyOptions): Promise<{ p
     },
     replyOptions: {
       getUpstream: () => upstream()?.url ?? "",
-      // The connection's word, not the client's: the audit log has it.
       rewriteRequestHeaders: (request, headers) => ({
         ...headers,
         [FORWARDED]: "1",
-        "x-forwarded-for": request.socket.remoteAddress,
+        "x-forwarded-for": clientOf(request),
+        ...(keepsHost ? { host: request.headers.host } : {}),
       }),
       onError: (reply, { error }) => {
         logger.warn({ err: error }, "the leader's API does not answer");
@@ -67,7 +85,4 @@ export async function startLeaderProxy(options: LeaderProxyOptions): Promise<{ p
       },
     },
   });
-  await app.listen({ host, port });
-  const address = app.server.address();
-  return { port: typeof address === "object" && address ? address.port : port, close };
 }
