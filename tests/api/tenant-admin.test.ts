@@ -43,9 +43,15 @@ beforeEach(async () => {
   token = api.namedTokens.create("reseller", "tenant-admin", { tenants: "customer=us" });
   for (const name of [OURS, THEIRS])
     for (const path of [`/v1/tenants/${name}`, `/v1/tenants/${name}/sleep`])
-      api.audited.push({ ...entry(path), time: LATER, actor: "ada" });
+      api.audited.push({ ...entry(path), time: LATER, actor: "ada", changes: CHANGES });
 });
 afterEach(() => api.close());
+
+/** An operator's: beside whom theirs is not to be is not theirs to know. */
+const CHANGES = [
+  { field: "placement", before: null, after: { spreadFrom: [THEIRS] } },
+  { field: "plan", before: null, after: "small" },
+];
 
 const entry = (path: string) => ({
   role: "operator" as const,

@@ -6,6 +6,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import fastify from "fastify";
 import { pino } from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { isOwner } from "../../src/api/access/authentication.ts";
 import { FileEnds } from "../../src/api/access/ended-sessions.ts";
 import { FileUses } from "../../src/api/access/last-uses.ts";
 import { FileTokens } from "../../src/api/access/named-tokens.ts";
@@ -123,6 +124,10 @@ test("what was sealed for one purpose is good for no other", async () => {
   expect(await sessions.unseal(sealed, "a flow")).toMatchObject({ subject: { digest: "d" } });
   clock += 2000;
   expect(await sessions.unseal(sealed, "a flow")).toBeUndefined();
+});
+
+test("who is called like the owner is not the owner", () => {
+  expect(isOwner({ name: "owner", role: "admin" })).toBe(false);
 });
 
 test("a stream ends when its reader's token does", async () => {

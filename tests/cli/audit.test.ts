@@ -63,3 +63,18 @@ test("verify fails where an entry was tampered with", async () => {
   expect(stdout).toContain("entry 5 of 2026-02-02T00:00:00.000Z: the entry before it was changed or removed");
   expect(stderr).toContain("the audit log was tampered with in 1 place");
 });
+
+test("tokens and accounts are made for a person, a machine or a tenant admin, and listed", async () => {
+  const { api } = cluster;
+  const made = ["token", "create", "acme-it", "--role", "tenant-admin", "--tenants", "customer=acme"];
+  expect(await cluster.printed(...made, "--expires", "90d")).toMatch(/^\nss_[\w-]{40,}\n$/);
+  expect(api.namedTokens.list()).toMatchObject([{ name: "acme-it", role: "tenant-admin", tenants: "customer=acme" }]);
+  expect(await cluster.printed("token", "list")).toMatch(/acme-it +tenant-admin +customer=acme +\d+s +in 89d +never/);
+  const wrong = await cluster.cli(["token", "create", "x", "--role", "tenant-admin"]);
+  expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining("needs a selector of its tenants")]);
+  expect(await cluster.printed("token", "revoke", "acme-it")).toContain("revoked the token acme-it");
+  expect(api.namedTokens.list()).toEqual([]);
+  expect(await cluster.printed("account", "create", "ada", "--role", "operator")).toMatch(/\/enrol#[\w-]{40,}\n$/);
+  expect(await cluster.printed("account", "list")).toMatch(/ada +operator +- +link not used yet/);
+  expect(await cluster.printed("account", "remove", "ada")).toContain("removed the account ada");
+});

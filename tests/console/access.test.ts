@@ -132,13 +132,20 @@ describe.skipIf(browserProgram() === undefined)("who may do what, in the console
 
     await page.getByText("Sign in with a password").click();
     await expectAccessible(page);
+    const asked = page.waitForRequest((request) => request.url().endsWith("/v1/session/passkey"));
     await page.getByRole("button", { name: "Sign in with a passkey" }).click();
     await page.getByText("account:ada").waitFor();
+    // What somebody overheard lets nobody in again.
+    const body = (await asked).postData() ?? "";
+    const headers = { "content-type": "application/json", origin: url, "sec-fetch-site": "same-origin" };
+    const again = await fetch(`${url}/v1/session/passkey`, { method: "POST", headers, body });
+    expect(again.status).toBe(401);
     expect(api.audited.filter(({ actor }) => actor === "account:ada").map(({ action }) => action)).toEqual([
       "enrolPasskey",
       "signOut",
       "signInWithPasskey",
     ]);
+    expect(api.audited.at(-1)).toMatchObject({ action: "signInWithPasskey", actor: null, status: 401 });
     // The link is used up, also for who has a passkey.
     await page.goto("/overview");
     await page.goto(link);

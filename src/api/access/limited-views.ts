@@ -9,6 +9,7 @@ import type { Tenant } from "../../model/tenant.ts";
 import type { UsageOwner } from "../../model/usage-month.ts";
 import type { AuditEntry } from "../audit.ts";
 import type { Scope } from "./scope.ts";
+import { withoutOthers } from "./without-others.ts";
 
 /**
  * What there is about the cluster, as far as it is about the tenants of a scope. Names are given again to other people's tenants; so what is told of
@@ -71,8 +72,7 @@ export async function* auditWithin(
   for await (const entry of entries) {
     if (scope.isAll) yield entry;
     else if (isWithin(scope, await found(service, tenantOfPath(entry.path)), entry.time))
-      // Where operators are is not a tenant admin's to know.
-      yield entry.actor === actor?.name ? entry : { ...entry, client: "" };
+      yield { ...withoutPlacement(entry), client: entry.actor === actor?.name ? entry.client : NOT_THEIRS_TO_KNOW };
   }
 }
 
@@ -96,6 +96,15 @@ export async function backupsWithin<T extends BackupEntry>(service: Seen, scope:
     const tenant = tenants.get(backup.tenant);
     return tenant?.spec.serverName === backup.serverName && isOf(tenant, backup.takenAt);
   });
+}
+
+/** Where an operator is. */
+const NOT_THEIRS_TO_KNOW = "";
+
+/** Beside which tenants an operator wants theirs, or not, is not a tenant admin's to know either. */
+function withoutPlacement({ changes, ...entry }: AuditEntry): AuditEntry {
+  const shown = changes?.filter(({ field }) => field !== "placement") ?? [];
+  return withoutOthers(shown.length === 0 ? entry : { ...entry, changes: shown }) as AuditEntry;
 }
 
 function isWithin(scope: Scope, tenant: Tenant | undefined, time: string): boolean {

@@ -80,7 +80,7 @@ export function addAccount(program: Command): void {
     .argument("<name>", "its name")
     .action((name: string, _options, command: Command) =>
       withClient(command, async (client, { output }) => {
-        await client.call("DELETE", `/v1/accounts/${encodeURIComponent(name)}`);
+        await client.forget(`/v1/accounts/${encodeURIComponent(name)}`);
         show(output, { name, removed: true }, () => `removed the account ${name}`);
       }),
     );

@@ -70,7 +70,7 @@ export function addToken(program: Command): void {
     .argument("<name>", "its name")
     .action((name: string, _options, command: Command) =>
       withClient(command, async (client, { output }) => {
-        await client.call("DELETE", `/v1/tokens/${encodeURIComponent(name)}`);
+        await client.forget(`/v1/tokens/${encodeURIComponent(name)}`);
         show(output, { name, revoked: true }, () => `revoked the token ${name}`);
       }),
     );
