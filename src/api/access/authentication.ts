@@ -92,12 +92,15 @@ export function registerAuthentication(app: FastifyInstance, tokens: Tokens): Au
         access === "gateway" ? "this call needs the gateways' token" : "the token is wrong, or has expired",
       );
     request.isStillGood = async () => {
-      // Of a cookie, the session may have been signed out.
-      const again = await subjectOf(request).then(
-        (found) => found && actorOf(found),
-        () => undefined,
-      );
-      return again !== undefined && again.role === actor.role && again.tenants === actor.tenants;
+      try {
+        // Of a cookie, the session may have been signed out.
+        const found = await subjectOf(request);
+        const again = found && (await actorOf(found));
+        return again?.role === actor.role && again.tenants === actor.tenants;
+      } catch (error) {
+        // Whoever can say is away for a moment, and has not said no.
+        return error instanceof UserError && error.code === "Unavailable";
+      }
     };
   });
   return {

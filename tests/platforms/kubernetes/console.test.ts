@@ -1,10 +1,14 @@
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { KubeConfig } from "@kubernetes/client-node";
+import fastify from "fastify";
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ensureConsole } from "../../../console/build.ts";
+import { registerAuthentication } from "../../../src/api/access/authentication.ts";
 import { Sessions } from "../../../src/api/access/sessions.ts";
+import { UserError } from "../../../src/model/errors.ts";
+import type { Actor } from "../../../src/model/role.ts";
 import { KubernetesSignInSchema } from "../../../src/model/sign-in.ts";
 import { startConsoleListener } from "../../../src/platforms/kubernetes/console/console-listener.ts";
 import { SecretEnds } from "../../../src/platforms/kubernetes/console/secret-ends.ts";
@@ -89,6 +93,31 @@ describe("tokens of the API server", () => {
     await expect(reviews.actorOf(`${JWT}x`)).rejects.toThrow("too many unknown tokens");
     now += 10_001;
     expect(await reviews.actorOf(`${JWT}x`)).toMatchObject({ name: "kubernetes:ada" });
+  });
+
+  it("keep a stream while the API server is away, and end it when that says no", async () => {
+    const said: (Actor | undefined | Error)[] = [{ name: "kubernetes:ada", role: "admin" }];
+    const app = fastify();
+    registerAuthentication(app, {
+      apiToken: "owner",
+      gatewayToken: "gateway",
+      reviewToken: async () => {
+        const next = said.shift();
+        if (next instanceof Error) throw next;
+        return next;
+      },
+    });
+    let isStillGood: (() => Promise<boolean>) | undefined;
+    app.get("/", async (request) => {
+      ({ isStillGood } = request);
+      return "";
+    });
+    await app.inject({ url: "/", headers: { authorization: `Bearer ${JWT}` } });
+    said.push(new UserError("Unavailable", "away"), { name: "kubernetes:ada", role: "admin" }, undefined);
+    expect([await isStillGood?.(), await isStillGood?.(), await isStillGood?.()]).toEqual([true, true, false]);
+    said.push({ name: "kubernetes:ada", role: "viewer" }, new Error("a bug"));
+    expect([await isStillGood?.(), await isStillGood?.()]).toEqual([false, false]);
+    await app.close();
   });
 
   it("are good for calls and for sessions, and end both at once when they are taken back", async () => {

@@ -3,11 +3,10 @@ import { useQuery, useQueryClient } from "@tanstack/react-query";
 import type { Role } from "../../../../src/model/role.ts";
 import { api, ApiFailure, dataOf } from "../../api/client.ts";
 import { ActionDialog, type Action } from "../../ui/action.tsx";
-import { quoted } from "../../ui/command.tsx";
 import { Card } from "../../ui/page.tsx";
 import { Empty, Waiting } from "../../ui/states.tsx";
 import { Ago } from "../../ui/time.tsx";
-import { GrantFields } from "./grant-fields.tsx";
+import { GrantCell, useGrant } from "./grant-fields.tsx";
 import { SecretDialog } from "./secret-dialog.tsx";
 
 interface Link {
@@ -63,9 +62,7 @@ export function Accounts() {
               {accounts.data.items.map(({ name, role, tenants, signsInWith, lastSignInAt }) => (
                 <tr key={name}>
                   <td>{name}</td>
-                  <td>
-                    {role} {tenants !== undefined && <code>{tenants}</code>}
-                  </td>
+                  <GrantCell role={role} tenants={tenants} />
                   <td>{signsInWith ?? "link not used yet"}</td>
                   <td className="time">{lastSignInAt === undefined ? "never" : <Ago at={lastSignInAt} />}</td>
                   <td>
@@ -128,32 +125,17 @@ function CreateDialog({
   close: () => void;
   create: (body: { name: string; role: Role; tenants?: string }) => Promise<void>;
 }) {
-  const [name, setName] = useState("");
-  const [role, setRole] = useState<Role>("viewer");
-  const [tenants, setTenants] = useState("");
-  const limit = role === "tenant-admin" ? { tenants } : {};
-  const words = [
-    `synapse-shards account create ${quoted(name || "NAME")} --role ${role}`,
-    ...(role === "tenant-admin" ? [`--tenants ${quoted(tenants || "customer=acme")}`] : []),
-  ];
+  const { body, words, fields } = useGrant();
   return (
     <ActionDialog
       close={close}
       action={{
         title: "Make an account",
-        children: (
-          <>
-            <label>
-              <span>Name</span>
-              <input value={name} required autoComplete="off" onChange={({ target }) => setName(target.value)} />
-            </label>
-            <GrantFields role={role} tenants={tenants} setRole={setRole} setTenants={setTenants} />
-          </>
-        ),
-        command: words.join(" "),
+        children: fields,
+        command: `synapse-shards account create ${words}`,
         verb: "Make",
-        done: `The account ${name} is made.`,
-        act: () => create({ name, role, ...limit }),
+        done: `The account ${body.name} is made.`,
+        act: () => create(body),
       }}
     />
   );

@@ -1,44 +1,62 @@
+import { useState, type ReactNode } from "react";
 import { ROLES, ROLE_NAMES, type Role } from "../../../../src/model/role.ts";
 import { sentence } from "../../api/client.ts";
+import { quoted } from "../../ui/command.tsx";
 
-/** What somebody may do, and of a tenant admin, with which tenants. */
-export function GrantFields({
-  role,
-  tenants,
-  setRole,
-  setTenants,
-}: {
-  role: Role;
-  tenants: string;
-  setRole: (role: Role) => void;
-  setTenants: (tenants: string) => void;
-}) {
-  return (
-    <>
-      <label>
-        <span>Role</span>
-        <select
-          value={role}
-          onChange={({ target }) => setRole(ROLE_NAMES.find((known) => known === target.value) ?? "viewer")}
-        >
-          {ROLE_NAMES.map((known) => (
-            <option key={known}>{known}</option>
-          ))}
-        </select>
-        <span className="hint">{sentence(ROLES[role])}</span>
-      </label>
-      {role === "tenant-admin" && (
+/** Somebody's name, what they may do, and of a tenant admin, with which tenants. */
+export function useGrant(): {
+  body: { name: string; role: Role; tenants?: string };
+  /** As the command line has it. */
+  words: string;
+  fields: ReactNode;
+} {
+  const [name, setName] = useState("");
+  const [role, setRole] = useState<Role>("viewer");
+  const [tenants, setTenants] = useState("");
+  const isLimited = role === "tenant-admin";
+  const limit = isLimited ? ` --tenants ${quoted(tenants || "customer=acme")}` : "";
+  return {
+    body: { name, role, ...(isLimited ? { tenants } : {}) },
+    words: `${quoted(name || "NAME")} --role ${role}${limit}`,
+    fields: (
+      <>
         <label>
-          <span>Tenants with the labels</span>
-          <input
-            value={tenants}
-            required
-            placeholder="customer=acme"
-            autoComplete="off"
-            onChange={({ target }) => setTenants(target.value)}
-          />
+          <span>Name</span>
+          <input value={name} required autoComplete="off" onChange={({ target }) => setName(target.value)} />
         </label>
-      )}
-    </>
+        <label>
+          <span>Role</span>
+          <select
+            value={role}
+            onChange={({ target }) => setRole(ROLE_NAMES.find((known) => known === target.value) ?? "viewer")}
+          >
+            {ROLE_NAMES.map((known) => (
+              <option key={known}>{known}</option>
+            ))}
+          </select>
+          <span className="hint">{sentence(ROLES[role])}</span>
+        </label>
+        {isLimited && (
+          <label>
+            <span>Tenants with the labels</span>
+            <input
+              value={tenants}
+              required
+              placeholder="customer=acme"
+              autoComplete="off"
+              onChange={({ target }) => setTenants(target.value)}
+            />
+          </label>
+        )}
+      </>
+    ),
+  };
+}
+
+export function GrantCell({ role, tenants }: { role: Role; tenants?: string | undefined }) {
+  return (
+    <td>
+      {role} {tenants !== undefined && <code>{tenants}</code>}
+    </td>
   );
 }

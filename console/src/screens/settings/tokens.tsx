@@ -1,13 +1,11 @@
 import { useState } from "react";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import type { Role } from "../../../../src/model/role.ts";
 import { api, ApiFailure, dataOf } from "../../api/client.ts";
 import { ActionDialog } from "../../ui/action.tsx";
-import { quoted } from "../../ui/command.tsx";
 import { Card } from "../../ui/page.tsx";
 import { Empty, Waiting } from "../../ui/states.tsx";
 import { Ago, Time } from "../../ui/time.tsx";
-import { GrantFields } from "./grant-fields.tsx";
+import { GrantCell, useGrant } from "./grant-fields.tsx";
 import { SecretDialog } from "./secret-dialog.tsx";
 
 /** Who has a token, and when it was last used; new ones are shown once. */
@@ -50,9 +48,7 @@ export function Tokens() {
               {tokens.data.items.map(({ name, role, tenants, expiresAt, lastUsedAt }) => (
                 <tr key={name}>
                   <td>{name}</td>
-                  <td>
-                    {role} {tenants !== undefined && <code>{tenants}</code>}
-                  </td>
+                  <GrantCell role={role} tenants={tenants} />
                   <td className="time">{expiresAt === undefined ? "never" : <Time at={expiresAt} />}</td>
                   <td className="time">{lastUsedAt === undefined ? "never" : <Ago at={lastUsedAt} />}</td>
                   <td>
@@ -99,17 +95,11 @@ const DURATIONS = [
 
 function MakeDialog({ close, onMade }: { close: () => void; onMade: (made: { name: string; token: string }) => void }) {
   const client = useQueryClient();
-  const [name, setName] = useState("");
-  const [role, setRole] = useState<Role>("viewer");
-  const [tenants, setTenants] = useState("");
+  const grant = useGrant();
   const [days, setDays] = useState(90);
-  const limit = role === "tenant-admin" ? { tenants } : {};
+  const { name } = grant.body;
   const expiry = days === 0 ? {} : { expiresInDays: days };
-  const words = [
-    `synapse-shards token create ${quoted(name || "NAME")} --role ${role}`,
-    ...(role === "tenant-admin" ? [`--tenants ${quoted(tenants || "customer=acme")}`] : []),
-    ...(days === 0 ? [] : [`--expires ${days}d`]),
-  ];
+  const expires = days === 0 ? "" : ` --expires ${days}d`;
   return (
     <ActionDialog
       close={close}
@@ -117,11 +107,7 @@ function MakeDialog({ close, onMade }: { close: () => void; onMade: (made: { nam
         title: "Make a token",
         children: (
           <>
-            <label>
-              <span>Name</span>
-              <input value={name} required autoComplete="off" onChange={({ target }) => setName(target.value)} />
-            </label>
-            <GrantFields role={role} tenants={tenants} setRole={setRole} setTenants={setTenants} />
+            {grant.fields}
             <label>
               <span>Good for</span>
               <select value={days} onChange={({ target }) => setDays(Number(target.value))}>
@@ -134,11 +120,11 @@ function MakeDialog({ close, onMade }: { close: () => void; onMade: (made: { nam
             </label>
           </>
         ),
-        command: words.join(" "),
+        command: `synapse-shards token create ${grant.words}${expires}`,
         verb: "Make",
         done: `The token ${name} is made.`,
         act: async () => {
-          onMade(await dataOf(api.POST("/v1/tokens", { body: { name, role, ...limit, ...expiry } })));
+          onMade(await dataOf(api.POST("/v1/tokens", { body: { ...grant.body, ...expiry } })));
           await client.invalidateQueries({ queryKey: ["tokens"] });
         },
       }}

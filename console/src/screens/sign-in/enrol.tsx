@@ -2,6 +2,7 @@ import { useEffect, useState } from "react";
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { beginEnrolment, enrolPasskey, enrolPassword, useEntry, type Enrolment } from "../../api/accounts.ts";
+import { CodeField } from "./code-field.tsx";
 import { Failure, Waiting } from "../../ui/states.tsx";
 
 /** Where the link of a new account leads to: its person chooses how they sign in. */
@@ -72,17 +73,7 @@ function Ways({ secret, enrolment }: { secret: string; enrolment: Enrolment }) {
             />
             <span className="hint">At least 12 characters.</span>
           </label>
-          <label>
-            Code of the app
-            <input
-              inputMode="numeric"
-              pattern="\d{6}"
-              autoComplete="one-time-code"
-              required
-              value={typed.code}
-              onChange={({ target }) => setTyped({ ...typed, code: target.value })}
-            />
-          </label>
+          <CodeField value={typed.code} onChange={(code) => setTyped({ ...typed, code })} />
           {password.error && <Failure error={password.error} />}
           <button disabled={password.isPending}>Use these</button>
         </form>

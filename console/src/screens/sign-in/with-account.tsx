@@ -1,5 +1,6 @@
 import { useState } from "react";
 import { enterWithPasskey, enterWithPassword, useEntry } from "../../api/accounts.ts";
+import { CodeField } from "./code-field.tsx";
 import { Failure } from "../../ui/states.tsx";
 
 /** For people who have an account here. */
@@ -40,17 +41,7 @@ export function WithAccount() {
               onChange={({ target }) => setTyped({ ...typed, password: target.value })}
             />
           </label>
-          <label>
-            Code of the app
-            <input
-              inputMode="numeric"
-              pattern="\d{6}"
-              autoComplete="one-time-code"
-              required
-              value={typed.code}
-              onChange={({ target }) => setTyped({ ...typed, code: target.value })}
-            />
-          </label>
+          <CodeField value={typed.code} onChange={(code) => setTyped({ ...typed, code })} />
           {password.error && <Failure error={password.error} />}
           <button disabled={password.isPending}>Sign in with these</button>
         </form>
