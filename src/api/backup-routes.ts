@@ -1,9 +1,22 @@
 import { z } from "zod";
-import { noJob, type BackupEntry, type BackupService } from "../controller/service/backup-service.ts";
+import {
+  noJob,
+  type BackupEntry,
+  type BackupService,
+  type PointInTimeState,
+} from "../controller/service/backup-service.ts";
 import { UserError } from "../model/errors.ts";
-import { BackupManifestSchema, BackupTargetSchema, JOB_KINDS, VerificationSchema, type Job } from "../model/backup.ts";
+import {
+  BackupManifestSchema,
+  BackupTargetSchema,
+  JOB_KINDS,
+  VerificationSchema,
+  type BackupTargetConfig,
+  type Job,
+} from "../model/backup.ts";
 import { OptionVerdictSchema } from "../model/import.ts";
 import { tenantNameProblem } from "../model/names.ts";
+import type { Actor } from "../model/role.ts";
 import { failures, type Api, type RouteContext } from "./api.ts";
 import { isOwner } from "./access/authentication.ts";
 import { backupsWithin, jobsWithin } from "./access/limited-views.ts";
@@ -30,13 +43,31 @@ const Entry = z.object({ backup: BackupManifestSchema, verification: Verificatio
 const BackupSchema = Entry.meta({ id: "Backup" }) satisfies z.ZodType<BackupEntry>;
 const NewestSchema = Entry.extend({ count: z.int() }).meta({ id: "NewestBackup" });
 
-const backupId = z.string().regex(/^\d{8}T\d{6}\.\d{3}Z$/, "the id of a backup such as 20260101T020000.000Z");
+const PointInTimeSchema = z
+  .object({
+    place: z.string(),
+    keepDays: z.number(),
+    spans: z.array(z.object({ from: Time, to: Time })).describe("Oldest first; any moment within one can be had."),
+    until: Time.optional().describe("Everything that was committed until then is in the target."),
+    waitingSegments: z.int().describe("Files of the databases' log that wait for the target."),
+    baseUnderWay: z.string().optional().describe("How far a copy of the database server is that is being made."),
+    bases: z.array(z.object({ id: z.string(), finishedAt: Time, bytes: z.int() })).describe("Copies, oldest first."),
+    problems: z.array(z.string()),
+  })
+  .meta({ id: "PointInTime" }) satisfies z.ZodType<PointInTimeState>;
+
+export const backupId = z.string().regex(/^\d{8}T\d{6}\.\d{3}Z$/, "the id of a backup such as 20260101T020000.000Z");
 const tenantName = z.string().refine((name) => tenantNameProblem(name) === undefined, {
   error: (issue) => tenantNameProblem(String(issue.input)) ?? "",
 });
 const RestoreBody = z.strictObject({
   backup: backupId.optional().describe("Default: the newest."),
-  at: z.iso.datetime({ offset: true }).optional().describe("The newest from before this time."),
+  at: z.iso
+    .datetime({ offset: true })
+    .optional()
+    .describe(
+      "The moment; where only backups are kept, the tenant is gone, or `from` is given, the newest backup from before it.",
+    ),
   from: BackupTargetSchema.optional().describe(
     "Where the backup is, on or seen from the controller's machine; needs the cluster's own token. Default: the cluster's target.",
   ),
@@ -52,6 +83,15 @@ const RestoreBody = z.strictObject({
 const Params = z.object({ name: z.string() });
 const tags = ["backups"];
 const accepted = { 202: JobSchema.describe("The job; GET /v1/jobs/ID tells how it goes.") };
+
+/** @throws UserError Forbidden */
+export function refuseFrom(from: BackupTargetConfig | undefined, actor: Actor | undefined): void {
+  if (from && !isOwner(actor))
+    throw new UserError(
+      "Forbidden",
+      "from reads files of the controller's machine, so it needs the cluster's own token",
+    );
+}
 
 /** @param backups absent where the platform makes none */
 export function backupRoutes(
@@ -78,6 +118,19 @@ export function backupRoutes(
       },
     },
     async ({ scope }) => ({ items: await backupsWithin(cluster, scope, await service().newest()) }),
+  );
+
+  app.get(
+    "/v1/backups/point-in-time",
+    {
+      schema: {
+        operationId: "getPointInTime",
+        summary: "Which moments tenants can be brought back to, besides those of backups",
+        tags,
+        response: { 200: PointInTimeSchema.describe("What there is."), ...failures(409, 503) },
+      },
+    },
+    () => service().pointInTime(),
   );
 
   app.get(
@@ -142,11 +195,7 @@ export function backupRoutes(
       },
     },
     async ({ params, body, actor }, reply) => {
-      if (body.from && !isOwner(actor))
-        throw new UserError(
-          "Forbidden",
-          "from reads files of the controller's machine, so it needs the cluster's own token",
-        );
+      refuseFrom(body.from, actor);
       return reply.code(202).send(await service().restore(params.name, body));
     },
   );

@@ -9,6 +9,7 @@ import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { z } from "zod";
 import type { BackupService } from "../controller/service/backup-service.ts";
+import type { InspectionService } from "../controller/service/inspection-service.ts";
 import type { ImportService } from "../controller/service/import-service.ts";
 import type { ExportService } from "../controller/service/export-service.ts";
 import type { NotificationService } from "../controller/service/notification-service.ts";
@@ -24,6 +25,7 @@ import { snapshotOf } from "./audit-changes.ts";
 import { registerAuthentication, type Tokens } from "./access/authentication.ts";
 import { registerAuthorization } from "./access/authorization.ts";
 import { backupRoutes } from "./backup-routes.ts";
+import { inspectionRoutes } from "./inspection-routes.ts";
 import { importRoutes } from "./import-routes.ts";
 import { certificateRoutes } from "./certificate-routes.ts";
 import { exportRoutes } from "./export-routes.ts";
@@ -54,6 +56,8 @@ export interface ApiOptions extends Tokens {
   service: ClusterService;
   /** Absent where the platform makes no backups. */
   backups?: BackupService;
+  /** Absent where the platform restores nothing. */
+  inspections?: InspectionService;
   /** Absent where the platform tells nobody of events. */
   notifications?: NotificationService;
   /** Absent where the platform exports nothing. */
@@ -136,6 +140,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   historyRoutes(app, context);
   quotaRoutes(app, context);
   backupRoutes(app, context, options.backups);
+  inspectionRoutes(app, options.inspections);
   notificationRoutes(app, options.notifications);
   importRoutes(app, options.imports);
   certificateRoutes(app, context, options.certificates);

@@ -64,8 +64,27 @@ export class S3Target implements BackupTarget {
       () => this.#client.send(new GetObjectCommand({ Bucket: this.#bucket, Key: this.#key(key) })),
       key,
     );
-    if (Body instanceof Readable) return Body;
+    if (Body instanceof Readable) return Readable.from(this.#read(Body, key), { objectMode: false });
     throw new UserError("Unavailable", `the backup target ${this.place} sent nothing for ${key}`);
+  }
+
+  /** What goes wrong in the midst of an object is told like what goes wrong before it. */
+  async *#read(body: Readable, key: string): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      for await (const chunk of body) yield chunk as Uint8Array;
+    } catch (error) {
+      // Its reader has enough.
+      if ((error as NodeJS.ErrnoException).code === "ERR_STREAM_PREMATURE_CLOSE" && !body.errored) throw error;
+      if (messageOf(error).startsWith("Checksum mismatch"))
+        throw new UserError("InvalidInput", `${key} in ${this.place} is damaged: ${messageOf(error)}`, {
+          cause: error,
+        });
+      throw new UserError("Unavailable", `the backup target ${this.place} broke off: ${messageOf(error)}`, {
+        cause: error,
+      });
+    } finally {
+      body.destroy();
+    }
   }
 
   async *list(prefix: string): AsyncIterable<{ key: string; bytes: number; modifiedAt: number }> {

@@ -1,6 +1,7 @@
 import { resolve, sep } from "node:path";
 import { z } from "zod";
 import type { BackupTargetConfig } from "../model/backup.ts";
+import type { BucketConfig } from "../model/bucket.ts";
 import { readConfigFile } from "../model/config-file.ts";
 import { UserError } from "../model/errors.ts";
 import type { BackupTarget, Bytes } from "../ports/backups.ts";
@@ -10,7 +11,7 @@ const CredentialsSchema = z.strictObject({ accessKeyId: z.string().min(1), secre
 
 /** @param dataDir what backups must not be in @throws UserError InvalidConfig */
 export function backupTarget(config: BackupTargetConfig, dataDir: string): BackupTarget {
-  if (!("directory" in config)) return new LateS3Target(config);
+  if (!("directory" in config)) return bucketTarget(config);
   const directory = resolve(config.directory);
   if (`${directory}${sep}`.startsWith(`${resolve(dataDir)}${sep}`))
     throw new UserError(
@@ -20,12 +21,16 @@ export function backupTarget(config: BackupTargetConfig, dataDir: string): Backu
   return new DirectoryTarget(directory);
 }
 
+export function bucketTarget(config: BucketConfig): BackupTarget {
+  return new LateS3Target(config);
+}
+
 /** The client of S3 takes a while to load, and most clusters do without. */
 class LateS3Target implements BackupTarget {
   readonly place: string;
   readonly #target: () => Promise<BackupTarget>;
 
-  constructor(config: Exclude<BackupTargetConfig, { directory: string }>) {
+  constructor(config: BucketConfig) {
     this.place = `s3://${config.bucket}/${config.prefix}`;
     let target: Promise<BackupTarget> | undefined;
     this.#target = () =>

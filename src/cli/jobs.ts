@@ -5,7 +5,13 @@ import { waitFor } from "./wait.ts";
 /** What a job has for certain in an answer of the API. */
 export const JOB_HAS = ["id", "state", "message"] as const;
 
-const WORDS = { Backup: "backup of", Verify: "verification of", Restore: "restore of", Import: "import of" } as const;
+const WORDS = {
+  Backup: "backup of",
+  Verify: "verification of",
+  Restore: "restore of",
+  Import: "import of",
+  Inspect: "inspection of",
+} as const;
 
 /** Waits until a job has ended, and tells a person how it goes. @throws CliError failed with what went wrong, timeout */
 export async function waitForJob(client: Client, job: Job, timeoutMs: number): Promise<Job> {

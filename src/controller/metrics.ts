@@ -80,6 +80,11 @@ export function createControllerMetrics(registry: Registry) {
       "reason",
       "hosting",
     ]),
+    archiveLag: new Gauge({
+      name: name("archive_lag_seconds"),
+      help: "How long ago everything that was committed then was in the backup target, where moments between backups are kept (backups.pointInTime); otherwise 0",
+      registers,
+    }),
     tenantNotReadySince: stored(
       "tenant_not_ready_since_timestamp_seconds",
       "Since when a tenant that is not Running has been in its phase, in seconds of Unix time, as far as this leader knows; tenants that run have no series",

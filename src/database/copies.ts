@@ -30,7 +30,7 @@ import { wholeNumber } from "./whole-number.ts";
 
 const LOCK_WAIT_MS = 60_000;
 /** Counting the events of a large homeserver reads an index of all of them; a snapshot is held for as long as its dump takes. */
-const SNAPSHOT_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 3_600_000 };
+export const SNAPSHOT_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 3_600_000 };
 
 /** For where no shard is. */
 const WITHOUT_FENCE = "--exclude-schema=synapse_shards";
@@ -69,9 +69,10 @@ export class PostgresCopies implements DatabaseCopies {
     from: DatabaseLogin,
     consume: (dump: Bytes, facts: CopyFacts & { others: number }) => Promise<T>,
     signal: AbortSignal,
+    { withFence = false }: { withFence?: boolean } = {},
   ): Promise<T> {
     const facts = async (client: pg.Client) => ({ ...(await factsOf(client)), others: await othersOf(client) });
-    return this.#dump(from, facts, consume, signal, [WITHOUT_FENCE]);
+    return this.#dump(from, facts, consume, signal, withFence ? [] : [WITHOUT_FENCE]);
   }
 
   #dump<T, F>(
@@ -282,7 +283,7 @@ async function othersOf(client: pg.Client): Promise<number> {
 }
 
 /** As of the transaction, where there is one. */
-async function factsOf(client: pg.Client): Promise<CopyFacts> {
+export async function factsOf(client: pg.Client): Promise<CopyFacts> {
   const counts: Partial<TenantCounts> = {};
   for (const [what, { table, where = "true" }] of Object.entries(COUNTED)) {
     counts[what as keyof TenantCounts] = (await number(client, table, `count(*) FROM ${table} WHERE ${where}`)) ?? 0;
@@ -339,7 +340,7 @@ export async function readyBeside(client: pg.Client, tenant: string, comment: st
 }
 
 /** Synapse insists on UTF8 and on the C locale. Nobody but its owner gets in. */
-async function createEmpty(client: pg.Client, name: string, owner: string): Promise<void> {
+export async function createEmpty(client: pg.Client, name: string, owner: string): Promise<void> {
   await client.query(
     `CREATE DATABASE ${identifier(name)} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' ALLOW_CONNECTIONS false`,
   );

@@ -35,23 +35,43 @@ export function templateDatabaseName(version: string): string {
 }
 
 const BESIDE = ["filling", "restored", "replaced", "moved"] as const;
+const INSPECTED = "inspected";
 
 /**
  * Databases beside a tenant's own: one that a copy is read into, one that is complete, the one that was there before, and the one that was moved to
  * another server.
  */
 export function besideNames(tenant: string): Record<(typeof BESIDE)[number], string> {
-  const own = tenantDatabaseName(tenant);
-  const hash = createHash("sha256").update(tenant).digest("hex").slice(0, HASH_DIGITS);
-  const names = BESIDE.map((kind) => {
-    const name = `${kind}_${own}`;
-    return [kind, name.length <= MOST_BYTES ? name : `${name.slice(0, MOST_BYTES - HASH_DIGITS - 1)}_${hash}`];
-  });
+  const names = BESIDE.map((kind) => [kind, nameBeside(kind, tenant)]);
   return Object.fromEntries(names) as Record<(typeof BESIDE)[number], string>;
 }
 
 /** What the comment on a database begins with that came from another server. */
 export const MOVED_HERE = "moved here from ";
 
+/** The database in which an earlier state of a tenant is looked at, and its role. */
+export function inspectionName(tenant: string): string {
+  return nameBeside(INSPECTED, tenant);
+}
+
+/** What such names match. */
+export const INSPECTION_PATTERN = `^${INSPECTED}_(${TENANT_PREFIXES.join("|")})`;
+
+function nameBeside(kind: string, tenant: string): string {
+  const name = `${kind}_${tenantDatabaseName(tenant)}`;
+  if (name.length <= MOST_BYTES) return name;
+  const hash = createHash("sha256").update(tenant).digest("hex").slice(0, HASH_DIGITS);
+  return `${name.slice(0, MOST_BYTES - HASH_DIGITS - 1)}_${hash}`;
+}
+
 /** Databases that a backup is only tried in, and their roles. */
 export const SCRATCH_PREFIX = "scratch_";
+
+/** Numbers of the databases that are other tenants', as far as names tell: what is nobody's, such as templates, is not among them. */
+export function othersDatabases(databases: readonly { oid: number; name: string }[], tenant: string): Set<number> {
+  const own = new Set([tenantDatabaseName(tenant), ...Object.values(besideNames(tenant))]);
+  const ofTenants = new RegExp(
+    `^((${[...BESIDE, INSPECTED].join("|")})_)?(${TENANT_PREFIXES.join("|")})|^${SCRATCH_PREFIX}`,
+  );
+  return new Set(databases.filter(({ name }) => ofTenants.test(name) && !own.has(name)).map(({ oid }) => oid));
+}

@@ -25,7 +25,7 @@ export async function* pgDump(
   signal: AbortSignal,
   more: readonly string[] = [],
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const program = start(
+  const program = startProgram(
     programs,
     "pg_dump",
     // Waiting for a lock, it would hold up everybody who comes after.
@@ -50,7 +50,7 @@ export async function pgRestore(
   signal: AbortSignal,
 ): Promise<void> {
   const args = ["--no-owner", "--no-privileges", "--exit-on-error", "--format=custom"];
-  const program = start(programs, "pg_restore", [...args, `--dbname=${login.database}`], login, signal);
+  const program = startProgram(programs, "pg_restore", [...args, `--dbname=${login.database}`], login, signal);
   program.stdout.resume();
   let broken: unknown;
   const source = Readable.from(dump, { objectMode: false });
@@ -68,7 +68,8 @@ export async function pgRestore(
   }
 }
 
-function start(
+/** Runs one of PostgreSQL's programs. Ends with `signal`, or by `kill`. */
+export function startProgram(
   { binDir, environment }: PgPrograms,
   name: string,
   args: string[],
@@ -109,6 +110,8 @@ function start(
   return {
     stdin: child.stdin,
     stdout: child.stdout,
+    /** The last of what it said on stderr. */
+    words: () => words,
     kill: () => void child.kill("SIGKILL"),
     succeeded: async (): Promise<void> => {
       await finished(child.stderr, { error: false }).catch(() => {});

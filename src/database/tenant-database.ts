@@ -13,7 +13,7 @@ import {
 } from "./connection.ts";
 import { removeKeepsake } from "./keepsakes.ts";
 import { withLock } from "./lock.ts";
-import { besideNames, templateDatabaseName, tenantDatabaseName, TEMPLATE_ROLE } from "./names.ts";
+import { besideNames, inspectionName, templateDatabaseName, tenantDatabaseName, TEMPLATE_ROLE } from "./names.ts";
 import { endConnections, ensureRole, limitRole } from "./roles.ts";
 import { wholeNumber } from "./whole-number.ts";
 import { scramVerifier } from "./scram.ts";
@@ -133,9 +133,10 @@ export async function dropTenantDatabase(
 ): Promise<void> {
   const name = tenantDatabaseName(tenant);
   const drop = async (client: pg.Client) => {
-    for (const database of [name, ...Object.values(besideNames(tenant))])
+    const inspected = inspectionName(tenant);
+    for (const database of [name, inspected, ...Object.values(besideNames(tenant))])
       await client.query(`DROP DATABASE IF EXISTS ${identifier(database)} WITH (FORCE)`);
-    await client.query(`DROP ROLE IF EXISTS ${identifier(name)}`);
+    for (const role of [name, inspected]) await client.query(`DROP ROLE IF EXISTS ${identifier(role)}`);
     await removeKeepsake(client, tenant);
   };
   await asAdmin(admin, bounds, (client) => withLock(client, name, LOCK_WAIT_MS, () => drop(client)));

@@ -1,6 +1,8 @@
-import { Cron } from "croner";
 import { z } from "zod";
+import { BucketSchema } from "./bucket.ts";
 import type { OptionVerdict } from "./import.ts";
+import { PointInTimeSchema } from "./point-in-time.ts";
+import { nextTime, ScheduleSchema } from "./schedule.ts";
 
 /** How many of what a homeserver has, at the moment of the database's snapshot: what a restored copy must have again. */
 export const TenantCountsSchema = z.object({
@@ -61,9 +63,6 @@ export interface BackupRetention {
   keepDays: number;
 }
 
-const schedule = z.string().refine((text) => scheduleProblem(text) === undefined, {
-  error: (issue) => scheduleProblem(String(issue.input)) ?? "a cron expression",
-});
 const retention = z.strictObject({
   keepLast: z.int().min(1).max(10_000).default(7),
   keepDays: z.number().min(0).max(36_500).default(30),
@@ -76,18 +75,7 @@ export const BackupTargetSchema = z.union([
     /** On this machine, or mounted there; not in the data directory, with which it would be lost. */
     directory: absolutePath,
   }),
-  z.strictObject({
-    bucket: z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, "the name of a bucket"),
-    /** What keys begin with. */
-    prefix: z
-      .string()
-      .regex(/^([A-Za-z0-9._-]+\/)*$/, 'empty, or names that each end in "/"')
-      .default(""),
-    endpoint: z.url({ protocol: /^https?$/ }).optional(),
-    region: z.string().min(1).default("us-east-1"),
-    /** A YAML file with accessKeyId and secretAccessKey. */
-    credentialsFile: absolutePath,
-  }),
+  BucketSchema,
 ]);
 export type BackupTargetConfig = z.infer<typeof BackupTargetSchema>;
 
@@ -96,32 +84,26 @@ export const BackupsConfigSchema = z.strictObject({
   /** Whose key opens configurations and keys in backups (`age-keygen` makes one). The private half is not needed to back up. */
   recipient: z.string().regex(/^age1[0-9a-z]{58,}$/, "a recipient of age such as age1…, as age-keygen prints it"),
   /** When all tenants are backed up, in UTC; without it only on request. */
-  schedule: schedule.optional(),
+  schedule: ScheduleSchema.optional(),
   retention: retention.prefault({}),
+  /** Any moment, too, and not only those of backups; docs/point-in-time.md. */
+  pointInTime: PointInTimeSchema.optional(),
   /** Of single tenants, where they differ. */
   tenants: z
-    .record(z.string(), z.strictObject({ schedule: schedule.nullable().optional(), retention: retention.optional() }))
+    .record(
+      z.string(),
+      z.strictObject({ schedule: ScheduleSchema.nullable().optional(), retention: retention.optional() }),
+    )
     .default({}),
 });
 export type BackupsConfig = z.infer<typeof BackupsConfigSchema>;
-
-/** What is wrong with a schedule, or undefined. */
-function scheduleProblem(text: string): string | undefined {
-  const wrong = 'a cron expression of five fields that comes about, such as "30 2 * * *"';
-  if (text.trim().split(/\s+/).length !== 5) return wrong;
-  try {
-    return new Cron(text, { timezone: "UTC", paused: true }).nextRun() ? undefined : wrong;
-  } catch {
-    return wrong;
-  }
-}
 
 /** When a tenant is to be backed up next; undefined where only on request. @param since its last backup, or else its creation; milliseconds */
 export function nextBackup(config: BackupsConfig, tenant: string, since: number): number | undefined {
   const own = config.tenants[tenant]?.schedule;
   const text = own === undefined ? config.schedule : (own ?? undefined);
   if (text === undefined) return undefined;
-  return new Cron(text, { timezone: "UTC", paused: true }).nextRun(new Date(since))?.getTime();
+  return nextTime(text, since);
 }
 
 export function retentionFor(config: BackupsConfig, tenant: string): BackupRetention {
@@ -151,7 +133,7 @@ export function backupIdOf(time: number): string {
   return new Date(time).toISOString().replaceAll(/[-:]/g, "");
 }
 
-export const JOB_KINDS = ["Backup", "Verify", "Restore", "Import"] as const;
+export const JOB_KINDS = ["Backup", "Verify", "Restore", "Import", "Inspect"] as const;
 export type JobKind = (typeof JOB_KINDS)[number];
 
 /** Work that takes long. It is known to the controller's process alone: what a stop interrupts is asked for again. */

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { BucketSchema } from "./bucket.ts";
 
 /** What becomes of one option of an imported homeserver.yaml. */
 export const OptionVerdictSchema = z.object({
@@ -28,7 +29,14 @@ export const ImportRequestSchema = z.strictObject({
     ])
     .optional()
     .describe("Default: the database that homeserver.yaml names."),
-  media: absolutePath.optional().describe("Default: the media_store_path of homeserver.yaml."),
+  media: z
+    .union([absolutePath, BucketSchema], {
+      error: "an absolute path of the controller's machine, or a bucket with credentialsFile",
+    })
+    .optional()
+    .describe(
+      "A directory, or the bucket of Synapse's S3 storage provider. Default: the media_store_path of homeserver.yaml.",
+    ),
   fromRelease: z
     .string()
     .max(40)
@@ -41,4 +49,5 @@ export const ImportRequestSchema = z.strictObject({
     .default(false)
     .describe("Try everything, keep only copies of media, and tell how long the switch takes."),
 });
+export type MediaPlace = NonNullable<z.infer<typeof ImportRequestSchema>["media"]>;
 export type ImportRequest = z.infer<typeof ImportRequestSchema>;

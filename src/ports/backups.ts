@@ -79,11 +79,12 @@ export interface DatabaseCopies {
   ): Promise<CopyFacts & { remarks: string[] }>;
   /** Brings a dump into an empty database. @throws UserError InvalidInput where the dump is damaged */
   restore(into: DatabaseLogin, dump: Bytes, signal: AbortSignal): Promise<void>;
-  /** As `dump`, of a database anywhere. `others`: how many others are connected to it. */
+  /** As `dump`, of a database anywhere, without a fence of ours unless asked for. `others`: how many others are connected to it. */
   dumpOf<T>(
     from: DatabaseLogin,
     consume: (dump: Bytes, facts: CopyFacts & { others: number }) => Promise<T>,
     signal: AbortSignal,
+    options?: { withFence?: boolean },
   ): Promise<T>;
   /** Which backup the complete database beside the tenant's own is of. */
   beside(tenant: string): Promise<string | undefined>;

@@ -1,5 +1,6 @@
 import type { Readable } from "node:stream";
 import type { TenantCounts } from "../model/backup.ts";
+import type { MediaPlace } from "../model/import.ts";
 import type { Bytes, MediaFile } from "./backups.ts";
 import type { DatabaseLogin } from "./databases.ts";
 import type { Assignment } from "./shard-control.ts";
@@ -48,8 +49,9 @@ export interface ImportSource {
   /** Who has a file open, as a sentence's subject; undefined where nobody has, or that cannot be told. */
   userOf(path: string): Promise<string | undefined>;
   dump(path: string): Promise<{ content: Bytes; bytes: number }>;
-  /** Originals below a media directory: no thumbnails, no previews of URLs. */
-  media(directory: string): AsyncIterable<MediaFile>;
-  openMedia(directory: string, path: string): Promise<Readable>;
-  isDirectory(path: string): Promise<boolean>;
+  /** Originals below a media directory, or in a bucket: no thumbnails, no previews of URLs. */
+  media(place: MediaPlace): AsyncIterable<MediaFile>;
+  openMedia(place: MediaPlace, path: string): Promise<Readable>;
+  /** Whether it is a directory; of a bucket it is seen when it is read. */
+  mayHaveMedia(place: MediaPlace): Promise<boolean>;
 }

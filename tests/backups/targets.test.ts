@@ -6,7 +6,7 @@ import { describe, expect, it } from "vitest";
 import { DirectoryTarget } from "../../src/backups/directory-target.ts";
 import { S3Target } from "../../src/backups/s3-target.ts";
 import { backupTarget } from "../../src/backups/target.ts";
-import { describeBackupTargetContract } from "../ports/backup-target-contract.ts";
+import { contentOf, describeBackupTargetContract } from "../ports/backup-target-contract.ts";
 import { S3_ACCESS as ACCESS, startS3, VERSITYGW } from "../support/s3-server.ts";
 
 async function folder(): Promise<string> {
@@ -39,6 +39,18 @@ describe.skipIf(!existsSync(VERSITYGW))("with a real S3 server", () => {
     await close();
     const away = new S3Target({ ...place, endpoint }, async () => ACCESS);
     await expect(away.put("a", Buffer.from("x"))).rejects.toMatchObject({ code: "Unavailable" });
+  });
+
+  it("says that an object is damaged, where it has another content by now", async () => {
+    const { endpoint, directory, close } = await startS3();
+    const target = new S3Target({ ...place, endpoint }, async () => ACCESS);
+    await target.put("backups/a", Buffer.from("what was stored"));
+    await writeFile(join(directory, place.prefix, "backups/a"), "what was damaged");
+    await expect(contentOf(target, "backups/a")).rejects.toMatchObject({
+      code: "InvalidInput",
+      message: expect.stringContaining("backups/a in s3://backups/of/this/cluster/") as string,
+    });
+    await close();
   });
 });
 

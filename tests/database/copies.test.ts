@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { withConnection } from "../../src/database/connection.ts";
 import { PostgresCopies } from "../../src/database/copies.ts";
+import { PostgresInspections } from "../../src/database/inspections.ts";
 import { besideNames, tenantDatabaseName } from "../../src/database/names.ts";
 import { DatabaseServers } from "../../src/database/servers.ts";
 import { ensureTemplate } from "../../src/database/template.ts";
@@ -212,4 +213,54 @@ it("looks through what another server has written, and sets sequences that are b
   ]);
   expect(await inside("SELECT nextval('events_stream_seq')::int AS next", restored)).toEqual([{ next: 42 }]);
   await copies.forget("clinic-a");
+});
+
+it("shows an earlier state beside the tenant with a login of its own, and removes it with the tenant's data", async () => {
+  const inspections = new PostgresInspections(server.admin);
+  const about = {
+    tenant: "clinic-a",
+    of: "backup b1",
+    madeAt: "2026-01-01T00:00:00.000Z",
+    until: "2026-01-02T00:00:00.000Z",
+  };
+  const make = (sql: string) =>
+    inspections.make(about, (into) =>
+      withConnection(into, into.database, async (client) => void (await client.query(sql))),
+    );
+  await expect(make("CREATE TABLE half (n int); SELECT 1 / 0")).rejects.toThrow("division by zero");
+  expect(await inspections.list()).toEqual([]);
+  const { counts } = await make(`
+    CREATE TABLE users (name text, admin smallint, deactivated smallint); INSERT INTO users VALUES ('@a:x', 1, 0), ('@b:x', 0, 1);
+    CREATE TABLE user_ips (user_id text, last_seen bigint); INSERT INTO user_ips VALUES ('@a:x', 1767225600000);
+    CREATE TABLE events (stream_ordering int, origin_server_ts bigint, type text, sender text, room_id text);
+    INSERT INTO events VALUES (1, 1767225600000, 'm.room.create', '@a:x', '!r:x'), (2, 1767225601000, 'm.room.message', '@a:x', '!r:x')`);
+  expect(counts).toMatchObject({ users: 2, events: 2 });
+  expect(await inspections.list()).toEqual([{ ...about, database: "inspected_tenant_clinic_a" }]);
+  const { users, lastEvents } = await inspections.facts("clinic-a");
+  expect(users).toEqual([
+    { name: "@a:x", admin: true, deactivated: false, lastSeenAt: "2026-01-01T00:00:00.000Z" },
+    { name: "@b:x", admin: false, deactivated: true },
+  ]);
+  expect(lastEvents[0]).toEqual({
+    at: "2026-01-01T00:00:01.000Z",
+    type: "m.room.message",
+    sender: "@a:x",
+    room: "!r:x",
+  });
+  // Neither gets at the other's, and a controller that was started again has a login, too.
+  const login = await new PostgresInspections(server.admin).login("clinic-a");
+  await expect(withConnection(login, OWN, async () => {})).rejects.toThrow("permission denied");
+  await expect(inside("SELECT 1", login.database)).rejects.toThrow("permission denied");
+  await dropTenantDatabase(server.admin, "clinic-a");
+  expect(await inspections.list()).toEqual([]);
+  await expect(inspections.facts("clinic-a")).rejects.toMatchObject({ code: "NotFound" });
+});
+
+it("removes an earlier state that was never complete", async () => {
+  const inspections = new PostgresInspections(server.admin);
+  await withConnection(server.admin, "postgres", async (client) => {
+    await client.query("CREATE DATABASE inspected_tenant_clinic_a");
+  });
+  await inspections.clean();
+  expect(await databases()).toEqual([OWN]);
 });

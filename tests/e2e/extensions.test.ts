@@ -1,3 +1,9 @@
+import { writeFile } from "node:fs/promises";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { Webhook } from "standardwebhooks";
 import { request } from "undici";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { Cluster, RELAXED } from "./support/cluster.ts";
@@ -48,6 +54,43 @@ it("a module from PyPI that the configuration names does its work in a tenant: a
   await alice.client.invite(room, carolId);
   await expect.poll(members).toContain(carolId);
   for (const user of [alice, bob, carol]) user.stop();
+});
+
+it("a plan that is read again bounds its tenant, and a webhook tells the operator of it", async () => {
+  const secretFile = join(cluster.dataDir, "webhook-secret");
+  const secret = "secret-of-the-webhook-in-this-test";
+  await writeFile(secretFile, secret);
+  const told: string[] = [];
+  const receive = async (incoming: IncomingMessage, response: ServerResponse) => {
+    const body = await text(incoming);
+    const { data } = new Webhook(secret, { format: "raw" }).verify(
+      body,
+      incoming.headers as Record<string, string>,
+    ) as {
+      data: { notices: { reason: string; object: string }[] };
+    };
+    told.push(...data.notices.map(({ reason, object }) => `${reason} ${object}`));
+    response.writeHead(204).end();
+  };
+  const receiver = createServer((incoming, response) => void receive(incoming, response));
+  await new Promise<void>((done) => void receiver.listen(0, "127.0.0.1", done));
+  const { port } = receiver.address() as AddressInfo;
+  const webhook = { name: "ops", url: `http://127.0.0.1:${port}/`, secretFile, topics: ["quota"] };
+  await cluster.reconfigure({
+    plans: { tiny: { mediaBytes: "1K", users: 100 } },
+    notifications: { groupSeconds: 0, webhooks: [webhook] },
+  });
+  await expect.poll(async () => (await cluster.cli("notifications", "test")).code).toBe(0);
+  await cluster.json("tenant", "update", "clinic", "--plan", "tiny", "--wait");
+  const erin = await newUser(cluster, "clinic", "erin");
+  const upload = (bytes: number) => erin.client.uploadContent(Buffer.alloc(bytes), { type: "text/plain" });
+  await expect(upload(2000)).rejects.toMatchObject({ httpStatus: 403, errcode: "M_RESOURCE_LIMIT_EXCEEDED" });
+  await expect.poll(() => told).toEqual(["QuotaReached Tenant/clinic"]);
+  await cluster.json("tenant", "update", "clinic", "--plan", "none", "--wait");
+  await expect(upload(2000)).resolves.toMatchObject({ content_uri: expect.stringMatching(/^mxc:/) as string });
+  erin.stop();
+  receiver.closeAllConnections();
+  receiver.close();
 });
 
 it("a user signs in to a tenant through an OpenID provider, behind the gateway", async () => {

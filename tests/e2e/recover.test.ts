@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,29 +7,48 @@ import { request } from "undici";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { withConnection } from "../../src/database/connection.ts";
 import { besideNames, tenantDatabaseName } from "../../src/database/names.ts";
-import type { BackupEntry } from "../../src/controller/service/backup-service.ts";
+import type { BackupEntry, PointInTimeState } from "../../src/controller/service/backup-service.ts";
+import type { InspectionFacts } from "../../src/model/inspection.ts";
 import { until } from "../support/patience.ts";
+import { S3_ACCESS, startS3, VERSITYGW } from "../support/s3-server.ts";
 import { Cluster } from "./support/cluster.ts";
 import { downloadMedia, logInAt, messagesOf, newUser, TestUser } from "./support/matrix.ts";
 import { serverOf, startFromArchive } from "./support/plain-synapse.ts";
 
 let cluster: Cluster;
+/** Of this test. */
+let folder: string;
+/** Where backups are as files. */
 let target: string;
 let identityFile: string;
+/** A real S3 server, where one was built; otherwise backups go to a directory. */
+let s3: Awaited<ReturnType<typeof startS3>> | undefined;
 
 beforeAll(async () => {
-  target = await mkdtemp(join(tmpdir(), "shards-backups-"));
+  folder = await mkdtemp(join(tmpdir(), "shards-backups-"));
   const identity = await generateIdentity();
-  identityFile = join(target, "..", `${target.split("/").at(-1)}.key`);
+  identityFile = join(folder, "backups.key");
   await writeFile(identityFile, `# the operator's\n${identity}\n`, { mode: 0o600 });
   const recipient = await identityToRecipient(identity);
-  cluster = await Cluster.start({ backups: { target: { directory: target }, recipient } });
+  cluster = await Cluster.start({
+    backups: { target: await newTarget(), recipient, pointInTime: { everySeconds: 10 } },
+  });
 });
 afterAll(async () => {
   await cluster?.destroy();
-  await rm(target, { recursive: true, force: true });
-  await rm(identityFile, { force: true });
+  await s3?.close();
+  await rm(folder, { recursive: true, force: true });
 });
+
+async function newTarget(): Promise<Record<string, unknown>> {
+  target = join(folder, "target");
+  if (!existsSync(VERSITYGW)) return { directory: target };
+  s3 = await startS3();
+  target = s3.directory;
+  const credentialsFile = join(folder, "s3.yaml");
+  await writeFile(credentialsFile, JSON.stringify(S3_ACCESS), { mode: 0o600 });
+  return { bucket: "backups", endpoint: s3.endpoint, credentialsFile };
+}
 
 async function keysOf(tenant: string): Promise<unknown> {
   const { statusCode, body } = await request(`http://127.0.0.1:${await cluster.gatewayPort()}/_matrix/key/v2/server`, {
@@ -49,10 +69,11 @@ async function sql(database: string, text: string): Promise<Record<string, unkno
   return withConnection(await serverOf(cluster), database, async (client) => (await client.query(text)).rows);
 }
 
+const momentsNow = () => cluster.json<PointInTimeState>("backup", "moments");
 const backupsOf = (tenant: string) => cluster.json<BackupEntry[]>("tenant", "backups", tenant);
 
 it("goes on with the tenants' keys after the store was lost, and never without them", async () => {
-  await cluster.createTenant("clinic-a");
+  await cluster.createTenant("clinic-a", "--label", "region=eu");
   const before = await keysOf("clinic-a");
   const { epoch } = await cluster.tenant("clinic-a");
   await cluster.end("SIGINT");
@@ -124,6 +145,9 @@ it("brings a tenant back to a backup within seconds, and back again, with its ke
     "tenant",
     "restore",
     "clinic-a",
+    // As if they were another cluster's.
+    "--from",
+    target,
     "--at",
     new Date(Date.parse(backup.takenAt) + 1).toISOString(),
   );
@@ -141,6 +165,29 @@ it("brings a tenant back to a backup within seconds, and back again, with its ke
   await ok("tenant", "restore", "clinic-a", "--forget");
   const { replaced } = besideNames("clinic-a");
   expect(await sql("postgres", `SELECT FROM pg_database WHERE datname = '${replaced}'`)).toEqual([]);
+});
+
+it("brings a tenant back to a moment between backups, and shows a backup beside the tenant that runs", async () => {
+  const other = (await alice.client.createRoom({})).room_id;
+  await until("there are moments", async () => (await momentsNow()).spans.length > 0);
+  await alice.client.sendTextMessage(other, "wanted");
+  const moment = new Date();
+  await until("the moment is over", async () => Date.now() > moment.getTime() + 10, 5);
+  await alice.client.sendTextMessage(other, "regretted");
+  const early = await cluster.cli("tenant", "restore", "clinic-a", "--at", "2026-01-01T00:00:00Z");
+  expect([early.code, early.stderr]).toEqual([2, expect.stringContaining("cannot be had: there are those from")]);
+  const said = await ok("tenant", "restore", "clinic-a", "--at", moment.toISOString());
+  expect(said).toContain(`clinic-a runs with its state of ${moment.toISOString()}; it was away for`);
+  expect(await messagesOf(alice, other)).toEqual(["wanted"]);
+  await ok("tenant", "restore", "clinic-a", "--undo");
+  expect(await messagesOf(alice, other)).toEqual(["wanted", "regretted"]);
+
+  const facts = await cluster.json<InspectionFacts>("tenant", "inspect", "clinic-a");
+  expect(facts).toMatchObject({ counts: { users: 1, rooms: 1 }, users: [{ name: "@alice:clinic-a.localhost" }] });
+  expect(facts.lastEvents.map(({ type }) => type)).toContain("m.room.message");
+  expect(await ok("tenant", "inspections")).toContain(facts.inspection.of);
+  await ok("tenant", "inspect", "clinic-a", "--remove");
+  expect(await sql("postgres", "SELECT FROM pg_database WHERE datname LIKE 'inspected%'")).toEqual([]);
 });
 
 it("backs a sleeping tenant up without waking it", async () => {
@@ -167,7 +214,7 @@ it("says that a backup is damaged, and restores nothing of it", async () => {
 
 it("exports a suspended tenant into an archive from which a plain Synapse goes on with it", async () => {
   const keysBefore = await keysOf("clinic-a");
-  const archive = join(target, "leaving");
+  const archive = join(folder, "leaving");
   await ok("tenant", "suspend", "clinic-a", "--wait");
   expect(await ok("tenant", "export", "clinic-a", "--to", archive)).toContain("exported clinic-a.localhost to");
   const again = await cluster.cli("tenant", "export", "clinic-a", "--to", archive);
@@ -205,6 +252,7 @@ it("brings every tenant back from the backups alone after the data directory was
   const refused = await cluster.cli("tenant", "restore", "clinic-a");
   expect(refused.stderr).toContain("--identity");
   await ok("backup", "restore-all", "--identity", identityFile);
+  expect(await ok("tenant", "list", "-l", "region=eu", "-o", "name")).toContain("clinic-a");
   expect(await keysOf("clinic-a")).toEqual(before);
   // The same login as before, not a new one.
   const { client } = alice;

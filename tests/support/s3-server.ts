@@ -14,8 +14,8 @@ export const VERSITYGW = join(
 );
 export const S3_ACCESS = { accessKeyId: "root", secretAccessKey: "root-secret-of-the-tests" };
 
-/** A real S3 server with an empty bucket `backups`. */
-export async function startS3(): Promise<{ endpoint: string; close(): Promise<void> }> {
+/** A real S3 server with an empty bucket `backups`, whose objects are files in `directory`. */
+export async function startS3(): Promise<{ endpoint: string; directory: string; close(): Promise<void> }> {
   const directory = await mkdtemp(join(tmpdir(), "synapse-shards-s3-"));
   for (const name of ["meta", "buckets/backups"]) await mkdir(join(directory, name), { recursive: true });
   const port = await freePort("127.0.0.1");
@@ -37,6 +37,7 @@ export async function startS3(): Promise<{ endpoint: string; close(): Promise<vo
   await until("the S3 server answers", answers);
   return {
     endpoint: `http://127.0.0.1:${port}`,
+    directory: join(directory, "buckets/backups"),
     close: async () => {
       if (server.signalCode !== null) return;
       const ended = new Promise((done) => server.once("exit", done));

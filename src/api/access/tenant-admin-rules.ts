@@ -79,6 +79,13 @@ export const TENANT_ADMIN_RULES: Readonly<Record<string, TenantAdminRule>> = {
   restoreTenant: "never",
   undoRestore: "never",
   forgetRestore: "never",
+  inspectTenant: "never",
+  listInspections: "never",
+  getInspection: "never",
+  getInspectionLogin: "never",
+  removeInspection: "never",
+  // Of the whole database server.
+  getPointInTime: "never",
   // The archive has the signing key.
   exportTenant: "never",
   importTenant: "never",

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { BackupEntry } from "../../controller/service/backup-service.ts";
+import type { BackupEntry, PointInTimeState } from "../../controller/service/backup-service.ts";
 import type { TenantView } from "../../api/views.ts";
 import type { Job } from "../../model/backup.ts";
 import type { Client } from "../client.ts";
@@ -7,12 +7,13 @@ import { actOn, choose } from "../bulk.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { JOB_HAS, waitForJob } from "../jobs.ts";
 import { readInput, timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import type { Format } from "../format.ts";
-import { note } from "../output.ts";
+import { show, type Format } from "../format.ts";
+import { fields, note } from "../output.ts";
+import { mebibytes } from "../../model/bytes.ts";
 import { selectorOption } from "../selecting.ts";
 import { tenantPath } from "./tenant-path.ts";
 
-/** verify, restore-all. */
+/** verify, restore-all, moments. */
 export function addBackup(program: Command): void {
   const backup = program.command("backup").description("look after the backups of all tenants");
 
@@ -55,6 +56,35 @@ export function addBackup(program: Command): void {
         );
       }),
     );
+
+  backup
+    .command("moments")
+    .description("show which moments tenants can be brought back to with tenant restore --at, besides those of backups")
+    .action((_options: object, command: Command) =>
+      withClient(command, async (client, { output }) => {
+        const state = await client.call<PointInTimeState>("GET", "/v1/backups/point-in-time", { has: ["spans"] });
+        show(output, state, () => pictureOf(state));
+      }),
+    );
+}
+
+function pictureOf({ spans, until, bases, ...state }: PointInTimeState): string {
+  const base = bases.at(-1);
+  const underWay = state.baseUnderWay === undefined ? "" : `; another one is being made (${state.baseUnderWay})`;
+  return fields([
+    ["Moments", spans.map(({ from, to }) => `${from} to ${to}`).join("\n") || "none yet"],
+    ["Kept for", `${state.keepDays} days`],
+    ["Target", state.place],
+    ["Complete until", until ?? "not known yet"],
+    ["Segments waiting", String(state.waitingSegments)],
+    [
+      "Copies",
+      base
+        ? `${bases.length}, the last of ${base.finishedAt} (${mebibytes(base.bytes)})${underWay}`
+        : `none yet${underWay}`,
+    ],
+    ...(state.problems.length > 0 ? [["Problems", state.problems.join("\n")] as [string, string]] : []),
+  ]);
 }
 
 async function newest(client: Client): Promise<BackupEntry[]> {

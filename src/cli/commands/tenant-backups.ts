@@ -1,6 +1,4 @@
-import { stat } from "node:fs/promises";
-import { resolve } from "node:path";
-import { InvalidArgumentError, type Command } from "commander";
+import type { Command } from "commander";
 import type { BackupEntry } from "../../controller/service/backup-service.ts";
 import type { Job } from "../../model/backup.ts";
 import { actOn, choose, takesTenants, type ChoiceOptions } from "../bulk.ts";
@@ -9,6 +7,7 @@ import { JOB_HAS, waitForJob } from "../jobs.ts";
 import { readInput, timeoutOption, withClient, type WaitOptions } from "../options.ts";
 import { isForPeople, show, showList } from "../format.ts";
 import { age, print, table } from "../output.ts";
+import { parseTime, targetIn } from "./restore-options.ts";
 import { tenantPath } from "./tenant-path.ts";
 import { mebibytes } from "../../model/bytes.ts";
 
@@ -60,7 +59,11 @@ export function addTenantBackups(tenant: Command): void {
     .command("restore")
     .description("bring a tenant back to a backup, or make one that is gone of its backup")
     .argument("<name>", "name of the tenant that was backed up")
-    .option("--at <time>", "the newest backup from before this time, such as 2026-01-31T08:00:00Z", parseTime)
+    .option(
+      "--at <time>",
+      "the moment, such as 2026-01-31T08:00:00Z (backup moments); otherwise the newest backup from before",
+      parseTime,
+    )
     .option("--backup <id>", "the backup of this id (default: the newest)")
     .option(
       "--from <target>",
@@ -98,16 +101,6 @@ export function addTenantBackups(tenant: Command): void {
     );
 }
 
-/** @throws CliError usage */
-async function targetIn(from: string | undefined): Promise<unknown> {
-  if (from === undefined) return undefined;
-  const path = resolve(from);
-  if ((await stat(path).catch(() => undefined))?.isFile() !== true) return { directory: path };
-  // A library that takes long to load.
-  const { parse } = await import("yaml");
-  return parse(await readInput(path, "--from")) as unknown;
-}
-
 function pictureOf(items: (BackupEntry & { count?: number })[]): string {
   return table(
     ["TENANT", "BACKUP", "AGE", "DATABASE", "MEDIA", "VERIFIED", ...(items[0]?.count === undefined ? [] : ["COUNT"])],
@@ -121,11 +114,4 @@ function pictureOf(items: (BackupEntry & { count?: number })[]): string {
       ...(count === undefined ? [] : [String(count)]),
     ]),
   );
-}
-
-function parseTime(text: string): string {
-  const time = Date.parse(text);
-  if (Number.isNaN(time) || !/^\d{4}-\d\d-\d\d/.test(text))
-    throw new InvalidArgumentError("Allowed is a time such as 2026-01-31T08:00:00Z.");
-  return new Date(time).toISOString();
 }

@@ -8,6 +8,7 @@ import { isForPeople, show } from "../format.ts";
 import { JOB_HAS, waitForJob } from "../jobs.ts";
 import { timeoutOption, withClient, type WaitOptions } from "../options.ts";
 import { print, table } from "../output.ts";
+import { targetIn } from "./restore-options.ts";
 import { tenantPath } from "./tenant-path.ts";
 
 interface ImportOptions extends WaitOptions {
@@ -33,7 +34,10 @@ export function addTenantImport(tenant: Command): void {
     .option("--database <url>", "its database, such as postgres://USER@HOST/NAME (default: as in homeserver.yaml)")
     .option("--sqlite <file>", "its database, where that is SQLite")
     .option("--dump <file>", "a dump of its database, by pg_dump --format=custom")
-    .option("--media <dir>", "its media (default: media_store_path of homeserver.yaml)")
+    .option(
+      "--media <place>",
+      "its media: a directory, or a YAML file that names the bucket of its S3 storage provider (default: media_store_path of homeserver.yaml)",
+    )
     .option("--release <version>", "the release that it is to run (default: the cluster's)")
     .option("--from-release <version>", "the release that it ran last, for SQLite (default: the one it is to run)")
     .option("--without-refused", "leave options behind that a tenant may not set")
@@ -75,6 +79,12 @@ function pictureOf(options: OptionVerdict[]): string {
   return `${table(["OPTION", "VERDICT", "WHY"], rows)}\n(taken as they are: ${taken.join(", ") || "none"})`;
 }
 
+/** @throws CliError usage */
+async function mediaIn(media: string | undefined): Promise<unknown> {
+  const place = await targetIn(media, "--media");
+  return typeof place === "object" && place !== null && "directory" in place ? place.directory : place;
+}
+
 /** @returns what is asked for, and what to do at the end */
 async function bodyOf(options: ImportOptions): Promise<{ body: unknown; done(): Promise<void> }> {
   const { archive, homeserverYaml, database, sqlite, dump, media, release, fromRelease } = options;
@@ -100,7 +110,7 @@ async function bodyOf(options: ImportOptions): Promise<{ body: unknown; done(): 
     body: {
       homeserverYaml: resolve(homeserverYaml),
       database: databases[0],
-      media: media === undefined ? undefined : resolve(media),
+      media: await mediaIn(media),
       ...common,
     },
     done: async () => {},

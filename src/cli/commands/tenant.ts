@@ -16,6 +16,7 @@ import { addLogs, write } from "./logs.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
 import { addTenantChanges } from "./tenant-changes.ts";
 import { addTenantBackups } from "./tenant-backups.ts";
+import { addTenantInspect } from "./tenant-inspect.ts";
 import { addTenantImport } from "./tenant-import.ts";
 import { addTenantExport } from "./tenant-export.ts";
 import { addCheck } from "./tenant-check.ts";
@@ -105,6 +106,7 @@ export function addTenant(program: Command): void {
   addMove(tenant);
   addMoveDatabase(tenant);
   addTenantBackups(tenant);
+  addTenantInspect(tenant);
   addTenantImport(tenant);
   addTenantExport(tenant);
   addQuarantine(tenant);

@@ -8,6 +8,9 @@ const AT_ONCE = 2;
 /** Ended ones, for who asks what came of them. */
 const KEPT = 1_000;
 
+/** Asked for twice, they are done once: what they are asked for has no options. */
+const JOINED: ReadonlySet<JobKind> = new Set(["Backup", "Verify"]);
+
 export interface JobContext {
   job: Job;
   say(message: string): void;
@@ -31,8 +34,7 @@ export class Jobs {
   /** @param work its result is the job's last message */
   add(kind: JobKind, tenant: string, work: (context: JobContext) => Promise<string>): Job {
     const under = this.all().find((job) => job.tenant === tenant && job.finishedAt === undefined);
-    // Asked for twice, it is done once.
-    if (under?.kind === kind && kind !== "Restore" && kind !== "Import") return under;
+    if (under?.kind === kind && JOINED.has(kind)) return under;
     if (under)
       throw new UserError(
         "Conflict",

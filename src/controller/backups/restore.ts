@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { randomUUID } from "node:crypto";
-import type { BackupManifest } from "../../model/backup.ts";
+import type { BackupManifest, TenantCounts } from "../../model/backup.ts";
 import { timeText } from "../../model/clock.ts";
 import { UserError } from "../../model/errors.ts";
 import { ownDatabase } from "../../model/homeserver-config.ts";
 import { isSuspended, wantedRelease, type Tenant } from "../../model/tenant.ts";
 import type { BackupMeans, CopyFacts, DatabaseCopies } from "../../ports/backups.ts";
+import type { DatabaseLogin } from "../../ports/databases.ts";
 import { modify } from "../../ports/store.ts";
 import type { ControllerContext } from "../context.ts";
 import type { TenantSecretData } from "../../model/tenant-secrets.ts";
@@ -25,6 +26,27 @@ export interface RestoreParts {
   context: ControllerContext;
   means: BackupMeans;
   service: Pick<ClusterService, "createTenant" | "wakeTenant" | "suspendTenant">;
+}
+
+/** Brings a database into an empty one. */
+export type Restore = (into: DatabaseLogin) => Promise<void>;
+
+/** A database of an earlier time. */
+export interface DatabaseSource {
+  /** Which, in words. */
+  words: string;
+  /** @param use is told what it had */
+  read<T>(use: (counts: TenantCounts, restore: Restore) => Promise<T>, work: Work): Promise<T>;
+}
+
+export function readBackup<T>(
+  { target, copies }: Pick<BackupMeans, "target" | "copies">,
+  manifest: BackupManifest,
+  work: Work,
+  use: (counts: TenantCounts, restore: Restore) => Promise<T>,
+): Promise<T> {
+  const dump = () => stored(target, manifest.database, progressOf(manifest, work));
+  return use(manifest.database.counts, (into) => copies.restore(into, dump(), work.signal));
 }
 
 /** Why an existing tenant cannot be brought back to a backup, or undefined. */
@@ -55,7 +77,7 @@ export async function restoreInPlace(parts: RestoreParts, tenant: Tenant, manife
   const dump = stored(means.target, manifest.database, progressOf(manifest, work));
   const password = runs.secrets.databasePassword;
   const facts = await means.copies.restoreBeside(name, { password, backup: manifest.id }, dump, work.signal);
-  refuseUnlike(manifest, facts);
+  refuseUnlike(`backup ${manifest.id}`, manifest.database.counts, facts);
   refuseNewerSchema(context, wantedRelease(tenant), facts);
   await stageMedia(means, manifest, name, work);
   return exchangeNow(parts, name, { backup: manifest.id, schemaRelease: manifest.schemaRelease }, work);
@@ -65,7 +87,7 @@ export async function restoreInPlace(parts: RestoreParts, tenant: Tenant, manife
 export async function exchangeNow(
   { context, service }: Pick<RestoreParts, "context" | "service">,
   name: string,
-  what: { backup: string; schemaRelease?: string },
+  { words, ...what }: { backup: string; schemaRelease?: string; words?: string },
   work: Work,
 ): Promise<string> {
   const { store, clock } = context;
@@ -83,7 +105,7 @@ export async function exchangeNow(
   const ended = await until(context, name, work, ({ status }) => status.restore?.id !== id);
   const { lastMove } = ended.status;
   const blackout = lastMove?.reason === "Restored" ? `; it was away for ${lastMove.blackoutSeconds} s` : "";
-  return `${name} runs with backup ${what.backup}${blackout}`;
+  return `${name} runs with ${words ?? `backup ${what.backup}`}${blackout}`;
 }
 
 /** Makes a tenant that is gone of a backup: database, media and keys first, then the tenant. Interrupted, it goes on where it was. */
@@ -120,7 +142,7 @@ export async function restoreGone(
     const dump = stored(means.target, manifest.database, progressOf(manifest, work));
     const password = secrets.databasePassword;
     const facts = await means.copies.restoreBeside(name, { password, backup: manifest.id }, dump, work.signal);
-    refuseUnlike(manifest, facts);
+    refuseUnlike(`backup ${manifest.id}`, manifest.database.counts, facts);
   }
   await stageMedia(means, manifest, name, work);
   await means.media.admitStaged(name);
@@ -177,17 +199,18 @@ function progressOf({ database }: BackupManifest, { say }: Work): (bytes: number
   return (bytes) => say(`database: ${mebibytes(bytes)} of ${mebibytes(database.bytes)} restored`);
 }
 
-function refuseUnlike({ id, database: { counts } }: BackupManifest, facts: CopyFacts): void {
-  const differing = (Object.keys(counts) as (keyof typeof counts)[]).filter(
-    (what) => facts.counts[what] !== counts[what],
+/** @param what was restored, in words @throws UserError InvalidInput */
+export function refuseUnlike(what: string, counts: TenantCounts, facts: CopyFacts): void {
+  const differing = (Object.keys(counts) as (keyof TenantCounts)[]).filter(
+    (each) => facts.counts[each] !== counts[each],
   );
   if (differing.length === 0) return;
-  const words = differing.map((what) => `${facts.counts[what]} ${what} instead of ${counts[what]}`).join(", ");
-  throw new UserError("InvalidInput", `backup ${id} was not restored as it was made: ${words}; nothing was changed`);
+  const words = differing.map((each) => `${facts.counts[each]} ${each} instead of ${counts[each]}`).join(", ");
+  throw new UserError("InvalidInput", `${what} was not restored as it was made: ${words}; nothing was changed`);
 }
 
 /** @throws UserError SchemaTooNew where the release that the tenant has cannot read the backup */
-function refuseNewerSchema(
+export function refuseNewerSchema(
   { databases }: ControllerContext,
   release: string,
   { schemaVersion, schemaCompatVersion }: CopyFacts,

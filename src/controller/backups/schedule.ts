@@ -1,10 +1,43 @@
 import { nextBackup, type BackupsConfig } from "../../model/backup.ts";
+import { timeText } from "../../model/clock.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { exponential } from "../../model/backoff.ts";
 
 const RETRY_FIRST_MS = 5 * 60_000;
 const RETRY_MOST_MS = 2 * 3_600_000;
 const retryAfter = exponential(RETRY_FIRST_MS, RETRY_MOST_MS);
+
+/** A target that is away for a moment misses nothing. */
+const MISSED_AFTER_MS = 30 * 60_000;
+
+/** Whether backups are missed, as it cannot be seen which are due. */
+export class Missed {
+  #since: number | undefined;
+  #isTold = false;
+  #why = "";
+
+  /** @returns the sentence for people, once @param now milliseconds */
+  failed(why: string, now: number): string | undefined {
+    this.#since ??= now;
+    this.#why = why;
+    if (this.#isTold || now - this.#since < MISSED_AFTER_MS) return undefined;
+    this.#isTold = true;
+    return this.problem();
+  }
+
+  /** @returns whether people were told of it */
+  over(): boolean {
+    const wasTold = this.#isTold;
+    this.#since = undefined;
+    this.#isTold = false;
+    return wasTold;
+  }
+
+  problem(): string | undefined {
+    if (!this.#isTold || this.#since === undefined) return undefined;
+    return `no backup of the schedule can be made since ${timeText(this.#since)}: ${this.#why}`;
+  }
+}
 
 interface Known {
   /** When the last complete backup was taken. */

@@ -6,18 +6,31 @@ import {
   type BackupTargetConfig,
   type Job,
 } from "../../model/backup.ts";
+import { timeText } from "../../model/clock.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import { tenantNameProblem } from "../../model/names.ts";
+import type { Tenant } from "../../model/tenant.ts";
 import type { BackupMeans, DatabaseCopies } from "../../ports/backups.ts";
+import type { PointInTimeMeans } from "../../ports/point-in-time.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
-import { noJob, type BackupEntry, type BackupService, type RestoreRequest } from "../service/backup-service.ts";
+import {
+  noJob,
+  type BackupEntry,
+  type BackupService,
+  type PointInTimeState,
+  type RestoreRequest,
+} from "../service/backup-service.ts";
 import type { ClusterService } from "../service/cluster-service.ts";
+import { Turns } from "../turns.ts";
 import { asItRuns } from "../start/configs.ts";
 import { backUp, prune, verify, type Work } from "./back-up.ts";
 import { Catalogue } from "./catalogue.ts";
 import { Jobs, type JobContext } from "./jobs.ts";
 import { exchangeNow, restoreGone, restoreInPlace, whyNotRestored } from "./restore.ts";
-import { BackupSchedule } from "./schedule.ts";
+import { LogArchiver } from "./log-archiver.ts";
+import { readBackup, type DatabaseSource } from "./restore.ts";
+import { reachOf, readMoment, restoreToTime } from "./restore-to-time.ts";
+import { BackupSchedule, Missed } from "./schedule.ts";
 import { mebibytes } from "../../model/bytes.ts";
 
 const LOOK_EVERY_MS = 30_000;
@@ -25,6 +38,8 @@ const LOOK_EVERY_MS = 30_000;
 export interface BackupSettings {
   /** As it is now; undefined where there is none. */
   config(): { config: BackupsConfig; means: BackupMeans } | undefined;
+  /** Of our own database server; absent where it is somebody else's. */
+  pointInTime?: PointInTimeMeans;
   /** With another target than the cluster's own. @throws UserError */
   meansAt(target: BackupTargetConfig): BackupMeans;
 }
@@ -37,6 +52,9 @@ export class StoreBackupService implements BackupService {
   /** Those of others, too, who do long work for tenants. */
   readonly work: Jobs;
   readonly #schedule = new BackupSchedule();
+  readonly #missed = new Missed();
+  readonly #archiver: LogArchiver | undefined;
+  readonly #aside = new Turns();
   #cancel: () => void = () => {};
   #look: Promise<void> | undefined;
   #isClosed = false;
@@ -48,26 +66,43 @@ export class StoreBackupService implements BackupService {
     this.work = new Jobs(context.clock, (job, error) =>
       context.log.error({ tenant: job.tenant, kind: job.kind, err: error }, "a job failed"),
     );
+    const archived = () => {
+      const now = settings.config();
+      const config = now?.config.pointInTime;
+      return now && config && { config, target: now.means.target };
+    };
+    this.#archiver = settings.pointInTime && new LogArchiver(context, { config: archived }, settings.pointInTime.log);
   }
 
   /** Begins to keep the schedule. */
   async start(): Promise<void> {
     const now = this.#settings.config();
-    await now?.means.copies.clean().catch((error: unknown) => {
-      this.#context.log.warn({ why: messageOf(error) }, "what interrupted verifications left cannot be removed yet");
+    const cleaned = Promise.all([now?.means.copies.clean(), this.#settings.pointInTime?.recoveries.clean()]);
+    await cleaned.catch((error: unknown) => {
+      this.#context.log.warn({ why: messageOf(error) }, "what interrupted work left cannot be removed yet");
     });
+    this.#archiver?.start();
     this.#again();
   }
 
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#cancel();
-    await this.work.close();
+    await Promise.all([this.work.close(), this.#archiver?.close()]);
     await this.#look;
   }
 
   problems(): string[] {
-    return this.#schedule.problems();
+    const missed = this.#missed.problem();
+    return [
+      ...(missed === undefined ? [] : [missed]),
+      ...this.#schedule.problems(),
+      ...(this.#archiver?.problems() ?? []),
+    ];
+  }
+
+  pointInTime(): Promise<PointInTimeState> {
+    return this.#archives().archiver.state();
   }
 
   async backUp(name: string): Promise<Job> {
@@ -126,6 +161,9 @@ export class StoreBackupService implements BackupService {
   }
 
   async restore(name: string, request: RestoreRequest): Promise<Job> {
+    const moment = this.#momentOf(request);
+    const there = moment === undefined ? undefined : await this.#context.store.get("Tenant", name);
+    if (moment !== undefined && there) return this.#restoreToTime(there, moment);
     const means = request.from ? this.#settings.meansAt(request.from) : this.#configured().means;
     const manifest = await this.#choose(means, name, request);
     const as = request.as ?? name;
@@ -152,6 +190,44 @@ export class StoreBackupService implements BackupService {
         ? await restoreInPlace(parts, tenant, manifest, work)
         : await restoreGone(parts, as, manifest, identity ?? "", work);
       await this.#say(as, "Normal", "Restored", message);
+      return message;
+    });
+  }
+
+  /** Where the database of a backup, or of a moment, is read from; the tenant may be gone. */
+  async databaseOf(name: string, request: Pick<RestoreRequest, "at" | "backup" | "from">): Promise<DatabaseSource> {
+    const at = this.#momentOf(request);
+    if (at !== undefined) {
+      refuseName(name);
+      const { archiver, recoveries, means } = this.#archives();
+      await reachOf(archiver, at, this.#context.clock.wall());
+      const parts = { context: this.#context, archiver, recoveries, copies: means.copies };
+      const read: DatabaseSource["read"] = (use, work) => this.#aside.run(() => readMoment(parts, name, at, work, use));
+      return { words: `the moment ${timeText(at)}`, read };
+    }
+    const means = request.from ? this.#settings.meansAt(request.from) : this.#configured().means;
+    const manifest = await this.#choose(means, name, request);
+    return { words: `backup ${manifest.id}`, read: (use, work) => readBackup(means, manifest, work, use) };
+  }
+
+  /** The moment that a request is for, rather than a backup; milliseconds. */
+  #momentOf({ at, backup, from, as }: RestoreRequest): number | undefined {
+    const isKept = this.#archiver !== undefined && this.#settings.config()?.config.pointInTime !== undefined;
+    const isMoment = at !== undefined && backup === undefined && from === undefined && as === undefined;
+    return isKept && isMoment ? Date.parse(at) : undefined;
+  }
+
+  async #restoreToTime(tenant: Tenant, at: number): Promise<Job> {
+    const { name } = tenant.metadata;
+    const refusal = whyNotRestored(tenant);
+    if (refusal !== undefined) throw new UserError("Conflict", refusal);
+    const { archiver, recoveries, means } = this.#archives();
+    await reachOf(archiver, at, this.#context.clock.wall());
+    const parts = { context: this.#context, means, service: this.#service, archiver, recoveries };
+    return this.work.add("Restore", name, async ({ job: _job, ...rest }) => {
+      // There is place for one server aside.
+      const message = await this.#aside.run(() => restoreToTime(parts, tenant, at, this.#work(rest)));
+      await this.#say(name, "Normal", "Restored", message);
       return message;
     });
   }
@@ -232,6 +308,16 @@ export class StoreBackupService implements BackupService {
     return this.#context.restored?.copies ?? this.#configured().means.copies;
   }
 
+  #archives() {
+    const { means } = this.#configured();
+    const recoveries = this.#settings.pointInTime?.recoveries;
+    if (this.#archiver && recoveries) return { archiver: this.#archiver, recoveries, means };
+    throw new UserError(
+      "Conflict",
+      "the database server is not the cluster's own: docs/point-in-time.md says how its owner does it",
+    );
+  }
+
   #configured(): { config: BackupsConfig; means: BackupMeans } {
     const found = this.#settings.config();
     if (found) return found;
@@ -271,9 +357,16 @@ export class StoreBackupService implements BackupService {
         }
         await this.backUp(name);
       }
+      if (this.#missed.over()) await this.#tell("Normal", "BackupsResumed", "backups of the schedule are made again");
     } catch (error) {
       log.warn({ why: messageOf(error) }, "it cannot be seen which backups are due; tried again later");
+      const missed = this.#missed.failed(messageOf(error), clock.wall());
+      if (missed !== undefined) await this.#tell("Warning", "BackupsMissed", missed);
     }
+  }
+
+  #tell(type: "Normal" | "Warning", reason: string, message: string): Promise<void> {
+    return recordEvent(this.#context, { type, reason, object: "Cluster/backups", message });
   }
 
   #say(name: string, type: "Normal" | "Warning", reason: string, message: string): Promise<void> {

@@ -52,8 +52,8 @@ export async function importHomeserver(
   const config = await review(parts, name, translated, request, tell);
   const from = databaseFrom(request, translated);
   const mediaPath = request.media ?? translated.mediaPath;
-  if (mediaPath === undefined || !(await source.isDirectory(mediaPath)))
-    throw new UserError("InvalidInput", `there is no directory of media ${mediaPath ?? ""}: give --media`);
+  if (mediaPath === undefined || !(await source.mayHaveMedia(mediaPath)))
+    throw new UserError("InvalidInput", `there is no directory of media ${String(mediaPath ?? "")}: give --media`);
   await refuseTaken(parts, name, serverName);
 
   const startedAt = work.now();

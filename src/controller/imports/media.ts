@@ -1,4 +1,5 @@
 import { UserError } from "../../model/errors.ts";
+import type { MediaPlace } from "../../model/import.ts";
 import type { Bytes, TenantMediaFiles } from "../../ports/backups.ts";
 import type { ImportSource } from "../../ports/imports.ts";
 import type { Work } from "../backups/back-up.ts";
@@ -11,16 +12,16 @@ import { Hashed, readThrough } from "../backups/hashing.ts";
 export async function copyMedia(
   { media, source }: { media: TenantMediaFiles; source: ImportSource },
   tenant: string,
-  directory: string,
+  place: MediaPlace,
   { say, signal }: Work,
 ): Promise<{ files: number; copied: number }> {
   const count = { files: 0, copied: 0 };
-  for await (const file of source.media(directory)) {
+  for await (const file of source.media(place)) {
     signal.throwIfAborted();
     count.files += 1;
     if (count.files % 50 === 0) say(`media: ${count.files} files, ${count.copied} of them copied now`);
     if (await media.hasStaged(tenant, file)) continue;
-    const content = new Hashed((await source.openMedia(directory, file.path)) as Bytes);
+    const content = new Hashed((await source.openMedia(place, file.path)) as Bytes);
     await media.stage(tenant, file.path, content);
     const copy = new Hashed((await media.openStaged(tenant, file.path)) as Bytes);
     await readThrough(copy);

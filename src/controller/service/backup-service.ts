@@ -8,8 +8,9 @@ export interface BackupEntry {
 }
 
 export interface RestoreRequest {
-  /** The backup's id; default: the newest, or the newest from before `at`. */
+  /** The backup's id; default: the newest. */
   backup?: string;
+  /** The moment; where only backups are kept, or the tenant is gone, or `from` is given, the newest backup from before it. */
   at?: string;
   /** Where the backup is; default: the cluster's own target. Paths are of the controller's machine. */
   from?: BackupTargetConfig;
@@ -17,6 +18,24 @@ export interface RestoreRequest {
   as?: string;
   /** The private key of the recipient: needed where the tenant, and with it its keys, is gone. Never written down. */
   identity?: string;
+}
+
+/** Which moments can be had besides those of backups. */
+export interface PointInTimeState {
+  /** For people. */
+  place: string;
+  keepDays: number;
+  /** Oldest first; all within one can be had. */
+  spans: { from: string; to: string }[];
+  /** Everything that was committed until then is in the target; absent as long as that is not known. */
+  until?: string;
+  /** Segments of the log that wait for the target here. */
+  waitingSegments: number;
+  /** How far a copy of the server is that is being made. */
+  baseUnderWay?: string;
+  /** Copies of the server, oldest first. */
+  bases: { id: string; finishedAt: string; bytes: number }[];
+  problems: string[];
 }
 
 /** What the controller offers about backups. Everything it throws on account of the caller is a `UserError`. */
@@ -35,6 +54,8 @@ export interface BackupService {
   undoRestore(tenant: string): Promise<Job>;
   /** Removes the database that the last restore put aside. */
   forgetRestore(tenant: string): Promise<void>;
+  /** Which moments can be had besides those of backups. */
+  pointInTime(): Promise<PointInTimeState>;
   jobs(): Job[];
   job(id: string): Job;
 }

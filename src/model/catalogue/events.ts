@@ -80,12 +80,34 @@ const OF_TENANTS = {
     means: "A tenant could not be backed up. The schedule tries again.",
     todo: "The message says why: the backup target, the database, or space.",
   },
+  BackupsMissed: {
+    means: "Backups of the schedule cannot be made for half an hour: the backup target does not say which are there.",
+    todo: "The message says why: usually the target is away, or refuses the credentials.",
+  },
+  BackupsResumed: { means: "Backups of the schedule are made again." },
   BackupDamaged: {
     means: "A backup cannot be restored: files are missing or changed.",
     todo: "Make another one with `tenant backup`, and check the backup target.",
   },
   Exported: { means: "A tenant was exported into an archive, with its keys." },
+  BackupLogLate: {
+    means:
+      "The log of the databases does not get into the backup target in time: if the machine were lost now, more than the last minutes would be.",
+    todo: "The message says why: the backup target, the database server, or space. `backup moments` shows how far it is.",
+  },
+  BackupLogCaughtUp: { means: "The log of the databases is in the backup target again." },
+  BackupLogGap: {
+    means:
+      "The target was away for so long that the database server gave up its log: moments between then and the copy of the server that is made now cannot be had.",
+    todo: "Nothing, if the target is back. A larger `backups.pointInTime.maxWaitingMiB` bridges more.",
+  },
+  BackupBaseFailed: {
+    means:
+      "The database server could not be copied into the backup target. Moments are still kept, from the copy before.",
+    todo: "The message says why. It is tried again.",
+  },
   BackupsRemoved: { means: "Backups that are older than the retention were removed." },
+  InspectionMade: { means: "An earlier state of a tenant can be looked at beside it; `tenant inspect` shows it." },
   Restored: { means: "A tenant was restored from a backup.", also: ["move"] },
   DatabaseMoved: {
     means: "A tenant's database was moved to another server, and the tenant runs with it.",

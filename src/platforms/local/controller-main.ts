@@ -1,6 +1,6 @@
 /** The controller's process on one machine: the composition root of store, launcher, databases, loops and API. */
 import { availableParallelism } from "node:os";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, realpathSync } from "node:fs";
 import { EVENT_LOOP_SAMPLE_MS } from "../../model/event-loop.ts";
 import { SteadyClock } from "../../model/clock.ts";
 import { join } from "node:path";
@@ -34,9 +34,12 @@ import { WorldChecker } from "../../checks/world-checker.ts";
 import { backupTarget } from "../../backups/target.ts";
 import { ageSealer } from "../../backups/age-sealer.ts";
 import { StoreBackupService } from "../../controller/backups/store-backup-service.ts";
+import { StoreInspectionService } from "../../controller/backups/store-inspection-service.ts";
 import { StoreExportService } from "../../controller/exports/store-export-service.ts";
 import { StoreImportService } from "../../controller/imports/store-import-service.ts";
 import { PostgresCopies } from "../../database/copies.ts";
+import { PostgresInspections } from "../../database/inspections.ts";
+import { PostgresServerLog } from "../../database/server-log.ts";
 import { PostgresMoves } from "../../database/moves.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
 import { LoadBook } from "../../controller/shards/load-book.ts";
@@ -68,6 +71,7 @@ import { type ControllerConfig, ControllerConfigSchema } from "./controller-conf
 import { databaseServers } from "./database-servers.ts";
 import { AuditFile } from "./audit-file.ts";
 import { writeAtomically } from "./files.ts";
+import { LocalRecoveries } from "./postgres/recovery.ts";
 import { LocalSpool } from "./spool.ts";
 import { LocalImportSource } from "./imports/local-import-source.ts";
 import { diskProblems } from "./disks.ts";
@@ -143,6 +147,10 @@ async function main(): Promise<void> {
   });
   const { binDir } = await ensurePostgres({ cacheDir: config.cacheDir });
   const programs = { binDir, environment: systemEnvironment() };
+  const pointInTime = {
+    log: new PostgresServerLog(own, programs, join(config.dataDir, "log-to-archive")),
+    recoveries: new LocalRecoveries(realpathSync(join(config.dataDir, "postgres")), binDir),
+  };
   const restored = {
     copies: new PostgresCopies(servers, programs),
     media: new LocalMediaFiles(media),
@@ -229,8 +237,14 @@ async function main(): Promise<void> {
   const backupsOf = (asked: ControllerConfig["cluster"]["backups"]) =>
     asked && { config: asked, means: meansAt(asked.target) };
   let backupsNow = backupsOf(config.cluster.backups);
-  const backups: StoreBackupService = new StoreBackupService(context, service, { config: () => backupsNow, meansAt });
+  const backups: StoreBackupService = new StoreBackupService(context, service, {
+    config: () => backupsNow,
+    meansAt,
+    pointInTime,
+  });
   await backups.start();
+  const inspections = new StoreInspectionService(context, backups, new PostgresInspections(own));
+  await inspections.start();
   const notificationsOf = (asked: ControllerConfig["cluster"]["notifications"]) => ({
     ...asked,
     channels: channelsOf(asked),
@@ -291,6 +305,7 @@ async function main(): Promise<void> {
     service,
     ...(keeper ? { certificates: keeper } : {}),
     backups,
+    inspections,
     notifications: notifier,
     exports,
     imports,
@@ -346,7 +361,13 @@ async function main(): Promise<void> {
   /** Loops first, so that nobody starts again what is being stopped. */
   async function shutDown(stopShards: boolean): Promise<void> {
     log.info({ stopShards }, "controller stops");
-    const work = Promise.all([backups.close(), notifier.close(), keeper?.close(), controller.stop()]);
+    const work = Promise.all([
+      backups.close(),
+      inspections.close(),
+      notifier.close(),
+      keeper?.close(),
+      controller.stop(),
+    ]);
     await Promise.race([work, sleep(LOOPS_STOP_SECONDS * 1000)]);
     if (stopShards) {
       const shards = await store.list("Shard");

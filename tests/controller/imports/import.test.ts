@@ -67,7 +67,7 @@ function world(
       step(`read ${path}`),
       Readable.from([Buffer.from("bytes")])
     ),
-    isDirectory: async () => true,
+    mayHaveMedia: async () => true,
   } as unknown as ImportSource;
   const copies = {
     fillBeside: async (_tenant: string, _options: unknown, fill: (into: never) => Promise<void>) => {

@@ -4,7 +4,7 @@ import { mkdtemp, mkdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { request } from "undici";
+import { Agent, buildConnector, request } from "undici";
 import { stringify } from "yaml";
 import { withConnection, type AdminLogin } from "../../../src/database/connection.ts";
 import { newTenantSecrets } from "../../../src/model/tenant-secrets.ts";
@@ -14,6 +14,27 @@ import { PATIENCE_MS, until } from "../../support/patience.ts";
 import { PASSWORD, TestUser } from "./matrix.ts";
 
 const SHARED_SECRET = "of the old server";
+
+/** Where a server's name leads, as DNS has it: to a port of this machine, or nowhere. */
+export class Way {
+  port: number | undefined;
+  readonly agent: Agent;
+
+  constructor(port: number) {
+    this.port = port;
+    const connect = buildConnector({});
+    this.agent = new Agent({
+      // Each request finds its way.
+      pipelining: 0,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      connect: (options, done) => {
+        if (this.port === undefined) done(new Error("the name leads nowhere"), null);
+        else connect({ ...options, hostname: "127.0.0.1", port: String(this.port) }, done);
+      },
+    });
+  }
+}
 
 /** A plain Synapse of a release, with a user, a room, a message and an upload, as somebody has it who comes. */
 export class OldSynapse {
@@ -89,15 +110,24 @@ export class OldSynapse {
     if (child.exitCode !== null) throw new Error(`the old server ended with ${child.exitCode}: ${output}`);
   }
 
-  async #work(): Promise<void> {
+  /** @param way by which its client gets here, and later elsewhere */
+  async register(username: string, way?: Way): Promise<TestUser> {
     const url = `${this.#url}/_synapse/admin/v1/register`;
     const { nonce } = (await (await request(url)).body.json()) as { nonce: string };
-    const parts = [nonce, "alice", PASSWORD, "notadmin"];
+    const parts = [nonce, username, PASSWORD, "notadmin"];
     const mac = createHmac("sha1", SHARED_SECRET).update(parts.join("\0")).digest("hex");
-    const body = JSON.stringify({ nonce, username: "alice", password: PASSWORD, admin: false, mac });
+    const body = JSON.stringify({ nonce, username, password: PASSWORD, admin: false, mac });
     const answer = await request(url, { method: "POST", body });
     const login = (await answer.body.json()) as { access_token: string; user_id: string; device_id: string };
-    this.user = this.at(this.#url, login);
+    return this.at(this.#url, login, way);
+  }
+
+  get port(): number {
+    return Number(new URL(this.#url).port);
+  }
+
+  async #work(): Promise<void> {
+    this.user = await this.register("alice");
     this.room = (await this.user.client.createRoom({})).room_id;
     await this.user.client.sendTextMessage(this.room, "on the old server");
     const upload = await this.user.client.uploadContent(Buffer.from("old bytes"), {
@@ -108,13 +138,13 @@ export class OldSynapse {
   }
 
   /** The same device, elsewhere. */
-  at(url: string, login?: { access_token: string; user_id: string; device_id: string }): TestUser {
-    if (login)
-      return new TestUser(url, {
-        accessToken: login.access_token,
-        userId: login.user_id,
-        deviceId: login.device_id,
-      });
+  at(url: string, login?: { access_token: string; user_id: string; device_id: string }, way?: Way): TestUser {
+    if (login) {
+      const { access_token: accessToken, user_id: userId, device_id: deviceId } = login;
+      // As clients name it, wherever that leads.
+      const named = way ? `http://${this.serverName}:${this.port}` : url;
+      return new TestUser(named, { accessToken, userId, deviceId }, way?.agent);
+    }
     const { client } = this.user;
     return new TestUser(url, {
       accessToken: client.getAccessToken()!,

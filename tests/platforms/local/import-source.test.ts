@@ -1,8 +1,12 @@
+import { existsSync } from "node:fs";
 import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { expect, it } from "vitest";
+import { text } from "node:stream/consumers";
+import { expect, it, onTestFinished } from "vitest";
+import { bucketTarget } from "../../../src/backups/target.ts";
 import { LocalImportSource } from "../../../src/platforms/local/imports/local-import-source.ts";
+import { S3_ACCESS, startS3, VERSITYGW } from "../../support/s3-server.ts";
 import { temporaryDirectory } from "./support.ts";
 
 async function source(directory: string): Promise<LocalImportSource> {
@@ -40,14 +44,14 @@ it("copies a SQLite database while it is written to, and counts what is in the c
 it("says which file is missing, is none of Synapse, or cannot be used, and why", async () => {
   const directory = await temporaryDirectory();
   const importing = await source(directory);
-  const [text, plain, dump] = ["text.db", "plain.sql", "custom.dump"].map((name) => join(directory, name));
-  await writeFile(text!, "this is no database, however long it is".repeat(100));
+  const [words, plain, dump] = ["text.db", "plain.sql", "custom.dump"].map((name) => join(directory, name));
+  await writeFile(words!, "this is no database, however long it is".repeat(100));
   await writeFile(plain!, "CREATE TABLE users ();");
   await writeFile(dump!, "PGDMP and more");
   const empty = join(directory, "empty.db");
   new DatabaseSync(empty).close();
   await expect(importing.copySqlite(join(directory, "absent.db"), work)).rejects.toThrow(/absent\.db.*it is not there/);
-  await expect(importing.copySqlite(text!, work)).rejects.toThrow(/text\.db cannot be read as a SQLite database/);
+  await expect(importing.copySqlite(words!, work)).rejects.toThrow(/text\.db cannot be read as a SQLite database/);
   await expect(importing.copySqlite(empty, work)).rejects.toThrow(/empty\.db is not the database of a Synapse/);
   await expect(importing.dump(plain!)).rejects.toThrow("pg_dump --format=custom");
   expect((await importing.dump(dump!)).bytes).toBe(14);
@@ -79,4 +83,24 @@ it("reads templates and pages of a directory, two deep", async () => {
   await writeFile(join(directory, "pages/en/1.0.html"), "policy");
   await writeFile(join(directory, "pages/en/deeper/no.html"), "no");
   expect(await (await source(directory)).texts("pages", directory)).toEqual(new Map([["en/1.0.html", "policy"]]));
+});
+
+it.skipIf(!existsSync(VERSITYGW))("lists originals of a bucket alone, and reads them", async () => {
+  const s3 = await startS3();
+  onTestFinished(() => s3.close());
+  const directory = await temporaryDirectory();
+  const credentialsFile = join(directory, "s3.yaml");
+  await writeFile(credentialsFile, JSON.stringify(S3_ACCESS), { mode: 0o600 });
+  const place = { bucket: "backups", prefix: "old/", endpoint: s3.endpoint, region: "us-east-1", credentialsFile };
+  const bucket = bucketTarget(place);
+  for (const key of ["local_content/ab/cd/ef", "local_thumbnails/ab/cd/ef/32", "remote_content/o.example/ab/cd/ef"])
+    await bucket.put(key, Buffer.from(`bytes of ${key}`));
+  const importing = await source(directory);
+  expect(await importing.mayHaveMedia(place)).toBe(true);
+  const paths: string[] = [];
+  for await (const { path } of importing.media(place)) paths.push(path);
+  expect(paths).toEqual(["local_content/ab/cd/ef", "remote_content/o.example/ab/cd/ef"]);
+  expect(await text(await importing.openMedia(place, paths[0]!))).toBe("bytes of local_content/ab/cd/ef");
+  const absent = importing.media({ ...place, bucket: "absent" })[Symbol.asyncIterator]();
+  await expect(absent.next()).rejects.toThrow("s3://absent/old/");
 });

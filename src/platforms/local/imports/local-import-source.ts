@@ -5,6 +5,9 @@ import { join, resolve } from "node:path";
 import { backup, DatabaseSync } from "node:sqlite";
 import type { Readable } from "node:stream";
 import { z } from "zod";
+import { bucketTarget } from "../../../backups/target.ts";
+import type { BucketConfig } from "../../../model/bucket.ts";
+import type { MediaPlace } from "../../../model/import.ts";
 import type { TenantCounts } from "../../../model/backup.ts";
 import { messageOf, UserError } from "../../../model/errors.ts";
 import { machineProblem } from "../../../model/machine-problem.ts";
@@ -177,17 +180,28 @@ export class LocalImportSource implements ImportSource {
     });
   }
 
-  async *media(directory: string): AsyncIterable<MediaFile> {
-    for (const top of ORIGINALS) yield* mediaBelow(directory, top, DEEPEST);
+  async *media(place: MediaPlace): AsyncIterable<MediaFile> {
+    for (const top of ORIGINALS)
+      yield* typeof place === "string" ? mediaBelow(place, top, DEEPEST) : mediaIn(place, `${top}/`);
   }
 
-  async openMedia(directory: string, path: string): Promise<Readable> {
+  async openMedia(place: MediaPlace, path: string): Promise<Readable> {
+    if (typeof place !== "string") return bucketTarget(place).get(path);
+    const directory = place;
     return readable(join(directory, path), async () => createReadStream("", { fd: await open(join(directory, path)) }));
   }
 
-  async isDirectory(path: string): Promise<boolean> {
+  async mayHaveMedia(place: MediaPlace): Promise<boolean> {
+    if (typeof place !== "string") return true;
+    const path = place;
     return (await stat(path).catch(() => undefined))?.isDirectory() ?? false;
   }
+}
+
+/** As Synapse's S3 storage provider lays them out: like the directory. */
+async function* mediaIn(place: BucketConfig, prefix: string): AsyncIterable<MediaFile> {
+  for await (const { key, bytes, modifiedAt } of bucketTarget(place).list(prefix))
+    if (isMediaPath(key)) yield { path: key, bytes, modifiedAt };
 }
 
 async function* mediaBelow(directory: string, folder: string, depth: number): AsyncIterable<MediaFile> {
