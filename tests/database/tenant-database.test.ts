@@ -77,6 +77,24 @@ async function expectUsable(): Promise<void> {
   expect(others).toEqual([]);
 }
 
+test("clones the template's files where the server's administrator has chosen that, and the database is whole", async () => {
+  const set = async (value: string) => {
+    const statements = [`ALTER SYSTEM SET file_copy_method = ${value}`, "SELECT pg_reload_conf()"];
+    for (const sql of statements) await withConnection(admin, "postgres", (client) => client.query(sql));
+    const shown = async () => (await ask(admin, "postgres", "SHOW file_copy_method"))[0]?.["file_copy_method"];
+    await expect.poll(shown).toBe(value === "DEFAULT" ? "copy" : value);
+  };
+  await set("clone");
+  try {
+    await provisionTenantDatabase(admin, CLINIC);
+  } finally {
+    await set("DEFAULT");
+  }
+  expect(await server.log()).toMatch(/CREATE DATABASE "?tenant_clinic_a"? TEMPLATE \S+ STRATEGY FILE_COPY/);
+  expect(await ask(as("clinic-a"), DATABASE, "SELECT version FROM schema_version")).toEqual([{ version: 93 }]);
+  expect(await ask(as("clinic-a"), DATABASE, "INSERT INTO events (body) VALUES ('x') RETURNING id")).toHaveLength(1);
+});
+
 describe("the template", () => {
   test("is the administrator's and allows no connections", async () => {
     const rows = await ask(

@@ -64,6 +64,21 @@ test("shares new databases in proportion to the weights, to within one", () => {
   );
 });
 
+test("spreads 100,000 databases over 60 servers of two sizes as docs/scale.md says, and then says that they are full", () => {
+  const servers = named(
+    Array.from({ length: 60 }, (_, n) => {
+      const large = n < 20;
+      return { weight: large ? 2 : 1, maxDatabases: large ? 2_500 : 1_250, databases: 0 };
+    }),
+  );
+  expect(placed(servers, 100_000).every((name) => name !== undefined)).toBe(true);
+  expect(servers.map(({ databases }) => databases)).toEqual([
+    ...Array.from({ length: 20 }, () => 2_500),
+    ...Array.from({ length: 40 }, () => 1_250),
+  ]);
+  expect(chooseServer(servers)).toBeUndefined();
+});
+
 test("decides by what it is given alone, whatever the order of servers of different loads", () => {
   fc.assert(
     fc.property(shares, (found) => {
