@@ -230,7 +230,7 @@ describe("a database that is moved to another server", () => {
     const input = { first: login(first), second: login(second), binDir: programs.binDir, tenant, secrets };
     const child = spawn(process.execPath, [join(import.meta.dirname, "move-process.ts"), JSON.stringify(input)]);
     const ended = new Promise((done) => child.once("close", done));
-    await expect.poll(() => databasesOf(second)).toContain(names.filling);
+    await expect.poll(() => databasesOf(second)).not.toEqual([]);
     child.kill("SIGKILL");
     await ended;
     expect(await inside(first, "SELECT count(*)::int AS n FROM events")).toEqual([{ n: 40_500 }]);
