@@ -62,6 +62,26 @@ describe.skipIf(browserProgram() === undefined)("the console's screens", () => {
     await table.getByRole("link", { name: "tenant-042700" }).waitFor();
   });
 
+  test("a view of the tenants is kept under a name, also for the next time, and removed", async () => {
+    const { page } = view;
+    await signIn(view, API_TOKEN, "/tenants");
+    await page.getByText("3 tenants").waitFor();
+    await page.getByRole("searchbox", { name: "Name or server name" }).fill("clinic");
+    await page.getByText("2 tenants").waitFor();
+    await page.getByLabel("Name of this view").fill("Clinics");
+    await page.getByRole("button", { name: "Save this view" }).click();
+    await page.goto("/tenants");
+    await page.getByText("3 tenants").waitFor();
+    await page.getByRole("button", { name: "Clinics", exact: true }).click();
+    await page.getByText("2 tenants").waitFor();
+    expect(await page.getByRole("searchbox", { name: "Name or server name" }).inputValue()).toBe("clinic");
+    expect(new URL(page.url()).searchParams.get("search")).toBe("clinic");
+    await page.getByRole("button", { name: "Remove the view Clinics" }).click();
+    await page.reload();
+    await page.getByText("2 tenants").waitFor();
+    expect(await page.getByRole("button", { name: "Clinics", exact: true }).count()).toBe(0);
+  });
+
   test("a tenant is moved where a person wants it, and the page shows the command, and that it moved", async () => {
     const { page } = view;
     await signIn(view, API_TOKEN, "/tenants/clinic-a");

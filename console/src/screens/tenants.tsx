@@ -10,6 +10,7 @@ import { counted } from "../ui/format.ts";
 import { Page } from "../ui/page.tsx";
 import { Failure } from "../ui/states.tsx";
 import { BulkBar } from "./tenants/bulk.tsx";
+import { SavedViews } from "./tenants/saved-views.tsx";
 import { TenantTable } from "./tenants/table.tsx";
 
 export function Tenants() {
@@ -18,6 +19,8 @@ export function Tenants() {
   const change = (changed: Partial<TenantsSearch>) =>
     void navigate({ search: (before) => without({ ...before, ...changed }), replace: true });
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
+  // Fields that are typed into begin again with what a view has.
+  const [applied, setApplied] = useState(0);
   const first = useQuery(tenantsQuery(search, 0));
   const status = useQuery(statusQuery);
   const mayChange = useMay("operator");
@@ -25,8 +28,17 @@ export function Tenants() {
   const isNarrowed = Object.keys(search).some((key) => key !== "sort" && key !== "order");
   return (
     <Page title="Tenants" lead="One row for each homeserver. The address of this page keeps what you look for.">
+      <SavedViews
+        search={search}
+        isWorthIt={Object.keys(search).length > 0}
+        apply={(view) => {
+          setApplied(applied + 1);
+          void navigate({ search: without(view) });
+        }}
+      />
       <div className="row filters">
         <Words
+          key={`search ${applied}`}
           value={search.search ?? ""}
           onChange={(words) => change({ search: words })}
           label="Name or server name"
@@ -54,6 +66,7 @@ export function Tenants() {
           ))}
         </select>
         <Words
+          key={`selector ${applied}`}
           value={search.selector ?? ""}
           onChange={(selector) => change({ selector })}
           label="Labels: plan=small,!trial"
