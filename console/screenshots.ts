@@ -25,7 +25,15 @@ interface Picture {
 }
 
 const PICTURES: readonly Picture[] = [
-  { name: "overview", path: () => "/overview", isReady: (page) => page.locator(".plot canvas").first().waitFor() },
+  {
+    name: "overview",
+    path: () => "/overview",
+    isReady: async (page) => {
+      await page.getByLabel("Period").selectOption("hour");
+      await page.getByText("history --range hour").waitFor();
+      await page.locator(".plot canvas").first().waitFor();
+    },
+  },
   {
     name: "tenants",
     path: () => "/tenants",

@@ -19,26 +19,21 @@ export function Tenants() {
   const change = (changed: Partial<TenantsSearch>) =>
     void navigate({ search: (before) => without({ ...before, ...changed }), replace: true });
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
-  // Fields that are typed into begin again with what a view has.
-  const [applied, setApplied] = useState(0);
   const first = useQuery(tenantsQuery(search, 0));
   const status = useQuery(statusQuery);
   const mayChange = useMay("operator");
   const releases = status.data?.imageTags.map(({ version }) => version) ?? [];
-  const isNarrowed = Object.keys(search).some((key) => key !== "sort" && key !== "order");
+  const asked = Object.keys(without(search));
+  const isNarrowed = asked.some((key) => key !== "sort" && key !== "order");
   return (
     <Page title="Tenants" lead="One row for each homeserver. The address of this page keeps what you look for.">
       <SavedViews
         search={search}
-        isWorthIt={Object.keys(search).length > 0}
-        apply={(view) => {
-          setApplied(applied + 1);
-          void navigate({ search: without(view) });
-        }}
+        isWorthIt={asked.length > 0}
+        apply={(view) => void navigate({ search: without(view) })}
       />
       <div className="row filters">
         <Words
-          key={`search ${applied}`}
           value={search.search ?? ""}
           onChange={(words) => change({ search: words })}
           label="Name or server name"
@@ -66,7 +61,6 @@ export function Tenants() {
           ))}
         </select>
         <Words
-          key={`selector ${applied}`}
           value={search.selector ?? ""}
           onChange={(selector) => change({ selector })}
           label="Labels: plan=small,!trial"
@@ -101,10 +95,20 @@ export function Tenants() {
 /** Asks as one types, and not for each letter. */
 function Words({ value, onChange, label }: { value: string; onChange: (words: string) => void; label: string }) {
   const [text, setText] = useState(value);
+  const [known, setKnown] = useState(value);
+  const [said, setSaid] = useState(value);
   const late = useDeferredValue(text);
+  // Changed by somebody else, such as a view; what comes back of one's own words must not undo what was typed since.
+  if (value !== known) {
+    setKnown(value);
+    if (value !== said) setText(value);
+  }
   useEffect(() => {
     if (late === value) return;
-    const timer = setTimeout(() => onChange(late), 150);
+    const timer = setTimeout(() => {
+      setSaid(late);
+      onChange(late);
+    }, 150);
     return () => clearTimeout(timer);
   });
   return (

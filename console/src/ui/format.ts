@@ -69,6 +69,16 @@ export function momentText(at: number): string {
   return MOMENT.format(new Date(at * 1000));
 }
 
+const DATE = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+const HOUR = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+
+/** @param at seconds of Unix time @param step of the axis, in seconds: within a day it is the hour that tells them apart */
+export function timeOnAxis(at: number, step: number): string {
+  const time = new Date(at * 1000);
+  const isMidnight = time.getHours() === 0 && time.getMinutes() === 0;
+  return (step >= 86_400 || isMidnight ? DATE : HOUR).format(time);
+}
+
 export function clockTime(iso: string): string {
   return TIME.format(new Date(iso));
 }

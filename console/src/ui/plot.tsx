@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { momentText } from "./format.ts";
+import { momentText, timeOnAxis } from "./format.ts";
 
 export interface Line {
   name: string;
@@ -118,7 +118,7 @@ function optionsOf(element: HTMLElement, { lines, format, areCounts, arePoints, 
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { y: { range: (_plot, _least, most) => [0, most > 0 ? most * 1.08 : 1] } },
     axes: [
-      { ...axis, space: 64 },
+      { ...axis, space: 72, values: (_plot, splits, _axis, _space, step) => splits.map((at) => timeOnAxis(at, step)) },
       { ...axis, size: 60, space: 32, values: (_plot, values) => values.map((value) => format(value)) },
     ],
     series: [
@@ -129,12 +129,19 @@ function optionsOf(element: HTMLElement, { lines, format, areCounts, arePoints, 
         width: 1.75,
         dash: DASHES[tone],
         spanGaps: false,
-        points: { show: arePoints, size: 6 },
+        // Between times of which nothing is known, one alone makes no line.
+        points: arePoints ? { show: true, size: 6 } : { show: true, size: 5, filter: alone },
         ...(stepped ? { paths: stepped } : {}),
       })),
     ],
     hooks: { setCursor: [({ cursor }) => onPoint(cursor.idx ?? undefined)] },
   };
+}
+
+function alone(plot: uPlot, series: number): number[] {
+  const values = plot.data[series] ?? [];
+  const isKnown = (index: number) => (values[index] ?? null) !== null;
+  return [...values.keys()].filter((index) => isKnown(index) && !isKnown(index - 1) && !isKnown(index + 1));
 }
 
 /** Colours as they are here and now: what CSS chooses by the theme, a canvas has to be told. */
