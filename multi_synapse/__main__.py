@@ -60,6 +60,7 @@ def _run(settings: Settings, token: str, warning: str | None, beat: watchdog.Bea
     from . import gateway_secret, log, patches
     from .control import ControlResource, ControlSite
     from .memory import Memory
+    from .pace import SWITCH_SECONDS
     from .pools import threads_of_shard
     from .preparers import Preparers
     from .probe import Probe
@@ -101,6 +102,7 @@ def _run(settings: Settings, token: str, warning: str | None, beat: watchdog.Bea
             return
         state.remember_control_port(port)
         threads_of_shard.start_all(reactor)
+        sys.setswitchinterval(SWITCH_SECONDS)
         memory.start()
         # Passwords and JSON of all tenants.
         reactor.suggestThreadPoolSize(_REACTOR_THREADS)

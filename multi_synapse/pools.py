@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from .errors import DatabaseAborted
+from .pace import Pace, Paces
 from .waiting import CONNECT_SECONDS, Limit
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ _S3_THREADS = 64
 S3_JOBS_OF_TENANT = 10
 
 _TERMINATE_SECONDS = 3.0
+#: A job that has taken this long waits for the database rather than for this process: others of its tenant need not wait for it.
+_HANGING_SECONDS = 0.05
 
 _job = threading.local()
 
@@ -183,11 +186,16 @@ class TenantJobs:
     """Looks like a ThreadPool to adbapi; runs at most `most` jobs of one tenant at once on the shared database threads.
 
     A job runs in a numbered slot, and a slot owns a connection. The lowest free slot is taken first, so that the others go
-    idle and their connections are closed.
+    idle and their connections are closed. The busiest tenant has one job after another while others have work (pace.py).
     """
 
-    def __init__(self, most: int, close_slots: Callable[[Iterable[int]], None]) -> None:
+    def __init__(self, most: int, close_slots: Callable[[Iterable[int]], None], reactor: Any) -> None:
         self.min, self.max = 0, most
+        self.pace = paces_of_shard.add(Pace())
+        self._reactor = reactor
+        self._looks_again = False
+        #: When the job in a slot began, or was to.
+        self._began_at: dict[int, float] = {}
         self.threads: tuple[()] = ()
         self.working: set[int] = set()
         #: Jobs that were ever given to it.
@@ -210,15 +218,39 @@ class TenantJobs:
                 raise DatabaseAborted("the tenant is being stopped")
             self._queue.append((on_result, function, args, kwargs))
             self.given += 1
+            self.pace.note_work()
             slot = self._take_slot()
         self._run_soon(slot)
 
     def _take_slot(self) -> int | None:
         if not self._queue or not self._free:
             return None
+        if self._gives_way():
+            self._look_again()
+            return None
         slot = heapq.heappop(self._free)
         self.working.add(slot)
+        self._began_at[slot] = time.monotonic()
         return slot
+
+    def _gives_way(self, slot: int | None = None) -> bool:
+        """Whether the next job, of this slot, has to wait for one that runs in another."""
+        recently = time.monotonic() - _HANGING_SECONDS
+        is_computing = any(other != slot and began > recently for other, began in self._began_at.items())
+        return is_computing and paces_of_shard.gives_way(self.pace)
+
+    def _look_again(self) -> None:
+        if not self._looks_again:
+            self._looks_again = True
+            self._reactor.callFromThread(self._reactor.callLater, _HANGING_SECONDS, self._on_look)
+
+    def _on_look(self) -> None:
+        with self._lock:
+            self._looks_again = False
+            slot = self._take_slot()
+            if self._queue and self._free:
+                self._look_again()
+        self._run_soon(slot)
 
     def _run_soon(self, slot: int | None) -> None:
         if slot is not None:
@@ -229,16 +261,23 @@ class TenantJobs:
         with self.limit:
             while True:
                 with self._lock:
-                    if not self._queue:
+                    gives_way = bool(self._queue) and self._gives_way(slot)
+                    if not self._queue or gives_way:
+                        del self._began_at[slot]
                         closed = self._closed
                         if not closed:
                             self._release(slot)
+                        if gives_way:
+                            self._look_again()
                         break
                     on_result, function, args, kwargs = self._queue.popleft()
+                    self._began_at[slot] = time.monotonic()
+                began = time.thread_time()
                 try:
                     ok, result = True, function(*args, **kwargs)
                 except BaseException:
                     ok, result = False, Failure()
+                self.pace.charge(time.thread_time() - began)
                 if on_result:
                     on_result(ok, result)
                 # A thread that waits for its next job must not keep the last one's tenant alive.
@@ -290,6 +329,28 @@ class TenantJobs:
         return idle
 
 
+class ChargedReactor:
+    """The reactor as a tenant's pool sees it: what is done with the result of a job is charged to the tenant."""
+
+    def __init__(self, reactor: Any, pace: Pace) -> None:
+        self._reactor = reactor
+        self._pace = pace
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def callFromThread(self, function: Any, *args: Any, **kwargs: Any) -> None:
+        self._reactor.callFromThread(self._charge, function, args, kwargs)
+
+    def _charge(self, function: Any, args: Any, kwargs: Any) -> None:
+        began = time.thread_time()
+        try:
+            function(*args, **kwargs)
+        finally:
+            self._pace.charge(time.thread_time() - began)
+
+
+paces_of_shard = Paces()
 shares_of_shard = FairShare(_SHARED_JOBS, threads_of_shard.database.callInThread)
 
 
@@ -300,8 +361,9 @@ class TenantPool(adbapi.ConnectionPool):
     server_name = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._jobs = TenantJobs(max(1, int(kwargs.get("cp_max", 5))), self._close_slots)
+        self._jobs = TenantJobs(max(1, int(kwargs.get("cp_max", 5))), self._close_slots, kwargs["cp_reactor"])
         super().__init__(*args, **kwargs)
+        self._reactor = ChargedReactor(self._reactor, self._jobs.pace)
         self.threadID = lambda: getattr(_job, "slot", None)
         self.alive.add(self)
 
