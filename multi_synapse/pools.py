@@ -361,9 +361,10 @@ class TenantPool(adbapi.ConnectionPool):
     server_name = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._jobs = TenantJobs(max(1, int(kwargs.get("cp_max", 5))), self._close_slots, kwargs["cp_reactor"])
+        reactor = kwargs["cp_reactor"]
+        self._jobs = TenantJobs(max(1, int(kwargs.get("cp_max", 5))), self._close_slots, reactor)
         super().__init__(*args, **kwargs)
-        self._reactor = ChargedReactor(self._reactor, self._jobs.pace)
+        self._reactor: Any = ChargedReactor(reactor, self._jobs.pace)
         self.threadID = lambda: getattr(_job, "slot", None)
         self.alive.add(self)
 
