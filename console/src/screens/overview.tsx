@@ -11,6 +11,7 @@ import { Empty, Waiting } from "../ui/states.tsx";
 import { Ago } from "../ui/time.tsx";
 import { OverviewPlots } from "./overview/plots.tsx";
 import { Words } from "../ui/words.tsx";
+import { ScrollTable } from "../ui/scroll-table.tsx";
 
 export function Overview() {
   const status = useQuery(statusQuery);
@@ -223,52 +224,48 @@ function Moves({ status: { movesInProgress, recentMoves } }: { status: ClusterSt
       {movesInProgress.length + recentMoves.length === 0 ? (
         <Empty title="No tenant has been moved yet" />
       ) : (
-        <div className="scroll" tabIndex={0} role="group" aria-label="Moves">
-          <table>
-            <thead>
-              <tr>
-                <th>Tenant</th>
-                <th>From, to</th>
-                <th>State</th>
-                <th className="number">Blackout</th>
-                <th className="number">Failed</th>
-                <th>Ended</th>
-              </tr>
-            </thead>
-            <tbody>
-              {movesInProgress.map(({ tenant, move }) => (
-                <tr key={move.id}>
-                  <td>{tenant}</td>
-                  <td className="mono">
-                    {move.from} → {move.to}
-                  </td>
-                  <td>
-                    <Badge tone="busy">{move.step}</Badge>
-                  </td>
-                  <td className="number">–</td>
-                  <td className="number">–</td>
-                  <td className="time">under way</td>
-                </tr>
-              ))}
-              {recentMoves.map(({ tenant, result }) => (
-                <tr key={result.id}>
-                  <td>{tenant}</td>
-                  <td className="mono">
-                    {result.from} → {result.to}
-                  </td>
-                  <td title={result.message}>
-                    <Badge tone={OUTCOME_TONES[result.outcome]}>{result.outcome}</Badge>
-                  </td>
-                  <td className="number">{seconds(result.blackoutSeconds)}</td>
-                  <td className="number">{count(result.failedRequests)}</td>
-                  <td className="time">
-                    <Ago at={result.finishedAt} />
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <ScrollTable
+          label="Moves"
+          columns={[
+            "Tenant",
+            "From, to",
+            "State",
+            { name: "Blackout", className: "number" },
+            { name: "Failed", className: "number" },
+            "Ended",
+          ]}
+        >
+          {movesInProgress.map(({ tenant, move }) => (
+            <tr key={move.id}>
+              <td>{tenant}</td>
+              <td className="mono">
+                {move.from} → {move.to}
+              </td>
+              <td>
+                <Badge tone="busy">{move.step}</Badge>
+              </td>
+              <td className="number">–</td>
+              <td className="number">–</td>
+              <td className="time">under way</td>
+            </tr>
+          ))}
+          {recentMoves.map(({ tenant, result }) => (
+            <tr key={result.id}>
+              <td>{tenant}</td>
+              <td className="mono">
+                {result.from} → {result.to}
+              </td>
+              <td title={result.message}>
+                <Badge tone={OUTCOME_TONES[result.outcome]}>{result.outcome}</Badge>
+              </td>
+              <td className="number">{seconds(result.blackoutSeconds)}</td>
+              <td className="number">{count(result.failedRequests)}</td>
+              <td className="time">
+                <Ago at={result.finishedAt} />
+              </td>
+            </tr>
+          ))}
+        </ScrollTable>
       )}
     </Card>
   );

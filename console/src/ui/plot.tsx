@@ -2,6 +2,7 @@ import { useEffect, useMemo, useRef, useState, useSyncExternalStore } from "reac
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { momentText, timeOnAxis } from "./format.ts";
+import { ScrollTable } from "./scroll-table.tsx";
 
 export interface Line {
   name: string;
@@ -182,35 +183,24 @@ function Numbers({ title, times, lines, format }: Pick<PlotProps, "title" | "tim
         Numbers<span className="visually-hidden"> of {title}</span>
       </summary>
       {isOpen && (
-        <div className="scroll" tabIndex={0} role="group" aria-label={`Numbers of ${title}`}>
-          <table>
-            <thead>
-              <tr>
-                <th>Time</th>
-                {lines.map(({ name }) => (
-                  <th key={name} className="number">
-                    {name}
-                  </th>
-                ))}
-              </tr>
-            </thead>
-            <tbody>
-              {rows.toReversed().map((index) => (
-                <tr key={times[index]}>
-                  <td className="time">{momentText(times[index]!)}</td>
-                  {lines.map(({ name, values }) => {
-                    const value = values[index] ?? null;
-                    return (
-                      <td key={name} className="number">
-                        {value === null ? "–" : format(value)}
-                      </td>
-                    );
-                  })}
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <ScrollTable
+          label={`Numbers of ${title}`}
+          columns={["Time", ...lines.map(({ name }) => ({ name, className: "number" as const }))]}
+        >
+          {rows.toReversed().map((index) => (
+            <tr key={times[index]}>
+              <td className="time">{momentText(times[index]!)}</td>
+              {lines.map(({ name, values }) => {
+                const value = values[index] ?? null;
+                return (
+                  <td key={name} className="number">
+                    {value === null ? "–" : format(value)}
+                  </td>
+                );
+              })}
+            </tr>
+          ))}
+        </ScrollTable>
       )}
     </details>
   );

@@ -8,6 +8,7 @@ import { Empty, Waiting } from "../../ui/states.tsx";
 import { Ago } from "../../ui/time.tsx";
 import { GrantCell, useGrant } from "./grant-fields.tsx";
 import { SecretDialog } from "./secret-dialog.tsx";
+import { ScrollTable } from "../../ui/scroll-table.tsx";
 
 interface Link {
   name: string;
@@ -45,39 +46,27 @@ export function Accounts() {
         <Empty title="Nobody has an account">People with one sign in with a passkey, or a password and codes.</Empty>
       )}
       {accounts.data && accounts.data.items.length > 0 && (
-        <div className="scroll" tabIndex={0} role="group" aria-label="Accounts">
-          <table>
-            <thead>
-              <tr>
-                <th>Name</th>
-                <th>Role</th>
-                <th>Signs in with</th>
-                <th>Last sign-in</th>
-                <th>
-                  <span className="visually-hidden">Actions</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {accounts.data.items.map(({ name, role, tenants, signsInWith, lastSignInAt }) => (
-                <tr key={name}>
-                  <td>{name}</td>
-                  <GrantCell role={role} tenants={tenants} />
-                  <td>{signsInWith ?? "link not used yet"}</td>
-                  <td className="time">{lastSignInAt === undefined ? "never" : <Ago at={lastSignInAt} />}</td>
-                  <td>
-                    <button type="button" className="small" onClick={() => setOpen({ kind: "reset", name })}>
-                      Reset …<span className="visually-hidden"> {name}</span>
-                    </button>{" "}
-                    <button type="button" className="small" onClick={() => setOpen({ kind: "remove", name })}>
-                      Remove …<span className="visually-hidden"> {name}</span>
-                    </button>
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <ScrollTable
+          label="Accounts"
+          columns={["Name", "Role", "Signs in with", "Last sign-in", { name: "Actions", hidden: true }]}
+        >
+          {accounts.data.items.map(({ name, role, tenants, signsInWith, lastSignInAt }) => (
+            <tr key={name}>
+              <td>{name}</td>
+              <GrantCell role={role} tenants={tenants} />
+              <td>{signsInWith ?? "link not used yet"}</td>
+              <td className="time">{lastSignInAt === undefined ? "never" : <Ago at={lastSignInAt} />}</td>
+              <td>
+                <button type="button" className="small" onClick={() => setOpen({ kind: "reset", name })}>
+                  Reset …<span className="visually-hidden"> {name}</span>
+                </button>{" "}
+                <button type="button" className="small" onClick={() => setOpen({ kind: "remove", name })}>
+                  Remove …<span className="visually-hidden"> {name}</span>
+                </button>
+              </td>
+            </tr>
+          ))}
+        </ScrollTable>
       )}
       {open?.kind === "create" && (
         <CreateDialog close={close} create={(body) => show(dataOf(api.POST("/v1/accounts", { body })))} />

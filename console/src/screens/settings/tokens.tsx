@@ -7,6 +7,7 @@ import { Empty, Waiting } from "../../ui/states.tsx";
 import { Ago, Time } from "../../ui/time.tsx";
 import { GrantCell, useGrant } from "./grant-fields.tsx";
 import { SecretDialog } from "./secret-dialog.tsx";
+import { ScrollTable } from "../../ui/scroll-table.tsx";
 
 /** Who has a token, and when it was last used; new ones are shown once. */
 export function Tokens() {
@@ -31,36 +32,24 @@ export function Tokens() {
         <Empty title="Nobody has a token but the owner">Give each person, and each machine, one of their own.</Empty>
       )}
       {tokens.data && tokens.data.items.length > 0 && (
-        <div className="scroll" tabIndex={0} role="group" aria-label="Tokens">
-          <table>
-            <thead>
-              <tr>
-                <th>Name</th>
-                <th>Role</th>
-                <th>Expires</th>
-                <th>Last use</th>
-                <th>
-                  <span className="visually-hidden">Actions</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {tokens.data.items.map(({ name, role, tenants, expiresAt, lastUsedAt }) => (
-                <tr key={name}>
-                  <td>{name}</td>
-                  <GrantCell role={role} tenants={tenants} />
-                  <td className="time">{expiresAt === undefined ? "never" : <Time at={expiresAt} />}</td>
-                  <td className="time">{lastUsedAt === undefined ? "never" : <Ago at={lastUsedAt} />}</td>
-                  <td>
-                    <button type="button" className="small" onClick={() => setRevoked(name)}>
-                      Revoke …<span className="visually-hidden"> {name}</span>
-                    </button>
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <ScrollTable
+          label="Tokens"
+          columns={["Name", "Role", "Expires", "Last use", { name: "Actions", hidden: true }]}
+        >
+          {tokens.data.items.map(({ name, role, tenants, expiresAt, lastUsedAt }) => (
+            <tr key={name}>
+              <td>{name}</td>
+              <GrantCell role={role} tenants={tenants} />
+              <td className="time">{expiresAt === undefined ? "never" : <Time at={expiresAt} />}</td>
+              <td className="time">{lastUsedAt === undefined ? "never" : <Ago at={lastUsedAt} />}</td>
+              <td>
+                <button type="button" className="small" onClick={() => setRevoked(name)}>
+                  Revoke …<span className="visually-hidden"> {name}</span>
+                </button>
+              </td>
+            </tr>
+          ))}
+        </ScrollTable>
       )}
       {isMaking && <MakeDialog close={() => setMaking(false)} onMade={setMade} />}
       {made && (

@@ -9,6 +9,7 @@ import { bytes } from "../../ui/format.ts";
 import { Card } from "../../ui/page.tsx";
 import { Empty, Waiting } from "../../ui/states.tsx";
 import { Ago, Time } from "../../ui/time.tsx";
+import { ScrollTable } from "../../ui/scroll-table.tsx";
 
 export function Backups({ tenant }: { tenant: Tenant }) {
   const { name } = tenant.metadata;
@@ -28,50 +29,46 @@ export function Backups({ tenant }: { tenant: Tenant }) {
             “Back up” makes one now; the schedule is in the cluster’s settings.
           </Empty>
         ) : (
-          <div className="scroll" tabIndex={0} role="group" aria-label="Backups">
-            <table>
-              <thead>
-                <tr>
-                  <th>Id</th>
-                  <th>Taken</th>
-                  <th>Release</th>
-                  <th className="number">Database</th>
-                  <th>Verified</th>
-                  {mayRestore && <th>Restore</th>}
-                </tr>
-              </thead>
-              <tbody>
-                {items.map(({ backup, verification }) => (
-                  <tr key={backup.id}>
-                    <td className="mono">{backup.id}</td>
-                    <td className="time">
-                      <Time at={backup.takenAt} />
-                    </td>
-                    <td className="mono">{backup.schemaRelease}</td>
-                    <td className="number">{bytes(backup.database.bytes)}</td>
-                    <td>
-                      {verification ? (
-                        verification.ok ? (
-                          <Time at={verification.verifiedAt} />
-                        ) : (
-                          <Badge tone="bad">Damaged</Badge>
-                        )
-                      ) : (
-                        "not yet"
-                      )}
-                    </td>
-                    {mayRestore && (
-                      <td>
-                        <button type="button" className="small danger" onClick={() => setOpen({ backup: backup.id })}>
-                          Restore …<span className="visually-hidden"> ({backup.id})</span>
-                        </button>
-                      </td>
-                    )}
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <ScrollTable
+            label="Backups"
+            columns={[
+              "Id",
+              "Taken",
+              "Release",
+              { name: "Database", className: "number" },
+              "Verified",
+              mayRestore && "Restore",
+            ]}
+          >
+            {items.map(({ backup, verification }) => (
+              <tr key={backup.id}>
+                <td className="mono">{backup.id}</td>
+                <td className="time">
+                  <Time at={backup.takenAt} />
+                </td>
+                <td className="mono">{backup.schemaRelease}</td>
+                <td className="number">{bytes(backup.database.bytes)}</td>
+                <td>
+                  {verification ? (
+                    verification.ok ? (
+                      <Time at={verification.verifiedAt} />
+                    ) : (
+                      <Badge tone="bad">Damaged</Badge>
+                    )
+                  ) : (
+                    "not yet"
+                  )}
+                </td>
+                {mayRestore && (
+                  <td>
+                    <button type="button" className="small danger" onClick={() => setOpen({ backup: backup.id })}>
+                      Restore …<span className="visually-hidden"> ({backup.id})</span>
+                    </button>
+                  </td>
+                )}
+              </tr>
+            ))}
+          </ScrollTable>
         )}
       </Card>
       {mayRestore && tenant.status.restored && (

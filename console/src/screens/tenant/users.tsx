@@ -11,6 +11,7 @@ import { Card } from "../../ui/page.tsx";
 import { Empty, Waiting } from "../../ui/states.tsx";
 import { Time } from "../../ui/time.tsx";
 import { say } from "../../ui/toasts.tsx";
+import { ScrollTable } from "../../ui/scroll-table.tsx";
 
 type User = Schemas["User"];
 type Kind = "password" | "deactivate" | "admin";
@@ -48,31 +49,17 @@ export function Users({ tenant }: { tenant: Tenant }) {
           <Empty title={search === "" ? "There are no users yet" : "No user is called so"} />
         )}
         {data && data.items.length > 0 && (
-          <div className="scroll" tabIndex={0} role="group" aria-label="Users">
-            <table>
-              <thead>
-                <tr>
-                  <th>User</th>
-                  <th>Name</th>
-                  <th>State</th>
-                  <th>Created</th>
-                  <th>Last seen</th>
-                  <th>Actions</th>
-                </tr>
-              </thead>
-              <tbody>
-                {data.items.map((user) => (
-                  <Row key={user.userId} user={user} open={(kind) => setOpen({ kind, user })} />
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <ScrollTable label="Users" columns={["User", "Name", "State", "Created", "Last seen", "Actions"]}>
+            {data.items.map((user) => (
+              <Row key={user.userId} user={user} open={(kind) => setOpen({ kind, user })} />
+            ))}
+          </ScrollTable>
         )}
       </Card>
       {data && data.total > USERS_A_PAGE && (
         <div className="row">
           <button type="button" disabled={page === 0} onClick={() => setPage(page - 1)}>
-            Before
+            Previous
           </button>
           <span className="muted">
             {counted(data.total, "user")}, page {page + 1} of {Math.ceil(data.total / USERS_A_PAGE)}
