@@ -42,6 +42,7 @@ describe("tenant list", () => {
         reason: null,
         shard: "1.163.2-0",
         url: "http://clinic-a.localhost:8008",
+        databaseServer: null,
         epoch: 1,
         createdAt: CREATED,
         labels: {},
@@ -54,6 +55,7 @@ describe("tenant list", () => {
         reason: "MaxShardsReached",
         shard: null,
         url: "http://clinic-b.localhost:8008",
+        databaseServer: null,
         epoch: 0,
         createdAt: CREATED,
         labels: {},
@@ -95,6 +97,7 @@ describe("one tenant", () => {
       {
         "address": null,
         "createdAt": "2026-11-23T10:00:00.000Z",
+        "databaseServer": null,
         "deletionRequestedAt": null,
         "epoch": 0,
         "failures": 0,
@@ -124,6 +127,7 @@ describe("one tenant", () => {
       phase: Running
       reason: null
       shard: 1.163.2-1
+      databaseServer: null
       url: http://clinic-a.localhost:8008
       epoch: 2
       createdAt: 2026-11-23T10:00:00.000Z
