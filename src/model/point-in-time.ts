@@ -122,6 +122,22 @@ export function reachesOf(
     });
 }
 
+/** Whether no base leads to the newest segment of a server, as the log between them was lost. One that waits for its own log may yet. */
+export function hasGap(
+  bases: readonly BaseManifest[],
+  segments: ReadonlyMap<string, Segments>,
+  system: string,
+): boolean {
+  const own = segments.get(system) ?? new Map<string, number>();
+  const isCutOff = (base: BaseManifest): boolean => {
+    let next = firstSegment(base);
+    while (own.has(next)) next = nextSegment(next, base.segmentBytes);
+    return [...own.keys()].some((name) => name > next);
+  };
+  const ofServer = bases.filter((base) => base.system === system);
+  return ofServer.length > 0 && ofServer.every(isCutOff);
+}
+
 /** The newest base that leads to a moment. @param at milliseconds */
 export function reachFor(reaches: readonly Reach[], at: number): Reach | undefined {
   return reaches.findLast(({ from, to }) => from <= at && at <= to);

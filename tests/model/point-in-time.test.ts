@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
 import {
+  hasGap,
   lsnValue,
   nextBase,
   nextSegment,
@@ -66,6 +67,18 @@ it("has no moment of a gap in the log, and those after it only from the next cop
   expect(reachFor(reaches, at("01T04:59:00"))?.base.id).toBe("20260101T005900.000Z");
   expect(reachFor(reaches, at("01T18:00:00"))).toBeUndefined();
   expect(reachFor(reaches, at("02T00:30:00"))).toBeUndefined();
+});
+
+it("knows that no copy leads to the newest log, until one does", () => {
+  const old = base("20260101T005900.000Z", 2);
+  const broken = new Map([["1", new Map([...segments(1, 2, 6), ...segments(2, 29, 40)])]]);
+  expect(hasGap([old], broken, "1")).toBe(true);
+  expect(hasGap([old, base("20260102T005900.000Z", 30)], broken, "1")).toBe(false);
+  // Its own log is on the way.
+  expect(hasGap([old, base("20260103T005900.000Z", 41)], broken, "1")).toBe(false);
+  expect(hasGap([old], new Map([["1", segments(1, 2, 6)]]), "1")).toBe(false);
+  expect(hasGap([old], broken, "2")).toBe(false);
+  expect(hasGap([], broken, "1")).toBe(false);
 });
 
 it("takes the newest copy before a moment, and joins what overlaps", () => {

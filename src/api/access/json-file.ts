@@ -1,5 +1,5 @@
 import { readFileSync, statSync } from "node:fs";
-import { messageOf } from "../../model/errors.ts";
+import { messageOf, UserError } from "../../model/errors.ts";
 
 export interface JsonFileOptions {
   file: string;
@@ -18,6 +18,7 @@ export class JsonFile<T> {
   readonly #empty: T;
   #value: T;
   #readAt = "none";
+  #isUnreadable = false;
 
   /** @param empty what there is without a file @param parse throws what is wrong */
   constructor(options: JsonFileOptions, empty: T, parse: (json: unknown) => T) {
@@ -33,16 +34,25 @@ export class JsonFile<T> {
     const version = found ? `${found.ino}-${found.mtimeMs}-${found.size}` : "none";
     if (version === this.#readAt) return this.#value;
     this.#readAt = version;
+    this.#isUnreadable = false;
     try {
       this.#value = found ? this.#parse(JSON.parse(readFileSync(file, "utf8"))) : this.#empty;
     } catch (error) {
+      this.#isUnreadable = true;
       onProblem(`${what} in ${file} cannot be read, those from before stay good: ${messageOf(error)}`);
     }
     return this.#value;
   }
 
-  /** @param value what the text is read as */
+  /** @param value what the text is read as @throws UserError where that would replace what could not be read */
   write(json: unknown, value: T): void {
+    this.read();
+    const { file, what } = this.#options;
+    if (this.#isUnreadable)
+      throw new UserError(
+        "Conflict",
+        `${what} in ${file} cannot be read, so nothing is changed: repair the file first`,
+      );
     this.#options.write(`${JSON.stringify(json, null, 2)}\n`);
     this.#value = value;
   }

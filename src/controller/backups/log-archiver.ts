@@ -5,6 +5,7 @@ import { mebibytes } from "../../model/bytes.ts";
 import { timeText } from "../../model/clock.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import {
+  hasGap,
   nextBase,
   reachesOf,
   segmentEnd,
@@ -192,12 +193,15 @@ export class LogArchiver {
     if (!this.#mayHaveGap) return;
     const { bases } = await archive.contents();
     this.#mayHaveGap = false;
-    if (bases.some((base) => base.system === system))
-      await this.#say(
-        "Warning",
-        "BackupLogGap",
-        "the databases' log has a gap, as the server had to give up what it kept for the backup target; a copy of the server is made, after which any moment can be had again",
-      );
+    if (bases.some((base) => base.system === system)) await this.#sayGap();
+  }
+
+  #sayGap(): Promise<void> {
+    return this.#say(
+      "Warning",
+      "BackupLogGap",
+      "the databases' log has a gap, as the server had to give up what it kept for the backup target; a copy of the server is made, after which any moment can be had again",
+    );
   }
 
   #receive(identity: ServerIdentity, config: PointInTimeConfig): void {
@@ -253,12 +257,16 @@ export class LogArchiver {
     if (!state.isDue) {
       if (now < state.lookAt) return;
       // Read seldom: the target may be far away.
-      const { bases } = await archive.contents();
+      const { bases, segments } = await archive.contents();
       const own = bases
         .filter(({ system }) => system === identity.system)
         .map(({ finishedAt }) => Date.parse(finishedAt));
       const next = nextBase(config, own.length === 0 ? undefined : Math.max(...own));
-      if (next > now) {
+      // A controller that ended before it had closed a gap leaves it to the next one.
+      if (hasGap(bases, segments, identity.system)) {
+        state.isDue = true;
+        await this.#sayGap();
+      } else if (next > now) {
         state.lookAt = Math.min(next, now + 600_000);
         return;
       }

@@ -10,7 +10,8 @@ import {
   realpathSync,
   renameSync,
   statSync,
-  writeSync,
+  rmSync,
+  writeFileSync,
 } from "node:fs";
 import { dirname } from "node:path";
 
@@ -28,17 +29,31 @@ export function rotateIfLarge(file: string): void {
   rotateAtStart(file, LOG_KEPT_BYTES);
 }
 
-/** Replaces a file so that a reader, or a crash, meets the old or the new one and nothing between. Readable by its owner only. */
+/**
+ * Replaces a file so that a reader, or a crash, meets the old or the new one and nothing between; it is on the disk when this returns.
+ * Readable by its owner only. @throws where the disk is full; the old file stays
+ */
 export function writeAtomically(file: string, text: string): void {
   const draft = `${file}.new`;
-  const handle = openSync(draft, "w", 0o600);
   try {
-    writeSync(handle, text);
+    flushed(draft, "w", (handle) => writeFileSync(handle, text));
+  } catch (error) {
+    rmSync(draft, { force: true });
+    throw error;
+  }
+  renameSync(draft, file);
+  // Without this, a power cut may bring the old one back.
+  flushed(dirname(file), "r");
+}
+
+function flushed(path: string, flags: string, write?: (handle: number) => void): void {
+  const handle = openSync(path, flags, 0o600);
+  try {
+    write?.(handle);
     fsyncSync(handle);
   } finally {
     closeSync(handle);
   }
-  renameSync(draft, file);
 }
 
 /** The secret in a file, made at the first time. */

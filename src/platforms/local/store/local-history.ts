@@ -18,15 +18,7 @@ export class LocalHistory implements HistoryStore {
   readonly #db: DatabaseSync;
 
   constructor(file: string, warn: (sentence: string) => void = () => {}) {
-    try {
-      this.#db = opened(file);
-    } catch (error) {
-      const aside = `${file}.damaged`;
-      warn(`${file} is damaged (${messageOf(error)}): it is kept as ${aside}, and the plots begin again`);
-      for (const suffix of ["-wal", "-shm"]) rmSync(file + suffix, { force: true });
-      renameSync(file, aside);
-      this.#db = opened(file);
-    }
+    this.#db = openedOrBegun(file, warn);
   }
 
   async read(step: number, from: number, to: number): Promise<Sample[]> {
@@ -69,15 +61,39 @@ export class LocalHistory implements HistoryStore {
   }
 }
 
-/** @throws what SQLite says of a file that is none of its own */
+const SQLITE_CORRUPT = 11;
+const SQLITE_NOTADB = 26;
+class Damaged extends Error {}
+
+/** Nothing that may be wrong with a history keeps the controller from starting. */
+function openedOrBegun(file: string, warn: (sentence: string) => void): DatabaseSync {
+  try {
+    return opened(file);
+  } catch (error) {
+    const code = ((error as { errcode?: number }).errcode ?? 0) & 0xff;
+    if (error instanceof Damaged || code === SQLITE_CORRUPT || code === SQLITE_NOTADB) {
+      const aside = `${file}.damaged`;
+      warn(`${file} is damaged (${messageOf(error)}): it is kept as ${aside}, and the plots begin again`);
+      for (const suffix of ["-wal", "-shm"]) rmSync(file + suffix, { force: true });
+      renameSync(file, aside);
+      return opened(file);
+    }
+    warn(
+      `${file} cannot be opened (${messageOf(error)}): the plots are kept in memory until the controller is restarted`,
+    );
+    return opened(":memory:");
+  }
+}
+
+/** @throws Damaged, or what SQLite says of a file that is none of its own */
 function opened(file: string): DatabaseSync {
   const db = new DatabaseSync(file);
   try {
     if (file !== ":memory:") chmodSync(file, 0o600);
     // A power cut may take the last minutes along, which nobody misses.
-    db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 5000;");
+    db.exec("PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;");
     const { quick_check: found } = db.prepare("PRAGMA quick_check(1)").get() as { quick_check: string };
-    if (found !== "ok") throw new Error(found);
+    if (found !== "ok") throw new Damaged(found);
     db.exec(SCHEMA);
     return db;
   } catch (error) {

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -48,5 +48,16 @@ describe("the file of a history", () => {
     await store.close();
     expect(warnings).toEqual([expect.stringContaining("history.db.damaged")]);
     expect(readdirSync(directory)).toContain("history.db.damaged");
+  });
+
+  test("stays where it is where it cannot be opened, and plots go on in memory", async () => {
+    mkdirSync(file);
+    const warnings: string[] = [];
+    const store = new LocalHistory(file, (sentence) => warnings.push(sentence));
+    await store.write([{ step: 60_000, at: 60_000, count: 1, values: { load: 0.5 } }]);
+    expect(await store.last(60_000)).toBe(60_000);
+    await store.close();
+    expect(warnings).toEqual([expect.stringContaining("cannot be opened (unable to open database file)")]);
+    expect(readdirSync(directory)).toEqual(["history.db"]);
   });
 });
