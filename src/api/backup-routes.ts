@@ -19,6 +19,7 @@ import { tenantNameProblem } from "../model/names.ts";
 import type { Actor } from "../model/role.ts";
 import { failures, type Api, type RouteContext } from "./api.ts";
 import { isOwner } from "./access/authentication.ts";
+import { refuseSoonAgain } from "./access/tenant-admin-limits.ts";
 import { backupsWithin, jobsWithin } from "./access/limited-views.ts";
 
 const Time = z.iso.datetime();
@@ -41,7 +42,12 @@ export const JobSchema = z
 
 const Entry = z.object({ backup: BackupManifestSchema, verification: VerificationSchema.optional() });
 const BackupSchema = Entry.meta({ id: "Backup" }) satisfies z.ZodType<BackupEntry>;
-const NewestSchema = Entry.extend({ count: z.int() }).meta({ id: "NewestBackup" });
+const NewestSchema = Entry.extend({
+  count: z
+    .int()
+    .optional()
+    .describe("How many there are; not for tenant admins, as an earlier tenant's are among them."),
+}).meta({ id: "NewestBackup" });
 
 const PointInTimeSchema = z
   .object({
@@ -117,7 +123,14 @@ export function backupRoutes(
         response: { 200: z.object({ items: z.array(NewestSchema) }).describe("By name."), ...failures(409, 503) },
       },
     },
-    async ({ scope }) => ({ items: await backupsWithin(cluster, scope, await service().newest()) }),
+    async ({ scope }) => {
+      const items = await backupsWithin(cluster, scope, await service().newest());
+      return {
+        items: scope.isAll
+          ? items
+          : items.map(({ backup, verification }) => ({ backup, ...(verification && { verification }) })),
+      };
+    },
   );
 
   app.get(
@@ -160,10 +173,16 @@ export function backupRoutes(
         summary: "Begins a backup, without downtime and without waking the tenant",
         tags,
         params: Params,
-        response: { ...accepted, ...failures(404, 409) },
+        response: { ...accepted, ...failures(404, 409, 429) },
       },
     },
-    async ({ params }, reply) => reply.code(202).send(await service().backUp(params.name)),
+    async ({ params: { name }, scope }, reply) => {
+      if (!scope.isAll) {
+        const entries = await service().list(name);
+        refuseSoonAgain(name, { jobs: service().jobs(), entries, now: Date.now() });
+      }
+      return reply.code(202).send(await service().backUp(name));
+    },
   );
 
   app.post(

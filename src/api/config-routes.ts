@@ -1,6 +1,10 @@
 import { z } from "zod";
 import type { ConfigVerdict } from "../model/config-verdict.ts";
+import { CallsPerMinute } from "./access/tenant-admin-limits.ts";
 import { failures, type Api, type RouteContext } from "./api.ts";
+
+/** A configuration may name any host as its database's, which is asked from the controller's network. */
+const CHECKS_PER_MINUTE = 10;
 
 const VerdictSchema = z
   .object({
@@ -15,6 +19,7 @@ const VerdictSchema = z
 
 /** What would become of a configuration. */
 export function configRoutes(app: Api, { service }: RouteContext): void {
+  const checks = new CallsPerMinute(CHECKS_PER_MINUTE, "checks of configurations");
   app.post(
     "/v1/tenants/:name/config/check",
     {
@@ -24,9 +29,12 @@ export function configRoutes(app: Api, { service }: RouteContext): void {
         tags: ["tenants"],
         params: z.object({ name: z.string() }),
         body: z.strictObject({ config: z.string().describe("The tenant's own part of homeserver.yaml, as YAML.") }),
-        response: { 200: VerdictSchema.describe("The verdict."), ...failures(404, 422) },
+        response: { 200: VerdictSchema.describe("The verdict."), ...failures(404, 422, 429) },
       },
     },
-    async ({ params, body }) => service.checkConfig(params.name, body.config),
+    async ({ params, body, scope, actor }) => {
+      if (!scope.isAll) checks.count(actor?.name ?? "");
+      return service.checkConfig(params.name, body.config);
+    },
   );
 }

@@ -267,11 +267,11 @@ export function tenantRoutes(app: Api, { service, sendLines }: RouteContext): vo
         },
       },
     },
-    async ({ params, query }, reply) => {
+    async ({ params, query, scope }, reply) => {
       await service.getTenant(params.name);
       await sendLines(reply, {
         contentType: "text/plain; charset=utf-8",
-        lines: (signal) => service.tenantLog(params.name, { ...query, signal }),
+        lines: (signal) => service.tenantLog(params.name, { ...query, signal, isOwnOnly: !scope.isAll }),
       });
     },
   );

@@ -13,8 +13,8 @@ const WHERE = `
 const USERS = `
   SELECT left(u.name, 255) AS name, left(p.displayname, 255) AS displayname, (u.admin::int <> 0) AS admin,
          (u.deactivated::int <> 0) AS deactivated, coalesce(u.locked, false) AS locked,
-         (u.appservice_id IS NOT NULL) AS appservice, u.creation_ts::text AS created,
-         (SELECT max(timestamp)::text FROM user_daily_visits v WHERE v.user_id = u.name) AS seen ${WHERE}
+         (u.appservice_id IS NOT NULL) AS appservice, left(u.creation_ts::text, 20) AS created,
+         (SELECT left(max(timestamp)::text, 20) FROM user_daily_visits v WHERE v.user_id = u.name) AS seen ${WHERE}
   ORDER BY u.name LIMIT $2 OFFSET $3`;
 
 const Row = z.object({

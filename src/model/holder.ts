@@ -3,6 +3,13 @@ export function belongsTo(what: string, holder: string): string {
   return `${what} belongs to tenant ${holder} already`;
 }
 
+/** After which tenant another one was made, in words; likewise. */
+export function likeTenant(template: string): string {
+  return `as tenant ${template} is`;
+}
+
 export function withoutHolder(text: string): string {
-  return text.replaceAll(/\bbelongs to tenant [a-z0-9-]+ already/g, "belongs to another tenant already");
+  return text
+    .replaceAll(/\bbelongs to tenant [a-z0-9-]+ already/g, "belongs to another tenant already")
+    .replaceAll(/\bas tenant [a-z0-9-]+ is\b/g, "as another tenant is");
 }

@@ -6,7 +6,10 @@ import type { Labels } from "./labels.ts";
 import { readSynapseYaml } from "./synapse-yaml.ts";
 import type { TenantSpec } from "./tenant.ts";
 
-/** Top-level options that say who a homeserver is, or where its data is: another one with the same would harm the first. */
+/**
+ * Options that say who a homeserver is, where its data is, or who signs its users in: another one with the same would harm the first, or be open to
+ * those who hold the first one's secret.
+ */
 const ITS_OWN = [
   "server_name",
   "public_baseurl",
@@ -16,6 +19,9 @@ const ITS_OWN = [
   "form_secret",
   "registration_shared_secret",
   "password_config.pepper",
+  "jwt_config",
+  "matrix_authentication_service",
+  "experimental_features.msc3861",
   "database",
   "databases",
   "media_storage_providers",

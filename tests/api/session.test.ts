@@ -1,6 +1,8 @@
+import type { FastifyRequest } from "fastify";
 import { request } from "node:http";
 import { ensureConsole } from "../../console/build.ts";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { sessionCookieOf } from "../../src/api/access/session-cookie.ts";
 import { API_TOKEN, GATEWAY_TOKEN, startApiUnderTest, type ApiUnderTest } from "./api-under-test.ts";
 
 let api: ApiUnderTest;
@@ -167,4 +169,25 @@ test("pages of the console need no token, allow nothing but our own files, and a
   expect(headers.get("x-content-type-options")).toBe("nosniff");
   const unknown = await fetch(`${api.url}/v1/nothing`);
   expect(unknown.status).toBe(401);
+});
+
+test("over HTTPS no cookie counts that pages of a sibling domain could have set", () => {
+  const read = (
+    headers: Record<string, string>,
+    { url = "https://console.hosting.example", protocol = "http" } = {},
+  ) => {
+    const cookie = "synapse-shards-80=planted; synapse-shards-8010=own; synapse-shards-flow-80=planted";
+    const request = { headers: { host: "console.hosting.example", cookie, ...headers }, protocol } as FastifyRequest;
+    return [sessionCookieOf(request, { url }), sessionCookieOf(request, { url, purpose: "flow" })];
+  };
+  expect(read({})).toEqual([undefined, undefined]);
+  const http = { url: "http://localhost:8010" };
+  expect(read({ "sec-fetch-site": "same-origin" }, http)).toEqual([undefined, undefined]);
+  expect(read({ origin: "https://console.hosting.example" }, http)).toEqual([undefined, undefined]);
+  expect(read({}, { ...http, protocol: "https" })).toEqual([undefined, undefined]);
+  expect(read({ cookie: "synapse-shards-80=planted; __Host-synapse-shards=own" })[0]).toBe("own");
+  // Neither this machine nor an address has sibling domains; and plain HTTP has no other names.
+  for (const host of ["localhost:8010", "127.0.0.1:8010", "[::1]:8010", "console.localhost:8010"])
+    expect([host, read({ host, "sec-fetch-site": "same-origin" })[0]]).toEqual([host, "own"]);
+  expect(read({ host: "console.lan:8010", origin: "http://console.lan:8010" })[0]).toBe("own");
 });

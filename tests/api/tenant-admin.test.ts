@@ -1,9 +1,15 @@
+import fastify from "fastify";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { registerAuthentication } from "../../src/api/access/authentication.ts";
+import { registerAuthorization } from "../../src/api/access/authorization.ts";
+import { limitedWords } from "../../src/api/access/without-others.ts";
 import { TENANT_ADMIN_RULES } from "../../src/api/access/tenant-admin-rules.ts";
 import { noJob, type BackupService } from "../../src/controller/service/backup-service.ts";
 import type { CertificateService } from "../../src/controller/service/certificate-service.ts";
 import type { BackupManifest, Job } from "../../src/model/backup.ts";
-import { belongsTo } from "../../src/model/holder.ts";
+import { belongsTo, likeTenant } from "../../src/model/holder.ts";
+import type { Actor } from "../../src/model/role.ts";
+import type { Tenant } from "../../src/model/tenant.ts";
 import { type ApiUnderTest, startApiUnderTest } from "./api-under-test.ts";
 import { MemoryService } from "./memory-service.ts";
 
@@ -17,6 +23,8 @@ const EARLIER = "2026-11-22T10:00:00.000Z";
 let api: ApiUnderTest;
 let service: MemoryService;
 let token: string;
+let jobs: Job[];
+let takenAt: string;
 
 beforeEach(async () => {
   service = new MemoryService();
@@ -62,15 +70,19 @@ const entry = (path: string) => ({
   client: "203.0.113.9",
 });
 
+const jobOf = (tenant: string): Job => ({
+  id: `job-of-${tenant}`,
+  kind: "Backup",
+  tenant,
+  state: "Succeeded",
+  message: `${tenant} is backed up`,
+  requestedAt: LATER,
+  finishedAt: LATER,
+});
+
 function backups(): BackupService {
-  const jobs = [OURS, THEIRS].map((tenant): Job => ({
-    id: `job-of-${tenant}`,
-    kind: "Backup",
-    tenant,
-    state: "Succeeded",
-    message: `${tenant} is backed up`,
-    requestedAt: LATER,
-  }));
+  jobs = [OURS, THEIRS].map(jobOf);
+  takenAt = LATER;
   const of = (tenant: string, takenAt = LATER, serverName = `${tenant}.localhost`) => ({
     backup: { id: takenAt, tenant, serverName, takenAt } as BackupManifest,
   });
@@ -82,7 +94,7 @@ function backups(): BackupService {
       return job;
     },
     // One is of another customer's tenant, which had the name before.
-    list: async (tenant) => [of(tenant), of(tenant, EARLIER), of(tenant, LATER, `${THEIRS}.example`)],
+    list: async (tenant) => [of(tenant, takenAt), of(tenant, EARLIER), of(tenant, LATER, `${THEIRS}.example`)],
     newest: async () => [OURS, THEIRS].map((tenant) => ({ ...of(tenant), count: 1 })),
     backUp: async () => jobs[0]!,
   };
@@ -223,6 +235,9 @@ describe("a tenant admin", () => {
   });
 
   test("is not told the name of who has what its tenant wants", async () => {
+    const made = `${OURS} was created for a.example ${likeTenant(THEIRS)}, without its database`;
+    service.addEvent({ type: "Normal", reason: "Created", object: `Tenant/${OURS}`, message: made });
+    expect((await asReseller("GET", "/v1/events")).text).toContain("as another tenant is, without its database");
     const message = belongsTo("host chat.example", THEIRS);
     service.fail(service.tenants.get(OURS)!, "HostTaken", message);
     service.addEvent({ type: "Warning", reason: "HostTaken", object: `Tenant/${OURS}`, message });
@@ -260,6 +275,102 @@ describe("a tenant admin", () => {
     service.tenants.get(OURS)!.spec.labels = { customer: "them" };
     expect((await asReseller("GET", `/v1/tenants/${OURS}`)).status).toBe(404);
     expect((await asReseller("GET", "/v1/events")).text).toBe("");
+  });
+
+  test("loses a stream with the tenant that it is of, also to another one of that name", async () => {
+    const app = fastify();
+    const { apiToken, gatewayToken } = { apiToken: "owner", gatewayToken: "gateway" };
+    const actor: Actor = { name: "reseller", role: "tenant-admin", tenants: "customer=us" };
+    registerAuthentication(app, { apiToken, gatewayToken, actorOf: () => actor });
+    const original = service.tenants.get(OURS)!;
+    let there: Tenant | undefined | Error = original;
+    registerAuthorization(app, async () => {
+      if (there instanceof Error) throw there;
+      return there;
+    });
+    let isStillGood: (() => Promise<boolean>) | undefined;
+    const schema = { operationId: "tenantLogs" };
+    app.get("/v1/tenants/:name/logs", { schema }, async (request) => {
+      ({ isStillGood } = request);
+      return "";
+    });
+    await app.inject({ url: `/v1/tenants/${OURS}/logs`, headers: { authorization: "Bearer reseller" } });
+    expect(await isStillGood?.()).toBe(true);
+    const relabelled = { ...original, spec: { ...original.spec, labels: { customer: "them" } } };
+    const later = { ...original, metadata: { ...original.metadata, creationTimestamp: LATER } };
+    for (const now of [relabelled, later, undefined, new Error("the store is away")]) {
+      there = now;
+      expect(await isStillGood?.()).toBe(false);
+    }
+    there = original;
+    expect(await isStillGood?.()).toBe(true);
+    await app.close();
+  });
+
+  test("reads of its log what its own homeserver wrote, and operators also what mentions it", async () => {
+    const asked: unknown[] = [];
+    service.tenantLog = async function* (_name, { isOwnOnly }) {
+      asked.push(isOwnOnly);
+      yield "a line";
+    };
+    expect((await asReseller("GET", `/v1/tenants/${OURS}/logs`)).status).toBe(200);
+    await (await api.request(`/v1/tenants/${OURS}/logs`)).text();
+    expect(asked).toEqual([true, false]);
+  });
+
+  test("begins a backup once an hour, which others are not kept waiting for", async () => {
+    const path = `/v1/tenants/${OURS}/backups`;
+    const now = new Date().toISOString();
+    const { finishedAt: _, ...underWay } = jobOf(OURS);
+    const job: Job = { ...underWay, requestedAt: now };
+    jobs.push(job);
+    // One under way is joined.
+    expect((await asReseller("POST", path)).status).toBe(202);
+    job.finishedAt = now;
+    const { status, text } = await asReseller("POST", path);
+    expect([status, text]).toEqual([429, expect.stringContaining("one an hour: again from")]);
+    expect((await api.request(path, { method: "POST" })).status).toBe(202);
+    job.requestedAt = new Date(Date.now() - 3_601_000).toISOString();
+    expect((await asReseller("POST", path)).status).toBe(202);
+    // Also one of the schedule, or of before a restart.
+    takenAt = now;
+    expect((await asReseller("POST", path)).status).toBe(429);
+  });
+
+  test("is not told how many backups there are, as an earlier tenant's are among them", async () => {
+    const { items } = JSON.parse((await asReseller("GET", "/v1/backups")).text) as { items: object[] };
+    expect(items).toHaveLength(1);
+    expect(items[0]).not.toHaveProperty("count");
+    expect(JSON.stringify(await (await api.request("/v1/backups")).json())).toContain('"count":1');
+  });
+
+  test("has ten configurations checked a minute", async () => {
+    const path = `/v1/tenants/${OURS}/config/check`;
+    const statuses: number[] = [];
+    for (let count = 0; count < 11; count += 1) statuses.push((await asReseller("POST", path, { config: "" })).status);
+    expect(statuses).toEqual([...Array<number>(10).fill(200), 429]);
+    const init = { method: "POST", body: JSON.stringify({ config: "" }) };
+    for (let count = 0; count < 11; count += 1) expect((await api.request(path, init)).status).toBe(200);
+  });
+
+  test("learns of a server that its configuration names only that it does not answer", async () => {
+    const path = `/v1/tenants/${OURS}/config/check`;
+    const said = new Set<string>();
+    for (const reason of ["connect ECONNREFUSED 127.0.0.1:22", "Connection terminated unexpectedly", "timeout expired"])
+      for (const words of ["does not answer", "cannot be connected to"]) {
+        const message = `PostgreSQL at 127.0.0.1:22 ${words}: ${reason}`;
+        service.checkConfig = async () => ({
+          verdict: "Refused",
+          reason: "DatabaseUnreachable",
+          message,
+          warnings: [],
+        });
+        said.add(limitedWords(message));
+        if (said.size === 1 && words === "does not answer" && reason.startsWith("connect"))
+          said.add((JSON.parse((await asReseller("POST", path, { config: "" })).text) as { message: string }).message);
+      }
+    expect([...said]).toEqual(["PostgreSQL at 127.0.0.1:22 does not answer"]);
+    expect(limitedWords("the database cannot be reached: Connection refused")).toBe("the database does not answer");
   });
 
   test("is not told where operators are, and sees itself", async () => {

@@ -43,6 +43,9 @@ enable_registration: false # by invitation
 public_baseurl: https://matrix.a.example/
 signing_key: ed25519 a_x AAAA
 database: {name: psycopg2, args: {host: db, dbname: a, user: a}}
+jwt_config: {enabled: true, secret: shared, algorithm: HS256}
+matrix_authentication_service: {enabled: true, endpoint: "http://mas", secret: shared}
+experimental_features: {msc3861: {enabled: true, admin_token: shared}, msc3030_enabled: true}
 media_storage_providers:
   - module: s3_storage_provider.S3StorageProviderBackend
     config: {bucket: a}
@@ -57,6 +60,9 @@ rc_message: {per_second: 5}
     "public_baseurl",
     "signing_key",
     "password_config.pepper",
+    "jwt_config",
+    "matrix_authentication_service",
+    "experimental_features.msc3861",
     "database",
     "media_storage_providers",
     "synapse_shards.app_services",
@@ -64,6 +70,7 @@ rc_message: {per_second: 5}
   expect(spec.config).toContain("# by invitation");
   expect(readSynapseYaml(spec.config)).toEqual(
     readSynapseYaml(`enable_registration: false
+experimental_features: {msc3030_enabled: true}
 synapse_shards: {templates: {x.html: hello}}
 password_config: {policy: {enabled: true}}
 rc_message: {per_second: 5}`),

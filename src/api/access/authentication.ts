@@ -40,6 +40,9 @@ export interface Authentication {
 const OWNER: Actor = { name: "owner", role: "admin" };
 const GATEWAY: Actor = { name: "gateway", role: "viewer" };
 
+/** A stream goes on for this long after it was last said to be its reader's. */
+const LONGEST_AWAY_MS = 120_000;
+
 /** Whether it is the cluster's own token, and not somebody who is called like it. */
 export function isOwner(actor: Actor | undefined): boolean {
   return actor === OWNER;
@@ -70,7 +73,7 @@ export function registerAuthentication(app: FastifyInstance, tokens: Tokens): Au
   const subjectOf = async (request: FastifyRequest): Promise<Subject | undefined> => {
     const given = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? "")?.[1];
     if (given !== undefined) return subjectOfToken(given);
-    const cookie = tokens.console && sessionCookieOf(request);
+    const cookie = tokens.console && sessionCookieOf(request, { url: tokens.console.url() });
     if (!tokens.console || cookie === undefined) return undefined;
     refuseForeignPages(request, tokens.console.hosts);
     const session = await tokens.console.sessions.open(cookie);
@@ -91,15 +94,18 @@ export function registerAuthentication(app: FastifyInstance, tokens: Tokens): Au
         "Unauthorized",
         access === "gateway" ? "this call needs the gateways' token" : "the token is wrong, or has expired",
       );
+    let goodAt = performance.now();
     request.isStillGood = async () => {
       try {
         // Of a cookie, the session may have been signed out.
         const found = await subjectOf(request);
         const again = found && (await actorOf(found));
+        goodAt = performance.now();
         return again?.role === actor.role && again.tenants === actor.tenants;
       } catch (error) {
         // Whoever can say is away for a moment, and has not said no.
-        return error instanceof UserError && error.code === "Unavailable";
+        const isAway = error instanceof UserError && error.code === "Unavailable";
+        return isAway && performance.now() - goodAt < LONGEST_AWAY_MS;
       }
     };
   });

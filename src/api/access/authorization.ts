@@ -47,6 +47,13 @@ export function registerAuthorization(
     const { name } = request.params as { name: string };
     const tenant = await tenantOf(name);
     if (!tenant || !request.scope.includes(tenant.spec)) throw notFound(name);
+    const { isStillGood, scope } = request;
+    request.isStillGood = async () => {
+      if ((await isStillGood?.()) === false) return false;
+      // It may have become another customer's, or its name another tenant's. Who cannot be told it may ask again.
+      const now = await tenantOf(name).catch(() => undefined);
+      return now?.metadata.creationTimestamp === tenant.metadata.creationTimestamp && scope.includes(now.spec);
+    };
   });
   app.addHook("preHandler", async ({ scope, routeOptions, body, actor }) => {
     if (!scope || scope.isAll) return;

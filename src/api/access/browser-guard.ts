@@ -25,7 +25,7 @@ export function refuseForeignPages(request: FastifyRequest, hosts: readonly stri
 
 /** A name that was pointed at this address a moment ago is another site's: the browser takes that site's pages for ours. */
 export function refuseForeignHost(host: string | undefined, hosts: readonly string[]): void {
-  const name = nameIn(host ?? "");
+  const name = hostNameIn(host ?? "");
   // An address cannot be pointed anywhere else.
   if (isIP(name) > 0 || name === "localhost" || hosts.includes(name)) return;
   throw new UserError(
@@ -34,8 +34,8 @@ export function refuseForeignHost(host: string | undefined, hosts: readonly stri
   );
 }
 
-/** Without port and brackets, in lower case. */
-function nameIn(host: string): string {
+/** Of a `Host` header: without port and brackets, in lower case. */
+export function hostNameIn(host: string): string {
   return host
     .toLowerCase()
     .replace(/:\d+$/, "")

@@ -3,13 +3,12 @@ import type { Problem } from "../../controller/service/problems.ts";
 import type { BackupEntry } from "../../controller/service/backup-service.ts";
 import type { Job } from "../../model/backup.ts";
 import type { ClusterEvent } from "../../model/event.ts";
-import { withoutHolder } from "../../model/holder.ts";
 import type { Actor } from "../../model/role.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import type { UsageOwner } from "../../model/usage-month.ts";
 import type { AuditEntry } from "../audit.ts";
 import type { Scope } from "./scope.ts";
-import { withoutOthers } from "./without-others.ts";
+import { limitedWords, withoutOthers } from "./without-others.ts";
 
 /**
  * What there is about the cluster, as far as it is about the tenants of a scope. Names are given again to other people's tenants; so what is told of
@@ -60,7 +59,7 @@ export async function* eventsWithin(
   for await (const event of events) {
     if (scope.isAll) yield event;
     else if (isWithin(scope, await found(service, tenantIn(event.object)), event.time))
-      yield { ...event, message: withoutHolder(event.message) };
+      yield { ...event, message: limitedWords(event.message) };
   }
 }
 

@@ -65,8 +65,9 @@ export function oidcRoutes(app: Api, access: ConsoleAccess): void {
     async (request, reply) => {
       refuseForeignHost(request.headers.host, hosts);
       const query = request.url.slice(request.url.indexOf("?"));
-      const found = await provider().finish(query.startsWith("?") ? query : "", sessionCookieOf(request, "flow"));
-      setSessionCookie(request, reply, { session: undefined, url: access.url(), purpose: "flow" });
+      const flow = { url: access.url(), purpose: "flow" } as const;
+      const found = await provider().finish(query.startsWith("?") ? query : "", sessionCookieOf(request, flow));
+      setSessionCookie(request, reply, { session: undefined, ...flow });
       if ("refusal" in found) return refused(reply, found.refusal);
       return begun(request, reply, found);
     },

@@ -1,5 +1,7 @@
+import { isIP } from "node:net";
 import { parseCookie, stringifySetCookie } from "cookie";
 import type { FastifyReply, FastifyRequest } from "fastify";
+import { hostNameIn } from "./browser-guard.ts";
 
 /** The session; or what a browser carries while its person is at an identity provider. */
 type Purpose = "session" | "flow";
@@ -13,11 +15,28 @@ function nameOf(purpose: Purpose, isSecure: boolean, host: string): string {
   return isSecure ? `__Host-${name}` : `${name}-${/:(\d+)$/.exec(host)?.[1] ?? "80"}`;
 }
 
-/** The sealed session that a request carries. */
-export function sessionCookieOf({ headers }: FastifyRequest, purpose: Purpose = "session"): string | undefined {
-  if (headers.cookie === undefined) return undefined;
-  const cookies = parseCookie(headers.cookie);
-  return cookies[nameOf(purpose, true, "")] ?? cookies[nameOf(purpose, false, headers.host ?? "")];
+/** The sealed session that a request carries. @param url the console's, as it is configured */
+export function sessionCookieOf(
+  request: FastifyRequest,
+  { url, purpose = "session" }: { url: string; purpose?: Purpose },
+): string | undefined {
+  const { cookie, host = "" } = request.headers;
+  if (cookie === undefined) return undefined;
+  const cookies = parseCookie(cookie);
+  const secure = cookies[nameOf(purpose, true, "")];
+  // Pages of sibling domains can set cookies of all other names here, and so would have people work in a session of theirs.
+  return isOverHttps(request, url) ? secure : (secure ?? cookies[nameOf(purpose, false, host)]);
+}
+
+/** Whether a browser came by HTTPS, as far as can be told behind a proxy. Pages at an address or at localhost have no sibling domains. */
+function isOverHttps({ headers, protocol }: FastifyRequest, url: string): boolean {
+  const { host = "", origin } = headers;
+  const name = hostNameIn(host);
+  if (isIP(name) > 0 || /(^|\.)localhost$/.test(name)) return false;
+  const isConsole = url.startsWith("https:") && new URL(url).host === host.toLowerCase();
+  if (protocol === "https" || isConsole) return true;
+  // On plain HTTP, browsers send the second to this machine alone.
+  return origin === undefined ? headers["sec-fetch-site"] !== undefined : origin.startsWith("https:");
 }
 
 /** The browser's word, where it gives one: a proxy that ends TLS need not tell us. @param url the console's, for who follows a link */

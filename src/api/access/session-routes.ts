@@ -87,7 +87,7 @@ export async function sessionRoutes(
       },
     },
     async (request, reply) => {
-      const session = await sessions.open(sessionCookieOf(request) ?? "");
+      const session = await sessions.open(sessionCookieOf(request, { url: access.url() }) ?? "");
       if (session) await sessions.end(session);
       setSessionCookie(request, reply, { session: undefined, url: access.url() });
       const continueAt = session?.subject.kind === "oidc" ? await access.oidc?.signOutUrl() : undefined;

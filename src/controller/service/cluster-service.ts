@@ -222,6 +222,8 @@ export interface LogOptions {
   tail?: number;
   follow?: boolean;
   signal?: AbortSignal;
+  /** Of a tenant: only what its own homeserver wrote, and not what mentions it. */
+  isOwnOnly?: boolean;
 }
 
 export interface ShardOverview {

@@ -1,6 +1,7 @@
 import { defined } from "../../model/defined.ts";
 import { UserError } from "../../model/errors.ts";
 import { FOLLOWS_FLEET } from "../../model/fleet.ts";
+import { likeTenant } from "../../model/holder.ts";
 import { labelsProblem } from "../../model/labels.ts";
 import { fromTemplate } from "../../model/template-tenant.ts";
 import type { Tenant } from "../../model/tenant.ts";
@@ -21,5 +22,5 @@ export async function filledIn(
   if (problem !== undefined) throw new UserError("InvalidInput", problem);
   const release = spec.release === "" ? FOLLOWS_FLEET : spec.release;
   const filled = { ...spec, release, ...defined(asked), name: asked.name, labels };
-  return { filled, words: ` as ${name} is${left.length === 0 ? "" : `, without its ${left.join(", ")}`}` };
+  return { filled, words: ` ${likeTenant(name)}${left.length === 0 ? "" : `, without its ${left.join(", ")}`}` };
 }

@@ -45,6 +45,7 @@ import { createShard } from "../planning/planning.ts";
 import { asItRuns, configsOf } from "../start/configs.ts";
 import { checkConfig } from "./config-check.ts";
 import { problemsOf, type Problem } from "./problems.ts";
+import { isLineOf, mentions } from "./tenant-lines.ts";
 import { registerUser } from "./register-user.ts";
 import { DatabaseMoveService } from "./database-moves.ts";
 import { filledIn } from "./from-template.ts";
@@ -418,9 +419,9 @@ export class StoreClusterService implements ClusterService {
     const tenant = await this.getTenant(name);
     const shard = tenant.status.shard;
     if (shard === undefined) throw new UserError("Conflict", `tenant ${name} is on no shard, so it has no log`);
-    const mine = mentions(tenant.spec.serverName);
     // The shard's log is everybody's: the last lines of this tenant may lie far back.
-    const { tail = 100, follow, signal } = options;
+    const { tail = 100, follow, signal, isOwnOnly = false } = options;
+    const mine = isOwnOnly ? isLineOf(tenant) : mentions(tenant.spec.serverName);
     const last: string[] = [];
     for await (const line of this.#context.launcher.log(shard, { signal })) {
       if (!mine(line)) continue;
@@ -613,14 +614,6 @@ export class StoreClusterService implements ClusterService {
       );
     }
   }
-}
-
-/** Whether a line names a server, and not another one whose name ends, or begins, with the same letters. */
-export function mentions(serverName: string): (line: string) => boolean {
-  const name = new RegExp(
-    `(?<![A-Za-z0-9.-])${serverName.replaceAll(/[.[\]]/g, "\\$&")}(?![A-Za-z0-9-]|:\\d|\\.[A-Za-z0-9])`,
-  );
-  return (line) => name.test(line);
 }
 
 /** Its release is not there yet, and is on its way. */

@@ -70,8 +70,9 @@ export const API_CODES = {
     todo: "Change it there.",
   },
   RateLimited: {
-    means: "Somebody at this address tried to sign in to the console more than ten times within a minute.",
-    todo: "Wait a minute; the token is in the file that `data/cluster.json` names, or an admin makes one.",
+    means:
+      "Somebody at this address tried to sign in to the console more than ten times within a minute; or a tenant admin asks too often for a backup or the check of a configuration.",
+    todo: "Wait as long as the message says. To sign in, the token is in the file that `data/cluster.json` names, or an admin makes one.",
   },
   Unavailable: {
     means:

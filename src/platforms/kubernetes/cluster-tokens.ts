@@ -71,6 +71,20 @@ export class ClusterTokens {
     }
   }
 
+  /** For replicas that do not lead: what is in the Secret, if there is one, and when there is. @throws UserError */
+  static async follow(
+    options: Omit<ClusterTokensOptions, "make" | "owner" | "labels">,
+  ): Promise<Pick<ClusterTokens, "api" | "close">> {
+    const tokens = new ClusterTokens({ ...options, make: false, owner: undefined, labels: {} });
+    try {
+      await tokens.#cache.open();
+      return tokens;
+    } catch (error) {
+      await tokens.close();
+      throw error;
+    }
+  }
+
   close(): Promise<void> {
     return this.#cache.close();
   }

@@ -46,11 +46,13 @@ import { LoggedAudit } from "./logged-audit.ts";
 import { startConsoleListener } from "./console/console-listener.ts";
 import { SecretEnds } from "./console/secret-ends.ts";
 import { TokenReviews } from "./console/token-reviews.ts";
+import { ReplicaProof } from "./replica-proof.ts";
 import { startLeaderProxy, type LeaderProxyOptions } from "./leader-proxy.ts";
 import { LeaderElection } from "./leader-election.ts";
 
 /** What the loops are at may hang on a shard that does not answer; being killed there does no harm, so they are not waited for longer. */
 const LOOPS_STOP_MS = 5_000;
+const FOLLOW_AGAIN_MS = 10_000;
 
 /** What runs while this process leads. */
 interface Leadership {
@@ -80,13 +82,15 @@ async function main(): Promise<void> {
     if (leadership) return { url: leadership.apiUrl, own: true };
     return leader === undefined || leader === address ? undefined : { url: leader, own: false };
   };
+  const proof = replicaProof(config, log);
   const leaderProxy = await startLeaderProxy({
     ...config.api,
     metrics: registry,
     logger: log,
     upstream,
+    proof,
   });
-  const consoleListener = config.console && (await startConsole(config, log, upstream));
+  const consoleListener = config.console && (await startConsole(config, { logger: log, upstream, proof }));
   const podIp = process.env["POD_IP"] ?? "127.0.0.1";
   const address = `http://${podIp.includes(":") ? `[${podIp}]` : podIp}:${leaderProxy.port}`;
   const instance = process.env["POD_NAME"] ?? hostname();
@@ -143,8 +147,32 @@ async function main(): Promise<void> {
   }
 }
 
+/** Good as soon as the Secret of the tokens is there: the first leader makes it. */
+function replicaProof(config: KubernetesControllerConfig, log: Logger): ReplicaProof {
+  let tokens: Pick<ClusterTokens, "api"> | undefined;
+  const follow = async (): Promise<void> => {
+    const { secret } = config.tokens;
+    // What is wrong in it is the leader's to say.
+    const onError = (message: string) => log.debug(message);
+    const options = { config: loadKubeConfig(), namespace: config.namespace, secret, onError };
+    for (;;)
+      try {
+        tokens = await ClusterTokens.follow(options);
+        return;
+      } catch (error) {
+        log.warn(`cannot prove to the leader that this is a replica of it, trying again: ${messageOf(error)}`);
+        await sleep(FOLLOW_AGAIN_MS);
+      }
+  };
+  void follow();
+  return new ReplicaProof(() => tokens?.api() ?? []);
+}
+
 /** Under the name of `signIn.consoleUrl`, and no other: a name that points here is not to pass for the console's. */
-function startConsole(config: KubernetesControllerConfig, log: Logger, upstream: LeaderProxyOptions["upstream"]) {
+function startConsole(
+  config: KubernetesControllerConfig,
+  parts: Required<Pick<LeaderProxyOptions, "logger" | "upstream" | "proof">>,
+) {
   const { consoleUrl } = config.signIn;
   if (consoleUrl === undefined)
     throw new UserError(
@@ -153,7 +181,7 @@ function startConsole(config: KubernetesControllerConfig, log: Logger, upstream:
     );
   const { host, port, trustedProxies } = config.console!;
   const hosts = [new URL(consoleUrl).hostname];
-  return startConsoleListener({ host, port, hosts, trustedProxies, logger: log, upstream });
+  return startConsoleListener({ host, port, hosts, trustedProxies, ...parts });
 }
 
 interface LeadOptions {

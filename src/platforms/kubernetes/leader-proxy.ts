@@ -3,9 +3,12 @@ import fastify, { type FastifyInstance } from "fastify";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import { gentleClose } from "../../api/gentle-close.ts";
+import { REPLICA_HEADER, type ReplicaProof } from "./replica-proof.ts";
 
 /** Set on what is passed to the leader: it must not travel on from there. */
 const FORWARDED = "x-synapse-shards-forwarded";
+/** Under which name a browser reached the replica that passes its request on. */
+const BROWSED = "x-synapse-shards-browsed";
 const RETRY_AFTER_SECONDS = 1;
 
 export interface LeaderProxyOptions {
@@ -15,6 +18,8 @@ export interface LeaderProxyOptions {
   logger: Logger;
   /** Base URL of the API: this process's own while it leads, the leader's while another does. */
   upstream: () => { url: string; own: boolean } | undefined;
+  /** Whether another replica passed a request on: then its word for who asks counts, and under which name. */
+  proof?: ReplicaProof;
 }
 
 /**
@@ -35,7 +40,7 @@ export async function startLeaderProxy(options: LeaderProxyOptions): Promise<{ p
   return { port: typeof address === "object" && address ? address.port : port, close };
 }
 
-export interface ForwardOptions extends Pick<LeaderProxyOptions, "logger" | "upstream"> {
+export interface ForwardOptions extends Pick<LeaderProxyOptions, "logger" | "upstream" | "proof"> {
   /** The address of whoever asks, for the audit log. Default: the connection's word, not the client's. */
   clientOf?: (request: { ip: string; socket: { remoteAddress?: string } }) => string | undefined;
   /** Tells the leader under which name it was reached, as browsers are let in by it. */
@@ -45,7 +50,7 @@ export interface ForwardOptions extends Pick<LeaderProxyOptions, "logger" | "ups
 /** Passes what is asked of the API on to the controller that leads. */
 export async function forwardToLeader(
   app: FastifyInstance,
-  { logger, upstream, clientOf = ({ socket }) => socket.remoteAddress, keepsHost = false }: ForwardOptions,
+  { logger, upstream, proof, clientOf = ({ socket }) => socket.remoteAddress, keepsHost = false }: ForwardOptions,
 ): Promise<void> {
   await app.register(httpProxy, {
     upstream: "",
@@ -65,12 +70,20 @@ export async function forwardToLeader(
     },
     replyOptions: {
       getUpstream: () => upstream()?.url ?? "",
-      rewriteRequestHeaders: (request, headers) => ({
-        ...headers,
-        [FORWARDED]: "1",
-        "x-forwarded-for": clientOf(request),
-        ...(keepsHost ? { host: request.headers.host } : {}),
-      }),
+      rewriteRequestHeaders: (request, { [REPLICA_HEADER]: given, [BROWSED]: browsed, ...headers }) => {
+        const isOfReplica = proof?.isGood(given) ?? false;
+        const host = keepsHost
+          ? request.headers.host
+          : isOfReplica && typeof browsed === "string"
+            ? browsed
+            : undefined;
+        const client = isOfReplica ? headers["x-forwarded-for"] : clientOf(request);
+        const passed = { ...headers, [FORWARDED]: "1", "x-forwarded-for": client };
+        if (upstream()?.own) return host === undefined ? passed : { ...passed, host };
+        const own = proof?.make();
+        if (own === undefined) return passed;
+        return { ...passed, [REPLICA_HEADER]: own, ...(host === undefined ? {} : { [BROWSED]: host }) };
+      },
       onError: (reply, { error }) => {
         logger.warn({ err: error }, "the leader's API does not answer");
         reply

@@ -3,7 +3,8 @@ import type { AddressInfo } from "node:net";
 import { KubeConfig } from "@kubernetes/client-node";
 import fastify from "fastify";
 import { pino } from "pino";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { Registry } from "prom-client";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { ensureConsole } from "../../../console/build.ts";
 import { registerAuthentication } from "../../../src/api/access/authentication.ts";
 import { Sessions } from "../../../src/api/access/sessions.ts";
@@ -11,6 +12,8 @@ import { UserError } from "../../../src/model/errors.ts";
 import type { Actor } from "../../../src/model/role.ts";
 import { KubernetesSignInSchema } from "../../../src/model/sign-in.ts";
 import { startConsoleListener } from "../../../src/platforms/kubernetes/console/console-listener.ts";
+import { startLeaderProxy } from "../../../src/platforms/kubernetes/leader-proxy.ts";
+import { ReplicaProof } from "../../../src/platforms/kubernetes/replica-proof.ts";
 import { SecretEnds } from "../../../src/platforms/kubernetes/console/secret-ends.ts";
 import { TokenReviews } from "../../../src/platforms/kubernetes/console/token-reviews.ts";
 import { API_TOKEN, startApiUnderTest } from "../../api/api-under-test.ts";
@@ -95,6 +98,27 @@ describe("tokens of the API server", () => {
     expect(await reviews.actorOf(`${JWT}x`)).toMatchObject({ name: "kubernetes:ada" });
   });
 
+  it("that are known are asked about, and taken back, however many others make up", async () => {
+    const ada = { name: "kubernetes:ada", role: "admin" };
+    expect(await reviews.actorOf(JWT)).toEqual(ada);
+    const good = status;
+    for (let minute = 0; minute < 30; minute += 1) {
+      status = { authenticated: false };
+      now += 61_000;
+      for (let count = 0; count < 50; count += 1) await reviews.actorOf(`${JWT}${minute}-${count}`);
+      await expect(reviews.actorOf(`${JWT}x`)).rejects.toThrow("too many unknown tokens");
+    }
+    status = good;
+    expect(await reviews.actorOf(JWT)).toEqual(ada);
+    status = { authenticated: false };
+    now += 61_000;
+    expect(await reviews.actorOf(JWT)).toBeUndefined();
+    // From then on it is one like any other.
+    now += 61_000;
+    for (let count = 0; count < 50; count += 1) await reviews.actorOf(`${JWT}z${count}`);
+    await expect(reviews.actorOf(JWT)).rejects.toThrow("too many unknown tokens");
+  });
+
   it("keep a stream while the API server is away, and end it when that says no", async () => {
     const said: (Actor | undefined | Error)[] = [{ name: "kubernetes:ada", role: "admin" }];
     const app = fastify();
@@ -113,6 +137,23 @@ describe("tokens of the API server", () => {
       return "";
     });
     await app.inject({ url: "/", headers: { authorization: `Bearer ${JWT}` } });
+    const clock = vi.spyOn(performance, "now");
+    const later = (ms: number) => clock.mockReturnValue(performance.now() + ms);
+    const ada: Actor = { name: "kubernetes:ada", role: "admin" };
+    const away = new UserError("Unavailable", "away");
+    // Each yes counts for two minutes, and no longer.
+    for (const [answer, ms, isGood] of [
+      [away, 119_000, true],
+      [ada, 0, true],
+      [away, 119_000, true],
+      [away, 2_000, false],
+      [ada, 0, true],
+    ] as const) {
+      said.push(answer);
+      later(ms);
+      expect([answer, ms, await isStillGood?.()]).toEqual([answer, ms, isGood]);
+    }
+    clock.mockRestore();
     said.push(new UserError("Unavailable", "away"), { name: "kubernetes:ada", role: "admin" }, undefined);
     expect([await isStillGood?.(), await isStillGood?.(), await isStillGood?.()]).toEqual([true, true, false]);
     said.push({ name: "kubernetes:ada", role: "viewer" }, new Error("a bug"));
@@ -146,28 +187,44 @@ describe("tokens of the API server", () => {
   });
 });
 
-describe("the console's own port", () => {
+describe.each(["leads", "follows"])("the console's own port, of a replica that %s", (part) => {
   let leader: Awaited<ReturnType<typeof startApiUnderTest>>;
   let listener: Awaited<ReturnType<typeof startConsoleListener>>;
   let upstream: { url: string; own: boolean } | undefined;
+  let proxy: Awaited<ReturnType<typeof startLeaderProxy>>;
+  let replicaTokens: string[];
+  const proof = new ReplicaProof(() => replicaTokens);
+  const logger = pino({ level: "silent" });
   beforeEach(async () => {
+    replicaTokens = [API_TOKEN];
     await ensureConsole();
     leader = await startApiUnderTest(undefined, {
       consoleHosts: [HOST],
       parts: { trustProxy: true },
     });
-    upstream = { url: leader.url, own: true };
+    const own = { url: leader.url, own: true };
+    proxy = await startLeaderProxy({
+      host: "127.0.0.1",
+      port: 0,
+      metrics: new Registry(),
+      logger,
+      upstream: () => own,
+      proof: new ReplicaProof(() => [API_TOKEN]),
+    });
+    upstream = part === "leads" ? own : { url: `http://127.0.0.1:${proxy.port}`, own: false };
     listener = await startConsoleListener({
       host: "127.0.0.1",
       port: 0,
       hosts: [HOST],
       trustedProxies: ["127.0.0.1"],
-      logger: pino({ level: "silent" }),
+      logger,
       upstream: () => upstream,
+      proof,
     });
   });
   afterEach(async () => {
     await listener.close();
+    await proxy.close();
     await leader.close();
   });
 
@@ -218,6 +275,19 @@ describe("the console's own port", () => {
     expect((await ask("/overview", { host: "evil.example" })).status).toBe(403);
     const headers = { ...own, cookie: "__Host-synapse-shards=x", origin: "https://evil.example" };
     expect((await ask("/v1/whoami", { host: "evil.example", headers })).status).toBe(403);
+  });
+
+  it.runIf(part === "follows")("has no word at the leader without a replica's proof", async () => {
+    const body = JSON.stringify({ token: API_TOKEN });
+    const signIn = (headers: Record<string, string> = {}) =>
+      ask("/v1/session", { method: "POST", headers: { ...own, "x-forwarded-for": "203.0.113.8", ...headers }, body });
+    for (const tokens of [[], ["another"]]) {
+      replicaTokens = tokens;
+      expect((await signIn()).status).toBe(403);
+      const made = { "x-synapse-shards-browsed": HOST, "x-synapse-shards-replica": "made-up" };
+      expect((await signIn(made)).status).toBe(403);
+    }
+    expect(leader.audited).not.toContainEqual(expect.objectContaining({ client: "203.0.113.8" }));
   });
 
   it("says that nobody leads, and shows its pages all the same", async () => {

@@ -133,7 +133,11 @@ export class AccountSignIn {
     });
     if (!verified) throw unknownPasskey();
     const counted = { ...passkey, counter: found.newCounter };
-    return this.accounts.change(account.name, (now) => ({ ...now, passkey: counted, ...this.#signedIn() }));
+    return this.accounts.change(account.name, (now) => {
+      // It may have been reset while this was verified.
+      if (now.generation !== account.generation || now.passkey?.id !== passkey.id) throw unknownPasskey();
+      return { ...now, passkey: counted, ...this.#signedIn() };
+    });
   }
 
   /** @throws UserError Unauthorized, whatever of it is wrong; RateLimited */

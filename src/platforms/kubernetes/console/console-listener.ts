@@ -4,7 +4,10 @@ import { registerErrorHandling } from "../../../api/errors.ts";
 import { gentleClose } from "../../../api/gentle-close.ts";
 import { forwardToLeader, type LeaderProxyOptions } from "../leader-proxy.ts";
 
-export interface ConsoleListenerOptions extends Pick<LeaderProxyOptions, "host" | "port" | "logger" | "upstream"> {
+export interface ConsoleListenerOptions extends Pick<
+  LeaderProxyOptions,
+  "host" | "port" | "logger" | "upstream" | "proof"
+> {
   /** Names under which browsers reach it. */
   hosts: readonly string[];
   /** Networks of proxies before it, whose `X-Forwarded-For` counts. */
@@ -21,7 +24,7 @@ const NOT_HERE = /^\/v1\/(routes|gateway)(\/|\?|$)/;
 export async function startConsoleListener(
   options: ConsoleListenerOptions,
 ): Promise<{ port: number; close(): Promise<void> }> {
-  const { host, port, hosts, trustedProxies, logger, upstream } = options;
+  const { host, port, hosts, trustedProxies, logger } = options;
   const app = fastify({ logger: false, trustProxy: trustedProxies.length > 0 ? [...trustedProxies] : false });
   const close = gentleClose(app);
   registerErrorHandling(app, logger);
@@ -29,7 +32,7 @@ export async function startConsoleListener(
     if (NOT_HERE.test(decoded(request.url))) reply.callNotFound();
   });
   await consoleFiles(app, hosts);
-  await forwardToLeader(app, { logger, upstream, keepsHost: true, clientOf: ({ ip }) => ip });
+  await forwardToLeader(app, { ...options, keepsHost: true, clientOf: ({ ip }) => ip });
   await app.listen({ host, port });
   const address = app.server.address();
   return { port: typeof address === "object" && address ? address.port : port, close };

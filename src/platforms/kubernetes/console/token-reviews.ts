@@ -9,7 +9,7 @@ import { apiClient } from "../client.ts";
 /** A token that was taken back, or a group that somebody left, counts for this long. */
 const KNOWN_MS = 60_000;
 const MOST_KNOWN = 1000;
-/** Whoever reaches the port can make up tokens; the API server is not to answer for each of them. */
+/** Anybody who reaches the port can make up tokens; the API server is not to answer for each of them. Those that were good do not count. */
 const MOST_REVIEWS = 50;
 const REVIEWS_PER_MS = 10_000;
 
@@ -19,6 +19,8 @@ export class TokenReviews {
   readonly #roles: KubernetesSignIn["roles"];
   readonly #now: () => number;
   readonly #known = new Map<string, { at: number; actor: Promise<Actor | undefined> }>();
+  /** Digests of tokens that were good when they were last reviewed, newest last. Made-up ones neither push them out nor keep them waiting. */
+  readonly #good = new Set<string>();
   #asked: number[] = [];
 
   /** @param ask a TokenReview's status */
@@ -48,17 +50,29 @@ export class TokenReviews {
     const now = this.#now();
     const known = this.#known.get(digest);
     if (known && now - known.at < KNOWN_MS) return known.actor;
+    if (!this.#good.has(digest)) this.#countUnknown(now);
+    const actor = this.#review(token);
+    this.#known.delete(digest);
+    this.#known.set(digest, { at: now, actor });
+    actor.then(
+      (found) => this.#learn(digest, found !== undefined),
+      () => this.#known.delete(digest),
+    );
+    dropOldest(this.#known);
+    return actor;
+  }
+
+  #countUnknown(now: number): void {
     this.#asked = this.#asked.filter((at) => now - at < REVIEWS_PER_MS);
     if (this.#asked.length >= MOST_REVIEWS)
       throw new UserError("Unavailable", "too many unknown tokens are being tried; try again in a few seconds");
     this.#asked.push(now);
-    const actor = this.#review(token);
-    this.#known.delete(digest);
-    this.#known.set(digest, { at: now, actor });
-    actor.catch(() => this.#known.delete(digest));
-    const [oldest] = this.#known.keys();
-    if (this.#known.size > MOST_KNOWN && oldest !== undefined) this.#known.delete(oldest);
-    return actor;
+  }
+
+  #learn(digest: string, isGood: boolean): void {
+    this.#good.delete(digest);
+    if (isGood) this.#good.add(digest);
+    dropOldest(this.#good);
   }
 
   async #review(token: string): Promise<Actor | undefined> {
@@ -74,4 +88,9 @@ export class TokenReviews {
     );
     return grant && { name: `kubernetes:${username}`, ...grantOf(grant) };
   }
+}
+
+function dropOldest(of: Map<string, unknown> | Set<string>): void {
+  const [oldest] = of.keys();
+  if (of.size > MOST_KNOWN && oldest !== undefined) of.delete(oldest);
 }
