@@ -42,7 +42,7 @@ it("makes a tenant as another one is, with what is given instead, and nothing of
     hibernation: { mode: "Never" },
   });
   const events = await world.store.listEvents({ object: "Tenant/b", limit: 100 });
-  expect(events.map(({ message }) => message).join()).toContain("as a is, without its public_baseurl");
+  expect(events.map(({ message }) => message).join()).toContain("as tenant a is, without its public_baseurl");
   await expect(run.service.createTenant({ name: "c", fromTemplate: "nobody" })).rejects.toMatchObject({
     code: "NotFound",
   });
