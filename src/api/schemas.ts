@@ -353,6 +353,10 @@ export const TenantSchema = z
         .optional()
         .describe("The configuration it runs with, or last ran with, and what its shard reads in it."),
       databaseId: z.string().optional().describe("Its database as the server identifies it."),
+      databaseKept: z
+        .literal(true)
+        .optional()
+        .describe("Until it is provisioned: its database was kept, and no empty one is made in its place."),
       databaseServer: z
         .string()
         .optional()
@@ -536,6 +540,14 @@ export const DeletedTenantSchema = z
     deletedAt: Time,
     keptUntil: Time.describe("When its data is removed for good. ISO 8601, UTC."),
     managedDatabase: z.boolean().describe("Whether its database is removed then: not one that it brought along."),
+    databaseServer: z
+      .string()
+      .optional()
+      .describe("The database server of the cluster's that has its database; absent: the cluster's own, or not known."),
+    formerDatabases: z
+      .array(z.object({ server: z.string(), keptUntil: Time }))
+      .optional()
+      .describe("Servers that keep its database from before it was moved."),
     purge: z
       .object({ since: Time, reason: PurgeReasonSchema, removed: RemovedSchema })
       .optional()

@@ -1,6 +1,7 @@
 import type pg from "pg";
 import { asAdmin, DEFAULT_BOUNDS, type AdminLogin, type Bounds } from "./connection.ts";
 import { tenantDatabaseName } from "./names.ts";
+import { strandedOf } from "./stranded.ts";
 import { messageOf, UserError } from "../model/errors.ts";
 import type { Keepsake, KeptData } from "../ports/databases.ts";
 
@@ -52,14 +53,15 @@ export function readKeptData(
     const { rows: tables } = await client.query<{ there: boolean }>("SELECT to_regclass($1) IS NOT NULL AS there", [
       TABLE,
     ]);
-    const hasDatabase = rowCount === 1;
-    if (!tables[0]?.there) return { hasDatabase };
+    const stranded = await strandedOf(client, tenant);
+    const data = { hasDatabase: rowCount === 1, ...(stranded.length > 0 ? { stranded } : {}) };
+    if (!tables[0]?.there) return data;
     const { rows } = await client.query<{ sealed: boolean; body: string }>(
       `SELECT sealed, body FROM ${TABLE} WHERE tenant = $1`,
       [tenant],
     );
     const row = rows[0];
-    return row ? { hasDatabase, keepsake: opened(seal, tenant, row) } : { hasDatabase };
+    return row ? { ...data, keepsake: opened(seal, tenant, row) } : data;
   });
 }
 

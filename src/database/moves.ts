@@ -55,12 +55,19 @@ export class PostgresMoves implements DatabaseMoves {
     const { name } = tenant.metadata;
     const own = tenantDatabaseName(name);
     const { restored, moved } = besideNames(name);
-    const [source, target] = [this.#servers.of(tenant), this.#servers.named(to)];
     const begun = performance.now();
+    // Until it is known where the database is, it may be half on its way, and a start would find none.
+    const { source, place } = await this.#finished(async () => {
+      const server = this.#servers.of(tenant);
+      return { source: server, place: await lockedOn(server, name, (client) => placeOf(client, own, moved)) };
+    });
+    if (place === "nowhere") throw new UserError("NotFound", `there is no database ${own}`);
+    const target =
+      place === "here" ? this.#servers.named(to) : await this.#finished(async () => this.#servers.named(to));
     const signal = new AbortController().signal;
     const former: DatabaseLogin = { ...loginOn(source, own, password), database: own };
     let copy: Contents | undefined;
-    if (await lockedOn(source, name, (client) => isInPlace(client, own, moved))) {
+    if (place === "here") {
       await lockedOn(target, name, (client) => clearPlace(client, own, to));
       await fenceAgainstAll(former, epoch, DEFAULT_BOUNDS);
       this.#reached("fenced");
@@ -167,14 +174,11 @@ export class PostgresMoves implements DatabaseMoves {
   }
 }
 
-/** Whether the former database is still the tenant's. A renaming that was cut off left it closed. @throws UserError NotFound */
-async function isInPlace(client: pg.Client, own: string, moved: string): Promise<boolean> {
-  if (!(await exists(client, own))) {
-    if (await exists(client, moved)) return false;
-    throw new UserError("NotFound", `there is no database ${own}`);
-  }
+/** Where the former database is: the tenant's still, or set aside. A renaming that was cut off left it closed. */
+async function placeOf(client: pg.Client, own: string, moved: string): Promise<"here" | "aside" | "nowhere"> {
+  if (!(await exists(client, own))) return (await exists(client, moved)) ? "aside" : "nowhere";
   await open(client, own);
-  return true;
+  return "here";
 }
 
 /** A move that was taken back may have left its copy there; whatever else has the name is not ours to remove. @throws UserError Conflict */

@@ -26,6 +26,7 @@ import {
   type UsageQuestion,
 } from "../ports/databases.ts";
 import type { DatabaseServers, Placed } from "./servers.ts";
+import { refuseEmptyOne } from "./stranded.ts";
 import { ensureTemplate } from "./template.ts";
 import type { ReleaseFacts } from "../ports/launcher.ts";
 import { UserError, StartFailure } from "../model/errors.ts";
@@ -95,6 +96,8 @@ export class PostgresTenantDatabases implements TenantDatabases {
         `its homeserver.yaml names no database, and this cluster has none to give; set \`database\` (in the chart matrix-stack: synapse.postgres)`,
       );
     const server = servers.of(tenant);
+    // Also before its keepsake is written over.
+    await refuseEmptyOne(server, name, { kept: tenant.status.databaseKept === true });
     const version = wantedRelease(tenant);
     await ensureTemplate(server, version, async (database) => {
       const { preparer, release } = await this.#prepare(version, TEMPLATE_MS);
@@ -124,9 +127,11 @@ export class PostgresTenantDatabases implements TenantDatabases {
     if (!servers) return { hasDatabase: false };
     const found = await Promise.all(servers.all.map(({ login }) => readKeptData(login, seal, tenant)));
     // Where its database was before it was moved, an older one may be kept.
-    return (
-      found.find(({ hasDatabase }) => hasDatabase) ?? found.find(({ keepsake }) => keepsake) ?? { hasDatabase: false }
-    );
+    const whole = found.find(({ hasDatabase }) => hasDatabase);
+    if (whole) return whole;
+    const stranded = found.flatMap((each) => each.stranded ?? []);
+    const best = found.find(({ keepsake }) => keepsake) ?? { hasDatabase: false };
+    return stranded.length > 0 ? { ...best, stranded } : best;
   }
 
   async drop(tenant: string): Promise<void> {

@@ -9,6 +9,7 @@ import { StartFailure } from "../model/errors.ts";
 import type { Tenant } from "../model/tenant.ts";
 import { asAdmin, DEFAULT_BOUNDS, type AdminLogin } from "./connection.ts";
 import { besideNames, MOVED_HERE, tenantDatabaseName } from "./names.ts";
+import { keptWords } from "./stranded.ts";
 import { listTenantDatabases } from "./tenant-database.ts";
 
 export interface DatabaseServer extends ServerShare {
@@ -94,8 +95,8 @@ export class DatabaseServers {
   }
 
   async #holderOf(tenant: string): Promise<string | undefined> {
-    const { restored, replaced } = besideNames(tenant);
-    const names = [tenantDatabaseName(tenant), restored, replaced];
+    const { restored, replaced, moved } = besideNames(tenant);
+    const names = [tenantDatabaseName(tenant), restored, replaced, moved];
     const found = await Promise.all(
       this.all.map(async ({ login, name }) => {
         const there = await asAdmin(login, DEFAULT_BOUNDS, async (client) => {
@@ -129,6 +130,8 @@ export class DatabaseServers {
   }
 
   async #choose(tenant: string): Promise<string> {
+    if (this.#recorded(tenant)?.status.databaseKept)
+      throw new StartFailure("DatabaseMissing", keptWords(tenant, this.all.map(({ name }) => name).join(", ")));
     const now = performance.now();
     for (const [name, { since }] of this.#toCome) if (now - since > TO_COME_MS) this.#toCome.delete(name);
     const chosenBefore = this.#toCome.get(tenant);

@@ -1,4 +1,4 @@
-import type { Tenant, TenantSpec } from "./tenant.ts";
+import type { FormerDatabase, Tenant, TenantSpec, TenantStatus } from "./tenant.ts";
 
 /** A deleted tenant whose data is kept, with what is needed to have it back. */
 export interface DeletedTenant {
@@ -12,6 +12,9 @@ export interface DeletedTenant {
   keptUntil: string;
   /** Whether its database is ours to remove: not one that it brought along. */
   managedDatabase: boolean;
+  /** As in its status: the server of ours that has its database, and those that keep it from before it was moved. */
+  databaseServer?: string;
+  formerDatabases?: FormerDatabase[];
   /** Set before the first of its data is removed: from then on it cannot be had back. */
   purge?: BegunPurge;
 }
@@ -62,6 +65,7 @@ export function deletedTenant(
   { metadata, spec, status }: Tenant,
   { deletedAt, keptUntil, managedDatabase }: Pick<DeletedTenant, "deletedAt" | "keptUntil" | "managedDatabase">,
 ): DeletedTenant {
+  const { databaseServer, formerDatabases } = status;
   return {
     name: metadata.name,
     spec,
@@ -70,5 +74,23 @@ export function deletedTenant(
     deletedAt,
     keptUntil,
     managedDatabase,
+    ...(databaseServer === undefined ? {} : { databaseServer }),
+    ...(formerDatabases === undefined ? {} : { formerDatabases }),
+  };
+}
+
+/** What a tenant begins with that takes up what is kept of a deleted one. */
+export function keptStatus({
+  managedDatabase,
+  databaseServer,
+  formerDatabases,
+}: Pick<DeletedTenant, "managedDatabase" | "databaseServer" | "formerDatabases">): Pick<
+  TenantStatus,
+  "databaseKept" | "databaseServer" | "formerDatabases"
+> {
+  return {
+    ...(managedDatabase ? { databaseKept: true } : {}),
+    ...(databaseServer === undefined ? {} : { databaseServer }),
+    ...(formerDatabases === undefined ? {} : { formerDatabases }),
   };
 }

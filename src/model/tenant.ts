@@ -75,6 +75,8 @@ export interface TenantStatus {
   /** Its database as the server itself identifies it: `SYSTEM_IDENTIFIER/OID`. Several names can lead to one database. */
   databaseId?: string;
   provisioned: boolean;
+  /** Until it is provisioned: its database was kept, and no empty one is made in its place. */
+  databaseKept?: true;
   /** The server of ours that has its database; absent: the cluster's own. */
   databaseServer?: string;
   /** Its next start is with its database on another server. */

@@ -46,6 +46,8 @@ export interface Keepsake {
 export interface KeptData {
   /** Whether our own server has a database of a tenant of that name. */
   hasDatabase: boolean;
+  /** Where it has none: databases that a move or restore has left that was cut off, and that may have the only copy. */
+  stranded?: string[];
   keepsake?: Keepsake;
 }
 

@@ -9,6 +9,7 @@ import type { PgPrograms } from "../../src/database/pg-programs.ts";
 import { PostgresTenantDatabases } from "../../src/database/postgres-tenant-databases.ts";
 import { DatabaseServers } from "../../src/database/servers.ts";
 import { listTenantDatabases } from "../../src/database/tenant-database.ts";
+import { HalfMoved } from "../../src/ports/database-moves.ts";
 import { newTenantSecrets } from "../../src/model/tenant-secrets.ts";
 import type { Tenant } from "../../src/model/tenant.ts";
 import { systemEnvironment } from "../../src/platforms/local/environment.ts";
@@ -128,6 +129,32 @@ it("makes no database while a server is away that may have one, and serves those
   expect(await databases.placeFor("a")).toBe("main");
   expect([...(await databases.usage(["a"])).keys()]).toEqual(["a"]);
   expect(await databases.describe(a, secretsOf("a"))).toMatchObject({ schemaVersion: 93 });
+});
+
+it("makes no empty database for a tenant whose database was kept, on the server that had it or on another", async () => {
+  const here = cluster({ weights: [0, 1] });
+  await provisioned(here, "a");
+  // Without the server, as it was deleted before its record named one; and with its name.
+  const alone = new DatabaseServers([{ name: "main", weight: 1, login: first.admin }], (name) => records.get(name));
+  const away = new PostgresTenantDatabases({ servers: alone, preparers: smallPreparers });
+  const unnamed = tenantOf("a");
+  unnamed.status.databaseKept = true;
+  await expect(away.provision(unnamed, secretsOf("a"))).rejects.toMatchObject({
+    reason: "DatabaseMissing",
+    message: expect.stringContaining("tenant_a of the deleted tenant was kept"),
+  });
+  const others = new DatabaseServers(
+    ["main", "db-3"].map((name) => ({ name, weight: 1, login: first.admin })),
+    (name) => records.get(name),
+  );
+  await expect(others.placeFor("a")).rejects.toMatchObject({ reason: "DatabaseMissing" });
+  const named = tenantOf("a", "db-2");
+  await expect(away.provision(named, secretsOf("a"))).rejects.toMatchObject({ reason: "DatabaseServerUnknown" });
+  expect(await listTenantDatabases(first.admin)).toEqual([]);
+  named.status.databaseKept = true;
+  expect(await here.databases.placeFor("a")).toBe("db-2");
+  await here.databases.provision(named, secretsOf("a"));
+  expect(await listTenantDatabases(second.admin)).toEqual(["tenant_a"]);
 });
 
 it("names a server that is not in the configuration any more, and touches no other", async () => {
@@ -250,6 +277,34 @@ describe("a database that is moved to another server", () => {
     await withConnection(second.admin, "postgres", (client) => client.query(`DROP DATABASE ${own}`));
     expect(await databasesOf(first)).toEqual([own]);
     expect(await inside(first, "SELECT count(*)::int AS n FROM events")).toEqual([{ n: 500 }]);
+  });
+
+  it("keeps going where it was cut off half-way and a server is away or unknown at first, and makes no other in its place", async () => {
+    const cut = movesThat((reached) => {
+      if (reached === "aside") throw new Error("killed");
+    });
+    await expect(move(cut)).rejects.toThrow("killed");
+    const { port } = first.admin;
+    here.servers.all[0]!.login.port = 1;
+    await expect(move()).rejects.toBeInstanceOf(HalfMoved);
+    here.servers.all[0]!.login.port = port;
+    const alone = new DatabaseServers([here.servers.all[0]!], (name) => records.get(name));
+    await expect(move(new PostgresMoves(alone, programs))).rejects.toBeInstanceOf(HalfMoved);
+    for (const servers of [alone, here.servers]) {
+      const databases = new PostgresTenantDatabases({ servers, preparers: smallPreparers });
+      await expect(databases.provision(tenant, newTenantSecrets("a.example"))).rejects.toMatchObject({
+        reason: "DatabaseMissing",
+        message: expect.stringContaining(names.moved),
+      });
+      expect(await databases.keptData("a")).toMatchObject({
+        hasDatabase: false,
+        stranded: expect.arrayContaining([names.moved]),
+        keepsake: { secrets: { databasePassword: secrets.databasePassword } },
+      });
+    }
+    expect(await databasesOf(first)).toEqual([names.moved]);
+    await move();
+    await expectMoved();
   });
 
   it("is put back where the copy cannot take its place, and the copy's remains are in nobody's way", async () => {

@@ -17,7 +17,7 @@ import type { KeptData, Migration, TenantDatabases, UsageQuestion } from "../../
 import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
 import { hostsOf, tryReadConfig } from "../../src/model/config-reading.ts";
 import type { Launcher, ProcessState, ReleaseFacts } from "../../src/ports/launcher.ts";
-import { UserError, type ErrorCode } from "../../src/model/errors.ts";
+import { StartFailure, UserError, type ErrorCode } from "../../src/model/errors.ts";
 import { DEFAULT_CPU_BUDGET, type CpuBudget } from "../../src/model/cpu-budget.ts";
 import type { Plans } from "../../src/model/quota.ts";
 import { DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
@@ -108,6 +108,8 @@ export class FakeWorld {
     { name: "db-2", weight: 1, databases: 0, maxDatabases: 10 },
   ];
   readonly databasesAt = new Map<string, string>();
+  /** Servers that the configuration does not name any more. */
+  readonly unknownServers = new Set<string>();
   databaseBytes = 10_000_000;
   /** What servers say of databases that tenants bring along, by host. */
   readonly databaseIds = new Map<string, string>();
@@ -587,8 +589,10 @@ export function fakeDatabases(world: FakeWorld): TenantDatabases {
   return {
     learn: (facts) => void known.set(facts.release, facts),
     facts: (release) => known.get(release),
-    provision: async ({ metadata: { name }, spec }, secrets) => {
+    provision: async ({ metadata: { name }, spec, status }, secrets) => {
       await world.template;
+      if (status.databaseKept && !world.managed.get(name)?.hasDatabase)
+        throw new StartFailure("DatabaseMissing", `the database of ${name} was kept, and is not there`);
       const { serverName, config } = spec;
       world.managed.set(name, { hasDatabase: true, keepsake: { serverName, secrets, config } });
       const epoch = world.fences.get(name)?.epoch ?? 0;
@@ -640,12 +644,11 @@ export function fakeDatabases(world: FakeWorld): TenantDatabases {
     readUsage: async ({ metadata: { name } }, _secrets, question) => world.readingOf(name, question),
     endOverdue: async () => [],
     identify: async ({ spec }) => world.databaseIds.get(tryReadConfig(spec.config)?.database?.host ?? ""),
-    address: ({ metadata: { name }, status: { databaseServer = "127.0.0.1" } }) => ({
-      host: databaseServer,
-      port: 1,
-      name,
-      user: name,
-    }),
+    address: ({ metadata: { name }, status: { databaseServer = "127.0.0.1" } }) => {
+      if (world.unknownServers.has(databaseServer))
+        throw new StartFailure("DatabaseServerUnknown", `its database is on the server ${databaseServer}`);
+      return { host: databaseServer, port: 1, name, user: name };
+    },
     placeFor: async (tenant) => world.databasePlaces.get(tenant),
   };
 }

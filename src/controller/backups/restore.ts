@@ -132,8 +132,8 @@ export async function restoreGone(
       "Conflict",
       `${manifest.tenant} brought its database along: restore that by pg_restore, as docs/backups.md says, and create the tenant`,
     );
-  const { hasDatabase } = await databases.keptData(name);
-  if (hasDatabase && (await means.copies.inPlace(name)) !== manifest.id)
+  const { hasDatabase, stranded } = await databases.keptData(name);
+  if (stranded || (hasDatabase && (await means.copies.inPlace(name)) !== manifest.id))
     throw new UserError(
       "AlreadyExists",
       `a database of an earlier tenant ${name} is kept: bring it back with undelete, or remove it with purge, or give another name`,

@@ -166,9 +166,9 @@ async function refuseTaken({ context, copies }: ImportParts, name: string, serve
   const deleted = (await deletions?.records.list())?.find(
     (kept) => kept.name === name || kept.spec.serverName === serverName,
   );
-  const { hasDatabase } = await databases.keptData(name);
+  const { hasDatabase, stranded } = await databases.keptData(name);
   const isOurs = hasDatabase && !deleted && (await copies.inPlace(name)) === MARK;
-  if (deleted || (hasDatabase && !isOurs))
+  if (deleted || stranded || (hasDatabase && !isOurs))
     throw new UserError(
       "AlreadyExists",
       `data of an earlier tenant ${deleted?.name ?? name} is kept: bring it back with undelete, or remove it with purge`,

@@ -38,7 +38,7 @@ import { modify, type Kinds } from "../../ports/store.ts";
 import type { Claimant } from "../claims/claims.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import type { DeletedTenant, PurgeProof } from "../../model/deleted-tenant.ts";
-import { KeptTenants } from "../tenants/kept-tenants.ts";
+import { KeptTenants, refuseUnknownServers } from "../tenants/kept-tenants.ts";
 import { followEvents } from "./event-stream.ts";
 import { snapshotOf } from "../planning/planned-cluster.ts";
 import { createShard } from "../planning/planning.ts";
@@ -132,7 +132,7 @@ export class StoreClusterService implements ClusterService {
     const isInstalled = spec.release === "" || (await isReleaseThere(this.#context, spec.release));
     await this.#refuseForeignKeptData(name, spec);
     const status = { ...newTenantStatus(), ...(isInstalled ? {} : installing(spec.release)) };
-    const create = () => store.create("Tenant", name, spec, status);
+    const create = (kept = {}) => store.create("Tenant", name, spec, { ...status, ...kept });
     const tenant = await (this.#kept ? this.#kept.create(name, serverName, create) : create());
     await recordEvent(this.#context, {
       type: "Normal",
@@ -191,6 +191,7 @@ export class StoreClusterService implements ClusterService {
   }
 
   async deleteTenant(name: string, options: { purge: boolean }): Promise<Tenant> {
+    if (options.purge) refuseUnknownServers(this.#context.databases, name, (await this.getTenant(name)).status);
     const deleted = await modify(this.#context.store, "Tenant", name, ({ spec, metadata }) => {
       if (options.purge) spec.reclaimPolicy = "Delete";
       metadata.deletionTimestamp ??= timeText(this.#context.clock.now());

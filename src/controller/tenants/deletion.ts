@@ -9,7 +9,7 @@ import { nextEpoch } from "../start/start.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
 import { readUsage } from "../usage/usage-reading.ts";
 import { ownerOf } from "../usage/usage-recorder.ts";
-import { KeptTenants } from "./kept-tenants.ts";
+import { KeptTenants, refuseUnknownServers } from "./kept-tenants.ts";
 
 /** Stops a tenant, and removes what its owner wants removed. Each part can be repeated; the object goes last. */
 export class TenantDeletion {
@@ -64,6 +64,7 @@ export class TenantDeletion {
     const runs = await asItRuns(this.#context, tenant);
     const managed = provisioned && !bringsDatabase((runs?.tenant ?? tenant).spec);
     const purge = tenant.spec.reclaimPolicy === "Delete" && !lives;
+    if (purge) await this.#refuseUnknownServers(tenant);
     const begun = purge ? await this.#kept?.beginPurge(tenant, managed) : undefined;
     // Also what it had from us before it brought a database along.
     if (purge) await databases.drop(name);
@@ -77,6 +78,22 @@ export class TenantDeletion {
     if (lives) return DEDICATED_LIVES;
     const kept = purge || !provisioned ? undefined : await this.#kept?.keep(tenant, managed);
     return kept ? `its database and media are kept until ${kept.keptUntil}` : describeFate(provisioned, managed, purge);
+  }
+
+  /** Said in its status: it stays like this until somebody acts. */
+  async #refuseUnknownServers({ metadata: { name }, status }: Tenant): Promise<void> {
+    const { store, databases } = this.#context;
+    try {
+      refuseUnknownServers(databases, name, status);
+    } catch (error) {
+      const message = messageOf(error);
+      await modify(store, "Tenant", name, ({ status: now }) => {
+        if (now.message === message) return false;
+        Object.assign(now, { reason: "DatabaseServerUnknown", message });
+        return true;
+      });
+      throw error;
+    }
   }
 
   async #noteLeft(shard: string): Promise<void> {

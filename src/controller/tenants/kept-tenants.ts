@@ -8,19 +8,49 @@ import { createHash } from "node:crypto";
 import { messageOf, UserError } from "../../model/errors.ts";
 import { timeText } from "../../model/clock.ts";
 import { hostOf } from "../../model/names.ts";
-import { newTenantStatus, type Tenant } from "../../model/tenant.ts";
+import { newTenantStatus, type Tenant, type TenantStatus } from "../../model/tenant.ts";
 import {
   deletedTenant,
+  keptStatus,
   type BegunPurge,
   type DeletedTenant,
   type PurgeProof,
   type PurgeReason,
   type RemovedData,
 } from "../../model/deleted-tenant.ts";
+import type { TenantDatabases } from "../../ports/databases.ts";
 import type { DeletedTenants } from "../../ports/deleted-tenants.ts";
 import { recordEvent, type ControllerContext, type Deletions } from "../context.ts";
 
 const DAY_MS = 86_400_000;
+
+/**
+ * What is on a server that the configuration does not name cannot be removed, and nobody may be told that it was.
+ * @throws UserError Conflict
+ */
+export function refuseUnknownServers(
+  databases: Pick<TenantDatabases, "address">,
+  name: string,
+  {
+    databaseServer,
+    formerDatabases = [],
+    databaseMove,
+  }: Pick<TenantStatus, "databaseServer" | "formerDatabases" | "databaseMove">,
+): void {
+  for (const server of [databaseServer, databaseMove?.to, ...formerDatabases.map((former) => former.server)]) {
+    if (server === undefined) continue;
+    const metadata = { name, creationTimestamp: "", resourceVersion: "", generation: 0 };
+    try {
+      databases.address({ metadata, status: { ...newTenantStatus(), databaseServer: server } });
+    } catch (error) {
+      throw new UserError(
+        "Conflict",
+        `the data of ${name} cannot be removed: ${messageOf(error)}; where it is gone for good, give its name to another server`,
+        { cause: error },
+      );
+    }
+  }
+}
 
 export class KeptTenants {
   readonly #context: ControllerContext;
@@ -40,7 +70,7 @@ export class KeptTenants {
     return record;
   }
 
-  /** Notes that its data is about to be removed, with what there is. */
+  /** Notes that its data is about to be removed, with what there is. @throws UserError Conflict */
   async beginPurge(tenant: Tenant, managedDatabase: boolean): Promise<DeletedTenant & { purge: BegunPurge }> {
     const present = await this.#records.get(tenant.metadata.name);
     const record = this.#recordOf(tenant, managedDatabase);
@@ -82,7 +112,7 @@ export class KeptTenants {
       if (record.purge)
         throw new UserError("Conflict", `the data of ${name} is being removed since ${record.purge.since}`);
       const spec = { ...record.spec, reclaimPolicy: "Retain" as const };
-      const status = newTenantStatus();
+      const status = { ...newTenantStatus(), ...keptStatus(record) };
       const creationTimestamp = timeText(this.#context.clock.now());
       check({ metadata: { name, creationTimestamp, resourceVersion: "", generation: 0 }, spec, status });
       const tenant = await this.#context.store.create("Tenant", name, spec, status);
@@ -93,13 +123,20 @@ export class KeptTenants {
   }
 
   /** Creates a tenant, which takes up what is kept of one of its name. @throws UserError AlreadyExists where a name is reserved */
-  create(name: string, serverName: string, create: () => Promise<Tenant>): Promise<Tenant> {
+  create(
+    name: string,
+    serverName: string,
+    create: (kept: ReturnType<typeof keptStatus>) => Promise<Tenant>,
+  ): Promise<Tenant> {
     return this.#deletions.lock.run(async () => {
       const host = hostOf(serverName);
-      for (const { name: other, spec, keptUntil, purge } of await this.#records.list()) {
+      let kept: ReturnType<typeof keptStatus> = {};
+      for (const record of await this.#records.list()) {
+        const { name: other, spec, keptUntil, purge } = record;
         const isOwn = other === name && spec.serverName === serverName;
         if (isOwn && purge)
           throw new UserError("Conflict", `the data of a deleted tenant ${name} is being removed; try again later`);
+        if (isOwn) kept = keptStatus(record);
         if (isOwn || (other !== name && hostOf(spec.serverName) !== host)) continue;
         const what = other === name ? `name ${name}` : `server name ${serverName}`;
         throw new UserError(
@@ -108,7 +145,7 @@ export class KeptTenants {
             "undelete or purge that one, or choose another name",
         );
       }
-      const tenant = await create();
+      const tenant = await create(kept);
       await this.#records.remove(name);
       return tenant;
     });
@@ -141,6 +178,7 @@ export class KeptTenants {
   async #purge(record: DeletedTenant, reason: PurgeReason): Promise<PurgeProof> {
     const { databases, store } = this.#context;
     const { name } = record;
+    refuseUnknownServers(databases, name, record);
     const begun = await this.#begin(record, reason);
     await databases.drop(name);
     await this.#context.removeMedia(name);
@@ -162,7 +200,7 @@ export class KeptTenants {
 
   async #inventory({ name }: DeletedTenant): Promise<RemovedData> {
     const { databases, store } = this.#context;
-    const { hasDatabase } = await databases.keptData(name);
+    const { hasDatabase, stranded } = await databases.keptData(name);
     const bytes = hasDatabase ? (await databases.usage([name])).get(name)?.bytes : undefined;
     const media = await this.#deletions.mediaOf(name);
     const key = (await store.readSecret(name))?.signingKey;
@@ -172,7 +210,7 @@ export class KeptTenants {
       status: newTenantStatus(),
     };
     return {
-      ...(hasDatabase
+      ...(hasDatabase || stranded
         ? { database: { name: databases.address(place).name, ...(bytes === undefined ? {} : { bytes }) } }
         : {}),
       ...(media ? { media } : {}),
@@ -184,12 +222,12 @@ export class KeptTenants {
   async #found(name: string): Promise<DeletedTenant | undefined> {
     const { databases, store, clock } = this.#context;
     const secrets = await store.readSecret(name);
-    const { hasDatabase, keepsake } = await databases.keptData(name);
-    if (!secrets && !hasDatabase && !keepsake) return undefined;
+    const { hasDatabase, keepsake, stranded } = await databases.keptData(name);
+    if (!secrets && !hasDatabase && !keepsake && !stranded) return undefined;
     const now = timeText(clock.now());
     const serverName = secrets?.serverName ?? keepsake?.serverName ?? "";
     const spec = { serverName, release: "", config: "", reclaimPolicy: "Retain" as const };
-    return { name, spec, createdAt: "", deletedAt: now, keptUntil: now, managedDatabase: hasDatabase };
+    return { name, spec, createdAt: "", deletedAt: now, keptUntil: now, managedDatabase: hasDatabase || stranded !== undefined };
   }
 
   #recordOf(tenant: Tenant, managedDatabase: boolean): DeletedTenant {

@@ -415,6 +415,7 @@ export class TenantReconciler {
       const found = await databases.describe(tenant, secrets);
       await modify(store, "Tenant", name, ({ status }) => {
         status.provisioned = true;
+        delete status.databaseKept;
         status.epoch = Math.max(status.epoch, found?.epoch ?? 0);
       });
       return;
@@ -423,6 +424,7 @@ export class TenantReconciler {
     await modify(store, "Tenant", name, ({ status }) => {
       status.provisioned = true;
       status.epoch = Math.max(status.epoch, found.epoch);
+      delete status.databaseKept;
       if (!found.kept) status.schemaRelease = wantedRelease(tenant);
     });
     if (!found.kept) return;
@@ -452,7 +454,13 @@ export class TenantReconciler {
   async #keysFor(tenant: Tenant, bringsItsOwn: boolean): Promise<TenantSecretData> {
     const { name } = tenant.metadata;
     const { serverName } = tenant.spec;
-    const { hasDatabase, keepsake } = await this.#context.databases.keptData(name);
+    const { hasDatabase, keepsake, stranded } = await this.#context.databases.keptData(name);
+    if (stranded && !bringsItsOwn)
+      throw new StartFailure(
+        "DatabaseMissing",
+        `of an earlier tenant ${name} ${stranded.join(" and ")} is left of a move or restore that was cut off, which may have the only copy of its data: ` +
+          `have it put back under its name, or delete ${name} with --purge to begin without that data`,
+      );
     // Whether a database that it brings along is the one of those keys, the server name tells.
     const isKept = bringsItsOwn ? keepsake?.serverName === serverName : hasDatabase;
     if (!isKept) return newTenantSecrets(serverName);

@@ -37,6 +37,42 @@ describe("a deleted tenant", () => {
     await expect(run.service.undeleteTenant("a")).rejects.toMatchObject({ code: "Conflict" });
   });
 
+  it("goes on with its database on its server, and is never given an empty one", async () => {
+    for (const back of ["undelete", "create"]) {
+      const { world, run } = await start([]);
+      world.databasePlaces.set("a", "db-2");
+      await created(world, run, ["a"]);
+      await deleted(world, run);
+      expect((await run.service.listDeleted())[0]).toMatchObject({ databaseServer: "db-2", managedDatabase: true });
+      world.databasePlaces.clear();
+      const kept = world.managed.get("a")!;
+      world.managed.delete("a");
+      await (back === "undelete" ? run.service.undeleteTenant("a") : run.service.createTenant({ name: "a" }));
+      const failed = await tenantWhen(world, "a", "failed", ({ status }) => status.reason === "DatabaseMissing");
+      expect(failed.status).toMatchObject({ databaseServer: "db-2", provisioned: false, databaseKept: true });
+      world.managed.set("a", kept);
+      const { status } = await tenantWhen(world, "a", "back", runs);
+      expect(status).toMatchObject({ databaseServer: "db-2" });
+      expect(status.databaseKept).toBeUndefined();
+      await run.stop();
+    }
+  });
+
+  it("is not proved to be removed while a server that may have its data is not in the configuration", async () => {
+    const { world, run } = await start([]);
+    world.databasePlaces.set("a", "db-2");
+    await created(world, run, ["a"]);
+    world.unknownServers.add("db-2");
+    const refusal = { code: "Conflict", message: expect.stringContaining("db-2") as string };
+    await expect(run.service.deleteTenant("a", { purge: true })).rejects.toMatchObject(refusal);
+    await deleted(world, run);
+    await expect(run.service.purgeTenant("a")).rejects.toMatchObject(refusal);
+    expect(await run.service.listDeleted()).toEqual([expect.not.objectContaining({ purge: expect.anything() })]);
+    expect(world.managed.has("a")).toBe(true);
+    world.unknownServers.clear();
+    expect((await run.service.purgeTenant("a")).removed).toHaveProperty("database");
+  });
+
   it("keeps its name and its server name to itself", async () => {
     const { world, run } = await start();
     await deleted(world, run);
