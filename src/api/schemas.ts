@@ -396,7 +396,13 @@ export const TenantSchema = z
         .optional()
         .describe("Since when it has been awake, and why it was woken."),
       restore: z
-        .object({ id: z.string(), backup: z.string(), requestedAt: Time, schemaRelease: z.string().optional() })
+        .object({
+          id: z.string(),
+          backup: z.string(),
+          requestedAt: Time,
+          schemaRelease: z.string().optional(),
+          exchanged: z.literal(true).optional().describe("It is in its place."),
+        })
         .optional()
         .describe("Its next start is with the database that was restored beside its own."),
       restored: z

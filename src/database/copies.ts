@@ -5,7 +5,7 @@ import { ownDatabase } from "../model/homeserver-config.ts";
 import type { TenantCounts } from "../model/backup.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
-import type { Bytes, CopyFacts, DatabaseCopies } from "../ports/backups.ts";
+import { FORMER, NoCopy, type Bytes, type CopyFacts, type DatabaseCopies } from "../ports/backups.ts";
 import type { DatabaseLogin } from "../ports/databases.ts";
 import {
   asAdmin,
@@ -172,7 +172,10 @@ export class PostgresCopies implements DatabaseCopies {
     );
   }
 
-  async exchange(tenant: string, { password, epoch }: { password: string; epoch: number }): Promise<void> {
+  async exchange(
+    tenant: string,
+    { password, epoch, backup }: { password: string; epoch: number; backup: string },
+  ): Promise<void> {
     const own = tenantDatabaseName(tenant);
     const { restored, replaced } = besideNames(tenant);
     const server = await this.#servers.forTenant(tenant);
@@ -187,7 +190,8 @@ export class PostgresCopies implements DatabaseCopies {
           await rename(client, own, replaced);
         }
         await rename(client, restored, own);
-      }
+      } else if ((await markOf(client, own)) !== backup)
+        throw new NoCopy(`there is no database ${restored} on ${server.host}:${server.port}`);
       if (await exists(client, own)) await open(client, own);
     });
   }
@@ -211,9 +215,14 @@ export class PostgresCopies implements DatabaseCopies {
       if (!(await exists(client, replaced)))
         throw new UserError("NotFound", `no former database of ${tenant} is kept: there is no restore to undo`);
       await drop(client, restored);
-      await mark(client, replaced, null);
+      await mark(client, replaced, `${MARK}${FORMER}`);
       await rename(client, replaced, restored);
     });
+  }
+
+  async hasFormer(tenant: string): Promise<boolean> {
+    const { replaced } = besideNames(tenant);
+    return asAdmin(await this.#servers.forTenant(tenant), DEFAULT_BOUNDS, (client) => exists(client, replaced));
   }
 
   async forget(tenant: string): Promise<void> {

@@ -99,8 +99,8 @@ export interface TenantStatus {
   wake?: Wake;
   /** Since when it has been awake, and why it was woken; absent where it never slept. */
   awake?: { since: string; reason: WakeReason };
-  /** Its next start is with the database that was restored beside its own. */
-  restore?: { id: string; backup: string; requestedAt: string; schemaRelease?: string };
+  /** Its next start is with the database that was restored beside its own. `exchanged`: it is in its place. */
+  restore?: { id: string; backup: string; requestedAt: string; schemaRelease?: string; exchanged?: true };
   /** The last restore; `schemaRelease` is of the database that it put aside. */
   restored?: { backup: string; at: string; schemaRelease?: string };
   move?: Move;

@@ -1,4 +1,5 @@
 import type { Readable } from "node:stream";
+import { UserError } from "../model/errors.ts";
 import type { TenantCounts } from "../model/backup.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
@@ -37,6 +38,17 @@ export interface CopyFacts {
   schemaVersion: number | undefined;
   schemaCompatVersion: number | undefined;
 }
+
+/** There is no copy that could take a database's place; nothing has changed. */
+export class NoCopy extends UserError {
+  constructor(message: string) {
+    super("NotFound", message);
+    this.name = "NoCopy";
+  }
+}
+
+/** What the database is made of, in place of a backup, that `takeBack` has put beside. */
+export const FORMER = "that was there before";
 
 /** Copies of the databases of our own server: into a dump, out of a dump beside the one in use, and into its place. */
 export interface DatabaseCopies {
@@ -89,17 +101,20 @@ export interface DatabaseCopies {
   /** Which backup the complete database beside the tenant's own is of. */
   beside(tenant: string): Promise<string | undefined>;
   /**
-   * Puts the database beside the tenant's own into its place, and keeps the former one. Nobody that had the former one gets at the new one. Does
-   * nothing where none is beside. Can be repeated after a crash anywhere.
-   * @param epoch the highest that was ever handed out
+   * Puts the database beside the tenant's own into its place, and keeps the former one. Nobody that had the former one gets at the new one. Can be
+   * repeated after a crash anywhere, until `settle`.
+   * @param options epoch: the highest that was ever handed out; backup: what the database beside was made of
+   * @throws NoCopy where none is beside, and the one in its place was not made of that either
    */
-  exchange(tenant: string, options: { password: string; epoch: number }): Promise<void>;
+  exchange(tenant: string, options: { password: string; epoch: number; backup: string }): Promise<void>;
   /** The backup that the database in the tenant's place was made of, until `settle`. */
   inPlace(tenant: string): Promise<string | undefined>;
   /** Forgets which backup the database in the tenant's place was made of. */
   settle(tenant: string): Promise<void>;
   /** Puts the database that was exchanged last beside the tenant's own. @throws UserError NotFound */
   takeBack(tenant: string): Promise<void>;
+  /** Whether the database that was exchanged last is kept. */
+  hasFormer(tenant: string): Promise<boolean>;
   /** Removes the database that was exchanged last, and one beside. */
   forget(tenant: string): Promise<void>;
   /** What a rehearsal left behind whose process ended. */

@@ -10,7 +10,7 @@ import { newTenantSecrets } from "../../src/model/tenant-secrets.ts";
 import { newTenantStatus, type Tenant } from "../../src/model/tenant.ts";
 import { systemEnvironment } from "../../src/platforms/local/environment.ts";
 import { ensurePostgres } from "../../src/platforms/local/toolchain/toolchain.ts";
-import type { Bytes } from "../../src/ports/backups.ts";
+import { FORMER, NoCopy, type Bytes } from "../../src/ports/backups.ts";
 import type { DatabaseLogin } from "../../src/ports/databases.ts";
 import { startTestServer, type TestServer } from "./postgres-server.ts";
 import { smallSchema } from "./small-schema.ts";
@@ -128,8 +128,10 @@ it("exchanges databases behind a higher epoch, without keys that were given out,
   await restoreBeside(dump);
   expect(await copies.beside("clinic-a")).toBe("b1");
   expect(await bodies()).toHaveLength(2);
-  await copies.exchange("clinic-a", { password, epoch: 7 });
-  await copies.exchange("clinic-a", { password, epoch: 7 });
+  await copies.exchange("clinic-a", { password, epoch: 7, backup: "b1" });
+  await copies.exchange("clinic-a", { password, epoch: 7, backup: "b1" });
+  await expect(copies.exchange("clinic-a", { password, epoch: 7, backup: "b2" })).rejects.toBeInstanceOf(NoCopy);
+  expect(await copies.hasFormer("clinic-a")).toBe(true);
   expect(await copies.inPlace("clinic-a")).toBe("b1");
   expect(await bodies()).toEqual(["before the backup"]);
   expect(await inside("SELECT * FROM e2e_one_time_keys_json")).toEqual([]);
@@ -138,8 +140,9 @@ it("exchanges databases behind a higher epoch, without keys that were given out,
   ]);
   await copies.settle("clinic-a");
   expect(await copies.inPlace("clinic-a")).toBeUndefined();
+  await expect(copies.exchange("clinic-a", { password, epoch: 7, backup: "b1" })).rejects.toBeInstanceOf(NoCopy);
   await copies.takeBack("clinic-a");
-  await copies.exchange("clinic-a", { password, epoch: 9 });
+  for (const _again of [1, 2]) await copies.exchange("clinic-a", { password, epoch: 9, backup: FORMER });
   expect(await bodies()).toEqual(["before the backup", "after the backup"]);
   await copies.forget("clinic-a");
   expect(await databases()).toEqual([OWN]);
@@ -158,7 +161,7 @@ it("ends an exchange that was interrupted at any of its steps", async () => {
     await copies.forget("clinic-a");
     await restoreBeside(dump);
     for (const step of steps.slice(0, interrupted)) await step();
-    await copies.exchange("clinic-a", { password, epoch: 7 });
+    await copies.exchange("clinic-a", { password, epoch: 7, backup: "b1" });
     expect(await bodies()).toEqual(["before the backup"]);
     expect(await databases()).toEqual([replaced, OWN].toSorted());
   }
@@ -170,7 +173,7 @@ it("shuts out who is connected to the former database", async () => {
   await expect
     .poll(async () => (await inside("SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%'")).length)
     .toBeGreaterThan(1);
-  await copies.exchange("clinic-a", { password, epoch: 7 });
+  await copies.exchange("clinic-a", { password, epoch: 7, backup: "b1" });
   expect(await sleeping).toMatchObject({ code: "Unavailable" });
 });
 

@@ -10,7 +10,7 @@ import { Turns } from "../../src/controller/turns.ts";
 import { UsageBook } from "../../src/controller/usage/usage-book.ts";
 import { IdleTenants } from "../../src/controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
-import type { DatabaseCopies, TenantMediaFiles } from "../../src/ports/backups.ts";
+import { NoCopy, type DatabaseCopies, type TenantMediaFiles } from "../../src/ports/backups.ts";
 import type { ServerLoad } from "../../src/model/database-servers.ts";
 import type { DatabaseMoves } from "../../src/ports/database-moves.ts";
 import type { KeptData, Migration, TenantDatabases, UsageQuestion } from "../../src/ports/databases.ts";
@@ -98,6 +98,9 @@ export class FakeWorld {
   /** What is in tenants' databases, where that was exchanged; and in those beside them. */
   readonly contents = new Map<string, string>();
   readonly beside = new Map<string, string>();
+  /** What those that were exchanged were made of, until that is settled; and whose former ones are kept. */
+  readonly placed = new Map<string, string>();
+  readonly former = new Set<string>();
   /** Databases of our own server. */
   readonly managed = new Map<string, KeptData>();
   /** The database server that a tenant's database is or is to be on; none: there is one alone. */
@@ -355,17 +358,25 @@ export class FakeProcess {
 
 /** What of the copies a start uses. */
 function fakeCopies(world: FakeWorld): DatabaseCopies {
-  const exchange: DatabaseCopies["exchange"] = async (tenant, { epoch }) => {
+  const { placed } = world;
+  const exchange: DatabaseCopies["exchange"] = async (tenant, { epoch, backup }) => {
     const beside = world.beside.get(tenant);
-    if (beside === undefined) return;
+    if (beside === undefined && placed.get(tenant) === backup) return;
+    if (beside === undefined) throw new NoCopy(`there is no database beside that of ${tenant}`);
     const runs = world.ownersOf(tenant);
     if (runs.length > 0) throw new Error(`${tenant} is exchanged while ${runs.join()} runs it`);
     world.beside.delete(tenant);
     world.contents.set(tenant, beside);
+    placed.set(tenant, backup);
     // Of an earlier time, and of nobody.
     world.fences.set(tenant, { epoch, shard: "" });
   };
-  return { exchange, settle: async () => {} } as unknown as DatabaseCopies;
+  const settle = async (tenant: string) => void placed.delete(tenant);
+  return {
+    exchange,
+    settle,
+    hasFormer: async (tenant: string) => world.former.has(tenant),
+  } as unknown as DatabaseCopies;
 }
 
 /** Databases on several servers, each in one place at a time. */

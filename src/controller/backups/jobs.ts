@@ -33,7 +33,7 @@ export class Jobs {
 
   /** @param work its result is the job's last message */
   add(kind: JobKind, tenant: string, work: (context: JobContext) => Promise<string>): Job {
-    const under = this.all().find((job) => job.tenant === tenant && job.finishedAt === undefined);
+    const under = this.underWay(tenant);
     if (under?.kind === kind && JOINED.has(kind)) return under;
     if (under)
       throw new UserError(
@@ -46,6 +46,10 @@ export class Jobs {
     this.#queue.push({ job, run: () => this.#run(job, work) });
     this.#next();
     return job;
+  }
+
+  underWay(tenant: string): Job | undefined {
+    return this.all().find((job) => job.tenant === tenant && job.finishedAt === undefined);
   }
 
   all(): Job[] {

@@ -56,6 +56,8 @@ export function whyNotRestored({ metadata, spec, status }: Tenant): string | und
   if (spec.dedicated || status.transition || status.dedicated)
     return `tenant ${name} is dedicated; take that back first, so that it can be stopped`;
   if (isSuspended({ spec, status })) return `tenant ${name} is suspended; resume it, as a restore starts it`;
+  if (status.databaseMove)
+    return `the database of ${name} is on its way to ${status.databaseMove.to}; restore it after that`;
   if (ownDatabase(spec.config))
     return `tenant ${name} brings its database along, which is its owner's to restore: by pg_restore, as docs/backups.md says`;
   return undefined;
@@ -103,7 +105,12 @@ export async function exchangeNow(
   if (asked.status.sleep) await service.wakeTenant(name);
   work.say("the databases are exchanged");
   const ended = await until(context, name, work, ({ status }) => status.restore?.id !== id);
-  const { lastMove } = ended.status;
+  const { lastMove, restored } = ended.status;
+  if (restored?.at === asked.status.restored?.at)
+    throw new UserError(
+      "Conflict",
+      `${name} was not restored, as the copy was not where its database is now; nothing was changed`,
+    );
   const blackout = lastMove?.reason === "Restored" ? `; it was away for ${lastMove.blackoutSeconds} s` : "";
   return `${name} runs with ${words ?? `backup ${what.backup}`}${blackout}`;
 }
@@ -146,7 +153,8 @@ export async function restoreGone(
   }
   await stageMedia(means, manifest, name, work);
   await means.media.admitStaged(name);
-  if (!hasDatabase) await means.copies.exchange(name, { password: secrets.databasePassword, epoch: 0 });
+  if (!hasDatabase)
+    await means.copies.exchange(name, { password: secrets.databasePassword, epoch: 0, backup: manifest.id });
   const request = { name, serverName, config, release, ...wishes } as CreateTenantRequest & { serverName: string };
   await takeIntoUse({ context, copies: means.copies, service }, request, secrets, work);
   if (!suspended) return `${name} runs with backup ${manifest.id}`;

@@ -10,7 +10,7 @@ import { timeText } from "../../model/clock.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import { tenantNameProblem } from "../../model/names.ts";
 import type { Tenant } from "../../model/tenant.ts";
-import type { BackupMeans, DatabaseCopies } from "../../ports/backups.ts";
+import { FORMER, type BackupMeans, type DatabaseCopies } from "../../ports/backups.ts";
 import type { PointInTimeMeans } from "../../ports/point-in-time.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import {
@@ -240,12 +240,13 @@ export class StoreBackupService implements BackupService {
     const parts = { context: this.#context, service: this.#service };
     return this.work.add("Restore", name, async ({ job: _job, ...rest }) => {
       // Interrupted after it was put beside, it is there still.
-      if ((await copies.beside(name)) !== "") await copies.takeBack(name);
-      const before = "that was there before";
+      const beside = await copies.beside(name);
+      // Without a mark, it was put there by an earlier version.
+      if (beside !== FORMER && beside !== "") await copies.takeBack(name);
       const schemaRelease = tenant.status.restored?.schemaRelease;
-      const what = { backup: before, ...(schemaRelease === undefined ? {} : { schemaRelease }) };
+      const what = { backup: FORMER, ...(schemaRelease === undefined ? {} : { schemaRelease }) };
       await exchangeNow(parts, name, what, this.#work(rest));
-      const message = `${name} runs with the database ${before} again`;
+      const message = `${name} runs with the database ${FORMER} again`;
       await this.#say(name, "Normal", "RestoreUndone", message);
       return message;
     });

@@ -77,7 +77,7 @@ export async function importHomeserver(
     return `the rehearsal went well, and nothing is in use of it: ${found}; ${copied.files} media files are copied. The switch takes about ${seconds} s (database ${Math.ceil(databaseSeconds)} s) and the start`;
   }
   await media.admitStaged(name);
-  await copies.exchange(name, { password, epoch: 0 });
+  await copies.exchange(name, { password, epoch: 0, backup: MARK });
   await takeIntoUse(parts, { name, serverName, config, release }, secrets, work);
   return `${name} runs as ${serverName}: ${found}`;
 }

@@ -17,8 +17,12 @@ export const LARGEST_MOVED_BYTES = 1024 ** 3;
 export class DatabaseMoveService {
   readonly #context: ControllerContext;
 
-  constructor(context: ControllerContext) {
+  readonly #workFor: (tenant: string) => string | undefined;
+
+  /** @param workFor the long work that is done for a tenant, in a word */
+  constructor(context: ControllerContext, workFor: (tenant: string) => string | undefined) {
     this.#context = context;
+    this.#workFor = workFor;
   }
 
   async servers(): Promise<ServerLoad[]> {
@@ -33,9 +37,13 @@ export class DatabaseMoveService {
     if (present.status.databaseMove?.to === to) return present;
     const problem = whyNotMoved(present, to);
     if (problem !== undefined) throw new UserError("Conflict", problem);
+    await this.#refuseFormer(name);
     await refuseTarget(databaseMoves, to);
     if (!anySize) await refuseLarge(databaseMoves, present);
     const move = { id: randomUUID(), to, requestedAt: timeText(clock.now()) };
+    const job = this.#workFor(name);
+    if (job !== undefined)
+      throw new UserError("Conflict", `tenant ${name} has a job (${job}) that needs its database; try again after it`);
     const asked = await modify(store, "Tenant", name, (tenant) => {
       const refusal = whyNotMoved(tenant, to);
       if (refusal !== undefined) throw new UserError("Conflict", refusal);
@@ -45,6 +53,16 @@ export class DatabaseMoveService {
     });
     if (!asked) throw new UserError("NotFound", `there is no tenant ${name}`);
     return asked;
+  }
+
+  /** It would stay behind, where nobody finds it. @throws UserError Conflict */
+  async #refuseFormer(name: string): Promise<void> {
+    if (!(await this.#context.restored?.copies.hasFormer(name))) return;
+    throw new UserError(
+      "Conflict",
+      `the database that ${name} had before it was restored is kept, and stays behind where this one is moved: remove it (tenant restore ${name} ` +
+        "--forget), or take the restore back first (--undo, and then --forget)",
+    );
   }
 }
 

@@ -79,6 +79,8 @@ export interface ServiceSettings extends OnboardingSettings {
   baseDomain: string;
   /** What is wrong with the platform now, one sentence each. */
   platformProblems?(): string[];
+  /** The long work that is being done for a tenant, or is to be, in words. */
+  workFor?(tenant: string): string | undefined;
 }
 
 /** The controller's offer to people: checks what they ask for and writes it down; the reconcilers do the rest. */
@@ -99,7 +101,7 @@ export class StoreClusterService implements ClusterService {
     this.#context = context;
     this.#kept = context.deletions && new KeptTenants(context, context.deletions);
     this.#settings = settings;
-    this.#databases = new DatabaseMoveService(context);
+    this.#databases = new DatabaseMoveService(context, (tenant) => settings.workFor?.(tenant));
     this.#onboarding = new Onboarding(context, settings);
   }
 

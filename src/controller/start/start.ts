@@ -8,6 +8,7 @@ import {
   type ShardControl,
   type TenantState,
 } from "../../ports/shard-control.ts";
+import { NoCopy } from "../../ports/backups.ts";
 import { modify } from "../../ports/store.ts";
 import { WAKE_REASONS, type Wake } from "../../model/sleep.ts";
 import { noteAwake } from "../../model/wake.ts";
@@ -113,18 +114,55 @@ async function start(context: ControllerContext, asked: Tenant, target: StartTar
 async function takeRestored(context: ControllerContext, tenant: Tenant, config: StartConfig): Promise<Tenant> {
   const { restored, store, clock } = context;
   const { name } = tenant.metadata;
+  const asked = tenant.status.restore;
   if (!restored) throw new StartFailure("RestoreImpossible", "this platform restores no databases");
-  await restored.media.admitStaged(name);
-  const password = config.secrets.databasePassword;
-  await restored.copies.exchange(name, { password, epoch: tenant.status.epoch });
+  if (!asked) return tenant;
+  if (!asked.exchanged) {
+    await restored.media.admitStaged(name);
+    const { epoch } = tenant.status;
+    try {
+      await restored.copies.exchange(name, {
+        password: config.secrets.databasePassword,
+        epoch,
+        backup: asked.backup,
+      });
+    } catch (error) {
+      if (error instanceof NoCopy) return giveUpRestore(context, name, asked, error);
+      throw error;
+    }
+    // The database says that it was exchanged only until it is settled.
+    await modify(store, "Tenant", name, ({ status }) => {
+      if (status.restore?.id !== asked.id) return false;
+      status.restore.exchanged = true;
+      return true;
+    });
+  }
   await restored.copies.settle(name);
   const written = await modify(store, "Tenant", name, ({ status }) => {
     const { restore, schemaRelease } = status;
-    if (!restore) return false;
+    if (restore?.id !== asked.id) return false;
     const before = schemaRelease === undefined ? {} : { schemaRelease };
     status.restored = { backup: restore.backup, at: timeText(clock.now()), ...before };
     // Unknown, the schema is looked at.
     status.schemaRelease = restore.schemaRelease;
+    delete status.restore;
+    return true;
+  });
+  if (!written) throw new UserError("NotFound", `there is no tenant ${name}`);
+  return written;
+}
+
+/** It goes on with the database that it has: nothing took its place. */
+async function giveUpRestore(
+  context: ControllerContext,
+  name: string,
+  { id, backup }: { id: string; backup: string },
+  why: Error,
+): Promise<Tenant> {
+  const message = `${name} was not restored from ${backup}, and goes on with the database that it has: ${why.message}`;
+  await recordEvent(context, { type: "Warning", reason: "NotRestored", object: `Tenant/${name}`, message });
+  const written = await modify(context.store, "Tenant", name, ({ status }) => {
+    if (status.restore?.id !== id) return false;
     delete status.restore;
     return true;
   });

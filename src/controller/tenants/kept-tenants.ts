@@ -227,7 +227,14 @@ export class KeptTenants {
     const now = timeText(clock.now());
     const serverName = secrets?.serverName ?? keepsake?.serverName ?? "";
     const spec = { serverName, release: "", config: "", reclaimPolicy: "Retain" as const };
-    return { name, spec, createdAt: "", deletedAt: now, keptUntil: now, managedDatabase: hasDatabase || stranded !== undefined };
+    return {
+      name,
+      spec,
+      createdAt: "",
+      deletedAt: now,
+      keptUntil: now,
+      managedDatabase: hasDatabase || stranded !== undefined,
+    };
   }
 
   #recordOf(tenant: Tenant, managedDatabase: boolean): DeletedTenant {

@@ -118,6 +118,11 @@ const OF_TENANTS = {
       "A tenant's database could not be moved to another server. Nothing is lost: the tenant goes on with it where it was.",
     todo: "The message says why; ask again once that is over.",
   },
+  NotRestored: {
+    means:
+      "A restore found no copy where the tenant's database is, as the database was moved meanwhile or the copy was removed. Nothing is lost: the tenant goes on with the database that it has.",
+    todo: "Restore it again.",
+  },
   RestoreUndone: { means: "The last restore was taken back: the tenant runs with the database from before." },
 } as const satisfies Record<string, Explained>;
 

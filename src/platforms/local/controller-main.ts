@@ -218,6 +218,7 @@ async function main(): Promise<void> {
     urlOf: (tenant: Tenant) => urlOf(config, tenant),
     publicAccess: () => publicAccess,
     checker: new WorldChecker({ network, now: () => clock.wall(), isLocal }),
+    workFor: (tenant: string) => backups.work.underWay(tenant)?.kind,
     platformProblems: () => [
       ...diskProblems(placesOf(config)),
       ...means.weaknesses,

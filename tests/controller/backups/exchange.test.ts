@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import { exchangeNow, type RestoreParts } from "../../../src/controller/backups/restore.ts";
 import { modify } from "../../../src/ports/store.ts";
 import { atEachCall, created, runController, runs, tenantWhen } from "../../support/controller-run.ts";
 import { FakeWorld } from "../../support/fake-world.ts";
@@ -43,6 +44,23 @@ it("starts a tenant with the restored database, and one owner, whatever call the
   // The test is worth something only if it really went through all of it.
   expect(interrupted).toBeGreaterThan(20);
 }, 120_000);
+
+it("goes on with the database that it has where no copy is where that is, and does not say that it was restored", async () => {
+  const world = await withDatabaseBeside();
+  world.beside.clear();
+  await askForExchange(world);
+  const run = runController(world);
+  const { status } = await tenantWhen(world, "a", "runs on", (t) => runs(t) && !t.status.restore);
+  expect(status.restored).toBeUndefined();
+  expect(world.contents.has("a")).toBe(false);
+  const events = await world.store.listEvents({ object: "Tenant/a", limit: 100 });
+  expect(events.map(({ reason }) => reason)).toContain("NotRestored");
+  const service = { wakeTenant: async () => {} } as unknown as RestoreParts["service"];
+  const work = { say: () => {}, signal: new AbortController().signal, now: () => Date.now() };
+  const asked = exchangeNow({ context: run.process.context, service }, "a", { backup: "b" }, work);
+  await expect(asked).rejects.toMatchObject({ code: "Conflict", message: expect.stringContaining("not restored") });
+  await run.stop();
+});
 
 it("starts a failed tenant with the restored database at once", async () => {
   const world = await withDatabaseBeside();

@@ -1,4 +1,6 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { whyNotRestored } from "../../../src/controller/backups/restore.ts";
+import { StoreClusterService } from "../../../src/controller/service/store-cluster-service.ts";
 import type { Tenant } from "../../../src/model/tenant.ts";
 import { modify } from "../../../src/ports/store.ts";
 import { HalfMoved } from "../../../src/ports/database-moves.ts";
@@ -131,6 +133,17 @@ it("refuses what cannot be moved, or should not be without a word, and is asked 
       () => "accepted",
       (error: unknown) => (error as UserError).message,
     );
+  world.former.add("a");
+  expect(await refused("db-2")).toContain("tenant restore a --forget");
+  world.former.clear();
+  const settings = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
+  const busy = new StoreClusterService(run.process.context, { ...settings, workFor: () => "Restore" });
+  await expect(busy.moveDatabase("a", { to: "db-2" })).rejects.toThrow("a job (Restore) that needs its database");
+  const { status } = (await world.store.get("Tenant", "a"))!;
+  const moving = { ...status, databaseMove: { id: "d", to: "db-2", requestedAt: "" } };
+  expect(whyNotRestored({ ...(await world.store.get("Tenant", "a"))!, status: moving })).toContain(
+    "on its way to db-2",
+  );
   expect(await refused("db-9")).toBe("there is no database server db-9; databaseServers has: main, db-2");
   expect(await refused("main")).toBe("the database of a is on main already");
   world.databaseBytes = 5 * 1024 ** 3;
