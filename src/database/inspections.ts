@@ -2,18 +2,16 @@ import { randomBytes } from "node:crypto";
 import type pg from "pg";
 import { timeText } from "../model/clock.ts";
 import { UserError } from "../model/errors.ts";
-import { InspectionSchema, type Inspection, type InspectionFacts } from "../model/inspection.ts";
+import type { Inspection, InspectionFacts } from "../model/inspection.ts";
 import type { CopyFacts } from "../ports/backups.ts";
 import type { DatabaseLogin } from "../ports/databases.ts";
 import type { Inspections } from "../ports/inspections.ts";
 import { asAdmin, DEFAULT_BOUNDS, identifier, literal, withConnection, type AdminLogin } from "./connection.ts";
 import { createEmpty, drop, factsOf, SNAPSHOT_BOUNDS } from "./copies.ts";
+import { forgetInspection, knownInspections, noteInspection } from "./inspection-table.ts";
 import { INSPECTION_PATTERN, inspectionName } from "./names.ts";
-import { ensureRole } from "./roles.ts";
+import { endConnections, ensureRole } from "./roles.ts";
 import { scramVerifier } from "./scram.ts";
-
-/** What is known of one is in the comment on its database: it outlives the store, and goes with the database. */
-const MARK = "inspection ";
 
 const USERS = `
   SELECT u.name, u.admin = 1 AS admin, u.deactivated = 1 AS deactivated, max(i.last_seen)::text AS seen
@@ -24,8 +22,9 @@ const EVENTS = `
 
 export class PostgresInspections implements Inspections {
   readonly #server: AdminLogin;
-  /** Of their roles. PostgreSQL has only verifiers of them. */
-  readonly #passwords = new Map<string, string>();
+  /** Of their roles, by name. PostgreSQL has only verifiers of them. */
+  readonly #passwords = new Map<string, Promise<string>>();
+  readonly #making = new Set<string>();
 
   constructor(server: AdminLogin) {
     this.#server = server;
@@ -33,8 +32,9 @@ export class PostgresInspections implements Inspections {
 
   async make(about: Omit<Inspection, "database">, fill: (into: DatabaseLogin) => Promise<void>): Promise<CopyFacts> {
     const name = inspectionName(about.tenant);
-    await this.remove(about.tenant);
+    this.#making.add(name);
     try {
+      await this.remove(about.tenant);
       await this.#asAdmin(async (client) => {
         await ensureRole(client, name);
         await createEmpty(client, name, name);
@@ -42,12 +42,13 @@ export class PostgresInspections implements Inspections {
       const login = await this.#loginTo(name);
       await fill(login);
       const facts = await withConnection(login, name, factsOf, SNAPSHOT_BOUNDS);
-      const comment = `${MARK}${JSON.stringify({ ...about, database: name })}`;
-      await this.#asAdmin((client) => client.query(`COMMENT ON DATABASE ${identifier(name)} IS ${literal(comment)}`));
+      await this.#asAdmin((client) => noteInspection(client, { ...about, database: name }));
       return facts;
     } catch (error) {
       await this.remove(about.tenant);
       throw error;
+    } finally {
+      this.#making.delete(name);
     }
   }
 
@@ -82,11 +83,20 @@ export class PostgresInspections implements Inspections {
   }
 
   async remove(tenant: string): Promise<void> {
+    await this.#asAdmin((client) => forgetInspection(client, tenant));
     await this.#drop(inspectionName(tenant));
   }
 
   async clean(): Promise<void> {
-    for (const [name, about] of await this.#all()) if (!about) await this.#drop(name);
+    for (const [name, about] of await this.#all()) {
+      if (this.#making.has(name)) continue;
+      if (!about) await this.#drop(name);
+      else if (!this.#passwords.has(name))
+        await this.#asAdmin(async (client) => {
+          await client.query(`ALTER ROLE ${identifier(name)} WITH NOLOGIN PASSWORD NULL`);
+          await endConnections(client, name);
+        });
+    }
   }
 
   async #drop(name: string): Promise<void> {
@@ -109,36 +119,35 @@ export class PostgresInspections implements Inspections {
   /** By database; undefined for those that are not complete. */
   async #all(): Promise<Map<string, Inspection | undefined>> {
     return this.#asAdmin(async (client) => {
-      const { rows } = await client.query<{ name: string; comment: string | null }>(
-        "SELECT datname AS name, shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname ~ $1",
+      const { rows } = await client.query<{ name: string }>(
+        "SELECT datname AS name FROM pg_database WHERE datname ~ $1",
         [INSPECTION_PATTERN],
       );
-      return new Map(rows.map(({ name, comment }) => [name, aboutOf(comment)]));
+      const known = new Map((await knownInspections(client)).map((about) => [about.database, about]));
+      return new Map(rows.map(({ name }) => [name, known.get(name)]));
     });
   }
 
   async #loginTo(name: string): Promise<DatabaseLogin> {
-    let password = this.#passwords.get(name);
-    if (password === undefined) {
-      password = randomBytes(32).toString("base64url");
-      const verifier = literal(scramVerifier(password));
-      await this.#asAdmin((client) => client.query(`ALTER ROLE ${identifier(name)} WITH LOGIN PASSWORD ${verifier}`));
-      this.#passwords.set(name, password);
-    }
+    const known = this.#passwords.get(name) ?? this.#newPassword(name);
+    // At once: who asks for it meanwhile gets the same one, and it is not taken for one of an earlier controller.
+    this.#passwords.set(name, known);
+    const password = await known.catch((error: unknown) => {
+      this.#passwords.delete(name);
+      throw error;
+    });
     const { host, port, sslMode } = this.#server;
     return { host, port, user: name, password, database: name, ...(sslMode === undefined ? {} : { sslMode }) };
   }
 
+  async #newPassword(name: string): Promise<string> {
+    const password = randomBytes(32).toString("base64url");
+    const verifier = literal(scramVerifier(password));
+    await this.#asAdmin((client) => client.query(`ALTER ROLE ${identifier(name)} WITH LOGIN PASSWORD ${verifier}`));
+    return password;
+  }
+
   #asAdmin<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
     return asAdmin(this.#server, DEFAULT_BOUNDS, work);
-  }
-}
-
-function aboutOf(comment: string | null): Inspection | undefined {
-  if (!comment?.startsWith(MARK)) return undefined;
-  try {
-    return InspectionSchema.parse(JSON.parse(comment.slice(MARK.length)));
-  } catch {
-    return undefined;
   }
 }

@@ -11,6 +11,7 @@ import {
   type Bounds,
   type Login,
 } from "./connection.ts";
+import { forgetInspection } from "./inspection-table.ts";
 import { removeKeepsake } from "./keepsakes.ts";
 import { withLock } from "./lock.ts";
 import { besideNames, inspectionName, templateDatabaseName, tenantDatabaseName, TEMPLATE_ROLE } from "./names.ts";
@@ -141,6 +142,7 @@ export async function dropTenantDatabase(
   const name = tenantDatabaseName(tenant);
   const drop = async (client: pg.Client) => {
     const inspected = inspectionName(tenant);
+    await forgetInspection(client, tenant);
     for (const database of [name, inspected, ...Object.values(besideNames(tenant))])
       await client.query(`DROP DATABASE IF EXISTS ${identifier(database)} WITH (FORCE)`);
     for (const role of [name, inspected]) await client.query(`DROP ROLE IF EXISTS ${identifier(role)}`);

@@ -18,6 +18,6 @@ export interface Inspections {
   login(tenant: string): Promise<DatabaseLogin>;
   /** Nothing happens if there is none. */
   remove(tenant: string): Promise<void>;
-  /** Removes what was never complete. */
+  /** Removes what was never complete, and ends logins that an earlier controller has given. Nothing that is being made. */
   clean(): Promise<void>;
 }

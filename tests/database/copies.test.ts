@@ -259,6 +259,35 @@ it("shows an earlier state beside the tenant with a login of its own, and remove
   await expect(inspections.facts("clinic-a")).rejects.toMatchObject({ code: "NotFound" });
 });
 
+it("lets an earlier state say nothing of itself, and ends its logins when the controller is started again", async () => {
+  const first = new PostgresInspections(server.admin);
+  const about = { tenant: "clinic-a", of: "b1", madeAt: "2026-01-01T00:00:00.000Z", until: "2026-01-02T00:00:00.000Z" };
+  const empty = async () => {};
+  await first.make(about, empty);
+  const login = await first.login("clinic-a");
+  const claim = JSON.stringify({ ...about, tenant: "clinic-b", database: OWN, until: "9999-01-01T00:00:00.000Z" });
+  await withConnection(login, login.database, (client) =>
+    client.query(`COMMENT ON DATABASE ${login.database} IS 'inspection ${claim}'`),
+  );
+  const again = new PostgresInspections(server.admin);
+  expect(await again.list()).toEqual([{ ...about, database: login.database }]);
+  expect(await again.login("clinic-a")).toMatchObject({ user: login.database, database: login.database });
+  expect(await inside("SELECT 1 AS one")).toEqual([{ one: 1 }]);
+  const third = new PostgresInspections(server.admin);
+  const { password: stale } = await again.login("clinic-a");
+  await third.clean();
+  await expect(withConnection({ ...login, password: stale }, login.database, empty)).rejects.toMatchObject({
+    code: "Unauthorized",
+  });
+  const fresh = await third.login("clinic-a");
+  await third.clean();
+  await withConnection(fresh, fresh.database, empty);
+  // What is being made is not what was interrupted.
+  await third.make(about, () => third.clean());
+  await third.remove("clinic-a");
+  expect(await databases()).toEqual([OWN]);
+});
+
 it("removes an earlier state that was never complete", async () => {
   const inspections = new PostgresInspections(server.admin);
   await withConnection(server.admin, "postgres", async (client) => {

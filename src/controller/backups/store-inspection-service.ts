@@ -26,12 +26,10 @@ export class StoreInspectionService implements InspectionService {
     this.#inspections = inspections;
   }
 
-  /** Begins to remove what is over. */
+  /** Begins to remove what is over, also what was interrupted. */
   async start(): Promise<void> {
-    await this.#inspections.clean().catch((error: unknown) => {
-      this.#context.log.warn({ why: messageOf(error) }, "what interrupted inspections left cannot be removed yet");
-    });
-    this.#again(0);
+    await this.removeOver();
+    this.#again();
   }
 
   async close(): Promise<void> {
@@ -79,16 +77,17 @@ export class StoreInspectionService implements InspectionService {
     return this.#inspections.remove(tenant);
   }
 
-  #again(after: number): void {
+  #again(): void {
     if (this.#isClosed) return;
-    this.#cancel = this.#context.clock.after(after, () => {
-      this.#look = this.removeOver().finally(() => this.#again(LOOK_EVERY_MS));
+    this.#cancel = this.#context.clock.after(LOOK_EVERY_MS, () => {
+      this.#look = this.removeOver().finally(() => this.#again());
     });
   }
 
-  /** Removes those whose time is over. Never fails. */
+  /** Removes those whose time is over, and what is left of those that were never complete. Never fails. */
   async removeOver(): Promise<void> {
     try {
+      await this.#inspections.clean();
       const now = this.#context.clock.wall();
       for (const { tenant, until } of await this.#inspections.list()) {
         if (Date.parse(until) > now) continue;
