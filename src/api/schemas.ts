@@ -357,6 +357,10 @@ export const TenantSchema = z
         .literal(true)
         .optional()
         .describe("Until it is provisioned: its database was kept, and no empty one is made in its place."),
+      dataSince: z
+        .string()
+        .optional()
+        .describe("When the first tenant of its data was created, where that was kept while it was deleted."),
       databaseServer: z
         .string()
         .optional()
@@ -550,6 +554,7 @@ export const DeletedTenantSchema = z
       .string()
       .optional()
       .describe("The database server of the cluster's that has its database; absent: the cluster's own, or not known."),
+    dataSince: z.string().optional().describe("As in a tenant's status; absent: since createdAt."),
     formerDatabases: z
       .array(z.object({ server: z.string(), keptUntil: Time }))
       .optional()

@@ -15,6 +15,8 @@ export interface DeletedTenant {
   /** As in its status: the server of ours that has its database, and those that keep it from before it was moved. */
   databaseServer?: string;
   formerDatabases?: FormerDatabase[];
+  /** As in its status; absent: since `createdAt`. */
+  dataSince?: string;
   /** Set before the first of its data is removed: from then on it cannot be had back. */
   purge?: BegunPurge;
 }
@@ -65,7 +67,7 @@ export function deletedTenant(
   { metadata, spec, status }: Tenant,
   { deletedAt, keptUntil, managedDatabase }: Pick<DeletedTenant, "deletedAt" | "keptUntil" | "managedDatabase">,
 ): DeletedTenant {
-  const { databaseServer, formerDatabases } = status;
+  const { databaseServer, formerDatabases, dataSince } = status;
   return {
     name: metadata.name,
     spec,
@@ -76,6 +78,7 @@ export function deletedTenant(
     managedDatabase,
     ...(databaseServer === undefined ? {} : { databaseServer }),
     ...(formerDatabases === undefined ? {} : { formerDatabases }),
+    ...(dataSince === undefined ? {} : { dataSince }),
   };
 }
 
@@ -84,11 +87,12 @@ export function keptStatus({
   managedDatabase,
   databaseServer,
   formerDatabases,
-}: Pick<DeletedTenant, "managedDatabase" | "databaseServer" | "formerDatabases">): Pick<
-  TenantStatus,
-  "databaseKept" | "databaseServer" | "formerDatabases"
-> {
+  createdAt,
+  dataSince = createdAt,
+}: DeletedTenant): Pick<TenantStatus, "databaseKept" | "databaseServer" | "formerDatabases" | "dataSince"> {
   return {
+    // Not known of all.
+    ...(dataSince === "" ? {} : { dataSince }),
     ...(managedDatabase ? { databaseKept: true } : {}),
     ...(databaseServer === undefined ? {} : { databaseServer }),
     ...(formerDatabases === undefined ? {} : { formerDatabases }),

@@ -77,6 +77,8 @@ export interface TenantStatus {
   provisioned: boolean;
   /** Until it is provisioned: its database was kept, and no empty one is made in its place. */
   databaseKept?: true;
+  /** When the first tenant of its data was created, where that data was kept while it was deleted. */
+  dataSince?: string;
   /** The server of ours that has its database; absent: the cluster's own. */
   databaseServer?: string;
   /** Its next start is with its database on another server. */

@@ -40,6 +40,18 @@ export async function reachOf(
   );
 }
 
+/** The server may have had another tenant's database of that name then. @throws UserError InvalidInput */
+export function refuseEarlierTenant({ metadata, status }: Pick<Tenant, "metadata" | "status">, at: number): void {
+  const since = status.dataSince ?? metadata.creationTimestamp;
+  if (at >= Date.parse(since)) return;
+  const { name } = metadata;
+  throw new UserError(
+    "InvalidInput",
+    `tenant ${name} is there since ${since}, and what had its name at ${timeText(at)} may have been another one: choose a later moment, ` +
+      `or restore a backup (--backup); tenant inspect ${name} --at shows what was there`,
+  );
+}
+
 /**
  * Brings an existing tenant back to a moment. The database server of that moment is made aside, and the tenant's database taken out of it; then it
  * goes on like every restore. Interrupted before the exchange, nothing has happened to the tenant.

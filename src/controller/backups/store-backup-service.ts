@@ -7,6 +7,7 @@ import {
   type Job,
 } from "../../model/backup.ts";
 import { timeText } from "../../model/clock.ts";
+import { OWN_SERVER } from "../../model/database-servers.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import { tenantNameProblem } from "../../model/names.ts";
 import type { Tenant } from "../../model/tenant.ts";
@@ -22,14 +23,14 @@ import {
 } from "../service/backup-service.ts";
 import type { ClusterService } from "../service/cluster-service.ts";
 import { Turns } from "../turns.ts";
-import { asItRuns } from "../start/configs.ts";
+import { asItRuns, bringsDatabase } from "../start/configs.ts";
 import { backUp, prune, verify, type Work } from "./back-up.ts";
 import { Catalogue } from "./catalogue.ts";
 import { Jobs, type JobContext } from "./jobs.ts";
 import { exchangeNow, restoreGone, restoreInPlace, whyNotRestored } from "./restore.ts";
 import { LogArchiver } from "./log-archiver.ts";
 import { readBackup, type DatabaseSource } from "./restore.ts";
-import { reachOf, readMoment, restoreToTime } from "./restore-to-time.ts";
+import { reachOf, readMoment, refuseEarlierTenant, restoreToTime } from "./restore-to-time.ts";
 import { BackupSchedule, Missed } from "./schedule.ts";
 import { mebibytes } from "../../model/bytes.ts";
 
@@ -161,7 +162,7 @@ export class StoreBackupService implements BackupService {
   }
 
   async restore(name: string, request: RestoreRequest): Promise<Job> {
-    const moment = this.#momentOf(request);
+    const moment = await this.#momentOf(name, request);
     const there = moment === undefined ? undefined : await this.#context.store.get("Tenant", name);
     if (moment !== undefined && there) return this.#restoreToTime(there, moment);
     const means = request.from ? this.#settings.meansAt(request.from) : this.#configured().means;
@@ -196,7 +197,7 @@ export class StoreBackupService implements BackupService {
 
   /** Where the database of a backup, or of a moment, is read from; the tenant may be gone. */
   async databaseOf(name: string, request: Pick<RestoreRequest, "at" | "backup" | "from">): Promise<DatabaseSource> {
-    const at = this.#momentOf(request);
+    const at = await this.#momentOf(name, request);
     if (at !== undefined) {
       refuseName(name);
       const { archiver, recoveries, means } = this.#archives();
@@ -211,10 +212,20 @@ export class StoreBackupService implements BackupService {
   }
 
   /** The moment that a request is for, rather than a backup; milliseconds. */
-  #momentOf({ at, backup, from, as }: RestoreRequest): number | undefined {
+  async #momentOf(name: string, { at, backup, from, as }: RestoreRequest): Promise<number | undefined> {
     const isKept = this.#archiver !== undefined && this.#settings.config()?.config.pointInTime !== undefined;
     const isMoment = at !== undefined && backup === undefined && from === undefined && as === undefined;
-    return isKept && isMoment ? Date.parse(at) : undefined;
+    return isKept && isMoment && (await this.#isOnOwnServer(name)) ? Date.parse(at) : undefined;
+  }
+
+  /** The log is kept of that server alone. */
+  async #isOnOwnServer(name: string): Promise<boolean> {
+    const { store, deletions } = this.#context;
+    refuseName(name);
+    const tenant = await store.get("Tenant", name);
+    if (tenant && bringsDatabase(tenant.spec)) return false;
+    const server = tenant ? tenant.status.databaseServer : (await deletions?.records.get(name))?.databaseServer;
+    return (server ?? OWN_SERVER) === OWN_SERVER;
   }
 
   async #restoreToTime(tenant: Tenant, at: number): Promise<Job> {
@@ -223,6 +234,7 @@ export class StoreBackupService implements BackupService {
     if (refusal !== undefined) throw new UserError("Conflict", refusal);
     const { archiver, recoveries, means } = this.#archives();
     await reachOf(archiver, at, this.#context.clock.wall());
+    refuseEarlierTenant(tenant, at);
     const parts = { context: this.#context, means, service: this.#service, archiver, recoveries };
     return this.work.add("Restore", name, async ({ job: _job, ...rest }) => {
       // There is place for one server aside.
