@@ -42,7 +42,7 @@ it("takes nothing up that another tenant of the name may have had, but what was 
   const began = Date.parse(first.metadata.creationTimestamp);
   expect(() => refuseEarlierTenant(first, began)).not.toThrow();
   expect(() => refuseEarlierTenant(first, began - 1)).toThrow("may have been another one");
-  for (const _again of [1, 2]) {
+  for (let deletions = 0; deletions < 2; deletions++) {
     await run.service.deleteTenant("a", { purge: false });
     await expect.poll(() => world.store.get("Tenant", "a")).toBeUndefined();
     await run.service.undeleteTenant("a");
