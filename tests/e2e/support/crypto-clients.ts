@@ -25,7 +25,11 @@ export async function slide(user: TestUser, roomId: string, pollMs: number): Pro
 export function read(user: TestUser, roomId: string): string[] {
   const bodies: string[] = [];
   const seen = (event: MatrixEvent): void => {
-    const decrypted = (): void => void bodies.push(String(event.getContent()["body"]));
+    const decrypted = (): void => {
+      // Its key may come after it; then it is decrypted once more.
+      if (event.isDecryptionFailure()) event.once(MatrixEventEvent.Decrypted, decrypted);
+      else bodies.push(String(event.getContent()["body"]));
+    };
     if (event.getRoomId() !== roomId || event.status || event.getWireType() !== "m.room.encrypted") return;
     if (
       event.isDecryptionFailure() ||
