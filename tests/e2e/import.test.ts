@@ -56,6 +56,12 @@ async function sendEncrypted(old: OldSynapse): Promise<typeof reader> {
   await user.client.joinRoom(roomId);
   const heard = read(user, roomId);
   await Promise.all([writer.sync(POLL_MS), user.sync(POLL_MS)]);
+  // Its device's keys are uploaded after the first sync, and without them nothing is encrypted for it.
+  const readerId = user.client.getSafeUserId();
+  await until("the writer knows the reader's device", async () => {
+    const known = await writer.client.getCrypto()!.getUserDeviceInfo([readerId], true);
+    return (known.get(readerId)?.size ?? 0) > 0;
+  });
   way.port = undefined;
   await until("the reader is cut off", async () => user.failures.some(({ what }) => what.includes("leads nowhere")));
   await writer.client.sendTextMessage(roomId, "for dave alone");
