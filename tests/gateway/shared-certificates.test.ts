@@ -31,9 +31,10 @@ async function start(): Promise<void> {
   await bench.controller.update([serving("a", await bench.origin())]);
 }
 
-/** Another gateway with the same files. */
-function again(): Promise<void> {
-  return bench.restart(settings());
+/** Another gateway with the same files, once the one before has written down what it knows. */
+async function again(): Promise<void> {
+  await bench.gateway.stop(0);
+  await bench.restart(settings());
 }
 
 function settings() {
