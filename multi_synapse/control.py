@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet import defer
 from twisted.web import http, resource, server
@@ -30,6 +30,8 @@ _LONGEST_DRAIN_SECONDS = 600.0
 _LONGEST_WAIT_SECONDS = 10.0
 _LONGEST_SPREAD_SECONDS = 600.0
 _JSON = b"application/json"
+
+T = TypeVar("T")
 
 
 #: Name, type, key in `Shard.load`, and meaning.
@@ -130,39 +132,22 @@ class ControlResource(resource.Resource):
                 _allow(method, "GET")
                 return await self._stats(_argument(request, "collect") == "1")
             case ["v1", "tenants", name]:
-                _allow(method, "PUT", "DELETE")
-                if not is_tenant_name(name):
-                    raise Refused(400, "InvalidName", "the tenant's name is not a DNS label (1 to 63 of a-z, 0-9 and -)")
+                _allow_for(name, method, "PUT", "DELETE")
                 return await self._put(name, request) if method == "PUT" else await self._delete(name, request)
             case ["v1", "tenants", name, "check"]:
-                _allow(method, "POST")
-                if not is_tenant_name(name):
-                    raise Refused(400, "InvalidName", "the tenant's name is not a DNS label (1 to 63 of a-z, 0-9 and -)")
+                _allow_for(name, method, "POST")
                 return await self._shard.check(name, _assignment_in(request))
             case ["v1", "tenants", name, "idle"]:
-                _allow(method, "GET")
-                if not is_tenant_name(name):
-                    raise Refused(400, "InvalidName", "the tenant's name is not a DNS label (1 to 63 of a-z, 0-9 and -)")
-                answer = await self._shard.idle_state(name)
-                if answer is None:
-                    raise Refused(404, "NotFound", f"no tenant {name} runs here")
-                return answer
+                _allow_for(name, method, "GET")
+                return _if_running(name, await self._shard.idle_state(name))
             case ["v1", "tenants", name, "greet"]:
-                _allow(method, "POST")
-                if not is_tenant_name(name):
-                    raise Refused(400, "InvalidName", "the tenant's name is not a DNS label (1 to 63 of a-z, 0-9 and -)")
+                _allow_for(name, method, "POST")
                 servers = await self._shard.greet(name, _seconds_in(request, "spreadSeconds", _LONGEST_SPREAD_SECONDS))
-                if servers is None:
-                    raise Refused(404, "NotFound", f"no tenant {name} runs here")
-                return {"servers": servers}
+                return {"servers": _if_running(name, servers)}
             case ["v1", "tenants", name, "users"]:
-                _allow(method, "POST")
-                if not is_tenant_name(name):
-                    raise Refused(400, "InvalidName", "the tenant's name is not a DNS label (1 to 63 of a-z, 0-9 and -)")
+                _allow_for(name, method, "POST")
                 user_id = await self._shard.change_user(name, users.Change.parse(_json_in(request)))
-                if user_id is None:
-                    raise Refused(404, "NotFound", f"no tenant {name} runs here")
-                return {"userId": user_id}
+                return {"userId": _if_running(name, user_id)}
             case ["v1", "preparers"]:
                 _allow(method, "POST")
                 return self._create_preparer()
@@ -266,6 +251,20 @@ class ControlSite(server.Site):
 def _allow(method: str, *allowed: str) -> None:
     if method not in allowed:
         raise Refused(405, "MethodNotAllowed", f"{method} is not possible here, only {' and '.join(allowed)}")
+
+
+def _allow_for(name: str, method: str, *allowed: str) -> None:
+    """As `_allow`, for what is about a tenant."""
+    _allow(method, *allowed)
+    if not is_tenant_name(name):
+        raise Refused(400, "InvalidName", "the tenant's name is not a DNS label (1 to 63 of a-z, 0-9 and -)")
+
+
+def _if_running(name: str, answer: T | None) -> T:
+    """The shard's answer about a tenant; it has none about one that does not run here."""
+    if answer is None:
+        raise Refused(404, "NotFound", f"no tenant {name} runs here")
+    return answer
 
 
 async def _wait_for(preparer: Preparer, request: server.Request) -> None:

@@ -71,6 +71,8 @@ async def _apply(hs: Any, change: Change) -> str:
     found = await store.get_user_by_id(user_id)
     if found is None:
         raise Refused(404, "UserNotFound", f"there is no user {user_id}")
+    if change.kind == "password" and found.is_deactivated:
+        raise Refused(409, "UserRefused", f"{user_id} is deactivated")
     try:
         await _CHANGERS[change.kind](hs, user, change)
     except SynapseError as error:
@@ -79,12 +81,8 @@ async def _apply(hs: Any, change: Change) -> str:
 
 
 async def _set_password(hs: Any, user: UserID, change: Change) -> None:
-    user_id = user.to_string()
-    found = await hs.get_datastores().main.get_user_by_id(user_id)
-    if found is not None and found.is_deactivated:
-        raise Refused(409, "UserRefused", f"{user_id} is deactivated")
     hashed = await hs.get_auth_handler().hash(change.value)
-    await hs.get_set_password_handler().set_password(user_id, hashed, change.rest)
+    await hs.get_set_password_handler().set_password(user.to_string(), hashed, change.rest)
 
 
 async def _deactivate(hs: Any, user: UserID, change: Change) -> None:

@@ -5,6 +5,7 @@ import type { TenantView } from "../api/views.ts";
 import { parseBoundedDocuments, YAML_BOUNDS, YamlProblem } from "../model/bounded-yaml.ts";
 import { CreateTenantBody } from "../api/schemas.ts";
 import { CliError, EXIT } from "./errors.ts";
+import { isMapping } from "../model/mapping.ts";
 
 /** Thousands of tenants with configurations of their own. */
 const LARGEST = 16 * 1024 * 1024;
@@ -59,10 +60,6 @@ export function readWanted(text: string, file: string): Wanted[] {
     seen.add(name);
   }
   return wanted;
-}
-
-function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 export interface ChangePlan {

@@ -1,7 +1,8 @@
 import pc from "picocolors";
+import type { TenantView } from "../api/views.ts";
 import type { ConfigVerdict } from "../model/config-verdict.ts";
 import type { Client } from "./client.ts";
-import { tenantPath } from "./commands/tenant-path.ts";
+import { HAS, tenantPath } from "./commands/tenant-path.ts";
 import { isColored, plain } from "./output.ts";
 
 const colors = pc.createColors(isColored);
@@ -12,6 +13,11 @@ export function verdictOn(client: Client, tenant: string, config: string): Promi
     body: { config },
     has: ["verdict"],
   });
+}
+
+/** A tenant with its own configuration. */
+export function withItsConfig(client: Client, name: string): Promise<TenantView> {
+  return client.call<TenantView>("GET", tenantPath(name), { query: { includeConfig: true }, has: HAS });
 }
 
 const WORDS = { Accepted: "would be accepted", Refused: "would be refused", Unknown: "cannot be judged now" };

@@ -20,11 +20,13 @@ import {
 import { withLock } from "./lock.ts";
 import { besideNames, SCRATCH_PREFIX, tenantDatabaseName } from "./names.ts";
 import { pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
+import { raiseEpoch } from "./fence.ts";
 import { makeFit } from "./restored.ts";
 import { lookThrough } from "./imported.ts";
 import { endConnections, ensureRole, limitRole } from "./roles.ts";
 import type { DatabaseServers } from "./servers.ts";
 import { scramVerifier } from "./scram.ts";
+import { databasesAmong } from "./stranded.ts";
 import { describeDatabase } from "./tenant-database.ts";
 import { wholeNumber } from "./whole-number.ts";
 
@@ -109,7 +111,7 @@ export class PostgresCopies implements DatabaseCopies {
       await pgRestore(this.#programs, login, dump, signal);
       return await withConnection(login, name, factsOf, SNAPSHOT_BOUNDS);
     } finally {
-      await dropScratch(server, name);
+      await dropWithRole(server, name);
     }
   }
 
@@ -184,7 +186,7 @@ export class PostgresCopies implements DatabaseCopies {
         // A crash in the midst of its renaming left it closed.
         await open(client, restored);
         // Whoever had the former one has an epoch that is spent.
-        await raiseEpoch({ ...loginOn(server, own, password), database: restored }, epoch);
+        await raiseEpochIn({ ...loginOn(server, own, password), database: restored }, epoch);
         if (await exists(client, own)) {
           await drop(client, replaced);
           await rename(client, own, replaced);
@@ -241,7 +243,7 @@ export class PostgresCopies implements DatabaseCopies {
         const { rows } = await client.query<{ name: string }>(sql, [`^${SCRATCH_PREFIX}[0-9a-f]{16}$`]);
         return rows.map(({ name }) => name);
       });
-      for (const name of names) await dropScratch(server, name);
+      for (const name of names) await dropWithRole(server, name);
     });
   }
 
@@ -254,7 +256,8 @@ export class PostgresCopies implements DatabaseCopies {
   }
 }
 
-async function dropScratch(server: AdminLogin, name: string): Promise<void> {
+/** A database of nobody's but its role, which has the same name. */
+export async function dropWithRole(server: AdminLogin, name: string): Promise<void> {
   await asAdmin(server, DEFAULT_BOUNDS, async (client) => {
     await drop(client, name);
     await client.query(`DROP ROLE IF EXISTS ${identifier(name)}`);
@@ -267,14 +270,9 @@ export function lockedOn<T>(server: AdminLogin, tenant: string, work: (client: p
   return asAdmin(server, DEFAULT_BOUNDS, (client) => withLock(client, lock, LOCK_WAIT_MS, () => work(client)));
 }
 
-async function raiseEpoch(login: Login & { database: string }, epoch: number): Promise<void> {
+async function raiseEpochIn(login: DatabaseLogin, epoch: number): Promise<void> {
   const found = await describeDatabase(login);
-  if (found.epoch === 0) return;
-  await withConnection(login, login.database, (client) =>
-    client.query("UPDATE synapse_shards.fence SET epoch = greatest(epoch, $1::bigint), shard = '', instance = ''", [
-      epoch,
-    ]),
-  );
+  if (found.epoch > 0) await withConnection(login, login.database, (client) => raiseEpoch(client, epoch));
 }
 
 export function loginOn({ host, port, sslMode }: AdminLogin, user: string, password: string): Login {
@@ -388,11 +386,8 @@ async function mark(client: pg.Client, name: string, comment: string | null): Pr
 const MARK = "restored from backup ";
 
 export async function commentOf(client: pg.Client, name: string): Promise<string> {
-  const { rows } = await client.query<{ comment: string | null }>(
-    "SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = $1",
-    [name],
-  );
-  return rows[0]?.comment ?? "";
+  const [found] = await databasesAmong(client, [name]);
+  return found?.comment ?? "";
 }
 
 /** The backup that a database was made of. */

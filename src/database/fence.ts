@@ -58,15 +58,18 @@ export async function fenceAgainstAll(login: TenantLogin, epoch: number, bounds:
     login,
     login.database,
     async (client) => {
-      if (await fenceRow(client))
-        await client.query(
-          "UPDATE synapse_shards.fence SET epoch = greatest(epoch, $1::bigint), shard = '', instance = ''",
-          [epoch],
-        );
+      if (await fenceRow(client)) await raiseEpoch(client, epoch);
       await client.query(`SELECT pg_terminate_backend(pid) ${OTHERS}`);
     },
     bounds,
   );
+}
+
+/** Nobody has a database then whose epoch is not higher. */
+export async function raiseEpoch(client: pg.Client, epoch: number): Promise<void> {
+  await client.query("UPDATE synapse_shards.fence SET epoch = greatest(epoch, $1::bigint), shard = '', instance = ''", [
+    epoch,
+  ]);
 }
 
 /** Lets a process in that waits for a released database, and is of an older revision than its last owner. */

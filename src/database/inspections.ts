@@ -7,7 +7,7 @@ import type { CopyFacts } from "../ports/backups.ts";
 import type { DatabaseLogin } from "../ports/databases.ts";
 import type { Inspections } from "../ports/inspections.ts";
 import { asAdmin, DEFAULT_BOUNDS, identifier, literal, withConnection, type AdminLogin } from "./connection.ts";
-import { createEmpty, drop, factsOf, SNAPSHOT_BOUNDS } from "./copies.ts";
+import { createEmpty, dropWithRole, factsOf, loginOn, SNAPSHOT_BOUNDS } from "./copies.ts";
 import { forgetInspection, knownInspections, noteInspection } from "./inspection-table.ts";
 import { INSPECTION_PATTERN, inspectionName } from "./names.ts";
 import { endConnections, ensureRole } from "./roles.ts";
@@ -59,7 +59,7 @@ export class PostgresInspections implements Inspections {
 
   async facts(tenant: string): Promise<InspectionFacts> {
     const inspection = await this.#find(tenant);
-    return withConnection(await this.login(tenant), inspection.database, async (client) => {
+    return withConnection(await this.#loginTo(inspection.database), inspection.database, async (client) => {
       const { counts } = await factsOf(client);
       const users = await client.query<{ name: string; admin: boolean; deactivated: boolean; seen: string | null }>(
         USERS,
@@ -101,10 +101,7 @@ export class PostgresInspections implements Inspections {
 
   async #drop(name: string): Promise<void> {
     this.#passwords.delete(name);
-    await this.#asAdmin(async (client) => {
-      await drop(client, name);
-      await client.query(`DROP ROLE IF EXISTS ${identifier(name)}`);
-    });
+    await dropWithRole(this.#server, name);
   }
 
   async #find(tenant: string): Promise<Inspection> {
@@ -136,8 +133,7 @@ export class PostgresInspections implements Inspections {
       this.#passwords.delete(name);
       throw error;
     });
-    const { host, port, sslMode } = this.#server;
-    return { host, port, user: name, password, database: name, ...(sslMode === undefined ? {} : { sslMode }) };
+    return { ...loginOn(this.#server, name, password), database: name };
   }
 
   async #newPassword(name: string): Promise<string> {

@@ -5,16 +5,24 @@ import type { Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
 import { HalfMoved, type DatabaseMoves, type MovedDatabase } from "../ports/database-moves.ts";
 import type { DatabaseLogin } from "../ports/databases.ts";
-import { asAdmin, DEFAULT_BOUNDS, identifier, withConnection, type AdminLogin, type Bounds } from "./connection.ts";
+import { asAdmin, DEFAULT_BOUNDS, identifier, withConnection, type AdminLogin } from "./connection.ts";
 import { contentsOf, differences, totalOf, type Contents } from "./contents.ts";
-import { commentOf, drop, emptyBeside, exists, lockedOn, loginOn, open, readyBeside, rename } from "./copies.ts";
+import {
+  commentOf,
+  drop,
+  emptyBeside,
+  exists,
+  lockedOn,
+  loginOn,
+  open,
+  readyBeside,
+  rename,
+  SNAPSHOT_BOUNDS,
+} from "./copies.ts";
 import { fenceAgainstAll } from "./fence.ts";
 import { besideNames, MOVED_HERE, tenantDatabaseName } from "./names.ts";
 import { pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
 import type { DatabaseServers } from "./servers.ts";
-
-/** A large homeserver's tables are counted in one piece. */
-const COPY_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 3_600_000 };
 
 /** What is left between two crashes, in this order: a test ends the process at each. */
 export type MoveStage = "fenced" | "copied" | "ready" | "aside" | "exchanged";
@@ -77,7 +85,7 @@ export class PostgresMoves implements DatabaseMoves {
     await this.#exchange(name, source, target);
     return this.#finished(async () => {
       const there = loginOn(target, own, password);
-      const contents = copy ?? (await withConnection(there, own, (client) => contentsOf(client), COPY_BOUNDS));
+      const contents = copy ?? (await withConnection(there, own, (client) => contentsOf(client), SNAPSHOT_BOUNDS));
       // One that was set aside there by a move the other way is older than both.
       await lockedOn(target, name, async (client) => {
         for (const left of [moved, restored]) await drop(client, left);
@@ -113,10 +121,10 @@ export class PostgresMoves implements DatabaseMoves {
         await pgRestore(this.#programs, filling, dump, signal);
         return contentsOf(client);
       },
-      COPY_BOUNDS,
+      SNAPSHOT_BOUNDS,
     );
     this.#reached("copied");
-    const found = await withConnection(filling, filling.database, (client) => contentsOf(client), COPY_BOUNDS);
+    const found = await withConnection(filling, filling.database, (client) => contentsOf(client), SNAPSHOT_BOUNDS);
     const different = differences(expected, found);
     if (different.length > 0)
       throw new UserError(

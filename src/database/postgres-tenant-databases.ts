@@ -18,6 +18,7 @@ import { readTenantUsage } from "./usage-reading.ts";
 import {
   DatabaseTrouble,
   type DatabasePlace,
+  type Placed,
   type FenceState,
   type KeptData,
   type Migration,
@@ -25,7 +26,7 @@ import {
   type TenantDatabases,
   type UsageQuestion,
 } from "../ports/databases.ts";
-import type { DatabaseServers, Placed } from "./servers.ts";
+import type { DatabaseServers } from "./servers.ts";
 import { refuseEmptyOne } from "./stranded.ts";
 import { ensureTemplate } from "./template.ts";
 import type { ReleaseFacts } from "../ports/launcher.ts";

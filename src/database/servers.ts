@@ -7,20 +7,21 @@ import {
 } from "../model/database-servers.ts";
 import { StartFailure } from "../model/errors.ts";
 import type { Tenant } from "../model/tenant.ts";
+import type { Placed } from "../ports/databases.ts";
 import { asAdmin, DEFAULT_BOUNDS, type AdminLogin } from "./connection.ts";
 import { besideNames, MOVED_HERE, tenantDatabaseName } from "./names.ts";
-import { keptWords } from "./stranded.ts";
+import { databasesAmong, keptWords } from "./stranded.ts";
 import { listTenantDatabases } from "./tenant-database.ts";
 
 export interface DatabaseServer extends ServerShare {
   login: AdminLogin;
 }
 
+/** What a tenant's record says of its database. */
+export type Recorded = Pick<Tenant, "status">;
+
 /** Longer than it takes from being chosen to being made, where that happens at all. */
 const TO_COME_MS = 3_600_000;
-
-/** Where a tenant's database is, as far as its record says. */
-export type Placed = Pick<Tenant, "metadata" | "status">;
 
 /**
  * The PostgreSQL servers that are ours. A tenant's record names the one that has its database; absent: the cluster's own, which is the first. Where
@@ -28,13 +29,16 @@ export type Placed = Pick<Tenant, "metadata" | "status">;
  */
 export class DatabaseServers {
   readonly all: readonly DatabaseServer[];
-  readonly #recorded: (tenant: string) => Placed | undefined;
+  readonly #recorded: (tenant: string) => Recorded | undefined;
   /** Databases that are to be made: a server does not count them yet. */
   readonly #toCome = new Map<string, { server: string; since: number }>();
   #turn: Promise<unknown> = Promise.resolve();
 
   /** @param recorded the record of a tenant, by name */
-  constructor(servers: readonly DatabaseServer[], recorded: (tenant: string) => Placed | undefined = () => undefined) {
+  constructor(
+    servers: readonly DatabaseServer[],
+    recorded: (tenant: string) => Recorded | undefined = () => undefined,
+  ) {
     if (servers.length === 0) throw new Error("there is no server");
     this.all = servers;
     this.#recorded = recorded;
@@ -99,11 +103,7 @@ export class DatabaseServers {
     const names = [tenantDatabaseName(tenant), restored, replaced, moved];
     const found = await Promise.all(
       this.all.map(async ({ login, name }) => {
-        const there = await asAdmin(login, DEFAULT_BOUNDS, async (client) => {
-          const sql = `SELECT datname AS name, coalesce(shobj_description(oid, 'pg_database'), '') AS comment
-                       FROM pg_database WHERE datname = ANY ($1)`;
-          return (await client.query<{ name: string; comment: string }>(sql, [names])).rows;
-        });
+        const there = await asAdmin(login, DEFAULT_BOUNDS, (client) => databasesAmong(client, names));
         // A copy whose move was taken back has the name as well.
         const ranks = there.map((row) => names.indexOf(row.name) + (row.comment.startsWith(MOVED_HERE) ? 0.5 : 0));
         return { name, rank: Math.min(...ranks) };

@@ -12,14 +12,23 @@ export async function strandedOf(client: pg.Client, tenant: string): Promise<str
   return hasOwn ? [] : others;
 }
 
-async function databasesOf(client: pg.Client, tenant: string): Promise<{ hasOwn: boolean; others: string[] }> {
-  const own = tenantDatabaseName(tenant);
-  const { restored, replaced, moved } = besideNames(tenant);
+/** Those that there are, by name, with what their comments say. */
+export async function databasesAmong(
+  client: pg.Client,
+  names: readonly string[],
+): Promise<{ name: string; comment: string }[]> {
   const { rows } = await client.query<{ name: string; comment: string }>(
     `SELECT datname AS name, coalesce(shobj_description(oid, 'pg_database'), '') AS comment
      FROM pg_database WHERE datname = ANY ($1) ORDER BY 1`,
-    [[own, restored, replaced, moved]],
+    [names],
   );
+  return rows;
+}
+
+async function databasesOf(client: pg.Client, tenant: string): Promise<{ hasOwn: boolean; others: string[] }> {
+  const own = tenantDatabaseName(tenant);
+  const { restored, replaced, moved } = besideNames(tenant);
+  const rows = await databasesAmong(client, [own, restored, replaced, moved]);
   const others = rows.filter(
     ({ name, comment }) => name !== own && (name !== restored || comment.startsWith(MOVED_HERE)),
   );

@@ -17,6 +17,7 @@ import {
 } from "@peculiar/x509";
 import { UserError } from "../model/errors.ts";
 import { isWithin, NAME_CONSTRAINTS, permittedDomains } from "../certificates/name-constraints.ts";
+import { dropOldest } from "../model/drop-oldest.ts";
 
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
 const DAY_MS = 86_400_000;
@@ -89,7 +90,7 @@ export class Certificates {
     const entry =
       cached && cached.until > Date.now() ? cached : { context: this.#make(host), until: Date.now() + CACHE_MS };
     this.#contexts.set(host, entry);
-    evictOldest(this.#contexts);
+    dropOldest(this.#contexts, CACHE_ENTRIES);
     let context: SecureContext | undefined;
     try {
       context = await entry.context;
@@ -112,7 +113,7 @@ export class Certificates {
     if (!minted || minted.renewAt < Date.now()) minted = await (await this.#presentAuthority()).mint(host);
     this.#minted.delete(host);
     this.#minted.set(host, minted);
-    evictOldest(this.#minted);
+    dropOldest(this.#minted, CACHE_ENTRIES);
     return createSecureContext({ cert: minted.certificate, key: minted.key });
   }
 
@@ -230,10 +231,4 @@ function importAlgorithm(
   throw new Error(
     `a key of type ${type}${curve ? ` (${curve})` : ""} cannot be used; use RSA, or EC on P-256 or P-384`,
   );
-}
-
-function evictOldest(map: Map<string, unknown>): void {
-  if (map.size <= CACHE_ENTRIES) return;
-  const [oldest] = map.keys();
-  if (oldest !== undefined) map.delete(oldest);
 }

@@ -1,8 +1,12 @@
 import { z } from "zod";
 import { messageOf } from "./errors.ts";
 import { LONGEST_SELECTOR, parseSelector } from "./labels.ts";
-import { ROLE_NAMES, type Grant } from "./role.ts";
+import { isTokenName, ROLE_NAMES, type Grant } from "./role.ts";
 
+/** Of who has a grant: a token, an account. */
+export const PrincipalName = z
+  .string()
+  .refine(isTokenName, "1 to 64 of a-z, 0-9, dot, underscore and hyphen, other than owner and gateway");
 export const RoleSchema = z.enum(ROLE_NAMES);
 
 const TenantsSelector = z

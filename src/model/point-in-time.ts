@@ -97,6 +97,14 @@ export function firstSegment({ start, timeline, segmentBytes }: BaseManifest): s
   return segmentAt(lsnValue(start), timeline, segmentBytes);
 }
 
+/** The last segment that follows a base without a gap, if any does, and the first that is not there. */
+function chainOf(base: BaseManifest, own: Segments): { last: string | undefined; missing: string } {
+  let last: string | undefined;
+  let missing = firstSegment(base);
+  for (; own.has(missing); missing = nextSegment(missing, base.segmentBytes)) last = missing;
+  return { last, missing };
+}
+
 /**
  * Where each base leads, oldest first; one whose own log is not there, or not yet, leads nowhere.
  * @param live the server that writes now, and until when everything it wrote is in the target: milliseconds
@@ -110,10 +118,8 @@ export function reachesOf(
     .toSorted((a, b) => (a.id < b.id ? -1 : 1))
     .flatMap((base) => {
       const own = segments.get(base.system) ?? new Map<string, number>();
-      const { timeline, segmentBytes } = base;
-      const needed = segmentAt(lsnValue(base.end) - 1n, timeline, segmentBytes);
-      let last: string | undefined;
-      for (let name = firstSegment(base); own.has(name); name = nextSegment(name, segmentBytes)) last = name;
+      const needed = segmentAt(lsnValue(base.end) - 1n, base.timeline, base.segmentBytes);
+      const { last } = chainOf(base, own);
       if (last === undefined || last < needed) return [];
       const isNewest = [...own.keys()].every((name) => name <= last);
       const until = isNewest && live?.system === base.system ? live.until : 0;
@@ -130,9 +136,8 @@ export function hasGap(
 ): boolean {
   const own = segments.get(system) ?? new Map<string, number>();
   const isCutOff = (base: BaseManifest): boolean => {
-    let next = firstSegment(base);
-    while (own.has(next)) next = nextSegment(next, base.segmentBytes);
-    return [...own.keys()].some((name) => name > next);
+    const { missing } = chainOf(base, own);
+    return [...own.keys()].some((name) => name > missing);
   };
   const ofServer = bases.filter((base) => base.system === system);
   return ofServer.length > 0 && ofServer.every(isCutOff);

@@ -5,6 +5,7 @@ import { UserError } from "./errors.ts";
 import type { Labels } from "./labels.ts";
 import { readSynapseYaml } from "./synapse-yaml.ts";
 import type { TenantSpec } from "./tenant.ts";
+import { isMapping } from "./mapping.ts";
 
 /**
  * Options that say who a homeserver is, where its data is, or who signs its users in: another one with the same would harm the first, or be open to
@@ -116,8 +117,4 @@ function without(config: Record<string, unknown>, paths: readonly string[]): Rec
 
 function copied(mapping: Record<string, unknown>): Record<string, unknown> {
   return Object.assign(Object.create(null) as Record<string, unknown>, mapping);
-}
-
-function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -73,6 +73,12 @@ export class DatabaseTrouble extends UserError {
   }
 }
 
+/** What tells where a tenant's database is. */
+export interface Placed {
+  metadata: Pick<Tenant["metadata"], "name">;
+  status: Pick<Tenant["status"], "databaseServer">;
+}
+
 /** Where a tenant's database is, and as whom it is used. */
 export interface DatabasePlace {
   host: string;
@@ -154,7 +160,7 @@ export interface TenantDatabases {
   facts(release: string): ReleaseFacts | undefined;
   migration(release: string): Promise<Migration>;
   /** Address of the managed database, for the tenant's configuration. @throws StartFailure where its record names a server that is not ours */
-  address(tenant: Pick<Tenant, "metadata" | "status">): DatabasePlace;
+  address(tenant: Placed): DatabasePlace;
   /**
    * The server that has the tenant's database, or is to have it, for its record; undefined where there is no choice.
    * @throws StartFailure DatabaseServersFull; UserError Unavailable where one that may have it does not answer

@@ -3,7 +3,6 @@ import type {
   PublicKeyCredentialCreationOptionsJSON,
   PublicKeyCredentialRequestOptionsJSON,
 } from "@simplewebauthn/browser";
-import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { api, dataOf } from "./client.ts";
 import type { Person } from "./session.ts";
 
@@ -11,15 +10,6 @@ export interface Enrolment extends Person {
   flow: string;
   passkey: { challenge: string };
   totp: { secret: string; uri: string };
-}
-
-/** What signs somebody in, and shows them the console. */
-export function useEntry<T>(enter: (given: T) => Promise<Person>) {
-  const client = useQueryClient();
-  return useMutation({
-    mutationFn: enter,
-    onSuccess: ({ name, role, tenants }) => client.setQueryData<Person>(["session"], { name, role, tenants }),
-  });
 }
 
 export async function enterWithPasskey(): Promise<Person> {

@@ -25,12 +25,17 @@ export function useSession() {
   });
 }
 
-export function useSignIn() {
+/** What signs somebody in, and shows them the console. */
+export function useEntry<T>(enter: (given: T) => Promise<Person>) {
   const client = useQueryClient();
   return useMutation({
-    mutationFn: (token: string) => dataOf(api.POST("/v1/session", { body: { token } })),
+    mutationFn: enter,
     onSuccess: ({ name, role, tenants }) => client.setQueryData<Person>(["session"], { name, role, tenants }),
   });
+}
+
+export function useSignIn() {
+  return useEntry((token: string) => dataOf(api.POST("/v1/session", { body: { token } })));
 }
 
 export function useSignOut() {

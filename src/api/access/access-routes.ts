@@ -1,10 +1,9 @@
 import { z } from "zod";
 import { failures, type Api, type RouteContext } from "../api.ts";
-import type { ChainVerification } from "../audit.ts";
-import type { AuditLog } from "../audit.ts";
+import type { AuditLog, ChainVerification } from "../audit.ts";
 import { auditWithin } from "./limited-views.ts";
-import { grantOf, GrantFields, refineGrant, RoleSchema } from "../../model/grant.ts";
-import { TokenName, type NamedTokens } from "./named-tokens.ts";
+import { grantOf, GrantFields, PrincipalName, refineGrant, RoleSchema } from "../../model/grant.ts";
+import type { NamedTokens } from "./named-tokens.ts";
 import { wholeNumber } from "../schemas.ts";
 
 const MOST_ENTRIES = 100_000;
@@ -26,7 +25,7 @@ const LONGEST_DAYS = 3660;
 
 const CreateTokenBody = z
   .strictObject({
-    name: TokenName,
+    name: PrincipalName,
     ...GrantFields,
     expiresInDays: z
       .number()

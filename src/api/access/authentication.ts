@@ -70,24 +70,23 @@ export function registerAuthentication(app: FastifyInstance, tokens: Tokens): Au
       ? { kind: "kubernetes", token }
       : { kind: "token", digest: digest.toString("hex") };
   };
-  const subjectOf = async (request: FastifyRequest): Promise<Subject | undefined> => {
+  /** Who asks, of those who are known. @throws UserError Unauthorized where a request does not say who it is from */
+  const actorAsking = async (request: FastifyRequest): Promise<Actor | undefined> => {
     const given = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? "")?.[1];
-    if (given !== undefined) return subjectOfToken(given);
+    if (given !== undefined) return actorOf(subjectOfToken(given));
     const cookie = tokens.console && sessionCookieOf(request, { url: tokens.console.url() });
-    if (!tokens.console || cookie === undefined) return undefined;
+    if (!tokens.console || cookie === undefined)
+      throw new UserError("Unauthorized", "the header `Authorization: Bearer TOKEN` is missing or malformed");
     refuseForeignPages(request, tokens.console.hosts);
     const session = await tokens.console.sessions.open(cookie);
-    if (!session || !(await actorOf(session.subject)))
-      throw new UserError("Unauthorized", "the session has ended: sign in again");
-    return session.subject;
+    const actor = session && (await actorOf(session.subject));
+    if (!actor) throw new UserError("Unauthorized", "the session has ended: sign in again");
+    return actor;
   };
   app.addHook("onRequest", async (request) => {
     const access = accessTo(request);
     if (access === "anybody") return;
-    const subject = await subjectOf(request);
-    if (!subject)
-      throw new UserError("Unauthorized", "the header `Authorization: Bearer TOKEN` is missing or malformed");
-    const actor = await actorOf(subject);
+    const actor = await actorAsking(request);
     if (actor && actor !== GATEWAY) request.actor = actor;
     if ((actor === GATEWAY) !== (access === "gateway") || !actor)
       throw new UserError(
@@ -98,8 +97,7 @@ export function registerAuthentication(app: FastifyInstance, tokens: Tokens): Au
     request.isStillGood = async () => {
       try {
         // Of a cookie, the session may have been signed out.
-        const found = await subjectOf(request);
-        const again = found && (await actorOf(found));
+        const again = await actorAsking(request);
         goodAt = performance.now();
         return again?.role === actor.role && again.tenants === actor.tenants;
       } catch (error) {

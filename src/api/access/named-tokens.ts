@@ -1,18 +1,14 @@
 import { createHash, randomBytes } from "node:crypto";
 import { z } from "zod";
 import { UserError } from "../../model/errors.ts";
-import { isTokenName, type Actor, type Grant, type NamedToken, type Role } from "../../model/role.ts";
-import { GrantFields, grantOf, refineGrant } from "../../model/grant.ts";
+import type { Actor, Grant, NamedToken, Role } from "../../model/role.ts";
+import { GrantFields, grantOf, PrincipalName, refineGrant } from "../../model/grant.ts";
 import { JsonFile, type JsonFileOptions } from "./json-file.ts";
 import type { LastUses } from "./last-uses.ts";
 
-export const TokenName = z
-  .string()
-  .refine(isTokenName, "1 to 64 of a-z, 0-9, dot, underscore and hyphen, other than owner and gateway");
-
 const EntrySchema = z
   .strictObject({
-    name: TokenName,
+    name: PrincipalName,
     ...GrantFields,
     createdAt: z.string(),
     expiresAt: z.iso.datetime().optional(),

@@ -4,7 +4,7 @@ import type { ConfigVerdict } from "../../model/config-verdict.ts";
 import { matches, parseSelector } from "../../model/labels.ts";
 import { APPLIED_LABEL, planOf, readWanted, type ChangePlan, type Wanted } from "../applying.ts";
 import type { Client } from "../client.ts";
-import { differenceOf, verdictOn, verdictWords } from "../config-changes.ts";
+import { differenceOf, verdictOn, verdictWords, withItsConfig } from "../config-changes.ts";
 import { confirm } from "../confirm.ts";
 import { forEach } from "../each.ts";
 import { CliError, EXIT } from "../errors.ts";
@@ -129,8 +129,7 @@ async function lookAt(client: Client, name: string, plans: ChangePlan[], options
   if (plan?.action !== "change" || typeof config !== "string") return {};
   const verdict = await verdictOn(client, name, config);
   if (!options.showConfig) return { verdict };
-  const query = { includeConfig: true };
-  const { spec } = await client.call<TenantView>("GET", tenantPath(name), { query, has: HAS });
+  const { spec } = await withItsConfig(client, name);
   return { verdict, difference: await differenceOf(name, spec.config ?? "", config) };
 }
 
@@ -149,9 +148,7 @@ async function planAll(
   options: Pick<ApplyOptions, "prune" | "selector">,
 ): Promise<ChangePlan[]> {
   const present = new Map((await selected(client, undefined)).map((tenant) => [tenant.metadata.name, tenant]));
-  const read = limited(AT_ONCE, (name: string) =>
-    client.call<TenantView>("GET", tenantPath(name), { query: { includeConfig: true }, has: HAS }),
-  );
+  const read = limited(AT_ONCE, (name: string) => withItsConfig(client, name));
   const plans = await Promise.all(
     wanted.map(async (one) => {
       const known = present.get(one.name);

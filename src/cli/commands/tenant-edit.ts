@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
 import type { Client } from "../client.ts";
-import { differenceOf, verdictOn, verdictWords } from "../config-changes.ts";
+import { differenceOf, verdictOn, verdictWords, withItsConfig } from "../config-changes.ts";
 import { confirm } from "../confirm.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { show } from "../format.ts";
@@ -67,9 +67,7 @@ export function addEdit(tenant: Command): void {
 }
 
 async function configOf(client: Client, name: string): Promise<string> {
-  const query = { includeConfig: true };
-  const { spec } = await client.call<TenantView>("GET", tenantPath(name), { query, has: HAS });
-  return spec.config ?? "";
+  return (await withItsConfig(client, name)).spec.config ?? "";
 }
 
 /** As often as its author wants to correct what is refused. @returns what nobody refuses */

@@ -23,8 +23,8 @@ export function addUsers(tenant: Command): void {
     .description("list a tenant's users, without guests")
     .argument("<name>", "name of the tenant")
     .option("--search <text>", "only those with this in their user id or display name")
-    .addOption(new Option("--limit <n>", "at most so many").argParser(parseWhole(1, MOST_USERS_AT_ONCE)).default(100))
-    .option("--offset <n>", "leave out so many at the beginning", parseWhole(0, 999_999))
+    .addOption(new Option("--limit <n>", "at most this many").argParser(parseWhole(1, MOST_USERS_AT_ONCE)).default(100))
+    .option("--offset <n>", "skip this many", parseWhole(0, 999_999))
     .addHelpText("after", "\nA tenant that sleeps goes on sleeping.")
     .action((name: string, query: { search?: string; limit: number; offset?: number }, command: Command) =>
       withClient(command, async (client, { output }) => {

@@ -27,9 +27,15 @@ import { asItRuns, bringsDatabase } from "../start/configs.ts";
 import { backUp, prune, verify, type Work } from "./back-up.ts";
 import { Catalogue } from "./catalogue.ts";
 import { Jobs, type JobContext } from "./jobs.ts";
-import { exchangeNow, restoreGone, restoreInPlace, whyNotRestored } from "./restore.ts";
+import {
+  exchangeNow,
+  readBackup,
+  restoreGone,
+  restoreInPlace,
+  whyNotRestored,
+  type DatabaseSource,
+} from "./restore.ts";
 import { LogArchiver } from "./log-archiver.ts";
-import { readBackup, type DatabaseSource } from "./restore.ts";
 import { reachOf, readMoment, refuseEarlierTenant, restoreToTime } from "./restore-to-time.ts";
 import { BackupSchedule, Missed } from "./schedule.ts";
 import { mebibytes } from "../../model/bytes.ts";

@@ -1,6 +1,7 @@
 import type { Clock } from "../../model/clock.ts";
 import { StartFailure } from "../../model/errors.ts";
 import type { Tenant } from "../../model/tenant.ts";
+import type { Placed } from "../../ports/databases.ts";
 import { hostsOf, tryReadConfig } from "../../model/config-reading.ts";
 import type { ConfigMeaning, DatabaseAddress } from "../../model/config-meaning.ts";
 import { hostOf } from "../../model/names.ts";
@@ -23,7 +24,6 @@ export interface ClaimConflict {
 }
 
 export type Claimant = Pick<Tenant, "metadata" | "spec" | "status">;
-type Placed = Pick<Tenant, "metadata" | "status">;
 type Database = Omit<DatabaseAddress, "user">;
 
 /** Who goes first, where nobody has it yet. */

@@ -39,9 +39,8 @@ export function refuseUnknownServers(
 ): void {
   for (const server of [databaseServer, databaseMove?.to, ...formerDatabases.map((former) => former.server)]) {
     if (server === undefined) continue;
-    const metadata = { name, creationTimestamp: "", resourceVersion: "", generation: 0 };
     try {
-      databases.address({ metadata, status: { ...newTenantStatus(), databaseServer: server } });
+      databases.address({ metadata: { name }, status: { databaseServer: server } });
     } catch (error) {
       throw new UserError(
         "Conflict",
@@ -204,14 +203,15 @@ export class KeptTenants {
     const bytes = hasDatabase ? (await databases.usage([name])).get(name)?.bytes : undefined;
     const media = await this.#deletions.mediaOf(name);
     const key = (await store.readSecret(name))?.signingKey;
-    // Its name is the same on whichever server.
-    const place = {
-      metadata: { name, creationTimestamp: "", resourceVersion: "", generation: 0 },
-      status: newTenantStatus(),
-    };
     return {
       ...(hasDatabase || stranded
-        ? { database: { name: databases.address(place).name, ...(bytes === undefined ? {} : { bytes }) } }
+        ? // Its name is the same on whichever server.
+          {
+            database: {
+              name: databases.address({ metadata: { name }, status: {} }).name,
+              ...(bytes === undefined ? {} : { bytes }),
+            },
+          }
         : {}),
       ...(media ? { media } : {}),
       ...(key === undefined ? {} : { signingKey: { sha256: createHash("sha256").update(key).digest("hex") } }),

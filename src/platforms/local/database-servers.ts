@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import type { AdminLogin } from "../../database/connection.ts";
-import { DatabaseServers, type DatabaseServer, type Placed } from "../../database/servers.ts";
+import { DatabaseServers, type DatabaseServer, type Recorded } from "../../database/servers.ts";
 import { OWN_SERVER, type DatabaseServerConfig } from "../../model/database-servers.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 
@@ -8,7 +8,7 @@ import { messageOf, UserError } from "../../model/errors.ts";
 export function databaseServers(
   own: AdminLogin,
   asked: readonly DatabaseServerConfig[],
-  recorded?: (tenant: string) => Placed | undefined,
+  recorded?: (tenant: string) => Recorded | undefined,
 ): DatabaseServers {
   const { weight = 1, maxDatabases } = asked.find(({ name }) => name === OWN_SERVER) ?? {};
   const main: DatabaseServer = { name: OWN_SERVER, weight, maxDatabases, login: own };

@@ -76,7 +76,7 @@ export function Accounts() {
       )}
       {link && (
         <SecretDialog title={`The link of ${link.name}`} secret={link.url} close={() => setLink(undefined)}>
-          <p>Give it to {link.name}. Whoever opens it first is that person; it is good once, for 24 hours.</p>
+          <p>Give it to {link.name}. Whoever opens it first is that person; the link works once, within 24 hours.</p>
         </SecretDialog>
       )}
     </Card>

@@ -1,7 +1,8 @@
 import { useEffect, useState } from "react";
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
-import { beginEnrolment, enrolPasskey, enrolPassword, useEntry, type Enrolment } from "../../api/accounts.ts";
+import { beginEnrolment, enrolPasskey, enrolPassword, type Enrolment } from "../../api/accounts.ts";
+import { useEntry } from "../../api/session.ts";
 import { CodeField } from "./code-field.tsx";
 import { Failure, Waiting } from "../../ui/states.tsx";
 

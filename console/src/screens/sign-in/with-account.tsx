@@ -1,5 +1,6 @@
 import { useState } from "react";
-import { enterWithPasskey, enterWithPassword, useEntry } from "../../api/accounts.ts";
+import { enterWithPasskey, enterWithPassword } from "../../api/accounts.ts";
+import { useEntry } from "../../api/session.ts";
 import { CodeField } from "./code-field.tsx";
 import { Failure } from "../../ui/states.tsx";
 

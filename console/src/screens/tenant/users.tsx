@@ -45,9 +45,7 @@ export function Users({ tenant }: { tenant: Tenant }) {
         }
       >
         {!data && <Waiting query={users} what="the users" />}
-        {data?.items.length === 0 && (
-          <Empty title={search === "" ? "There are no users yet" : "No user is called so"} />
-        )}
+        {data?.items.length === 0 && <Empty title={search === "" ? "There are no users yet" : "No user matches"} />}
         {data && data.items.length > 0 && (
           <ScrollTable label="Users" columns={["User", "Name", "State", "Created", "Last seen", "Actions"]}>
             {data.items.map((user) => (

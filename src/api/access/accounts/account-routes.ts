@@ -1,10 +1,10 @@
 import { z } from "zod";
 import { UserError } from "../../../model/errors.ts";
-import { GrantFields, grantOf, refineGrant } from "../../../model/grant.ts";
+import { GrantFields, grantOf, PrincipalName, refineGrant } from "../../../model/grant.ts";
 import { failures, type Api } from "../../api.ts";
 import type { ConsoleAccess } from "../console-access.ts";
 import type { AccountSignIn } from "./sign-in.ts";
-import { AccountName, type AccountView } from "./accounts.ts";
+import type { AccountView } from "./accounts.ts";
 
 const tags = ["access"];
 const config = { access: "admin" } as const;
@@ -62,7 +62,7 @@ export function accountRoutes(app: Api, access: ConsoleAccess | undefined): void
         operationId: "createAccount",
         summary: "Makes an account; its person chooses by a link how they sign in",
         tags,
-        body: z.strictObject({ name: AccountName, ...GrantFields }).superRefine(refineGrant),
+        body: z.strictObject({ name: PrincipalName, ...GrantFields }).superRefine(refineGrant),
         response: { 201: LinkSchema, ...failures(409, 422) },
       },
     },

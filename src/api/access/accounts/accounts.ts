@@ -1,16 +1,12 @@
 import { createHash, randomBytes } from "node:crypto";
 import { z } from "zod";
 import { UserError } from "../../../model/errors.ts";
-import { GrantFields, grantOf, refineGrant } from "../../../model/grant.ts";
-import { isTokenName, type Actor, type Grant } from "../../../model/role.ts";
+import { GrantFields, grantOf, PrincipalName, refineGrant } from "../../../model/grant.ts";
+import type { Actor, Grant } from "../../../model/role.ts";
 import { JsonFile, type JsonFileOptions } from "../json-file.ts";
 
 /** Long enough for the next working day; whoever has the link is the person. */
 const ENROLMENT_MS = 24 * 3_600_000;
-
-export const AccountName = z
-  .string()
-  .refine(isTokenName, "1 to 64 of a-z, 0-9, dot, underscore and hyphen, other than owner and gateway");
 
 const PasskeySchema = z.strictObject({
   id: z.string(),
@@ -23,7 +19,7 @@ const PasskeySchema = z.strictObject({
 
 const EntrySchema = z
   .strictObject({
-    name: AccountName,
+    name: PrincipalName,
     ...GrantFields,
     createdAt: z.string(),
     /** Of the means to sign in: a reset begins a new one, which ends all sessions of the one before. */

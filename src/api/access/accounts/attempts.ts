@@ -1,3 +1,4 @@
+import { dropOldest } from "../../../model/drop-oldest.ts";
 import { UserError } from "../../../model/errors.ts";
 
 /** A person mistypes a few times. */
@@ -27,8 +28,7 @@ export class Attempts {
     const wait = count + 1 < FREE ? 0 : Math.min(LONGEST_WAIT_MS, 1000 * 2 ** (count + 1 - FREE));
     this.#failed.delete(name);
     this.#failed.set(name, { count: count + 1, notBefore: now + wait });
-    const [oldest] = this.#failed.keys();
-    if (this.#failed.size > MOST_NAMES && oldest !== undefined) this.#failed.delete(oldest);
+    dropOldest(this.#failed, MOST_NAMES);
   }
 
   succeeded(name: string): void {

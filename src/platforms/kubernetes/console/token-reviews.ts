@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { AuthenticationV1Api, type KubeConfig, type V1TokenReviewStatus } from "@kubernetes/client-node";
+import { dropOldest } from "../../../model/drop-oldest.ts";
 import { messageOf, UserError } from "../../../model/errors.ts";
 import { grantOf } from "../../../model/grant.ts";
 import type { Actor } from "../../../model/role.ts";
@@ -58,7 +59,7 @@ export class TokenReviews {
       (found) => this.#learn(digest, found !== undefined),
       () => this.#known.delete(digest),
     );
-    dropOldest(this.#known);
+    dropOldest(this.#known, MOST_KNOWN);
     return actor;
   }
 
@@ -72,7 +73,7 @@ export class TokenReviews {
   #learn(digest: string, isGood: boolean): void {
     this.#good.delete(digest);
     if (isGood) this.#good.add(digest);
-    dropOldest(this.#good);
+    dropOldest(this.#good, MOST_KNOWN);
   }
 
   async #review(token: string): Promise<Actor | undefined> {
@@ -88,9 +89,4 @@ export class TokenReviews {
     );
     return grant && { name: `kubernetes:${username}`, ...grantOf(grant) };
   }
-}
-
-function dropOldest(of: Map<string, unknown> | Set<string>): void {
-  const [oldest] = of.keys();
-  if (of.size > MOST_KNOWN && oldest !== undefined) of.delete(oldest);
 }

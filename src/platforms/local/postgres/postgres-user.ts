@@ -14,6 +14,11 @@ export interface RunAs {
   gid: number;
 }
 
+/** For a process that is to run as this user. */
+export function identityOf(user: RunAs | undefined): { uid?: number; gid?: number } {
+  return user ? { uid: user.uid, gid: user.gid } : {};
+}
+
 /** PostgreSQL refuses to run as root. Data that is there already stays with the user that owns it. */
 export function chooseUser(
   directory: string,

@@ -22,7 +22,7 @@ import { systemEnvironment } from "../environment.ts";
 import { rotateAtStart } from "../files.ts";
 import { freePort, isFree } from "../up/ports.ts";
 import { isPostmaster, runningServer, serverEnded, stopServer } from "./postgres-process.ts";
-import { chooseUser, placeForData, type RunAs } from "./postgres-user.ts";
+import { chooseUser, identityOf, placeForData, type RunAs } from "./postgres-user.ts";
 import { runCommand } from "../toolchain/run-command.ts";
 
 const HOST = "127.0.0.1";
@@ -162,7 +162,7 @@ async function initialise(
   ];
   try {
     const { code, lines } = await runCommand(join(binDir, "initdb"), args, {
-      ...identity(user),
+      ...identityOf(user),
       cwd: draft,
       env: serverEnvironment(),
       signal,
@@ -229,7 +229,7 @@ function launch({ binDir, logFile }: PostgresOptions, dataDir: string, user: Run
   const log = openSync(logFile, "a", 0o600);
   try {
     const child = spawn(join(binDir, "postgres"), ["-D", dataDir], {
-      ...identity(user),
+      ...identityOf(user),
       cwd: dataDir,
       detached: true,
       stdio: ["ignore", log, log],
@@ -304,10 +304,6 @@ async function failedStart(logFile: string, attempt: number, signal: AbortSignal
     );
   }
   await sleep(300 * attempt, undefined, { signal });
-}
-
-function identity(user: RunAs | undefined): { uid?: number; gid?: number } {
-  return user ? { uid: user.uid, gid: user.gid } : {};
 }
 
 function serverEnvironment(): Record<string, string> {

@@ -26,7 +26,7 @@ import { systemEnvironment } from "../environment.ts";
 import { POSTGRES_MAJOR } from "../toolchain/toolchain.ts";
 import { LogFeed } from "./log-feed.ts";
 import { runningServer, stopServer } from "./postgres-process.ts";
-import { chooseUser, type RunAs } from "./postgres-user.ts";
+import { chooseUser, identityOf, type RunAs } from "./postgres-user.ts";
 
 const ADMIN = "postgres";
 const PORT = 5432;
@@ -143,7 +143,7 @@ export class LocalRecoveries implements Recoveries {
     // To the end of what comes, where its hash is compared.
     const args = ["--extract", "--file=-", "--ignore-zeros", `--directory=${join(this.#place, "data")}`];
     const tar = spawn("tar", [...args, "--anchored", `--exclude-from=${list}`], {
-      ...identity(user),
+      ...identityOf(user),
       cwd: "/",
       env: systemEnvironment(),
       stdio: ["pipe", "ignore", "pipe"],
@@ -204,7 +204,7 @@ export class LocalRecoveries implements Recoveries {
     const logFile = join(this.#place, "postgres.log");
     const log = openSync(logFile, "a", 0o600);
     const server = spawn(join(this.#binDir, "postgres"), ["-D", data], {
-      ...identity(user),
+      ...identityOf(user),
       cwd: data,
       stdio: ["ignore", log, log],
       env: { ...systemEnvironment(), LC_ALL: "C", TZ: "UTC" },
@@ -323,8 +323,4 @@ function exitOf(child: ChildProcess): Promise<number> {
     );
     child.once("close", (code) => resolve(code ?? -1));
   });
-}
-
-function identity(user: RunAs | undefined): { uid?: number; gid?: number } {
-  return user ? { uid: user.uid, gid: user.gid } : {};
 }

@@ -3,6 +3,7 @@ import { DatabaseSync } from "node:sqlite";
 import { messageOf } from "../../../model/errors.ts";
 import type { Sample } from "../../../model/history.ts";
 import type { HistoryStore, LevelSample } from "../../../ports/history-store.ts";
+import { atOnce } from "./at-once.ts";
 
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS samples (
@@ -42,14 +43,9 @@ export class LocalHistory implements HistoryStore {
 
   async write(samples: readonly LevelSample[]): Promise<void> {
     const insert = this.#db.prepare("INSERT OR REPLACE INTO samples (step, at, count, body) VALUES (?, ?, ?, ?)");
-    this.#db.exec("BEGIN");
-    try {
+    atOnce(this.#db, () => {
       for (const { step, at, count, values } of samples) insert.run(step, at, count, JSON.stringify(values));
-      this.#db.exec("COMMIT");
-    } catch (error) {
-      this.#db.exec("ROLLBACK");
-      throw error;
-    }
+    });
   }
 
   async prune(step: number, from: number, to: number): Promise<void> {

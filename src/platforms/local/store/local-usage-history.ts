@@ -1,6 +1,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import type { UsageMonth, UsageOwner, UsagePosition } from "../../../model/usage-month.ts";
 import type { UsageEntry, UsageHistory } from "../../../ports/usage-history.ts";
+import { atOnce } from "./at-once.ts";
 
 export const USAGE_SCHEMA = `
   CREATE TABLE IF NOT EXISTS usage_months (
@@ -71,7 +72,7 @@ export class LocalUsageHistory implements UsageHistory {
     const place = this.#db.prepare(
       "INSERT INTO usage_positions (tenant, server_name, body) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
     );
-    this.#atOnce(() => {
+    atOnce(this.#db, () => {
       for (const { position, months } of entries) {
         for (const row of months) month.run(row.tenant, row.serverName, row.month, JSON.stringify(row));
         place.run(position.tenant, position.serverName, JSON.stringify(position));
@@ -94,7 +95,7 @@ export class LocalUsageHistory implements UsageHistory {
     );
     if (gone.length === 0) return;
     const remove = this.#db.prepare("DELETE FROM usage_months WHERE tenant = ? AND server_name = ? AND month = ?");
-    this.#atOnce(() => {
+    atOnce(this.#db, () => {
       for (const row of gone) remove.run(String(row["tenant"]), String(row["server_name"]), String(row["month"]));
       this.#db.exec(
         `DELETE FROM usage_positions WHERE NOT EXISTS (
@@ -102,16 +103,5 @@ export class LocalUsageHistory implements UsageHistory {
            WHERE m.tenant = usage_positions.tenant AND m.server_name = usage_positions.server_name)`,
       );
     });
-  }
-
-  #atOnce(work: () => void): void {
-    this.#db.exec("BEGIN");
-    try {
-      work();
-      this.#db.exec("COMMIT");
-    } catch (error) {
-      this.#db.exec("ROLLBACK");
-      throw error;
-    }
   }
 }
