@@ -20,6 +20,7 @@ interface Reply {
 
 /** A request that failed for its client: no answer, 5xx, or 4xx where it was entitled to more. */
 export interface Failure {
+  begun: number;
   at: number;
   what: string;
 }
@@ -101,6 +102,7 @@ export class Client {
     // A message acknowledged while the others are read would be missed.
     const due = this.later.filter(({ at }) => at < Date.now() - LATE_MS).map(({ body }) => body);
     const acknowledged = [...this.acknowledged, ...due];
+    const begun = Date.now();
     try {
       const whoami = await this.#call("GET", "/v3/account/whoami");
       const media = await this.#call("GET", "/v1/media/config");
@@ -112,7 +114,7 @@ export class Client {
         acknowledged,
       };
     } catch (error) {
-      this.#failed("look", String(error));
+      this.#failed("look", begun, String(error));
       return { status: 0, messages: [], acknowledged };
     }
   }
@@ -140,16 +142,17 @@ export class Client {
   async #follow(signal: AbortSignal): Promise<void> {
     let since = "";
     while (!signal.aborted) {
+      const begun = Date.now();
       try {
         const path = `/v3/sync?timeout=${since ? LONG_POLL_MS : 0}${since && `&since=${since}`}`;
         const { status, body } = await this.#call("GET", path, undefined, signal);
         if (status === 200) since = String(body["next_batch"]);
         // An older release may not know a newer one's tokens: Synapse's own limit. A client then starts a new sync.
         else if (status === 400 && since) since = "";
-        else this.#failed("sync", `${status} ${JSON.stringify(body).slice(0, 200)}`);
+        else this.#failed("sync", begun, `${status} ${JSON.stringify(body).slice(0, 200)}`);
         if (status !== 200) await pause(RETRY_MS, signal);
       } catch (error) {
-        if (!signal.aborted) this.#failed("sync", String(error));
+        if (!signal.aborted) this.#failed("sync", begun, String(error));
         await pause(RETRY_MS, signal);
       }
     }
@@ -168,12 +171,13 @@ export class Client {
   }
 
   async #counted(method: "PUT", path: string, body: unknown): Promise<number> {
+    const begun = Date.now();
     try {
       const { status, body: answer } = await this.#call(method, path, body);
-      if (status !== 200) this.#failed("send", `${status} ${JSON.stringify(answer).slice(0, 200)}`);
+      if (status !== 200) this.#failed("send", begun, `${status} ${JSON.stringify(answer).slice(0, 200)}`);
       return status;
     } catch (error) {
-      this.#failed("send", String(error));
+      this.#failed("send", begun, String(error));
       return 0;
     }
   }
@@ -205,9 +209,9 @@ export class Client {
     };
   }
 
-  #failed(kind: string, what: string): void {
+  #failed(kind: string, begun: number, what: string): void {
     if (this.failures.length < FAILURES_KEPT)
-      this.failures.push({ at: Date.now(), what: `${this.tenant} ${kind}: ${what}` });
+      this.failures.push({ begun, at: Date.now(), what: `${this.tenant} ${kind}: ${what}` });
   }
 }
 

@@ -86,11 +86,12 @@ export class Run {
     const afterHarm = !this.#wasGraceful;
     this.#wasGraceful = step.graceful;
     if (step.graceful) {
-      // A request that was under way in a step with harm may fail in the next one.
       if (!afterHarm)
         findings.push(...away.map((name) => `another server backed off from ${name} in a step without any failure`));
       findings.push(
         ...failures
+          // What was under way in a step with harm may fail in the next one.
+          .filter((failure) => !afterHarm || failure.begun >= begun)
           .slice(0, 10)
           .map(({ at, what }) => `a client saw a failure in a step without any: ${new Date(at).toISOString()} ${what}`),
       );

@@ -98,7 +98,18 @@ async def caches() -> None:
     print("then", cache.cache.max_size, "by a factor of", properties.default_factor_size)
 
 
-CASES = {case.__name__.replace("_", "-"): case for case in (threads, handlers, unix_socket, servlets, caches)}
+async def lists() -> None:
+    hs = await started("lists")
+    store = hs.get_datastores().main
+
+    async def away(*_: Any, **__: Any) -> None:
+        raise ConnectionError("the database is away")
+
+    store.db_pool.simple_select_many_batch = away
+    print("state groups of an event:", await store._get_state_group_for_events(["$event"]))
+
+
+CASES = {case.__name__.replace("_", "-"): case for case in (threads, handlers, unix_socket, servlets, caches, lists)}
 
 
 def main() -> None:

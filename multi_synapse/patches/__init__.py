@@ -118,6 +118,23 @@ PATCHES: tuple[Patch, ...] = (
         {"synapse.storage.databases:make_conn": "db_config, engine, default_txn_name, server_name"},
     ),
     Patch(
+        "persisting",
+        "after the database went away while a message was stored, its room may take none until the next start (until 1.163)",
+        database.persist_again_after_a_failure,
+        {
+            "synapse.storage.databases.state.deletion:StateDeletionDataStore._mark_state_groups_as_persisting_txn": (
+                "self, txn, state_groups"
+            ),
+            "synapse.storage.database:DatabasePool.simple_delete_many_txn": "txn, table, column, values, keyvalues",
+        },
+    ),
+    Patch(
+        "lists-of-caches",
+        "a lookup of many keys that fails is answered as if there were nothing",
+        database.fail_lists_with_their_lookup,
+        {"synapse.util.caches.deferred_cache:CacheMultipleEntries.error_bulk": "self, cache, keys, failure"},
+    ),
+    Patch(
         "caches",
         "cache factors are kept once per process: the last tenant's would apply to all",
         tenants.size_caches_per_tenant,

@@ -6,7 +6,9 @@ from typing import Any
 
 import synapse.storage.database as synapse_database
 import synapse.storage.databases as synapse_databases
+from synapse.storage.databases.state.deletion import StateDeletionDataStore
 from synapse.storage.engines.postgres import PostgresEngine
+from synapse.util.caches.deferred_cache import CacheMultipleEntries
 from twisted.enterprise import adbapi
 
 from ..fence import claims_of_shard
@@ -85,3 +87,36 @@ def connect_off_the_reactor() -> None:
         return connection
 
     replace(synapse_databases, "make_conn", make_conn)
+
+
+def persist_again_after_a_failure() -> None:
+    """A row says which state groups are being persisted; once the database ended in the middle, it is in the way of the next attempt."""
+    original = StateDeletionDataStore._mark_state_groups_as_persisting_txn
+    if "simple_upsert_many_txn" in original.__code__.co_names:
+        # Newer releases take the row over.
+        return
+
+    def mark(self: Any, txn: Any, state_groups: Any) -> None:
+        # Nobody else's: events of a room are persisted one after another, and a state group is of one room.
+        self.db_pool.simple_delete_many_txn(
+            txn,
+            table="state_groups_persisting",
+            column="state_group",
+            values=state_groups,
+            keyvalues={"instance_name": self._instance_name},
+        )
+        original(self, txn, state_groups)
+
+    replace(StateDeletionDataStore, "_mark_state_groups_as_persisting_txn", mark)
+
+
+def fail_lists_with_their_lookup() -> None:
+    """Who asks a cache for many keys at once is told that their lookup failed, like who asks for one."""
+    original = CacheMultipleEntries.error_bulk
+
+    def error_bulk(self: Any, cache: Any, keys: Any, failure: Any) -> None:
+        original(self, cache, keys, failure)
+        # Its only caller is an errback, which swallows the failure by returning.
+        failure.raiseException()
+
+    replace(CacheMultipleEntries, "error_bulk", error_bulk)

@@ -279,6 +279,48 @@ def test_a_request_whose_connection_to_the_database_was_ended_says_so(shard: Sha
     wait_for(lambda: client.call("GET", path).status == 200)
 
 
+@pytest.mark.smoke
+def test_a_room_takes_messages_after_the_database_went_away_while_one_was_stored(shard: Shard, assign: Assign, postgres: Postgres) -> None:
+    # Guards against: a row that Synapse did not come to remove keeps a room from everything until the next start.
+    assignment = assign("stores")
+    client = Client(shard.expect_started("stores", assignment)["address"]).register()
+    client.create_room()
+    database = assignment["base"]["database"]["args"]["dbname"]
+    ends = "CREATE FUNCTION ends() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); END $$"
+    postgres.query(ends, database=database)
+    for what in ("INSERT ON events", "DELETE ON state_groups_persisting"):
+        trigger = f"CREATE TRIGGER ends BEFORE {what} FOR EACH ROW EXECUTE FUNCTION ends()"
+        postgres.query(trigger, database=database)
+    path = f"/_matrix/client/v3/rooms/{client.room}/send/m.room.message/txn"
+    message = {"msgtype": "m.text", "body": "stored"}
+    assert client.call("PUT", path, message).status == 503
+    assert postgres.query("SELECT count(*) FROM state_groups_persisting", database=database) == [(1,)]
+    postgres.query("DROP FUNCTION ends CASCADE", database=database)
+    wait_for(lambda: client.call("PUT", path, message).status == 200)
+    found = client.call("GET", f"/_matrix/client/v3/rooms/{client.room}/messages?dir=b").json["chunk"]
+    assert [event["content"]["body"] for event in found if event["type"] == "m.room.message"] == ["stored"]
+
+
+@pytest.mark.smoke
+def test_what_could_not_be_looked_up_is_not_taken_for_absent(shard: Shard, assign: Assign, postgres: Postgres) -> None:
+    # Guards against: a list of lookups whose connection was ended is answered as if nothing had been found.
+    assignment = assign("reads")
+    client = Client(shard.expect_started("reads", assignment)["address"]).register()
+    client.create_room()
+    path = f"/_matrix/client/v3/rooms/{client.room}/messages?dir=b"
+    database = assignment["base"]["database"]["args"]["dbname"]
+    # Nothing is in the caches of a start.
+    shard.delete("reads")
+    client.address = shard.expect_started("reads", {**assignment, "epoch": assignment["epoch"] + 1})["address"]
+    postgres.query("ALTER TABLE event_to_state_groups RENAME TO apart", database=database)
+    postgres.query(
+        "CREATE VIEW event_to_state_groups AS SELECT * FROM apart WHERE pg_terminate_backend(pg_backend_pid())", database=database
+    )
+    postgres.query("GRANT SELECT ON event_to_state_groups TO tenant", database=database)
+    answer = client.call("GET", path)
+    assert (answer.status, answer.headers.get("x-synapse-shards")) == (503, "database-away"), answer.body
+
+
 def test_modules(python: Path, assign: Assign, folder: Path) -> None:
     # Guards against: a module that raises or wants to end the process takes the shard with it.
     modules = folder / "modules"
