@@ -12,6 +12,10 @@ const HistorySchema = z
         values: z.array(z.number().nullable()).describe("One of each step; null where it is not known."),
       }),
     ),
+    source: z
+      .enum(["controller", "prometheus"])
+      .describe("Who has it: the controller, or the Prometheus of its configuration."),
+    problem: z.string().optional().describe("Why it is the controller's, where the configuration names a Prometheus."),
   })
   .meta({ id: "History" }) satisfies z.ZodType<History>;
 

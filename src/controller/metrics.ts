@@ -1,6 +1,7 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import { Scrape } from "./scrape.ts";
 import { MOVE_OUTCOMES, MOVE_REASONS } from "../model/move.ts";
+import { SLEEP_REASONS, WAKE_REASONS } from "../model/sleep.ts";
 
 export const CONTROLLER_PREFIX = "synapse_shards_controller_";
 
@@ -90,23 +91,29 @@ export function createControllerMetrics(registry: Registry) {
       "Since when a tenant that is not Running has been in its phase, in seconds of Unix time, as far as this leader knows; tenants that run have no series",
       ["tenant", "phase", "reason"],
     ),
-    sleeps: new Counter({
-      name: name("sleeps_total"),
-      help: "Tenants that fell asleep, by reason: Idle, Done, PlacesNeeded, Requested",
-      labelNames: ["reason"],
-      registers,
-    }),
+    sleeps: startedAtZero(
+      new Counter({
+        name: name("sleeps_total"),
+        help: "Tenants that fell asleep, by reason: Idle, Done, PlacesNeeded, Requested",
+        labelNames: ["reason"],
+        registers,
+      }),
+      Object.keys(SLEEP_REASONS).map((reason) => ({ reason })),
+    ),
     absences: new Counter({
       name: name("absences_total"),
       help: "Tenants that were away unplanned for more than a minute and told other servers that they are back",
       registers,
     }),
-    wakes: new Counter({
-      name: name("wakes_total"),
-      help: "Tenants that were woken and run, by reason: request, poll, federation, due, operator",
-      labelNames: ["reason"],
-      registers,
-    }),
+    wakes: startedAtZero(
+      new Counter({
+        name: name("wakes_total"),
+        help: "Tenants that were woken and run, by reason: request, poll, federation, due, operator",
+        labelNames: ["reason"],
+        registers,
+      }),
+      Object.keys(WAKE_REASONS).map((reason) => ({ reason })),
+    ),
     wakeFailures: new Counter({
       name: name("wake_failures_total"),
       help: "Starts of tenants that are woken that failed, by reason",

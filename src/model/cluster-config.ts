@@ -3,6 +3,7 @@ import { BackupsConfigSchema } from "./backup.ts";
 import { CertificatesConfigSchema } from "./certificates.ts";
 import { CpuBudgetSchema } from "./cpu-budget.ts";
 import { DatabaseServersSchema } from "./database-servers.ts";
+import { HistoryConfigSchema } from "./history-source.ts";
 import { PublicAccessSchema } from "./public-access.ts";
 import { DEFAULT_BALANCING, DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "./policy.ts";
 import { NotificationsSchema } from "./notification.ts";
@@ -157,6 +158,8 @@ export const ClusterConfigSchema = z.strictObject({
   /** A shard that does not answer for this long is `Lost`, and its tenants are started elsewhere. */
   shardLostAfterSeconds: z.number().min(1).max(3600).default(15),
   cpuBudget: CpuBudgetSchema.prefault({}),
+  /** Where plots come from; docs/metrics.md. */
+  history: HistoryConfigSchema.prefault({}),
   /** Named sets of quotas for tenants; docs/quotas.md. */
   plans: PlansSchema.default({}),
   /** How operators are told of events; docs/notifications.md. */

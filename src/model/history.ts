@@ -97,6 +97,10 @@ export interface History {
   stepSeconds: number;
   /** Null where it is not known: the controller did not run, or there was no such shard. */
   series: { name: string; values: (number | null)[] }[];
+  /** Who has it. */
+  source: "controller" | "prometheus";
+  /** Why it is not from where the configuration says, one sentence. */
+  problem?: string;
 }
 
 /** The coarsest level that a range needs; finer ones complete it up to now. */
@@ -137,7 +141,7 @@ export function historyOf(
     for (let at = from; at < to; at += step) values.push(rounded(steps.get(at)?.[name]));
     return { name, values };
   });
-  return { from: new Date(from).toISOString(), stepSeconds: step / 1000, series };
+  return { from: new Date(from).toISOString(), stepSeconds: step / 1000, series, source: "controller" };
 }
 
 /** As exact as a plot can show, and short to write. */

@@ -32,6 +32,28 @@ name of the release), \`component\` (\`controller\`, \`gateway\` or \`shard\`), 
 Only the leading controller serves the series about tenants, shards and rollouts; \`max by (…)\` over all replicas is
 correct at any time. There is one series for each tenant, and a few dozen with a server name for each tenant in use; they
 end when the tenant is deleted.
+
+## Plots
+The plots of the console and of \`synapse-shards history\` come from the controller's own history: an entry a minute,
+bounded, for 13 months; on Kubernetes it is the leader's, in memory. They come from a Prometheus instead where the
+configuration names one, or on Kubernetes the value \`history\` of the chart:
+
+\`\`\`yaml
+history:
+  prometheus:
+    url: http://127.0.0.1:9090
+    labels: {cluster_id: clinics}   # what tells this cluster's series from others'; default: none
+    tokenFile: /etc/synapse-shards/prometheus.token   # sent as a bearer token; default: none
+\`\`\`
+
+The chart's default for \`labels\` is what its monitors set; \`tokenSecret\` names a Secret in place of \`tokenFile\`, and
+\`networkPolicies.prometheus\` lets the controller, and no shard, reach a Prometheus at a private address.
+
+The Prometheus has to collect the controller's metrics and, for the memory of shards, theirs, with the labels above. The
+controller asks its range API for each series, up to 400 steps, for 10 seconds at most, and keeps the answer for 30.
+While Prometheus is away, answers something else, or has no series of this cluster, the controller's own history is
+shown with a word on why. The setting takes effect at the next start. Two series differ from the controller's own: the
+longest blackout is the upper bound of its bucket, and places are counted with the present \`maxTenantsPerShard\`.
 `;
 
 export interface Described {

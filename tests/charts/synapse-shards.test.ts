@@ -158,6 +158,40 @@ describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
     expect(find(manifests, "SynapseFleet", "cluster-a").spec.imageTag).toBe("1.150.0");
   });
 
+  it("takes plots from the Prometheus of the values, which the controller alone may reach", async () => {
+    const configIn = (manifests: Manifest[]) =>
+      KubernetesControllerConfigSchema.parse(
+        parse(find(manifests, "ConfigMap", "cluster-a-controller").data!["controller.yaml"]!),
+      ).history;
+    const plain = await template();
+    expect(configIn(plain)).toEqual({});
+    const url = "http://prometheus.monitoring:9090/prefix";
+    const prometheus = [{ to: [{ namespaceSelector: {} }], ports: [{ port: 9090 }] }];
+    const tokenSecret = { name: "prometheus-token" };
+    const manifests = await template({
+      history: { prometheus: { url, tokenSecret } },
+      networkPolicies: { prometheus },
+    });
+    const labels = { namespace: "shards", cluster_id: "cluster-a" };
+    const tokenFile = "/run/synapse-shards/prometheus/token";
+    expect(configIn(manifests)).toEqual({ prometheus: { url, labels, tokenFile } });
+    const { volumes, containers } = find(manifests, "Deployment", "cluster-a-controller").spec.template.spec;
+    expect(volumes).toContainEqual(
+      expect.objectContaining({ secret: { secretName: "prometheus-token", items: [{ key: "token", path: "token" }] } }),
+    );
+    expect(containers[0].volumeMounts).toContainEqual(
+      expect.objectContaining({ name: "prometheus", mountPath: "/run/synapse-shards/prometheus" }),
+    );
+    const reaching = manifests.filter(({ kind, spec }) =>
+      kind === "NetworkPolicy" ? JSON.stringify(spec.egress).includes("9090") : false,
+    );
+    expect(reaching.map(({ metadata }) => metadata.name)).toEqual(["cluster-a-controller"]);
+    const own = await template({ history: { prometheus: { url, labels: { cluster: "x" } } } });
+    expect(configIn(own)).toEqual({ prometheus: { url, labels: { cluster: "x" } } });
+    for (const wrong of ["prometheus:9090", "http://user:secret@prometheus"])
+      await expect(template({ history: { prometheus: { url: wrong } } })).rejects.toThrow("history/prometheus/url");
+  });
+
   it("shows the console where that is asked for, at a port that has nothing else, and to whom the values say", async () => {
     const { spec: closed } = find(await template(), "NetworkPolicy", "cluster-a-controller");
     expect(JSON.stringify(closed)).not.toContain("8011");

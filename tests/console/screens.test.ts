@@ -191,6 +191,21 @@ describe.skipIf(browserProgram() === undefined)("the console's screens", () => {
     expect(await requests.locator("figcaption").innerText()).toContain("requests: between 100 and 101, last 101");
   });
 
+  test("plots say where they come from, where a Prometheus is configured", async () => {
+    const { page } = view;
+    const { service } = api;
+    service.samples.push(...someSamples());
+    const own = service.history.bind(service);
+    service.history = async (...asked) => ({ ...(await own(...asked)), source: "prometheus" });
+    await signIn(view, API_TOKEN, "/overview");
+    const over = page.getByRole("region", { name: "Over time" });
+    await over.getByText("From Prometheus.").waitFor();
+    service.history = async (...asked) => ({ ...(await own(...asked)), problem: "Prometheus does not answer" });
+    await over.getByLabel("Period").selectOption("hour");
+    await over.getByText("Prometheus does not answer.").waitFor();
+    await expect.poll(() => over.locator("canvas").count()).toBeGreaterThan(3);
+  });
+
   test("users are found, and get another password, the rights of an admin, or none at all any more", async () => {
     const { page } = view;
     const { service } = api;

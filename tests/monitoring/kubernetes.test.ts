@@ -41,7 +41,7 @@ describe.skipIf(why !== "")(`the chart on a cluster, scraped by a real Prometheu
     const rules = ofKind(objects, "PrometheusRule")[0]!.spec as object;
     const targets = join(scratch, "targets.json");
     await discover(installation, targets);
-    prometheus = await Prometheus.start(program!, scrapeConfigs(monitors, targets), rules);
+    prometheus = await Prometheus.start(program!, scrapeConfigs(monitors, targets), { rules });
     await installation.createTenant("a");
     await discover(installation, targets);
     await useTenant(namespace, "a.example");

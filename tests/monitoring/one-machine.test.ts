@@ -9,7 +9,8 @@ import { Cluster } from "../e2e/support/cluster.ts";
 import { newUser } from "../e2e/support/matrix.ts";
 import { ask } from "../gateway/harness.ts";
 import { askPanels } from "./support/panels.ts";
-import { Prometheus } from "./support/prometheus.ts";
+import { freePort, Prometheus } from "./support/prometheus.ts";
+import type { History } from "../../src/model/history.ts";
 import { prometheusTool, skipped } from "./support/tools.ts";
 
 const [program, promtool] = [await prometheusTool("prometheus"), await prometheusTool("promtool")];
@@ -23,7 +24,10 @@ describe.skipIf(why !== "")(`a cluster on one machine, scraped by a real Prometh
   let texts: Record<"controller" | "gateway" | "shard", string>;
 
   beforeAll(async () => {
-    cluster = await Cluster.start();
+    const at = `127.0.0.1:${await freePort()}`;
+    cluster = await Cluster.start({
+      history: { prometheus: { url: `http://${at}`, labels: { cluster_id: "local" } } },
+    });
     await cluster.createTenant("clinic-a");
     await cluster.json("tenant", "move", "clinic-a");
     const alice = await newUser(cluster, "clinic-a", "alice");
@@ -45,6 +49,7 @@ describe.skipIf(why !== "")(`a cluster on one machine, scraped by a real Prometh
           { targets: [host], labels: { namespace: "here", cluster_id: "local", component, ...labels(component) } },
         ],
       })),
+      { address: at },
     );
     // Rates need samples.
     for (let i = 0; i < 40; i += 1) {
@@ -101,6 +106,26 @@ describe.skipIf(why !== "")(`a cluster on one machine, scraped by a real Prometh
     const answers = await askPanels(prometheus, { namespace: "here", clusterId: "local", without: ["rollout_"] });
     expect(answers.filter(({ series, mayBeEmpty }) => series === 0 && !mayBeEmpty)).toEqual([]);
     expect(answers.filter(({ series }) => series > 0).length).toBeGreaterThan(40);
+  });
+
+  // Ends Prometheus.
+  test("the plots come from it, and from the controller's own history while it is away", async () => {
+    const latest = ({ series }: History) => {
+      const last = ({ values }: History["series"][number]) => values.findLast((value) => value !== null);
+      return Object.fromEntries(series.map((one) => [one.name, last(one)]));
+    };
+    const plots = async (query: string) => (await cluster.api("GET", `/v1/history?${query}`)).body as History;
+    const found = await plots("range=hour");
+    expect(found).toMatchObject({ source: "prometheus", stepSeconds: 60 });
+    expect(latest(found)).toMatchObject({ running: 1, failed: 0, placesTaken: 1 });
+    expect(latest(found)["memory"]).toBeGreaterThan(50e6);
+    const [shard] = (await cluster.shards()).filter(({ tenants }) => tenants === 1);
+    const ofShard = await plots(`range=hour&shard=${shard!.name}`);
+    expect(ofShard).toMatchObject({ source: "prometheus", series: [{ name: "load" }, { name: "memory" }] });
+    await prometheus.stop();
+    const own = await plots("range=day");
+    expect(own).toMatchObject({ source: "controller", problem: expect.stringContaining("cannot be reached") });
+    expect((await cluster.cli("history", "--range", "day")).stderr).toContain("the controller's own history");
   });
 });
 

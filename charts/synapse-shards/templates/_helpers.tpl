@@ -76,3 +76,8 @@ httpGet: {{ toYaml .get | nindent 2 }}
 {{- define "synapse-shards.oidcSecret" -}}
 {{- if and .Values.console.enabled .Values.console.signIn.oidc }}{{ .Values.console.signIn.oidcSecret.name }}{{ end }}
 {{- end }}
+
+{{- /* The Secret with the token for the Prometheus of the plots, where there is one. */ -}}
+{{- define "synapse-shards.prometheusSecret" -}}
+{{- if .Values.history.prometheus.url }}{{ .Values.history.prometheus.tokenSecret.name }}{{ end }}
+{{- end }}

@@ -83,5 +83,8 @@ podSelector: {matchLabels: {{ include "synapse-shards.selectorLabels" . | fromYa
     {{- range .Values.networkPolicies.apiServerPorts }}
     - {port: {{ . }}, protocol: TCP}
     {{- end }}
+{{- with .Values.networkPolicies.prometheus }}
+{{ toYaml . }}
+{{- end }}
 {{ include "synapse-shards.egress.world" . }}
 {{- end }}

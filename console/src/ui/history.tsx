@@ -73,20 +73,30 @@ function Plots({ history, query, plots }: PlotsProps) {
     return (
       <Empty title="Nothing is known of this time yet">A look is taken each minute while the controller runs.</Empty>
     );
+  const word = wordOn(history);
   const times = Array.from({ length: steps }, (_, index) => begin + index * stepSeconds);
   return (
-    <div className="plots">
-      {plots.map(({ lines, ...plot }) => (
-        <Plot
-          key={plot.title}
-          {...plot}
-          times={times}
-          lines={lines.map(({ series: own, ...line }) => ({
-            ...line,
-            values: series.find(({ name }) => name === own)?.values ?? times.map(() => null),
-          }))}
-        />
-      ))}
-    </div>
+    <>
+      {word !== undefined && <p className="hint">{word}</p>}
+      <div className="plots">
+        {plots.map(({ lines, ...plot }) => (
+          <Plot
+            key={plot.title}
+            {...plot}
+            times={times}
+            lines={lines.map(({ series: own, ...line }) => ({
+              ...line,
+              values: series.find(({ name }) => name === own)?.values ?? times.map(() => null),
+            }))}
+          />
+        ))}
+      </div>
+    </>
   );
+}
+
+/** Where the plots are from, where a Prometheus is configured. */
+function wordOn({ problem, source }: Schemas["History"]): string | undefined {
+  if (problem !== undefined) return sentence(problem);
+  return source === "prometheus" ? "From Prometheus." : undefined;
 }

@@ -3,7 +3,7 @@ import { RANGES, type History } from "../../model/history.ts";
 import { mebibytes } from "../../model/bytes.ts";
 import { showList } from "../format.ts";
 import { withClient } from "../options.ts";
-import { seconds, table } from "../output.ts";
+import { note, seconds, table } from "../output.ts";
 
 interface Column {
   head: string;
@@ -38,6 +38,7 @@ export function addHistory(program: Command): void {
     .action(({ range, shard }: { range: string; shard?: string }, command: Command) =>
       withClient(command, async (client, { output }) => {
         const found = await client.call<History>("GET", "/v1/history", { query: { range, shard }, has: ["series"] });
+        if (found.problem !== undefined) note(found.problem);
         const rows = rowsOf(found);
         const columns = COLUMNS.filter(({ series }) => found.series.some(({ name }) => name === series));
         showList(output, rows, "Nothing is known of that time.", () =>

@@ -13,6 +13,7 @@ import {
   type Sample,
 } from "../../model/history.ts";
 import type { HistoryStore } from "../../ports/history-store.ts";
+import type { PrometheusHistory } from "./prometheus.ts";
 import { namedFor } from "./sample.ts";
 
 const EARLY_MS = 1_000;
@@ -21,6 +22,8 @@ export interface HistoryParts {
   store: HistoryStore;
   clock: Clock;
   log: Pick<Logger, "warn">;
+  /** Answers in place of the store, while it can. */
+  elsewhere?: Pick<PrometheusHistory, "read">;
 }
 
 /** Takes down how the cluster is, once a minute, whatever number of tenants it has, and answers how it was. */
@@ -31,6 +34,7 @@ export class HistoryRecorder {
   #isClosed = false;
   #hasFailed = false;
   #isTidy = false;
+  #isElsewhereAway = false;
   #since: string | undefined;
 
   constructor(parts: HistoryParts) {
@@ -57,6 +61,21 @@ export class HistoryRecorder {
   }
 
   async read(range: Range, shard?: string): Promise<History> {
+    const { elsewhere, log } = this.#parts;
+    if (!elsewhere) return this.#ownHistory(range, shard);
+    try {
+      const found = await elsewhere.read(range, shard);
+      this.#isElsewhereAway = false;
+      return found;
+    } catch (error) {
+      const problem = `the plots are of the controller's own history, as Prometheus has none: ${messageOf(error)}`;
+      if (!this.#isElsewhereAway) log.warn({ why: messageOf(error) }, "Prometheus has no history for the plots");
+      this.#isElsewhereAway = true;
+      return { ...(await this.#ownHistory(range, shard)), problem };
+    }
+  }
+
+  async #ownHistory(range: Range, shard?: string): Promise<History> {
     const { store, clock } = this.#parts;
     const now = clock.now();
     const { from, to } = windowOf(range, now);

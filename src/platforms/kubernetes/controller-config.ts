@@ -22,6 +22,7 @@ export const KubernetesControllerConfigSchema = z.strictObject({
     maintenanceWindows: true,
     shardLostAfterSeconds: true,
     cpuBudget: true,
+    history: true,
     plans: true,
     tenantPolicy: true,
     publicAccess: true,

@@ -22,6 +22,7 @@ import { createControllerMetrics } from "../../controller/metrics.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
 import { LoadBook } from "../../controller/shards/load-book.ts";
 import { HistoryRecorder } from "../../controller/history/history-recorder.ts";
+import { plotsFrom } from "../../controller/history/prometheus.ts";
 import { MemoryHistory } from "../../controller/history/memory-history.ts";
 import { UsageBook } from "../../controller/usage/usage-book.ts";
 import { IdleTenants } from "../../controller/sleep/idle-tenants.ts";
@@ -214,8 +215,13 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     databases,
     feed: new RouteFeed(),
     usage: new UsageBook(),
-    // Of this leader's time; Prometheus has what was before.
-    history: new HistoryRecorder({ store: new MemoryHistory(), clock, log }),
+    history: new HistoryRecorder({
+      // Of this leader's time; Prometheus has what was before.
+      store: new MemoryHistory(),
+      clock,
+      log,
+      ...plotsFrom(config.history, clock, () => config.maxTenantsPerShard),
+    }),
     claims: new Claims((tenant) => databases.address(tenant), clock),
     policy: config,
     cpuBudget: config.cpuBudget,

@@ -44,6 +44,7 @@ import { PostgresMoves } from "../../database/moves.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
 import { LoadBook } from "../../controller/shards/load-book.ts";
 import { Turns } from "../../controller/turns.ts";
+import { plotsFrom } from "../../controller/history/prometheus.ts";
 import { HistoryRecorder } from "../../controller/history/history-recorder.ts";
 import { UsageBook } from "../../controller/usage/usage-book.ts";
 import { UsageRecorder } from "../../controller/usage/usage-recorder.ts";
@@ -168,6 +169,7 @@ async function main(): Promise<void> {
       store: new LocalHistory(config.historyFile, (sentence) => log.warn(sentence)),
       clock,
       log,
+      ...plotsFrom(config.cluster.history, clock, () => context.policy.maxTenantsPerShard),
     }),
     claims: new Claims((tenant) => databases.address(tenant), clock),
     policy: policyOf(config.cluster, availableParallelism()),

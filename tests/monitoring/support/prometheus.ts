@@ -34,8 +34,13 @@ export class Prometheus {
     process.stderr!.on("data", (chunk) => (this.#output += chunk));
   }
 
-  /** @param scrapeConfigs as in prometheus.yml @param rules content of a rule file */
-  static async start(program: string, scrapeConfigs: object[], rules?: object): Promise<Prometheus> {
+  /** @param scrapeConfigs as in prometheus.yml @param of rules: content of a rule file; address: default, at any free port */
+  static async start(
+    program: string,
+    scrapeConfigs: object[],
+    of: { rules?: object; address?: string } = {},
+  ): Promise<Prometheus> {
+    const { rules, address = `127.0.0.1:${await freePort()}` } = of;
     const directory = await mkdtemp(join(tmpdir(), "prometheus-"));
     const [config, ruleFile] = [join(directory, "prometheus.yml"), join(directory, "rules.yml")];
     if (rules) await writeFile(ruleFile, stringify(rules));
@@ -47,7 +52,6 @@ export class Prometheus {
         ...(rules ? { rule_files: [ruleFile] } : {}),
       }),
     );
-    const address = `127.0.0.1:${await freePort()}`;
     const child = spawn(
       program,
       [`--config.file=${config}`, `--storage.tsdb.path=${join(directory, "data")}`, `--web.listen-address=${address}`],

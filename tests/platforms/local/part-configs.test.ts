@@ -2,7 +2,13 @@ import { expect, test } from "vitest";
 import { parseGatewayConfig } from "../../../src/gateway/config.ts";
 import { ClusterConfigSchema } from "../../../src/model/cluster-config.ts";
 import { pathsIn } from "../../../src/platforms/local/data-directory.ts";
-import { controllerConfig, gatewayConfig, type ClusterFacts } from "../../../src/platforms/local/up/part-configs.ts";
+import {
+  controllerConfig,
+  gatewayConfig,
+  settingsForNextStart,
+  withFixedSettings,
+  type ClusterFacts,
+} from "../../../src/platforms/local/up/part-configs.ts";
 
 const facts = {
   paths: pathsIn("/data"),
@@ -32,4 +38,13 @@ test("the store's key is beside it, or where the configuration says", () => {
       .storeKeyFile;
   expect(keyOf({})).toBe("/data/store.key");
   expect(keyOf({ storeKeyFile: "/keys/store.key" })).toBe("/keys/store.key");
+});
+
+test("another place for the plots takes effect at the next start, and stays as it was until then", () => {
+  const [before, after] = [
+    read({}),
+    ClusterConfigSchema.parse({ history: { prometheus: { url: "http://127.0.0.1:9090" } } }),
+  ];
+  expect(settingsForNextStart(before, after)).toEqual(["history"]);
+  expect(withFixedSettings(before, after).history).toEqual({});
 });

@@ -74,6 +74,7 @@ export function settingsForNextStart(before: ClusterConfig, after: ClusterConfig
     modules: JSON.stringify(config.modules),
     databaseServers: JSON.stringify(config.databaseServers),
     signIn: JSON.stringify(config.signIn),
+    history: JSON.stringify(config.history),
   });
   const [old, next] = [fixed(before), fixed(after)];
   return Object.keys(old).filter((setting) => old[setting] !== next[setting]);
@@ -82,7 +83,7 @@ export function settingsForNextStart(before: ClusterConfig, after: ClusterConfig
 /** A configuration as it can be taken up now: what cannot stays as it was. */
 export function withFixedSettings(before: ClusterConfig, after: ClusterConfig): ClusterConfig {
   const { host, port, tlsPort } = before.gateway;
-  const { api, baseDomain, storeKeyFile, modules, certificates, databaseServers, signIn } = before;
-  const fixed = { api, baseDomain, storeKeyFile, modules, certificates, databaseServers, signIn };
+  const { api, baseDomain, storeKeyFile, modules, certificates, databaseServers, signIn, history } = before;
+  const fixed = { api, baseDomain, storeKeyFile, modules, certificates, databaseServers, signIn, history };
   return { ...after, gateway: { ...after.gateway, host, port, tlsPort }, ...fixed };
 }
