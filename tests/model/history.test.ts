@@ -109,7 +109,7 @@ describe("an answer", () => {
         const { step } = RANGES[range];
         const seen = samples.filter(({ at }) => at >= from && at < to);
         const { series, ...rest } = historyOf(samples, range, now, (name) => (name === "load" ? name : undefined));
-        expect(rest).toEqual({ from: new Date(from).toISOString(), stepSeconds: step / 1000 });
+        expect(rest).toEqual({ from: new Date(from).toISOString(), stepSeconds: step / 1000, source: "controller" });
         expect(to > now && to - now <= step).toBe(true);
         expect(series.map(({ name }) => name)).toEqual(seen.length === 0 ? [] : ["load"]);
         const steps = Array.from({ length: RANGES[range].length / step }, (_, index) => from + index * step);
