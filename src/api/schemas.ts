@@ -537,6 +537,10 @@ const RemovedSchema = z.object({
     .object({ files: z.number(), bytes: z.number(), sha256: z.string().describe("Of names and sizes of all files.") })
     .optional(),
   signingKey: z.object({ sha256: z.string() }).optional().describe("Who has a copy can tell that it was this one."),
+  left: z
+    .array(z.string())
+    .optional()
+    .describe("What was left alone, as the tenant brought it along and it is its owner's: its database, its bucket."),
 });
 const PurgeReasonSchema = keysOf<PurgeReason>(PURGE_REASONS).describe(definitions(PURGE_REASONS));
 
@@ -550,6 +554,10 @@ export const DeletedTenantSchema = z
     deletedAt: Time,
     keptUntil: Time.describe("When its data is removed for good. ISO 8601, UTC."),
     managedDatabase: z.boolean().describe("Whether its database is removed then: not one that it brought along."),
+    brought: z
+      .array(z.string())
+      .optional()
+      .describe("What it brought along, and is left alone: its database, its bucket."),
     databaseServer: z
       .string()
       .optional()

@@ -2,11 +2,13 @@ import type { ShardOverview } from "../controller/service/cluster-service.ts";
 import { changeOf, type Change } from "../model/change.ts";
 import type { DeletedTenant } from "../model/deleted-tenant.ts";
 import type { Shard } from "../model/shard.ts";
-import type { Tenant, TenantSpec } from "../model/tenant.ts";
+import type { Tenant, TenantSpec, TenantStatus } from "../model/tenant.ts";
 
 /** A tenant as the API shows it. `spec.config` may hold secrets, so it is there only when it was asked for. */
-export type TenantView = Omit<Tenant, "spec"> & {
+export type TenantView = Omit<Tenant, "spec" | "status"> & {
   spec: Omit<TenantSpec, "config"> & { config?: string };
+  /** What it said last is for gateways: anybody can ask them. */
+  status: Omit<TenantStatus, "lastWords">;
   /** What a client enters as homeserver. */
   url: string;
   /** Whether the user gave a configuration of their own. */
@@ -32,11 +34,12 @@ export function viewOfDeleted(deleted: DeletedTenant): DeletedTenantView {
 
 export function viewOfTenant(tenant: Tenant, url: string, includeConfig = false): TenantView {
   const { config, ...spec } = tenant.spec;
+  const { lastWords: _, ...status } = tenant.status;
   return {
     kind: tenant.kind,
     metadata: tenant.metadata,
     spec: includeConfig ? { ...spec, config } : spec,
-    status: tenant.status,
+    status,
     url,
     hasConfig: config.trim() !== "",
     change: changeOf(tenant),

@@ -5,7 +5,7 @@ import type { CpuBudget } from "../model/cpu-budget.ts";
 import type { Policy } from "../model/policy.ts";
 import type { Plans } from "../model/quota.ts";
 import type { ClusterEvent } from "../model/event.ts";
-import type { Tenant } from "../model/tenant.ts";
+import type { PublicAnswers, Tenant, TenantStatus } from "../model/tenant.ts";
 import type { CachedReader } from "./cached-reader.ts";
 import type { Store } from "../ports/store.ts";
 import type { TenantEnvironment } from "../model/homeserver-config.ts";
@@ -20,11 +20,12 @@ import type { IdleTenants } from "./sleep/idle-tenants.ts";
 import type { RouteFeed } from "./routes/route-feed.ts";
 import type { ShardControl } from "../ports/shard-control.ts";
 import type { TenantDatabases } from "../ports/databases.ts";
-import type { RemovedData } from "../model/deleted-tenant.ts";
+import type { DeletedTenant, RemovedData } from "../model/deleted-tenant.ts";
 import type { DeletedTenants } from "../ports/deleted-tenants.ts";
 import type { Turns } from "./turns.ts";
 import type { DatabaseMoves } from "../ports/database-moves.ts";
 import type { BackupMeans } from "../ports/backups.ts";
+import type { Listener } from "./shards/listener.ts";
 
 /** What every reconciler works with; made once, in the composition root. */
 export interface ControllerContext {
@@ -61,6 +62,8 @@ export interface ControllerContext {
   environment(tenant: Tenant): TenantEnvironment;
   /** Whether a dedicated Synapse answers at `host:port`. */
   answers(address: string): Promise<boolean>;
+  /** What a homeserver of ours answers to what anybody may ask; empty where it does not answer. */
+  asks(listener: Listener): Promise<PublicAnswers>;
   /** Where deleted tenants are kept for a time; absent: their data is kept until somebody removes it. */
   deletions?: Deletions;
   /** What was restored beside a tenant's own; absent where the platform restores nothing. */
@@ -79,6 +82,10 @@ export interface Deletions {
   lock: Turns;
   /** What there is of a tenant's media; undefined where there are none. */
   mediaOf(tenant: string): Promise<RemovedData["media"]>;
+  /** The signing key that a purge removes; absent: the one in the store. */
+  keyOf?(tenant: string): Promise<string | undefined>;
+  /** Makes a deleted tenant's object again where the platform has more of it than its `spec`; absent: the store makes it. */
+  recreate?(record: DeletedTenant, status: TenantStatus): Promise<Tenant>;
 }
 
 /** In seconds. */

@@ -12,6 +12,8 @@ export interface GatewayError {
   retryAfterSeconds?: number;
   /** What `M_RESOURCE_LIMIT_EXCEEDED` is about, as Synapse and clients call it. */
   limitType?: string;
+  /** The URI of who can help. */
+  adminContact?: string | undefined;
 }
 
 /**
@@ -165,12 +167,13 @@ export const errors = {
    * What Synapse itself answers where `hs_disabled` is set: clients show the message, and neither log out nor give up. Other servers that get 401,
    * 404, 429 or 5xx back off, in the end for a week; of another error they keep what they had to send, and try again.
    */
-  suspended: (): GatewayError => ({
+  suspended: (adminContact: string | undefined): GatewayError => ({
     code: "Suspended",
     status: 403,
     errcode: "M_RESOURCE_LIMIT_EXCEEDED",
     message: "This homeserver is suspended by its operator at present; nothing of it is lost",
     limitType: "hs_disabled",
+    adminContact,
   }),
   /** Who wants to join a room by way of a server that is suspended may do so by way of another. */
   joinElsewhere: (): GatewayError => ({
@@ -212,6 +215,7 @@ function bodyOf(error: GatewayError): string {
   if (error.errcode === "M_LIMIT_EXCEEDED" && error.retryAfterSeconds !== undefined)
     body.retry_after_ms = error.retryAfterSeconds * 1000;
   if (error.limitType !== undefined) body.limit_type = error.limitType;
+  if (error.adminContact !== undefined) body.admin_contact = error.adminContact;
   return JSON.stringify(body);
 }
 

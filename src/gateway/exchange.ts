@@ -196,7 +196,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
       // A server that is told nothing here looks for the homeserver elsewhere, for hours.
       if (delegation) return this.#reply(delegation);
       if (route.reason !== SUSPENDED) return this.#fail(errors.unavailable(route.reason));
-      return this.#fail(JOINS.test(this.#request.url ?? "") ? errors.joinElsewhere() : errors.suspended());
+      return this.#fail(JOINS.test(this.#request.url ?? "") ? errors.joinElsewhere() : errors.suspended(route.contact));
     }
     if (this.#rest.dealsWith(route)) return;
     const address = this.#addressIn(route);

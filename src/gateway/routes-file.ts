@@ -2,6 +2,8 @@ import { open, readFile, rename, rm } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import { UserError } from "../model/errors.ts";
+import { AdminContactSchema } from "../model/admin-contact.ts";
+import { MOST_ANSWER_BYTES } from "../model/public-answers.ts";
 import type { Route } from "../model/routes.ts";
 import { describeIssues } from "../model/validation.ts";
 
@@ -27,6 +29,8 @@ export const RouteSchema = z.object({
   position: z.string().max(1000).optional(),
   revision: z.string().max(200).optional(),
   delegate: address.optional(),
+  said: z.record(z.string().max(100), z.string().max(MOST_ANSWER_BYTES)).optional(),
+  contact: AdminContactSchema.optional(),
   reason: z.string().max(200).optional(),
 });
 

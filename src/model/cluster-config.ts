@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { AdminContactSchema } from "./admin-contact.ts";
 import { BackupsConfigSchema } from "./backup.ts";
 import { CertificatesConfigSchema } from "./certificates.ts";
 import { CpuBudgetSchema } from "./cpu-budget.ts";
@@ -160,6 +161,8 @@ export const ClusterConfigSchema = z.strictObject({
   cpuBudget: CpuBudgetSchema.prefault({}),
   /** Where plots come from; docs/metrics.md. */
   history: HistoryConfigSchema.prefault({}),
+  /** Whom users of tenants are told to turn to, where their homeserver is suspended or a quota is reached; a tenant's own `admin_contact` goes first. */
+  adminContact: AdminContactSchema.optional(),
   /** Named sets of quotas for tenants; docs/quotas.md. */
   plans: PlansSchema.default({}),
   /** How operators are told of events; docs/notifications.md. */

@@ -1,3 +1,4 @@
+import { AdminContactSchema } from "./admin-contact.ts";
 import { YamlProblem } from "./bounded-yaml.ts";
 import type { ConfigMeaning, DatabaseAddress } from "./config-meaning.ts";
 import { UserError } from "./errors.ts";
@@ -17,6 +18,8 @@ export interface OwnDatabase extends DatabaseAddress {
 export interface ConfigReading {
   database?: OwnDatabase;
   publicBaseUrl?: string;
+  /** Where its users reach who runs it; only as far as it is a URI. */
+  adminContact?: string;
 }
 
 /** Ways to name a database that leave its place to files, to the environment, or to several servers. */
@@ -26,9 +29,11 @@ const ELSEWHERE = ["dsn", "service", "hostaddr", "passfile", "servicefile"];
 export function readConfig(text: string): ConfigReading {
   const config = parse(text);
   const url = config["public_baseurl"];
+  const contact = AdminContactSchema.safeParse(config["admin_contact"]);
   return {
     ...("database" in config ? { database: ownDatabaseIn(config["database"]) } : {}),
     ...(typeof url === "string" && URL.canParse(url) ? { publicBaseUrl: url } : {}),
+    ...(contact.success ? { adminContact: contact.data } : {}),
   };
 }
 

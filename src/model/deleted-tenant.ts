@@ -1,3 +1,5 @@
+import { createHash } from "node:crypto";
+import { hostOf } from "./names.ts";
 import type { FormerDatabase, Tenant, TenantSpec, TenantStatus } from "./tenant.ts";
 
 /** A deleted tenant whose data is kept, with what is needed to have it back. */
@@ -15,6 +17,12 @@ export interface DeletedTenant {
   /** As in its status: the server of ours that has its database, and those that keep it from before it was moved. */
   databaseServer?: string;
   formerDatabases?: FormerDatabase[];
+  /** As in its status: a move that was not finished, which goes on when the tenant is back. */
+  databaseMove?: TenantStatus["databaseMove"];
+  /** The last epoch handed out; where it cannot be read in its database, as that is on its way. */
+  epoch?: number;
+  /** What it brought along, which is its owner's: `database HOST:PORT/NAME`, `bucket NAME`. */
+  brought?: string[];
   /** As in its status; absent: since `createdAt`. */
   dataSince?: string;
   /** Set before the first of its data is removed: from then on it cannot be had back. */
@@ -40,6 +48,8 @@ export interface RemovedData {
   media?: { files: number; bytes: number; sha256: string };
   /** `sha256` of the signing key: who has a copy can tell that it was this one. */
   signingKey?: { sha256: string };
+  /** What was left alone, as the tenant brought it along and it is its owner's: `database HOST:PORT/NAME`, `bucket NAME`. */
+  left?: string[];
 }
 
 /** What remains of a tenant whose data was removed. */
@@ -62,12 +72,39 @@ export function deletionId({ name, createdAt, deletedAt }: Pick<DeletedTenant, "
   return `${name} ${createdAt} ${deletedAt}`;
 }
 
+/** @param previous the hash of the proof before it */
+export function proofAfter(
+  previous: string,
+  { name, serverName, createdAt, deletedAt, purgedAt, reason, removed }: Omit<PurgeProof, "previous" | "sha256">,
+): PurgeProof {
+  const content = { name, serverName, createdAt, deletedAt, purgedAt, reason, removed, previous };
+  return { ...content, sha256: createHash("sha256").update(JSON.stringify(content)).digest("hex") };
+}
+
+/**
+ * Why a tenant of these names cannot be there yet, in words.
+ * @returns undefined where a deleted one has neither name, or both: then it is continued
+ */
+export function reservation(
+  { name: other, spec, keptUntil }: DeletedTenant,
+  { name, serverName }: { name: string; serverName: string },
+): string | undefined {
+  const isOwn = other === name && spec.serverName === serverName;
+  if (isOwn || (other !== name && hostOf(spec.serverName) !== hostOf(serverName))) return undefined;
+  const what = other === name ? `name ${name}` : `server name ${serverName}`;
+  return (
+    `the ${what} is reserved until ${keptUntil} for the deleted tenant ${other} (${spec.serverName}), whose database and media are kept; ` +
+    "undelete or purge that one, or choose another name"
+  );
+}
+
 /** @returns a tenant's entry among the deleted ones */
 export function deletedTenant(
   { metadata, spec, status }: Tenant,
   { deletedAt, keptUntil, managedDatabase }: Pick<DeletedTenant, "deletedAt" | "keptUntil" | "managedDatabase">,
 ): DeletedTenant {
-  const { databaseServer, formerDatabases, dataSince } = status;
+  const { databaseServer, formerDatabases, databaseMove, dataSince } = status;
+  const brought = broughtBy(status);
   return {
     name: metadata.name,
     spec,
@@ -78,23 +115,41 @@ export function deletedTenant(
     managedDatabase,
     ...(databaseServer === undefined ? {} : { databaseServer }),
     ...(formerDatabases === undefined ? {} : { formerDatabases }),
+    ...(databaseMove === undefined ? {} : { databaseMove, epoch: status.epoch }),
+    ...(brought.length === 0 ? {} : { brought }),
     ...(dataSince === undefined ? {} : { dataSince }),
   };
 }
+
+function broughtBy({ inEffect }: TenantStatus): string[] {
+  const { database, bucket } = inEffect?.meaning ?? {};
+  return [
+    ...(database ? [`database ${database.host}:${database.port}/${database.name}`] : []),
+    ...(bucket ? [`bucket ${bucket}`] : []),
+  ];
+}
+
+type KeptStatus = Partial<
+  Pick<TenantStatus, "databaseKept" | "databaseServer" | "formerDatabases" | "databaseMove" | "epoch" | "dataSince">
+>;
 
 /** What a tenant begins with that takes up what is kept of a deleted one. */
 export function keptStatus({
   managedDatabase,
   databaseServer,
   formerDatabases,
+  databaseMove,
+  epoch,
   createdAt,
   dataSince = createdAt,
-}: DeletedTenant): Pick<TenantStatus, "databaseKept" | "databaseServer" | "formerDatabases" | "dataSince"> {
+}: DeletedTenant): KeptStatus {
   return {
     // Not known of all.
     ...(dataSince === "" ? {} : { dataSince }),
     ...(managedDatabase ? { databaseKept: true } : {}),
     ...(databaseServer === undefined ? {} : { databaseServer }),
     ...(formerDatabases === undefined ? {} : { formerDatabases }),
+    ...(databaseMove === undefined ? {} : { databaseMove }),
+    ...(epoch === undefined ? {} : { epoch }),
   };
 }

@@ -14,6 +14,8 @@ export interface TenantEnvironment {
   federationCaFiles: string[];
   /** Let federation reach addresses of this machine: needed where homeservers are neighbours on it. */
   allowLocalFederation: boolean;
+  /** The operator's, if there is one. */
+  adminContact?: string | undefined;
   /** What the operator allows it. */
   policy: AssignmentPolicy;
 }
@@ -44,6 +46,7 @@ export function baseHomeserverConfig(
     macaroon_secret_key: secrets.macaroonSecretKey,
     form_secret: secrets.formSecret,
     registration_shared_secret: secrets.registrationSharedSecret,
+    ...(where.adminContact === undefined ? {} : { admin_contact: where.adminContact }),
     report_stats: false,
     serve_server_wellknown: false,
     // A key server of somebody else's is a choice of the tenant's, not ours.

@@ -33,6 +33,10 @@ export interface Route {
   revision?: string;
   /** `HOST:PORT` where other servers are to go for its server name; a gateway says so where the tenant itself does not. */
   delegate?: string;
+  /** Of a suspended tenant, what it said of itself: JSON by path, which gateways answer with. */
+  said?: Record<string, string>;
+  /** Of a suspended tenant: a URI at which its clients' users reach somebody who knows why. */
+  contact?: string;
   /** CamelCase, for logs and metrics: Moving, Pending, Failed, Deleting, Suspended, FallingAsleep, Asleep, Waking, … */
   reason?: string;
 }

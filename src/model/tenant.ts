@@ -97,6 +97,8 @@ export interface TenantStatus {
   transition?: DedicatedTransition;
   /** While it falls asleep, and sleeps. */
   sleep?: Sleep;
+  /** What it said of itself before it was last stopped for a while, which gateways say for it while it is suspended. */
+  lastWords?: LastWords;
   /** Since it is wanted awake, until it runs. */
   wake?: Wake;
   /** Since when it has been awake, and why it was woken; absent where it never slept. */
@@ -166,6 +168,17 @@ export interface DatabaseMoveResult {
 export interface FormerDatabase {
   server: string;
   keptUntil: string;
+}
+
+/** By path: JSON, as the homeserver sent it. */
+export type PublicAnswers = Record<string, string>;
+
+/** What a tenant said of itself before it was stopped. */
+export interface LastWords {
+  at: string;
+  /** As `inEffect.hash` at that time. */
+  hash?: string;
+  answers: PublicAnswers;
 }
 
 export interface RefusedConfig {

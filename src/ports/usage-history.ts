@@ -9,7 +9,7 @@ export interface UsageEntry {
 
 /**
  * What tenants took, by month. Bounded: a row per tenant and month, and a place per tenant from which it is counted on. What `write` has answered
- * survives a crash of process and machine.
+ * survives a crash of process and machine, at once or from within an hour on, as the platform says; a tenant's place and rows survive together.
  */
 export interface UsageHistory {
   /** By tenant, then by month; all that is kept, or only that of tenants of this name. */

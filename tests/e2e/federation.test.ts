@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { request } from "undici";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { until } from "../support/patience.ts";
 import { Cluster } from "./support/cluster.ts";
@@ -73,6 +74,15 @@ it("a suspended tenant tells its clients so and logs nobody out; what another se
   await until("ben joins", () => bob.client.joinRoom(room));
   expect((await cluster.cli("tenant", "suspend", "clinic-b", "--wait")).code).toBe(0);
   expect(await cluster.tenant("clinic-b")).toMatchObject({ phase: "Suspended", shard: null });
+  // Under a host that the gateway never heard of: not from its memory.
+  const asked = { headers: { host: "clinic-b.localhost:1" } };
+  const answerOf = async (path: string) =>
+    (await request(`http://127.0.0.1:${await cluster.gatewayPort()}${path}`, asked)).body.json();
+  expect(await answerOf("/_matrix/key/v2/server")).toMatchObject({
+    server_name: `clinic-b.localhost:${tlsPort}`,
+    verify_keys: expect.any(Object) as object,
+  });
+  expect(await answerOf("/.well-known/matrix/client")).toHaveProperty(["m.homeserver", "base_url"]);
   const refused = { httpStatus: 403, errcode: "M_RESOURCE_LIMIT_EXCEEDED" };
   await expect(bob.client.whoami()).rejects.toMatchObject(refused);
   await expect(logIn(cluster, "clinic-b", "ben")).rejects.toMatchObject(refused);

@@ -74,6 +74,26 @@ describe("a suspended tenant", () => {
     expect(asked).toBe(2);
   });
 
+  it("is spoken for by a gateway that never saw it awake", async () => {
+    const keys = JSON.stringify({ server_name: "a.example", valid_until_ts: 1, verify_keys: {}, note: "ü" });
+    const client = JSON.stringify({ "m.homeserver": { base_url: "https://a.example/" } });
+    const said = { "/_matrix/key/v2/server": keys, "/.well-known/matrix/client": client };
+    const route = { ...suspended, said, contact: "mailto:it@a.example", delegate: "a.example:443" };
+    bench = await Bench.start([route]);
+    const answers = async () => {
+      const paths = ["/_matrix/key/v2/server", "/_matrix/key/v2/server/", "/.well-known/matrix/client"];
+      return Promise.all(paths.map(async (path) => (await ask(bench, "a.example", { path })).text));
+    };
+    expect(await answers()).toEqual([keys, keys, client]);
+    const head = await ask(bench, "a.example", { path: "/.well-known/matrix/client" });
+    expect(head.headers).toMatchObject({ "access-control-allow-origin": "*", "content-type": "application/json" });
+    // What it did not say is not made up, but for its address.
+    const { json } = await ask(bench, "a.example", { path: "/.well-known/matrix/server" });
+    expect(json).toEqual({ "m.server": "a.example:443" });
+    const refused = await ask(bench, "a.example", { path: "/.well-known/matrix/support" });
+    expect(refused.json).toMatchObject({ limit_type: "hs_disabled", admin_contact: "mailto:it@a.example" });
+  });
+
   it("is refused to requests that waited for it", async () => {
     bench = await Bench.start([parked("a")]);
     const waiting = ask(bench, "a.example", { path: "/_matrix/client/v3/sync" });

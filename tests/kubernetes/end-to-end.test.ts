@@ -350,7 +350,60 @@ describe.skipIf(withoutCluster)(
     );
 
     it(
-      "leaves nothing behind without tenants and releases",
+      "keeps a deleted tenant with its names, has it back as it was, and leaves a proof of another's end",
+      async () => {
+        const items = async (path: string) =>
+          ((await cluster.api("GET", path)) as { items: Record<string, unknown>[] }).items;
+        const { spec } = JSON.parse(await inNamespace("get", "synapsetenant", "e", "-o", "json")) as { spec: object };
+        await inNamespace("delete", "synapsetenant", "e", "--timeout=120s");
+        const [d, e] = await items("/v1/deleted-tenants");
+        expect([d, e]).toMatchObject([{ name: "d" }, { name: "e", spec: { serverName: "e.example" } }]);
+        const kept = Date.parse(String(e!["keptUntil"])) - Date.parse(String(e!["deletedAt"]));
+        expect(kept).toBe(30 * 86_400_000);
+        const of = { apiVersion: "synapse-shards.io/v1alpha1", kind: "SynapseTenant", metadata: { name: "other" } };
+        await cluster.apply([{ ...of, spec: { clusterId: "synapse-shards", serverName: "e.example" } }]);
+        await inNamespace(
+          "wait",
+          "synapsetenant/other",
+          "--for=jsonpath={.status.reason}=NameReserved",
+          "--timeout=120s",
+        );
+        await inNamespace("delete", "synapsetenant", "other", "--timeout=120s");
+        await cluster.api("POST", "/v1/deleted-tenants/e/undelete");
+        await cluster.running("e");
+        const back = JSON.parse(await inNamespace("get", "synapsetenant", "e", "-o", "json")) as { spec: object };
+        expect(back.spec).toEqual(spec);
+        const proof = await cluster.api("DELETE", "/v1/deleted-tenants/d");
+        expect(proof).toMatchObject({
+          name: "d",
+          reason: "Requested",
+          removed: { left: [/\/d$/, /bucket-d$/].map((part) => expect.stringMatching(part) as string) },
+        });
+        expect(await items("/v1/purges")).toEqual([proof]);
+        expect(await items("/v1/deleted-tenants")).toEqual([]);
+      },
+      8 * MINUTES,
+    );
+
+    it(
+      "knows after a change of leaders what a tenant took",
+      async () => {
+        const requestsOf = async () => {
+          const { items } = (await cluster.api("GET", "/v1/usage?tenant=a")) as { items: { requests: number }[] };
+          return items.reduce((sum, { requests }) => sum + requests, 0);
+        };
+        const before = await requestsOf();
+        expect(before).toBeGreaterThan(100);
+        await inNamespace("delete", "pod", await cluster.leader(), "--wait=true");
+        const after = await until("another leader answers", () => requestsOf().catch(() => undefined));
+        expect(after).toBeGreaterThanOrEqual(before);
+        expect(await inNamespace("get", "secrets", "-o", "name")).toContain("synapse-shards-usage-0");
+      },
+      8 * MINUTES,
+    );
+
+    it(
+      "leaves nothing behind without tenants and releases but what is kept of them",
       async () => {
         for (const name of ["a", "b", "c", "e"]) await cluster.uninstallTenant(name);
         await until(
@@ -367,7 +420,14 @@ describe.skipIf(withoutCluster)(
             .split("\n")
             .filter((name) => name !== "" && !own.includes(name) && !name.startsWith("secret/sh.helm"));
         // What belongs to an object that is gone is collected a moment later.
-        await expect.poll(left).toEqual(["lease.coordination.k8s.io/synapse-shards-controller"]);
+        await expect
+          .poll(left)
+          .toEqual([
+            "secret/synapse-shards-purges-0",
+            "secret/synapse-shards-usage-0",
+            ...["a", "b", "c", "e"].map((name) => `secret/synapse-shards.${name}.deleted`),
+            "lease.coordination.k8s.io/synapse-shards-controller",
+          ]);
       },
       8 * MINUTES,
     );

@@ -306,6 +306,15 @@ export class FakeProcess {
         world.dedicated.get(address)?.look();
         return world.dedicated.get(address)?.serves() ?? false;
       },
+      asks: async ({ address, serverName }) => {
+        const [name, epoch] = address.split(":");
+        const shard = world.shards.get(name ?? "");
+        const isThere = [...(shard?.tenants.values() ?? [])].some(
+          (tenant) => tenant.serverName === serverName && String(tenant.epoch) === epoch,
+        );
+        const said: [string, string][] = [["/_matrix/key/v2/server", `keys of ${serverName} ${epoch}`]];
+        return Object.fromEntries(shard && !shard.paused && isThere ? said : []);
+      },
       deletions: {
         records: this.#guarded(world.store.deleted, []),
         keepDays: 30,

@@ -90,11 +90,12 @@ export async function printDeleted(client: Client, output: Format): Promise<void
   );
 }
 
-function removedWords({ removed: { database, media, signingKey } }: PurgeProof): string {
+function removedWords({ removed: { database, media, signingKey, left } }: PurgeProof): string {
   const words = [
     database ? `database ${database.name}${database.bytes === undefined ? "" : ` (${database.bytes} bytes)`}` : "",
     media ? `${counted(media.files, "media file")} (${media.bytes} bytes)` : "",
     signingKey ? "keys" : "",
   ].filter((word) => word !== "");
-  return words.length === 0 ? "nothing was left" : words.join(", ");
+  const removed = words.length === 0 ? (left ? "nothing" : "nothing was left") : words.join(", ");
+  return left ? `${removed}; left to its owner: ${left.join(", ")}` : removed;
 }

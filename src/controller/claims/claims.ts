@@ -8,7 +8,14 @@ import { hostOf } from "../../model/names.ts";
 import { belongsTo } from "../../model/holder.ts";
 
 export type TakenReason = "ServerNameTaken" | "HostTaken" | "DatabaseTaken";
-const TAKEN: ReadonlySet<string> = new Set<TakenReason>(["ServerNameTaken", "HostTaken", "DatabaseTaken"]);
+/** As well as what another tenant has, what is kept for one that was deleted. */
+export const NAME_RESERVED = "NameReserved";
+const TAKEN: ReadonlySet<string> = new Set<TakenReason | typeof NAME_RESERVED>([
+  "ServerNameTaken",
+  "HostTaken",
+  "DatabaseTaken",
+  NAME_RESERVED,
+]);
 
 export function isTaken(reason: string): boolean {
   return TAKEN.has(reason);

@@ -8,7 +8,7 @@ import type { SnapshotShard, Snapshot, SnapshotLoads, SnapshotTenant } from "../
 import type { CachedReader } from "../cached-reader.ts";
 import type { IdleTenants } from "../sleep/idle-tenants.ts";
 import { LONGEST_MOVE_DELAY_MS } from "../moves/ending.ts";
-import type { Claims } from "../claims/claims.ts";
+import { NAME_RESERVED, type Claims } from "../claims/claims.ts";
 
 /** Reasons that only the planner gives, and takes back: `NoPlaceReason`. */
 export const NO_PLACE: ReadonlySet<string> = new Set<NoPlaceReason>(["MaxShardsReached", "ShardFailed"]);
@@ -130,6 +130,7 @@ function tenantView(
       spec.dedicated !== undefined ||
       isSuspended(tenant) ||
       fallingAsleep ||
+      status.reason === NAME_RESERVED ||
       claims?.blockingConflictOf(tenant) !== undefined,
     ...(status.quarantine ? { isolated: true } : {}),
     ...(status.heavy || spec.placement?.isolate ? { heavy: true } : {}),

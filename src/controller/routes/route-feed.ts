@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { SteadyClock, type Clock } from "../../model/clock.ts";
-import type { Route, RouteAck, RouteFeedLine } from "../../model/routes.ts";
+import { SUSPENDED, type Route, type RouteAck, type RouteFeedLine } from "../../model/routes.ts";
 
 /** How long a move waits for a gateway's word; one that is slower meets refused connections and holds the requests itself. */
 const ACK_TIMEOUT_MS = 2_000;
@@ -47,6 +47,8 @@ export class RouteFeed {
   #version = 0;
   /** The requests that a tenant may have at its homeserver at once, where that is its own; set by the `Controller`. */
   placesOf: (tenant: string) => number | undefined = () => undefined;
+  /** The operator's, for suspended tenants that have none of their own. */
+  adminContact: string | undefined;
 
   constructor(clock: Pick<Clock, "now" | "after"> = new SteadyClock()) {
     this.#clock = clock;
@@ -69,7 +71,12 @@ export class RouteFeed {
   publish(given: Route): number {
     const secret = given.shard === undefined ? undefined : this.#secrets.get(given.shard);
     const places = this.placesOf(given.tenant);
-    const known = places === undefined ? given : { ...given, places };
+    const contact = given.reason === SUSPENDED ? (given.contact ?? this.adminContact) : undefined;
+    const known = {
+      ...given,
+      ...(places === undefined ? {} : { places }),
+      ...(contact === undefined ? {} : { contact }),
+    };
     const route = secret === undefined ? known : { ...known, secret };
     const present = this.#routes.get(route.tenant);
     if (present && JSON.stringify(present) === JSON.stringify(route)) return this.#version;

@@ -1,5 +1,7 @@
 import type { MoveStep, TransitionStep } from "../../model/move.ts";
 import { configuredUrlOf, delegateOf } from "../../model/delegation.ts";
+import { tryReadConfig } from "../../model/config-reading.ts";
+import { answersIn } from "../../model/public-answers.ts";
 import { SUSPENDED, type Route } from "../../model/routes.ts";
 import { WAKING } from "../../model/wake.ts";
 import { wantedRelease, type Tenant } from "../../model/tenant.ts";
@@ -24,7 +26,7 @@ export function routeOf(tenant: Tenant, claims: Claims): Route {
     case "FallingAsleep":
       return address === undefined ? parked() : { ...parked(), ...of, draining: address };
     case "Suspended":
-      return { ...route, state: "unavailable", reason: SUSPENDED };
+      return { ...route, state: "unavailable", reason: SUSPENDED, ...wordsOf(tenant) };
     case "Asleep":
       return { ...route, state: "asleep", reason: phase, ...positionOf(tenant) };
     case "Running":
@@ -51,6 +53,13 @@ export function routeOf(tenant: Tenant, claims: Claims): Route {
 function revisionOf(tenant: Tenant): Pick<Route, "revision"> {
   const { inEffect, schemaRelease = "" } = tenant.status;
   return inEffect ? { revision: `${wantedRelease(tenant)}/${schemaRelease}/${inEffect.hash}` } : {};
+}
+
+/** What gateways say in its place. */
+function wordsOf({ spec, status: { lastWords, inEffect } }: Tenant): Pick<Route, "said" | "contact"> {
+  const said = lastWords && answersIn(lastWords, inEffect?.hash);
+  const contact = tryReadConfig(spec.config)?.adminContact;
+  return { ...(said ? { said } : {}), ...(contact === undefined ? {} : { contact }) };
 }
 
 function positionOf({ status: { sleep } }: Tenant): Pick<Route, "position"> {

@@ -2,17 +2,11 @@ import { createHmac } from "node:crypto";
 import { request } from "undici";
 import { z } from "zod";
 import { UserError } from "../../model/errors.ts";
+import { headersFor, type Listener } from "../shards/listener.ts";
 import type { RegisterUserRequest } from "./cluster-service.ts";
 
 const PATH = "/_synapse/admin/v1/register";
 const TIMEOUT_MS = 30_000;
-
-/** A tenant's listener, and the secret without which it answers nobody. */
-interface Listener {
-  address: string;
-  serverName: string;
-  secret: string | undefined;
-}
 
 /** Registers a user through Synapse's shared-secret registration, on the tenant's own listener. */
 export async function registerUser(
@@ -29,21 +23,14 @@ export async function registerUser(
   return { userId: answer.user_id };
 }
 
-async function call(
-  { address, serverName, secret }: Listener,
-  method: "GET" | "POST",
-  body?: unknown,
-): Promise<unknown> {
+async function call(listener: Listener, method: "GET" | "POST", body?: unknown): Promise<unknown> {
+  const { address, serverName } = listener;
   let status: number;
   let answer: unknown;
   try {
     const response = await request(`http://${address}${PATH}`, {
       method,
-      headers: {
-        host: serverName,
-        "content-type": "application/json",
-        ...(secret === undefined ? {} : { "x-synapse-shards-secret": secret }),
-      },
+      headers: { ...headersFor(listener), "content-type": "application/json" },
       body: body === undefined ? null : JSON.stringify(body),
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });

@@ -19,9 +19,12 @@ import { recordEvent, type ControllerContext } from "../context.ts";
 import { routeOf } from "../routes/routes.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
 import { stopTenant } from "../shards/stop-tenant.ts";
+import { lastWordsOf } from "../tenants/last-words.ts";
 import { ASK_AGAIN_MS, nextWakeOf, SleepRequests } from "./sleep-requests.ts";
 
 const RETRY_MS = 500;
+/** Of keys, Synapse says that they are valid for half a day at least. A tenant may sleep and wake every few minutes. */
+const WORDS_KEPT_MS = 3_600_000;
 
 export class Sleeper {
   readonly #context: ControllerContext;
@@ -62,9 +65,12 @@ export class Sleeper {
       ? this.#requests.obstacleIn(answer, sleep.reason)
       : { reasons: [`shard ${shard} does not answer`], until: clock.now() + ASK_AGAIN_MS };
     if (obstacle) return this.#cancel(tenant, sleep, obstacle.reasons, obstacle.until);
+    // Who is suspended in its sleep can no longer be asked.
+    const lastWords = await lastWordsOf(this.#context, tenant, WORDS_KEPT_MS);
     return this.#write(tenant, sleep, (status, present) => {
       // Wanted meanwhile: nothing has been stopped yet.
       if (status.wake) return false;
+      if (lastWords) status.lastWords = lastWords;
       Object.assign(present, { step: "Draining", ...nextWakeOf(answer) });
       return true;
     });

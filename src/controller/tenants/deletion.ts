@@ -59,6 +59,8 @@ export class TenantDeletion {
     const { store, databases } = this.#context;
     const { name } = tenant.metadata;
     const { provisioned, epoch, dedicated } = tenant.status;
+    if (await this.#kept?.isTurnedAway(tenant))
+      return "it had no data; what is kept of the deleted tenant of its name stays";
     // A dedicated process goes on without us: it has, or is about to have, the database and the media.
     const lives = tenant.spec.dedicated !== undefined || dedicated !== undefined;
     const runs = await asItRuns(this.#context, tenant);

@@ -7,11 +7,11 @@
 import { createHash } from "node:crypto";
 import { messageOf, UserError } from "../../model/errors.ts";
 import { timeText } from "../../model/clock.ts";
-import { hostOf } from "../../model/names.ts";
 import { newTenantStatus, type Tenant, type TenantStatus } from "../../model/tenant.ts";
 import {
   deletedTenant,
   keptStatus,
+  reservation,
   type BegunPurge,
   type DeletedTenant,
   type PurgeProof,
@@ -69,6 +69,13 @@ export class KeptTenants {
     return record;
   }
 
+  /** Whether what is kept under its name is another tenant's, for which it was turned away. */
+  async isTurnedAway({ metadata: { name }, spec, status }: Tenant): Promise<boolean> {
+    if (status.epoch > 0 || status.provisioned) return false;
+    const record = await this.#records.get(name);
+    return record !== undefined && record.spec.serverName !== spec.serverName;
+  }
+
   /** Notes that its data is about to be removed, with what there is. @throws UserError Conflict */
   async beginPurge(tenant: Tenant, managedDatabase: boolean): Promise<DeletedTenant & { purge: BegunPurge }> {
     const present = await this.#records.get(tenant.metadata.name);
@@ -114,7 +121,8 @@ export class KeptTenants {
       const status = { ...newTenantStatus(), ...keptStatus(record) };
       const creationTimestamp = timeText(this.#context.clock.now());
       check({ metadata: { name, creationTimestamp, resourceVersion: "", generation: 0 }, spec, status });
-      const tenant = await this.#context.store.create("Tenant", name, spec, status);
+      const create = () => this.#context.store.create("Tenant", name, spec, status);
+      const tenant = await (this.#deletions.recreate?.(record, status) ?? create());
       await this.#records.remove(name);
       await this.#say(name, "Undeleted", `${name} is back, with the data that was kept`);
       return tenant;
@@ -128,21 +136,14 @@ export class KeptTenants {
     create: (kept: ReturnType<typeof keptStatus>) => Promise<Tenant>,
   ): Promise<Tenant> {
     return this.#deletions.lock.run(async () => {
-      const host = hostOf(serverName);
       let kept: ReturnType<typeof keptStatus> = {};
       for (const record of await this.#records.list()) {
-        const { name: other, spec, keptUntil, purge } = record;
-        const isOwn = other === name && spec.serverName === serverName;
-        if (isOwn && purge)
+        const reserved = reservation(record, { name, serverName });
+        if (reserved !== undefined) throw new UserError("AlreadyExists", reserved);
+        if (record.name !== name) continue;
+        if (record.purge)
           throw new UserError("Conflict", `the data of a deleted tenant ${name} is being removed; try again later`);
-        if (isOwn) kept = keptStatus(record);
-        if (isOwn || (other !== name && hostOf(spec.serverName) !== host)) continue;
-        const what = other === name ? `name ${name}` : `server name ${serverName}`;
-        throw new UserError(
-          "AlreadyExists",
-          `the ${what} is reserved until ${keptUntil} for the deleted tenant ${other} (${spec.serverName}), whose database and media are kept; ` +
-            "undelete or purge that one, or choose another name",
-        );
+        kept = keptStatus(record);
       }
       const tenant = await create(kept);
       await this.#records.remove(name);
@@ -158,9 +159,10 @@ export class KeptTenants {
         const record = await this.#records.get(name);
         if (!record) return;
         const present = await this.#context.store.get("Tenant", name);
-        // It came back, or is still being deleted, and somebody was killed between two steps.
-        if (present && present.metadata.deletionTimestamp === undefined) return this.#records.remove(name);
-        if (present || !(record.purge || isDue(record))) return;
+        // It came back, or is still being deleted, and somebody was killed between two steps. One of another server name waits for its end.
+        const isItself = present?.spec.serverName === record.spec.serverName;
+        if (isItself && present.metadata.deletionTimestamp === undefined) return this.#records.remove(name);
+        if (isItself || !(record.purge || isDue(record))) return;
         try {
           await this.#purge(record, "Expired");
           gone += 1;
@@ -197,12 +199,13 @@ export class KeptTenants {
     return begun;
   }
 
-  async #inventory({ name }: DeletedTenant): Promise<RemovedData> {
+  async #inventory({ name, brought = [] }: DeletedTenant): Promise<RemovedData> {
     const { databases, store } = this.#context;
     const { hasDatabase, stranded } = await databases.keptData(name);
     const bytes = hasDatabase ? (await databases.usage([name])).get(name)?.bytes : undefined;
     const media = await this.#deletions.mediaOf(name);
-    const key = (await store.readSecret(name))?.signingKey;
+    const { keyOf } = this.#deletions;
+    const key = keyOf ? await keyOf(name) : (await store.readSecret(name))?.signingKey;
     return {
       ...(hasDatabase || stranded
         ? // Its name is the same on whichever server.
@@ -215,6 +218,7 @@ export class KeptTenants {
         : {}),
       ...(media ? { media } : {}),
       ...(key === undefined ? {} : { signingKey: { sha256: createHash("sha256").update(key).digest("hex") } }),
+      ...(brought.length === 0 ? {} : { left: brought }),
     };
   }
 

@@ -15,6 +15,7 @@ import type { ShardReconciler } from "../shards/shard-reconciler.ts";
 import { stopTenant } from "../shards/stop-tenant.ts";
 import { asItRuns } from "../start/configs.ts";
 import { nextEpoch } from "../start/start.ts";
+import { lastWordsOf } from "./last-words.ts";
 
 const RETRY_MS = 500;
 /** The database does not answer, so nobody can be shut out of it. */
@@ -48,11 +49,14 @@ export class Suspension {
   }
 
   /** From now on its requests are refused; what is in flight is finished. */
-  #refuse({ metadata }: Tenant): Promise<Tenant | undefined> {
-    return modify(this.#context.store, "Tenant", metadata.name, ({ spec, status }) => {
+  async #refuse(tenant: Tenant): Promise<Tenant | undefined> {
+    // Gateways say it for as long as this lasts: also those that never saw it awake.
+    const lastWords = tenant.status.move ? undefined : await lastWordsOf(this.#context, tenant);
+    return modify(this.#context.store, "Tenant", tenant.metadata.name, ({ spec, status }) => {
       if (!spec.suspended || status.move || status.phase === "Suspended") return false;
       for (const key of ["sleep", "wake", "awake", "retryAt", "refusedRelease"] as const) delete status[key];
       Object.assign(status, { phase: "Suspended", reason: "", message: "", failures: 0 });
+      if (lastWords) status.lastWords = lastWords;
       return true;
     });
   }

@@ -87,7 +87,7 @@ export class TenantReconciler {
     if (tenant.metadata.deletionTimestamp !== undefined) return this.#deletion.run(tenant);
     if (concernsSuspension(tenant)) return this.#suspension.run(tenant);
     const admitted = await this.#conflicts.settle(tenant);
-    if (!admitted) return undefined;
+    if (!admitted || typeof admitted === "number") return admitted;
     if (admitted.status.phase === "FallingAsleep") return this.#sleeper.run(admitted);
     if (admitted.status.phase === "Asleep") return this.#asleep.run(admitted);
     const verdict = await this.#transitions.run(admitted);
@@ -420,7 +420,10 @@ export class TenantReconciler {
       });
       return;
     }
-    const found = await databases.provision(await this.#placed(tenant), secrets);
+    const found = await databases.provision(await this.#placed(tenant), secrets).catch((error: unknown) => {
+      if (isOnItsWay(tenant, error)) return { epoch: 0, kept: true };
+      throw error;
+    });
     await modify(store, "Tenant", name, ({ status }) => {
       status.provisioned = true;
       status.epoch = Math.max(status.epoch, found.epoch);
@@ -494,6 +497,12 @@ export class TenantReconciler {
   async #say(tenant: Tenant, type: "Normal" | "Warning", reason: string, message: string): Promise<void> {
     await recordEvent(this.#context, { type, reason, object: `Tenant/${tenant.metadata.name}`, message });
   }
+}
+
+/** Whether its database is between two servers since before it was deleted: the start finishes the move that was cut off. */
+function isOnItsWay({ status }: Tenant, error: unknown): boolean {
+  const isKept = status.databaseKept === true && status.databaseMove !== undefined;
+  return isKept && error instanceof StartFailure && error.reason === "DatabaseMissing";
 }
 
 function notReadable({ missing }: TenantConfigs): StartFailure {

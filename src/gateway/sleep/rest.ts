@@ -6,6 +6,7 @@ import type { GatewayMetrics } from "../metrics.ts";
 import { isFromServer } from "../patience.ts";
 import type { RequestBody } from "../request-body.ts";
 import type { KeptAnswer } from "./answer.ts";
+import { saidAnswer } from "./said-answer.ts";
 import type { HeldOutcome, HeldPoll } from "./held-polls.ts";
 import { identityOf, pollOf, withTimeout, type Poll, type PollIdentity } from "./idle-polls.ts";
 import { questionOf, type Question } from "./known-answers.ts";
@@ -94,7 +95,10 @@ export class Rest implements HeldPoll {
   isKnown(route: Route): boolean {
     const { request } = this.#visit;
     const question = this.#question;
-    const known = question && this.#sleepers.answers.find(route, request.headers.host ?? "", question, Date.now());
+    const known =
+      question &&
+      (saidAnswer(question, route) ??
+        this.#sleepers.answers.find(route, request.headers.host ?? "", question, Date.now()));
     if (!question || !known) return false;
     this.#reply(question.topic, (known.status === 404 && delegationAnswer(request, route)) || known);
     return true;

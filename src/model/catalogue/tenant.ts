@@ -103,6 +103,11 @@ export const TENANT_REASONS = {
     todo: "Delete the one that is not wanted; a tenant's server name cannot be changed.",
     runbook: "SynapseShardsTenantFailed",
   },
+  NameReserved: {
+    means: "A deleted tenant, whose data is kept for its time, has this name or server name.",
+    todo: "`tenant list --deleted` shows it: have it back (`tenant undelete`), remove its data (`tenant purge`), or choose another name.",
+    runbook: "SynapseShardsTenantFailed",
+  },
   HostTaken: {
     means: "Another tenant has one of the hosts of this one's server name or `public_baseurl`.",
     todo: "Give one of them another host.",

@@ -24,6 +24,8 @@ export const KubernetesControllerConfigSchema = z.strictObject({
     cpuBudget: true,
     history: true,
     plans: true,
+    adminContact: true,
+    deletedTenantsKeptDays: true,
     tenantPolicy: true,
     publicAccess: true,
     signIn: true,

@@ -18,6 +18,7 @@ import { StoreClusterService } from "../../controller/service/store-cluster-serv
 import { DEFAULT_TIMING, type ControllerContext } from "../../controller/context.ts";
 import { Controller } from "../../controller/controller.ts";
 import { answersHealth } from "../../controller/tenants/dedicated.ts";
+import { askPublicly } from "../../controller/tenants/last-words.ts";
 import { createControllerMetrics } from "../../controller/metrics.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
 import { LoadBook } from "../../controller/shards/load-book.ts";
@@ -25,15 +26,19 @@ import { HistoryRecorder } from "../../controller/history/history-recorder.ts";
 import { plotsFrom } from "../../controller/history/prometheus.ts";
 import { MemoryHistory } from "../../controller/history/memory-history.ts";
 import { UsageBook } from "../../controller/usage/usage-book.ts";
+import { UsageRecorder } from "../../controller/usage/usage-recorder.ts";
 import { IdleTenants } from "../../controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../controller/routes/route-feed.ts";
+import { Turns } from "../../controller/turns.ts";
 import { ShardPreparers } from "./shard-preparers.ts";
+import { SecretUsageHistory } from "./usage/secret-usage-history.ts";
 import { KubernetesLauncher } from "./launcher/kubernetes-launcher.ts";
 import { MEDIA_CACHE_PATH } from "./launcher/manifests.ts";
 import { VERSION } from "../../model/project.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { CachedReader } from "../../controller/cached-reader.ts";
+import { KubernetesDeletedTenants } from "./store/kubernetes-deleted-tenants.ts";
 import { KubernetesStore } from "./store/kubernetes-store.ts";
 import { ownUrlOf } from "../../model/homeserver-config.ts";
 import { policyFor } from "../../model/tenant-policy.ts";
@@ -208,13 +213,17 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
   });
   const databases = new PostgresTenantDatabases({ preparers: new ShardPreparers(store, launcher) });
   const clock = new SteadyClock();
+  const reader = new CachedReader(store);
+  const usage = await SecretUsageHistory.open({ config: kubeConfig, namespace, clusterId, onError });
+  const deleted = await KubernetesDeletedTenants.open({ config: kubeConfig, namespace, clusterId, store, onError });
   const context: ControllerContext = {
     store,
-    reader: new CachedReader(store),
+    reader,
     launcher,
     databases,
     feed: new RouteFeed(),
     usage: new UsageBook(),
+    recorder: new UsageRecorder({ history: usage, reader, clock, log }),
     history: new HistoryRecorder({
       // Of this leader's time; Prometheus has what was before.
       store: new MemoryHistory(),
@@ -236,6 +245,15 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     log,
     environment: (tenant) => environmentOf(config, databases, tenant),
     answers: answersHealth,
+    asks: askPublicly,
+    deletions: {
+      records: deleted,
+      keepDays: config.deletedTenantsKeptDays,
+      lock: new Turns(),
+      mediaOf: async () => undefined,
+      keyOf: (tenant) => store.ownSigningKey(tenant),
+      recreate: (record, status) => deleted.recreate(record, status),
+    },
     // A tenant's bucket is its owner's; what is in a shard's cache goes with the shard.
     removeMedia: async () => {},
   };
@@ -254,6 +272,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     ? await TenantNamespaces.open({ config: kubeConfig, clusterId, namespace, onError })
     : undefined;
   metrics.tenantSecretUnreadable.ask = () => store.secretProblems().map(({ tenant, reason }) => ({ tenant, reason }));
+  context.feed.adminContact = config.adminContact;
   const controller = new Controller(context);
   await controller.start();
   const service = new StoreClusterService(context, {
@@ -316,6 +335,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     apiUrl: api.url,
     stop: async () => {
       await Promise.race([controller.stop(), sleep(LOOPS_STOP_MS)]);
+      await usage.close().catch((error: unknown) => onError(messageOf(error)));
       context.feed.close();
       await api.close();
       await databases.close();
@@ -323,6 +343,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
       await tenantNamespaces?.close();
       await tokens.close();
       await launcher.close();
+      await deleted.close();
       await store.close();
     },
   };
@@ -339,6 +360,7 @@ function environmentOf(config: KubernetesControllerConfig, databases: PostgresTe
     mediaPath: `${MEDIA_CACHE_PATH}/${name}`,
     federationCaFiles: [],
     allowLocalFederation: config.allowLocalFederation,
+    adminContact: config.adminContact,
     policy: policyFor(config.tenantPolicy, name, config.allowLocalFederation ? PRIVATE_NETWORKS : []),
   };
 }

@@ -24,6 +24,7 @@ import { StoreClusterService } from "../../controller/service/store-cluster-serv
 import { DEFAULT_TIMING, type ControllerContext } from "../../controller/context.ts";
 import { Controller } from "../../controller/controller.ts";
 import { answersHealth } from "../../controller/tenants/dedicated.ts";
+import { askPublicly } from "../../controller/tenants/last-words.ts";
 import { createControllerMetrics } from "../../controller/metrics.ts";
 import { AcmeAuthority } from "../../acme/acme-authority.ts";
 import { dnsHook } from "../../acme/dns-hook.ts";
@@ -185,6 +186,7 @@ async function main(): Promise<void> {
     log,
     environment: (tenant) => surroundingsOf(config, databases, media, tenant),
     answers: answersHealth,
+    asks: askPublicly,
     deletions: {
       records: store.deleted,
       keepDays: config.cluster.deletedTenantsKeptDays,
@@ -195,6 +197,7 @@ async function main(): Promise<void> {
     databaseMoves: new PostgresMoves(servers, programs),
     removeMedia: (tenant) => media.remove(tenant),
   };
+  context.feed.adminContact = config.cluster.adminContact;
   const controller = new Controller(context);
   await controller.start();
   // Shards that run find packages that are new to the configuration, or miss what it no longer has.
@@ -353,6 +356,7 @@ async function main(): Promise<void> {
       settings.release = next.cluster.release;
       ({ publicAccess } = next.cluster);
       context.plans = next.cluster.plans;
+      context.feed.adminContact = next.cluster.adminContact;
       controller.lookAgain();
       auditKeptDays.now = next.cluster.auditKeptDays;
       log.info("the configuration is read again");
@@ -434,6 +438,7 @@ function surroundingsOf(
     mediaPath: media.pathOf(name),
     federationCaFiles: [config.caCertificate],
     allowLocalFederation,
+    adminContact: config.cluster.adminContact,
     policy: policyFor(config.cluster.tenantPolicy, name, allowLocalFederation ? gatewayPorts(config) : []),
   };
 }

@@ -42,8 +42,8 @@ class Run {
     return modify(this.world.store, "Tenant", name, ({ spec }) => void (spec.config = config));
   }
 
-  async leave(name: string): Promise<void> {
-    await new StoreClusterService(this.process.context, SETTINGS).deleteTenant(name, { purge: false });
+  async leave(name: string, { purge = false } = {}): Promise<void> {
+    await new StoreClusterService(this.process.context, SETTINGS).deleteTenant(name, { purge });
   }
 
   async tenant(name: string): Promise<Tenant> {
@@ -79,7 +79,7 @@ async function during(test: (run: Run) => Promise<void>): Promise<void> {
   }
 }
 
-it("does not place a second tenant of one server name, says why, and places it when the first has left", () =>
+it("does not place a second tenant of one server name, says why, and places it when the first has left with its data", () =>
   during(async (run) => {
     await run.make("first", "x.example");
     await expectWell(run, "first");
@@ -107,7 +107,7 @@ it("does not place a second tenant of one server name, says why, and places it w
     expect(run.route("first")).toMatchObject({ hosts: ["x.example"], state: "serving" });
     await expectWell(run, "first");
     expect([run.startsOf("first").length, run.startsOf("second").length]).toEqual([1, 0]);
-    await run.leave("first");
+    await run.leave("first", { purge: true });
     await expectWell(run, "second");
     expect(run.route("second")).toMatchObject({ hosts: ["x.example"], state: "serving" });
   }));

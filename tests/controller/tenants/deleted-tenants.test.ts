@@ -1,5 +1,8 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { atEachCall, created, runController, runs, tenantWhen, type Run } from "../../support/controller-run.ts";
+import { newTenantStatus, type Tenant } from "../../../src/model/tenant.ts";
+import { HalfMoved } from "../../../src/ports/database-moves.ts";
+import { modify } from "../../../src/ports/store.ts";
 import { FakeWorld } from "../../support/fake-world.ts";
 
 const DAY_MS = 86_400_000;
@@ -56,6 +59,77 @@ describe("a deleted tenant", () => {
       expect(status.databaseKept).toBeUndefined();
       await run.stop();
     }
+  });
+
+  it("goes on with a move of its database that was cut off, and asks a purge for both servers", async () => {
+    const { world, run } = await start();
+    const half = (call: string) => (call === "move" ? new HalfMoved("it is half on its way") : undefined);
+    world.fault = half;
+    await run.service.moveDatabase("a", { to: "db-2" });
+    const isHalf = ({ status }: Tenant) => status.databaseMove !== undefined && !status.move && status.failures > 0;
+    await tenantWhen(world, "a", "half on its way", isHalf);
+    await deleted(world, run);
+    expect((await run.service.listDeleted())[0]).toMatchObject({ databaseMove: { to: "db-2" } });
+    world.unknownServers.add("db-2");
+    await expect(run.service.purgeTenant("a")).rejects.toMatchObject({ code: "Conflict" });
+    world.unknownServers.clear();
+    world.fault = () => undefined;
+    // Set aside on the one, and not in its place on the other.
+    world.managed.set("a", { ...world.managed.get("a"), hasDatabase: false });
+    const epoch = world.fences.get("a")?.epoch ?? 0;
+    await run.service.undeleteTenant("a");
+    const back = await tenantWhen(world, "a", "back", (t) => runs(t) && t.status.databaseServer === "db-2");
+    expect(back.status.lastDatabaseMove).toMatchObject({ to: "db-2", outcome: "Succeeded" });
+    expect(back.status.epoch).toBeGreaterThan(epoch);
+    expect(world.databasesAt.get("a")).toBe("db-2");
+  });
+
+  it("keeps its names also from objects that somebody makes in the store, which are let in when it is gone", async () => {
+    const { world, run } = await start();
+    const keys = await world.store.readSecret("a");
+    await deleted(world, run);
+    const spec = { release: "1.163.2", config: "", reclaimPolicy: "Retain" as const };
+    await world.store.create("Tenant", "b", { ...spec, serverName: "a.localhost" }, newTenantStatus());
+    await world.store.create("Tenant", "a", { ...spec, serverName: "other.localhost" }, newTenantStatus());
+    const isTurnedAway = ({ status }: Tenant) => status.reason === "NameReserved" && status.shard === undefined;
+    for (const name of ["a", "b"]) {
+      const { status } = await tenantWhen(world, name, "turned away", isTurnedAway);
+      expect(status.message).toMatch(/is reserved until .* for the deleted tenant a/);
+    }
+    expect(await world.store.readSecret("b")).toBeUndefined();
+    // Also where it was to be removed with its data: it has none.
+    await deleted(world, run, "a", true);
+    expect([world.managed.has("a"), await run.service.listPurges(10)]).toEqual([true, []]);
+    expect(await world.store.readSecret("a")).toEqual(keys);
+    const [record] = await run.service.listDeleted();
+    await world.store.deleted.remove(record!.name);
+    await run.stop();
+    const next = (running = runController(world, { timing: OFTEN }));
+    await tenantWhen(world, "b", "let in", runs);
+    expect((await next.service.listDeleted()).length).toBe(0);
+  });
+
+  it("is continued by an object of its name and server name that somebody makes in the store", async () => {
+    const { world, run } = await start();
+    const keys = await world.store.readSecret("a");
+    await deleted(world, run);
+    const spec = { serverName: "a.localhost", release: "1.163.2", config: "", reclaimPolicy: "Retain" as const };
+    await world.store.create("Tenant", "a", spec, newTenantStatus());
+    await tenantWhen(world, "a", "continued", runs);
+    expect(await world.store.readSecret("a")).toEqual(keys);
+    await expect.poll(() => run.service.listDeleted()).toEqual([]);
+    expect(await run.service.listPurges(10)).toEqual([]);
+  });
+
+  it("says in its proof what was left to its owner, as it was brought along", async () => {
+    const { world, run } = await start();
+    await modify(world.store, "Tenant", "a", ({ status }) => {
+      const database = { host: "db.example", port: 5432, name: "clinic", user: "u" };
+      status.inEffect!.meaning = { ...status.inEffect!.meaning, database, bucket: "media" };
+    });
+    await deleted(world, run);
+    const { removed } = await run.service.purgeTenant("a");
+    expect(removed.left).toEqual(["database db.example:5432/clinic", "bucket media"]);
   });
 
   it("is not proved to be removed while a server that may have its data is not in the configuration", async () => {

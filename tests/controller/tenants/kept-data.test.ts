@@ -59,6 +59,7 @@ it.each([
   const keys = await world.store.readSecret("a");
   await remove("Retain");
   await world.store.removeSecret("a");
+  await world.store.deleted.remove("a");
   await make(OWN, serverName);
   await runs();
   expect((await world.store.readSecret("a"))?.signingKey === keys?.signingKey).toBe(again);

@@ -43,6 +43,44 @@ describe("a tenant that is suspended", () => {
     expect(await eventsOf(world)).toEqual(expect.arrayContaining(["Suspended", "Resumed"]));
   });
 
+  it("leaves its keys to every gateway, also where it slept before, and as long as it is not resumed", async () => {
+    const { world, run } = start();
+    await created(world, run, ["a", "b"]);
+    await suspended(world, run);
+    const said = { "/_matrix/key/v2/server": "keys of a.localhost 1" };
+    expect(routeOf(run)).toMatchObject({ said });
+    // Another controller tells the same to a gateway that never saw the tenant awake.
+    await run.stop();
+    const next = (running = runController(world, { policy: { hibernation: QUIET } }));
+    await expect.poll(() => routeOf(next)).toMatchObject({ reason: "Suspended", said });
+    await next.service.suspendTenant("a", { lift: true });
+    await tenantWhen(world, "a", "resumed", runs);
+    await expect.poll(() => routeOf(next)).toMatchObject({ state: "serving" });
+    expect(routeOf(next)).not.toHaveProperty("said");
+    connectGateway(next);
+    await asleep(world, next, "b");
+    expect(next.process.context.feed.get("b")).not.toHaveProperty("said");
+    await next.service.suspendTenant("b", { lift: false });
+    await expect
+      .poll(() => next.process.context.feed.get("b"))
+      .toMatchObject({
+        reason: "Suspended",
+        said: { "/_matrix/key/v2/server": expect.stringContaining("b.localhost") },
+      });
+  });
+
+  it("names whom its users can ask: its own contact, else the operator's", async () => {
+    const { world, run } = start();
+    run.process.context.feed.adminContact = "https://operator.example/help";
+    await run.service.createTenant({ name: "a", config: "admin_contact: mailto:it@clinic.example" });
+    await created(world, run, ["b"]);
+    await tenantWhen(world, "a", "created", runs);
+    for (const name of ["a", "b"]) await run.service.suspendTenant(name, { lift: false });
+    const contactOf = (name: string) => run.process.context.feed.get(name)?.contact;
+    await expect.poll(() => contactOf("a")).toBe("mailto:it@clinic.example");
+    await expect.poll(() => contactOf("b")).toBe("https://operator.example/help");
+  });
+
   it("is the same after the same command twice", async () => {
     const { world, run } = start();
     await created(world, run, ["a"]);

@@ -6,6 +6,7 @@ import { attempt, attemptIfThere, isStatus, retrying } from "../api-error.ts";
 import { UserError } from "../../../model/errors.ts";
 import type { ClusterEvent } from "../../../model/event.ts";
 import type { ConfigInEffect } from "../../../model/config-meaning.ts";
+import type { Tenant } from "../../../model/tenant.ts";
 import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
 import { ConflictError, type Change, type Kind, type Kinds, type Store } from "../../../ports/store.ts";
 import { ClusterEvents } from "./cluster-events.ts";
@@ -36,6 +37,13 @@ export interface KubernetesStoreOptions {
   now?: () => Date;
   /** Between two looks at a Secret of another namespace. */
   secretPollMs?: number;
+}
+
+/** What is a SynapseTenant's owner's to say. */
+export interface TenantDefinition {
+  labels: Record<string, string>;
+  annotations: Record<string, string>;
+  spec: SynapseTenant["spec"];
 }
 
 /** For the chart's own fleet to be there. */
@@ -126,8 +134,41 @@ export class KubernetesStore implements Store {
     spec: Kinds[K]["spec"],
     status: Kinds[K]["status"],
   ): Promise<Kinds[K]> {
+    return this.#create(kind, name, newObject(kind, name, spec, this.#options), status);
+  }
+
+  /** A tenant's object as somebody wrote it, which has more than the model knows of; undefined where it is not there. */
+  definitionOf(name: string): TenantDefinition | undefined {
+    const object = this.#object("Tenant", name);
+    const { labels = {}, annotations = {} } = object?.metadata ?? {};
+    return object && { labels, annotations, spec: object.spec };
+  }
+
+  /** Makes a tenant's object as it was. @throws UserError AlreadyExists */
+  createAs(name: string, { labels, annotations, spec }: TenantDefinition, status: Tenant["status"]): Promise<Tenant> {
+    const { clusterId, namespace } = this.#options;
+    const bare = newObject(
+      "Tenant",
+      name,
+      { serverName: "", release: "", config: "", reclaimPolicy: "Retain" },
+      { clusterId, namespace },
+    );
+    const body = { ...bare, metadata: { ...bare.metadata, labels, annotations }, spec };
+    return this.#create("Tenant", name, body, status);
+  }
+
+  /** The signing key that `removeSecret` would remove: not one that is in a Secret of the tenant's owner. */
+  async ownSigningKey(tenant: string): Promise<string | undefined> {
+    return this.#secrets.ownSigningKey(this.#tenantObject(tenant));
+  }
+
+  async #create<K extends Kind>(
+    kind: K,
+    name: string,
+    body: CustomKinds[K],
+    status: Kinds[K]["status"],
+  ): Promise<Kinds[K]> {
     const exists = () => new UserError("AlreadyExists", `there is a ${kind.toLowerCase()} named ${name} already`);
-    const body = newObject(kind, name, spec, this.#options);
     const cache = this.#cache(kind);
     const created = await cache.holding(body.metadata?.name ?? "", async () => {
       let bare: CustomKinds[K];

@@ -100,6 +100,12 @@ export class LabelledSecrets {
     this.#cache.put(written);
   }
 
+  /** The Secret, if we made it. */
+  async ours(name: string): Promise<V1Secret | undefined> {
+    const present = await this.fresh(name);
+    return present?.metadata?.labels?.[MANAGED_BY] === OURS ? present : undefined;
+  }
+
   /** Removes a Secret that we made; one of somebody else's is left to its owner. */
   async remove(name: string): Promise<void> {
     const present = this.#cache.get(name);

@@ -157,6 +157,14 @@ export class TenantSecrets {
     await this.#own.remove(configSecretName(tenant.metadata?.name ?? ""));
   }
 
+  /** The signing key in a Secret that we made for the tenant; undefined where its owner made it. */
+  async ownSigningKey(tenant: SynapseTenant): Promise<string | undefined> {
+    const { namespace, name } = this.#placeOf(tenant);
+    if (namespace !== this.#namespace) return undefined;
+    const data = (await this.#own.ours(name))?.data?.[KEYS.signingKey];
+    return data === undefined ? undefined : decode(data);
+  }
+
   async readConfigInEffect(tenant: string): Promise<ConfigInEffect | undefined> {
     const secret = await this.#own.fresh(configSecretName(tenant));
     const [hash, config] = [secret?.data?.[HASH_KEY], secret?.data?.[CONFIG_KEY]];

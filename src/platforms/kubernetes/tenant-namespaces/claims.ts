@@ -5,7 +5,7 @@ import type { SynapseTenant } from "../store/resources.ts";
 /** On a customer's namespace, set by an administrator: the shards' namespace whose clusters may host its tenants. */
 export const ALLOWED_LABEL = "synapse-shards.io/shards-namespace";
 /** On a tenant in the shards' namespace: NAMESPACE/NAME of the SynapseTenant that it is made for, and its uid. */
-const CLAIM = "synapse-shards.io/claim";
+export const CLAIM = "synapse-shards.io/claim";
 const CLAIM_UID = "synapse-shards.io/claim-uid";
 /** Which generation of the claim its spec is of. */
 const CLAIM_GENERATION = "synapse-shards.io/claim-generation";

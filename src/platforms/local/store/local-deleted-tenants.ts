@@ -1,6 +1,5 @@
-import { createHash } from "node:crypto";
 import type { DatabaseSync } from "node:sqlite";
-import { deletionId, type DeletedTenant, type PurgeProof } from "../../../model/deleted-tenant.ts";
+import { deletionId, proofAfter, type DeletedTenant, type PurgeProof } from "../../../model/deleted-tenant.ts";
 import type { DeletedTenants } from "../../../ports/deleted-tenants.ts";
 import { SealedTable, type Sealing } from "./sealed-table.ts";
 
@@ -47,10 +46,7 @@ export class LocalDeletedTenants implements DeletedTenants {
     const known = this.#db.prepare("SELECT body FROM purges WHERE deletion = ?").get(deletion);
     if (known) return JSON.parse(String(known["body"])) as PurgeProof;
     const last = this.#db.prepare("SELECT body FROM purges ORDER BY id DESC LIMIT 1").get();
-    const { name, serverName, createdAt, deletedAt, purgedAt, reason, removed } = given;
-    const previous = last ? (JSON.parse(String(last["body"])) as PurgeProof).sha256 : "";
-    const content = { name, serverName, createdAt, deletedAt, purgedAt, reason, removed, previous };
-    const proof = { ...content, sha256: createHash("sha256").update(JSON.stringify(content)).digest("hex") };
+    const proof = proofAfter(last ? (JSON.parse(String(last["body"])) as PurgeProof).sha256 : "", given);
     this.#db.prepare("INSERT INTO purges (deletion, body) VALUES (?, ?)").run(deletion, JSON.stringify(proof));
     this.#onChange();
     return proof;
