@@ -130,7 +130,8 @@ describe("a tenant that is put to sleep", () => {
     world.failingStarts.clear();
     await tenantWhen(world, "a", "awake", runs);
     const { wakes, wakeFailures } = run.process.context.metrics;
-    expect((await wakes.get()).values).toMatchObject([{ labels: { reason: "operator" }, value: 1 }]);
+    const counted = (await wakes.get()).values.filter(({ value }) => value > 0);
+    expect(counted).toMatchObject([{ labels: { reason: "operator" }, value: 1 }]);
     expect((await wakeFailures.get()).values[0]).toMatchObject({ labels: { reason: "ModuleFailed" } });
   });
 
