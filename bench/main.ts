@@ -18,9 +18,12 @@ const PARTS = [
   "peers",
   "latency",
   "neighbours",
+  "isolated",
   "gateway",
   "polls",
   "sleep",
+  "crash",
+  "fleet",
   "planner",
   "controller",
 ];

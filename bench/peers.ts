@@ -7,17 +7,23 @@ import type { TenantView } from "../src/api/views.ts";
 import { DEFAULT_RELEASE, ensureSynapse } from "../src/platforms/local/toolchain/toolchain.ts";
 import { freePort } from "../src/platforms/local/up/ports.ts";
 import { onEnd } from "./lib/cleanup.ts";
+import { DENDRITE, ensureGoTool, findGo } from "../bin/go-tools.ts";
 import { BenchCluster } from "./lib/cluster.ts";
 import { PASSWORD } from "./lib/matrix.ts";
-import { Peer } from "./lib/peer.ts";
+import { DendritePeer } from "./lib/dendrite-peer.ts";
+import type { Peer } from "./lib/peer.ts";
 import type { Bench, BenchOptions, BenchResult } from "./lib/result.ts";
+import { SynapsePeer } from "./lib/synapse-peer.ts";
 
 /** Of each tenant: it is moved, and put to sleep, in each. */
 const FULL = { rounds: 125 };
 const QUICK = { rounds: 2 };
 
 const TENANTS = ["clinic-a", "clinic-b", "clinic-c", "clinic-d"];
-const PEERS = ["peer-a", "peer-b"];
+const SYNAPSES = ["peer-a", "peer-b"];
+const DENDRITE_NAME = "peer-c";
+/** One that Dendrite knows too. */
+const ROOM_VERSION = "10";
 /** Of each peer, to each tenant. */
 const SEND_EVERY_MS = 2_000;
 const LOOK_EVERY_MS = 500;
@@ -30,12 +36,14 @@ const BACK_MS = 240_000;
 export const bench: Bench = {
   name: "peers",
   title:
-    "Other homeservers while tenants move and sleep, and after an absence: two plain Synapses that send all the time",
+    "Other homeservers while tenants move and sleep, and after an absence: two plain Synapses and a Dendrite that send all the time",
   async run({ quick, log }: BenchOptions): Promise<BenchResult> {
     const { rounds } = quick ? QUICK : FULL;
     const { python } = await ensureSynapse(DEFAULT_RELEASE);
-    const ports = [await freePort("127.0.0.1"), await freePort("127.0.0.1")];
-    log("bringing up a whole cluster, and two plain Synapses");
+    log("building Dendrite, if it is not there yet");
+    const dendrite = ensureGoTool(DENDRITE, await findGo({ onProgress: log }));
+    const ports = await Promise.all([...SYNAPSES, DENDRITE_NAME].map(() => freePort("127.0.0.1")));
+    log("bringing up a whole cluster, two plain Synapses and a Dendrite");
     const cluster = await BenchCluster.up({
       // Two shards stay, so that no move waits for one.
       maxTenantsPerShard: TENANTS.length,
@@ -51,9 +59,17 @@ export const bench: Bench = {
       },
     });
     try {
-      const peers = await Promise.all(
-        PEERS.map((name, n) => Peer.start({ python, name, port: ports[n]!, directory: cluster.dataDir })),
-      );
+      const directory = cluster.dataDir;
+      const peers: Peer[] = await Promise.all([
+        ...SYNAPSES.map((name, n) => SynapsePeer.start({ python, name, port: ports[n]!, directory })),
+        DendritePeer.start({
+          program: dendrite,
+          reaches: TENANTS.map((tenant) => `${tenant}.localhost`),
+          name: DENDRITE_NAME,
+          port: ports.at(-1)!,
+          directory,
+        }),
+      ]);
       for (const peer of peers) onEnd(() => peer.close());
       const world = await World.make(cluster, peers);
       const seen = await world.disturb(rounds, log);
@@ -107,6 +123,7 @@ class World {
       for (const peer of peers) {
         const { room_id: room } = await world.#ask<{ room_id: string }>(tenant, token, "POST", "/createRoom", {
           preset: "private_chat",
+          room_version: ROOM_VERSION,
           invite: [peer.user],
         });
         await until("the peer joins", async () => {
@@ -124,7 +141,7 @@ class World {
     const backedOff = new Set<string>();
     const done: Disturbed = { moves: 0, sleeps: 0, backedOff: [] };
     this.#send();
-    const looking = this.#look((peer, destination) => backedOff.add(`${peer} from ${destination}`));
+    const looking = this.#look((peer, destination) => backedOff.add(`${peer} from ${destination ?? "a tenant"}`));
     const disturbing = TENANTS.map(async (tenant) => {
       for (let round = 1; round <= rounds; round++) {
         if (await this.#move(tenant)) done.moves++;
@@ -144,10 +161,11 @@ class World {
     this.#send();
     await this.#cluster.restart(AWAY_MS);
     const begun = performance.now();
-    const count = () => this.#peers.reduce((sum, peer) => sum + peer.backOffs().length, 0);
-    const backedOff = count();
+    const count = async (): Promise<number> =>
+      (await Promise.all(this.#peers.map(async (peer) => peer.backOffs()))).flat().length;
+    const backedOff = await count();
     await this.#quiet();
-    while (count() > 0) {
+    while ((await count()) > 0) {
       if (performance.now() - begun > BACK_MS) return { backedOff, clearedAfterSeconds: undefined };
       await sleep(LOOK_EVERY_MS);
     }
@@ -183,11 +201,12 @@ class World {
     await Promise.all(this.#senders);
   }
 
-  #look(found: (peer: string, destination: string) => void): () => Promise<void> {
+  #look(found: (peer: string, destination: string | undefined) => void): () => Promise<void> {
     let ending = false;
     const looking = (async () => {
       while (!ending) {
-        for (const peer of this.#peers) for (const { destination } of peer.backOffs()) found(peer.name, destination);
+        for (const peer of this.#peers)
+          for (const { destination } of await peer.backOffs()) found(peer.name, destination);
         await sleep(LOOK_EVERY_MS);
       }
     })();
@@ -294,7 +313,7 @@ async function until(what: string, is: () => Promise<boolean>): Promise<void> {
 function report(seen: Disturbed, absence: Absence, lost: number, sent: number): BenchResult {
   const { moves, sleeps, backedOff } = seen;
   const none = { at: "most" as const, value: 0 };
-  const of = `in ${moves} moves and ${sleeps} sleeps, ${sent} messages to ${TENANTS.length} tenants`;
+  const of = `two Synapses and a Dendrite, in ${moves} moves and ${sleeps} sleeps, ${sent} messages to ${TENANTS.length} tenants`;
   return {
     name: "peers",
     title: bench.title,
@@ -305,7 +324,7 @@ function report(seen: Disturbed, absence: Absence, lost: number, sent: number): 
         what: "back-offs after an absence of 75 s",
         value: absence.backedOff,
         unit: "",
-        note: `of ${PEERS.length * TENANTS.length}`,
+        note: `of ${(SYNAPSES.length + 1) * TENANTS.length}`,
       },
       {
         what: "until nobody backed off any more, after that absence",

@@ -1,13 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "undici";
-import { stringify } from "yaml";
 import type { TenantView } from "../src/api/views.ts";
-import { type Answer, LoadUser, ok } from "./load-client.ts";
+import { type Answer, type LoadUser, ok } from "./load-client.ts";
 import { BenchCluster } from "./lib/cluster.ts";
-import { PASSWORD } from "./lib/matrix.ts";
 import { cpuSecondsOf, familyOf, memoryOf } from "./lib/processes.ts";
 import { registerSleeping } from "./lib/registered.ts";
 import { type Bench, type BenchOptions, type BenchResult, type Figure, quantile } from "./lib/result.ts";
+import { createTenants, inTurns, STEP_MS, untilPhase, usersOf } from "./lib/tenants.ts";
 
 interface Size {
   awake: number;
@@ -49,12 +48,10 @@ const QUICK: Size = {
   restSeconds: 5,
 };
 const MIB = 1024 * 1024;
-/** The time by which everything that is asked for has happened. */
-const STEP_MS = 120_000;
 const LOOK_EVERY_MS = 25;
 /** Between two wakes that are to have nothing to do with each other. */
 const APART_MS = 300;
-const CREATED_AT_ONCE = 3;
+const SLEPT_AT_ONCE = 3;
 
 export const bench: Bench = {
   name: "sleep",
@@ -169,7 +166,7 @@ class Tenants {
   readonly #perShard: number;
   readonly #agent = new Agent({ connections: 256 });
   readonly #names: string[] = [];
-  readonly #users = new Map<string, LoadUser>();
+  #users = new Map<string, LoadUser>();
 
   constructor(cluster: BenchCluster, perShard: number) {
     this.#cluster = cluster;
@@ -177,32 +174,16 @@ class Tenants {
   }
 
   async create(count: number, prefix = "awake"): Promise<void> {
-    const often = { per_second: 10_000, burst_count: 10_000 };
-    const config = stringify({
-      rc_login: { address: often, account: often, failed_attempts: often },
-      bcrypt_rounds: 4,
-    });
     const names = Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
     const begun = this.#names.length;
     this.#names.push(...names);
-    await inTurns(names, CREATED_AT_ONCE, async (name) => {
-      await this.#cluster.call("POST", "/v1/tenants", { name, config });
-      await this.#until(name, "Running");
-    });
+    await createTenants(this.#cluster, names);
     if (begun === 0) await this.untilAwake();
   }
 
   /** One for each of those that are woken: the late ones, and as many of the others, of every shard. */
   async users(): Promise<void> {
-    await inTurns([...this.#late(), ...this.#early()], CREATED_AT_ONCE, async (name) => {
-      await this.#cluster.call("POST", `/v1/tenants/${name}/users`, {
-        username: "alice",
-        password: PASSWORD,
-        admin: false,
-      });
-      const target = { url: this.#cluster.gateway, host: `${name}.localhost` };
-      this.#users.set(name, await LoadUser.logIn(target, this.#agent, "alice", PASSWORD));
-    });
+    this.#users = await usersOf(this.#cluster, [...this.#late(), ...this.#early()], this.#agent);
   }
 
   async wakes(size: Size, log: (line: string) => void): Promise<Wakes> {
@@ -229,14 +210,14 @@ class Tenants {
     log(`${inShort(found.aloneOnNew)}; together ${inShort(found.togetherOnNew)}; on shards that run`);
     const early = this.#early();
     for (let round = 0; round < size.alone; round++) {
-      await inTurns(early, CREATED_AT_ONCE, (name) => this.#sleep(name));
+      await inTurns(early, SLEPT_AT_ONCE, (name) => this.#sleep(name));
       for (const name of early) {
         await sleep(APART_MS);
         await one(name, found.alone);
       }
     }
     for (let round = 0; round < size.together; round++) {
-      await inTurns(early, CREATED_AT_ONCE, (name) => this.#sleep(name));
+      await inTurns(early, SLEPT_AT_ONCE, (name) => this.#sleep(name));
       await sleep(APART_MS);
       await Promise.all(early.map((name) => one(name, found.together)));
     }
@@ -249,7 +230,7 @@ class Tenants {
         await falls;
         // One that was answered just before is no reason to stay awake.
         await this.#cluster.ask("POST", `/v1/tenants/${name}/wake`);
-        await this.#until(name, "Running");
+        await untilPhase(this.#cluster, name, "Running");
       }
     }
     return found;
@@ -257,11 +238,11 @@ class Tenants {
 
   async sleepAll(prefix: "late"): Promise<void> {
     const names = this.#names.filter((name) => name.startsWith(prefix));
-    await inTurns(names, CREATED_AT_ONCE, (name) => this.#sleep(name));
+    await inTurns(names, SLEPT_AT_ONCE, (name) => this.#sleep(name));
   }
 
   async untilAwake(): Promise<void> {
-    for (const name of this.#names) if (name.startsWith("awake")) await this.#until(name, "Running");
+    for (const name of this.#names) if (name.startsWith("awake")) await untilPhase(this.#cluster, name, "Running");
   }
 
   #late(): string[] {
@@ -291,16 +272,6 @@ class Tenants {
     throw new Error(`${name} did not fall asleep: ${JSON.stringify(last)}`);
   }
 
-  async #until(name: string, phase: string): Promise<void> {
-    let last = "";
-    for (const deadline = Date.now() + STEP_MS; Date.now() < deadline; await sleep(LOOK_EVERY_MS)) {
-      const { status } = await this.#cluster.call<TenantView>("GET", `/v1/tenants/${name}`);
-      if (status.phase === phase) return;
-      last = `${status.phase} ${status.reason} ${status.message}`;
-    }
-    throw new Error(`${name} is not ${phase} but ${last}`);
-  }
-
   /** Not more than that number of shards, in any phase. */
   async #untilShards(count: number): Promise<void> {
     for (const deadline = Date.now() + STEP_MS; Date.now() < deadline; await sleep(LOOK_EVERY_MS))
@@ -311,14 +282,6 @@ class Tenants {
 
 function inShort(samples: number[]): string {
   return `p50 ${quantile(samples, 0.5).toFixed(2)} s, p99 ${quantile(samples, 0.99).toFixed(2)} s`;
-}
-
-async function inTurns<T>(items: readonly T[], atOnce: number, act: (item: T) => Promise<void>): Promise<void> {
-  const left = [...items];
-  const worker = async (): Promise<void> => {
-    for (let item = left.shift(); item !== undefined; item = left.shift()) await act(item);
-  };
-  await Promise.all(Array.from({ length: atOnce }, worker));
 }
 
 function report(size: Size, { registered, many, rest, wakes }: Measured): BenchResult {

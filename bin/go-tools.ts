@@ -35,6 +35,13 @@ export const PEBBLE: GoTool = {
   package: "github.com/letsencrypt/pebble/v2/cmd/pebble",
 };
 
+/** A homeserver in Go: another implementation, for the benchmarks. */
+export const DENDRITE: GoTool = {
+  name: "dendrite",
+  version: "0.13.8",
+  package: "github.com/matrix-org/dendrite/cmd/dendrite",
+};
+
 export function pathOf({ name, version }: GoTool): string {
   return join(cacheDirectory(), `${name}-${version}`);
 }

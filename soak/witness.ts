@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { Peer } from "../bench/lib/peer.ts";
+import { SynapsePeer } from "../bench/lib/synapse-peer.ts";
 import { DEFAULT_RELEASE, ensureSynapse } from "../src/platforms/local/toolchain/toolchain.ts";
 
 const NAME = "witness";
@@ -10,17 +10,17 @@ const JOIN_MS = 60_000;
 
 /** A plain Synapse that shares a room with each tenant and sends there: whom it backs off from was away for others. */
 export class Witness {
-  readonly #peer: Peer;
+  readonly #peer: SynapsePeer;
   readonly #rooms = new Map<string, string>();
   #sending: { stop: AbortController; ended: Promise<void> } | undefined;
 
-  private constructor(peer: Peer) {
+  private constructor(peer: SynapsePeer) {
     this.#peer = peer;
   }
 
   static async start(port: number, directory: string): Promise<Witness> {
     const { python } = await ensureSynapse(DEFAULT_RELEASE);
-    return new Witness(await Peer.start({ python, name: NAME, port, directory }));
+    return new Witness(await SynapsePeer.start({ python, name: NAME, port, directory }));
   }
 
   get user(): string {
@@ -60,7 +60,7 @@ export class Witness {
   foundAway(since: number): string[] {
     const found = this.#peer.backOffs().filter((backOff) => backOff.since >= since);
     return [...this.#rooms.keys()].filter((tenant) =>
-      found.some(({ destination }) => destination.startsWith(`${tenant}.`)),
+      found.some(({ destination }) => destination?.startsWith(`${tenant}.`)),
     );
   }
 

@@ -70,17 +70,17 @@ export class BenchCluster {
   }
 
   /** A call of the controller's API, to leave out the start of the command line. @throws Error for any answer but a good one */
-  async call<T>(method: "GET" | "POST", path: string, body?: object): Promise<T> {
+  async call<T>(method: "GET" | "POST" | "PATCH", path: string, body?: object): Promise<T> {
     const { status, json } = await this.ask(method, path, body);
     if (status >= 300) throw new Error(`the controller answered ${path} with ${status}: ${JSON.stringify(json)}`);
     return json as T;
   }
 
-  async ask(method: "GET" | "POST", path: string, body?: object): Promise<{ status: number; json: unknown }> {
+  async ask(method: "GET" | "POST" | "PATCH", path: string, body?: object): Promise<{ status: number; json: unknown }> {
     const answer = await request(`${this.#api.url}${path}`, {
       method,
       headers: { authorization: `Bearer ${this.#api.token}`, "content-type": "application/json" },
-      body: method === "POST" ? JSON.stringify(body ?? {}) : null,
+      body: method === "GET" ? null : JSON.stringify(body ?? {}),
       dispatcher: this.#agent,
     });
     return { status: answer.statusCode, json: await answer.body.json() };
