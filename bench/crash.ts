@@ -4,7 +4,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "undici";
 import type { ShardView } from "../src/api/views.ts";
 import { BenchCluster } from "./lib/cluster.ts";
-import { familyOf } from "./lib/processes.ts";
 import { type Bench, type BenchOptions, type BenchResult, type Figure, quantile } from "./lib/result.ts";
 import { Asking, createTenants, STEP_MS, untilPhase, usersOf } from "./lib/tenants.ts";
 import type { Answer } from "./load-client.ts";
@@ -106,10 +105,8 @@ async function pidOf(cluster: BenchCluster, part: Part): Promise<number> {
     case "PostgreSQL":
       return Number((await file("postgres", "postmaster.pid")).split("\n")[0]);
     case "gateway":
-    case "controller": {
-      const program = part === "gateway" ? "gateway/main.ts" : "controller-main.ts";
-      return (await familyOf(cluster.pid)).find(({ command }) => command.includes(program))!.pid;
-    }
+    case "controller":
+      return cluster.pidOf(part);
   }
 }
 

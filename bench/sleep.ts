@@ -123,9 +123,8 @@ async function measure(cluster: BenchCluster, size: Size, log: (line: string) =>
   await world.untilAwake();
   await sleep(size.settleSeconds * 1000);
   const many = await memoryOfAll(cluster);
-  const family = await familyOf(cluster.pid);
-  const pidOf = (file: string) => family.find(({ command }) => command.includes(file))!.pid;
-  const cpu = () => Promise.all([pidOf("controller-main.ts"), pidOf("gateway/main.ts")].map(cpuSecondsOf));
+  const pids = [await cluster.pidOf("controller"), await cluster.pidOf("gateway")];
+  const cpu = () => Promise.all(pids.map(cpuSecondsOf));
   const before = await cpu();
   await sleep(size.restSeconds * 1000);
   const [controller = 0, gateway = 0] = (await cpu()).map((used, index) => (used - before[index]!) / size.restSeconds);

@@ -84,7 +84,7 @@ export async function gatherFacts(
     processes: await Promise.all(running.map(({ pid, args }) => processFacts(cluster, pid, args))),
     parts: {
       controller: processes.filter(({ args }) => args.some((arg) => arg.endsWith("controller-main.ts"))).length,
-      gateway: processes.filter(({ args }) => args.some((arg) => arg.endsWith("src/gateway/main.ts"))).length,
+      gateway: servingGateways(processes, await cluster.partPid("gateway")),
     },
     ...(await databaseFacts(cluster, names)),
     media: await readdir(join(cluster.dataDir, "media")).catch(() => []),
@@ -209,4 +209,11 @@ function itemsOf<T>(body: unknown, what: string): T[] {
   if (!Array.isArray(items))
     throw new Error(`the controller gave no list of ${what}: ${JSON.stringify(body).slice(0, 300)}`);
   return items;
+}
+
+/** One more is loaded, and waits until it is needed. */
+function servingGateways(processes: { pid: number; args: string[] }[], serving: number | undefined): number {
+  const all = processes.filter(({ args }) => args.some((arg) => arg.endsWith("src/gateway/main.ts")));
+  const others = all.filter(({ pid }) => pid !== serving);
+  return all.length - others.length + Math.max(0, others.length - 1);
 }

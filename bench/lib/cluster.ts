@@ -65,6 +65,11 @@ export class BenchCluster {
     return this.#child.pid;
   }
 
+  /** Of the process that serves now. */
+  async pidOf(part: "controller" | "gateway"): Promise<number> {
+    return (JSON.parse(await readFile(join(this.dataDir, `${part}.ready.json`), "utf8")) as { pid: number }).pid;
+  }
+
   /** Where clients reach it. */
   get gateway(): string {
     return this.#gateway.replace("localhost", HOST);

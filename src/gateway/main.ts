@@ -4,10 +4,14 @@ import { complain, LogFile } from "../logging/log-file.ts";
 import { messageOf, UserError } from "../model/errors.ts";
 import { readGatewayConfig } from "./config.ts";
 import { Gateway } from "./gateway.ts";
+import { untilNeeded } from "./standby.ts";
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { config: { type: "string" } } });
-  if (values.config === undefined) throw new UserError("InvalidInput", "usage: main.ts --config FILE");
+  const { values } = parseArgs({
+    options: { config: { type: "string" }, standby: { type: "boolean", default: false } },
+  });
+  if (values.config === undefined) throw new UserError("InvalidInput", "usage: main.ts --config FILE [--standby]");
+  if (values.standby) await untilNeeded();
   const configFile = values.config;
   const config = await readGatewayConfig(configFile);
   const logFile = new LogFile({

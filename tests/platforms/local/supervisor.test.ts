@@ -28,7 +28,7 @@ function build() {
   const fakes: Fake[] = [];
   const lines: string[] = [];
   const delays: number[] = [];
-  const state = { now: 0, broken: false };
+  const state = { now: 0, broken: false, isAtHand: false };
   const supervisor = new Supervisor({
     title: "the part",
     launch: async () => {
@@ -38,6 +38,7 @@ function build() {
       return fake;
     },
     onLine: (line) => lines.push(line),
+    isAtHand: () => state.isAtHand,
     now: () => state.now,
     delay: async (ms) => {
       delays.push(ms);
@@ -62,6 +63,20 @@ test("what ends is started again, later each time, and soon again once it was he
   expect(delays).toEqual([200, 400, 800, 200]);
   expect(lines[0]).toBe("the part ended unexpectedly (exit code 1); starting it again in 0.2 s");
   expect(lines.at(-1)).toBe("the part runs again (process 5)");
+  await supervisor.release();
+});
+
+test("what is at hand takes over at once, unless it ends again soon", async () => {
+  const { supervisor, fakes, delays, lines, state, launched } = build();
+  state.isAtHand = true;
+  await supervisor.start();
+  fakes[0]!.end("SIGKILL");
+  await launched(2);
+  expect(delays).toEqual([]);
+  expect(lines[0]).toBe("the part ended unexpectedly (SIGKILL); starting it again now");
+  fakes[1]!.end("exit code 1");
+  await launched(3);
+  expect(delays).toEqual([400]);
   await supervisor.release();
 });
 

@@ -22,9 +22,10 @@ import {
 import { ControllerApi } from "./controller-api.ts";
 import type { DataPaths } from "../data-directory.ts";
 import { ensureSecret, rotateIfLarge, writeAtomically } from "../files.ts";
-import { endLeftovers, endProcess, sendSignal, startNode } from "./node-process.ts";
+import { endLeftovers, endProcess, type NodeProcessOptions, sendSignal, startNode } from "./node-process.ts";
 import { startPostgres, type RunningPostgres } from "../postgres/postgres.ts";
 import type { Steps } from "./steps.ts";
+import { Standby } from "./standby.ts";
 import { Supervisor, type Running } from "./supervisor.ts";
 import { TenantModules } from "../toolchain/tenant-modules.ts";
 import { ensurePostgres, ensureSynapse } from "../toolchain/toolchain.ts";
@@ -49,6 +50,7 @@ export class LocalCluster {
   #postgres: Supervisor | undefined;
   #controller: Supervisor | undefined;
   #gateway: Supervisor | undefined;
+  #standby: Standby | undefined;
   #ports: ClusterPorts | undefined;
   #authority: AuthorityFiles | undefined;
   #api: ControllerApi | undefined;
@@ -151,6 +153,7 @@ export class LocalCluster {
   /** Ends all parts in the opposite order, each bounded; what is not there is skipped. */
   async stop(): Promise<void> {
     const steps = this.#steps;
+    this.#standby?.close();
     const gateway = await this.#gateway?.release();
     if (gateway)
       await steps.run("Stopping the gateway", () =>
@@ -167,6 +170,7 @@ export class LocalCluster {
 
   /** Ends all at once: nothing is drained. What was acknowledged is in the database. */
   async kill(): Promise<void> {
+    this.#standby?.close();
     for (const part of [this.#gateway, this.#controller]) if (part?.running) sendSignal(part.running.pid, "SIGKILL");
     await Promise.all(this.#shards().map((shard) => this.#launcher().kill(shard)));
     if (this.#database) sendSignal(this.#database.pid, "SIGQUIT");
@@ -245,13 +249,23 @@ export class LocalCluster {
     this.#api = new ControllerApi(this.apiUrl, apiToken);
   }
 
+  /** Clients would notice the time that a program takes to load, so a second one has done that. */
   async #startGateway(signal: AbortSignal): Promise<void> {
     const paths = this.#paths;
     writeConfig(paths.gatewayConfig, gatewayConfig(this.#config, this.#facts()));
     const program = ["--import", join(ROOT, "src/platforms/local/up/end-with-parent.ts"), "src/gateway/main.ts"];
-    this.#gateway = this.#supervisor("the gateway", (abort) =>
-      this.#startNode("the gateway", "gateway", program, paths.gatewayConfig, paths.gatewayReady, abort),
-    );
+    const title = "the gateway";
+    const standby = new Standby(this.#nodeProcess(title, "gateway", program, paths.gatewayConfig, paths.gatewayReady));
+    this.#standby = standby;
+    this.#gateway = new Supervisor({
+      title,
+      launch: (abort) => {
+        rotateIfLarge(paths.log("gateway"));
+        return standby.launch(abort);
+      },
+      onLine: (line) => this.#steps.line(line),
+      isAtHand: () => standby.isReady,
+    });
     await this.#gateway.start(signal);
   }
 
@@ -264,12 +278,22 @@ export class LocalCluster {
     signal: AbortSignal,
   ): Promise<Running> {
     rotateIfLarge(this.#paths.log(name));
+    return startNode({ ...this.#nodeProcess(title, name, program, configFile, readyFile), signal });
+  }
+
+  #nodeProcess(
+    title: string,
+    name: string,
+    program: string[],
+    configFile: string,
+    readyFile: string,
+  ): Omit<NodeProcessOptions, "signal"> {
     const args = [
       ...program.map((part) => (part.startsWith("src/") ? join(ROOT, part) : part)),
       "--config",
       configFile,
     ];
-    return startNode({ title, args, readyFile, outputFile: this.#paths.log(`${name}.output`), signal });
+    return { title, args, readyFile, outputFile: this.#paths.log(`${name}.output`) };
   }
 
   #supervisor(title: string, launch: (signal: AbortSignal) => Promise<Running>): Supervisor {

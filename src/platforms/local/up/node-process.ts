@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { UserError } from "../../../model/errors.ts";
@@ -29,9 +29,21 @@ export interface NodeProcessOptions {
  * @throws UserError Environment with the last words of a process that did not come up
  */
 export async function startNode(options: NodeProcessOptions): Promise<Running> {
-  const { title, args, readyFile, outputFile, signal } = options;
-  rmSync(readyFile, { force: true });
-  rotateAtStart(outputFile);
+  rmSync(options.readyFile, { force: true });
+  rotateAtStart(options.outputFile);
+  return untilReady(spawnNode(options.args, options.outputFile), options);
+}
+
+/** A part that was started, and may not be ready yet. */
+export interface Started {
+  child: ChildProcess;
+  /** Resolves with how it ended, in words. */
+  ended: Promise<string>;
+  /** The same once it has. */
+  how: () => string | undefined;
+}
+
+export function spawnNode(args: readonly string[], outputFile: string): Started {
   const output = openSync(outputFile, "a", 0o600);
   const child = spawn(process.execPath, args, {
     detached: true,
@@ -44,13 +56,21 @@ export async function startNode(options: NodeProcessOptions): Promise<Running> {
     child.once("exit", (code, name) => resolve((how = name ?? `exit code ${code}`)));
     child.once("error", (error) => resolve((how = error.message)));
   });
+  return { child, ended, how: () => how };
+}
+
+/** @throws UserError Environment; then it runs no longer */
+export async function untilReady(
+  { child, ended, how }: Started,
+  { title, readyFile, outputFile, signal }: NodeProcessOptions,
+): Promise<Running> {
   const deadline = Date.now() + READY_MS;
   // A full disk may keep the ready file from being written: the gateway says it to its parent as well.
   let isAnnounced = false;
   child.once("message", () => (isAnnounced = true));
   while (child.pid === undefined || !(isAnnounced || pidIn(readyFile) === child.pid)) {
-    if (how !== undefined)
-      throw new UserError("Environment", `${title} did not start (${how}): ${lastWords(outputFile)}`);
+    if (how() !== undefined)
+      throw new UserError("Environment", `${title} did not start (${how()}): ${lastWords(outputFile)}`);
     if (Date.now() > deadline || signal?.aborted) {
       child.kill("SIGKILL");
       await ended;

@@ -20,6 +20,8 @@ export interface SupervisorOptions {
   /** Starts it and waits until it is ready. Rejects when it cannot, with nothing left running. */
   launch: (signal: AbortSignal) => Promise<Running>;
   onLine: (line: string) => void;
+  /** Whether the next start takes no time, so that after the first end in a while it is not put off either. */
+  isAtHand?: () => boolean;
   now?: () => number;
   delay?: (ms: number, signal: AbortSignal) => Promise<void>;
 }
@@ -64,7 +66,7 @@ export class Supervisor {
   }
 
   async #keepRunning(): Promise<void> {
-    const { title, launch, onLine, now = Date.now, delay = pause } = this.#options;
+    const { title, launch, onLine, isAtHand, now = Date.now, delay = pause } = this.#options;
     const { signal } = this.#released;
     const released = new Promise<undefined>((resolve) =>
       signal.addEventListener("abort", () => resolve(undefined), { once: true }),
@@ -78,9 +80,10 @@ export class Supervisor {
       this.#running = undefined;
       if (now() - startedAt >= HEALTHY_MS) failures = 0;
       failures += 1;
-      const wait = restartDelay(failures);
-      if (ended) onLine(`${title} ended unexpectedly (${how}); starting it again in ${wait / 1000} s`);
-      await delay(wait, signal).catch(() => {});
+      const wait = failures === 1 && isAtHand?.() ? 0 : restartDelay(failures);
+      const when = wait === 0 ? "now" : `in ${wait / 1000} s`;
+      if (ended) onLine(`${title} ended unexpectedly (${how}); starting it again ${when}`);
+      if (wait > 0) await delay(wait, signal).catch(() => {});
       if (signal.aborted) return;
       startedAt = now();
       try {
