@@ -52,9 +52,13 @@ export class Standby {
     const isThere = this.#waiting !== undefined && this.#waiting.how() === undefined;
     if (this.#isClosed || isThere) return;
     const { args, outputFile } = this.#options;
-    const started = spawnNode([...args, STANDBY], outputFile);
-    this.#waiting = started;
     this.#isLoaded = false;
-    started.child.once("message", () => (this.#isLoaded = true));
+    this.#waiting = undefined;
+    try {
+      this.#waiting = spawnNode([...args, STANDBY], outputFile);
+      this.#waiting.child.once("message", () => (this.#isLoaded = true));
+    } catch {
+      // No descriptor, no process, no disk: what serves goes on serving.
+    }
   }
 }
