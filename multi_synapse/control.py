@@ -148,6 +148,9 @@ class ControlResource(resource.Resource):
                 _allow_for(name, method, "POST")
                 user_id = await self._shard.change_user(name, users.Change.parse(_json_in(request)))
                 return {"userId": _if_running(name, user_id)}
+            case ["v1", "tenants", name, "sessions"]:
+                _allow_for(name, method, "POST")
+                return _if_running(name, await self._shard.open_session(name, users.Session.parse(_json_in(request))))
             case ["v1", "preparers"]:
                 _allow(method, "POST")
                 return self._create_preparer()

@@ -33,6 +33,7 @@ _UPLOAD = re.compile(rb"/_matrix/(?:media/[^/]+|client/[^/]+/media)/upload(?:/.*
 #: What makes a room, or an event with content in one. Leaving, redacting and reading stay possible, and so does all that encryption needs.
 _WRITE = re.compile(
     rb"/_matrix/client/(?:[^/]+/){1,2}(?:createRoom(?:/.*)?|join/.*|knock/.*|rooms/[^/]+/(?:send|state|batch_send|join|knock|invite|upgrade)(?:/.*)?)"
+    rb"|/_synapse/admin/v1/(?:join/.*|send_server_notice(?:/.*)?)"
 )
 _WRITES = (b"POST", b"PUT")
 
@@ -78,6 +79,10 @@ class Keeper:
         self._registering = defer.DeferredLock()
         #: What was refused since the start, by quota.
         self.refused: dict[str, int] = {}
+
+    @property
+    def bounds_active_users(self) -> bool:
+        return self._quotas.monthly_active_users is not None
 
     def begin(self) -> None:
         """So that the figures are there when the first request comes."""

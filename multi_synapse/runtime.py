@@ -204,10 +204,17 @@ class Shard:
 
     async def change_user(self, name: str, change: users.Change) -> str | None:
         """The id of the user who was changed; None if the tenant does not run here. @raises errors.Refused"""
+        running = self._running(name)
+        return None if running is None else await users.apply(running.hs, change)
+
+    def _running(self, name: str) -> Running | None:
         tenant = self._tenants.get(name)
-        if tenant is None or tenant.phase != RUNNING or tenant.running is None:
-            return None
-        return await users.apply(tenant.running.hs, change)
+        return tenant.running if tenant is not None and tenant.phase == RUNNING else None
+
+    async def open_session(self, name: str, session: users.Session) -> dict[str, str] | None:
+        """The administrator's id, and a token; None if the tenant does not run here. @raises errors.Refused"""
+        running = self._running(name)
+        return None if running is None else await users.open_session(running.hs, session)
 
     async def _keep_house(self, tenant: Tenant, running: Running, found: idle.Look) -> None:
         """Before a long sleep: what the loops do in a day is done first."""

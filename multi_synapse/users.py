@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from .errors import Refused
 
 _LONGEST_LOCALPART = 255
 _LONGEST_PASSWORD = 512
+#: Of an administrator's session that is opened for somebody: a working day.
+_LONGEST_SESSION_SECONDS = 8 * 3600
 #: What a request may hold beside `user`, exactly one of the first; what belongs to each may be left out.
 _CHANGES: dict[str, tuple[type, str | None]] = {"password": (str, "logoutDevices"), "deactivate": (bool, "erase"), "admin": (bool, None)}
 
@@ -39,9 +42,7 @@ class Change:
         unknown = sorted(key for key in value if key not in allowed)
         if unknown:
             raise _invalid(f"{unknown[0]}: not allowed beside {kind}")
-        localpart, given, rest = value.get("user"), value[kind], value.get(extra or "", kind == "password")
-        if not isinstance(localpart, str) or not 0 < len(localpart) <= _LONGEST_LOCALPART or set(localpart) & {":", "\0", "@"}:
-            raise _invalid("user: not the part of a user id before the colon")
+        localpart, given, rest = _localpart_in(value), value[kind], value.get(extra or "", kind == "password")
         if not isinstance(given, (str, bool)) or not isinstance(given, wanted) or (kind == "deactivate" and given is not True):
             raise _invalid(f"{kind}: not {'true' if kind == 'deactivate' else 'a text' if wanted is str else 'true or false'}")
         if isinstance(given, str) and not 0 < len(given) <= _LONGEST_PASSWORD:
@@ -51,15 +52,45 @@ class Change:
         return Change(localpart, kind, given, rest)
 
 
+@dataclass(frozen=True)
+class Session:
+    """Of an administrator, with a token that ends."""
+
+    localpart: str
+    seconds: int
+
+    @staticmethod
+    def parse(value: Any) -> Session:
+        """@raises Refused InvalidArgument"""
+        if not isinstance(value, dict):
+            raise _invalid("the request's body is not an object")
+        unknown = sorted(set(value) - {"user", "seconds"})
+        if unknown:
+            raise _invalid(f"{unknown[0]}: not allowed")
+        seconds = value.get("seconds")
+        if not isinstance(seconds, int) or isinstance(seconds, bool) or not 0 < seconds <= _LONGEST_SESSION_SECONDS:
+            raise _invalid(f"seconds: allowed are 1 to {_LONGEST_SESSION_SECONDS}")
+        return Session(_localpart_in(value), seconds)
+
+
 async def apply(hs: Any, change: Change) -> str:
     """The id of the user who was changed. @raises Refused"""
+    return str(await _as_tenant(hs, _apply, change))
+
+
+async def open_session(hs: Any, session: Session) -> dict[str, str]:
+    """The id of the administrator, and the token of the session, which is nowhere else. @raises Refused"""
+    found: dict[str, str] = await _as_tenant(hs, _open_session, session)
+    return found
+
+
+async def _as_tenant(hs: Any, function: Callable[..., Coroutine[Any, Any, Any]], asked: Any) -> Any:
     with PreserveLoggingContext(LoggingContext(name="shard_users", server_name=hs.hostname)):
-        changing = run_in_background(_apply, hs, change)
-    return str(await changing)
+        done = run_in_background(function, hs, asked)
+    return await done
 
 
-async def _apply(hs: Any, change: Change) -> str:
-    user = UserID(change.localpart, hs.hostname)
+async def _find(hs: Any, user: UserID) -> Any:
     user_id: str = user.to_string()
     if _keeps_no_accounts(hs.config):
         raise Refused(
@@ -67,10 +98,30 @@ async def _apply(hs: Any, change: Change) -> str:
             "UserRefused",
             f"{hs.hostname} keeps no accounts itself: its authentication service does (matrix_authentication_service)",
         )
-    store = hs.get_datastores().main
-    found = await store.get_user_by_id(user_id)
+    found = await hs.get_datastores().main.get_user_by_id(user_id)
     if found is None:
         raise Refused(404, "UserNotFound", f"there is no user {user_id}")
+    return found
+
+
+async def _open_session(hs: Any, session: Session) -> dict[str, str]:
+    user_id: str = UserID(session.localpart, hs.hostname).to_string()
+    found = await _find(hs, UserID(session.localpart, hs.hostname))
+    if not found.is_admin or found.is_deactivated or found.locked:
+        raise Refused(409, "UserRefused", f"{user_id} is no administrator who may sign in")
+    until = hs.get_clock().time_msec() + session.seconds * 1000
+    try:
+        # Of no device: one would be told to everybody who shares a room with the user.
+        token = await hs.get_auth_handler().create_access_token_for_user_id(user_id, None, until)
+    except SynapseError as error:
+        raise Refused(409, "UserRefused", f"{hs.hostname} refuses it: {error.msg}") from error
+    return {"userId": user_id, "token": token}
+
+
+async def _apply(hs: Any, change: Change) -> str:
+    user = UserID(change.localpart, hs.hostname)
+    user_id: str = user.to_string()
+    found = await _find(hs, user)
     if change.kind == "password" and found.is_deactivated:
         raise Refused(409, "UserRefused", f"{user_id} is deactivated")
     try:
@@ -100,6 +151,13 @@ _CHANGERS = {"password": _set_password, "deactivate": _deactivate, "admin": _set
 def _keeps_no_accounts(config: Any) -> bool:
     delegated = getattr(getattr(config.experimental, "msc3861", None), "enabled", False)
     return bool(delegated or getattr(getattr(config, "mas", None), "enabled", False))
+
+
+def _localpart_in(value: dict[str, Any]) -> str:
+    localpart = value.get("user")
+    if not isinstance(localpart, str) or not 0 < len(localpart) <= _LONGEST_LOCALPART or set(localpart) & {":", "\0", "@"}:
+        raise _invalid("user: not the part of a user id before the colon")
+    return localpart
 
 
 def _invalid(message: str) -> Refused:

@@ -225,6 +225,18 @@ PATCHES: tuple[Patch, ...] = (
         },
     ),
     Patch(
+        "activated-users",
+        "an account that is activated again is one more, and Synapse has no bound for that either",
+        quotas.count_users_at_activation,
+        {"synapse.handlers.deactivate_account:DeactivateAccountHandler.activate_account": "self, user_id"},
+    ),
+    Patch(
+        "support-users",
+        "users of the type support are active without being counted, and an administrator may make anybody one",
+        quotas.count_support_users,
+        {"synapse.storage.databases.main.registration:RegistrationWorkerStore.is_support_user_txn": "self, txn, user_id"},
+    ),
+    Patch(
         "images",
         "images are decoded in the process of all tenants, without a bound, and with the last tenant's limit",
         images.decode_images_apart,

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from multi_synapse.errors import Refused
-from multi_synapse.users import Change
+from multi_synapse.users import Change, Session
 
 from .shard import Client, Shard
+from .watching import wait_for
 
 Assign = Callable[..., dict[str, Any]]
 
@@ -38,6 +39,23 @@ def test_a_change_that_is_none_is_refused_with_what_is_allowed(body: Any) -> Non
     assert refused.value.code == "InvalidArgument"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {"user": "ada"},
+        {"user": "ada", "seconds": 0},
+        {"user": "ada", "seconds": 28_801},
+        {"user": "ada", "seconds": True},
+        {"seconds": 60},
+    ],
+)
+def test_a_session_that_is_none_is_refused_with_what_is_allowed(body: Any) -> None:
+    with pytest.raises(Refused) as refused:
+        Session.parse(body)
+    assert refused.value.code == "InvalidArgument"
+
+
 @pytest.mark.shared_shard
 def test_accounts_are_changed_as_synapse_changes_them(shard: Shard, assign: Assign) -> None:
     state = shard.expect_started("users", assign("users"))
@@ -47,6 +65,14 @@ def test_accounts_are_changed_as_synapse_changes_them(shard: Shard, assign: Assi
 
     def change(**body: Any) -> Any:
         return shard.call("POST", "/v1/tenants/users/users", {"user": localpart, **body})
+
+    def session(seconds: int) -> Any:
+        return shard.call("POST", "/v1/tenants/users/sessions", {"user": localpart, "seconds": seconds})
+
+    def with_token(answer: Any) -> Client:
+        found = Client(state["address"])
+        found.token = answer.json["token"]
+        return found
 
     def sign_in(password: str) -> Any:
         return client.call(
@@ -66,8 +92,22 @@ def test_accounts_are_changed_as_synapse_changes_them(shard: Shard, assign: Assi
     client.token = sign_in("the best").json["access_token"]
 
     assert client.call("GET", f"/_synapse/admin/v2/users/{user}").status == 403
+    assert (session(60).status, session(60).code) == (409, "UserRefused")
     assert change(admin=True).status == 200
     assert client.call("GET", f"/_synapse/admin/v2/users/{user}").json["admin"] is True
+    opened = session(60)
+    assert (opened.status, opened.json["userId"]) == (200, user)
+    admin = with_token(opened)
+    assert admin.call("GET", f"/_synapse/admin/v2/users/{user}").json["admin"] is True
+    # It is of no device, and says so; each is another one, and ends alone.
+    assert "device_id" not in admin.call("GET", "/_matrix/client/v3/account/whoami").json
+    other = with_token(session(60))
+    assert admin.call("POST", "/_matrix/client/v3/logout", {}).status == 200
+    assert admin.call("GET", "/_matrix/client/v3/account/whoami").status == 401
+    assert other.call("GET", "/_matrix/client/v3/account/whoami").status == 200
+    ended = with_token(session(1))
+    wait_for(lambda: ended.call("GET", "/_matrix/client/v3/account/whoami").status == 401 or None, lambda: "the session does not end")
+    assert opened.json["token"] not in shard.logged
     assert change(admin=False).status == 200
     assert client.call("GET", f"/_synapse/admin/v2/users/{user}").status == 403
 
@@ -76,6 +116,7 @@ def test_accounts_are_changed_as_synapse_changes_them(shard: Shard, assign: Assi
     assert sign_in("the best").status == 403
     refused = change(password="once more")
     assert (refused.status, refused.code) == (409, "UserRefused")
+    assert session(60).code == "UserRefused"
 
     unknown = shard.call("POST", "/v1/tenants/users/users", {"user": "nobody", "admin": True})
     assert (unknown.status, unknown.code) == (404, "UserNotFound")

@@ -315,6 +315,10 @@ const SpecFields = {
   labels: z.record(z.string(), z.string()).optional(),
   plan: z.string().optional().describe("The plan whose quotas it has."),
   quotas: QuotasSchema.optional().describe("Quotas of its own, which go before those of its plan."),
+  adminAccess: z
+    .object({ allowedNetworks: z.array(z.string()) })
+    .optional()
+    .describe("Its own administrators may come in, from these networks; none: from any."),
 };
 
 const ReachedSchema = z.object({

@@ -24,6 +24,7 @@ import { registerAudit, type AuditLog, type Look } from "./audit.ts";
 import { snapshotOf } from "./audit-changes.ts";
 import { registerAuthentication, type Tokens } from "./access/authentication.ts";
 import { registerAuthorization } from "./access/authorization.ts";
+import { adminAccessRoutes } from "./admin-access-routes.ts";
 import { backupRoutes } from "./backup-routes.ts";
 import { inspectionRoutes } from "./inspection-routes.ts";
 import { importRoutes } from "./import-routes.ts";
@@ -139,6 +140,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   usageRoutes(app, context);
   historyRoutes(app, context);
   quotaRoutes(app, context);
+  adminAccessRoutes(app, context);
   backupRoutes(app, context, options.backups);
   inspectionRoutes(app, options.inspections);
   notificationRoutes(app, options.notifications);

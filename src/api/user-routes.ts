@@ -22,7 +22,7 @@ const ChangedSchema = z.object({
 });
 
 const Params = z.object({ name: z.string() });
-const UserParams = Params.extend({
+export const UserParams = Params.extend({
   user: z.string().describe("The part of its id before the colon, or all of it, encoded for a path."),
 });
 const tags = ["tenants"];

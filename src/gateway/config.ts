@@ -14,6 +14,10 @@ const DEFAULT_CONNECTIONS_PER_ADDRESS = 1_000;
 const host = z.string().min(1);
 const port = z.int().min(0).max(65535);
 const file = z.string().min(1);
+const network = z.string().superRefine((entry, context) => {
+  const allowed = proxyProblem(entry);
+  if (allowed !== undefined) context.addIssue({ code: "custom", message: `expected ${allowed}` });
+});
 
 /** The gateway's configuration file (JSON). Unknown keys are refused; `docs/gateway.md` explains each. */
 export const GatewayConfigSchema = z.strictObject({
@@ -40,6 +44,19 @@ export const GatewayConfigSchema = z.strictObject({
   readyFile: file,
   metrics: z.strictObject({ host, port }),
   adminApi: z.boolean(),
+  /** Where tenants' own administrators come in, if their tenant is open for it; docs/admin-access.md. Without it, there is no such entrance. */
+  adminAccess: z
+    .strictObject({
+      host,
+      port,
+      /** With the certificates of `https`. */
+      tls: z.boolean(),
+      /** Networks of administrators, whatever a tenant says; empty: any. */
+      allowedNetworks: z.array(network).default([]),
+      /** Of the pages that may call; others are refused. */
+      origins: z.array(z.string().min(1)).default([]),
+    })
+    .optional(),
   maxBodyBytes: z.int().min(1024),
   parking: z.strictObject({
     maxRequests: z.int().min(1),
@@ -56,14 +73,7 @@ export const GatewayConfigSchema = z.strictObject({
   /** Requests of one tenant at its homeserver at once; 0: any number. */
   maxInFlightPerTenant: z.int().min(0).default(DEFAULT_IN_FLIGHT),
   /** Proxies before the gateway, whose word about the client is believed. */
-  trustedProxies: z
-    .array(
-      z.string().superRefine((entry, context) => {
-        const allowed = proxyProblem(entry);
-        if (allowed !== undefined) context.addIssue({ code: "custom", message: `expected ${allowed}` });
-      }),
-    )
-    .default([]),
+  trustedProxies: z.array(network).default([]),
   shutdown: z
     .strictObject({
       /** How long it goes on as before after SIGTERM, though it says that it is not ready: until nobody sends it anything new. */
@@ -88,15 +98,22 @@ export const GatewayConfigSchema = z.strictObject({
   logLevel: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
 });
 
+/** What no schema of one key can say. */
+const CheckedSchema = GatewayConfigSchema.superRefine(({ adminAccess, https }, context) => {
+  if (!adminAccess?.tls || https) return;
+  const message = "expected false, as `https` is null and there are no certificates";
+  context.addIssue({ code: "custom", path: ["adminAccess", "tls"], message });
+});
+
 export type GatewayConfig = z.infer<typeof GatewayConfigSchema>;
 export type ParkingLimits = GatewayConfig["parking"];
 
 /** @throws UserError InvalidConfig naming each wrong path, what was given and what is allowed */
 export function parseGatewayConfig(document: unknown, where: string): GatewayConfig {
-  return checkConfig(document, GatewayConfigSchema, where);
+  return checkConfig(document, CheckedSchema, where);
 }
 
 /** @throws UserError InvalidConfig when the file is missing, neither JSON nor YAML, or wrong */
 export function readGatewayConfig(path: string): Promise<GatewayConfig> {
-  return readConfigFile(path, GatewayConfigSchema);
+  return readConfigFile(path, CheckedSchema);
 }

@@ -58,6 +58,40 @@ export const errors = {
     errcode: "M_FORBIDDEN",
     message: "The admin API is not reachable from outside",
   }),
+  /** The same for a tenant that is closed and for a network that may not come in: what holds is not a stranger's to know. */
+  adminAccessClosed: (): GatewayError => ({
+    code: "AdminAccessClosed",
+    status: 403,
+    errcode: "M_FORBIDDEN",
+    message: "This homeserver is not open to administrators here, or not from this network",
+  }),
+  /** A page that a person with a way in here opens is not to use that way. */
+  adminOriginRefused: (): GatewayError => ({
+    code: "AdminOriginRefused",
+    status: 403,
+    errcode: "M_FORBIDDEN",
+    message: "Pages of this origin may not call the admin API; the cluster's configuration names those that may",
+  }),
+  adminTooMany: (): GatewayError => ({
+    code: "AdminTooMany",
+    status: 429,
+    errcode: "M_LIMIT_EXCEEDED",
+    message: "Too many requests to the address for administrators come from this client",
+    retryAfterSeconds: RETRY_SOON_SECONDS,
+  }),
+  adminPathRefused: (why: string): GatewayError => ({
+    code: "AdminPathRefused",
+    status: 403,
+    errcode: "M_FORBIDDEN",
+    message: `This part of the admin API is not open to a tenant's administrators: ${why}`,
+  }),
+  /** In the words of a host without such a file or API: an admin UI that looks for another address of the homeserver stays at this one. */
+  notForAdministrators: (): GatewayError => ({
+    code: "NotForAdministrators",
+    status: 404,
+    errcode: "M_NOT_FOUND",
+    message: "This address is for the homeserver's administrators alone; clients use its public one",
+  }),
   tooLarge: (maxBytes: number): GatewayError => ({
     code: "TooLarge",
     status: 413,

@@ -64,6 +64,8 @@ export interface ExchangeInput {
   /** The client waits for "100 Continue". */
   expectsContinue: boolean;
   contentLength: number | undefined;
+  /** Why the tenant is not to get it, by the route as it is at the time: a route may change while a request waits. */
+  refusal?(route: Route): GatewayError | undefined;
 }
 
 /**
@@ -84,6 +86,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   /** For the fair share, and whether it is counted as computing. */
   readonly #computes: boolean;
   readonly #onDone: () => void;
+  readonly #refusal: ExchangeInput["refusal"];
   #ticket: ParkingTicket | undefined;
   /** In the tenant's share; undefined as well for requests that do not count. */
   #place: SharePlace | undefined;
@@ -121,6 +124,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#response = input.response;
     this.#protocol = input.protocol;
     this.#onDone = onDone;
+    this.#refusal = input.refusal;
     const { method = "GET", url = "/" } = input.request;
     this.#patienceMs = isShortOfPatience(url) ? (context.timeouts.senderMs ?? SHORT_MS) : undefined;
     this.#computes = countsForShare(method, url);
@@ -190,6 +194,8 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     if (this.#done) return;
     const route = this.#context.table.tenant(this.#tenant);
     if (!route) return this.#fail(errors.unknownHost());
+    const refusal = this.#refusal?.(route);
+    if (refusal) return this.#fail(refusal);
     if (route.state === "unavailable") {
       const delegation = delegationAnswer(this.#request, route);
       if (route.reason === SUSPENDED && this.#rest.isKnown(route)) return;
@@ -230,7 +236,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   }
 
   #isAt(route: Route | undefined): boolean {
-    return route !== undefined && this.#addressIn(route) === this.#address;
+    return route !== undefined && this.#addressIn(route) === this.#address && !this.#refusal?.(route);
   }
 
   /** The route of its tenant has changed: no answer is to be expected from an address that it no longer names. */

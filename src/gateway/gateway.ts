@@ -5,7 +5,8 @@ import type { TLSSocket } from "node:tls";
 import type { Logger } from "pino";
 import { describeFileProblem } from "../logging/file-problem.ts";
 import { messageOf } from "../model/errors.ts";
-import type { RouteFeedLine } from "../model/routes.ts";
+import type { Route, RouteFeedLine } from "../model/routes.ts";
+import { AdminAccess } from "./admin-access.ts";
 import { admit } from "./admission.ts";
 import type { GatewayConfig } from "./config.ts";
 import { connectionsByDescriptors, Connections, plainAddress } from "./connections.ts";
@@ -35,7 +36,12 @@ export interface GatewayReady {
   http: string;
   https: string | null;
   metrics: string;
+  /** Where administrators come in. */
+  admin: string | null;
 }
+
+/** For everybody, or for administrators of tenants that are open for them. */
+type Entrance = "public" | "admin";
 
 /** The gateway of one process: routes, waiting requests, servers, and the controller's feed. */
 export class Gateway {
@@ -61,6 +67,7 @@ export class Gateway {
   readonly #writer: RoutesWriter;
   readonly #servers: Server[] = [];
   readonly #timeouts: Timeouts;
+  readonly #adminAccess: AdminAccess;
   #certificates: Certificates | undefined;
   /** Those that the controller gets. */
   readonly #shared: GatewayCertificates | undefined;
@@ -76,6 +83,7 @@ export class Gateway {
     this.#config = structuredClone(config);
     this.#log = log;
     this.#timeouts = timeouts;
+    this.#adminAccess = new AdminAccess(config.adminAccess ?? { allowedNetworks: [], origins: [] });
     this.id = `${config.id}-${randomBytes(4).toString("hex")}`;
     this.#metrics = new GatewayMetrics({
       parked: () => this.#parking.sizes(),
@@ -168,17 +176,17 @@ export class Gateway {
    * @throws UserError for a wrong certificate authority; Error when a port is taken
    */
   async start(): Promise<GatewayReady> {
-    const { http, https, metrics, readyFile } = this.#config;
+    const { http, https, adminAccess, metrics, readyFile } = this.#config;
     const certificates = https && (await this.#loadCertificates(https));
     await this.#loadRoutes();
     await this.#shared?.start();
-    const serverOf = (certs?: Certificates): Server =>
+    const serverOf = (certs?: Certificates | null, entrance: Entrance = "public"): Server =>
       createServer({
-        handle: this.#handle,
+        handle: (input) => this.#handle(input, entrance),
         isAnswering: (socket) => this.#exchanges.some(({ exchange }) => exchange.isAnswering(socket)),
         connections: this.#connections,
         limits: this.#config,
-        certificates: certs,
+        ...(certs ? { certificates: certs } : {}),
         timeouts: this.#timeouts,
       });
     const urlOf = async (server: Server, scheme: string, at: { host: string; port: number }): Promise<string> => {
@@ -192,6 +200,13 @@ export class Gateway {
       http: await urlOf(serverOf(), "http", http),
       https: https && certificates ? await urlOf(serverOf(certificates), "https", https) : null,
       metrics: await urlOf(this.#metricsServer(), "http", metrics),
+      admin: adminAccess
+        ? await urlOf(
+            serverOf(adminAccess.tls ? certificates : undefined, "admin"),
+            adminAccess.tls ? "https" : "http",
+            adminAccess,
+          )
+        : null,
     };
     this.#feed.start();
     try {
@@ -261,21 +276,30 @@ export class Gateway {
     this.#log.info("configuration read again");
   }
 
-  readonly #handle: RequestHandler = ({ request, response, protocol, expectsContinue }) => {
-    const admitted = admit(request, this.#config);
+  #handle({ request, response, protocol, expectsContinue }: Parameters<RequestHandler>[0], entrance: Entrance): void {
+    const { maxBodyBytes, adminApi } = this.#config;
+    const client = () => this.#context.trusted.clientOf(request, protocol).address;
+    const tooMany = entrance === "admin" ? this.#adminAccess.tooMany(client()) : undefined;
+    if (tooMany) return this.#refuse(request, response, tooMany);
+    const admitted = admit(request, { maxBodyBytes, adminApi: adminApi || entrance === "admin" });
     if ("status" in admitted) return this.#refuse(request, response, admitted);
     request.url = admitted.target;
     const route = this.#table.lookup(admitted.host);
     if (!route) return this.#refuse(request, response, this.#synced ? errors.unknownHost() : errors.noRoutesYet());
-    const proof = this.#shared?.challengeAnswer(request.method, request.url);
+    const proof = entrance === "admin" ? undefined : this.#shared?.challengeAnswer(request.method, request.url);
     if (proof !== undefined) return this.#prove(response, proof);
     if (!this.#fitsConnection(request, route.tenant)) return this.#refuse(request, response, errors.wrongConnection());
-    const input = { request, response, protocol, expectsContinue, contentLength: admitted.contentLength };
+    const refusal =
+      entrance === "admin" ? (now: Route) => this.#adminAccess.refusal(request, now, client()) : undefined;
+    const refused = refusal?.(route);
+    if (refused) return this.#refuse(request, response, refused);
+    const { contentLength } = admitted;
+    const input = { request, response, protocol, expectsContinue, contentLength, ...(refusal ? { refusal } : {}) };
     const exchange = new Exchange(this.#context, route, input, () => this.#remove(entry));
     const entry = { exchange, index: this.#exchanges.length };
     this.#exchanges.push(entry);
     exchange.resume();
-  };
+  }
 
   /** Tells a certificate authority that the host is ours, whatever state its tenant is in. */
   #prove(response: Parameters<RequestHandler>[0]["response"], proof: string): void {

@@ -17,16 +17,13 @@ export function proxyProblem(entry: string): string | undefined {
   return family !== 0 && valid && rest.length === 0 ? undefined : "an IP address or a network such as 10.0.0.0/8";
 }
 
-/**
- * The proxies whose word about the client is believed: those before the gateway, such as an ingress controller. Of `X-Forwarded-For` the last
- * address that is not one of theirs is the client; what stands before it the client may have written itself.
- */
-export class TrustedProxies {
+/** Addresses and networks, as `proxyProblem` accepts them. */
+export class Networks {
   readonly #list = new BlockList();
-  readonly #none: boolean;
+  readonly isEmpty: boolean;
 
   constructor(entries: readonly string[]) {
-    this.#none = entries.length === 0;
+    this.isEmpty = entries.length === 0;
     for (const entry of entries) {
       const [address = "", prefix] = entry.split("/");
       const family = isIP(address) === 6 ? "ipv6" : "ipv4";
@@ -35,10 +32,28 @@ export class TrustedProxies {
     }
   }
 
+  /** @param address as `plainAddress` gives it */
+  has(address: string): boolean {
+    const family = isIP(address);
+    return family !== 0 && this.#list.check(address, family === 6 ? "ipv6" : "ipv4");
+  }
+}
+
+/**
+ * The proxies whose word about the client is believed: those before the gateway, such as an ingress controller. Of `X-Forwarded-For` the last
+ * address that is not one of theirs is the client; what stands before it the client may have written itself.
+ */
+export class TrustedProxies {
+  readonly #networks: Networks;
+
+  constructor(entries: readonly string[]) {
+    this.#networks = new Networks(entries);
+  }
+
   /** @param protocol of the connection itself */
   clientOf(request: IncomingMessage, protocol: "http" | "https"): Client {
     const peer = plainAddress(request.socket.remoteAddress);
-    if (this.#none || !this.trusts(peer)) return { address: peer, protocol };
+    if (this.#networks.isEmpty || !this.trusts(peer)) return { address: peer, protocol };
     const { "x-forwarded-for": chain = "", "x-forwarded-proto": said } = request.headers;
     const addresses = String(chain)
       .split(",")
@@ -49,7 +64,6 @@ export class TrustedProxies {
 
   /** @param address as `plainAddress` gives it */
   trusts(address: string): boolean {
-    const family = isIP(address);
-    return family !== 0 && this.#list.check(address, family === 6 ? "ipv6" : "ipv4");
+    return this.#networks.has(address);
   }
 }

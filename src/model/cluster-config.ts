@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { AdminAccessConfigSchema } from "./admin-access.ts";
 import { AdminContactSchema } from "./admin-contact.ts";
 import { BackupsConfigSchema } from "./backup.ts";
 import { CertificatesConfigSchema } from "./certificates.ts";
@@ -72,8 +73,10 @@ export const ClusterConfigSchema = z.strictObject({
       port: port.default(8008),
       /** Federation and HTTPS clients. */
       tlsPort: port.default(8448),
-      /** Lets `/_synapse/admin` in from outside. */
+      /** Lets `/_synapse/admin` of all tenants in from outside, with all that is in it. */
       adminApi: z.boolean().default(false),
+      /** An entrance of its own for tenants' administrators; docs/admin-access.md. Without it there is none. */
+      adminAccess: AdminAccessConfigSchema,
       /** Largest request body in bytes. */
       maxBodyBytes: z
         .int()

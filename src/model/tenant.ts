@@ -1,3 +1,4 @@
+import type { AdminAccess } from "./admin-access.ts";
 import type { DedicatedTransition, Move, MoveResult } from "./move.ts";
 import type { ConfigMeaning } from "./config-meaning.ts";
 import type { Labels } from "./labels.ts";
@@ -45,6 +46,8 @@ export interface TenantSpec {
   plan?: string;
   /** Quotas of its own, which go before those of its plan. */
   quotas?: Quotas;
+  /** Its own administrators may come in (docs/admin-access.md); absent: they may not. */
+  adminAccess?: AdminAccess;
 }
 
 export interface TenantStatus {

@@ -35,6 +35,12 @@ export type UserChange =
   | { kind: "deactivate"; erase: boolean }
   | { kind: "admin"; admin: boolean };
 
+/** A session of an administrator that was opened for somebody else; the token is nowhere else. */
+export interface OpenedSession {
+  userId: string;
+  token: string;
+}
+
 /** The part of a user id before the colon, of what a person gives: that part, or the whole id; undefined for a user of another server. */
 export function localpartOf(given: string, serverName: string): string | undefined {
   const whole = /^@([^:]*):(.+)$/s.exec(given);

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { ConfigMeaning } from "../model/config-meaning.ts";
 import { withPresentNames } from "../model/renamed-fields.ts";
-import type { UserChange } from "../model/user.ts";
+import type { OpenedSession, UserChange } from "../model/user.ts";
 import type { AssignmentPolicy } from "../model/tenant-policy.ts";
 
 /** What a configuration means to Synapse; docs/control-api.md, *Meaning*. */
@@ -206,6 +206,11 @@ export interface ShardControl {
    * @returns the user's id; undefined from a shard of an earlier version @throws ShardRefusal NotFound, UserNotFound, UserRefused; ShardUnreachable
    */
   changeUser(name: string, localpart: string, change: UserChange): Promise<string | undefined>;
+  /**
+   * Opens a session of an administrator of a tenant that runs here, which ends after that time.
+   * @returns undefined from a shard of an earlier version @throws as `changeUser`
+   */
+  openSession(name: string, localpart: string, seconds: number): Promise<OpenedSession | undefined>;
   load(): Promise<ShardLoad>;
   readonly preparers: PreparerCalls;
   close(): Promise<void>;

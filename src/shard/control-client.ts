@@ -1,6 +1,6 @@
 import { Pool } from "undici";
 import { z } from "zod";
-import type { UserChange } from "../model/user.ts";
+import type { OpenedSession, UserChange } from "../model/user.ts";
 import {
   ConfigMeaningSchema,
   LoadSchema,
@@ -76,6 +76,12 @@ export class ControlClient implements ShardControl {
     const body = { user: localpart, ...changeAsAsked(change) };
     const answer = await ifKnown(name, this.#call("POST", `/v1/tenants/${name}/users`, body, 60_000));
     return answer === undefined ? undefined : z.object({ userId: z.string() }).parse(answer).userId;
+  }
+
+  async openSession(name: string, localpart: string, seconds: number): Promise<OpenedSession | undefined> {
+    const body = { user: localpart, seconds };
+    const answer = await ifKnown(name, this.#call("POST", `/v1/tenants/${name}/sessions`, body, 10_000));
+    return answer === undefined ? undefined : z.object({ userId: z.string(), token: z.string() }).parse(answer);
   }
 
   async load(timeoutMs = 3_000): Promise<ShardLoad> {

@@ -15,7 +15,14 @@ import type {
   TenantRest,
   UpdateTenantRequest,
 } from "../../src/controller/service/cluster-service.ts";
+import type { AdminEntrance } from "../../src/controller/service/admin-access.ts";
 import { problemsOf, type Problem } from "../../src/controller/service/problems.ts";
+import {
+  adminAccessView,
+  type AdminAccess,
+  type AdminAccessView,
+  type AdminSession,
+} from "../../src/model/admin-access.ts";
 import { UserError } from "../../src/model/errors.ts";
 import { changedLabels } from "../../src/model/labels.ts";
 import { deletedTenant, type DeletedTenant, type PurgeProof } from "../../src/model/deleted-tenant.ts";
@@ -41,6 +48,9 @@ const CREATED = "2026-11-23T10:00:00.000Z";
 const CAPACITY = 2;
 
 /** A cluster of nothing but objects, whose course a test directs: `onCreate` and its like decide what comes of a wish. */
+/** Of every session of an administrator. */
+export const ADMIN_TOKEN = "syt_of_an_administrator";
+
 export class MemoryService implements ClusterService {
   readonly tenants = new Map<string, Tenant>();
   readonly shards = new Map<string, Shard>();
@@ -69,6 +79,8 @@ export class MemoryService implements ClusterService {
   readonly wakes: { tenant: string; reason: WakeReason }[] = [];
   /** Why a new tenant waits. */
   newTenantReason = "";
+  /** Where administrators come in. */
+  adminEntrance: AdminEntrance | undefined;
   /** Thrown by the next call of any method. */
   failure: Error | undefined;
   onCreate: (tenant: Tenant) => void = (tenant) => this.run(tenant, "1.163.2-0");
@@ -332,6 +344,29 @@ export class MemoryService implements ClusterService {
       { quota: "uploadBytes", hard: 10_485_760 },
     ];
     return { ...(plan === undefined ? {} : { plan }), quotas, at: CREATED };
+  }
+
+  async adminAccessOf(name: string): Promise<AdminAccessView> {
+    const { spec } = this.#tenant(name);
+    return adminAccessView(spec.adminAccess, this.adminEntrance, `https://${spec.serverName}`);
+  }
+
+  async changeAdminAccess(name: string, access: AdminAccess | undefined): Promise<AdminAccessView> {
+    this.#mayFail();
+    const { spec } = this.#tenant(name);
+    if (access && !this.adminEntrance)
+      throw new UserError("Conflict", "the cluster has no entrance for administrators");
+    if (access) spec.adminAccess = access;
+    else delete spec.adminAccess;
+    return this.adminAccessOf(name);
+  }
+
+  async openAdminSession(name: string, user: string): Promise<AdminSession> {
+    const { open, address = "", ui } = await this.adminAccessOf(name);
+    if (!open) throw new UserError("Conflict", `tenant ${name} is closed to its administrators: open it first`);
+    const { userId, woken } = await this.changeUser(name, user, { kind: "admin", admin: true });
+    const expiresAt = "2026-11-27T13:00:00.000Z";
+    return { userId, token: ADMIN_TOKEN, expiresAt, woken, address, ...(ui === undefined ? {} : { ui }) };
   }
 
   async sleepTenant(name: string): Promise<Tenant> {

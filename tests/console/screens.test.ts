@@ -2,7 +2,9 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { API_TOKEN, startApiUnderTest, type ApiUnderTest } from "../api/api-under-test.ts";
 import type { BackupService } from "../../src/controller/service/backup-service.ts";
 import { backupOf, someSamples, usageOf } from "./support/samples.ts";
-import { browserProgram, openView, signIn, useBrowser, type View } from "./support/browser.ts";
+import { AdminAccessConfigSchema } from "../../src/model/admin-access.ts";
+import { ADMIN_TOKEN } from "../api/memory-service.ts";
+import { browserProgram, expectAccessible, openView, signIn, useBrowser, type View } from "./support/browser.ts";
 
 const MANY = 100_000;
 const BACKUP = "20261126T020000.000Z";
@@ -204,6 +206,52 @@ describe.skipIf(browserProgram() === undefined)("the console's screens", () => {
     await over.getByLabel("Period").selectOption("hour");
     await over.getByText("Prometheus does not answer.").waitFor();
     await expect.poll(() => over.locator("canvas").count()).toBeGreaterThan(3);
+  });
+
+  test("a tenant is opened to its administrators and closed, where the cluster has an entrance for them", async () => {
+    const { page } = view;
+    const { service } = api;
+    await signIn(view, API_TOKEN, "/tenants/clinic-a");
+    await page.getByRole("region", { name: "Sleep" }).waitFor();
+    const card = page.getByRole("region", { name: "Its administrators" });
+    expect(await card.count()).toBe(0);
+    const ui = "https://admin.example/";
+    service.adminEntrance = { ...AdminAccessConfigSchema.parse({ ui })!, listensAt: 8449 };
+    await page.reload();
+    await card.getByRole("button", { name: "Open …" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("From these addresses and networks").fill("10.0.0.0/8, nonsense");
+    await dialog.getByRole("button", { name: "Open", exact: true }).click();
+    await dialog.getByText("an IP address or a network such as 10.0.0.0/8").waitFor();
+    await dialog.getByLabel("From these addresses and networks").fill("10.0.0.0/8, 192.0.2.7");
+    await dialog.getByText("tenant admin-access open clinic-a --network 10.0.0.0/8 192.0.2.7").waitFor();
+    await expectAccessible(page);
+    await dialog.getByRole("button", { name: "Open", exact: true }).click();
+    await dialog.waitFor({ state: "detached" });
+    await card.getByText("10.0.0.0/8, 192.0.2.7").waitFor();
+    const link = card.getByRole("link", { name: "admin.example" });
+    expect(await link.getAttribute("href")).toContain("?server=https%3A%2F%2Fclinic-a.localhost%3A8449");
+
+    const account = { deactivated: false, locked: false, appservice: false };
+    service.accounts.push(
+      { userId: "@ada:clinic-a.localhost", admin: true, ...account },
+      { userId: "@bob:clinic-a.localhost", admin: false, ...account },
+    );
+    await page.getByRole("link", { name: "Users", exact: true }).click();
+    await page.getByRole("button", { name: "Sign in as …" }).click();
+    expect(await page.getByRole("button", { name: "Sign in as …" }).count()).toBe(1);
+    await dialog.getByRole("button", { name: "Sign in", exact: true }).click();
+    await dialog.getByText(ADMIN_TOKEN).waitFor();
+    await expectAccessible(page);
+    await dialog.getByRole("button", { name: "Done" }).click();
+    await dialog.waitFor({ state: "detached" });
+    expect(await page.content()).not.toContain(ADMIN_TOKEN);
+
+    await page.getByRole("link", { name: "State", exact: true }).click();
+    await card.getByRole("button", { name: "Close …" }).click();
+    await dialog.getByRole("button", { name: "Close", exact: true }).click();
+    await card.getByText("closed").waitFor();
+    expect(service.tenants.get("clinic-a")!.spec.adminAccess).toBeUndefined();
   });
 
   test("users are found, and get another password, the rights of an admin, or none at all any more", async () => {

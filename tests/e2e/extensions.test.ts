@@ -1,4 +1,4 @@
-import { writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -6,9 +6,11 @@ import { text } from "node:stream/consumers";
 import { Webhook } from "standardwebhooks";
 import { request } from "undici";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import type { AdminAccessView, AdminSession } from "../../src/model/admin-access.ts";
 import { Cluster, RELAXED } from "./support/cluster.ts";
 import { UNLIMITED, withConfig } from "./support/fixtures.ts";
-import { newUser } from "./support/matrix.ts";
+import { Administrator, pagesOf } from "./support/administrator.ts";
+import { newUser, PASSWORD } from "./support/matrix.ts";
 import { Browser, OidcProvider } from "./support/oidc.ts";
 
 /** A module of other people's, as an operator names it. */
@@ -17,6 +19,8 @@ const AUTO_ACCEPT = {
   version: "1.2.0",
   hashes: ["sha256:a43945c280cf66b83a5c30c96f1a097a42c0c3271c694ab79c708b1539405b21"],
 };
+/** Where an admin UI is. */
+const UI = "https://admin.example";
 const ACCEPTER = "synapse_auto_accept_invite.InviteAutoAccepter";
 
 let provider: OidcProvider;
@@ -26,6 +30,7 @@ beforeAll(async () => {
   provider = await OidcProvider.listen();
   cluster = await Cluster.start({
     modules: [AUTO_ACCEPT],
+    gateway: { adminAccess: { port: 0, ui: `${UI}/` } },
     tenantPolicy: {
       ...RELAXED,
       allowedModules: [ACCEPTER],
@@ -111,3 +116,84 @@ it("a user signs in to a tenant through an OpenID provider, behind the gateway",
   });
   expect(await login.body.json()).toMatchObject({ user_id: "@dora:clinic.localhost" });
 });
+
+it("an administrator works with a tenant by an admin UI while it is open, with no other one, and breaks no wall", async () => {
+  const [ada, rest] = ["@ada:clinic.localhost", "/_synapse/admin"];
+  const user = await newUser(cluster, "clinic", "ada");
+  const { room_id: room } = await user.client.createRoom({ name: "Ward", visibility: "public" as never });
+  const { address } = await cluster.json<AdminAccessView>("tenant", "admin-access", "show", "clinic");
+  const admin = new Administrator(address!, UI);
+  expect(await admin.ask("GET", "/_matrix/client/versions")).toMatchObject({ status: 403, code: "AdminAccessClosed" });
+  const opened = await cluster.json<AdminAccessView>(
+    "tenant",
+    "admin-access",
+    "open",
+    "clinic",
+    "--network",
+    "127.0.0.1",
+  );
+  expect(opened.ui).toBe(`${UI}/?server=${encodeURIComponent(address!)}`);
+  expect((await admin.signIn("ada", PASSWORD)).status).toBe(200);
+
+  // A user is no administrator by coming in here.
+  expect(await admin.ask("GET", `${rest}/v2/users`)).toMatchObject({ status: 403, code: undefined });
+  await cluster.json("tenant", "users", "make-admin", "clinic", "ada");
+  for (const path of pagesOf(ada, room)) expect([path, (await admin.ask("GET", path)).status]).toEqual([path, 200]);
+  const made = await admin.ask("PUT", `${rest}/v2/users/@eve:clinic.localhost`, { password: PASSWORD });
+  expect(made.status).toBe(201);
+  const reset = { new_password: `${PASSWORD}!`, logout_devices: true };
+  expect((await admin.ask("POST", `${rest}/v1/reset_password/@eve:clinic.localhost`, reset)).status).toBe(200);
+  expect((await admin.ask("POST", `${rest}/v1/deactivate/@eve:clinic.localhost`, { erase: true })).status).toBe(200);
+  expect((await admin.ask("DELETE", `${rest}/v2/rooms/${room}`, { block: true, purge: true })).status).toBe(200);
+
+  // What others would feel is refused, with and without an administrator's token.
+  for (const [method, path] of [
+    ["GET", "/v1/register"],
+    ["POST", "/v1/register"],
+    ["POST", "/v1/background_updates/enabled"],
+    ["POST", "/v1/background_updates/start_job"],
+    ["POST", `/v1/users/${ada}/override_ratelimit`],
+    ["GET", "/v2/users?limit=100000"],
+    ["GET", "/v1/unknown"],
+  ] as const)
+    expect(await admin.ask(method, `${rest}${path}`)).toMatchObject({ status: 403, code: "AdminPathRefused" });
+  const evil = new Administrator(address!, "https://evil.example", admin.token);
+  expect(await evil.ask("GET", `${rest}/v2/users`)).toMatchObject({ status: 403, code: "AdminOriginRefused" });
+  for (const kind of ["http", "https"] as const) {
+    const outside = new Administrator(`${kind}://clinic.localhost:${await cluster.gatewayPort(kind)}`, UI, admin.token);
+    expect(await outside.ask("GET", `${rest}/v2/users`)).toMatchObject({ status: 403, code: "AdminForbidden" });
+  }
+
+  await cluster.createTenant("other");
+  const elsewhere = new Administrator(`https://other.localhost:${new URL(address!).port}`, UI, admin.token);
+  expect(await elsewhere.ask("GET", `${rest}/v2/users`)).toMatchObject({ status: 403, code: "AdminAccessClosed" });
+  await cluster.json("tenant", "admin-access", "open", "other");
+  expect(await elsewhere.ask("GET", `${rest}/v2/users`)).toMatchObject({ status: 401, code: undefined });
+  user.stop();
+
+  // Somebody without an account there is signed in as one who has; who did what is in logs, the token is in none.
+  const session = await cluster.json<AdminSession>("tenant", "admin-access", "sign-in", "clinic", "ada");
+  const signedIn = new Administrator(session.address, UI, session.token);
+  expect((await signedIn.ask("GET", `${rest}/v2/users/${ada}`)).json).toMatchObject({ name: ada, admin: true });
+  expect((await elsewhere.ask("GET", `${rest}/v2/users`)).status).toBe(401);
+  const log = (await cluster.cli("tenant", "logs", "clinic", "--tail", "1000")).stdout;
+  expect(log).toMatch(
+    new RegExp(`Processed request.*DELETE /_synapse/admin/v2/rooms/|DELETE /_synapse/admin/v2/rooms/.*${ada}`),
+  );
+  const texts = await logsBelow(cluster.dataDir);
+  expect(texts.some((text) => text.includes("openAdminSession"))).toBe(true);
+  expect(texts.filter((text) => text.includes(session.token))).toEqual([]);
+
+  await cluster.json("tenant", "suspend", "clinic");
+  await expect.poll(async () => (await signedIn.ask("GET", `${rest}/v2/users`)).status).not.toBe(200);
+  expect((await signedIn.ask("GET", `${rest}/v2/users`)).code).toBe("Suspended");
+  await cluster.json("tenant", "admin-access", "close", "clinic");
+  expect(await signedIn.ask("GET", `${rest}/v2/users`)).toMatchObject({ status: 403, code: "AdminAccessClosed" });
+});
+
+/** Contents of what is written of what happens: logs of all parts, the audit log and the records of the supervisor. */
+async function logsBelow(directory: string): Promise<string[]> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile() && /\.(?:log|jsonl?)$/.test(entry.name));
+  return Promise.all(files.map(({ parentPath, name }) => readFile(join(parentPath, name), "utf8")));
+}

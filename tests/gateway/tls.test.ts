@@ -122,6 +122,32 @@ describe("TLS", () => {
     expect((await asked("a.example", "b.example"))[0]).toBe(200);
   });
 
+  it("ties a connection of an administrator to its tenant in the same way", async () => {
+    const https = { ...HTTPS, certificates: files, ca: ca("ec") };
+    const adminAccess = { ...HTTPS, tls: true, allowedNetworks: [], origins: [] };
+    bench = await Bench.start([], { https, adminAccess });
+    const [origin, other] = [await bench.origin(), await bench.origin()];
+    const open = { adminAccess: { allowedNetworks: [] } };
+    await bench.controller.update([
+      { ...serving("a", origin), ...open },
+      { ...serving("b", other), ...open },
+    ]);
+    const entrance = new URL(bench.ready.admin!);
+    expect(entrance.protocol).toBe("https:");
+    const statusOf = (servername: string, host: string) =>
+      new Promise<number | undefined>((resolve, reject) => {
+        const at = { host: "127.0.0.1", port: Number(entrance.port), path: "/_synapse/admin/v2/users" };
+        httpsRequest({ ...at, headers: { host }, servername, rejectUnauthorized: false, agent: false }, (response) => {
+          response.resume().on("end", () => resolve(response.statusCode));
+        })
+          .on("error", reject)
+          .end();
+      });
+    expect(await statusOf("a.example", "a.example:8449")).toBe(200);
+    expect(await statusOf("a.example", "b.example:8449")).toBe(421);
+    expect([origin.seen.length, other.seen.length]).toEqual([1, 0]);
+  });
+
   it("makes no certificates for unknown hosts", async () => {
     bench = await Bench.start([], { https: { ...HTTPS, certificates: files, ca: ca("ec") } });
     await expect(certificateFor("nobody.example", "ec")).rejects.toThrow(/handshake|alert|disconnected/);

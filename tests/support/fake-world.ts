@@ -557,6 +557,14 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
       world.log.push(`change ${userId} ${change.kind} ${name}`);
       return userId;
     },
+    openSession: async (tenant, localpart, seconds) => {
+      if (!shard().tenants.has(tenant)) throw new ShardRefusal(404, "NotFound", `there is no tenant ${tenant} here`);
+      const userId = `@${localpart}:${shard().tenants.get(tenant)?.serverName}`;
+      if (localpart === "nobody") throw new ShardRefusal(404, "UserNotFound", `there is no user ${userId}`);
+      if (localpart === "kept") throw new ShardRefusal(409, "UserRefused", `${userId} is no administrator`);
+      world.log.push(`session ${userId} ${seconds} ${name}`);
+      return { userId, token: `token of ${localpart}` };
+    },
     load: async () => {
       const present = [...shard().tenants.keys()];
       const tenants = present.map((tenant) => [tenant, loadOf(world, shard(), tenant)] as const);

@@ -111,3 +111,9 @@ export const restQuery = (name: string) =>
     queryKey: ["tenant", name, "rest"],
     queryFn: ({ signal }) => dataOf(api.GET("/v1/tenants/{name}/rest", { signal, params: { path: { name } } })),
   });
+
+export const adminAccessQuery = (name: string) =>
+  queryOptions({
+    queryKey: ["tenant", name, "admin-access"],
+    queryFn: ({ signal }) => dataOf(api.GET("/v1/tenants/{name}/admin-access", { signal, params: { path: { name } } })),
+  });

@@ -10,6 +10,7 @@ import { Empty, Waiting } from "../ui/states.tsx";
 import { Ago, Time } from "../ui/time.tsx";
 import { EventCard } from "./events.tsx";
 import { TenantActions } from "./tenant/actions.tsx";
+import { AdminAccess } from "./tenant/admin-access.tsx";
 import { Backups } from "./tenant/backups.tsx";
 import { Configuration } from "./tenant/configuration.tsx";
 import { Users } from "./tenant/users.tsx";
@@ -163,6 +164,7 @@ function State({ tenant }: { tenant: TenantData }) {
             )}
           </dl>
         </Card>
+        <AdminAccess name={metadata.name} />
         {lastMove && (
           <Card title="Last move">
             <dl className="facts">

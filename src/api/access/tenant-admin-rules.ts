@@ -45,6 +45,11 @@ export const TENANT_ADMIN_RULES: Readonly<Record<string, TenantAdminRule>> = {
   resetPassword: own("password", "logoutDevices"),
   deactivateUser: own("erase"),
   makeAdmin: own("admin"),
+  getAdminAccess: own(),
+  // Where the operator lets them; the handler looks.
+  openAdminAccess: own("allowedNetworks"),
+  closeAdminAccess: own(),
+  openAdminSession: own(),
   sleepTenant: own(),
   wakeTenant: own(),
   listBackups: own(),

@@ -31,6 +31,7 @@ import { addQuotas } from "./quotas.ts";
 import { addSuspend } from "./tenant-suspend.ts";
 import { addQuarantine } from "./tenant-quarantine.ts";
 import { addEdit } from "./tenant-edit.ts";
+import { addAdminAccess } from "./tenant-admin-access.ts";
 import { addUsers } from "./tenant-users.ts";
 import { addRegisterUser } from "./tenant-register-user.ts";
 import { mebibytes } from "../../model/bytes.ts";
@@ -120,6 +121,7 @@ export function addTenant(program: Command): void {
 
   addRegisterUser(tenant);
   addUsers(tenant);
+  addAdminAccess(tenant);
   addEdit(tenant);
 }
 

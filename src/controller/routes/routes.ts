@@ -12,7 +12,12 @@ export function routeOf(tenant: Tenant, claims: Claims): Route {
   const { phase, reason, address, epoch, move, transition, shard, throttle, wake } = tenant.status;
   const { name } = tenant.metadata;
   const delegate = delegateOf(tenant.spec.serverName, configuredUrlOf(tenant));
-  const facts = { ...revisionOf(tenant), ...(delegate === undefined ? {} : { delegate }) };
+  const { adminAccess } = tenant.spec;
+  const facts = {
+    ...revisionOf(tenant),
+    ...(delegate === undefined ? {} : { delegate }),
+    ...(adminAccess ? { adminAccess: { allowedNetworks: adminAccess.allowedNetworks } } : {}),
+  };
   const route = { tenant: name, hosts: claims.hostsOf(tenant), epoch, ...facts };
   const share = throttle === undefined ? {} : { share: throttle.part };
   const of = shard === undefined ? {} : { shard, ...share };

@@ -1,3 +1,4 @@
+import type { AdminAccess, AdminAccessView, AdminSession } from "../../model/admin-access.ts";
 import type { TagOccupancy } from "../../model/occupancy.ts";
 import type { ClusterEvent } from "../../model/event.ts";
 import type { Move, MoveResult } from "../../model/move.ts";
@@ -68,6 +69,12 @@ export interface ClusterService {
   listPlans(): Promise<NamedPlan[]>;
   /** A tenant's quotas, whether its plan's or its own, and what there is of each as far as that is known. */
   quotasOf(name: string): Promise<TenantQuotas>;
+  /** Whether a tenant's own administrators may come in, and where. @throws UserError NotFound */
+  adminAccessOf(name: string): Promise<AdminAccessView>;
+  /** Opens a tenant to its administrators, or closes it (undefined). @throws UserError NotFound; Conflict where there is no entrance */
+  changeAdminAccess(name: string, access: AdminAccess | undefined): Promise<AdminAccessView>;
+  /** Signs somebody in as an administrator of a tenant that is open to them; wakes it if it sleeps. @throws UserError NotFound, Conflict, Unavailable */
+  openAdminSession(name: string, user: string): Promise<AdminSession>;
   /** Puts a tenant to sleep and returns at once; refused with `Conflict` that says what keeps it awake. Does nothing where it sleeps. */
   sleepTenant(name: string): Promise<Tenant>;
   /** Wakes a tenant and returns at once; does nothing where it does not sleep. */

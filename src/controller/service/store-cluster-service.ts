@@ -27,6 +27,7 @@ import type { TenantUsage } from "../../model/tenant-usage.ts";
 import type { ConfigVerdict } from "../../model/config-verdict.ts";
 import type { CheckReport } from "../../model/tenant-check.ts";
 import type { TenantDns } from "../../model/tenant-dns.ts";
+import type { AdminAccess, AdminAccessView, AdminSession } from "../../model/admin-access.ts";
 import type { History } from "../../model/history.ts";
 import type { UserChange, UserPage, UserQuery } from "../../model/user.ts";
 import type { UsageMonth } from "../../model/usage-month.ts";
@@ -47,6 +48,7 @@ import { checkConfig } from "./config-check.ts";
 import { problemsOf, type Problem } from "./problems.ts";
 import { isLineOf, mentions } from "./tenant-lines.ts";
 import { registerUser } from "./register-user.ts";
+import { AdminAccessService, type AdminEntrance } from "./admin-access.ts";
 import { DatabaseMoveService } from "./database-moves.ts";
 import { filledIn } from "./from-template.ts";
 import { Onboarding, type OnboardingSettings } from "./onboarding.ts";
@@ -73,6 +75,8 @@ import {
 } from "./cluster-service.ts";
 
 export interface ServiceSettings extends OnboardingSettings {
+  /** Where administrators come in; absent: nowhere. */
+  adminEntrance?: AdminEntrance;
   version: string;
   /** The release of tenants that name none. */
   release: string;
@@ -91,6 +95,7 @@ export class StoreClusterService implements ClusterService {
   readonly #sleep: SleepService;
   readonly #onboarding: Onboarding;
   readonly #users: TenantUsers;
+  readonly #adminAccess: AdminAccessService;
   readonly #databases: DatabaseMoveService;
   readonly #kept: KeptTenants | undefined;
 
@@ -103,6 +108,7 @@ export class StoreClusterService implements ClusterService {
     this.#settings = settings;
     this.#databases = new DatabaseMoveService(context, (tenant) => settings.workFor?.(tenant));
     this.#onboarding = new Onboarding(context, settings);
+    this.#adminAccess = new AdminAccessService(context, settings, this.#users);
   }
 
   async createTenant(asked: CreateTenantRequest): Promise<Tenant> {
@@ -344,6 +350,18 @@ export class StoreClusterService implements ClusterService {
       quotas: quotaStandings(this.#context, tenant),
       ...(at === undefined ? {} : { at }),
     };
+  }
+
+  async adminAccessOf(name: string): Promise<AdminAccessView> {
+    return this.#adminAccess.view(await this.getTenant(name));
+  }
+
+  changeAdminAccess(name: string, access: AdminAccess | undefined): Promise<AdminAccessView> {
+    return this.#adminAccess.change(name, access);
+  }
+
+  async openAdminSession(name: string, user: string): Promise<AdminSession> {
+    return this.#adminAccess.openSession(await this.getTenant(name), user);
   }
 
   async suspendTenant(name: string, { lift }: { lift: boolean }): Promise<Tenant> {

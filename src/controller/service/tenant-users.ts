@@ -1,7 +1,7 @@
 import { UserError } from "../../model/errors.ts";
 import type { Tenant } from "../../model/tenant.ts";
-import { localpartOf, type UserChange, type UserPage, type UserQuery } from "../../model/user.ts";
-import { ShardRefusal, ShardUnreachable } from "../../ports/shard-control.ts";
+import { localpartOf, type OpenedSession, type UserChange, type UserPage, type UserQuery } from "../../model/user.ts";
+import { ShardRefusal, ShardUnreachable, type ShardControl } from "../../ports/shard-control.ts";
 import type { ControllerContext } from "../context.ts";
 import { asItRuns } from "../start/configs.ts";
 import type { ChangedUser } from "./cluster-service.ts";
@@ -25,7 +25,27 @@ export class TenantUsers {
   }
 
   /** Wakes the tenant if it sleeps. */
-  async change(tenant: Tenant, user: string, change: UserChange): Promise<ChangedUser> {
+  change(tenant: Tenant, user: string, change: UserChange): Promise<ChangedUser> {
+    return this.#atShard(tenant, user, "changes no users", async (shard, localpart) => {
+      const userId = await shard.changeUser(tenant.metadata.name, localpart, change);
+      return userId === undefined ? undefined : { userId };
+    });
+  }
+
+  /** Wakes the tenant if it sleeps. @param user an administrator of it */
+  openSession(tenant: Tenant, user: string, seconds: number): Promise<OpenedSession & ChangedUser> {
+    return this.#atShard(tenant, user, "opens no sessions", (shard, localpart) =>
+      shard.openSession(tenant.metadata.name, localpart, seconds),
+    );
+  }
+
+  /** @param ask has no answer from a shard that `lacks` it @throws UserError */
+  async #atShard<T extends object>(
+    tenant: Tenant,
+    user: string,
+    lacks: string,
+    ask: (shard: ShardControl, localpart: string) => Promise<T | undefined>,
+  ): Promise<T & { woken: boolean }> {
     const { name } = tenant.metadata;
     const { serverName } = tenant.spec;
     const localpart = localpartOf(user, serverName);
@@ -40,15 +60,15 @@ export class TenantUsers {
     if (phase !== "Running" || !client)
       throw new UserError(
         "Unavailable",
-        `tenant ${name} is ${phase}; its users can be changed while it runs on a shard`,
+        `tenant ${name} is ${phase}; its users can be looked after while it runs on a shard`,
       );
     try {
-      const userId = await client.changeUser(name, localpart, change);
-      if (userId !== undefined) return { userId, woken };
+      const found = await ask(client, localpart);
+      if (found) return { ...found, woken };
     } catch (error) {
       throw refusalOf(error, name);
     }
-    throw new UserError("Unavailable", `shard ${shard} is of a version that changes no users: move tenant ${name}`);
+    throw new UserError("Unavailable", `shard ${shard} is of a version that ${lacks}: move tenant ${name}`);
   }
 }
 

@@ -16,6 +16,7 @@ export function countedStops(
     },
     idle: (name) => client.idle(name),
     changeUser: (name, localpart, change) => client.changeUser(name, localpart, change),
+    openSession: (name, localpart, seconds) => client.openSession(name, localpart, seconds),
     greet: (name, spreadSeconds) => client.greet(name, spreadSeconds),
     load: () => client.load(),
     get preparers() {

@@ -33,6 +33,13 @@ const OF_TENANTS = {
   PreparedAsleep: { means: "The database of a tenant that sleeps was brought to another release." },
   Suspended: { means: "A tenant was suspended: it runs nowhere, and its data and keys stay." },
   Resumed: { means: "A tenant is no longer suspended." },
+  AdminAccessOpened: {
+    means: "A tenant was opened to its own administrators, who reach Synapse's admin API with an admin UI.",
+  },
+  AdminAccessClosed: { means: "A tenant was closed to its own administrators." },
+  AdminSessionOpened: {
+    means: "Somebody was signed in to a tenant's admin UI as one of its administrators; the audit log has who.",
+  },
   QuarantineLifted: { means: "A tenant's quarantine was lifted; it may share a shard again." },
   CpuThrottled: {
     means: "A tenant took more than its CPU budget; gateways let only part of its requests through.",

@@ -17,7 +17,30 @@ export const GATEWAY_CODES = {
   },
   AdminForbidden: {
     means: "403 M_FORBIDDEN: Synapse's admin API is not reachable from outside.",
-    todo: "Use the command line, or the gateway's setting `adminApi`.",
+    todo: "Use the command line, or open the tenant to its own administrators (`tenant admin-access`).",
+  },
+  AdminAccessClosed: {
+    means:
+      "403 M_FORBIDDEN: the tenant is not open to administrators at this address, or the client is in none of the allowed networks.",
+    todo: "`tenant admin-access show` says what holds, `tenant admin-access open` opens it.",
+  },
+  AdminOriginRefused: {
+    means: "403 M_FORBIDDEN: a page called the admin API whose origin is not that of an admin UI of the configuration.",
+    todo: "Name the admin UI: `gateway.adminAccess.ui`, or its origin in `origins`.",
+  },
+  AdminTooMany: {
+    means: "429 M_LIMIT_EXCEEDED: a client sent more requests to the address for administrators than it may.",
+    todo: "Have it wait as long as `Retry-After` says. Behind a proxy, `gateway.trustedProxies` tells clients apart.",
+  },
+  AdminPathRefused: {
+    means:
+      "403 M_FORBIDDEN: this part of Synapse's admin API would break a wall between tenants; the message says which.",
+    todo: "Have an operator do it: docs/admin-access.md lists what is refused.",
+  },
+  NotForAdministrators: {
+    means:
+      "404 M_NOT_FOUND: only the admin API, and what an admin UI signs in with, is at the address for administrators.",
+    todo: "Point clients at the tenant's public address.",
   },
   TooLarge: {
     means: "413 M_TOO_LARGE: the request's body is larger than `maxBodyBytes`.",

@@ -28,5 +28,7 @@ export const ControllerConfigSchema = z.strictObject({
   certificatesDirectory: z.string(),
   cacheDir: z.string(),
   gatewayUrls: z.strictObject({ http: z.url(), https: z.url() }),
+  /** Where the gateway listens for tenants' administrators. Not among `gatewayUrls`, which tenants reach. */
+  adminPort: z.int().optional(),
 });
 export type ControllerConfig = z.infer<typeof ControllerConfigSchema>;

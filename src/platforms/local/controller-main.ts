@@ -221,6 +221,7 @@ async function main(): Promise<void> {
     release: config.cluster.release,
     baseDomain: config.cluster.baseDomain,
     urlOf: (tenant: Tenant) => urlOf(config, tenant),
+    ...adminEntranceOf(config),
     publicAccess: () => publicAccess,
     checker: new WorldChecker({ network, now: () => clock.wall(), isLocal }),
     workFor: (tenant: string) => backups.work.underWay(tenant)?.kind,
@@ -459,6 +460,11 @@ function platformUrlOf(config: ControllerConfig, tenant: Tenant): string {
   const url = new URL(config.gatewayUrls.http);
   url.hostname = tenant.spec.serverName.replace(/:\d+$/, "");
   return url.origin;
+}
+
+function adminEntranceOf({ adminPort, cluster }: ControllerConfig) {
+  const { adminAccess } = cluster.gateway;
+  return adminAccess && adminPort !== undefined ? { adminEntrance: { ...adminAccess, listensAt: adminPort } } : {};
 }
 
 function timingOf({ cluster }: ControllerConfig) {

@@ -48,3 +48,30 @@ test("another place for the plots takes effect at the next start, and stays as i
   expect(settingsForNextStart(before, after)).toEqual(["history"]);
   expect(withFixedSettings(before, after).history).toEqual({});
 });
+
+test("the entrance for administrators is the gateway's only where the configuration has it, and never among what tenants reach", () => {
+  const made = (gateway: object, ports: object = {}) => {
+    const all = { ...facts, database, gatewayUrls, ports: { ...facts.ports, ...ports } } as unknown as ClusterFacts;
+    const cluster = read(gateway);
+    const config = parseGatewayConfig(JSON.parse(JSON.stringify(gatewayConfig(cluster, all))), "gateway.json");
+    return { config, controller: controllerConfig(cluster, all) };
+  };
+  expect(made({}).config.adminAccess).toBeUndefined();
+  const adminAccess = { port: 0, allowedNetworks: ["10.0.0.0/8"], tenantAdmins: true, ui: "https://admin.example" };
+  const { config, controller } = made({ adminAccess }, { admin: 9449 });
+  expect(config.adminAccess).toEqual({
+    host: "127.0.0.1",
+    port: 9449,
+    tls: true,
+    allowedNetworks: ["10.0.0.0/8"],
+    origins: ["https://admin.example"],
+  });
+  expect(controller.adminPort).toBe(9449);
+  expect(JSON.stringify(controller.gatewayUrls)).not.toContain("9449");
+});
+
+test("a changed entrance for administrators takes effect at the next start, and stays as it was until then", () => {
+  const [before, after] = [read({}), read({ adminAccess: {} })];
+  expect(settingsForNextStart(before, after)).toEqual(["gateway.adminAccess"]);
+  expect(withFixedSettings(before, after).gateway.adminAccess).toBeUndefined();
+});

@@ -4,17 +4,19 @@ import { api, dataOf, type Schemas, type Tenant } from "../../api/client.ts";
 import { usersQuery, USERS_A_PAGE } from "../../api/queries.ts";
 import { useMayTend } from "../../api/session.ts";
 import { ActionDialog, type Action } from "../../ui/action.tsx";
+import { SignInDialog, useMaySignIn } from "./admin-access.tsx";
 import { Badge } from "../../ui/badge.tsx";
 import { Command, quoted } from "../../ui/command.tsx";
 import { counted } from "../../ui/format.ts";
 import { Card } from "../../ui/page.tsx";
 import { Empty, Waiting } from "../../ui/states.tsx";
+import { Secret } from "../../ui/secret.tsx";
 import { Time } from "../../ui/time.tsx";
-import { say } from "../../ui/toasts.tsx";
 import { ScrollTable } from "../../ui/scroll-table.tsx";
 
 type User = Schemas["User"];
 type Kind = "password" | "deactivate" | "admin";
+type Opened = Kind | "sign-in";
 
 /** A tenant's accounts: found, and what operators do with them daily. */
 export function Users({ tenant }: { tenant: Tenant }) {
@@ -22,7 +24,9 @@ export function Users({ tenant }: { tenant: Tenant }) {
   const mayRead = useMayTend();
   const [search, setSearch] = useState("");
   const [page, setPage] = useState(0);
-  const [open, setOpen] = useState<{ kind: Kind; user: User }>();
+  const [open, setOpen] = useState<{ kind: Opened; user: User }>();
+  const maySignIn = useMaySignIn(name);
+  const close = () => setOpen(undefined);
   const users = useQuery({ ...usersQuery(name, search, page), enabled: mayRead });
   if (!mayRead) return <Empty title="Users are for operators" />;
   const { data } = users;
@@ -49,7 +53,7 @@ export function Users({ tenant }: { tenant: Tenant }) {
         {data && data.items.length > 0 && (
           <ScrollTable label="Users" columns={["User", "Name", "State", "Created", "Last seen", "Actions"]}>
             {data.items.map((user) => (
-              <Row key={user.userId} user={user} open={(kind) => setOpen({ kind, user })} />
+              <Row key={user.userId} user={user} maySignIn={maySignIn} open={(kind) => setOpen({ kind, user })} />
             ))}
           </ScrollTable>
         )}
@@ -68,12 +72,22 @@ export function Users({ tenant }: { tenant: Tenant }) {
         </div>
       )}
       <Command text={`synapse-shards tenant users list ${name}${search === "" ? "" : ` --search ${quoted(search)}`}`} />
-      {open && <ChangeDialog tenant={tenant} {...open} close={() => setOpen(undefined)} />}
+      {open?.kind === "sign-in" && <SignInDialog tenant={tenant} userId={open.user.userId} close={close} />}
+      {open && open.kind !== "sign-in" && (
+        <ChangeDialog tenant={tenant} user={open.user} kind={open.kind} close={close} />
+      )}
     </div>
   );
 }
 
-function Row({ user, open }: { user: User; open: (kind: Kind) => void }) {
+interface RowProps {
+  user: User;
+  /** As one that is an administrator. */
+  maySignIn: boolean;
+  open: (kind: Opened) => void;
+}
+
+function Row({ user, maySignIn, open }: RowProps) {
   const { userId, displayName, admin, deactivated, locked, appservice, createdAt, lastSeen } = user;
   const whose = <span className="visually-hidden"> ({userId})</span>;
   return (
@@ -94,6 +108,11 @@ function Row({ user, open }: { user: User; open: (kind: Kind) => void }) {
       <td>
         {!deactivated && (
           <span className="row">
+            {admin && !locked && maySignIn && (
+              <button type="button" className="small" onClick={() => open("sign-in")}>
+                Sign in as …{whose}
+              </button>
+            )}
             <button type="button" className="small" onClick={() => open("password")}>
               Reset password …{whose}
             </button>
@@ -142,7 +161,7 @@ function ChangeDialog({ tenant, user, kind, close }: ChangeProps) {
       children: (
         <>
           <p>All of the user’s sessions end. This is the new password, which is shown nowhere again:</p>
-          <Secret text={password} />
+          <Secret text={password} what="password" />
           {wakes}
         </>
       ),
@@ -185,21 +204,6 @@ function ChangeDialog({ tenant, user, kind, close }: ChangeProps) {
     },
   };
   return <ActionDialog action={actions[kind]} close={close} />;
-}
-
-function Secret({ text }: { text: string }) {
-  const copy = async () => {
-    await navigator.clipboard?.writeText(text);
-    say("The password is copied");
-  };
-  return (
-    <div className="command">
-      <code>{text}</code>
-      <button type="button" className="quiet small" onClick={() => void copy()}>
-        Copy the password
-      </button>
-    </div>
-  );
 }
 
 /** 120 bits, of letters that are told apart. */

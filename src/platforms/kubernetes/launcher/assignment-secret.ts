@@ -1,4 +1,4 @@
-import type { UserChange } from "../../../model/user.ts";
+import type { OpenedSession, UserChange } from "../../../model/user.ts";
 import { createHash } from "node:crypto";
 import { gzipSync } from "node:zlib";
 import {
@@ -81,6 +81,10 @@ export class CopyingControl implements ShardControl {
 
   changeUser(name: string, localpart: string, change: UserChange): Promise<string | undefined> {
     return this.#inner.changeUser(name, localpart, change);
+  }
+
+  openSession(name: string, localpart: string, seconds: number): Promise<OpenedSession | undefined> {
+    return this.#inner.openSession(name, localpart, seconds);
   }
 
   greet(name: string, spreadSeconds: number): Promise<number | undefined> {

@@ -5,7 +5,13 @@ import { UserError } from "../../../model/errors.ts";
 import { writeAtomically } from "../files.ts";
 import { freePort, isFree, whyTaken } from "./ports.ts";
 
-const PortsSchema = z.object({ http: z.int(), https: z.int(), metrics: z.int(), api: z.int() });
+const PortsSchema = z.object({
+  http: z.int(),
+  https: z.int(),
+  metrics: z.int(),
+  api: z.int(),
+  admin: z.int().optional(),
+});
 export type ClusterPorts = z.infer<typeof PortsSchema>;
 
 const LOOPBACK = "127.0.0.1";
@@ -26,11 +32,15 @@ export async function choosePorts(config: ClusterConfig, file: string): Promise<
     return port;
   };
   const { gateway, api } = config;
+  const { adminAccess } = gateway;
   const ports: ClusterPorts = {
     http: await choose(gateway.host, gateway.port, last.http, "gateway.port"),
     https: await choose(gateway.host, gateway.tlsPort, last.https, "gateway.tlsPort"),
     api: await choose(api.host, api.port, last.api, "api.port"),
     metrics: await choose(LOOPBACK, 0, last.metrics, ""),
+    ...(adminAccess
+      ? { admin: await choose(adminAccess.host, adminAccess.port, last.admin, "gateway.adminAccess.port") }
+      : {}),
   };
   writeAtomically(file, JSON.stringify(ports));
   return ports;
@@ -60,7 +70,8 @@ function refused(problem: string, host: string, port: number, setting: string): 
     );
   }
   const why = problem === "EADDRINUSE" ? "is in use by another program" : `cannot be listened on (${problem})`;
-  const how = `${setting.split(".")[0]}: { ${setting.split(".")[1]}: ${port === 65535 ? port - 1 : port + 1} }`;
+  const free = String(port === 65535 ? port - 1 : port + 1);
+  const how = setting.split(".").reduceRight((value, key) => `${key}: ${value === free ? free : `{ ${value} }`}`, free);
   return new UserError(
     "Environment",
     `port ${port} of ${host} ${why}: stop that program, or set ${setting} to another port in the file given with --config, e.g. ${how}`,

@@ -1,3 +1,4 @@
+import { adminOriginsOf } from "../../../model/admin-access.ts";
 import type { ClusterConfig } from "../../../model/cluster-config.ts";
 import type { AuthorityFiles } from "../certificates.ts";
 import type { ControllerConfig } from "../controller-config.ts";
@@ -40,13 +41,14 @@ export function controllerConfig(cluster: ClusterConfig, facts: ClusterFacts): C
     certificatesDirectory: paths.certificates,
     cacheDir: cacheDirectory(),
     gatewayUrls,
+    ...(ports.admin === undefined ? {} : { adminPort: ports.admin }),
   };
 }
 
 /** As `GatewayConfigSchema` has it, which is the gateway's to check. */
 export function gatewayConfig({ gateway, certificates }: ClusterConfig, facts: ClusterFacts): object {
   const { paths, ports, authority, apiUrl } = facts;
-  const { host, port: _port, tlsPort: _tlsPort, certificateDomains: _domains, ...limits } = gateway;
+  const { host, port: _port, tlsPort: _tlsPort, certificateDomains: _domains, adminAccess, ...limits } = gateway;
   return {
     http: { host, port: ports.http },
     https: { host, port: ports.https, certificates: paths.certificates, ca: authority },
@@ -56,6 +58,17 @@ export function gatewayConfig({ gateway, certificates }: ClusterConfig, facts: C
     readyFile: paths.gatewayReady,
     metrics: { host: LOOPBACK, port: ports.metrics },
     ...limits,
+    ...(adminAccess && ports.admin !== undefined
+      ? {
+          adminAccess: {
+            host: adminAccess.host,
+            port: ports.admin,
+            tls: adminAccess.tls,
+            allowedNetworks: adminAccess.allowedNetworks,
+            origins: adminOriginsOf(adminAccess),
+          },
+        }
+      : {}),
     logFile: paths.log("gateway"),
   };
 }
@@ -66,6 +79,7 @@ export function settingsForNextStart(before: ClusterConfig, after: ClusterConfig
     "gateway.host": config.gateway.host,
     "gateway.port": config.gateway.port,
     "gateway.tlsPort": config.gateway.tlsPort,
+    "gateway.adminAccess": JSON.stringify(config.gateway.adminAccess),
     "api.host": config.api.host,
     "api.port": config.api.port,
     baseDomain: config.baseDomain,
@@ -82,8 +96,8 @@ export function settingsForNextStart(before: ClusterConfig, after: ClusterConfig
 
 /** A configuration as it can be taken up now: what cannot stays as it was. */
 export function withFixedSettings(before: ClusterConfig, after: ClusterConfig): ClusterConfig {
-  const { host, port, tlsPort } = before.gateway;
+  const { host, port, tlsPort, adminAccess } = before.gateway;
   const { api, baseDomain, storeKeyFile, modules, certificates, databaseServers, signIn, history } = before;
   const fixed = { api, baseDomain, storeKeyFile, modules, certificates, databaseServers, signIn, history };
-  return { ...after, gateway: { ...after.gateway, host, port, tlsPort }, ...fixed };
+  return { ...after, gateway: { ...after.gateway, host, port, tlsPort, adminAccess }, ...fixed };
 }

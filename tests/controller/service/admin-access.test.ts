@@ -1,0 +1,149 @@
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { adminAccessView, AdminAccessConfigSchema, adminOriginsOf } from "../../../src/model/admin-access.ts";
+import { AdminAccessService, type AdminEntrance } from "../../../src/controller/service/admin-access.ts";
+import { SleepService } from "../../../src/controller/service/sleep-service.ts";
+import { TenantUsers } from "../../../src/controller/service/tenant-users.ts";
+import type { RouteFeedLine } from "../../../src/model/routes.ts";
+import { created, runController, tenantWhen, type Run } from "../../support/controller-run.ts";
+import { FakeWorld } from "../../support/fake-world.ts";
+
+const ENTRANCE: AdminEntrance = { ...AdminAccessConfigSchema.parse({})!, listensAt: 8449 };
+const urlOf = () => "http://a.localhost:8008";
+const NETWORKS = ["10.0.0.0/8"];
+const users = () => new TenantUsers(run.process.context, new SleepService(run.process.context));
+
+let world: FakeWorld;
+let run: Run;
+let access: AdminAccessService;
+beforeEach(async () => {
+  world = new FakeWorld();
+  run = runController(world);
+  access = new AdminAccessService(run.process.context, { adminEntrance: ENTRANCE, urlOf }, users());
+  await created(world, run, ["a"]);
+  await tenantWhen(world, "a", "runs", ({ status }) => status.phase === "Running");
+});
+afterEach(() => run.stop());
+
+it("tells gateways before it answers that a tenant is open, and that it is closed", async () => {
+  const { feed } = run.process.context;
+  expect(feed.get("a")!.adminAccess).toBeUndefined();
+  const opened = await access.change("a", { allowedNetworks: NETWORKS });
+  expect(opened).toMatchObject({ open: true, allowedNetworks: NETWORKS, address: "https://a.localhost:8449" });
+  expect(feed.get("a")).toMatchObject({ adminAccess: { allowedNetworks: NETWORKS }, state: "serving" });
+  expect(await access.change("a", undefined)).toMatchObject({ open: false, allowedNetworks: [] });
+  expect(feed.get("a")!.adminAccess).toBeUndefined();
+});
+
+it("waits until a gateway acts on it", async () => {
+  const { feed } = run.process.context;
+  const stream = feed.subscribe("gateway-1", { wakes: true });
+  const lines = stream[Symbol.asyncIterator]();
+  const next = async () => (await lines.next()).value as Exclude<RouteFeedLine, { type: "ping" }>;
+  feed.acknowledge({ gateway: "gateway-1", version: (await next()).version, parks: {} });
+  let answered = false;
+  const changing = access.change("a", { allowedNetworks: [] }).then(() => (answered = true));
+  const told = await next();
+  expect(told.routes).toMatchObject([{ tenant: "a", adminAccess: { allowedNetworks: [] } }]);
+  expect(answered).toBe(false);
+  feed.acknowledge({ gateway: "gateway-1", version: told.version, parks: {} });
+  await changing;
+  stream.close();
+});
+
+it("stays open when the tenant moves, and says nothing of it where nothing changed", async () => {
+  await access.change("a", { allowedNetworks: NETWORKS });
+  await access.change("a", { allowedNetworks: NETWORKS });
+  const move = await run.service.moveTenant("a");
+  await tenantWhen(world, "a", "moved", ({ status }) => status.lastMove?.id === move.id);
+  expect(run.process.context.feed.get("a")!.adminAccess).toEqual({ allowedNetworks: NETWORKS });
+  const said: string[] = [];
+  for await (const { reason } of run.service.events({ object: "Tenant/a" })) said.push(reason);
+  expect(said.filter((reason) => reason.startsWith("AdminAccess"))).toEqual(["AdminAccessOpened"]);
+});
+
+it("refuses to open a tenant where the gateway has no entrance, and closes it all the same", async () => {
+  await access.change("a", { allowedNetworks: NETWORKS });
+  const without = new AdminAccessService(run.process.context, { urlOf }, users());
+  await expect(without.change("a", { allowedNetworks: [] })).rejects.toMatchObject({
+    code: "Conflict",
+    message: expect.stringContaining("gateway.adminAccess") as string,
+  });
+  expect(without.view((await world.store.get("Tenant", "a"))!)).toMatchObject({ open: false });
+  await without.change("a", undefined);
+  expect((await world.store.get("Tenant", "a"))!.spec.adminAccess).toBeUndefined();
+  await expect(access.change("nobody", undefined)).rejects.toMatchObject({ code: "NotFound" });
+});
+
+const tenant = async () => (await world.store.get("Tenant", "a"))!;
+
+it("signs somebody in as an administrator for an hour, of a tenant that is open, and says who was meant, but not the token", async () => {
+  await expect(access.openSession(await tenant(), "ada")).rejects.toMatchObject({
+    code: "Conflict",
+    message: expect.stringContaining("open it first") as string,
+  });
+  await access.change("a", { allowedNetworks: [] });
+  const session = await access.openSession(await tenant(), "ada");
+  expect(session).toMatchObject({
+    userId: "@ada:a.localhost",
+    token: "token of ada",
+    address: "https://a.localhost:8449",
+  });
+  expect(Date.parse(session.expiresAt) - run.process.context.clock.wall()).toBeGreaterThan(3_500_000);
+  expect(world.log).toContain("session @ada:a.localhost 3600 1.163.2-0");
+  const said: string[] = [];
+  for await (const { reason, message } of run.service.events({ object: "Tenant/a" })) said.push(`${reason} ${message}`);
+  expect(said.at(-1)).toContain("AdminSessionOpened somebody was signed in to a as its administrator @ada:a.localhost");
+  expect(JSON.stringify([said, await tenant()])).not.toContain("token of ada");
+});
+
+it.each([
+  ["nobody", "NotFound"],
+  ["kept", "Conflict"],
+  ["@ada:elsewhere.example", "InvalidInput"],
+])("signs nobody in as %s, with %s", async (user, code) => {
+  await access.change("a", { allowedNetworks: [] });
+  await expect(access.openSession(await tenant(), user)).rejects.toMatchObject({ code });
+});
+
+it("signs nobody in to a tenant that is suspended", async () => {
+  await access.change("a", { allowedNetworks: [] });
+  await run.service.suspendTenant("a", { lift: false });
+  await tenantWhen(world, "a", "is suspended", ({ status }) => status.phase === "Suspended");
+  await expect(access.openSession(await tenant(), "ada")).rejects.toMatchObject({ code: "Unavailable" });
+});
+
+it("lets pages of the UI call, and of the origins that are named", () => {
+  const config = {
+    ui: "https://admin.example/ketesa/?x=y",
+    origins: ["http://localhost:5173", "https://admin.example"],
+  };
+  expect(adminOriginsOf(AdminAccessConfigSchema.parse(config)!)).toEqual([
+    "https://admin.example",
+    "http://localhost:5173",
+  ]);
+});
+
+it("names the address that administrators have, and the UI that goes there", () => {
+  const viewOf = (entrance: Partial<AdminEntrance>) =>
+    adminAccessView({ allowedNetworks: [] }, { ...ENTRANCE, ...entrance }, "https://matrix.clinic.example");
+  expect(viewOf({}).address).toBe("https://matrix.clinic.example:8449");
+  expect(viewOf({ tls: false, listensAt: 8450 }).address).toBe("http://matrix.clinic.example:8450");
+  expect(viewOf({ tls: false, publicPort: 443 }).address).toBe("https://matrix.clinic.example");
+  expect(viewOf({ ui: "https://admin.example/?username=admin" }).ui).toBe(
+    "https://admin.example/?username=admin&server=https%3A%2F%2Fmatrix.clinic.example%3A8449",
+  );
+});
+
+it.each([
+  [{ allowedNetworks: ["10.0.0.0/40"] }, "allowedNetworks"],
+  [{ allowedNetworks: ["clinic.example"] }, "allowedNetworks"],
+  [{ ui: "javascript:alert(1)" }, "ui"],
+  [{ port: 70_000 }, "port"],
+  [{ networks: [] }, "networks"],
+  [{ origins: ["https://admin.example/path"] }, "origins"],
+  [{ origins: ["null"] }, "origins"],
+  [{ origins: ["*"] }, "origins"],
+])("refuses the configuration %j", (config, path) => {
+  const { success, error } = AdminAccessConfigSchema.safeParse(config);
+  expect([success, JSON.stringify(error?.issues)]).toEqual([false, expect.stringContaining(path)]);
+});
