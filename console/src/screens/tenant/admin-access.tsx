@@ -34,32 +34,34 @@ export function AdminAccess({ name }: { name: string }) {
   const { open, allowedNetworks, address, ui } = data;
   return (
     <Card title="Its administrators">
-      <dl className="facts">
-        <dt>Entrance</dt>
-        <dd>{open ? "open" : "closed"}</dd>
-        {open && (
-          <>
-            <dt>From</dt>
-            <dd>{allowedNetworks.join(", ") || "any network that the cluster allows"}</dd>
-            <dt>Homeserver</dt>
-            <dd className="mono">{address}</dd>
-            <dt>Admin UI</dt>
-            <dd>{ui === undefined ? "none is configured" : <UiLink ui={ui} />}</dd>
-          </>
-        )}
-      </dl>
-      {mayChange && (
-        <div className="row">
-          <button type="button" className="small" onClick={() => setDialog("open")}>
-            {open ? "Change …" : "Open …"}
-          </button>
+      <div className="stack">
+        <dl className="facts">
+          <dt>Entrance</dt>
+          <dd>{open ? "open" : "closed"}</dd>
           {open && (
-            <button type="button" className="small" onClick={() => setDialog("close")}>
-              Close …
-            </button>
+            <>
+              <dt>From</dt>
+              <dd>{allowedNetworks.join(", ") || "any network that the cluster allows"}</dd>
+              <dt>Homeserver</dt>
+              <dd className="mono">{address}</dd>
+              <dt>Admin UI</dt>
+              <dd>{ui === undefined ? "none is configured" : <UiLink ui={ui} />}</dd>
+            </>
           )}
-        </div>
-      )}
+        </dl>
+        {mayChange && (
+          <div className="row">
+            <button type="button" className="small" onClick={() => setDialog("open")}>
+              {open ? "Change …" : "Open …"}
+            </button>
+            {open && (
+              <button type="button" className="small" onClick={() => setDialog("close")}>
+                Close …
+              </button>
+            )}
+          </div>
+        )}
+      </div>
       {dialog === "open" && <OpenDialog name={name} access={data} close={() => setDialog(undefined)} />}
       {dialog === "close" && <CloseDialog name={name} close={() => setDialog(undefined)} />}
     </Card>
