@@ -389,6 +389,18 @@ export const TenantSchema = z
         .optional()
         .describe("Servers that keep its database from before it was moved."),
       provisioned: z.boolean(),
+      storage: z
+        .string()
+        .optional()
+        .describe("What its database, media and backups are named by, where that is not its name."),
+      formerNames: z
+        .array(z.object({ name: z.string(), until: Time }))
+        .optional()
+        .describe("Names that it had, the latest last."),
+      rename: z
+        .object({ id: z.string(), to: z.string(), requestedAt: Time, wakes: z.boolean().optional() })
+        .optional()
+        .describe("It is to have another name, and gets it as soon as nobody runs it."),
       fleetRelease: z.string().optional().describe("What the fleet's rollout has for it."),
       fleetReleaseSince: z.string().optional(),
       assignedAt: Time.optional(),
@@ -551,6 +563,10 @@ const PurgeReasonSchema = keysOf<PurgeReason>(PURGE_REASONS).describe(definition
 export const DeletedTenantSchema = z
   .object({
     name: z.string(),
+    storage: z
+      .string()
+      .optional()
+      .describe("What its database, media and backups are named by, where that is not its name."),
     spec: z.object(SpecFields),
     hasConfig: z.boolean(),
     schemaRelease: z.string().optional(),

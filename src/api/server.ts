@@ -40,6 +40,7 @@ import { fleetRoutes } from "./fleet-routes.ts";
 import { gentleClose } from "./gentle-close.ts";
 import { historyRoutes } from "./history-routes.ts";
 import { databaseRoutes } from "./database-routes.ts";
+import { renameRoutes } from "./rename-routes.ts";
 import { onboardingRoutes } from "./onboarding-routes.ts";
 import { notificationRoutes } from "./notification-routes.ts";
 import { quotaRoutes } from "./quota-routes.ts";
@@ -136,6 +137,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   watchRoutes(app, context);
   onboardingRoutes(app, context);
   databaseRoutes(app, context);
+  renameRoutes(app, context);
   deletedRoutes(app, context);
   usageRoutes(app, context);
   historyRoutes(app, context);

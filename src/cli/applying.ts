@@ -62,6 +62,26 @@ export function readWanted(text: string, file: string): Wanted[] {
   return wanted;
 }
 
+/**
+ * A name that a tenant had before is not taken for a new tenant, nor the renamed one for one that the file left out.
+ * @throws CliError usage, unless the file knows both
+ */
+export function refuseFormerNames(wanted: readonly Wanted[], present: readonly TenantView[], file: string): void {
+  const named = new Set(wanted.map(({ name }) => name));
+  const there = new Set(present.map(({ metadata }) => metadata.name));
+  for (const { name, serverName, domain } of wanted) {
+    if (there.has(name)) continue;
+    const renamed = present.find(({ status }) => status.formerNames?.some((former) => former.name === name));
+    if (!renamed || named.has(renamed.metadata.name)) continue;
+    const asked = serverName ?? domain ?? renamed.spec.serverName;
+    if (asked !== renamed.spec.serverName) continue;
+    throw new CliError(
+      EXIT.usage,
+      `${file}: tenant ${name} (${asked}) was renamed to ${renamed.metadata.name}: change its name in the file, or give a new ${name} a serverName`,
+    );
+  }
+}
+
 export interface ChangePlan {
   name: string;
   action: "create" | "change" | "delete" | "none";

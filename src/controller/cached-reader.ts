@@ -1,3 +1,4 @@
+import { storageOf } from "../model/storage-name.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { Change, Kind, Kinds, Store } from "../ports/store.ts";
 
@@ -11,6 +12,8 @@ export class CachedReader {
   readonly #objects: { [K in Kind]: Map<string, Kinds[K]> } = { Tenant: new Map(), Shard: new Map(), Fleet: new Map() };
   readonly #changes: Record<Kind, number> = { Tenant: 0, Shard: 0, Fleet: 0 };
   readonly #onShard = new Map<string, Set<string>>();
+  /** Names of tenants by what their data is named by, where that is not their name. */
+  readonly #byStorage = new Map<string, string>();
   readonly #listeners = new Set<(kind: Kind, name: string) => void>();
   #unwatch: () => void = () => {};
 
@@ -50,6 +53,12 @@ export class CachedReader {
     return this.#map(kind).get(name);
   }
 
+  /** The tenant whose data is named so (`storageOf`). */
+  withStorage(storage: string): Tenant | undefined {
+    const found = this.get("Tenant", this.#byStorage.get(storage) ?? storage);
+    return found && storageOf(found) === storage ? found : undefined;
+  }
+
   /** Names of the tenants that are on a shard, on their way to it, or away from it. */
   tenantsOf(shard: string): Iterable<string> {
     return this.#onShard.get(shard) ?? [];
@@ -81,6 +90,10 @@ export class CachedReader {
   }
 
   #enter(name: string, before: Tenant | undefined, after: Tenant | undefined): void {
+    // Of a renamed tenant the new name is heard before the end of the former one.
+    const former = before?.status.storage;
+    if (former !== undefined && this.#byStorage.get(former) === name) this.#byStorage.delete(former);
+    if (after?.status.storage !== undefined) this.#byStorage.set(after.status.storage, name);
     for (const shard of shardsOf(before)) {
       const own = this.#onShard.get(shard);
       own?.delete(name);

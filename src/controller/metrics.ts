@@ -94,7 +94,7 @@ export function createControllerMetrics(registry: Registry) {
     sleeps: startedAtZero(
       new Counter({
         name: name("sleeps_total"),
-        help: "Tenants that fell asleep, by reason: Idle, Done, PlacesNeeded, Requested",
+        help: "Tenants that fell asleep, by reason: Idle, Done, PlacesNeeded, Requested, Renamed",
         labelNames: ["reason"],
         registers,
       }),

@@ -1,3 +1,4 @@
+import { storageOf } from "../model/storage-name.ts";
 import { randomBytes } from "node:crypto";
 import type pg from "pg";
 import { UserError } from "../model/errors.ts";
@@ -249,7 +250,7 @@ export class PostgresCopies implements DatabaseCopies {
 
   #loginOf(tenant: Tenant, secrets: TenantSecretData): Login & { database: string } {
     const own = ownDatabase(tenant.spec.config);
-    const name = tenantDatabaseName(tenant.metadata.name);
+    const name = tenantDatabaseName(storageOf(tenant));
     if (!own) return { ...loginOn(this.#servers.of(tenant), name, secrets.databasePassword), database: name };
     const { host, port, user, password, sslMode } = own;
     return { host, port, user, password, sslMode, database: own.name };

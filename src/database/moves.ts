@@ -1,3 +1,4 @@
+import { storageOf } from "../model/storage-name.ts";
 import type pg from "pg";
 import { messageOf, UserError } from "../model/errors.ts";
 import type { ServerLoad } from "../model/database-servers.ts";
@@ -48,7 +49,7 @@ export class PostgresMoves implements DatabaseMoves {
   }
 
   async bytes({ metadata, status }: Tenant): Promise<number> {
-    const name = tenantDatabaseName(metadata.name);
+    const name = tenantDatabaseName(storageOf({ metadata, status }));
     return asAdmin(this.#servers.of({ metadata, status }), DEFAULT_BOUNDS, async (client) => {
       const sql = "SELECT pg_database_size(oid)::text AS bytes FROM pg_database WHERE datname = $1";
       return Number((await client.query<{ bytes: string }>(sql, [name])).rows[0]?.bytes ?? 0);
@@ -60,7 +61,7 @@ export class PostgresMoves implements DatabaseMoves {
     { databasePassword: password }: TenantSecretData,
     { to, epoch }: { to: string; epoch: number },
   ): Promise<MovedDatabase> {
-    const { name } = tenant.metadata;
+    const name = storageOf(tenant);
     const own = tenantDatabaseName(name);
     const { restored, moved } = besideNames(name);
     const begun = performance.now();

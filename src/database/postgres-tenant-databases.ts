@@ -1,3 +1,4 @@
+import { storageOf } from "../model/storage-name.ts";
 import { randomUUID } from "node:crypto";
 import type { Bounds, Login } from "./connection.ts";
 import { tenantDatabaseName } from "./names.ts";
@@ -77,7 +78,7 @@ export class PostgresTenantDatabases implements TenantDatabases {
   }
 
   address({ metadata, status }: Placed): DatabasePlace {
-    const name = tenantDatabaseName(metadata.name);
+    const name = tenantDatabaseName(storageOf({ metadata, status }));
     const { servers } = this.#options;
     const { host, port, sslMode } = servers ? servers.of({ metadata, status }) : NOWHERE;
     return { host, port, name, user: name, ...(sslMode === undefined ? {} : { sslMode }) };
@@ -89,7 +90,7 @@ export class PostgresTenantDatabases implements TenantDatabases {
   }
 
   async provision(tenant: Tenant, secrets: TenantSecretData): Promise<{ epoch: number; kept: boolean }> {
-    const { name } = tenant.metadata;
+    const name = storageOf(tenant);
     const { servers } = this.#options;
     if (!servers)
       throw new StartFailure(
@@ -120,7 +121,7 @@ export class PostgresTenantDatabases implements TenantDatabases {
   async keep(tenant: Tenant, secrets: TenantSecretData): Promise<void> {
     const { servers, seal } = this.#options;
     const { serverName, config } = tenant.spec;
-    if (servers) await writeKeepsake(servers.of(tenant), seal, tenant.metadata.name, { serverName, secrets, config });
+    if (servers) await writeKeepsake(servers.of(tenant), seal, storageOf(tenant), { serverName, secrets, config });
   }
 
   async keptData(tenant: string): Promise<KeptData> {
@@ -141,7 +142,7 @@ export class PostgresTenantDatabases implements TenantDatabases {
 
   async fenceOff(tenant: Tenant): Promise<void> {
     const { servers } = this.#options;
-    if (servers && !ownDatabase(tenant.spec.config)) await shutOut(servers.of(tenant), tenant.metadata.name);
+    if (servers && !ownDatabase(tenant.spec.config)) await shutOut(servers.of(tenant), storageOf(tenant));
   }
 
   fence(tenant: Tenant, secrets: TenantSecretData): Promise<FenceState | undefined> {

@@ -29,15 +29,15 @@ const TO_COME_MS = 3_600_000;
  */
 export class DatabaseServers {
   readonly all: readonly DatabaseServer[];
-  readonly #recorded: (tenant: string) => Recorded | undefined;
+  readonly #recorded: (storage: string) => Recorded | undefined;
   /** Databases that are to be made: a server does not count them yet. */
   readonly #toCome = new Map<string, { server: string; since: number }>();
   #turn: Promise<unknown> = Promise.resolve();
 
-  /** @param recorded the record of a tenant, by name */
+  /** @param recorded the record of the tenant whose data are named so (`storageOf`) */
   constructor(
     servers: readonly DatabaseServer[],
-    recorded: (tenant: string) => Recorded | undefined = () => undefined,
+    recorded: (storage: string) => Recorded | undefined = () => undefined,
   ) {
     if (servers.length === 0) throw new Error("there is no server");
     this.all = servers;

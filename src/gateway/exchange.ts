@@ -77,7 +77,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
   readonly #protocol: "http" | "https";
-  readonly #tenant: string;
+  #tenant: string;
   readonly #body: RequestBody;
   readonly #startedAt = performance.now();
   readonly #rest: Rest;
@@ -139,7 +139,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
       onFault: (error) => this.#fail(error),
     });
     this.#rest = new Rest(context.sleepers, context.metrics, {
-      tenant: this.#tenant,
+      tenant: () => this.#tenant,
       request: this.#request,
       body: this.#body,
       startedAt: this.#startedAt,
@@ -192,7 +192,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   /** Decides by the route as it is at this moment. */
   #advance(): void {
     if (this.#done) return;
-    const route = this.#context.table.tenant(this.#tenant);
+    const route = this.#context.table.tenant(this.#tenant) ?? this.#renamed();
     if (!route) return this.#fail(errors.unknownHost());
     const refusal = this.#refusal?.(route);
     if (refusal) return this.#fail(refusal);
@@ -219,6 +219,21 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     }
     // What a drain waits for does not wait for its turn.
     if (route.state === "parked" || this.#mayGo()) this.#dispatch(address, route);
+  }
+
+  /** Its tenant has another name now: what it takes is taken of what that one may have. */
+  #renamed(): Route | undefined {
+    const { table, memory } = this.#context;
+    const route = table.renamed(this.#tenant);
+    if (!route) return undefined;
+    this.#rest.leave("passed");
+    this.#leavePark("sent");
+    this.#leaveShare();
+    if (this.#held > 0) memory.give(this.#tenant, this.#held);
+    this.#tenant = route.tenant;
+    // Where that one has no room, it is asked for again where it has to wait.
+    if (this.#held > 0 && !memory.take(this.#tenant, this.#held)) this.#held = 0;
+    return route;
   }
 
   /** Answers in the homeserver's words. */

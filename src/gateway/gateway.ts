@@ -352,6 +352,10 @@ export class Gateway {
 
   #follow(changes: readonly RouteChange[]): void {
     this.#upstreams.follow(changes);
+    for (const { tenant, after } of changes) {
+      const renamed = after ? undefined : this.#table.renamed(tenant);
+      if (renamed) this.#sleepers.rename(tenant, renamed.tenant);
+    }
     for (const { tenant, after } of changes)
       if (after?.state === "parked") this.#parks.begin(tenant, this.#parking.size(tenant));
     const left = new Set(changes.filter(leavesAddress).map(({ tenant }) => tenant));

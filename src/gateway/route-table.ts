@@ -12,6 +12,8 @@ export class RouteTable {
   readonly #byTenant = new Map<string, Route>();
   /** Claimants in the order they came: the first owns the host, so that a later tenant cannot take a name that is in use. */
   readonly #byHost = new Map<string, string[]>();
+  /** Tenants by the names that they had before. */
+  readonly #byFormer = new Map<string, string>();
 
   get size(): number {
     return this.#byTenant.size;
@@ -23,6 +25,11 @@ export class RouteTable {
 
   tenant(name: string): Route | undefined {
     return this.#byTenant.get(name);
+  }
+
+  /** The route of a tenant that had this name, unless one has it. */
+  renamed(former: string): Route | undefined {
+    return this.#byTenant.has(former) ? undefined : this.#byTenant.get(this.#byFormer.get(former) ?? "");
   }
 
   /** @param host lower case, with or without port; a name with its port goes before the name alone */
@@ -47,18 +54,27 @@ export class RouteTable {
       const before = this.#byTenant.get(tenant);
       if (!before) continue;
       this.#disclaim(before);
+      this.#forget(before);
       this.#byTenant.delete(tenant);
       changes.push({ tenant, before });
     }
     for (const heard of routes) {
       const before = this.#byTenant.get(heard.tenant);
       const route = withKnownSecret(heard, before);
-      if (before) this.#disclaim(before, route.hosts);
+      if (before) {
+        this.#disclaim(before, route.hosts);
+        this.#forget(before);
+      }
+      if (route.formerly !== undefined) this.#byFormer.set(route.formerly, route.tenant);
       this.#byTenant.set(route.tenant, route);
       this.#claim(route);
       changes.push(before ? { tenant: route.tenant, before, after: route } : { tenant: route.tenant, after: route });
     }
     return changes;
+  }
+
+  #forget({ tenant, formerly }: Route): void {
+    if (formerly !== undefined && this.#byFormer.get(formerly) === tenant) this.#byFormer.delete(formerly);
   }
 
   #claim(route: Route): void {

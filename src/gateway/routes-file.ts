@@ -15,6 +15,7 @@ const address = z
 /** Unknown keys are let pass: a newer controller may say more. */
 export const RouteSchema = z.object({
   tenant: z.string().min(1).max(63),
+  formerly: z.string().min(1).max(63).optional(),
   hosts: z.array(z.string().min(1).max(260)).max(100),
   state: z.enum(["serving", "parked", "unavailable", "asleep"]),
   address: address.optional(),

@@ -27,7 +27,10 @@ export const BackupManifestSchema = z.object({
   format: z.literal(1),
   /** Sorts by time. */
   id: z.string().regex(/^\d{8}T\d{6}\.\d{3}Z$/),
+  /** What its data are named by: its name, unless it was renamed. */
   tenant: z.string(),
+  /** Its name then, where that is another one. */
+  name: z.string().optional(),
   serverName: z.string(),
   /** The release whose schema the database has; empty where that is not known. */
   schemaRelease: z.string(),

@@ -5,6 +5,8 @@ import type { FormerDatabase, Tenant, TenantSpec, TenantStatus } from "./tenant.
 /** A deleted tenant whose data is kept, with what is needed to have it back. */
 export interface DeletedTenant {
   name: string;
+  /** As `status.storage`. */
+  storage?: string;
   spec: TenantSpec;
   /** The release that last brought its database schema up to date. */
   schemaRelease?: string;
@@ -107,6 +109,7 @@ export function deletedTenant(
   const brought = broughtBy(status);
   return {
     name: metadata.name,
+    ...(status.storage === undefined ? {} : { storage: status.storage }),
     spec,
     ...(status.schemaRelease === undefined ? {} : { schemaRelease: status.schemaRelease }),
     createdAt: metadata.creationTimestamp,

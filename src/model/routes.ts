@@ -4,6 +4,8 @@
  */
 export interface Route {
   tenant: string;
+  /** The name that the tenant had before: what waits for a tenant of that name waits for this one. */
+  formerly?: string;
   /** Names in `Host` that lead to it: lower case, without port. */
   hosts: string[];
   /**

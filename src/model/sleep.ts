@@ -13,6 +13,7 @@ export const SLEEP_REASONS = {
   Done: "what it was woken for is done, and nobody uses it",
   PlacesNeeded: "others need its place, and nobody uses it",
   Requested: "somebody asked for it",
+  Renamed: "it gets another name, and is woken under that",
 } as const;
 export type SleepReason = keyof typeof SLEEP_REASONS;
 

@@ -82,6 +82,12 @@ export interface TenantStatus {
   databaseKept?: true;
   /** When the first tenant of its data was created, where that data was kept while it was deleted. */
   dataSince?: string;
+  /** What its data are named by, where that is not its name (`storageOf`). Written before any of it is made; never changes. */
+  storage?: string;
+  /** Names that it had, the latest last. */
+  formerNames?: { name: string; until: string }[];
+  /** It is to have another name. */
+  rename?: TenantRename;
   /** The server of ours that has its database; absent: the cluster's own. */
   databaseServer?: string;
   /** Its next start is with its database on another server. */
@@ -155,6 +161,15 @@ export function newTenantStatus(): TenantStatus {
 /** Reason of a tenant that waits for its release to be installed. */
 export const INSTALLING = "InstallingRelease";
 
+/** Carried out in one write of the store, as soon as nobody runs the tenant. */
+export interface TenantRename {
+  id: string;
+  to: string;
+  requestedAt: string;
+  /** It ran, and was put to sleep for this: it is woken under its new name. */
+  wakes?: boolean;
+}
+
 export interface DatabaseMoveResult {
   id: string;
   from: string;
@@ -196,6 +211,11 @@ export type Tenant = Resource<"Tenant", TenantSpec, TenantStatus>;
 /** Whether it is suspended, is about to be, or is about to be resumed: neither the planner nor a gateway may do anything for it. */
 export function isSuspended({ spec, status }: Pick<Tenant, "spec" | "status">): boolean {
   return spec.suspended === true || status.phase === "Suspended";
+}
+
+/** Whether the planner has to leave it alone: it is suspended, or is to stay asleep until it has its new name. */
+export function isHeld(tenant: Pick<Tenant, "spec" | "status">): boolean {
+  return isSuspended(tenant) || tenant.status.rename !== undefined;
 }
 
 /** The release a tenant shall run: its own choice, else the fleet's; empty while the rollout has not come to it. */

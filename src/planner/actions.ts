@@ -28,7 +28,7 @@ export type Action =
 export type NewShardReason = "AllShardsFull" | "CpuTargetExceeded";
 
 /** Why the planner puts tenants to sleep; somebody may also ask for it. */
-export type PlannedSleepReason = Exclude<SleepReason, "Requested">;
+export type PlannedSleepReason = Exclude<SleepReason, "Requested" | "Renamed">;
 
 /**
  * Why there is no place: as many shards as allowed exist and are full, or the release's shards do not come up, and another

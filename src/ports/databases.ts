@@ -76,7 +76,7 @@ export class DatabaseTrouble extends UserError {
 /** What tells where a tenant's database is. */
 export interface Placed {
   metadata: Pick<Tenant["metadata"], "name">;
-  status: Pick<Tenant["status"], "databaseServer">;
+  status: Pick<Tenant["status"], "databaseServer" | "storage">;
 }
 
 /** Where a tenant's database is, and as whom it is used. */

@@ -43,17 +43,25 @@ export interface Store {
   create<K extends Kind>(kind: K, name: string, spec: Kinds[K]["spec"], status: Kinds[K]["status"]): Promise<Kinds[K]>;
   /** Writes spec, status and deletionTimestamp. @throws ConflictError, also when it is gone */
   update<K extends Kind>(resource: Kinds[K]): Promise<Kinds[K]>;
+  /**
+   * Writes a tenant under another name, in one step with its events and what was counted of it; it keeps its generation and its age. A watcher hears
+   * that the new name was added, and then that the former one is gone. Secrets stay: they are not kept by the tenant's name. Absent where names
+   * cannot be changed. @param tenant as for `update` @param others tenants that name it, written in the same step; the tenant itself is left out
+   * @throws ConflictError; UserError AlreadyExists
+   */
+  rename?(tenant: Tenant, to: string, others?: readonly Tenant[]): Promise<Tenant>;
   /** Removes it; nothing happens if it is not there. */
   remove(kind: Kind, name: string): Promise<void>;
   watch(listener: (change: Change) => void): () => void;
 
-  readSecret(tenant: string): Promise<TenantSecretData | undefined>;
-  writeSecret(tenant: string, data: TenantSecretData): Promise<void>;
+  /** Secrets, and configurations in effect, are kept by what a tenant's data are named by (`storageOf`). */
+  readSecret(storage: string): Promise<TenantSecretData | undefined>;
+  writeSecret(storage: string, data: TenantSecretData): Promise<void>;
   /** Removes its configuration in effect as well. */
-  removeSecret(tenant: string): Promise<void>;
+  removeSecret(storage: string): Promise<void>;
   /** The configuration the tenant last ran with; undefined where it never ran. */
-  readConfigInEffect(tenant: string): Promise<ConfigInEffect | undefined>;
-  writeConfigInEffect(tenant: string, config: ConfigInEffect): Promise<void>;
+  readConfigInEffect(storage: string): Promise<ConfigInEffect | undefined>;
+  writeConfigInEffect(storage: string, config: ConfigInEffect): Promise<void>;
 
   /** Adds an event; the oldest are forgotten beyond a bound of the adapter's. */
   appendEvent(event: Omit<ClusterEvent, "id" | "time">): Promise<ClusterEvent>;

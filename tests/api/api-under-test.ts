@@ -146,7 +146,7 @@ function fleetContext(store: LocalStore): ControllerContext {
     store,
     databases: { facts: () => undefined },
     launcher: { checkRelease: refuse },
-    reader: { values: () => [] },
+    reader: { values: () => [], get: () => undefined, withStorage: () => undefined },
   };
   return parts as unknown as ControllerContext;
 }

@@ -306,6 +306,20 @@ export class MemoryService implements ClusterService {
     return answer;
   }
 
+  async renameTenant(name: string, { to }: { to: string }): Promise<Tenant> {
+    const tenant = this.#tenant(name);
+    if (this.tenants.has(to)) throw new UserError("AlreadyExists", `there is a tenant named ${to} already`);
+    const asked = structuredClone(tenant);
+    asked.status.rename = { id: "rename-1", to, requestedAt: CREATED };
+    // Of a name of this kind the controller says in an event that it is not given.
+    if (to.startsWith("refused")) return asked;
+    this.tenants.delete(name);
+    tenant.metadata.name = to;
+    tenant.status.formerNames = [{ name, until: CREATED }];
+    this.tenants.set(to, tenant);
+    return asked;
+  }
+
   async quarantineTenant(name: string, { lift }: { lift: boolean }): Promise<Tenant> {
     const tenant = this.#tenant(name);
     if (lift) delete tenant.status.quarantine;

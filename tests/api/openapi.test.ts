@@ -142,6 +142,7 @@ test("documents every call", () => {
       "POST /v1/tenants/{name}/inspection/login",
       "POST /v1/tenants/{name}/move",
       "POST /v1/tenants/{name}/move-database",
+      "POST /v1/tenants/{name}/rename",
       "POST /v1/tenants/{name}/restore",
       "POST /v1/tenants/{name}/restore/undo",
       "POST /v1/tenants/{name}/resume",

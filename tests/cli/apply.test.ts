@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { TenantView } from "../../src/api/views.ts";
-import { APPLIED_LABEL, planOf, readWanted } from "../../src/cli/applying.ts";
+import { APPLIED_LABEL, planOf, readWanted, refuseFormerNames } from "../../src/cli/applying.ts";
 import { type ClusterUnderTest, startClusterUnderTest } from "./cli-under-test.ts";
 
 vi.setConfig({ testTimeout: 180_000 });
@@ -49,6 +49,25 @@ describe("a file of tenants", () => {
     const [wanted] = read('name: a\nconfig:\n  word: "yes"\n  flag: yes\n  time: "22:30"\n');
     expect(wanted?.config).toBe('word: "yes"\nflag: true\ntime: "22:30"\n');
   });
+});
+
+describe("a name that a tenant had before", () => {
+  const renamed = { ...present(), metadata: { name: "b" }, status: { formerNames: [{ name: "a", until: "2026" }] } };
+  const refuse = (text: string) => refuseFormerNames(read(text), [renamed as unknown as TenantView], "tenants.yaml");
+
+  test.each(["name: a\n", "name: a\nserverName: a.localhost\n", "- name: a\n- name: c\n"])(
+    "is not taken for a new tenant: %j",
+    (text) => {
+      expect(() => refuse(text)).toThrow(/^tenants.yaml: tenant a \(a.localhost\) was renamed to b: change its name/);
+    },
+  );
+
+  test.each(["name: b\n", "- name: a\n- name: b\n", "name: a\nserverName: other.example\n"])(
+    "may be given to a new tenant that the file tells from the renamed one: %j",
+    (text) => {
+      expect(() => refuse(text)).not.toThrow();
+    },
+  );
 });
 
 describe("what is to be done", () => {

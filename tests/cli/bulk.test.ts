@@ -103,6 +103,22 @@ test("moves databases one after the other, says where the former ones are kept, 
   );
 });
 
+test("renames one, says its new name, and why one keeps its name", async () => {
+  expect(await tenant("rename", "a", "d")).toEqual({
+    code: 0,
+    out: "tenant a is d now; its server name is a.localhost\n",
+    err: "",
+  });
+  expect([...cluster.service.tenants.keys()].toSorted()).toEqual(["b", "c", "d"]);
+  expect((await tenant("rename", "b", "c")).err).toContain("there is a tenant named c already");
+  const message = "b is not renamed to refused-b: it does not sleep";
+  cluster.service.addEvent({ type: "Warning", reason: "NotRenamed", object: "Tenant/b", message });
+  expect(await tenant("rename", "b", "refused-b")).toMatchObject({
+    code: 1,
+    err: `error: ${message}\n`,
+  });
+});
+
 test("asks an API about thousands in portions", async () => {
   const { service } = cluster;
   for (let n = 0; n < 100; n++) service.addTenant(`many-${n}`).spec.labels = { many: "" };

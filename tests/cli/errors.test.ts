@@ -267,6 +267,7 @@ describe("help", () => {
         "tenant dns",
         "tenant move",
         "tenant move-database",
+        "tenant rename",
         "tenant backup",
         "tenant backups",
         "tenant restore",

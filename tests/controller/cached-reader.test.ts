@@ -73,3 +73,23 @@ it("ends with its controller", async () => {
   await store.create("Tenant", "a", SPEC, STATUS);
   expect(reader.get("Tenant", "a")).toBeUndefined();
 });
+
+it("finds a tenant by what its data are named by, under whatever name it has", async () => {
+  await reader.open();
+  const storageOf = () => ["a", "b", "c", "x"].map((storage) => reader.withStorage(storage)?.metadata.name);
+  const rename = async (name: string, to: string, storage?: string) => {
+    const tenant = (await store.get("Tenant", name))!;
+    await store.rename({ ...tenant, status: { ...tenant.status, storage } }, to);
+  };
+  await store.create("Tenant", "a", SPEC, STATUS);
+  expect(storageOf()).toEqual(["a", undefined, undefined, undefined]);
+  await rename("a", "b", "a");
+  expect(storageOf()).toEqual(["b", undefined, undefined, undefined]);
+  await store.create("Tenant", "a", SPEC, { ...STATUS, storage: "x" });
+  expect(storageOf()).toEqual(["b", undefined, undefined, "a"]);
+  await rename("b", "c", "a");
+  expect(storageOf()).toEqual(["c", undefined, undefined, "a"]);
+  await store.remove("Tenant", "a");
+  await rename("c", "a");
+  expect(storageOf()).toEqual(["a", undefined, undefined, undefined]);
+});

@@ -117,6 +117,24 @@ it("a controller killed at any point of a move is followed by another that ends 
   await expectWhole(await sending.stop());
 });
 
+it("a controller killed at any point of a rename is followed by another that ends it", async () => {
+  const sending = sender("mid-rename");
+  for (const { from, to, delay } of [
+    { from: "clinic-a", to: "practice-a", delay: 50 },
+    { from: "practice-a", to: "clinic-a", delay: 400 },
+  ]) {
+    const { status } = await cluster.api("POST", `/v1/tenants/${from}/rename`, { to });
+    expect(status).toBe(202);
+    await sleep(delay);
+    process.kill(await cluster.processPid("controller"), "SIGKILL");
+    await until(`the rename killed after ${delay} ms is ended`, async () => {
+      const rows = await cluster.tenants();
+      return rows.some(({ name, phase }) => name === to && phase === "Running") && rows.length === 2;
+    });
+  }
+  await expectWhole(await sending.stop());
+});
+
 it.skipIf(browserProgram() === undefined)(
   "the console of a real cluster moves a tenant, and goes on when its controller is killed",
   async () => {

@@ -212,6 +212,67 @@ it("says that a backup is damaged, and restores nothing of it", async () => {
   await writeFile(file, whole);
 });
 
+it("gives a tenant another name under load, and keeps its messages, media, logins, keys and backups", async () => {
+  const keys = await keysOf("clinic-a");
+  const other = (await alice.client.createRoom({})).room_id;
+  const failures = alice.failures.length;
+  const sent: string[] = [];
+  let sending = true;
+  const sender = (async () => {
+    for (let n = 0; sending; n++) {
+      await alice.client.sendTextMessage(other, `message ${n}`);
+      sent.push(`message ${n}`);
+    }
+  })();
+  expect(await ok("tenant", "rename", "clinic-a", "practice-a")).toContain(
+    "tenant clinic-a is practice-a now; its server name is clinic-a.localhost",
+  );
+  // The same command again says the same.
+  await ok("tenant", "rename", "clinic-a", "practice-a");
+  const before = sent.length;
+  await expect.poll(() => sent.length).toBeGreaterThan(before + 3);
+  sending = false;
+  await sender;
+  expect(alice.failures.slice(failures)).toEqual([]);
+  expect(await messagesOf(alice, other)).toEqual(sent);
+  expect(await downloadMedia(alice, picture)).toBe("the same bytes");
+  expect((await (await logInAt((await cluster.tenant("practice-a")).url, "alice")).client.whoami()).user_id).toBe(
+    "@alice:clinic-a.localhost",
+  );
+  expect(await keysOf("clinic-a")).toEqual(keys);
+  const former = await cluster.cli("tenant", "describe", "clinic-a");
+  expect([former.code, former.stderr]).toEqual([3, expect.stringContaining("it was renamed to practice-a")]);
+  const ofTenants = "SELECT datname FROM pg_database WHERE datname ~ '^tenant_'";
+  const databases = async () => (await sql("postgres", ofTenants)).map((row) => row["datname"]);
+  expect(await databases()).toEqual([tenantDatabaseName("clinic-a")]);
+
+  // Another one that takes the former name has data of its own, and takes no others along when it goes.
+  await cluster.createTenant("clinic-a", "--server-name", "other.localhost");
+  expect(await databases()).toHaveLength(2);
+  await ok("tenant", "delete", "clinic-a", "--purge", "--yes");
+  await expect.poll(databases).toEqual([tenantDatabaseName("clinic-a")]);
+  expect(await messagesOf(alice, room)).toEqual(["before the backup", "after the backup"]);
+});
+
+it("restores a backup from before the rename, sleeps, wakes, and gets its former name back", async () => {
+  const [newest] = (await backupsOf("practice-a")) as [BackupEntry, ...BackupEntry[]];
+  expect(newest.backup.tenant).toBe("practice-a");
+  await alice.client.sendTextMessage(room, "after the rename");
+  await ok("tenant", "restore", "practice-a");
+  expect(await messagesOf(alice, room)).toEqual(["before the backup", "after the backup"]);
+  expect(await downloadMedia(alice, picture)).toBe("the same bytes");
+  await ok("tenant", "restore", "practice-a", "--forget");
+  await until("it falls asleep", async () => (await cluster.cli("tenant", "sleep", "practice-a", "--wait")).code === 0);
+  // Asleep it stays so, and is woken by a request under the name that it has then.
+  await ok("tenant", "rename", "practice-a", "clinic-a");
+  expect((await cluster.tenant("clinic-a")).phase).toBe("Asleep");
+  expect(await messagesOf(alice, room)).toEqual(["before the backup", "after the backup"]);
+  expect((await cluster.tenant("clinic-a")).phase).toBe("Running");
+  const { stdout } = await cluster.cli("tenant", "describe", "clinic-a");
+  expect(stdout).toMatch(/Former name: +practice-a/);
+  expect(stdout).not.toContain("Data named");
+});
+
 it("exports a suspended tenant into an archive from which a plain Synapse goes on with it", async () => {
   const keysBefore = await keysOf("clinic-a");
   const archive = join(folder, "leaving");
@@ -244,20 +305,23 @@ it("exports a suspended tenant into an archive from which a plain Synapse goes o
 
 it("brings every tenant back from the backups alone after the data directory was lost", async () => {
   const before = await keysOf("clinic-a");
+  // Found by the name that it had at its last backup.
+  await ok("tenant", "rename", "clinic-a", "practice-a");
+  await ok("tenant", "backup", "practice-a");
   await cluster.end("SIGINT");
   for (const entry of await readdir(cluster.dataDir))
     if (entry !== "cluster.yaml") await rm(join(cluster.dataDir, entry), { recursive: true, force: true });
   await cluster.restart();
   expect(await cluster.tenants()).toEqual([]);
-  const refused = await cluster.cli("tenant", "restore", "clinic-a");
+  const refused = await cluster.cli("tenant", "restore", "practice-a");
   expect(refused.stderr).toContain("--identity");
   await ok("backup", "restore-all", "--identity", identityFile);
-  expect(await ok("tenant", "list", "-l", "region=eu", "-o", "name")).toContain("clinic-a");
+  expect(await ok("tenant", "list", "-l", "region=eu", "-o", "name")).toContain("practice-a");
   expect(await keysOf("clinic-a")).toEqual(before);
   // The same login as before, not a new one.
   const { client } = alice;
   const login = { accessToken: client.getAccessToken()!, userId: client.getUserId()!, deviceId: client.getDeviceId()! };
-  const again = new TestUser((await cluster.tenant("clinic-a")).url, login);
+  const again = new TestUser((await cluster.tenant("practice-a")).url, login);
   expect(await messagesOf(again, room)).toEqual(["before the backup", "after the backup"]);
   expect(await downloadMedia(again, picture)).toBe("the same bytes");
   await again.client.sendTextMessage(room, "after the loss of everything");

@@ -41,6 +41,26 @@ describe("requests of a parked tenant", () => {
     expect(await bench.parkedNow("a")).toBe(0);
   });
 
+  it("requests that wait when their tenant gets another name go on waiting for it under that", async () => {
+    bench = await Bench.start([parked("a")]);
+    const fresh = await bench.origin();
+    const answer = ask(bench, "a.example", { path: "/1", method: "PUT", body: "body" });
+    await eventually("the request waits", async () => (await bench.parkedNow("a")) === 1);
+    const renamed = { hosts: ["a.example"], formerly: "a" };
+    await bench.controller.update([{ ...parked("b", 3), ...renamed }], ["a"]);
+    await eventually("it waits for the other", async () => (await bench.parkedNow("b")) === 1);
+    expect(await bench.parkedNow("a")).toBe(0);
+    await bench.controller.update([{ ...serving("b", fresh, 4), ...renamed }]);
+    expect((await answer).status).toBe(200);
+    expect(await bench.parkedNow("b")).toBe(0);
+    // A tenant that is gone has none that goes on for it, whoever has its host.
+    await bench.controller.update([parked("c")]);
+    const lost = ask(bench, "c.example", { path: "/2" });
+    await eventually("the request waits", async () => (await bench.parkedNow("c")) === 1);
+    await bench.controller.update([{ ...serving("d", fresh), hosts: ["c.example"] }], ["c"]);
+    expect((await lost).status).toBe(404);
+  });
+
   it("requests that waited longest go first", async () => {
     bench = await Bench.start([parked("a")]);
     const arrived: string[] = [];

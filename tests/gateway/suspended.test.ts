@@ -72,6 +72,11 @@ describe("a suspended tenant", () => {
     const after = await Promise.all(paths.map((path) => ask(bench, "a.example", { path })));
     expect(after.map(({ status, text }) => [status, text])).toEqual(before.map(({ text }) => [200, text]));
     expect(asked).toBe(2);
+    // Also under another name: its hosts and keys are the same.
+    await bench.controller.update([{ ...suspended, tenant: "b", formerly: "a" }], ["a"]);
+    const renamed = await Promise.all(paths.map((path) => ask(bench, "a.example", { path })));
+    expect(renamed.map(({ status, text }) => [status, text])).toEqual(before.map(({ text }) => [200, text]));
+    expect(asked).toBe(2);
   });
 
   it("is spoken for by a gateway that never saw it awake", async () => {

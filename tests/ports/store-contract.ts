@@ -218,6 +218,56 @@ export function describeStoreContract(
       await expect.poll(() => heard).toEqual(["Added b", "Deleted a"]);
     });
 
+    it("renames a tenant in one step, with its events and age, where names can be changed", async ({ skip }) => {
+      const tenant = await store.create("Tenant", "a", { ...SPEC, config: "b: ä\n" }, STATUS);
+      if (!store.rename) return skip();
+      await store.create("Tenant", "c", SPEC, STATUS);
+      await store.writeSecret("a", SECRET);
+      await store.appendEvent({ type: "Normal", reason: "Created", object: "Tenant/a", message: "a was created" });
+      await store.appendEvent({ type: "Normal", reason: "Created", object: "Tenant/c", message: "c was created" });
+      const heard: string[] = [];
+      store.watch(({ type, resource }) => heard.push(`${type} ${resource.metadata.name}`));
+      await expect(store.rename(tenant, "c")).rejects.toMatchObject({ code: "AlreadyExists" });
+      const wished = { ...tenant, status: { ...tenant.status, storage: "a" } };
+      await modify(store, "Tenant", "a", ({ status }) => void (status.reason = "Changed"));
+      await expect(store.rename(wished, "b")).rejects.toThrow(ConflictError);
+      const { resourceVersion } = (await store.get("Tenant", "a"))!.metadata;
+      await store.rename({ ...wished, metadata: { ...wished.metadata, resourceVersion } }, "b");
+      await expect.poll(() => heard).toEqual(["Modified a", "Added b", "Deleted a"]);
+      store = await reopen(store);
+      expect(await store.get("Tenant", "a")).toBeUndefined();
+      const { metadata, spec, status } = (await store.get("Tenant", "b"))!;
+      expect({ spec, status }).toEqual({ spec: tenant.spec, status: wished.status });
+      expect(metadata).toMatchObject({ generation: 1, creationTimestamp: tenant.metadata.creationTimestamp });
+      expect(await store.readSecret("a")).toEqual(SECRET);
+      const told = async (name: string) => (await store.listEvents({ object: `Tenant/${name}`, limit: 9 })).length;
+      expect(await Promise.all(["a", "b", "c"].map(told))).toEqual([0, 1, 1]);
+    });
+
+    it("writes others that name a tenant in the step that renames it, or nothing at all", async ({ skip }) => {
+      const tenant = await store.create("Tenant", "a", SPEC, STATUS);
+      if (!store.rename) return skip();
+      const others = [
+        await store.create("Tenant", "c", { ...SPEC, placement: { spreadFrom: ["a"] } }, STATUS),
+        await store.create("Tenant", "d", { ...SPEC, placement: { spreadFrom: ["a"] } }, STATUS),
+      ].map((other) => ({ ...other, spec: { ...other.spec, placement: { spreadFrom: ["b"] } } }));
+      await modify(store, "Tenant", "d", ({ status }) => void (status.reason = "Changed"));
+      const apart = async () => (await store.list("Tenant")).map(({ spec }) => spec.placement?.spreadFrom?.[0]);
+      await expect(store.rename(tenant, "b", others)).rejects.toThrow(ConflictError);
+      expect(await apart()).toEqual([undefined, "a", "a"]);
+      expect(await store.get("Tenant", "b")).toBeUndefined();
+      const { resourceVersion } = (await store.get("Tenant", "d"))!.metadata;
+      others[1]!.metadata.resourceVersion = resourceVersion;
+      const heard: string[] = [];
+      store.watch(({ type, resource }) => heard.push(`${type} ${resource.metadata.name}`));
+      await store.rename(tenant, "b", [...others, tenant]);
+      await expect.poll(() => heard).toEqual(["Added b", "Deleted a", "Modified c", "Modified d"]);
+      expect(await apart()).toEqual([undefined, "b", "b"]);
+      expect((await store.get("Tenant", "c"))?.metadata.generation).toBe(2);
+      // Versions go on from there.
+      await modify(store, "Tenant", "b", ({ status }) => void (status.reason = "Changed"));
+    });
+
     it("objects, secrets and events are there again", async () => {
       await store.create("Tenant", "a", SPEC, STATUS);
       await store.writeSecret("a", SECRET);

@@ -46,6 +46,25 @@ export function describeTenantDatabasesContract(name: string, open: () => Promis
       expect(await databases.fence(a, SECRETS)).toMatchObject({ epoch: 3, owner: "1.163.2-0" });
     });
 
+    it("knows a tenant's database by what its data are named by, and not by its name", async () => {
+      const { databases } = here;
+      const a = tenantOf("a");
+      await databases.provision(a, SECRETS);
+      await here.claim(a, "1.163.2-0", 3);
+      const b = { ...tenantOf("b", 3), status: { ...STATUS, epoch: 3, storage: "a" } };
+      expect(databases.address(b)).toEqual(databases.address(a));
+      expect(await databases.provision(b, SECRETS)).toEqual({ epoch: 3, kept: true });
+      expect(await databases.fence(b, SECRETS)).toMatchObject({ epoch: 3, owner: "1.163.2-0" });
+      expect(await databases.keptData("b")).toEqual({ hasDatabase: false });
+      // Another one that has the former name.
+      const other = { ...a, status: { ...STATUS, storage: "a-12345678" } };
+      expect(await databases.provision(other, SECRETS)).toEqual({ epoch: 0, kept: false });
+      await databases.drop("a-12345678");
+      expect(await databases.fence(b, SECRETS)).toMatchObject({ epoch: 3, owner: "1.163.2-0" });
+      await databases.fenceOff(b);
+      expect((await databases.provision(b, SECRETS)).epoch).toBeGreaterThan(3);
+    });
+
     it("leaves out what a database does not tell of its use", async () => {
       const { databases } = here;
       await databases.provision(tenantOf("a"), SECRETS);

@@ -21,6 +21,7 @@ import { StartFailure, UserError, type ErrorCode } from "../../src/model/errors.
 import { DEFAULT_CPU_BUDGET, type CpuBudget } from "../../src/model/cpu-budget.ts";
 import type { Plans } from "../../src/model/quota.ts";
 import { DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "../../src/model/policy.ts";
+import { storageOf } from "../../src/model/storage-name.ts";
 import type { Tenant } from "../../src/model/tenant.ts";
 import type { MaintenanceWindow } from "../../src/model/fleet.ts";
 import type { DatabaseUsage, Holdings } from "../../src/model/tenant-usage.ts";
@@ -156,7 +157,7 @@ export class FakeWorld {
   }
 
   owns(tenant: string, shard: FakeShard): boolean {
-    const fence = this.fences.get(tenant);
+    const fence = this.fences.get(shard.databases.get(tenant) ?? tenant);
     return fence?.shard === shard.name && fence.epoch === shard.tenants.get(tenant)?.epoch;
   }
 }
@@ -165,6 +166,8 @@ export class FakeShard {
   readonly name: string;
   readonly release: string;
   readonly tenants = new Map<string, TenantState>();
+  /** Databases of the tenants that were started here. */
+  readonly databases = new Map<string, string>();
   /** Of each tenant's last start here. */
   readonly runs = new Map<string, string>();
   alive = true;
@@ -322,7 +325,7 @@ export class FakeProcess {
         mediaOf: async (tenant) =>
           world.managed.has(tenant) ? { files: 3, bytes: 300, sha256: "of the files" } : undefined,
       },
-      removeMedia: async () => {},
+      removeMedia: async (storage) => void world.log.push(`media removed ${storage}`),
     };
   }
 
@@ -393,8 +396,9 @@ function fakeDatabaseMoves(world: FakeWorld): DatabaseMoves {
   return {
     servers: async () => world.servers,
     bytes: async () => world.databaseBytes,
-    move: async ({ metadata: { name }, status }, _secrets, { to, epoch }) => {
-      const owners = world.ownersOf(name);
+    move: async ({ metadata, status }, _secrets, { to, epoch }) => {
+      const name = storageOf({ metadata, status });
+      const owners = world.ownersOf(metadata.name);
       if (owners.length > 0) throw new Error(`the database of ${name} is moved while ${owners.join()} runs it`);
       const at = world.databasesAt.get(name) ?? "main";
       const recorded = status.databaseServer ?? "main";
@@ -499,11 +503,13 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
         throw new ShardRefusal(409, "StaleEpoch", `${tenant} runs here with a higher epoch`);
       if (running && running.epoch < assignment.epoch)
         throw new ShardRefusal(409, "AlreadyRunning", `${tenant} runs here already`);
-      const fence = world.fences.get(tenant);
+      const database = databaseIn(assignment) ?? tenant;
+      const fence = world.fences.get(database);
       if (fence && (fence.epoch > assignment.epoch || (fence.epoch === assignment.epoch && fence.shard !== name))) {
         throw new ShardRefusal(409, "Fenced", `the database of ${tenant} belongs to ${fence.shard}`);
       }
-      world.fences.set(tenant, { epoch: assignment.epoch, shard: name });
+      here.databases.set(tenant, database);
+      world.fences.set(database, { epoch: assignment.epoch, shard: name });
       world.assignments.set(`${name}/${tenant}`, assignment);
       world.log.push(`start ${tenant} ${name} ${assignment.epoch}`);
       const state: TenantState = {
@@ -536,8 +542,9 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
       const absent = !here.tenants.delete(tenant);
       if (!absent) world.log.push(`stop ${tenant} ${name}`);
       const released = owned && options?.release === true;
-      const fence = world.fences.get(tenant);
-      if (released && fence) world.fences.set(tenant, { ...fence, shard: "" });
+      const database = here.databases.get(tenant) ?? tenant;
+      const fence = world.fences.get(database);
+      if (released && fence) world.fences.set(database, { ...fence, shard: "" });
       return { absent, released, position: owned ? "s1_1_1" : null, used };
     },
     idle: async (tenant) => {
@@ -583,6 +590,12 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
   };
 }
 
+/** As the platform gave it; of one that the tenant brings along the fence is kept by the tenant's name. */
+function databaseIn({ base, overrides }: Assignment): string | undefined {
+  if (tryReadConfig(overrides)?.database) return undefined;
+  return (base["database"] as { args?: { dbname?: string } } | undefined)?.args?.dbname;
+}
+
 /** Of one start of a tenant. */
 function loadOf(world: FakeWorld, { instance, runs, tenants }: FakeShard, tenant: string): TenantLoad {
   const run = runs.get(tenant) ?? instance;
@@ -617,7 +630,9 @@ export function fakeDatabases(world: FakeWorld): TenantDatabases {
   return {
     learn: (facts) => void known.set(facts.release, facts),
     facts: (release) => known.get(release),
-    provision: async ({ metadata: { name }, spec, status }, secrets) => {
+    provision: async ({ spec, ...tenant }, secrets) => {
+      const name = storageOf(tenant);
+      const { status } = tenant;
       await world.template;
       if (status.databaseKept && !world.managed.get(name)?.hasDatabase)
         throw new StartFailure("DatabaseMissing", `the database of ${name} was kept, and is not there`);
@@ -626,7 +641,8 @@ export function fakeDatabases(world: FakeWorld): TenantDatabases {
       const epoch = world.fences.get(name)?.epoch ?? 0;
       return { epoch, kept: epoch > 0 };
     },
-    keep: async ({ metadata: { name }, spec: { serverName, config } }, secrets) => {
+    keep: async ({ spec: { serverName, config }, ...tenant }, secrets) => {
+      const name = storageOf(tenant);
       const hasDatabase = world.managed.get(name)?.hasDatabase ?? false;
       world.managed.set(name, { hasDatabase, keepsake: { serverName, secrets, config } });
     },
@@ -636,24 +652,26 @@ export function fakeDatabases(world: FakeWorld): TenantDatabases {
       world.managed.delete(tenant);
     },
     fenceOff: async (tenant: Tenant) => {
-      const fence = world.fences.get(tenant.metadata.name);
-      if (fence) world.fences.set(tenant.metadata.name, { epoch: fence.epoch + 1, shard: "-" });
+      const fence = world.fences.get(storageOf(tenant));
+      if (fence) world.fences.set(storageOf(tenant), { epoch: fence.epoch + 1, shard: "-" });
     },
-    fence: async ({ metadata: { name } }) => {
-      const fence = world.fences.get(name);
+    fence: async ({ metadata, status }) => {
+      const { name } = metadata;
+      const fence = world.fences.get(storageOf({ metadata, status }));
       const own = [...world.dedicated.values()].filter((one) => one.tenant === name);
       const waiting = own.some((one) => one.state === "waiting");
       if (!fence) return undefined;
       return { epoch: fence.epoch, owner: fence.shard, waiting, connected: world.ownersOf(name).length > 0 };
     },
-    release: async ({ metadata: { name }, status }, _secrets, owner) => {
+    release: async ({ metadata, status }, _secrets, owner) => {
+      const name = storageOf({ metadata, status });
       const fence = world.fences.get(name);
       if (fence?.shard !== owner || fence.epoch >= status.epoch) return false;
       world.fences.set(name, { epoch: status.epoch, shard: "" });
       return true;
     },
-    grant: async ({ metadata: { name } }) => {
-      const fence = world.fences.get(name);
+    grant: async (tenant) => {
+      const fence = world.fences.get(storageOf(tenant));
       if (fence?.shard === "") fence.granted = true;
     },
     describe: async () => ({ schemaVersion: 94, schemaCompatVersion: world.schemaCompatVersion, epoch: 0 }),
@@ -672,7 +690,9 @@ export function fakeDatabases(world: FakeWorld): TenantDatabases {
     readUsage: async ({ metadata: { name } }, _secrets, question) => world.readingOf(name, question),
     endOverdue: async () => [],
     identify: async ({ spec }) => world.databaseIds.get(tryReadConfig(spec.config)?.database?.host ?? ""),
-    address: ({ metadata: { name }, status: { databaseServer = "127.0.0.1" } }) => {
+    address: ({ metadata, status }) => {
+      const { databaseServer = "127.0.0.1" } = status;
+      const name = storageOf({ metadata, status });
       if (world.unknownServers.has(databaseServer))
         throw new StartFailure("DatabaseServerUnknown", `its database is on the server ${databaseServer}`);
       return { host: databaseServer, port: 1, name, user: name };

@@ -71,6 +71,7 @@ export const TENANT_ADMIN_RULES: Readonly<Record<string, TenantAdminRule>> = {
   createTenant: "never",
   deleteTenant: "never",
   moveTenant: "never",
+  renameTenant: "never",
   quarantineTenant: "never",
   liftQuarantine: "never",
   // Whoever suspended it had a reason.

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
 import type { ConfigVerdict } from "../../model/config-verdict.ts";
 import { matches, parseSelector } from "../../model/labels.ts";
-import { APPLIED_LABEL, planOf, readWanted, type ChangePlan, type Wanted } from "../applying.ts";
+import { APPLIED_LABEL, planOf, readWanted, refuseFormerNames, type ChangePlan, type Wanted } from "../applying.ts";
 import type { Client } from "../client.ts";
 import { differenceOf, verdictOn, verdictWords, withItsConfig } from "../config-changes.ts";
 import { confirm } from "../confirm.ts";
@@ -92,7 +92,7 @@ export function addDiff(program: Command): void {
     .action((options: DiffOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
         const wanted = readWanted(await readInput(options.filename, "--filename"), nameOf(options.filename));
-        const plans = await planAll(client, wanted, {});
+        const plans = await planAll(client, wanted, { filename: options.filename });
         const look = limited(AT_ONCE, (name: string) => lookAt(client, name, plans, options));
         const looks = await Promise.all(plans.map(({ name }) => look(name)));
         const rows = plans.map((plan, index) => {
@@ -145,9 +145,10 @@ function withoutBody({ name, action, lines }: ChangePlan): Omit<ChangePlan, "bod
 async function planAll(
   client: Client,
   wanted: Wanted[],
-  options: Pick<ApplyOptions, "prune" | "selector">,
+  options: Pick<ApplyOptions, "filename" | "prune" | "selector">,
 ): Promise<ChangePlan[]> {
   const present = new Map((await selected(client, undefined)).map((tenant) => [tenant.metadata.name, tenant]));
+  refuseFormerNames(wanted, [...present.values()], nameOf(options.filename));
   const read = limited(AT_ONCE, (name: string) => withItsConfig(client, name));
   const plans = await Promise.all(
     wanted.map(async (one) => {

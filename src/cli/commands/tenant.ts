@@ -21,6 +21,7 @@ import { addTenantImport } from "./tenant-import.ts";
 import { addTenantExport } from "./tenant-export.ts";
 import { addCheck } from "./tenant-check.ts";
 import { addMoveDatabase } from "./tenant-database.ts";
+import { addRename } from "./tenant-rename.ts";
 import { addMove } from "./tenant-move.ts";
 import type { Labels } from "../../model/labels.ts";
 import { selected, selectorOption } from "../selecting.ts";
@@ -106,6 +107,7 @@ export function addTenant(program: Command): void {
   addCheck(tenant);
   addMove(tenant);
   addMoveDatabase(tenant);
+  addRename(tenant);
   addTenantBackups(tenant);
   addTenantInspect(tenant);
   addTenantImport(tenant);
@@ -224,6 +226,10 @@ function description(tenant: TenantView, { usage, rest, events }: More): string 
   }
   for (const { server, keptUntil } of formerDatabases)
     pairs.push(["Former database", `kept on ${server} until ${keptUntil}`]);
+  const { rename, formerNames = [] } = status;
+  if (rename) pairs.push(["Rename", `to ${rename.to}, asked for ${age(rename.requestedAt)} ago`]);
+  for (const { name, until } of formerNames.toReversed()) pairs.push(["Former name", `${name}, until ${until}`]);
+  if (status.storage !== undefined) pairs.push(["Data named", status.storage]);
   if (move) pairs.push(["Move", `${move.from} to ${move.to} (${move.reason}): ${move.step}`]);
   if (lastMove) {
     const requests = `${counted(lastMove.parkedRequests, "request")} parked, ${lastMove.failedRequests} failed`;

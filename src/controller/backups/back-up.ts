@@ -1,3 +1,4 @@
+import { storageOf } from "../../model/storage-name.ts";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   backupAt,
@@ -54,8 +55,9 @@ export async function backUp(
   const { target, copies, sealer } = means;
   const { tenant, secrets } = runs;
   const { name } = tenant.metadata;
+  const storage = storageOf(tenant);
   const catalogue = new Catalogue(target);
-  const earlier = await catalogue.all(name);
+  const earlier = await catalogue.all(storage);
   const startedAt = work.now();
   const id = backupIdOf(startedAt);
 
@@ -69,7 +71,7 @@ export async function backUp(
       secrets,
       async (content, { counts }) => {
         const takenAt = new Date(work.now()).toISOString();
-        const key = keyOf(name, id, "database.dump");
+        const key = keyOf(storage, id, "database.dump");
         const saved = await store(target, key, content, (bytes) => work.say(`database: ${mebibytes(bytes)} written`));
         return { takenAt, database: { ...saved, counts } };
       },
@@ -77,13 +79,17 @@ export async function backUp(
     );
   const { takenAt, database } = await repeated(dump, work);
   const keys = await sealer.seal(recipient, Buffer.from(JSON.stringify(sealed)));
-  const keysStored = await store(target, keyOf(name, id, "keys.age"), once(keys));
+  const keysStored = await store(target, keyOf(storage, id, "keys.age"), once(keys));
   work.say("media");
-  const media = await storeMedia(means, name, keyOf(name, id, "media.ndjson.gz"), { last: backupAt(earlier), ...work });
+  const media = await storeMedia(means, storage, keyOf(storage, id, "media.ndjson.gz"), {
+    last: backupAt(earlier),
+    ...work,
+  });
   const manifest: BackupManifest = {
     format: 1,
     id,
-    tenant: name,
+    tenant: storage,
+    ...(storage === name ? {} : { name }),
     serverName,
     schemaRelease: tenant.status.schemaRelease ?? wantedRelease(tenant),
     takenAt,

@@ -1,4 +1,5 @@
 import {
+  backupAt,
   BackupManifestSchema,
   VerificationSchema,
   type BackupManifest,
@@ -18,6 +19,9 @@ import type { BackupTarget } from "../../ports/backups.ts";
  * | `backups/TENANT/ID/media.ndjson.gz` | a line for each media file, with the hash of its content  |
  * | `backups/TENANT/ID/verified.json` | what came of the last verification                          |
  * | `media/TENANT/AB/SHA256`          | the content of media files, once each                       |
+ * | `names/NAME/TENANT`               | a tenant of that name has, or had, its backups under TENANT |
+ *
+ * TENANT is what the tenant's data are named by, which is its name unless it was renamed (src/model/storage-name.ts).
  */
 export class Catalogue {
   readonly target: BackupTarget;
@@ -71,8 +75,21 @@ export class Catalogue {
     return manifests;
   }
 
+  /** Where the backups are of a tenant that nobody knows any more: those whose newest one is of that name. */
+  async storageOf(name: string): Promise<string> {
+    const candidates = [name];
+    for await (const { key } of this.target.list(`names/${name}/`)) candidates.push(key.split("/")[2] ?? name);
+    const newest: BackupManifest[] = [];
+    for (const candidate of candidates) {
+      const last = backupAt(await this.all(candidate));
+      if (last && nameOf(last) === name) newest.push(last);
+    }
+    return backupAt(newest)?.tenant ?? name;
+  }
+
   async add(manifest: BackupManifest): Promise<void> {
-    const { tenant, id } = manifest;
+    const { tenant, id, name } = manifest;
+    if (name !== undefined) await this.target.put(`names/${name}/${tenant}`, Buffer.from("{}"));
     await this.target.put(keyOf(tenant, id, "manifest.json"), Buffer.from(JSON.stringify(manifest, null, 2)));
   }
 
@@ -102,6 +119,11 @@ export class Catalogue {
     for await (const chunk of await this.target.get(key)) chunks.push(chunk as Buffer);
     return Buffer.concat(chunks);
   }
+}
+
+/** The name that the tenant had when it was backed up. */
+export function nameOf({ name, tenant }: Pick<BackupManifest, "name" | "tenant">): string {
+  return name ?? tenant;
 }
 
 export function keyOf(tenant: string, id: string, file: string): string {

@@ -21,18 +21,26 @@ export interface JobContext {
 export class Jobs {
   readonly #clock: Clock;
   readonly #onBug: (job: Job, error: unknown) => void;
+  readonly #refusal: (tenant: string) => string | undefined;
   readonly #jobs = new Map<string, Job>();
   readonly #queue: { job: Job; run: () => Promise<void> }[] = [];
   readonly #running = new Map<string, Promise<void>>();
   readonly #stopping = new AbortController();
 
-  constructor(clock: Clock, onBug: (job: Job, error: unknown) => void) {
+  /** @param refusal why there is to be no work for a tenant now, in words; asked when it is added, and again when it begins */
+  constructor(
+    clock: Clock,
+    onBug: (job: Job, error: unknown) => void,
+    refusal: (tenant: string) => string | undefined = () => undefined,
+  ) {
     this.#clock = clock;
     this.#onBug = onBug;
+    this.#refusal = refusal;
   }
 
-  /** @param work its result is the job's last message */
+  /** @param work its result is the job's last message @throws UserError Conflict */
   add(kind: JobKind, tenant: string, work: (context: JobContext) => Promise<string>): Job {
+    this.#refuse(tenant);
     const under = this.underWay(tenant);
     if (under?.kind === kind && JOINED.has(kind)) return under;
     if (under)
@@ -46,6 +54,11 @@ export class Jobs {
     this.#queue.push({ job, run: () => this.#run(job, work) });
     this.#next();
     return job;
+  }
+
+  #refuse(tenant: string): void {
+    const refusal = this.#refusal(tenant);
+    if (refusal !== undefined) throw new UserError("Conflict", refusal);
   }
 
   underWay(tenant: string): Job | undefined {
@@ -83,6 +96,7 @@ export class Jobs {
     Object.assign(job, { state: "Running", message: "begins" });
     const say = (message: string) => void (job.message = message);
     try {
+      this.#refuse(job.tenant);
       const message = await work({ job, say, signal: this.#stopping.signal });
       Object.assign(job, { state: "Succeeded", message });
     } catch (error) {

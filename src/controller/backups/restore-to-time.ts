@@ -1,3 +1,4 @@
+import { storageOf } from "../../model/storage-name.ts";
 import { backupAt, type TenantCounts } from "../../model/backup.ts";
 import { mebibytes } from "../../model/bytes.ts";
 import { timeText } from "../../model/clock.ts";
@@ -59,6 +60,7 @@ export function refuseEarlierTenant({ metadata, status }: Pick<Tenant, "metadata
 export async function restoreToTime(parts: PointInTimeParts, tenant: Tenant, at: number, work: Work): Promise<string> {
   const { context, means } = parts;
   const { name } = tenant.metadata;
+  const storage = storageOf(tenant);
   const runs = await asItRuns(context, tenant);
   if (!runs)
     throw new UserError("Conflict", `the keys of tenant ${name} are missing: restore a backup with --identity`);
@@ -66,23 +68,23 @@ export async function restoreToTime(parts: PointInTimeParts, tenant: Tenant, at:
   const options = { password: runs.secrets.databasePassword, backup: time };
   const takeOut = async (dump: Bytes, { counts }: CopyFacts) => {
     work.say("the tenant's database is taken out");
-    const found = await means.copies.restoreBeside(name, options, dump, work.signal);
+    const found = await means.copies.restoreBeside(storage, options, dump, work.signal);
     refuseUnlike(`the database of ${time}`, counts, found);
     refuseNewerSchema(context, wantedRelease(tenant), found);
   };
-  await fromMoment(parts, name, at, work, (login) =>
+  await fromMoment(parts, storage, at, work, (login) =>
     means.copies.dumpOf(login, takeOut, work.signal, { withFence: true }),
   );
   // Media that were removed since; those that are there stay.
-  const newest = backupAt(await new Catalogue(means.target).all(name));
-  if (newest) await stageMedia(means, newest, name, work);
+  const newest = backupAt(await new Catalogue(means.target).all(storage));
+  if (newest) await stageMedia(means, newest, storage, work);
   return exchangeNow(parts, name, { backup: time, words: `its state of ${time}` }, work);
 }
 
 /** Has a tenant's database of a moment looked at. */
 export async function fromMoment<T>(
   { archiver, recoveries, context }: Pick<PointInTimeParts, "archiver" | "recoveries" | "context">,
-  name: string,
+  storage: string,
   at: number,
   work: Work,
   use: (login: DatabaseLogin) => Promise<T>,
@@ -99,18 +101,18 @@ export async function fromMoment<T>(
       ),
     segment: (segment: string) => archive.segment(base.system, segment),
   };
-  return recoveries.recover(source, { at, tenant: name }, use, work);
+  return recoveries.recover(source, { at, tenant: storage }, use, work);
 }
 
 /** As `readBackup`, of a moment. */
 export function readMoment<T>(
   { copies, ...parts }: Pick<PointInTimeParts, "archiver" | "recoveries" | "context"> & { copies: DatabaseCopies },
-  name: string,
+  storage: string,
   at: number,
   work: Work,
   use: (counts: TenantCounts, restore: Restore) => Promise<T>,
 ): Promise<T> {
-  return fromMoment(parts, name, at, work, (login) =>
+  return fromMoment(parts, storage, at, work, (login) =>
     copies.dumpOf(
       login,
       (dump, { counts }) => use(counts, (into) => copies.restore(into, dump, work.signal)),

@@ -1,3 +1,4 @@
+import { storageOf } from "../../model/storage-name.ts";
 import { setTimeout as sleep } from "node:timers/promises";
 import { randomUUID } from "node:crypto";
 import type { BackupManifest, TenantCounts } from "../../model/backup.ts";
@@ -13,7 +14,9 @@ import type { TenantSecretData } from "../../model/tenant-secrets.ts";
 import type { ClusterService, CreateTenantRequest } from "../service/cluster-service.ts";
 import { asItRuns } from "../start/configs.ts";
 import { schemaRefusal } from "../start/start.ts";
+import { isFree, storageFor } from "../tenants/storage-names.ts";
 import { openSealed, type Work } from "./back-up.ts";
+import { nameOf } from "./catalogue.ts";
 import { stored } from "./hashing.ts";
 import { stageMedia } from "./media-copies.ts";
 import { mebibytes } from "../../model/bytes.ts";
@@ -53,6 +56,7 @@ export function readBackup<T>(
 export function whyNotRestored({ metadata, spec, status }: Tenant): string | undefined {
   const { name } = metadata;
   if (metadata.deletionTimestamp !== undefined) return `tenant ${name} is being deleted`;
+  if (status.rename) return `tenant ${name} is being renamed to ${status.rename.to}; try again after it`;
   if (spec.dedicated || status.transition || status.dedicated)
     return `tenant ${name} is dedicated; take that back first, so that it can be stopped`;
   if (isSuspended({ spec, status })) return `tenant ${name} is suspended; resume it, as a restore starts it`;
@@ -70,6 +74,7 @@ export function whyNotRestored({ metadata, spec, status }: Tenant): string | und
 export async function restoreInPlace(parts: RestoreParts, tenant: Tenant, manifest: BackupManifest, work: Work) {
   const { context, means } = parts;
   const { name } = tenant.metadata;
+  const storage = storageOf(tenant);
   const runs = await asItRuns(context, tenant);
   if (!runs)
     throw new UserError(
@@ -78,10 +83,10 @@ export async function restoreInPlace(parts: RestoreParts, tenant: Tenant, manife
     );
   const dump = stored(means.target, manifest.database, progressOf(manifest, work));
   const password = runs.secrets.databasePassword;
-  const facts = await means.copies.restoreBeside(name, { password, backup: manifest.id }, dump, work.signal);
+  const facts = await means.copies.restoreBeside(storage, { password, backup: manifest.id }, dump, work.signal);
   refuseUnlike(`backup ${manifest.id}`, manifest.database.counts, facts);
   refuseNewerSchema(context, wantedRelease(tenant), facts);
-  await stageMedia(means, manifest, name, work);
+  await stageMedia(means, manifest, storage, work);
   return exchangeNow(parts, name, { backup: manifest.id, schemaRelease: manifest.schemaRelease }, work);
 }
 
@@ -139,8 +144,13 @@ export async function restoreGone(
       "Conflict",
       `${manifest.tenant} brought its database along: restore that by pg_restore, as docs/backups.md says, and create the tenant`,
     );
-  const { hasDatabase, stranded } = await databases.keptData(name);
-  if (stranded || (hasDatabase && (await means.copies.inPlace(name)) !== manifest.id))
+  // What it was named by is its own again, so that its backups stay together.
+  const storage =
+    nameOf(manifest) === name && (await isFree(context, manifest.tenant))
+      ? manifest.tenant
+      : await storageFor(context, name, serverName);
+  const { hasDatabase, stranded } = await databases.keptData(storage);
+  if (stranded || (hasDatabase && (await means.copies.inPlace(storage)) !== manifest.id))
     throw new UserError(
       "AlreadyExists",
       `a database of an earlier tenant ${name} is kept: bring it back with undelete, or remove it with purge, or give another name`,
@@ -148,15 +158,15 @@ export async function restoreGone(
   if (!hasDatabase) {
     const dump = stored(means.target, manifest.database, progressOf(manifest, work));
     const password = secrets.databasePassword;
-    const facts = await means.copies.restoreBeside(name, { password, backup: manifest.id }, dump, work.signal);
+    const facts = await means.copies.restoreBeside(storage, { password, backup: manifest.id }, dump, work.signal);
     refuseUnlike(`backup ${manifest.id}`, manifest.database.counts, facts);
   }
-  await stageMedia(means, manifest, name, work);
-  await means.media.admitStaged(name);
+  await stageMedia(means, manifest, storage, work);
+  await means.media.admitStaged(storage);
   if (!hasDatabase)
-    await means.copies.exchange(name, { password: secrets.databasePassword, epoch: 0, backup: manifest.id });
+    await means.copies.exchange(storage, { password: secrets.databasePassword, epoch: 0, backup: manifest.id });
   const request = { name, serverName, config, release, ...wishes } as CreateTenantRequest & { serverName: string };
-  await takeIntoUse({ context, copies: means.copies, service }, request, secrets, work);
+  await takeIntoUse({ context, copies: means.copies, service }, request, { storage, secrets }, work);
   if (!suspended) return `${name} runs with backup ${manifest.id}`;
   await service.suspendTenant(name, { lift: false });
   return `${name} has backup ${manifest.id}, and is suspended again`;
@@ -170,15 +180,15 @@ export async function takeIntoUse(
     service,
   }: Pick<RestoreParts, "context"> & { copies: DatabaseCopies; service: Pick<ClusterService, "createTenant"> },
   request: CreateTenantRequest & { serverName: string },
-  secrets: TenantSecretData,
+  { storage, secrets }: { storage: string; secrets: TenantSecretData },
   work: Work,
 ): Promise<void> {
   const { name, serverName } = request;
-  await context.store.writeSecret(name, { ...secrets, serverName });
-  await service.createTenant(request);
+  await context.store.writeSecret(storage, { ...secrets, serverName });
+  await service.createTenant(request, { storage });
   work.say("it is started");
   await until(context, name, work, ({ status }) => status.provisioned);
-  await copies.settle(name);
+  await copies.settle(storage);
   await until(context, name, work, () => true);
 }
 

@@ -1,5 +1,6 @@
 import { nextBackup, type BackupsConfig } from "../../model/backup.ts";
 import { timeText } from "../../model/clock.ts";
+import { storageOf } from "../../model/storage-name.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { exponential } from "../../model/backoff.ts";
 
@@ -47,40 +48,40 @@ interface Known {
   why?: string;
 }
 
-/** Which tenants are to be backed up now. What was missed, while the controller was away or the target was, is made up for once. */
+/**
+ * Which tenants are to be backed up now. What was missed, while the controller was away or the target was, is made up for once. Known by what tenants'
+ * data are named by (`storageOf`), as backups are.
+ */
 export class BackupSchedule {
   readonly #known = new Map<string, Known>();
 
   /** @param last when its newest backup was taken, as the catalogue says; milliseconds */
-  learn(tenant: string, last: number | undefined): void {
-    this.#known.set(tenant, { failures: 0, ...(last === undefined ? {} : { last }) });
+  learn(storage: string, last: number | undefined): void {
+    this.#known.set(storage, { failures: 0, ...(last === undefined ? {} : { last }) });
   }
 
-  knows(tenant: string): boolean {
-    return this.#known.has(tenant);
+  knows(storage: string): boolean {
+    return this.#known.has(storage);
   }
 
-  forget(tenant: string): void {
-    this.#known.delete(tenant);
-  }
-
-  failed(tenant: string, why: string, now: number): void {
-    const { last, failures = 0 } = this.#known.get(tenant) ?? {};
+  failed(storage: string, why: string, now: number): void {
+    const { last, failures = 0 } = this.#known.get(storage) ?? {};
     const notBefore = now + retryAfter(failures + 1);
-    this.#known.set(tenant, { failures: failures + 1, notBefore, why, ...(last === undefined ? {} : { last }) });
+    this.#known.set(storage, { failures: failures + 1, notBefore, why, ...(last === undefined ? {} : { last }) });
   }
 
   /** @param now as the machine's clock has it */
-  isDue({ metadata }: Tenant, config: BackupsConfig, now: number): boolean {
-    const { last, notBefore = 0 } = this.#known.get(metadata.name) ?? {};
+  isDue({ metadata, status }: Tenant, config: BackupsConfig, now: number): boolean {
+    const { last, notBefore = 0 } = this.#known.get(storageOf({ metadata, status })) ?? {};
     const next = nextBackup(config, metadata.name, last ?? Date.parse(metadata.creationTimestamp));
     return next !== undefined && next <= now && notBefore <= now;
   }
 
-  /** What people should know, a sentence each. */
-  problems(): string[] {
-    return [...this.#known].flatMap(([tenant, { why }]) =>
-      why === undefined ? [] : [`the last backup of tenant ${tenant} failed: ${why}`],
-    );
+  /** What people should know, a sentence each. @param nameOf the tenant whose data are named so, if there is one */
+  problems(nameOf: (storage: string) => string | undefined): string[] {
+    return [...this.#known].flatMap(([storage, { why }]) => {
+      const tenant = nameOf(storage);
+      return why === undefined || tenant === undefined ? [] : [`the last backup of tenant ${tenant} failed: ${why}`];
+    });
   }
 }

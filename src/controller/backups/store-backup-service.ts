@@ -25,7 +25,9 @@ import type { ClusterService } from "../service/cluster-service.ts";
 import { Turns } from "../turns.ts";
 import { asItRuns, bringsDatabase } from "../start/configs.ts";
 import { backUp, prune, verify, type Work } from "./back-up.ts";
-import { Catalogue } from "./catalogue.ts";
+import { Catalogue, nameOf } from "./catalogue.ts";
+import { knownStorageOf, ownerOf } from "../tenants/storage-names.ts";
+import { storageOf } from "../../model/storage-name.ts";
 import { Jobs, type JobContext } from "./jobs.ts";
 import {
   exchangeNow,
@@ -70,8 +72,13 @@ export class StoreBackupService implements BackupService {
     this.#context = context;
     this.#service = service;
     this.#settings = settings;
-    this.work = new Jobs(context.clock, (job, error) =>
-      context.log.error({ tenant: job.tenant, kind: job.kind, err: error }, "a job failed"),
+    this.work = new Jobs(
+      context.clock,
+      (job, error) => context.log.error({ tenant: job.tenant, kind: job.kind, err: error }, "a job failed"),
+      (tenant) => {
+        const to = context.reader.get("Tenant", tenant)?.status.rename?.to;
+        return to === undefined ? undefined : `tenant ${tenant} is being renamed to ${to}; try again after it`;
+      },
     );
     const archived = () => {
       const now = settings.config();
@@ -103,7 +110,7 @@ export class StoreBackupService implements BackupService {
     const missed = this.#missed.problem();
     return [
       ...(missed === undefined ? [] : [missed]),
-      ...this.#schedule.problems(),
+      ...this.#schedule.problems((storage) => this.#context.reader.withStorage(storage)?.metadata.name),
       ...(this.#archiver?.problems() ?? []),
     ];
   }
@@ -118,7 +125,7 @@ export class StoreBackupService implements BackupService {
     return this.work.add("Backup", name, async (job) => {
       try {
         const manifest = await this.#backUp(name, config, means, job);
-        this.#schedule.learn(name, Date.parse(manifest.takenAt));
+        this.#schedule.learn(manifest.tenant, Date.parse(manifest.takenAt));
         const { database, media, id } = manifest;
         return `backup ${id}: database ${mebibytes(database.bytes)}, ${media.files} media files (${media.newFiles} new, ${mebibytes(media.newBytes)})`;
       } catch (error) {
@@ -132,8 +139,8 @@ export class StoreBackupService implements BackupService {
     const { means } = this.#configured();
     refuseName(tenant);
     const catalogue = new Catalogue(means.target);
-    const backups = await catalogue.all(tenant);
-    return Promise.all(backups.toReversed().map((backup) => this.#entry(catalogue, backup)));
+    const backups = await catalogue.all(await this.#storageOf(catalogue, tenant));
+    return Promise.all(backups.toReversed().map((backup) => this.#entry(catalogue, backup, tenant)));
   }
 
   async newest(): Promise<(BackupEntry & { count: number })[]> {
@@ -145,9 +152,11 @@ export class StoreBackupService implements BackupService {
         this.#context.log.warn({ tenant, why: messageOf(error) }, "a backup in the catalogue cannot be read");
         return undefined;
       });
-      if (backup) entries.push({ ...(await this.#entry(catalogue, backup)), count: ids.length });
+      if (!backup) continue;
+      const name = (await ownerOf(this.#context, tenant)) ?? nameOf(backup);
+      entries.push({ ...(await this.#entry(catalogue, backup, name)), count: ids.length });
     }
-    return entries;
+    return entries.toSorted((a, b) => (a.backup.tenant < b.backup.tenant ? -1 : 1));
   }
 
   async verify(tenant: string, id?: string): Promise<Job> {
@@ -209,7 +218,9 @@ export class StoreBackupService implements BackupService {
       const { archiver, recoveries, means } = this.#archives();
       await reachOf(archiver, at, this.#context.clock.wall());
       const parts = { context: this.#context, archiver, recoveries, copies: means.copies };
-      const read: DatabaseSource["read"] = (use, work) => this.#aside.run(() => readMoment(parts, name, at, work, use));
+      const storage = await this.#storageOf(new Catalogue(means.target), name);
+      const read: DatabaseSource["read"] = (use, work) =>
+        this.#aside.run(() => readMoment(parts, storage, at, work, use));
       return { words: `the moment ${timeText(at)}`, read };
     }
     const means = request.from ? this.#settings.meansAt(request.from) : this.#configured().means;
@@ -258,9 +269,10 @@ export class StoreBackupService implements BackupService {
     const parts = { context: this.#context, service: this.#service };
     return this.work.add("Restore", name, async ({ job: _job, ...rest }) => {
       // Interrupted after it was put beside, it is there still.
-      const beside = await copies.beside(name);
+      const storage = storageOf(tenant);
+      const beside = await copies.beside(storage);
       // Without a mark, it was put there by an earlier version.
-      if (beside !== FORMER && beside !== "") await copies.takeBack(name);
+      if (beside !== FORMER && beside !== "") await copies.takeBack(storage);
       const schemaRelease = tenant.status.restored?.schemaRelease;
       const what = { backup: FORMER, ...(schemaRelease === undefined ? {} : { schemaRelease }) };
       await exchangeNow(parts, name, what, this.#work(rest));
@@ -272,9 +284,9 @@ export class StoreBackupService implements BackupService {
 
   async forgetRestore(name: string): Promise<void> {
     const copies = this.#copies();
-    const { status } = await this.#service.getTenant(name);
-    if (status.restore) throw new UserError("Conflict", `tenant ${name} is being restored`);
-    await copies.forget(name);
+    const tenant = await this.#service.getTenant(name);
+    if (tenant.status.restore) throw new UserError("Conflict", `tenant ${name} is being restored`);
+    await copies.forget(storageOf(tenant));
   }
 
   jobs(): Job[] {
@@ -296,29 +308,45 @@ export class StoreBackupService implements BackupService {
     const manifest = await backUp(means, runs, config.recipient, work);
     job.backup = manifest.id;
     rest.say("what is due is removed");
-    const removed = await prune(means, name, retentionFor(config, name), work.now());
+    const removed = await prune(means, storageOf(tenant), retentionFor(config, name), work.now());
     if (removed > 0)
       await this.#say(name, "Normal", "BackupsRemoved", `${removed} backups of ${name} were due, and are removed`);
     return manifest;
   }
 
   async #tellFailure(name: string, why: string): Promise<void> {
-    this.#schedule.failed(name, why, this.#context.clock.wall());
+    const tenant = this.#context.reader.get("Tenant", name);
+    if (tenant) this.#schedule.failed(storageOf(tenant), why, this.#context.clock.wall());
     await this.#say(name, "Warning", "BackupFailed", `${name} could not be backed up: ${why}`);
   }
 
   async #choose(means: BackupMeans, tenant: string, { backup, at }: RestoreRequest): Promise<BackupManifest> {
     refuseName(tenant);
     const catalogue = new Catalogue(means.target);
-    if (backup !== undefined) return catalogue.manifest(tenant, backup);
-    const found = backupAt(await catalogue.all(tenant), at === undefined ? undefined : Date.parse(at));
+    const storage = await this.#storageOf(catalogue, tenant);
+    if (backup !== undefined) return catalogue.manifest(storage, backup);
+    const found = backupAt(await catalogue.all(storage), at === undefined ? undefined : Date.parse(at));
     if (found) return found;
     const when = at === undefined ? "" : ` from before ${at}`;
     throw new UserError("NotFound", `${means.target.place} has no backup of ${tenant}${when}`);
   }
 
-  async #entry(catalogue: Catalogue, backup: BackupManifest): Promise<BackupEntry> {
-    const verification = await catalogue.verification(backup);
+  /** Where a tenant's backups are, whether it is there, deleted, or known to the target alone. */
+  async #storageOf(catalogue: Catalogue, name: string): Promise<string> {
+    const storage = (await knownStorageOf(this.#context, name)) ?? (await catalogue.storageOf(name));
+    const owner = (await ownerOf(this.#context, storage)) ?? name;
+    if (owner !== name)
+      throw new UserError(
+        "NotFound",
+        `there is no backup of a tenant ${name}; one of that name was renamed to ${owner}`,
+      );
+    return storage;
+  }
+
+  /** @param name that it has now */
+  async #entry(catalogue: Catalogue, found: BackupManifest, name: string): Promise<BackupEntry> {
+    const verification = await catalogue.verification(found);
+    const { name: _, ...backup } = { ...found, tenant: name };
     return { backup, ...(verification ? { verification } : {}) };
   }
 
@@ -367,11 +395,13 @@ export class StoreBackupService implements BackupService {
       for (const tenant of Array.from(reader.values("Tenant"))) {
         const { name } = tenant.metadata;
         if (!tenant.status.provisioned || tenant.metadata.deletionTimestamp !== undefined) continue;
+        if (tenant.status.rename) continue;
         if (!this.#schedule.isDue(tenant, now.config, clock.wall())) continue;
         if (this.jobs().some((job) => job.tenant === name && job.finishedAt === undefined)) continue;
-        if (!this.#schedule.knows(name)) {
-          const last = backupAt(await catalogue.all(name));
-          this.#schedule.learn(name, last && Date.parse(last.takenAt));
+        const storage = storageOf(tenant);
+        if (!this.#schedule.knows(storage)) {
+          const last = backupAt(await catalogue.all(storage));
+          this.#schedule.learn(storage, last && Date.parse(last.takenAt));
           if (!this.#schedule.isDue(tenant, now.config, clock.wall())) continue;
         }
         await this.backUp(name);

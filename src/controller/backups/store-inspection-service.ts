@@ -6,6 +6,7 @@ import type { DatabaseLogin } from "../../ports/databases.ts";
 import type { Inspections } from "../../ports/inspections.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import type { InspectionService, InspectRequest } from "../service/inspection-service.ts";
+import { knownStorageOf } from "../tenants/storage-names.ts";
 import { refuseUnlike } from "./restore.ts";
 import type { StoreBackupService } from "./store-backup-service.ts";
 
@@ -46,7 +47,7 @@ export class StoreInspectionService implements InspectionService {
       await source.read(async (expected, restore) => {
         const madeAt = clock.wall();
         const until = timeText(madeAt + hours * HOUR_MS);
-        const about = { tenant, of: source.words, madeAt: timeText(madeAt), until };
+        const about = { tenant: await this.#storageOf(tenant), of: source.words, madeAt: timeText(madeAt), until };
         const found = await this.#inspections.make(about, restore);
         refuseUnlike(source.words, expected, found);
       }, work);
@@ -61,20 +62,32 @@ export class StoreInspectionService implements InspectionService {
     });
   }
 
-  inspections(): Promise<Inspection[]> {
-    return this.#inspections.list();
+  async inspections(): Promise<Inspection[]> {
+    const found = (await this.#inspections.list()).map((inspection) => this.#named(inspection));
+    return found.toSorted((a, b) => (a.tenant < b.tenant ? -1 : 1));
   }
 
   async inspection(tenant: string): Promise<InspectionFacts> {
-    return this.#inspections.facts(tenant);
+    const facts = await this.#inspections.facts(await this.#storageOf(tenant));
+    return { ...facts, inspection: { ...facts.inspection, tenant } };
   }
 
   async inspectionLogin(tenant: string): Promise<DatabaseLogin> {
-    return this.#inspections.login(tenant);
+    return this.#inspections.login(await this.#storageOf(tenant));
   }
 
   async removeInspection(tenant: string): Promise<void> {
-    return this.#inspections.remove(tenant);
+    return this.#inspections.remove(await this.#storageOf(tenant));
+  }
+
+  /** They are kept by what tenants' data are named by, which stays. */
+  async #storageOf(tenant: string): Promise<string> {
+    return (await knownStorageOf(this.#context, tenant)) ?? tenant;
+  }
+
+  #named(inspection: Inspection): Inspection {
+    const tenant = this.#context.reader.withStorage(inspection.tenant)?.metadata.name ?? inspection.tenant;
+    return { ...inspection, tenant };
   }
 
   #again(): void {

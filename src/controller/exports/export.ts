@@ -1,3 +1,4 @@
+import { storageOf } from "../../model/storage-name.ts";
 import { createHash } from "node:crypto";
 import { ARCHIVED, checksumLine, isPlainPath, type ArchiveFile, type ExportManifest } from "../../model/archive.ts";
 import type { TenantCounts } from "../../model/backup.ts";
@@ -66,9 +67,9 @@ export async function* exportedFiles(means: ExportMeans, request: ExportRequest)
     held.push(dump);
     sums.push(checksumLine(dump.sha256, ARCHIVED.database));
     yield { path: ARCHIVED.database, bytes: dump.bytes, content: dump.read() };
-    for await (const file of means.media.list(tenant.metadata.name)) {
+    for await (const file of means.media.list(storageOf(tenant))) {
       signal.throwIfAborted();
-      const content = await means.media.open(tenant.metadata.name, file.path);
+      const content = await means.media.open(storageOf(tenant), file.path);
       // Deleted since it was listed.
       if (!content) continue;
       yield hashed({

@@ -11,6 +11,7 @@ import type { Work } from "../backups/back-up.ts";
 import { takeIntoUse } from "../backups/restore.ts";
 import type { ControllerContext } from "../context.ts";
 import type { ClusterService } from "../service/cluster-service.ts";
+import { refuseReserved, storageFor } from "../tenants/storage-names.ts";
 import { copyMedia } from "./media.ts";
 import { translate, type Translated } from "./translate.ts";
 import { mebibytes } from "../../model/bytes.ts";
@@ -54,31 +55,32 @@ export async function importHomeserver(
   const mediaPath = request.media ?? translated.mediaPath;
   if (mediaPath === undefined || !(await source.mayHaveMedia(mediaPath)))
     throw new UserError("InvalidInput", `there is no directory of media ${String(mediaPath ?? "")}: give --media`);
-  await refuseTaken(parts, name, serverName);
+  const storage = await storageFor(context, name, serverName);
+  await refuseTaken(parts, { name, serverName, storage });
 
   const startedAt = work.now();
   const password = secrets.databasePassword;
   const { facts, expected, remarks } = await fillDatabase(
     parts,
-    name,
+    storage,
     { password, from, serverName, ...request },
     work,
   );
   if (expected) refuseUnlike(expected, facts);
   const databaseSeconds = (work.now() - startedAt) / 1_000;
-  const copied = await copyMedia({ media, source }, name, mediaPath, work);
+  const copied = await copyMedia({ media, source }, storage, mediaPath, work);
   const found = `${words(facts.counts)}${remarks.map((remark) => `; ${remark}`).join("")}`;
   if (rehearse) {
-    await copies.forget(name);
-    await context.databases.drop(name);
+    await copies.forget(storage);
+    await context.databases.drop(storage);
     const mediaStartedAt = work.now();
-    await copyMedia({ media, source }, name, mediaPath, work);
+    await copyMedia({ media, source }, storage, mediaPath, work);
     const seconds = Math.ceil(databaseSeconds + (work.now() - mediaStartedAt) / 1_000);
     return `the rehearsal went well, and nothing is in use of it: ${found}; ${copied.files} media files are copied. The switch takes about ${seconds} s (database ${Math.ceil(databaseSeconds)} s) and the start`;
   }
-  await media.admitStaged(name);
-  await copies.exchange(name, { password, epoch: 0, backup: MARK });
-  await takeIntoUse(parts, { name, serverName, config, release }, secrets, work);
+  await media.admitStaged(storage);
+  await copies.exchange(storage, { password, epoch: 0, backup: MARK });
+  await takeIntoUse(parts, { name, serverName, config, release }, { storage, secrets }, work);
   return `${name} runs as ${serverName}: ${found}`;
 }
 
@@ -154,8 +156,12 @@ function databaseFrom({ database }: Request, translated: Translated): From {
 }
 
 /** @throws UserError AlreadyExists */
-async function refuseTaken({ context, copies }: ImportParts, name: string, serverName: string): Promise<void> {
+async function refuseTaken(
+  { context, copies }: ImportParts,
+  { name, serverName, storage }: { name: string; serverName: string; storage: string },
+): Promise<void> {
   const { store, reader, databases, deletions } = context;
+  await refuseReserved(context, name);
   if (await store.get("Tenant", name)) throw new UserError("AlreadyExists", `there is a tenant named ${name} already`);
   const rival = [...reader.values("Tenant")].find(({ spec }) => spec.serverName === serverName);
   if (rival)
@@ -166,15 +172,15 @@ async function refuseTaken({ context, copies }: ImportParts, name: string, serve
   const deleted = (await deletions?.records.list())?.find(
     (kept) => kept.name === name || kept.spec.serverName === serverName,
   );
-  const { hasDatabase, stranded } = await databases.keptData(name);
-  const isOurs = hasDatabase && !deleted && (await copies.inPlace(name)) === MARK;
+  const { hasDatabase, stranded } = await databases.keptData(storage);
+  const isOurs = hasDatabase && !deleted && (await copies.inPlace(storage)) === MARK;
   if (deleted || stranded || (hasDatabase && !isOurs))
     throw new UserError(
       "AlreadyExists",
       `data of an earlier tenant ${deleted?.name ?? name} is kept: bring it back with undelete, or remove it with purge`,
     );
   // Put in place by an import that was interrupted before there was a tenant; the old server may have gone on since.
-  if (isOurs) await databases.drop(name);
+  if (isOurs) await databases.drop(storage);
 }
 
 interface Filled {
@@ -186,7 +192,7 @@ interface Filled {
 
 async function fillDatabase(
   { copies, source }: ImportParts,
-  name: string,
+  storage: string,
   {
     from,
     password,
@@ -200,7 +206,7 @@ async function fillDatabase(
   const { say, signal } = work;
   const options = { password, backup: MARK };
   const filled = async (fill: (into: DatabaseLogin) => Promise<void>, expected?: TenantCounts): Promise<Filled> => {
-    const { remarks, ...facts } = await copies.fillBeside(name, options, fill);
+    const { remarks, ...facts } = await copies.fillBeside(storage, options, fill);
     return { facts, remarks, ...(expected ? { expected } : {}) };
   };
   if ("sqlite" in from) {

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Clock } from "../../model/clock.ts";
-import { isSuspended, wantedRelease, type Tenant } from "../../model/tenant.ts";
+import { isHeld, wantedRelease, type Tenant } from "../../model/tenant.ts";
 import type { Shard } from "../../model/shard.ts";
 import type { NoPlaceReason } from "../../planner/actions.ts";
 import { ClusterIndex } from "../../planner/cluster-index.ts";
@@ -124,11 +124,11 @@ function tenantView(
     release,
     shard: status.shard,
     move: status.move && { from: status.move.from, to: status.move.to },
-    // A tenant that is suspended, to be dedicated, to be deleted, or that asks for what another has, is not the planner's business.
+    // A tenant that is suspended, to be renamed, to be dedicated, to be deleted, or that asks for what another has, is not the planner's business.
     deleting:
       metadata.deletionTimestamp !== undefined ||
       spec.dedicated !== undefined ||
-      isSuspended(tenant) ||
+      isHeld(tenant) ||
       fallingAsleep ||
       status.reason === NAME_RESERVED ||
       claims?.blockingConflictOf(tenant) !== undefined,

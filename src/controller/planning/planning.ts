@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { timeText } from "../../model/clock.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import { newShardStatus, type Shard } from "../../model/shard.ts";
-import { INSTALLING, isSuspended } from "../../model/tenant.ts";
+import { INSTALLING, isHeld } from "../../model/tenant.ts";
 import { windowAt } from "../../model/windows.ts";
 import type { Action, KeepReason } from "../../planner/actions.ts";
 import { planFromIndex } from "../../planner/plan.ts";
@@ -127,7 +127,7 @@ export class Planning {
     await this.#touch(shard, now, this.#context.reader.get("Tenant", name)?.status.wake !== undefined);
     await modify(store, "Tenant", name, (tenant) => {
       const { metadata, status } = tenant;
-      done = !status.move && !status.sleep && metadata.deletionTimestamp === undefined && !isSuspended(tenant);
+      done = !status.move && !status.sleep && metadata.deletionTimestamp === undefined && !isHeld(tenant);
       if (!done) return false;
       status.shard = shard;
       status.assignedAt = now;
@@ -146,7 +146,8 @@ export class Planning {
     let done = false;
     await this.#touch(shard, timeText(now), true);
     await modify(store, "Tenant", name, ({ metadata, spec, status }) => {
-      const sleeps = metadata.deletionTimestamp === undefined && status.phase === "Asleep" && !spec.suspended;
+      const sleeps =
+        metadata.deletionTimestamp === undefined && status.phase === "Asleep" && !spec.suspended && !status.rename;
       done = sleeps && wantAwake(status, "due", now);
       if (!done) return false;
       Object.assign(status, { phase: "Starting", reason: "", shard, assignedAt: timeText(now) });
@@ -161,7 +162,7 @@ export class Planning {
     let done = false;
     await modify(this.#context.store, "Tenant", name, (tenant) => {
       const { status } = tenant;
-      done = !status.move && status.shard === shard && status.quarantine !== undefined && !isSuspended(tenant);
+      done = !status.move && status.shard === shard && status.quarantine !== undefined && !isHeld(tenant);
       if (!done) return false;
       for (const key of ["shard", "address", "assignedAt", "retryAt"] as const) delete status[key];
       Object.assign(status, { phase: "Pending", reason, message });
@@ -177,7 +178,7 @@ export class Planning {
     await this.#touch(to, now);
     await modify(this.#context.store, "Tenant", name, (tenant) => {
       const { metadata, status } = tenant;
-      const busy = status.move !== undefined || status.transition !== undefined || isSuspended(tenant);
+      const busy = status.move !== undefined || status.transition !== undefined || isHeld(tenant);
       done = !busy && metadata.deletionTimestamp === undefined && status.shard === from;
       if (!done) return false;
       status.move = { id: randomUUID(), from, to, reason, step: "Preparing", requestedAt: now };
@@ -198,7 +199,7 @@ export class Planning {
       const { status } = tenant;
       const known = status.reason === reason && status.message === message && (!pending || status.phase === "Pending");
       // A failure of its own says more than that it also waits for a place.
-      if (status.sleep || isSuspended(tenant)) return false;
+      if (status.sleep || isHeld(tenant)) return false;
       done = !known && (pending || ["", INSTALLING].includes(status.reason) || NO_PLACE.has(status.reason));
       if (!done) return false;
       if (pending) status.phase = "Pending";

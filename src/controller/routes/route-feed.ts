@@ -69,6 +69,14 @@ export class RouteFeed {
 
   /** Announces a tenant's route if it is another than before. @returns the version that has it */
   publish(given: Route): number {
+    const route = this.#filledIn(given);
+    const present = this.#routes.get(route.tenant);
+    if (present && JSON.stringify(present) === JSON.stringify(route)) return this.#version;
+    this.#routes.set(route.tenant, route);
+    return this.#broadcast([route], []);
+  }
+
+  #filledIn(given: Route): Route {
     const secret = given.shard === undefined ? undefined : this.#secrets.get(given.shard);
     const places = this.placesOf(given.tenant);
     const contact = given.reason === SUSPENDED ? (given.contact ?? this.adminContact) : undefined;
@@ -77,11 +85,7 @@ export class RouteFeed {
       ...(places === undefined ? {} : { places }),
       ...(contact === undefined ? {} : { contact }),
     };
-    const route = secret === undefined ? known : { ...known, secret };
-    const present = this.#routes.get(route.tenant);
-    if (present && JSON.stringify(present) === JSON.stringify(route)) return this.#version;
-    this.#routes.set(route.tenant, route);
-    return this.#broadcast([route], []);
+    return secret === undefined ? known : { ...known, secret };
   }
 
   /** A shard's listeners want this secret from now on, and the one before for a while: its tenants' routes say so. */
@@ -103,6 +107,15 @@ export class RouteFeed {
 
   forgetShard(shard: string): void {
     this.#secrets.delete(shard);
+  }
+
+  /** The route of a tenant that has another name now, in one line: at no moment does its host lead nowhere. */
+  rename(former: string, given: Route): void {
+    this.#parks.delete(former);
+    if (!this.#routes.delete(former)) return void this.publish(given);
+    const route = this.#filledIn(given);
+    this.#routes.set(route.tenant, route);
+    this.#broadcast([route], [former]);
   }
 
   remove(tenant: string): number {

@@ -13,7 +13,9 @@ export function routeOf(tenant: Tenant, claims: Claims): Route {
   const { name } = tenant.metadata;
   const delegate = delegateOf(tenant.spec.serverName, configuredUrlOf(tenant));
   const { adminAccess } = tenant.spec;
+  const formerly = tenant.status.formerNames?.at(-1)?.name;
   const facts = {
+    ...(formerly === undefined ? {} : { formerly }),
     ...revisionOf(tenant),
     ...(delegate === undefined ? {} : { delegate }),
     ...(adminAccess ? { adminAccess: { allowedNetworks: adminAccess.allowedNetworks } } : {}),

@@ -25,7 +25,8 @@ import type { DeletedTenant, PurgeProof } from "../../model/deleted-tenant.ts";
  * everything it throws on account of the caller is a `UserError`.
  */
 export interface ClusterService {
-  createTenant(request: CreateTenantRequest): Promise<Tenant>;
+  /** @param made what its data are named by, where they are there already */
+  createTenant(request: CreateTenantRequest, made?: { storage?: string }): Promise<Tenant>;
   /** Changes a tenant's wishes; the controller then makes it so (a new version moves it). */
   updateTenant(name: string, request: UpdateTenantRequest): Promise<Tenant>;
   /** Asks for deletion and returns at once; the tenant is gone when `getTenant` throws `NotFound`. */
@@ -75,6 +76,11 @@ export interface ClusterService {
   changeAdminAccess(name: string, access: AdminAccess | undefined): Promise<AdminAccessView>;
   /** Signs somebody in as an administrator of a tenant that is open to them; wakes it if it sleeps. @throws UserError NotFound, Conflict, Unavailable */
   openAdminSession(name: string, user: string): Promise<AdminSession>;
+  /**
+   * Gives a tenant another name, and returns at once: it is done when there is a tenant of that name; where it is not done, `status.rename` is gone and
+   * an event says why. Nothing of its data is moved. @throws UserError NotFound, AlreadyExists, InvalidInput; Conflict where names cannot be changed
+   */
+  renameTenant(name: string, options: { to: string }): Promise<Tenant>;
   /** Puts a tenant to sleep and returns at once; refused with `Conflict` that says what keeps it awake. Does nothing where it sleeps. */
   sleepTenant(name: string): Promise<Tenant>;
   /** Wakes a tenant and returns at once; does nothing where it does not sleep. */

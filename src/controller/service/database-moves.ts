@@ -3,6 +3,7 @@ import { mebibytes } from "../../model/bytes.ts";
 import { timeText } from "../../model/clock.ts";
 import { OWN_SERVER, type ServerLoad } from "../../model/database-servers.ts";
 import { UserError } from "../../model/errors.ts";
+import { storageOf } from "../../model/storage-name.ts";
 import { isSuspended, type Tenant } from "../../model/tenant.ts";
 import { modify } from "../../ports/store.ts";
 import type { DatabaseMoves } from "../../ports/database-moves.ts";
@@ -37,7 +38,7 @@ export class DatabaseMoveService {
     if (present.status.databaseMove?.to === to) return present;
     const problem = whyNotMoved(present, to);
     if (problem !== undefined) throw new UserError("Conflict", problem);
-    await this.#refuseFormer(name);
+    await this.#refuseFormer(present);
     await refuseTarget(databaseMoves, to);
     if (!anySize) await refuseLarge(databaseMoves, present);
     const move = { id: randomUUID(), to, requestedAt: timeText(clock.now()) };
@@ -56,8 +57,9 @@ export class DatabaseMoveService {
   }
 
   /** It would stay behind, where nobody finds it. @throws UserError Conflict */
-  async #refuseFormer(name: string): Promise<void> {
-    if (!(await this.#context.restored?.copies.hasFormer(name))) return;
+  async #refuseFormer(tenant: Tenant): Promise<void> {
+    const { name } = tenant.metadata;
+    if (!(await this.#context.restored?.copies.hasFormer(storageOf(tenant)))) return;
     throw new UserError(
       "Conflict",
       `the database that ${name} had before it was restored is kept, and stays behind where this one is moved: remove it (tenant restore ${name} ` +
@@ -77,6 +79,7 @@ function whyNotMoved({ metadata, spec, status }: Tenant, to: string): string | u
   if (bringsDatabase(spec)) return `tenant ${name} brings its database along, which is its owner's to move`;
   if (!status.provisioned) return `tenant ${name} has no database yet`;
   if (status.restore) return `tenant ${name} is being restored; move its database after that`;
+  if (status.rename) return `tenant ${name} is being renamed to ${status.rename.to}; move its database after that`;
   if (status.databaseMove) return `the database of ${name} is on its way to ${status.databaseMove.to} already`;
   if ((status.databaseServer ?? OWN_SERVER) === to) return `the database of ${name} is on ${to} already`;
   return undefined;

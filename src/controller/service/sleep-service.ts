@@ -35,12 +35,16 @@ export class SleepService {
     for (const { tenant, reason } of wishes) {
       // From memory: most of what a gateway repeats is on its way already.
       const known = reader.get("Tenant", tenant)?.status;
-      if (known && (known.sleep === undefined || known.wake !== undefined)) continue;
+      // It stays asleep until it has its new name, under which it is asked for again.
+      if (known && (known.sleep === undefined || known.wake !== undefined || known.rename !== undefined)) continue;
       await modify(
         store,
         "Tenant",
         tenant,
-        ({ metadata, status }) => metadata.deletionTimestamp === undefined && wantAwake(status, reason, clock.now()),
+        ({ metadata, status }) =>
+          metadata.deletionTimestamp === undefined &&
+          status.rename === undefined &&
+          wantAwake(status, reason, clock.now()),
       );
     }
   }

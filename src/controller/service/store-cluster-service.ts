@@ -39,7 +39,10 @@ import { modify, type Kinds } from "../../ports/store.ts";
 import type { Claimant } from "../claims/claims.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import type { DeletedTenant, PurgeProof } from "../../model/deleted-tenant.ts";
+import { storageField } from "../../model/storage-name.ts";
 import { KeptTenants, refuseUnknownServers } from "../tenants/kept-tenants.ts";
+import { formerly, storageFor } from "../tenants/storage-names.ts";
+import { RenameService } from "./renames.ts";
 import { followEvents } from "./event-stream.ts";
 import { snapshotOf } from "../planning/planned-cluster.ts";
 import { createShard } from "../planning/planning.ts";
@@ -85,6 +88,8 @@ export interface ServiceSettings extends OnboardingSettings {
   platformProblems?(): string[];
   /** The long work that is being done for a tenant, or is to be, in words. */
   workFor?(tenant: string): string | undefined;
+  /** Where the cluster's configuration names a tenant. */
+  configNames?(tenant: string): string[];
 }
 
 /** The controller's offer to people: checks what they ask for and writes it down; the reconcilers do the rest. */
@@ -97,6 +102,7 @@ export class StoreClusterService implements ClusterService {
   readonly #users: TenantUsers;
   readonly #adminAccess: AdminAccessService;
   readonly #databases: DatabaseMoveService;
+  readonly #renames: RenameService;
   readonly #kept: KeptTenants | undefined;
 
   constructor(context: ControllerContext, settings: ServiceSettings) {
@@ -107,11 +113,16 @@ export class StoreClusterService implements ClusterService {
     this.#kept = context.deletions && new KeptTenants(context, context.deletions);
     this.#settings = settings;
     this.#databases = new DatabaseMoveService(context, (tenant) => settings.workFor?.(tenant));
+    this.#renames = new RenameService(context, {
+      get: (name) => this.getTenant(name),
+      busy: (name) => settings.workFor?.(name),
+      configNames: (name) => settings.configNames?.(name) ?? [],
+    });
     this.#onboarding = new Onboarding(context, settings);
     this.#adminAccess = new AdminAccessService(context, settings, this.#users);
   }
 
-  async createTenant(asked: CreateTenantRequest): Promise<Tenant> {
+  async createTenant(asked: CreateTenantRequest, made: { storage?: string } = {}): Promise<Tenant> {
     const { store, clock } = this.#context;
     const { filled, words } = await filledIn(asked, (template) => this.getTenant(template));
     const request = this.#onboarding.spelledOut(filled);
@@ -135,13 +146,19 @@ export class StoreClusterService implements ClusterService {
     if (await store.get("Tenant", name))
       throw new UserError("AlreadyExists", `there is a tenant named ${name} already`);
     const metadata = { name, creationTimestamp: timeText(clock.now()), resourceVersion: "", generation: 0 };
-    this.#refuseClash({ metadata, spec, status: newTenantStatus() });
+    const kept = made.storage ?? (await storageFor(this.#context, name, serverName));
+    this.#refuseClash({ metadata, spec, status: { ...newTenantStatus(), ...storageField(kept, name) } });
     // Empty: the fleet's, which is there or is to come.
     const isInstalled = spec.release === "" || (await isReleaseThere(this.#context, spec.release));
-    await this.#refuseForeignKeptData(name, spec);
-    const status = { ...newTenantStatus(), ...(isInstalled ? {} : installing(spec.release)) };
-    const create = (kept = {}) => store.create("Tenant", name, spec, { ...status, ...kept });
-    const tenant = await (this.#kept ? this.#kept.create(name, serverName, create) : create());
+    await this.#refuseForeignKeptData({ name, storage: kept }, spec);
+    // A shard that was lost may still run one that had this name: no start of this one is to be taken for it.
+    const epoch = formerly(this.#context.reader, name)?.status.epoch ?? 0;
+    const status = { ...newTenantStatus(), epoch, ...(isInstalled ? {} : installing(spec.release)) };
+    const create = async (storage: string, ofKept = {}) => {
+      if (storage !== kept) throw new UserError("Conflict", `the data of ${name} changed meanwhile; try again`);
+      return store.create("Tenant", name, spec, { ...status, ...ofKept, ...storageField(storage, name) });
+    };
+    const tenant = await (this.#kept ? this.#kept.create(name, serverName, create, made) : create(kept));
     await recordEvent(this.#context, {
       type: "Normal",
       reason: "Created",
@@ -243,8 +260,14 @@ export class StoreClusterService implements ClusterService {
 
   async getTenant(name: string): Promise<Tenant> {
     const tenant = await this.#context.store.get("Tenant", name);
-    if (!tenant) throw new UserError("NotFound", `there is no tenant ${name}`);
-    return tenant;
+    if (tenant) return tenant;
+    const renamed = formerly(this.#context.reader, name);
+    const hint = renamed ? `; it was renamed to ${renamed.metadata.name}` : "";
+    throw new UserError("NotFound", `there is no tenant ${name}${hint}`);
+  }
+
+  renameTenant(name: string, { to }: { to: string }): Promise<Tenant> {
+    return this.#renames.ask(name, to);
   }
 
   async listTenants(): Promise<Tenant[]> {
@@ -626,8 +649,8 @@ export class StoreClusterService implements ClusterService {
   }
 
   /** Data that was kept from a deleted tenant is continued only under the same server name: its user ids end in it. */
-  async #refuseForeignKeptData(name: string, spec: TenantSpec): Promise<void> {
-    const kept = await this.#context.store.readSecret(name);
+  async #refuseForeignKeptData({ name, storage }: { name: string; storage: string }, spec: TenantSpec): Promise<void> {
+    const kept = await this.#context.store.readSecret(storage);
     if (kept?.serverName !== undefined && kept.serverName !== spec.serverName) {
       throw new UserError(
         "AlreadyExists",
@@ -656,8 +679,9 @@ function configProblem(config: string): string | undefined {
 /** Why a user cannot move it now, or undefined. */
 function whyNotMovable({ metadata, spec, status }: Tenant): string | undefined {
   const { name } = metadata;
-  const { move, transition, phase, shard } = status;
+  const { move, transition, phase, shard, rename } = status;
   if (metadata.deletionTimestamp !== undefined) return `tenant ${name} is being deleted`;
+  if (rename) return `tenant ${name} is being renamed to ${rename.to}`;
   if (move) return `tenant ${name} is being moved already, from ${move.from} to ${move.to}`;
   if (spec.dedicated || transition)
     return `tenant ${name} is dedicated${transition ? ", or is on its way" : ""}; moves are between shards`;

@@ -75,6 +75,8 @@ export class SleepRequests {
     const { store, clock, feed } = this.#context;
     return modify(store, "Tenant", name, (tenant) => {
       if (whyNot(tenant) !== undefined || tenant.status.shard !== shard) return false;
+      // Taken back meanwhile: nobody would wake it.
+      if (reason === "Renamed" && !tenant.status.rename) return false;
       feed.takeParkCount(name);
       const requestedAt = timeText(clock.now());
       const sleep: Sleep = { id: randomUUID(), step: "Parking", reason, requestedAt, ...nextWakeOf(answer) };
@@ -91,8 +93,12 @@ export class SleepRequests {
     return client.idle(name);
   }
 
-  /** What is against it now, or undefined. Who asks for it does not wait for requests: those are finished first. */
+  /**
+   * What is against it now, or undefined. Who asks for it does not wait for requests: those are finished first. What would have to wait for a wake
+   * is nothing against a stop of seconds, as in a move.
+   */
   obstacleIn({ inFlight, lastUse, keepsAwake, nextDue }: TenantIdle, reason: SleepReason): Obstacle | undefined {
+    if (reason === "Renamed") return undefined;
     const now = this.#context.clock.now();
     const reasons = [...keepsAwake];
     let until = now + ASK_AGAIN_MS;

@@ -65,8 +65,8 @@ export class Sleeper {
       ? this.#requests.obstacleIn(answer, sleep.reason)
       : { reasons: [`shard ${shard} does not answer`], until: clock.now() + ASK_AGAIN_MS };
     if (obstacle) return this.#cancel(tenant, sleep, obstacle.reasons, obstacle.until);
-    // Who is suspended in its sleep can no longer be asked.
-    const lastWords = await lastWordsOf(this.#context, tenant, WORDS_KEPT_MS);
+    // Who is suspended in its sleep can no longer be asked. For a stop of seconds nobody is to wait for that.
+    const lastWords = sleep.reason === "Renamed" ? undefined : await lastWordsOf(this.#context, tenant, WORDS_KEPT_MS);
     return this.#write(tenant, sleep, (status, present) => {
       // Wanted meanwhile: nothing has been stopped yet.
       if (status.wake) return false;
@@ -146,6 +146,7 @@ const WHY: Record<SleepReason, string> = {
   Done: "what it was woken for is done",
   PlacesNeeded: "others needed its place",
   Requested: "as requested",
+  Renamed: "to get another name",
 };
 
 function asleepText(name: string, { reason, nextWake }: Sleep): string {

@@ -1,3 +1,4 @@
+import { storageOf } from "../../model/storage-name.ts";
 import { createHash } from "node:crypto";
 import { messageOf, UserError } from "../../model/errors.ts";
 import { ownDatabase } from "../../model/homeserver-config.ts";
@@ -33,7 +34,7 @@ export async function configsOf(context: ConfigContext, tenant: Tenant): Promise
   let asked: StartConfig | undefined;
   let missing: RefusedConfig | undefined;
   try {
-    const secrets = await store.readSecret(name);
+    const secrets = await store.readSecret(storageOf(tenant));
     if (secrets) asked = { hash: configHash(tenant, secrets, context.plans), config: tenant.spec.config, secrets };
     else missing = missingSecret("SecretMissing", `the secret of tenant ${name} is missing; restore it from a backup`);
   } catch (error) {
@@ -42,7 +43,7 @@ export async function configsOf(context: ConfigContext, tenant: Tenant): Promise
   }
   if (hash === undefined) return { asked, missing };
   if (asked?.hash === hash) return { asked, missing, effective: asked };
-  const kept = await store.readConfigInEffect(name);
+  const kept = await store.readConfigInEffect(storageOf(tenant));
   const secrets = kept?.secrets ?? asked?.secrets;
   return { asked, missing, effective: kept?.hash === hash && secrets ? { ...kept, secrets } : undefined };
 }
@@ -83,9 +84,14 @@ export function bringsDatabase({ config }: Pick<StartConfig, "config">): boolean
 }
 
 /** Keeps what works, so that it can be started again whatever becomes of the specification and the secret. */
-export async function keepConfigInEffect(context: ConfigContext, name: string, config: StartConfig): Promise<void> {
-  const kept = await context.store.readConfigInEffect(name);
-  if (kept?.hash !== config.hash || !kept.secrets) await context.store.writeConfigInEffect(name, config);
+export async function keepConfigInEffect(
+  context: ConfigContext,
+  tenant: Pick<Tenant, "metadata" | "status">,
+  config: StartConfig,
+): Promise<void> {
+  const storage = storageOf(tenant);
+  const kept = await context.store.readConfigInEffect(storage);
+  if (kept?.hash !== config.hash || !kept.secrets) await context.store.writeConfigInEffect(storage, config);
 }
 
 const NOT_OF_CONFIGS: ReadonlySet<string> = new Set(["SchemaTooNew", "UnsupportedRelease", "UnknownRelease"]);

@@ -1,3 +1,4 @@
+import { storageOf } from "../../model/storage-name.ts";
 import { timeText } from "../../model/clock.ts";
 import { OWN_SERVER } from "../../model/database-servers.ts";
 import { messageOf, StartFailure, UserError } from "../../model/errors.ts";
@@ -39,7 +40,7 @@ export async function takeMoved(context: ControllerContext, claimed: Tenant, con
     const others = (now.formerDatabases ?? []).filter(({ server }) => server !== from && server !== to);
     now.formerDatabases = [...others, { server: from, keptUntil }];
   });
-  await restored?.copies.settle(metadata.name);
+  await restored?.copies.settle(storageOf(claimed));
   const words = `the database of ${metadata.name} was moved from ${from} to ${to} (${message}); the former one is kept until ${keptUntil}`;
   await tell(context, claimed, "Normal", words);
   return written;

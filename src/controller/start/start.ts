@@ -1,3 +1,4 @@
+import { storageOf } from "../../model/storage-name.ts";
 import type { ReleaseFacts } from "../../ports/launcher.ts";
 import { StartFailure, UserError } from "../../model/errors.ts";
 import { reasonOfRunning, type Tenant, type TenantStatus } from "../../model/tenant.ts";
@@ -106,7 +107,7 @@ async function start(context: ControllerContext, asked: Tenant, target: StartTar
     await migrate(context, claimed, target, assignment);
   }
   const state = await startAgain(client, name, assignment);
-  await keepConfigInEffect(context, name, config);
+  await keepConfigInEffect(context, claimed, config);
   return { tenant: claimed, state };
 }
 
@@ -116,12 +117,13 @@ async function takeRestored(context: ControllerContext, tenant: Tenant, config: 
   const { name } = tenant.metadata;
   const asked = tenant.status.restore;
   if (!restored) throw new StartFailure("RestoreImpossible", "this platform restores no databases");
+  const storage = storageOf(tenant);
   if (!asked) return tenant;
   if (!asked.exchanged) {
-    await restored.media.admitStaged(name);
+    await restored.media.admitStaged(storage);
     const { epoch } = tenant.status;
     try {
-      await restored.copies.exchange(name, {
+      await restored.copies.exchange(storage, {
         password: config.secrets.databasePassword,
         epoch,
         backup: asked.backup,
@@ -137,7 +139,7 @@ async function takeRestored(context: ControllerContext, tenant: Tenant, config: 
       return true;
     });
   }
-  await restored.copies.settle(name);
+  await restored.copies.settle(storage);
   const written = await modify(store, "Tenant", name, ({ status }) => {
     const { restore, schemaRelease } = status;
     if (restore?.id !== asked.id) return false;

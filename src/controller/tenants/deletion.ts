@@ -1,3 +1,4 @@
+import { storageOf } from "../../model/storage-name.ts";
 import { messageOf } from "../../model/errors.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { modify } from "../../ports/store.ts";
@@ -57,7 +58,7 @@ export class TenantDeletion {
   /** Removes the tenant's data, or shuts out what may still run it. @returns what became of the data, in words */
   async #letGoOfData(tenant: Tenant, isStopped: boolean): Promise<string> {
     const { store, databases } = this.#context;
-    const { name } = tenant.metadata;
+    const storage = storageOf(tenant);
     const { provisioned, epoch, dedicated } = tenant.status;
     if (await this.#kept?.isTurnedAway(tenant))
       return "it had no data; what is kept of the deleted tenant of its name stays";
@@ -69,12 +70,12 @@ export class TenantDeletion {
     if (purge) await this.#refuseUnknownServers(tenant);
     const begun = purge ? await this.#kept?.beginPurge(tenant, managed) : undefined;
     // Also what it had from us before it brought a database along.
-    if (purge) await databases.drop(name);
+    if (purge) await databases.drop(storage);
     const isGone = managed && purge;
     if (!isGone && !isStopped && epoch > 0) await this.#shutOut(runs?.tenant ?? tenant, managed);
     if (purge) {
-      await this.#context.removeMedia(name);
-      await store.removeSecret(name);
+      await this.#context.removeMedia(storage);
+      await store.removeSecret(storage);
       if (begun) await this.#kept?.endPurge(begun);
     }
     if (lives) return DEDICATED_LIVES;

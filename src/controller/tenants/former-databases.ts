@@ -1,3 +1,4 @@
+import { storageOf } from "../../model/storage-name.ts";
 import { messageOf } from "../../model/errors.ts";
 import type { FormerDatabase } from "../../model/tenant.ts";
 import { modify } from "../../ports/store.ts";
@@ -17,7 +18,7 @@ export async function removeFormer(
       // One that is on its way may be needed again.
       if (status.databaseMove || !isOver(name, former)) continue;
       try {
-        await databaseMoves.forget(name, server);
+        await databaseMoves.forget(storageOf({ metadata, status }), server);
         await modify(store, "Tenant", name, (tenant) => {
           const left = (tenant.status.formerDatabases ?? []).filter(
             (one) => one.server !== server || one.keptUntil !== keptUntil,

@@ -20,7 +20,9 @@ import {
 } from "../../model/deleted-tenant.ts";
 import type { TenantDatabases } from "../../ports/databases.ts";
 import type { DeletedTenants } from "../../ports/deleted-tenants.ts";
+import { storageField } from "../../model/storage-name.ts";
 import { recordEvent, type ControllerContext, type Deletions } from "../context.ts";
+import { isFree, refuseReserved, storageFor } from "./storage-names.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -118,7 +120,8 @@ export class KeptTenants {
       if (record.purge)
         throw new UserError("Conflict", `the data of ${name} is being removed since ${record.purge.since}`);
       const spec = { ...record.spec, reclaimPolicy: "Retain" as const };
-      const status = { ...newTenantStatus(), ...keptStatus(record) };
+      const { storage = name } = record;
+      const status = { ...newTenantStatus(), ...keptStatus(record), ...storageField(storage, name) };
       const creationTimestamp = timeText(this.#context.clock.now());
       check({ metadata: { name, creationTimestamp, resourceVersion: "", generation: 0 }, spec, status });
       const create = () => this.#context.store.create("Tenant", name, spec, status);
@@ -129,23 +132,33 @@ export class KeptTenants {
     });
   }
 
-  /** Creates a tenant, which takes up what is kept of one of its name. @throws UserError AlreadyExists where a name is reserved */
+  /**
+   * Creates a tenant, which takes up what is kept of one of its name.
+   * @param create gets what its data are named by @throws UserError AlreadyExists where a name is reserved
+   */
   create(
     name: string,
     serverName: string,
-    create: (kept: ReturnType<typeof keptStatus>) => Promise<Tenant>,
+    create: (storage: string, kept: ReturnType<typeof keptStatus>) => Promise<Tenant>,
+    made: { storage?: string } = {},
   ): Promise<Tenant> {
     return this.#deletions.lock.run(async () => {
+      await refuseReserved(this.#context, name);
+      let isOwnAgain = false;
       let kept: ReturnType<typeof keptStatus> = {};
       for (const record of await this.#records.list()) {
         const reserved = reservation(record, { name, serverName });
         if (reserved !== undefined) throw new UserError("AlreadyExists", reserved);
         if (record.name !== name) continue;
+        isOwnAgain = true;
         if (record.purge)
           throw new UserError("Conflict", `the data of a deleted tenant ${name} is being removed; try again later`);
         kept = keptStatus(record);
       }
-      const tenant = await create(kept);
+      if (made.storage !== undefined && !isOwnAgain && !(await isFree(this.#context, made.storage)))
+        throw new UserError("Conflict", `data of another tenant is named ${made.storage}; try again`);
+      const storage = made.storage ?? (await storageFor(this.#context, name, serverName));
+      const tenant = await create(storage, kept);
       await this.#records.remove(name);
       return tenant;
     });
@@ -178,12 +191,12 @@ export class KeptTenants {
 
   async #purge(record: DeletedTenant, reason: PurgeReason): Promise<PurgeProof> {
     const { databases, store } = this.#context;
-    const { name } = record;
+    const { name, storage = name } = record;
     refuseUnknownServers(databases, name, record);
     const begun = await this.#begin(record, reason);
-    await databases.drop(name);
-    await this.#context.removeMedia(name);
-    await store.removeSecret(name);
+    await databases.drop(storage);
+    await this.#context.removeMedia(storage);
+    await store.removeSecret(storage);
     const proof = await this.endPurge(begun);
     const why = begun.purge.reason === "Expired" ? "its time is over" : "as requested";
     await this.#say(name, "Purged", `what was kept of the deleted tenant ${name} was removed, ${why}`);
@@ -199,19 +212,19 @@ export class KeptTenants {
     return begun;
   }
 
-  async #inventory({ name, brought = [] }: DeletedTenant): Promise<RemovedData> {
+  async #inventory({ name, storage = name, brought = [] }: DeletedTenant): Promise<RemovedData> {
     const { databases, store } = this.#context;
-    const { hasDatabase, stranded } = await databases.keptData(name);
-    const bytes = hasDatabase ? (await databases.usage([name])).get(name)?.bytes : undefined;
-    const media = await this.#deletions.mediaOf(name);
+    const { hasDatabase, stranded } = await databases.keptData(storage);
+    const bytes = hasDatabase ? (await databases.usage([storage])).get(storage)?.bytes : undefined;
+    const media = await this.#deletions.mediaOf(storage);
     const { keyOf } = this.#deletions;
-    const key = keyOf ? await keyOf(name) : (await store.readSecret(name))?.signingKey;
+    const key = keyOf ? await keyOf(name) : (await store.readSecret(storage))?.signingKey;
     return {
       ...(hasDatabase || stranded
         ? // Its name is the same on whichever server.
           {
             database: {
-              name: databases.address({ metadata: { name }, status: {} }).name,
+              name: databases.address({ metadata: { name }, status: { storage } }).name,
               ...(bytes === undefined ? {} : { bytes }),
             },
           }
@@ -225,6 +238,8 @@ export class KeptTenants {
   /** Deleted before there were records of it, or with a store that was lost. */
   async #found(name: string): Promise<DeletedTenant | undefined> {
     const { databases, store, clock } = this.#context;
+    // The data of a tenant that has another name by now is nobody's to purge.
+    if (!(await isFree(this.#context, name))) return undefined;
     const secrets = await store.readSecret(name);
     const { hasDatabase, keepsake, stranded } = await databases.keptData(name);
     if (!secrets && !hasDatabase && !keepsake && !stranded) return undefined;

@@ -1,3 +1,4 @@
+import { storageOf } from "../../model/storage-name.ts";
 import { randomUUID } from "node:crypto";
 import { timeText } from "../../model/clock.ts";
 import { messageOf, StartFailure, UserError } from "../../model/errors.ts";
@@ -14,6 +15,7 @@ import { ClaimConflicts } from "../claims/claim-conflicts.ts";
 import { DedicatedTransitions } from "./dedicated.ts";
 import type { TenantDeletion } from "./deletion.ts";
 import { concernsSuspension, Suspension } from "./suspension.ts";
+import { Renaming } from "./renaming.ts";
 import type { Mover } from "../moves/mover.ts";
 import { routeOf } from "../routes/routes.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
@@ -56,6 +58,7 @@ export class TenantReconciler {
   readonly #sleeper: Sleeper;
   readonly #asleep: AsleepTenants;
   readonly #suspension: Suspension;
+  readonly #renaming: Renaming;
 
   constructor(
     context: ControllerContext,
@@ -71,6 +74,7 @@ export class TenantReconciler {
     this.#sleeper = sleeper;
     this.#asleep = new AsleepTenants(context, shards);
     this.#suspension = new Suspension(context, shards);
+    this.#renaming = new Renaming(context);
   }
 
   async reconcile(name: string): Promise<number | void> {
@@ -85,6 +89,10 @@ export class TenantReconciler {
     // A move that has begun is brought to an end first: only then is it clear where the tenant is to be stopped.
     if (tenant.status.move) return this.#mover.run(tenant);
     if (tenant.metadata.deletionTimestamp !== undefined) return this.#deletion.run(tenant);
+    if (tenant.status.rename) {
+      const verdict = await this.#renaming.run(tenant, tenant.status.rename);
+      if (verdict !== "goes on") return verdict;
+    }
     if (concernsSuspension(tenant)) return this.#suspension.run(tenant);
     const admitted = await this.#conflicts.settle(tenant);
     if (!admitted || typeof admitted === "number") return admitted;
@@ -223,8 +231,7 @@ export class TenantReconciler {
     if (current.status.databaseMove) return this.#restart(current.metadata.name, shard.metadata.name, "DatabaseMoved");
     const configs = await configsOf(this.#context, current);
     const { asked } = configs;
-    if (asked && asked.hash === current.status.configHash)
-      await keepConfigInEffect(this.#context, current.metadata.name, asked);
+    if (asked && asked.hash === current.status.configHash) await keepConfigInEffect(this.#context, current, asked);
     if (!(await this.#settleRefusals(current, configs)) || !asked) return;
     const { status, metadata } = current;
     const wanted = wantedRelease(current);
@@ -405,10 +412,11 @@ export class TenantReconciler {
     const { store, databases } = this.#context;
     const { name } = tenant.metadata;
     const { database } = readConfig(tenant.spec.config);
-    const present = await this.#keysInStore(name);
+    const storage = storageOf(tenant);
+    const present = await this.#keysInStore(storage);
     // The secret first: a database whose password nobody knows could only be thrown away.
     const secrets = present ?? (await this.#keysFor(tenant, database !== undefined));
-    if (!present) await store.writeSecret(name, secrets);
+    if (!present) await store.writeSecret(storage, secrets);
     if (database) {
       await databases.keep(tenant, secrets);
       // It may have run elsewhere before: the next claim must be higher than the last.
@@ -439,14 +447,14 @@ export class TenantReconciler {
   async #placed(tenant: Tenant): Promise<Tenant> {
     const { store, databases } = this.#context;
     const { name } = tenant.metadata;
-    const server = await databases.placeFor(name);
+    const server = await databases.placeFor(storageOf(tenant));
     if (server === undefined || server === tenant.status.databaseServer) return tenant;
     return (await modify(store, "Tenant", name, ({ status }) => void (status.databaseServer = server))) ?? tenant;
   }
 
-  async #keysInStore(name: string): Promise<TenantSecretData | undefined> {
+  async #keysInStore(storage: string): Promise<TenantSecretData | undefined> {
     try {
-      return await this.#context.store.readSecret(name);
+      return await this.#context.store.readSecret(storage);
     } catch (error) {
       if (!(error instanceof UserError && error.code === "InvalidConfig")) throw error;
       throw new StartFailure("SecretInvalid", error.message, { cause: error });
@@ -457,7 +465,7 @@ export class TenantReconciler {
   async #keysFor(tenant: Tenant, bringsItsOwn: boolean): Promise<TenantSecretData> {
     const { name } = tenant.metadata;
     const { serverName } = tenant.spec;
-    const { hasDatabase, keepsake, stranded } = await this.#context.databases.keptData(name);
+    const { hasDatabase, keepsake, stranded } = await this.#context.databases.keptData(storageOf(tenant));
     if (stranded && !bringsItsOwn)
       throw new StartFailure(
         "DatabaseMissing",

@@ -1,3 +1,4 @@
+import { ofTenants } from "../tenants/storage-names.ts";
 import { messageOf } from "../../model/errors.ts";
 import { nextLoad, type Load } from "../../model/load.ts";
 import type { ControllerContext } from "../context.ts";
@@ -40,7 +41,7 @@ export class DatabaseTimeLoop {
     const next = nextFew(names, this.#last, MOST_AT_ONCE);
     if (next.length === 0) return;
     try {
-      const found = await databases.activeSeconds(next);
+      const found = await ofTenants(reader, next, (storages) => databases.activeSeconds(storages));
       const at = clock.now();
       for (const [name, cpuSeconds] of found) {
         const look = { at, cpuSeconds, starvedSeconds: 0 };

@@ -1,3 +1,4 @@
+import { ofTenants } from "../tenants/storage-names.ts";
 import { messageOf } from "../../model/errors.ts";
 import { timeText } from "../../model/clock.ts";
 import type { ControllerContext } from "../context.ts";
@@ -45,7 +46,7 @@ export class DatabaseUsageLoop {
     const next = nextFew(names, this.#last, count);
     if (next.length === 0) return;
     try {
-      const found = await databases.usage(next);
+      const found = await ofTenants(reader, next, (storages) => databases.usage(storages));
       for (const [tenant, figures] of found) usage.setDatabase(tenant, { ...figures, at: timeText(clock.now()) });
       this.#last = next.at(-1) ?? "";
     } catch (error) {

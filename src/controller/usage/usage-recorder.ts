@@ -109,6 +109,21 @@ export class UsageRecorder {
     }
   }
 
+  /** What is in memory of a tenant that gets another name is written before, and read again afterwards. */
+  async renamed<T>(owner: UsageOwner, to: string, rename: () => Promise<T>): Promise<T> {
+    const former = keyOf(owner);
+    const next = { ...owner, tenant: to };
+    await this.#write([former], true);
+    return this.#writes.run(async () => {
+      const result = await rename();
+      const wasUnread = this.#fromBefore?.delete(former) === true;
+      const wasOpen = this.#open.delete(former);
+      if (wasUnread) this.#fromBefore?.set(keyOf(next), next);
+      if (wasOpen) await this.#read(next);
+      return result;
+    });
+  }
+
   async positionOf(owner: UsageOwner): Promise<UsageAccount["position"] | undefined> {
     return this.#open.get(keyOf(owner))?.account.position ?? this.#parts.history.position(owner);
   }

@@ -134,6 +134,15 @@ export class KnownAnswers {
     return found && known?.stamp === stampOf(route) && now < found.until ? found.answer : undefined;
   }
 
+  /** Its hosts stay, and so does what they depend on. */
+  rename(former: string, to: string): void {
+    const known = this.#tenants.get(former);
+    if (!known) return;
+    this.forget(to);
+    this.#tenants.delete(former);
+    this.#tenants.set(to, known);
+  }
+
   forget(tenant: string): void {
     const known = this.#tenants.get(tenant);
     if (!known) return;

@@ -98,6 +98,14 @@ export class PollMemory {
     if (memory.polls.size === 0) this.#tenants.delete(tenant);
   }
 
+  rename(former: string, to: string): void {
+    const memory = this.#tenants.get(former);
+    if (!memory) return;
+    this.forget(to);
+    this.#tenants.delete(former);
+    this.#tenants.set(to, memory);
+  }
+
   forget(tenant: string): void {
     for (const key of this.#tenants.get(tenant)?.polls.keys() ?? []) this.forgetPoll(tenant, key);
     this.#tenants.delete(tenant);

@@ -15,7 +15,7 @@ import { isResting, type Sleepers } from "./sleepers.ts";
 
 /** One request, as far as it can be dealt with without its tenant. */
 export interface Visit {
-  tenant: string;
+  tenant(): string;
   request: IncomingMessage;
   body: RequestBody;
   /** `performance.now()` at its arrival. */
@@ -58,7 +58,7 @@ export class Rest implements HeldPoll {
   }
 
   get tenant(): string {
-    return this.#visit.tenant;
+    return this.#visit.tenant();
   }
 
   get due(): number {

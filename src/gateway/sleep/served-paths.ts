@@ -46,6 +46,12 @@ export class OwnPaths {
     return isServed(target) || (this.#tenants.get(tenant)?.has(headOf(target)[0]) ?? false);
   }
 
+  rename(former: string, to: string): void {
+    const own = this.#tenants.get(former);
+    if (own) this.#tenants.set(to, own);
+    this.#tenants.delete(former);
+  }
+
   forget(tenant: string): void {
     this.#tenants.delete(tenant);
   }

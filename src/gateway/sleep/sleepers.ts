@@ -65,6 +65,13 @@ export class Sleepers {
     return this.polls.bytes + this.answers.bytes;
   }
 
+  /** What was learned of a tenant holds under its new name. To be called before requests that wait look at the new route. */
+  rename(former: string, to: string): void {
+    this.answers.rename(former, to);
+    this.polls.rename(former, to);
+    this.own.rename(former, to);
+  }
+
   /** To be called when requests that wait have looked at the new route. */
   follow({ tenant, after }: RouteChange): void {
     if (!after || !wantsWake(after)) this.wakes.settled(tenant);

@@ -130,6 +130,11 @@ const OF_TENANTS = {
       "A restore found no copy where the tenant's database is, as the database was moved meanwhile or the copy was removed. Nothing is lost: the tenant goes on with the database that it has.",
     todo: "Restore it again.",
   },
+  Renamed: { means: "A tenant has another name. Its server name, and what its data are named by, stay as they were." },
+  NotRenamed: {
+    means: "A tenant keeps its name: it could not be stopped for the change, or the name was taken meanwhile.",
+    todo: "The message says why. One that runs and cannot be stopped can be suspended, renamed and resumed.",
+  },
   RestoreUndone: { means: "The last restore was taken back: the tenant runs with the database from before." },
 } as const satisfies Record<string, Explained>;
 

@@ -61,6 +61,7 @@ import { LocalLauncher } from "./launcher/local-launcher.ts";
 import { readConfigFile } from "../../model/config-file.ts";
 import type { BackupTargetConfig } from "../../model/backup.ts";
 import { policyOf } from "../../model/cluster-config.ts";
+import { storageOf } from "../../model/storage-name.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { CachedReader } from "../../controller/cached-reader.ts";
 import { LocalHistory } from "./store/local-history.ts";
@@ -135,7 +136,7 @@ async function main(): Promise<void> {
   });
   const reader = new CachedReader(store);
   const own = { ...config.postgres, password: secretIn(config.postgres.passwordFile) };
-  const servers = databaseServers(own, config.cluster.databaseServers, (tenant) => reader.get("Tenant", tenant));
+  const servers = databaseServers(own, config.cluster.databaseServers, (storage) => reader.withStorage(storage));
   const databases = new PostgresTenantDatabases({
     servers,
     seal: box,
@@ -225,6 +226,11 @@ async function main(): Promise<void> {
     publicAccess: () => publicAccess,
     checker: new WorldChecker({ network, now: () => clock.wall(), isLocal }),
     workFor: (tenant: string) => backups.work.underWay(tenant)?.kind,
+    configNames: (tenant: string) =>
+      Object.entries({
+        "backups.tenants": backupsNow?.config.tenants ?? {},
+        "tenantPolicy.byTenant": config.cluster.tenantPolicy.byTenant,
+      }).flatMap(([place, byName]) => (Object.hasOwn(byName, tenant) ? [place] : [])),
     platformProblems: () => [
       ...diskProblems(placesOf(config)),
       ...means.weaknesses,
@@ -436,7 +442,7 @@ function surroundingsOf(
   return {
     publicBaseUrl: `${platformUrlOf(config, tenant)}/`,
     database: databases.address(tenant),
-    mediaPath: media.pathOf(name),
+    mediaPath: media.pathOf(storageOf(tenant)),
     federationCaFiles: [config.caCertificate],
     allowLocalFederation,
     adminContact: config.cluster.adminContact,

@@ -8,7 +8,7 @@ import { messageOf, UserError } from "../../model/errors.ts";
 export function databaseServers(
   own: AdminLogin,
   asked: readonly DatabaseServerConfig[],
-  recorded?: (tenant: string) => Recorded | undefined,
+  recorded?: (storage: string) => Recorded | undefined,
 ): DatabaseServers {
   const { weight = 1, maxDatabases } = asked.find(({ name }) => name === OWN_SERVER) ?? {};
   const main: DatabaseServer = { name: OWN_SERVER, weight, maxDatabases, login: own };

@@ -162,3 +162,24 @@ it("brings back the media that are missing, and goes on where it was interrupted
   expect(await stageMedia(means, manifest, "a", work())).toBe(1);
   expect(staged.get("remote_content/c")).toBe("three pictures");
 });
+
+it("keeps the backups of a renamed tenant together, and finds them by its last name alone", async () => {
+  const work: Work = { say: () => {}, signal: new AbortController().signal, now: () => (now += DAY) };
+  const first = await backUp(means, { tenant, secrets }, "age1", work);
+  const metadata = { ...tenant.metadata, name: "b" };
+  const renamed = { ...tenant, metadata, status: { ...tenant.status, storage: "a" } };
+  reads = [];
+  const second = await backUp(means, { tenant: renamed, secrets }, "age1", work);
+  expect(second).toMatchObject({ tenant: "a", name: "b", media: { files: 1, newFiles: 0 } });
+  expect(reads).toEqual([]);
+  const catalogue = new Catalogue(means.target);
+  expect((await catalogue.all("a")).map(({ id }) => id)).toEqual([first.id, second.id]);
+  expect(await catalogue.storageOf("b")).toBe("a");
+  // Another one that has the former name now.
+  const status = { ...tenant.status, storage: "a-12345678" };
+  await backUp(means, { tenant: { ...tenant, status }, secrets }, "age1", work);
+  expect(await catalogue.storageOf("a")).toBe("a-12345678");
+  expect(await catalogue.storageOf("b")).toBe("a");
+  await verify(means, second, work);
+  expect((await catalogue.verification(second))?.ok).toBe(true);
+});

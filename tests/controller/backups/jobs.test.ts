@@ -21,6 +21,23 @@ it("does what is asked for twice once, and nothing else for the tenant meanwhile
   expect(all.add("Backup", "a", async () => "another").id).not.toBe(first.id);
 });
 
+it("does nothing for a tenant that there is to be no work for, also where it waited for its turn", async () => {
+  const refused = new Set(["a"]);
+  const all = new Jobs(
+    new SteadyClock(),
+    () => {},
+    (name) => (refused.has(name) ? `tenant ${name} is being renamed to z` : undefined),
+  );
+  expect(() => all.add("Backup", "a", async () => "never")).toThrow("tenant a is being renamed to z");
+  const { promise, resolve } = Promise.withResolvers<string>();
+  for (const busy of ["b", "c"]) all.add("Backup", busy, () => promise);
+  const waiting = all.add("Backup", "d", async () => "never");
+  refused.add("d");
+  resolve("made");
+  await until("it has ended", () => waiting.finishedAt !== undefined);
+  expect(waiting).toMatchObject({ state: "Failed", message: "tenant d is being renamed to z" });
+});
+
 it("does two at once, and says why one failed", async () => {
   const all = jobs();
   const { promise, resolve } = Promise.withResolvers<string>();
@@ -76,7 +93,11 @@ it("waits after a failure, tells it, and forgets it with the next backup", () =>
   schedule.failed("a", "the disk is full", at("03:00"));
   expect(schedule.isDue(tenant("a"), config, at("03:02"))).toBe(false);
   expect(schedule.isDue(tenant("a"), config, at("06:00"))).toBe(true);
-  expect(schedule.problems()).toEqual(["the last backup of tenant a failed: the disk is full"]);
+  // It is known by its data, and told by its name; of a tenant that is gone there is nothing to tell.
+  expect(schedule.problems((storage) => `${storage}-renamed`)).toEqual([
+    "the last backup of tenant a-renamed failed: the disk is full",
+  ]);
+  expect(schedule.problems(() => undefined)).toEqual([]);
   schedule.learn("a", at("06:00"));
-  expect(schedule.problems()).toEqual([]);
+  expect(schedule.problems((storage) => storage)).toEqual([]);
 });

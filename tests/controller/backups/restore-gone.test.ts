@@ -56,7 +56,7 @@ async function lostAndRestored(spec: Partial<TenantSpec>): Promise<{ calls: stri
         writeSecret: async () => {},
       },
       databases: { keptData: async () => ({ hasDatabase: false }) },
-      reader: { values: () => [] },
+      reader: { values: () => [], withStorage: () => undefined },
       clock: { now: () => 0 },
     },
     service: {

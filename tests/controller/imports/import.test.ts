@@ -99,7 +99,7 @@ function world(
       get: async () => (created.length > 0 ? running : undefined),
       writeSecret: async (_tenant: string, data: unknown) => void (secrets = data),
     },
-    reader: { values: () => [] },
+    reader: { values: () => [], withStorage: () => undefined },
     databases: { keptData: async () => ({ hasDatabase: false }), drop: async () => step("dropped") },
     clock: { now: () => 0 },
   };

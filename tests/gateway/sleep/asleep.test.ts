@@ -66,6 +66,21 @@ const wakesFor = (tenant: string) =>
   bench.controller.wakes.flatMap(({ tenants }) => tenants).filter((one) => one.tenant === tenant);
 
 describe("a poll for a tenant that sleeps", () => {
+  it("goes on being held while the tenant gets another name, and a later one is held as well", async () => {
+    const origin = await sleeper();
+    const first = ask(bench, "a.example", { path: `${SYNC}1500`, headers: TOKEN });
+    await eventually("it is held", async () => (await heldPolls()) === 1);
+    await bench.controller.update([{ ...asleep("b", AT), hosts: ["a.example"], formerly: "a" }], ["a"]);
+    const second = ask(bench, "a.example", { path: `${SYNC}1500`, headers: TOKEN });
+    await eventually("both are held", async () => (await heldPolls()) === 2);
+    expect((await Promise.all([first, second])).map(({ status, text }) => [status, text])).toEqual([
+      [200, NOTHING],
+      [200, NOTHING],
+    ]);
+    expect(origin.asked).toHaveLength(1);
+    expect([...wakesFor("a"), ...wakesFor("b")]).toEqual([]);
+  });
+
   it("is held for its own time and answered byte for byte as the last one, without a wake", async () => {
     const origin = await sleeper();
     const started = performance.now();

@@ -8,6 +8,7 @@ import { ActionDialog, type Action } from "../../ui/action.tsx";
 
 type Kind =
   | "move"
+  | "rename"
   | "upgrade"
   | "sleep"
   | "wake"
@@ -21,6 +22,7 @@ type Kind =
 
 const TITLES: Record<Kind, string> = {
   move: "Move",
+  rename: "Rename",
   upgrade: "Release",
   "keep-awake": "Keep awake",
   "let-sleep": "Let sleep",
@@ -49,6 +51,7 @@ export function TenantActions({ tenant }: { tenant: Tenant }) {
     ...(phase === "Running" ? (["move", "sleep"] as const) : []),
     ...(phase === "Asleep" ? (["wake"] as const) : []),
     "upgrade",
+    "rename",
     tenant.spec.hibernation?.mode === "Never" ? "let-sleep" : "keep-awake",
     phase === "Suspended" || tenant.spec.suspended ? "resume" : "suspend",
     "back-up",
@@ -65,7 +68,8 @@ export function TenantActions({ tenant }: { tenant: Tenant }) {
       ))}
       {open === "move" && <MoveDialog tenant={tenant} close={() => setOpen(undefined)} />}
       {open === "upgrade" && <ReleaseDialog tenant={tenant} close={() => setOpen(undefined)} />}
-      {open !== undefined && open !== "move" && open !== "upgrade" && (
+      {open === "rename" && <RenameDialog tenant={tenant} close={() => setOpen(undefined)} />}
+      {open !== undefined && open !== "move" && open !== "upgrade" && open !== "rename" && (
         <SimpleDialog kind={open} tenant={tenant} close={() => setOpen(undefined)} />
       )}
     </>
@@ -158,7 +162,37 @@ function ReleaseDialog({ tenant, close }: { tenant: Tenant; close: () => void })
   return <ActionDialog action={action} close={close} />;
 }
 
-type SimpleKind = Exclude<Kind, "move" | "upgrade">;
+function RenameDialog({ tenant, close }: { tenant: Tenant; close: () => void }) {
+  const navigate = useNavigate();
+  const { name } = tenant.metadata;
+  const [to, setTo] = useState("");
+  const wanted = to.trim();
+  const action: Action = {
+    title: `Rename ${name}`,
+    verb: "Rename",
+    command: `synapse-shards tenant rename ${name} ${wanted || "NEW-NAME"}`,
+    done: `${name} is being renamed to ${wanted}`,
+    act: async () => {
+      await dataOf(api.POST("/v1/tenants/{name}/rename", { params: { path: { name } }, body: { to: wanted } }));
+      await navigate({ to: "/tenants" });
+    },
+    children: (
+      <>
+        <p>
+          Its server name {tenant.spec.serverName}, users and data stay as they are. Requests wait for some seconds. On
+          Kubernetes a tenant’s name cannot be changed.
+        </p>
+        <label>
+          New name
+          <input value={to} required maxLength={63} onChange={({ target }) => setTo(target.value)} />
+        </label>
+      </>
+    ),
+  };
+  return <ActionDialog action={action} close={close} />;
+}
+
+type SimpleKind = Exclude<Kind, "move" | "rename" | "upgrade">;
 
 function SimpleDialog({ kind, tenant, close }: { kind: SimpleKind; tenant: Tenant; close: () => void }) {
   const navigate = useNavigate();

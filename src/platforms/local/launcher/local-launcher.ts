@@ -320,18 +320,23 @@ function signal(pid: number, name: "SIGTERM" | "SIGKILL"): void {
 
 /** Before a shard starts a tenant, it gets the tenant's media. */
 class LocalShardClient extends ControlClient {
-  readonly #admit: (tenant: string) => Promise<void>;
+  readonly #admit: (tenant: string, assignment: Assignment) => Promise<void>;
   readonly #scratch: string;
 
   /** @param scratch a directory of the shard's own */
   constructor(shard: string, address: string, token: string, media: TenantMedia, scratch: string) {
     super(shard, address, token);
     this.#scratch = scratch;
-    this.#admit = (tenant) => media.admit(shard, tenant);
+    this.#admit = async (tenant, { base }) => {
+      const owner = media.ownerOf(base["media_store_path"]);
+      // Those of another one may have the tenant's name.
+      if (owner === undefined) throw new Error(`the media of ${tenant} are where none of ours are`);
+      await media.admit(shard, owner);
+    };
   }
 
   override async startTenant(name: string, assignment: Assignment, timeoutMs?: number): Promise<TenantState> {
-    await this.#admit(name);
+    await this.#admit(name, assignment);
     return super.startTenant(name, assignment, timeoutMs);
   }
 

@@ -1,6 +1,6 @@
 import { chown, chmod, lchown, lstat, mkdir, readdir, readlink, rename, rm, stat, symlink } from "node:fs/promises";
 import { createHash } from "node:crypto";
-import { join, relative } from "node:path";
+import { basename, join, relative } from "node:path";
 import { newId, type Owner } from "./confinement.ts";
 
 /** Where the media of tenants are that no shard has. */
@@ -10,7 +10,7 @@ const SHARDS = ".shards";
 const STAGED = ".staged";
 
 /**
- * The tenants' media, each reachable by the shard that runs it and by no other: `media/TENANT` leads to `media/.shards/SHARD/TENANT`, and into
+ * The tenants' media, named by what tenants' data are named by (`storageOf`), each reachable by the shard that runs it and by no other: `media/TENANT` leads to `media/.shards/SHARD/TENANT`, and into
  * `media/.shards/SHARD` gets that shard alone, by its mode and by the kernel's file rules. So a move is the renaming of one directory, however
  * much is in it, and takes it from a shard that still runs. What is inside belongs to a group that all shards have: who may pass is
  * decided above.
@@ -28,6 +28,11 @@ export class TenantMedia {
   /** What a tenant's configuration has; the same wherever it runs. */
   pathOf(tenant: string): string {
     return join(this.#directory, tenant);
+  }
+
+  /** Whose media are at a path of `pathOf`; undefined for any other path. */
+  ownerOf(path: unknown): string | undefined {
+    return typeof path === "string" && path === this.pathOf(basename(path)) ? basename(path) : undefined;
   }
 
   /** The directory of a shard, which that shard alone can enter. */

@@ -10,7 +10,7 @@ import { withPresentNames } from "../../../model/renamed-fields.ts";
 import { backupOf } from "./store-file.ts";
 import { DELETED_SCHEMA, LocalDeletedTenants } from "./local-deleted-tenants.ts";
 import { CERTIFICATES_SCHEMA, LocalCertificates } from "./local-certificates.ts";
-import { LocalUsageHistory, USAGE_SCHEMA } from "./local-usage-history.ts";
+import { LocalUsageHistory, renameUsage, USAGE_SCHEMA } from "./local-usage-history.ts";
 import { SecretBox } from "./secret-box.ts";
 import type { DeletedTenants } from "../../../ports/deleted-tenants.ts";
 import type { CertificateStore } from "../../../ports/certificates.ts";
@@ -144,10 +144,16 @@ export class LocalStore implements Store {
   }
 
   async update<K extends Kind>(resource: Kinds[K]): Promise<Kinds[K]> {
+    const { next, specChanged } = this.#replace(resource);
+    if (next.kind === "Tenant" && specChanged) this.#renewBackup();
+    return this.#announce("Modified", next);
+  }
+
+  #replace<R extends Kinds[Kind]>(resource: R): { next: R; specChanged: boolean } {
     const { kind, metadata } = resource;
     const row = this.#row(kind, metadata.name);
     if (!row || String(row.version) !== metadata.resourceVersion) throw new ConflictError(kind, metadata.name);
-    const old = this.#read<Kinds[K]>(row.body);
+    const old = this.#read<R>(row.body);
     const specChanged = !isDeepStrictEqual(normal(old.spec), normal(resource.spec));
     const version = this.#lastVersion + 1;
     const next = {
@@ -163,8 +169,41 @@ export class LocalStore implements Store {
       .prepare("UPDATE resources SET version = ?, body = ? WHERE kind = ? AND name = ? AND version = ?")
       .run(version, this.#written(next), kind, metadata.name, row.version);
     this.#lastVersion = version;
-    if (kind === "Tenant" && specChanged) this.#renewBackup();
-    return this.#announce("Modified", next);
+    return { next, specChanged };
+  }
+
+  async rename(tenant: Kinds["Tenant"], to: string, others: readonly Kinds["Tenant"][] = []): Promise<Kinds["Tenant"]> {
+    const { name, resourceVersion } = tenant.metadata;
+    const row = this.#row("Tenant", name);
+    if (!row || String(row.version) !== resourceVersion) throw new ConflictError("Tenant", name);
+    if (this.#row("Tenant", to)) throw new UserError("AlreadyExists", `there is a tenant named ${to} already`);
+    const old = this.#read<Kinds["Tenant"]>(row.body);
+    const version = this.#lastVersion + 1;
+    const metadata = { ...old.metadata, name: to, resourceVersion: String(version) };
+    const next = { ...tenant, metadata, spec: old.spec };
+    const replaced: Kinds["Tenant"][] = [];
+    this.#db.exec("BEGIN");
+    try {
+      this.#lastVersion = version;
+      for (const other of others) if (other.metadata.name !== name) replaced.push(this.#replace(other).next);
+      this.#db.prepare("DELETE FROM resources WHERE kind = 'Tenant' AND name = ?").run(name);
+      this.#db
+        .prepare("INSERT INTO resources (kind, name, version, body) VALUES ('Tenant', ?, ?, ?)")
+        .run(to, version, this.#written(next));
+      this.#db
+        .prepare("UPDATE events SET object = ?, body = json_set(body, '$.object', ?) WHERE object = ?")
+        .run(`Tenant/${to}`, `Tenant/${to}`, `Tenant/${name}`);
+      renameUsage(this.#db, { tenant: name, serverName: old.spec.serverName }, to);
+      this.#db.exec("COMMIT");
+    } catch (error) {
+      this.#db.exec("ROLLBACK");
+      throw error;
+    }
+    this.#renewBackup();
+    const announced = this.#announce("Added", next);
+    this.#announce("Deleted", old);
+    for (const other of replaced) this.#announce("Modified", other);
+    return announced;
   }
 
   async remove(kind: Kind, name: string): Promise<void> {

@@ -105,3 +105,17 @@ export class LocalUsageHistory implements UsageHistory {
     });
   }
 }
+
+/**
+ * What was counted of a tenant is counted on under its new name. Months that an earlier tenant of that name and server name has stay as they are; so
+ * does what was counted under the former name then.
+ */
+export function renameUsage(db: DatabaseSync, { tenant, serverName }: UsageOwner, to: string): void {
+  for (const [table, otherwise] of [
+    ["usage_months", "IGNORE"],
+    ["usage_positions", "REPLACE"],
+  ] as const)
+    db.prepare(
+      `UPDATE OR ${otherwise} ${table} SET tenant = ?, body = json_set(body, '$.tenant', ?) WHERE tenant = ? AND server_name = ?`,
+    ).run(to, to, tenant, serverName);
+}

@@ -5,7 +5,7 @@ import { newTenantStatus, type TenantStatus } from "../../../model/tenant.ts";
 
 /** What the file of a store holds, seen from outside: before a controller opens it. */
 export interface StoreFile {
-  /** Names of the tenants that it has, and of deleted ones whose data is kept. */
+  /** What the data are named by of the tenants that it has, and of deleted ones whose data is kept. */
   tenants: string[];
   /** Whether secrets in it are sealed with a key. */
   sealed: boolean;
@@ -30,7 +30,10 @@ export function inspectStore(file: string): StoreFile {
     );
     if (!tables.has("resources")) return NOTHING;
     const rows = db
-      .prepare("SELECT name FROM resources WHERE kind = 'Tenant' UNION SELECT tenant AS name FROM secrets")
+      .prepare(
+        `SELECT coalesce(json_extract(body, '$.status.storage'), name) AS name FROM resources WHERE kind = 'Tenant'
+         UNION SELECT tenant AS name FROM secrets`,
+      )
       .all();
     const sealed = tables.has("meta") && db.prepare("SELECT 1 FROM meta WHERE name = 'key'").get() !== undefined;
     return { tenants: rows.map((row) => String(row["name"])), sealed };
@@ -115,8 +118,8 @@ function forgetPlaces(file: string): void {
     const write = db.prepare("UPDATE resources SET body = ? WHERE kind = 'Tenant' AND name = ?");
     for (const row of db.prepare("SELECT name, body FROM resources WHERE kind = 'Tenant'").all()) {
       const tenant = JSON.parse(String(row["body"])) as { status: TenantStatus };
-      const { epoch, schemaRelease, inEffect, fleetRelease, fleetReleaseSince } = tenant.status;
-      const kept = { epoch, schemaRelease, inEffect, fleetRelease, fleetReleaseSince };
+      const { epoch, schemaRelease, inEffect, fleetRelease, fleetReleaseSince, storage, formerNames } = tenant.status;
+      const kept = { epoch, schemaRelease, inEffect, fleetRelease, fleetReleaseSince, storage, formerNames };
       write.run(JSON.stringify({ ...tenant, status: { ...newTenantStatus(), ...kept } }), String(row["name"]));
     }
     db.exec("COMMIT");

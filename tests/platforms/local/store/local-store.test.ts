@@ -230,3 +230,28 @@ it("keeps deleted tenants sealed and proofs in a chain, one for each deletion, a
   expect(createHash("sha256").update(JSON.stringify(content)).digest("hex")).toBe(sha256);
   await again.close();
 });
+
+it("opens what it sealed of a tenant that has another name since, and has what was counted of it", async () => {
+  const file = nextFile();
+  const store = await filled(file, { box: box(), backupAfterSeconds: 0.01 });
+  const owner = { tenant: "a", serverName: "a.example" };
+  const run = { run: "r", epoch: 1, cpuSeconds: 1, requests: 2 };
+  const updatedAt = "2026-01-01T00:00:00.000Z";
+  const month = { ...owner, month: "2026-01", cpuSeconds: 1, requests: 2, updatedAt };
+  await store.usage.write([{ position: { ...owner, runs: [run] }, months: [month] }]);
+  const tenant = (await store.get("Tenant", "a"))!;
+  await store.rename({ ...tenant, status: { ...tenant.status, storage: "a" } }, "b");
+  await store.close();
+  expect(bytesOf(file)).not.toMatch(/the-signing-key|hunter2/);
+  // Its data are known by what they are named by, also to who has no key.
+  checkAgainstDatabases(file, ["tenant_a"], (storage) => `tenant_${storage}`);
+  restoreStore(file);
+  const again = new LocalStore(file, { box: box() });
+  const found = await again.get("Tenant", "b");
+  expect(found).toMatchObject({ spec: { config: "password: hunter2" }, status: { storage: "a", provisioned: false } });
+  expect((await again.readSecret("a"))?.signingKey).toBe("ed25519 a_x the-signing-key");
+  expect(await again.usage.list("a")).toEqual([]);
+  expect(await again.usage.list("b")).toEqual([{ ...month, tenant: "b" }]);
+  expect(await again.usage.position({ ...owner, tenant: "b" })).toMatchObject({ tenant: "b", runs: [run] });
+  await again.close();
+});
