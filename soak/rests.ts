@@ -15,10 +15,11 @@ export class Rests {
     this.#now = now;
   }
 
-  /** @param resting how many tenants nobody uses now */
-  note(tenants: TenantFacts[], resting: number): void {
+  /** @param resting names of tenants that nobody uses now; those that do not run yet cannot fall asleep */
+  note(tenants: TenantFacts[], resting: ReadonlySet<string>): void {
     const now = this.#now();
-    if (this.#looked !== undefined) this.#restingMs += (now - this.#looked) * resting;
+    const could = tenants.filter(({ name, phase }) => phase === "Running" && resting.has(name)).length;
+    if (this.#looked !== undefined) this.#restingMs += (now - this.#looked) * could;
     this.#looked = now;
     for (const { name, phase, epoch, wokenByTime } of tenants) {
       if (phase === "Asleep") this.#sleeps.add(`${name} ${epoch}`);

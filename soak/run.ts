@@ -277,7 +277,7 @@ export class Run {
     for (;;) {
       const facts = await controllerFacts(this.#cluster);
       for (const finding of exceeded(facts.shards, this.#limits)) this.#exceeded.add(finding);
-      this.#rests.note(facts.tenants, Object.values(wishes).filter(({ resting }) => resting).length);
+      this.#rests.note(facts.tenants, new Set(Object.keys(wishes).filter((name) => wishes[name]!.resting)));
       const left = unsettled(wishes, facts.tenants, facts.shards);
       if (left.length === 0) return facts;
       if (Date.now() > deadline)

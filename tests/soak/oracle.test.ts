@@ -190,10 +190,14 @@ test("a run in which tenants rest for minutes and stay awake is no good run", ()
   let now = 0;
   const rests = new Rests(() => now);
   const { tenants } = healthy();
-  for (; now <= 200_000; now += 1_000) rests.note(tenants, 1);
+  const resting = new Set(["here"]);
+  // One that is still being made could not fall asleep.
+  for (; now <= 200_000; now += 1_000) rests.note([{ ...tenants[0]!, phase: "Provisioning" }], resting);
+  expect(rests.isOddlyAwake()).toBe(false);
+  for (; now <= 400_000; now += 1_000) rests.note(tenants, resting);
   expect(rests.isOddlyAwake()).toBe(true);
-  rests.note(asleep().tenants, 1);
-  rests.note([{ ...tenants[0]!, wokenByTime: "2026-01-01T00:00:00Z" }], 1);
+  rests.note(asleep().tenants, resting);
+  rests.note([{ ...tenants[0]!, wokenByTime: "2026-01-01T00:00:00Z" }], resting);
   expect(rests.isOddlyAwake()).toBe(false);
   expect(rests.describe()).toBe("1 sleeps, 1 wakes by time");
 });
