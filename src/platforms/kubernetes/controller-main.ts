@@ -335,7 +335,8 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     apiUrl: api.url,
     stop: async () => {
       await Promise.race([controller.stop(), sleep(LOOPS_STOP_MS)]);
-      await usage.close().catch((error: unknown) => onError(messageOf(error)));
+      // Where the API server is away, the lease is not to wait for it.
+      await Promise.race([usage.close().catch((error: unknown) => onError(messageOf(error))), sleep(LOOPS_STOP_MS)]);
       context.feed.close();
       await api.close();
       await databases.close();
