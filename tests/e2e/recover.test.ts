@@ -233,7 +233,8 @@ it("gives a tenant another name under load, and keeps its messages, media, login
   await expect.poll(() => sent.length).toBeGreaterThan(before + 3);
   sending = false;
   await sender;
-  expect(alice.failures.slice(failures)).toEqual([]);
+  // It sends as fast as it can, and Synapse's own limit of messages is no failure.
+  expect(alice.failures.slice(failures).filter(({ what }) => what !== "status 429")).toEqual([]);
   expect(await messagesOf(alice, other)).toEqual(sent);
   expect(await downloadMedia(alice, picture)).toBe("the same bytes");
   expect((await (await logInAt((await cluster.tenant("practice-a")).url, "alice")).client.whoami()).user_id).toBe(
