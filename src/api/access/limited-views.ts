@@ -12,7 +12,7 @@ import { limitedWords, withoutOthers } from "./without-others.ts";
 
 /**
  * What there is about the cluster, as far as it is about the tenants of a scope. Names are given again to other people's tenants; so what is told of
- * a name counts only since its tenant was created.
+ * a name counts only since its tenant was created, or renamed to it.
  */
 type Seen = Pick<ClusterService, "listTenants" | "getTenant">;
 
@@ -22,7 +22,13 @@ export async function tenantsWithin(service: Seen, scope: Scope): Promise<Map<st
 
 /** Whether something that happened then is about this tenant, and not about an earlier one of its name. */
 function isOf(tenant: Tenant | undefined, time: string): boolean {
-  return tenant !== undefined && Date.parse(time) >= Date.parse(tenant.metadata.creationTimestamp);
+  if (tenant === undefined) return false;
+  const renamed = tenant.status.formerNames?.at(-1)?.until;
+  return Date.parse(time) >= Math.max(...[tenant.metadata.creationTimestamp, renamed ?? ""].flatMap(moments));
+}
+
+function moments(time: string): number[] {
+  return time === "" ? [] : [Date.parse(time)];
 }
 
 export async function statusWithin(service: Seen, scope: Scope, status: ClusterStatus): Promise<ClusterStatus> {

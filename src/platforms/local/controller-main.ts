@@ -229,6 +229,7 @@ async function main(): Promise<void> {
     configNames: (tenant: string) =>
       Object.entries({
         "backups.tenants": backupsNow?.config.tenants ?? {},
+        "cpuBudget.byTenant": config.cluster.cpuBudget.byTenant,
         "tenantPolicy.byTenant": config.cluster.tenantPolicy.byTenant,
       }).flatMap(([place, byName]) => (Object.hasOwn(byName, tenant) ? [place] : [])),
     platformProblems: () => [

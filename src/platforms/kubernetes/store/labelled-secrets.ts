@@ -65,7 +65,7 @@ export class LabelledSecrets {
     return found;
   }
 
-  /** Makes the Secret, or replaces one that we made. @throws UserError Conflict where it is somebody else's */
+  /** Makes the Secret, or replaces one that we made for the tenant. @throws UserError Conflict where it is somebody else's */
   async write(
     name: string,
     tenant: string,
@@ -75,8 +75,11 @@ export class LabelledSecrets {
     const namespace = this.#namespace;
     const present = this.#cache.get(name);
     const foreign = () =>
-      new UserError("Conflict", `the Secret ${namespace}/${name} is not the controller's, and is not changed by it`);
-    if (present && present.metadata?.labels?.[MANAGED_BY] !== OURS) throw foreign();
+      new UserError(
+        "Conflict",
+        `the Secret ${namespace}/${name} was not made by the controller for ${tenant}, and is not changed by it`,
+      );
+    if (present && !isOurs(present, tenant)) throw foreign();
     const body: V1Secret = {
       metadata: {
         name,
@@ -100,16 +103,16 @@ export class LabelledSecrets {
     this.#cache.put(written);
   }
 
-  /** The Secret, if we made it. */
-  async ours(name: string): Promise<V1Secret | undefined> {
+  /** The Secret, if we made it for the tenant. */
+  async ours(name: string, tenant: string): Promise<V1Secret | undefined> {
     const present = await this.fresh(name);
-    return present?.metadata?.labels?.[MANAGED_BY] === OURS ? present : undefined;
+    return isOurs(present, tenant) ? present : undefined;
   }
 
-  /** Removes a Secret that we made; one of somebody else's is left to its owner. */
-  async remove(name: string): Promise<void> {
+  /** Removes a Secret that we made for the tenant; one of somebody else's, or another tenant's, is left to its owner. */
+  async remove(name: string, tenant: string): Promise<void> {
     const present = this.#cache.get(name);
-    if (!present || present.metadata?.labels?.[MANAGED_BY] !== OURS) return;
+    if (!isOurs(present, tenant)) return;
     const namespace = this.#namespace;
     await attemptIfThere(`remove the Secret ${namespace}/${name}`, () =>
       retrying(() =>
@@ -118,6 +121,11 @@ export class LabelledSecrets {
     );
     this.#cache.drop(present);
   }
+}
+
+function isOurs(secret: V1Secret | undefined, tenant: string): secret is V1Secret {
+  const labels = secret?.metadata?.labels ?? {};
+  return labels[MANAGED_BY] === OURS && labels[TENANT_LABEL] === tenant;
 }
 
 export function decode(base64: string): string {

@@ -44,7 +44,7 @@ export class PurgeProofs {
     const text = textOf(last);
     const line = `${JSON.stringify(proof)}\n`;
     const isFull = text.length + line.length > (this.#options.mostBytes ?? MOST_BYTES);
-    await (last && !isFull ? this.#replace(last, text + line) : this.#create(secrets.length, line));
+    await (last && !isFull ? this.#replace(last, text + line) : this.#create(last ? numberOf(last) + 1 : 0, line));
     return proof;
   }
 

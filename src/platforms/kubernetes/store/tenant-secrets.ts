@@ -153,15 +153,16 @@ export class TenantSecrets {
   /** Removes the Secrets that we made for the tenant; those of its owner are left to them. */
   async remove(tenant: SynapseTenant): Promise<void> {
     const { namespace, name } = this.#placeOf(tenant);
-    if (namespace === this.#namespace) await this.#own.remove(name);
-    await this.#own.remove(configSecretName(tenant.metadata?.name ?? ""));
+    const owner = tenant.metadata?.name ?? "";
+    if (namespace === this.#namespace) await this.#own.remove(name, owner);
+    await this.#own.remove(configSecretName(owner), owner);
   }
 
   /** The signing key in a Secret that we made for the tenant; undefined where its owner made it. */
   async ownSigningKey(tenant: SynapseTenant): Promise<string | undefined> {
     const { namespace, name } = this.#placeOf(tenant);
     if (namespace !== this.#namespace) return undefined;
-    const data = (await this.#own.ours(name))?.data?.[KEYS.signingKey];
+    const data = (await this.#own.ours(name, tenant.metadata?.name ?? ""))?.data?.[KEYS.signingKey];
     return data === undefined ? undefined : decode(data);
   }
 
