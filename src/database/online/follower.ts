@@ -186,8 +186,6 @@ export class Follower {
         // Tables that a crash empties are empty in the copy as well.
         const more = ["--compress=0", "--no-publications", "--no-subscriptions", "--no-unlogged-table-data"];
         await pgRestore(programs, copy, pgDump(programs, former, snapshot, signal, more), signal);
-        // A table that was truncated meanwhile looks empty, as no snapshot has what it was: then the copy is begun again. Counted before, whoever waits to
-        // truncate one would keep pg_dump waiting.
         this.#counts = await countRows(client, await placesIn(client));
       },
       SNAPSHOT_BOUNDS,
@@ -377,5 +375,5 @@ function changedSchema(): UserError {
 }
 
 function differentCopy(different: readonly string[]): UserError {
-  return new UserError("Unavailable", `the copy is not what the database is: ${different.slice(0, 5).join(", ")}`);
+  return new UserError("Environment", `the copy is not what the database is: ${different.slice(0, 5).join(", ")}`);
 }
