@@ -112,8 +112,6 @@ export interface Timing {
   expiryEvery: number;
   /** How long one of them is still kept after that was seen first. */
   expiryGrace: number;
-  /** How often it is looked whether a database is to be copied while its tenant runs. */
-  copiesEvery: number;
   /** First and longest delay between attempts to start a tenant. */
   retryFirst: number;
   retryMost: number;
@@ -131,7 +129,6 @@ export const DEFAULT_TIMING: Timing = {
   drain: 10,
   expiryEvery: 600,
   expiryGrace: 3_600,
-  copiesEvery: 1,
   retryFirst: 1,
   retryMost: 60,
 };

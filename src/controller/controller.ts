@@ -4,7 +4,6 @@ import type { CachedReader } from "./cached-reader.ts";
 import type { Change, Kind } from "../ports/store.ts";
 import type { ControllerContext } from "./context.ts";
 import { TenantDeletion } from "./tenants/deletion.ts";
-import { OnlineCopies } from "./tenants/online-copies.ts";
 import { Expiry } from "./tenants/expiry.ts";
 import { FleetRollout } from "./planning/fleet-rollout.ts";
 import { Mover } from "./moves/mover.ts";
@@ -41,7 +40,6 @@ export class Controller {
   readonly #planQueue: WorkQueue;
   readonly #databaseUsage: DatabaseUsageLoop;
   readonly #expiry: Expiry;
-  readonly #onlineCopies: OnlineCopies;
   readonly #databaseTime: DatabaseTimeLoop;
   readonly #usageReading: UsageReadingLoop;
   readonly #quotaWatch: QuotaWatch;
@@ -77,7 +75,6 @@ export class Controller {
     });
     this.#databaseUsage = new DatabaseUsageLoop(context);
     this.#expiry = new Expiry(context);
-    this.#onlineCopies = new OnlineCopies(context);
     this.#databaseTime = new DatabaseTimeLoop(context);
     this.#usageReading = new UsageReadingLoop(context);
     this.#quotaWatch = new QuotaWatch(context);
@@ -103,7 +100,6 @@ export class Controller {
     metrics.scrape.begin(() => gauges.update());
     this.#databaseUsage.start();
     this.#expiry.start();
-    this.#onlineCopies.start();
     this.#databaseTime.start();
     this.#context.recorder?.start();
     this.#usageReading.start();
@@ -127,7 +123,6 @@ export class Controller {
     await this.#context.history?.close();
     await this.#databaseUsage.close();
     await this.#expiry.close();
-    await this.#onlineCopies.close();
     await this.#databaseTime.close();
     await this.#usageReading.close();
     await this.#quotaWatch.close();

@@ -23,8 +23,6 @@ export interface Bounds {
   connectMs: number;
   /** Milliseconds a statement may take, counted by the server, and by us in case the server is silent. */
   statementMs: number;
-  /** It speaks the replication protocol, in that database. */
-  isReplication?: boolean;
 }
 
 /** Creating a database copies files, which a busy disk can hold up; hence generous. */
@@ -113,8 +111,6 @@ async function withClient<T>(
     connectionTimeoutMillis: bounds.connectMs,
     statement_timeout: bounds.statementMs,
     query_timeout: bounds.statementMs + SILENCE_MS,
-    // A peer that is gone without a word is found out by the server.
-    ...(bounds.isReplication ? { replication: "database", options: "-c tcp_keepalives_idle=30" } : {}),
   });
   // A connection that breaks between two queries says so by an event; the next query then fails anyway.
   client.on("error", () => {});

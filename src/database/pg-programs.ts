@@ -5,7 +5,6 @@ import { finished, pipeline } from "node:stream/promises";
 import { messageOf, UserError } from "../model/errors.ts";
 import { machineProblem } from "../model/machine-problem.ts";
 import type { Bytes } from "../ports/backups.ts";
-import { DatabaseTrouble } from "../ports/databases.ts";
 import type { Login } from "./connection.ts";
 
 /** Where pg_dump and pg_restore are, and what their environment has. */
@@ -138,6 +137,6 @@ function problemOf(name: string, words: string, code: number): UserError {
   if (/terminating connection|server closed the connection|could not connect|connection to server/.test(words))
     return new UserError("Unavailable", why);
   if (/No space left on device|disk full|could not extend file/.test(words))
-    return new DatabaseTrouble("DatabaseFull", `${why}: free some space on the disk of the databases`);
+    return new UserError("Unavailable", `${why}: free some space on the disk of the databases`);
   return new UserError(name === "pg_restore" ? "InvalidInput" : "Environment", why);
 }

@@ -1,4 +1,3 @@
-import { isMoveDue } from "./database-move.ts";
 import { createHash } from "node:crypto";
 import { hostOf } from "./names.ts";
 import type { FormerDatabase, Tenant, TenantSpec, TenantStatus } from "./tenant.ts";
@@ -106,9 +105,7 @@ export function deletedTenant(
   { metadata, spec, status }: Tenant,
   { deletedAt, keptUntil, managedDatabase }: Pick<DeletedTenant, "deletedAt" | "keptUntil" | "managedDatabase">,
 ): DeletedTenant {
-  const { databaseServer, formerDatabases, dataSince } = status;
-  // A copy that was still being made is nobody's any more.
-  const databaseMove = status.databaseMove && isMoveDue(status.databaseMove) ? status.databaseMove : undefined;
+  const { databaseServer, formerDatabases, databaseMove, dataSince } = status;
   const brought = broughtBy(status);
   return {
     name: metadata.name,

@@ -1,4 +1,3 @@
-import { storageOf } from "../../model/storage-name.ts";
 import { StartFailure } from "../../model/errors.ts";
 import { timeText } from "../../model/clock.ts";
 import { wantAwake } from "../../model/wake.ts";
@@ -154,7 +153,7 @@ export class AsleepTenants {
   }
 
   async #prepare(tenant: Tenant, release: string, config: StartConfig): Promise<void> {
-    const { databases, launcher, clock, databaseMoves } = this.#context;
+    const { databases, launcher, clock } = this.#context;
     const { name } = tenant.metadata;
     const facts = await launcher.prepareRelease(release, () => {});
     if (facts) databases.learn(facts);
@@ -162,7 +161,6 @@ export class AsleepTenants {
     const stored = await databases.describe(configured, config.secrets);
     const refusal = schemaRefusal(stored, release, databases.facts(release));
     if (refusal !== undefined) throw new StartFailure("SchemaTooNew", refusal);
-    await databaseMoves?.leave(storageOf(tenant));
     const migration = await databases.migration(release);
     try {
       const claimed = await nextEpoch(this.#context, name, { above: stored?.epoch });

@@ -57,10 +57,9 @@ export class TenantDeletion {
 
   /** Removes the tenant's data, or shuts out what may still run it. @returns what became of the data, in words */
   async #letGoOfData(tenant: Tenant, isStopped: boolean): Promise<string> {
-    const { store, databases, databaseMoves } = this.#context;
+    const { store, databases } = this.#context;
     const storage = storageOf(tenant);
     const { provisioned, epoch, dedicated } = tenant.status;
-    await databaseMoves?.leave(storage);
     if (await this.#kept?.isTurnedAway(tenant))
       return "it had no data; what is kept of the deleted tenant of its name stays";
     // A dedicated process goes on without us: it has, or is about to have, the database and the media.

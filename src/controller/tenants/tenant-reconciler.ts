@@ -4,7 +4,6 @@ import { timeText } from "../../model/clock.ts";
 import { messageOf, StartFailure, UserError } from "../../model/errors.ts";
 import type { MoveReason } from "../../model/move.ts";
 import type { Shard } from "../../model/shard.ts";
-import { isMoveDue } from "../../model/database-move.ts";
 import { forgetRefusedRelease, INSTALLING, reasonOfRunning, wantedRelease, type Tenant } from "../../model/tenant.ts";
 import { ShardUnreachable, type TenantState } from "../../ports/shard-control.ts";
 import { readConfig } from "../../model/config-reading.ts";
@@ -229,8 +228,7 @@ export class TenantReconciler {
     // A tenant that leaves is not restarted on the way out.
     if (!current || current.spec.dedicated) return;
     if (current.status.restore) return this.#restart(current.metadata.name, shard.metadata.name, "Restored");
-    if (isMoveDue(current.status.databaseMove))
-      return this.#restart(current.metadata.name, shard.metadata.name, "DatabaseMoved");
+    if (current.status.databaseMove) return this.#restart(current.metadata.name, shard.metadata.name, "DatabaseMoved");
     const configs = await configsOf(this.#context, current);
     const { asked } = configs;
     if (asked && asked.hash === current.status.configHash) await keepConfigInEffect(this.#context, current, asked);
