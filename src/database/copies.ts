@@ -24,7 +24,7 @@ import { pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
 import { raiseEpoch } from "./fence.ts";
 import { makeFit } from "./restored.ts";
 import { lookThrough } from "./imported.ts";
-import { endConnections, ensureRole, limitRole } from "./roles.ts";
+import { dropRole, endConnections, ensureRole, limitRole } from "./roles.ts";
 import type { DatabaseServers } from "./servers.ts";
 import { scramVerifier } from "./scram.ts";
 import { databasesAmong } from "./stranded.ts";
@@ -261,7 +261,7 @@ export class PostgresCopies implements DatabaseCopies {
 export async function dropWithRole(server: AdminLogin, name: string): Promise<void> {
   await asAdmin(server, DEFAULT_BOUNDS, async (client) => {
     await drop(client, name);
-    await client.query(`DROP ROLE IF EXISTS ${identifier(name)}`);
+    await dropRole(client, name);
   });
 }
 

@@ -6,7 +6,7 @@ import type { Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
 import { HalfMoved, type DatabaseMoves, type MovedDatabase } from "../ports/database-moves.ts";
 import type { DatabaseLogin } from "../ports/databases.ts";
-import { asAdmin, DEFAULT_BOUNDS, identifier, withConnection, type AdminLogin } from "./connection.ts";
+import { asAdmin, DEFAULT_BOUNDS, withConnection, type AdminLogin } from "./connection.ts";
 import { contentsOf, differences, totalOf, type Contents } from "./contents.ts";
 import {
   commentOf,
@@ -23,6 +23,7 @@ import {
 import { fenceAgainstAll } from "./fence.ts";
 import { besideNames, MOVED_HERE, tenantDatabaseName } from "./names.ts";
 import { pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
+import { dropRole } from "./roles.ts";
 import type { DatabaseServers } from "./servers.ts";
 
 /** What is left between two crashes, in this order: a test ends the process at each. */
@@ -178,7 +179,7 @@ export class PostgresMoves implements DatabaseMoves {
     await lockedOn(this.#servers.named(server), tenant, async (client) => {
       await drop(client, moved);
       if (await exists(client, own)) return;
-      await client.query(`DROP ROLE IF EXISTS ${identifier(own)}`);
+      await dropRole(client, own);
     });
   }
 }

@@ -68,3 +68,18 @@ export async function closeCommonDatabases(client: pg.Client): Promise<void> {
   for (const { name } of rows)
     await client.query(`REVOKE CONNECT, TEMPORARY ON DATABASE ${identifier(name)} FROM PUBLIC`);
 }
+
+const DEPENDENT_OBJECTS = "2BP01";
+
+/**
+ * Removes a role. Anybody may grant it something in a database of their own, which keeps it from being removed; it then stays, cannot log in, and is
+ * taken up again by whoever gets its name.
+ */
+export async function dropRole(client: pg.Client, role: string): Promise<void> {
+  try {
+    await client.query(`DROP ROLE IF EXISTS ${identifier(role)}`);
+  } catch (error) {
+    if ((error as { code?: string }).code !== DEPENDENT_OBJECTS) throw error;
+    await client.query(`ALTER ROLE ${identifier(role)} WITH NOLOGIN PASSWORD NULL`);
+  }
+}

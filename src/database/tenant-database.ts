@@ -15,7 +15,7 @@ import { forgetInspection } from "./inspection-table.ts";
 import { removeKeepsake } from "./keepsakes.ts";
 import { withLock } from "./lock.ts";
 import { besideNames, inspectionName, templateDatabaseName, tenantDatabaseName, TEMPLATE_ROLE } from "./names.ts";
-import { endConnections, ensureRole, limitRole } from "./roles.ts";
+import { dropRole, endConnections, ensureRole, limitRole } from "./roles.ts";
 import { wholeNumber } from "./whole-number.ts";
 import { scramVerifier } from "./scram.ts";
 
@@ -145,7 +145,7 @@ export async function dropTenantDatabase(
     await forgetInspection(client, tenant);
     for (const database of [name, inspected, ...Object.values(besideNames(tenant))])
       await client.query(`DROP DATABASE IF EXISTS ${identifier(database)} WITH (FORCE)`);
-    for (const role of [name, inspected]) await client.query(`DROP ROLE IF EXISTS ${identifier(role)}`);
+    for (const role of [name, inspected]) await dropRole(client, role);
     await removeKeepsake(client, tenant);
   };
   await asAdmin(admin, bounds, (client) => withLock(client, name, LOCK_WAIT_MS, () => drop(client)));

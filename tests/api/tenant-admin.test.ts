@@ -220,6 +220,16 @@ describe("a tenant admin", () => {
     expect(items).toHaveLength(1);
   });
 
+  test("sees nothing of the tenant that had the name until its own was renamed to it", async () => {
+    const message = "the one before was moved";
+    const between = new Date(Date.now() - 60_000).toISOString();
+    service.tenants.get(OURS)!.status.formerNames = [{ name: "ours-before", until: new Date().toISOString() }];
+    service.addEvent({ type: "Normal", reason: "Moved", object: `Tenant/${OURS}`, message }, between);
+    api.audited.push({ ...entry(`/v1/tenants/${OURS}?before`), time: between, actor: "ada" });
+    expect((await asReseller("GET", "/v1/events")).text).not.toContain(message);
+    expect((await asReseller("GET", "/v1/audit")).text).not.toContain("?before");
+  });
+
   test("follows the events of its tenants alone, also as server-sent events", async () => {
     for (const accept of ["text/event-stream", "application/x-ndjson"]) {
       const { body } = await api.request("/v1/events?follow=true", { token, headers: { accept } });

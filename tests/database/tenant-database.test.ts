@@ -222,6 +222,24 @@ describe("a tenant's database", () => {
     expect(await describeDatabase({ ...admin, database: DATABASE })).toEqual({ exists: false, epoch: 0 });
   });
 
+  test("is dropped although another tenant granted its role something, and can be made again", async () => {
+    await provisionTenantDatabase(admin, CLINIC);
+    await provisionTenantDatabase(admin, { ...CLINIC, name: "clinic-b", password: "of-b" });
+    await ask(as("clinic-b", "of-b"), "tenant_clinic_b", `GRANT SELECT ON events TO ${DATABASE}`);
+    await dropTenantDatabase(admin, "clinic-a");
+    await dropTenantDatabase(admin, "clinic-a");
+    expect(await describeDatabase({ ...admin, database: DATABASE })).toEqual({ exists: false, epoch: 0 });
+    expect(await ask(admin, "postgres", `SELECT rolcanlogin FROM pg_roles WHERE rolname = '${DATABASE}'`)).toEqual([
+      { rolcanlogin: false },
+    ]);
+    await provisionTenantDatabase(admin, CLINIC);
+    expect(await ask(as("clinic-a"), DATABASE, "SELECT 1 AS one")).toEqual([{ one: 1 }]);
+    // The former grant is of no use in a database that it may not enter.
+    await expect(ask(as("clinic-a"), "tenant_clinic_b", "SELECT * FROM events")).rejects.toMatchObject({
+      code: "Unauthorized",
+    });
+  });
+
   test("shuts out a former owner from outside, and lets its successor in behind a higher epoch", async () => {
     await shutOut(admin, "clinic-a");
     await provisionTenantDatabase(admin, CLINIC);

@@ -20,15 +20,14 @@ export async function tenantsWithin(service: Seen, scope: Scope): Promise<Map<st
   return scope.among(await service.listTenants());
 }
 
-/** Whether something that happened then is about this tenant, and not about an earlier one of its name. */
+/** Whether something that happened then is about this tenant, and not about another one that had its name before. */
 function isOf(tenant: Tenant | undefined, time: string): boolean {
-  if (tenant === undefined) return false;
-  const renamed = tenant.status.formerNames?.at(-1)?.until;
-  return Date.parse(time) >= Math.max(...[tenant.metadata.creationTimestamp, renamed ?? ""].flatMap(moments));
+  const renamedAt = tenant?.status.formerNames?.at(-1)?.until;
+  return isSince(tenant, time) && (renamedAt === undefined || Date.parse(time) >= Date.parse(renamedAt));
 }
 
-function moments(time: string): number[] {
-  return time === "" ? [] : [Date.parse(time)];
+function isSince(tenant: Tenant | undefined, time: string): boolean {
+  return tenant !== undefined && Date.parse(time) >= Date.parse(tenant.metadata.creationTimestamp);
 }
 
 export async function statusWithin(service: Seen, scope: Scope, status: ClusterStatus): Promise<ClusterStatus> {
@@ -99,7 +98,7 @@ export async function backupsWithin<T extends BackupEntry>(service: Seen, scope:
   const tenants = await tenantsWithin(service, scope);
   return entries.filter(({ backup }) => {
     const tenant = tenants.get(backup.tenant);
-    return tenant?.spec.serverName === backup.serverName && isOf(tenant, backup.takenAt);
+    return tenant?.spec.serverName === backup.serverName && isSince(tenant, backup.takenAt);
   });
 }
 
