@@ -63,6 +63,8 @@ def is_database_away(error: BaseException | None) -> bool:
     # adbapi's own word, when it cannot roll back either; and a database that another owner has by now.
     if isinstance(error, psycopg2.InterfaceError | ConnectionLost | Fenced):
         return True
+    if not isinstance(error, psycopg2.DatabaseError):
+        return False
     # The bare class is psycopg2's own word: a connection that ended while an answer was read.
     if not isinstance(error, psycopg2.OperationalError) and type(error) is not psycopg2.DatabaseError:
         return False
