@@ -184,11 +184,21 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
         ["a", "mine"],
         ["b", "b-synapse-tenant"],
       ] as const) {
-        await expect(store.writeSecret(tenant, OWN_SECRET)).rejects.toThrow(/not the controller's/);
+        await expect(store.writeSecret(tenant, OWN_SECRET)).rejects.toThrow(/was not made by the controller for/);
         await store.removeSecret(tenant);
         const { data } = await at.core.readNamespacedSecret({ namespace: at.namespace, name });
         expect(Buffer.from(data?.["signing.key"] ?? "", "base64").toString()).toBe("ed25519 a_1 x");
       }
+    });
+
+    it("neither overwrites nor removes a Secret that we made for another tenant", async () => {
+      await at.apply("a");
+      await at.apply("b", { secretName: "a-synapse-tenant" });
+      await expect.poll(async () => (await store.list("Tenant")).length).toBe(2);
+      await store.writeSecret("a", OWN_SECRET);
+      await expect(store.writeSecret("b", { ...OWN_SECRET, formSecret: "of-b" })).rejects.toThrow(/for b/);
+      await store.removeSecret("b");
+      expect((await store.readSecret("a"))?.formSecret).toBe(OWN_SECRET.formSecret);
     });
 
     it("keeps what the owner put into a Secret that we made", async () => {
