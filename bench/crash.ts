@@ -2,10 +2,9 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "undici";
-import type { ShardView } from "../src/api/views.ts";
-import { BenchCluster } from "./lib/cluster.ts";
+import { BenchCluster, STILL } from "./lib/cluster.ts";
 import { type Bench, type BenchOptions, type BenchResult, type Figure, quantile } from "./lib/result.ts";
-import { Asking, createTenants, STEP_MS, untilPhase, usersOf } from "./lib/tenants.ts";
+import { Asking, createTenants, shardsOf, STEP_MS, untilPhase, usersOf } from "./lib/tenants.ts";
 import type { Answer } from "./load-client.ts";
 
 interface Size {
@@ -35,8 +34,7 @@ export const bench: Bench = {
     const cluster = await BenchCluster.up({
       maxTenantsPerShard: size.tenants,
       maxShardsPerSynapseImageTag: 2,
-      balancing: { cpuTarget: 0 },
-      cpuBudget: { databasePerTenant: 0 },
+      ...STILL,
       tenantPolicy: { allowedOptions: ["rc_login"] },
     });
     try {
@@ -96,8 +94,7 @@ async function pidOf(cluster: BenchCluster, part: Part): Promise<number> {
   switch (part) {
     case "shard": {
       for (const deadline = Date.now() + STEP_MS; Date.now() < deadline; await sleep(100)) {
-        const { items } = await cluster.call<{ items: ShardView[] }>("GET", "/v1/shards");
-        const full = items.find((shard) => shard.tenants.length > 0);
+        const full = (await shardsOf(cluster)).find((shard) => shard.tenants.length > 0);
         if (full) return Number(await file("shards", full.metadata.name, "pid"));
       }
       throw new Error("no shard has tenants");

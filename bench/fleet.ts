@@ -1,10 +1,20 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "undici";
-import type { ShardView, TenantView } from "../src/api/views.ts";
+import type { TenantView } from "../src/api/views.ts";
 import { DEFAULT_RELEASE } from "../src/platforms/local/toolchain/toolchain.ts";
-import { BenchCluster } from "./lib/cluster.ts";
+import { BenchCluster, STILL } from "./lib/cluster.ts";
 import { type Bench, type BenchOptions, type BenchResult, type Figure, quantile } from "./lib/result.ts";
-import { Asking, createTenants, inTurns, STEP_MS, untilPhase, usersOf } from "./lib/tenants.ts";
+import {
+  Asking,
+  createTenants,
+  fallAsleep,
+  inTurns,
+  shardsOf,
+  STEP_MS,
+  untilPhase,
+  untilShards,
+  usersOf,
+} from "./lib/tenants.ts";
 import { type LoadUser, ok } from "./load-client.ts";
 
 interface Size {
@@ -36,8 +46,7 @@ export const bench: Bench = {
       maxShardsPerSynapseImageTag: size.tenants / size.perShard + 1,
       avgShardsLoadRedistributionThreshold: 0,
       consolidateAfterSeconds: 2,
-      balancing: { cpuTarget: 0 },
-      cpuBudget: { databasePerTenant: 0 },
+      ...STILL,
       tenantPolicy: { allowedOptions: ["rc_login"] },
     });
     const agent = new Agent({ connections: 512 });
@@ -82,8 +91,7 @@ async function measure(
     const some = new Map([...users].filter(([name]) => shard.tenants.includes(name)));
     const begin = () => cluster.call("POST", `/v1/shards/${shard.metadata.name}/drain`);
     const isDone = async () => {
-      const { items } = await cluster.call<{ items: ShardView[] }>("GET", "/v1/shards");
-      const left = items.find(({ metadata }) => metadata.name === shard.metadata.name);
+      const left = (await shardsOf(cluster)).find(({ metadata }) => metadata.name === shard.metadata.name);
       return (left?.tenants.length ?? 0) === 0;
     };
     drains.push(await underLoad(some, begin, isDone));
@@ -119,7 +127,7 @@ async function measure(
 
   const upWhileAsleep: number[] = [];
   for (let restart = 0; restart < size.restarts; restart++) {
-    await inTurns(names, 3, (name) => asleep(cluster, name));
+    await inTurns(names, 3, (name) => fallAsleep(cluster, name));
     const [first] = users;
     upWhileAsleep.push(...(await restarted(cluster, new Map([first!]))));
   }
@@ -165,25 +173,6 @@ async function underLoad(
     requests: asking.count(begun),
     failed: asking.failed(begun).map(({ status, what }) => `${status} ${what}`),
   };
-}
-
-async function shardsOf(cluster: BenchCluster): Promise<ShardView[]> {
-  return (await cluster.call<{ items: ShardView[] }>("GET", "/v1/shards")).items;
-}
-
-async function untilShards(cluster: BenchCluster, count: number): Promise<void> {
-  for (const deadline = Date.now() + STEP_MS; Date.now() < deadline; await sleep(LOOK_EVERY_MS))
-    if ((await shardsOf(cluster)).length <= count) return;
-  throw new Error(`there are still more than ${count} shards`);
-}
-
-async function asleep(cluster: BenchCluster, name: string): Promise<void> {
-  for (const deadline = Date.now() + STEP_MS; Date.now() < deadline; await sleep(LOOK_EVERY_MS)) {
-    const { phase } = (await cluster.call<TenantView>("GET", `/v1/tenants/${name}`)).status;
-    if (phase === "Asleep") return;
-    if (phase === "Running") await cluster.ask("POST", `/v1/tenants/${name}/sleep`);
-  }
-  throw new Error(`${name} did not fall asleep`);
 }
 
 function report(size: Size, { up, firstUp, upWhileAsleep, drains, upgrade }: Measured): BenchResult {

@@ -1,13 +1,11 @@
-import { Beside, type BesideSize, RATE, type Sample } from "./lib/beside.ts";
+import { Beside, type BesideSize, p99, plotsOf, QUIET, RATE, type Samples } from "./lib/beside.ts";
 import { KINDS } from "./lib/hammers.ts";
-import { type Bench, type BenchOptions, type BenchResult, type Figure, quantile } from "./lib/result.ts";
+import type { Bench, BenchOptions, BenchResult, Figure } from "./lib/result.ts";
 import { median } from "./lib/statistics.ts";
 import { World } from "./lib/world.ts";
 
 const FULL: BesideSize = { neighbours: 24, rounds: 3, seconds: 15, rooms: 30, settleMs: 0 };
 const QUICK: BesideSize = { neighbours: 4, rounds: 1, seconds: 5, rooms: 10, settleMs: 0 };
-
-const QUIET = "nobody hammered";
 
 /** What `neighbours` comes to: a tenant that is throttled for minutes gets a shard of its own, and is not throttled there. */
 export const bench: Bench = {
@@ -19,41 +17,31 @@ export const bench: Bench = {
   },
 };
 
-type Samples = Map<string, Sample[]>;
-
 async function measure(world: World, size: BesideSize, log: (line: string) => void): Promise<Samples> {
   const beside = await Beside.start(world, size, log, true);
-  const samples: Samples = new Map();
-  const run = async (name: string, kind: (typeof KINDS)[string] | undefined) =>
-    samples.set(name, [...(samples.get(name) ?? []), await beside.measure(name, kind, false)]);
   for (let round = 1; round <= size.rounds; round++) {
     log(`round ${round} of ${size.rounds}`);
     for (const [name, kind] of Object.entries(KINDS)) {
-      await run(QUIET, undefined);
-      await run(name, kind);
+      await beside.measure(QUIET, undefined, false);
+      await beside.measure(name, kind, false);
     }
   }
   await beside.close();
-  return samples;
+  return beside.samples;
 }
 
 function report({ neighbours, rounds, seconds }: BesideSize, samples: Samples): BenchResult {
   const cases = [QUIET, ...Object.keys(KINDS)];
-  const p99 = (name: string, what: "send" | "sync") =>
-    quantile(
-      samples.get(name)!.flatMap((sample) => sample[what]),
-      0.99,
-    );
   const note = `${neighbours} neighbours; ${rounds} rounds of ${seconds} s, ${RATE} answers a second`;
   const figures = cases.flatMap((name): Figure[] => [
     ...(["send", "sync"] as const).flatMap((what): Figure[] => [
-      { what: `${name}: ${what}, p99`, value: p99(name, what), unit: "ms", note },
+      { what: `${name}: ${what}, p99`, value: p99(samples, name, what), unit: "ms", note },
       ...(name === QUIET
         ? []
         : [
             {
               what: `${name}: ${what}, p99, against nobody hammered`,
-              value: p99(name, what) / p99(QUIET, what),
+              value: p99(samples, name, what) / p99(samples, QUIET, what),
               unit: "×",
               target: { at: "most" as const, value: 1.5 },
               note,
@@ -70,15 +58,7 @@ function report({ neighbours, rounds, seconds }: BesideSize, samples: Samples): 
     name: bench.name,
     title: bench.title,
     figures,
-    plots: (["send", "sync"] as const).map((what) => ({
-      title: `Latency of a neighbour's ${what}, the hammered one on a shard of its own`,
-      x: { label: "case", values: cases },
-      y: { label: "ms" },
-      series: [0.5, 0.99].map((q) => ({
-        name: `p${q * 100}`,
-        values: cases.map((name) => median(samples.get(name)!.map((one) => quantile(one[what], q)))),
-      })),
-    })),
+    plots: plotsOf(samples, cases, ", the hammered one on a shard of its own"),
     raw: Object.fromEntries(samples),
   };
 }

@@ -1,11 +1,11 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Agent, request } from "undici";
+import { Agent } from "undici";
 import { stringify } from "yaml";
 import type { TenantView } from "../src/api/views.ts";
 import type { Move, MoveResult } from "../src/model/move.ts";
-import { BenchCluster } from "./lib/cluster.ts";
+import { BenchCluster, STILL } from "./lib/cluster.ts";
 import { PASSWORD } from "./lib/matrix.ts";
 import { type Bench, type BenchOptions, type BenchResult, type Figure, quantile } from "./lib/result.ts";
 import { type Answer, atRate, LoadUser, ok } from "./load-client.ts";
@@ -37,9 +37,7 @@ export const bench: Bench = {
     const cluster = await BenchCluster.up({
       maxTenantsPerShard: 3,
       avgShardsLoadRedistributionThreshold: 0,
-      // Only what is measured moves tenants.
-      balancing: { cpuTarget: 0 },
-      cpuBudget: { databasePerTenant: 0 },
+      ...STILL,
       tenantPolicy: { allowedOptions: ["rc_message", "rc_login"] },
     });
     try {
@@ -74,9 +72,8 @@ interface Measured {
 }
 
 async function measure(cluster: BenchCluster, moves: number, log: (line: string) => void): Promise<Measured> {
-  const controller = await Controller.of(cluster);
   const agent = new Agent({ connections: 256, headersTimeout: 0, bodyTimeout: 0 });
-  const target = { url: controller.gateway, host: `${TENANT}.localhost` };
+  const target = { url: cluster.gateway, host: `${TENANT}.localhost` };
   const login = (user: string) => LoadUser.logIn(target, agent, user, PASSWORD);
   const alice = await login("alice");
   const room = await alice.createRoom();
@@ -114,7 +111,7 @@ async function measure(cluster: BenchCluster, moves: number, log: (line: string)
   const seen: Seen[] = [];
   for (let number = 1; number <= moves; number++) {
     const begun = performance.now();
-    const result = await controller.move(TENANT);
+    const result = await move(cluster, TENANT);
     seen.push({ result, begun, ended: performance.now() });
     if (number % Math.ceil(moves / 10) === 0) log(`${number} of ${moves} moves`);
     await sleep(PAUSE_MS);
@@ -140,46 +137,13 @@ async function poll(user: LoadUser, signal: AbortSignal): Promise<Answer[]> {
   }
 }
 
-/** The controller's API, to leave out the start of the command line in each move. */
-class Controller {
-  readonly gateway: string;
-  readonly #url: string;
-  readonly #token: string;
-
-  private constructor(url: string, token: string, gateway: string) {
-    this.#url = url;
-    this.#token = token;
-    this.gateway = gateway;
+async function move(cluster: BenchCluster, tenant: string): Promise<MoveResult> {
+  const { id } = await cluster.call<Move>("POST", `/v1/tenants/${tenant}/move`);
+  for (const deadline = Date.now() + MOVE_MS; Date.now() < deadline; await sleep(ASK_EVERY_MS)) {
+    const { lastMove } = (await cluster.call<TenantView>("GET", `/v1/tenants/${tenant}`)).status;
+    if (lastMove?.id === id) return lastMove;
   }
-
-  static async of({ dataDir }: BenchCluster): Promise<Controller> {
-    const info = JSON.parse(await readFile(join(dataDir, "cluster.json"), "utf8")) as {
-      apiUrl: string;
-      gateway: { http: string };
-    };
-    const token = (await readFile(join(dataDir, "api-token"), "utf8")).trim();
-    return new Controller(info.apiUrl, token, info.gateway.http.replace("localhost", "127.0.0.1"));
-  }
-
-  async move(tenant: string): Promise<MoveResult> {
-    const { id } = await this.#call<Move>("POST", `/v1/tenants/${tenant}/move`);
-    for (const deadline = Date.now() + MOVE_MS; Date.now() < deadline; await sleep(ASK_EVERY_MS)) {
-      const { lastMove } = (await this.#call<TenantView>("GET", `/v1/tenants/${tenant}`)).status;
-      if (lastMove?.id === id) return lastMove;
-    }
-    throw new Error(`the move ${id} did not end within ${MOVE_MS / 1000} s`);
-  }
-
-  async #call<T>(method: "GET" | "POST", path: string): Promise<T> {
-    const { statusCode, body } = await request(`${this.#url}${path}`, {
-      method,
-      headers: { authorization: `Bearer ${this.#token}`, "content-type": "application/json" },
-      body: method === "POST" ? "{}" : null,
-    });
-    const text = await body.text();
-    if (statusCode >= 300) throw new Error(`the controller answered ${path} with ${statusCode}: ${text}`);
-    return JSON.parse(text) as T;
-  }
+  throw new Error(`the move ${id} did not end within ${MOVE_MS / 1000} s`);
 }
 
 /** The longest time between two consecutive answers, in seconds; `times` must be sorted. */

@@ -1,6 +1,6 @@
-import { Beside, type BesideSize, RATE, type Sample } from "./lib/beside.ts";
+import { Beside, type BesideSize, p99, plotsOf, QUIET, RATE, type Samples } from "./lib/beside.ts";
 import { KINDS } from "./lib/hammers.ts";
-import { type Bench, type BenchOptions, type BenchResult, type Figure, quantile } from "./lib/result.ts";
+import type { Bench, BenchOptions, BenchResult, Figure } from "./lib/result.ts";
 import { median } from "./lib/statistics.ts";
 import { World } from "./lib/world.ts";
 
@@ -16,42 +16,29 @@ export const bench: Bench = {
   },
 };
 
-type Samples = Map<string, Sample[]>;
-
-const QUIET = "nobody hammered";
 const without = (kind: string) => `${kind}, no budget`;
 const within = (kind: string) => `${kind}, budget`;
 
 async function measure(world: World, size: BesideSize, log: (line: string) => void): Promise<Samples> {
   const beside = await Beside.start(world, size, log, false);
-  const samples: Samples = new Map();
-  const run = async (name: string, ...how: [kind: (typeof KINDS)[string] | undefined, budget: boolean]) =>
-    samples.set(name, [...(samples.get(name) ?? []), await beside.measure(name, ...how)]);
   for (let round = 1; round <= size.rounds; round++) {
     log(`round ${round} of ${size.rounds}`);
     for (const [name, kind] of Object.entries(KINDS)) {
-      await run(QUIET, undefined, false);
-      await run(without(name), kind, false);
-      await run(within(name), kind, true);
+      await beside.measure(QUIET, undefined, false);
+      await beside.measure(without(name), kind, false);
+      await beside.measure(within(name), kind, true);
     }
   }
   await beside.close();
-  return samples;
+  return beside.samples;
 }
 
 function report({ neighbours, rounds, seconds }: BesideSize, samples: Samples): BenchResult {
   const kinds = Object.keys(KINDS);
-  const quiet = samples.get(QUIET)!;
-  // Over all rounds: the p99 of one is its second longest answer, which is chance.
-  const p99 = (found: Sample[], what: "send" | "sync") =>
-    quantile(
-      found.flatMap((sample) => sample[what]),
-      0.99,
-    );
   const note = `${neighbours} neighbours; ${rounds} rounds of ${seconds} s, ${RATE} answers a second`;
   const figures: Figure[] = (["send", "sync"] as const).map((what) => ({
     what: `${QUIET}: ${what}, p99`,
-    value: p99(quiet, what),
+    value: p99(samples, QUIET, what),
     unit: "ms",
     note: `${note}, before each case`,
   }));
@@ -60,10 +47,10 @@ function report({ neighbours, rounds, seconds }: BesideSize, samples: Samples): 
       const found = samples.get(name)!;
       for (const what of ["send", "sync"] as const) {
         figures.push(
-          { what: `${name}: ${what}, p99`, value: p99(found, what), unit: "ms", note },
+          { what: `${name}: ${what}, p99`, value: p99(samples, name, what), unit: "ms", note },
           {
             what: `${name}: ${what}, p99, against nobody hammered`,
-            value: p99(found, what) / p99(quiet, what),
+            value: p99(samples, name, what) / p99(samples, QUIET, what),
             unit: "×",
             ...(name === within(kind) ? { target: { at: "most" as const, value: 1.5 } } : {}),
             note,
@@ -103,15 +90,7 @@ function report({ neighbours, rounds, seconds }: BesideSize, samples: Samples): 
     name: bench.name,
     title: bench.title,
     figures,
-    plots: (["send", "sync"] as const).map((what) => ({
-      title: `Latency of a neighbour's ${what}`,
-      x: { label: "case", values: cases },
-      y: { label: "ms" },
-      series: [0.5, 0.99].map((q) => ({
-        name: `p${q * 100}`,
-        values: cases.map((name) => median(samples.get(name)!.map((one) => quantile(one[what], q)))),
-      })),
-    })),
+    plots: plotsOf(samples, cases),
     raw: Object.fromEntries(samples),
   };
 }

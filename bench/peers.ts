@@ -8,7 +8,7 @@ import { DEFAULT_RELEASE, ensureSynapse } from "../src/platforms/local/toolchain
 import { freePort } from "../src/platforms/local/up/ports.ts";
 import { onEnd } from "./lib/cleanup.ts";
 import { DENDRITE, ensureGoTool, findGo } from "../bin/go-tools.ts";
-import { BenchCluster } from "./lib/cluster.ts";
+import { BenchCluster, STILL } from "./lib/cluster.ts";
 import { PASSWORD } from "./lib/matrix.ts";
 import { DendritePeer } from "./lib/dendrite-peer.ts";
 import type { Peer } from "./lib/peer.ts";
@@ -50,9 +50,8 @@ export const bench: Bench = {
       maxShardsPerSynapseImageTag: 2,
       avgShardsLoadRedistributionThreshold: 0,
       consolidateAfterSeconds: 86_400,
-      // Only what is measured moves tenants; and four tenants that are disturbed all the time take much of a busy machine.
-      balancing: { cpuTarget: 0 },
-      cpuBudget: { databasePerTenant: 0 },
+      // Four tenants that are disturbed all the time take much of a busy machine.
+      ...STILL,
       tenantPolicy: {
         allowedOptions: ["rc_message", "rc_invites", "federation_verify_certificates"],
         allowedDestinations: ports.map((port) => `127.0.0.0/8:${port}`),
@@ -218,9 +217,9 @@ class World {
 
   async #move(tenant: string): Promise<boolean> {
     await this.#awake(tenant);
-    const { status, body } = await this.#api("POST", `/v1/tenants/${tenant}/move`);
+    const { status, json } = await this.#cluster.ask("POST", `/v1/tenants/${tenant}/move`);
     if (status !== 202) return false;
-    const { id } = body as { id: string };
+    const { id } = json as { id: string };
     await until(`${tenant} moves`, async () => (await this.#tenant(tenant)).status.lastMove?.id === id);
     return true;
   }
@@ -228,7 +227,7 @@ class World {
   /** Asks until it owes nothing to anybody; its next message wakes it. */
   async #sleep(tenant: string): Promise<boolean> {
     for (const deadline = Date.now() + STEP_MS; Date.now() < deadline; await sleep(100)) {
-      const { status } = await this.#api("POST", `/v1/tenants/${tenant}/sleep`);
+      const { status } = await this.#cluster.ask("POST", `/v1/tenants/${tenant}/sleep`);
       if (status !== 202) continue;
       let slept = false;
       await until(`${tenant} sleeps and wakes`, async () => {
@@ -245,17 +244,8 @@ class World {
     return until(`${tenant} runs`, async () => (await this.#tenant(tenant)).status.phase === "Running");
   }
 
-  async #tenant(name: string): Promise<TenantView> {
-    return (await this.#api("GET", `/v1/tenants/${name}`)).body as TenantView;
-  }
-
-  async #api(method: "GET" | "POST", path: string): Promise<{ status: number; body: unknown }> {
-    const { dataDir } = this.#cluster;
-    const { apiUrl } = JSON.parse(await readFile(join(dataDir, "cluster.json"), "utf8")) as { apiUrl: string };
-    const token = (await readFile(join(dataDir, "api-token"), "utf8")).trim();
-    const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
-    const answer = await request(`${apiUrl}${path}`, { method, headers, body: method === "POST" ? "{}" : null });
-    return { status: answer.statusCode, body: await answer.body.json() };
+  #tenant(name: string): Promise<TenantView> {
+    return this.#cluster.call<TenantView>("GET", `/v1/tenants/${name}`);
   }
 
   async #logIn(tenant: string): Promise<string> {

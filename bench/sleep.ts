@@ -1,12 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "undici";
-import type { TenantView } from "../src/api/views.ts";
 import { type Answer, type LoadUser, ok } from "./load-client.ts";
-import { BenchCluster } from "./lib/cluster.ts";
+import { BenchCluster, STILL } from "./lib/cluster.ts";
 import { cpuSecondsOf, familyOf, memoryOf } from "./lib/processes.ts";
 import { registerSleeping } from "./lib/registered.ts";
 import { type Bench, type BenchOptions, type BenchResult, type Figure, quantile } from "./lib/result.ts";
-import { createTenants, inTurns, STEP_MS, untilPhase, usersOf } from "./lib/tenants.ts";
+import { createTenants, fallAsleep, inTurns, untilPhase, untilShards, usersOf } from "./lib/tenants.ts";
 
 interface Size {
   awake: number;
@@ -48,7 +47,6 @@ const QUICK: Size = {
   restSeconds: 5,
 };
 const MIB = 1024 * 1024;
-const LOOK_EVERY_MS = 25;
 /** Between two wakes that are to have nothing to do with each other. */
 const APART_MS = 300;
 const SLEPT_AT_ONCE = 3;
@@ -64,9 +62,7 @@ export const bench: Bench = {
       maxShardsPerSynapseImageTag: size.awake / size.perShard + 1,
       avgShardsLoadRedistributionThreshold: 0,
       consolidateAfterSeconds: 2,
-      // Only what is measured moves tenants.
-      balancing: { cpuTarget: 0 },
-      cpuBudget: { databasePerTenant: 0 },
+      ...STILL,
       tenantPolicy: { allowedOptions: ["rc_login"] },
     });
     try {
@@ -194,29 +190,29 @@ class Tenants {
     const one = async (name: string, into: number[]) => note(into, await this.#user(name).whoami());
     // The late ones first leave their shard, which then is given up.
     await this.sleepAll("late");
-    await this.#untilShards(size.awake / this.#perShard);
+    await untilShards(this.#cluster, size.awake / this.#perShard);
     log("on a new shard");
     for (let round = 0; round < size.aloneOnNew; round++) {
       await one("late-0", found.aloneOnNew);
-      await this.#sleep("late-0");
-      await this.#untilShards(size.awake / this.#perShard);
+      await fallAsleep(this.#cluster, "late-0");
+      await untilShards(this.#cluster, size.awake / this.#perShard);
     }
     for (let round = 0; round < size.togetherOnNew; round++) {
       await Promise.all(this.#late().map((name) => one(name, found.togetherOnNew)));
       await this.sleepAll("late");
-      await this.#untilShards(size.awake / this.#perShard);
+      await untilShards(this.#cluster, size.awake / this.#perShard);
     }
     log(`${inShort(found.aloneOnNew)}; together ${inShort(found.togetherOnNew)}; on shards that run`);
     const early = this.#early();
     for (let round = 0; round < size.alone; round++) {
-      await inTurns(early, SLEPT_AT_ONCE, (name) => this.#sleep(name));
+      await inTurns(early, SLEPT_AT_ONCE, (name) => fallAsleep(this.#cluster, name));
       for (const name of early) {
         await sleep(APART_MS);
         await one(name, found.alone);
       }
     }
     for (let round = 0; round < size.together; round++) {
-      await inTurns(early, SLEPT_AT_ONCE, (name) => this.#sleep(name));
+      await inTurns(early, SLEPT_AT_ONCE, (name) => fallAsleep(this.#cluster, name));
       await sleep(APART_MS);
       await Promise.all(early.map((name) => one(name, found.together)));
     }
@@ -237,7 +233,7 @@ class Tenants {
 
   async sleepAll(prefix: "late"): Promise<void> {
     const names = this.#names.filter((name) => name.startsWith(prefix));
-    await inTurns(names, SLEPT_AT_ONCE, (name) => this.#sleep(name));
+    await inTurns(names, SLEPT_AT_ONCE, (name) => fallAsleep(this.#cluster, name));
   }
 
   async untilAwake(): Promise<void> {
@@ -258,24 +254,6 @@ class Tenants {
     const user = this.#users.get(name);
     if (!user) throw new Error(`${name} has no user`);
     return user;
-  }
-
-  /** Asks until it owes nothing to anybody. */
-  async #sleep(name: string): Promise<void> {
-    let last: unknown;
-    for (const deadline = Date.now() + STEP_MS; Date.now() < deadline; await sleep(LOOK_EVERY_MS)) {
-      const { phase } = (await this.#cluster.call<TenantView>("GET", `/v1/tenants/${name}`)).status;
-      if (phase === "Asleep") return;
-      if (phase === "Running") last = (await this.#cluster.ask("POST", `/v1/tenants/${name}/sleep`)).json;
-    }
-    throw new Error(`${name} did not fall asleep: ${JSON.stringify(last)}`);
-  }
-
-  /** Not more than that number of shards, in any phase. */
-  async #untilShards(count: number): Promise<void> {
-    for (const deadline = Date.now() + STEP_MS; Date.now() < deadline; await sleep(LOOK_EVERY_MS))
-      if ((await this.#cluster.call<{ items: unknown[] }>("GET", "/v1/shards")).items.length <= count) return;
-    throw new Error(`there are still more than ${count} shards`);
   }
 }
 

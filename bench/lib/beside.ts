@@ -8,9 +8,10 @@ import { type Load, nextLoad } from "../../src/model/load.ts";
 import { type CpuStanding, nextStanding } from "../../src/planner/cpu-budget.ts";
 import { atRate, LoadUser, ok, type Target } from "../load-client.ts";
 import { type Ask, asker, furnish, type Hammer, HAMMERS, hammerOn, type Kind, LIFTED } from "./hammers.ts";
-import { quantile } from "./result.ts";
+import { type Plot, quantile } from "./result.ts";
 import { RoutedGateway } from "./routed.ts";
 import type { RunningShard } from "./shard.ts";
+import { median } from "./statistics.ts";
 import type { BenchTenant } from "./tenant.ts";
 import type { World } from "./world.ts";
 
@@ -45,7 +46,32 @@ export interface Sample {
   part: number;
   lag: number;
 }
+/** By case, one of each round. */
+export type Samples = Map<string, Sample[]>;
+
+export const QUIET = "nobody hammered";
+
+/** Over all rounds: the p99 of one is its second longest answer, which is chance. */
+export function p99(samples: Samples, name: string, what: "send" | "sync"): number {
+  const answers = samples.get(name)!.flatMap((sample) => sample[what]);
+  return quantile(answers, 0.99);
+}
+
+/** @param where goes on with the title */
+export function plotsOf(samples: Samples, cases: string[], where = ""): Plot[] {
+  return (["send", "sync"] as const).map((what) => ({
+    title: `Latency of a neighbour's ${what}${where}`,
+    x: { label: "case", values: cases },
+    y: { label: "ms" },
+    series: [0.5, 0.99].map((q) => ({
+      name: `p${q * 100}`,
+      values: cases.map((name) => median(samples.get(name)!.map((one) => quantile(one[what], q)))),
+    })),
+  }));
+}
+
 export class Beside {
+  readonly samples: Samples = new Map();
   readonly #size: BesideSize;
   readonly #log: (line: string) => void;
   readonly #agent: Agent;
@@ -113,7 +139,7 @@ export class Beside {
   }
 
   /** @param kind undefined: nobody hammers @param budget whether the hammered tenant is held to its budget */
-  async measure(name: string, kind: Kind | undefined, budget: boolean): Promise<Sample> {
+  async measure(name: string, kind: Kind | undefined, budget: boolean): Promise<void> {
     const sample = await measureOne(
       this.#listener,
       kind && { kind, ...this.#load },
@@ -125,7 +151,7 @@ export class Beside {
       `${name}: send p99 ${quantile(send, 0.99).toFixed(0)}, sync p99 ${quantile(sync, 0.99).toFixed(0)} ms; part ${part}, ` +
         `tenant ${tenantShare.toFixed(2)}, shard ${processShare.toFixed(2)} cores, statements ${sample.databaseShare.toFixed(2)}, starved ${sample.starved.toFixed(2)}, ${hammered.toFixed(0)}/s, lag ${(lag * 1000).toFixed(0)} ms`,
     );
-    return sample;
+    this.samples.set(name, [...(this.samples.get(name) ?? []), sample]);
   }
 
   async close(): Promise<void> {

@@ -22,6 +22,9 @@ const DEFAULTS = {
   hibernation: { afterIdleSeconds: 0 },
 };
 
+/** Only what is measured moves tenants, or slows them down. */
+export const STILL = { balancing: { cpuTarget: 0 }, cpuBudget: { databasePerTenant: 0 } };
+
 /** A whole cluster as a user has it: `synapse-shards up`, worked through its command line and its gateway. */
 export class BenchCluster {
   readonly dataDir: string;

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Agent } from "undici";
 import { stringify } from "yaml";
-import type { TenantView } from "../../src/api/views.ts";
+import type { ShardView, TenantView } from "../../src/api/views.ts";
 import { type Answer, LoadUser, ok } from "../load-client.ts";
 import type { BenchCluster } from "./cluster.ts";
 import { PASSWORD } from "./matrix.ts";
@@ -52,6 +52,28 @@ export async function untilPhase(cluster: BenchCluster, name: string, phase: str
     last = `${status.phase} ${status.reason} ${status.message}`;
   }
   throw new Error(`${name} is not ${phase} but ${last}`);
+}
+
+/** Asks until it owes nothing to anybody. */
+export async function fallAsleep(cluster: BenchCluster, name: string): Promise<void> {
+  let last: unknown;
+  for (const deadline = Date.now() + STEP_MS; Date.now() < deadline; await sleep(LOOK_EVERY_MS)) {
+    const { phase } = (await cluster.call<TenantView>("GET", `/v1/tenants/${name}`)).status;
+    if (phase === "Asleep") return;
+    if (phase === "Running") last = (await cluster.ask("POST", `/v1/tenants/${name}/sleep`)).json;
+  }
+  throw new Error(`${name} did not fall asleep: ${JSON.stringify(last)}`);
+}
+
+export async function shardsOf(cluster: BenchCluster): Promise<ShardView[]> {
+  return (await cluster.call<{ items: ShardView[] }>("GET", "/v1/shards")).items;
+}
+
+/** Not more than that number of shards, in any phase. */
+export async function untilShards(cluster: BenchCluster, count: number): Promise<void> {
+  for (const deadline = Date.now() + STEP_MS; Date.now() < deadline; await sleep(LOOK_EVERY_MS))
+    if ((await shardsOf(cluster)).length <= count) return;
+  throw new Error(`there are still more than ${count} shards`);
 }
 
 export async function inTurns<T>(items: readonly T[], atOnce: number, act: (item: T) => Promise<void>): Promise<void> {

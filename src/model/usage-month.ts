@@ -268,7 +268,7 @@ export function filledMonths(
       .filter((month) => month >= first.month && (month <= last.month || isThere(last)))
       .map((month) => sorted.find((row) => row.month === month) ?? quietMonth(sorted, month));
   });
-  return filled.toSorted((a, b) => compare(a.tenant, b.tenant) || compare(a.month, b.month));
+  return filled.toSorted((a, b) => compareText(a.tenant, b.tenant) || compareText(a.month, b.month));
 }
 
 function quietMonth(sorted: readonly UsageMonth[], month: string): UsageMonth {
@@ -277,6 +277,7 @@ function quietMonth(sorted: readonly UsageMonth[], month: string): UsageMonth {
   return { ...newMonth({ tenant, serverName }, { months: { [before.month]: before } }, month), updatedAt };
 }
 
-function compare(a: string, b: string): number {
+/** For sorting. */
+export function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }

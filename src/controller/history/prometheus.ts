@@ -4,6 +4,7 @@ import type { Clock } from "../../model/clock.ts";
 import { messageOf } from "../../model/errors.ts";
 import type { PrometheusConfig } from "../../model/history-source.ts";
 import { RANGES, rounded, windowOf, type History, type Range } from "../../model/history.ts";
+import { textWithin } from "../bounded-text.ts";
 import { queriesOf } from "./prometheus-queries.ts";
 
 /** A person waits for the plots; Prometheus is told to give up as well. */
@@ -168,18 +169,12 @@ export function plotsFrom(
 }
 
 async function bounded(response: Response, signal: AbortSignal): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
+  if (!response.body) return "";
   try {
-    for await (const chunk of response.body ?? []) {
-      bytes += chunk.length;
-      if (bytes > MOST_BYTES) throw new Error("it answers with more than the plots can have");
-      chunks.push(chunk);
-    }
+    return await textWithin(response.body, MOST_BYTES, "it answers with more than the plots can have");
   } catch (error) {
     throw signal.aborted ? new Error("it does not answer in time", { cause: error }) : error;
   }
-  return Buffer.concat(chunks).toString("utf8");
 }
 
 function parsed(text: string): unknown {

@@ -2,6 +2,7 @@ import { request } from "undici";
 import { timeText } from "../../model/clock.ts";
 import { isPublicAnswer, MOST_ANSWER_BYTES, PUBLIC_PATHS } from "../../model/public-answers.ts";
 import type { PublicAnswers, Tenant, TenantStatus } from "../../model/tenant.ts";
+import { textWithin } from "../bounded-text.ts";
 import type { ControllerContext } from "../context.ts";
 import { headersFor, type Listener } from "../shards/listener.ts";
 
@@ -45,12 +46,6 @@ async function ask(listener: Listener, path: string): Promise<{ status: number; 
     headers: headersFor(listener),
     signal,
   });
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > MOST_ANSWER_BYTES) throw new Error(`the answer to ${path} is longer than ${MOST_ANSWER_BYTES} bytes`);
-    chunks.push(chunk);
-  }
-  return { status: statusCode, body: Buffer.concat(chunks).toString("utf8") };
+  const tooLong = `the answer to ${path} is longer than ${MOST_ANSWER_BYTES} bytes`;
+  return { status: statusCode, body: await textWithin(body, MOST_ANSWER_BYTES, tooLong) };
 }

@@ -1,6 +1,12 @@
 import { CoreV1Api, type KubeConfig, type V1Secret } from "@kubernetes/client-node";
 import { messageOf, UserError } from "../../../model/errors.ts";
-import { isMonth, type UsageMonth, type UsageOwner, type UsagePosition } from "../../../model/usage-month.ts";
+import {
+  compareText,
+  isMonth,
+  type UsageMonth,
+  type UsageOwner,
+  type UsagePosition,
+} from "../../../model/usage-month.ts";
 import type { UsageEntry, UsageHistory } from "../../../ports/usage-history.ts";
 import { attempt, isStatus, retrying } from "../api-error.ts";
 import { apiClient } from "../client.ts";
@@ -72,7 +78,7 @@ export class SecretUsageHistory implements UsageHistory {
   async list(tenant?: string): Promise<UsageMonth[]> {
     const keys = tenant === undefined ? this.#records.keys() : (this.#keysOf.get(tenant) ?? []);
     const rows = this.#sorted(keys).flatMap(rowsOf);
-    return rows.toSorted((a, b) => compare(a.tenant, b.tenant) || compare(a.month, b.month));
+    return rows.toSorted((a, b) => compareText(a.tenant, b.tenant) || compareText(a.month, b.month));
   }
 
   async around(month: string): Promise<UsageMonth[]> {
@@ -219,7 +225,7 @@ export class SecretUsageHistory implements UsageHistory {
 
   /** By tenant. */
   #sorted(keys: Iterable<string>): UsageRecord[] {
-    return [...keys].toSorted(compare).flatMap((key) => this.#records.get(key) ?? []);
+    return [...keys].toSorted(compareText).flatMap((key) => this.#records.get(key) ?? []);
   }
 
   #ownersOf(isAsked: (position: UsagePosition) => boolean): UsageOwner[] {
@@ -229,11 +235,7 @@ export class SecretUsageHistory implements UsageHistory {
 }
 
 function rowsOf({ months }: UsageRecord): UsageMonth[] {
-  return [...months.values()].toSorted((a, b) => compare(a.month, b.month));
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
+  return [...months.values()].toSorted((a, b) => compareText(a.month, b.month));
 }
 
 function keyOf({ tenant, serverName }: UsageOwner): string {
