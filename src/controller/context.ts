@@ -23,6 +23,7 @@ import type { TenantDatabases } from "../ports/databases.ts";
 import type { DeletedTenant, RemovedData } from "../model/deleted-tenant.ts";
 import type { DeletedTenants } from "../ports/deleted-tenants.ts";
 import type { Turns } from "./turns.ts";
+import type { ReservedNames } from "./tenants/reserved-names.ts";
 import type { DatabaseMoves } from "../ports/database-moves.ts";
 import type { BackupMeans } from "../ports/backups.ts";
 import type { Listener } from "./shards/listener.ts";
@@ -80,6 +81,8 @@ export interface Deletions {
   keepDays: number;
   /** Whoever creates, has back or purges does so alone. */
   lock: Turns;
+  /** What long work has, until there is its tenant. */
+  reserved: ReservedNames;
   /** What there is of a tenant's media; undefined where there are none. */
   mediaOf(tenant: string): Promise<RemovedData["media"]>;
   /** The signing key that a purge removes; absent: the one in the store. */

@@ -1,5 +1,5 @@
 import { FLEET_PHASES, type Fleet } from "../model/fleet.ts";
-import { wantedRelease, type Tenant, type TenantPhase } from "../model/tenant.ts";
+import { hasStarted, wantedRelease, type Tenant, type TenantPhase } from "../model/tenant.ts";
 import type { Shard } from "../model/shard.ts";
 import { occupancyOf } from "../model/occupancy.ts";
 import type { CachedReader } from "./cached-reader.ts";
@@ -141,5 +141,5 @@ function beginningOf({ metadata, status }: Tenant): number | undefined {
   const move = status.move ?? status.transition ?? status.wake;
   if (move) return Date.parse(move.requestedAt);
   // It never ran: it has been waiting since it was made.
-  return status.epoch === 0 && status.phase !== "Failed" ? Date.parse(metadata.creationTimestamp) : undefined;
+  return !hasStarted(status) && status.phase !== "Failed" ? Date.parse(metadata.creationTimestamp) : undefined;
 }

@@ -60,6 +60,8 @@ export interface ExchangeContext {
 export interface ExchangeInput {
   request: IncomingMessage;
   response: ServerResponse;
+  /** As it was admitted. */
+  host: string;
   protocol: "http" | "https";
   /** The client waits for "100 Continue". */
   expectsContinue: boolean;
@@ -77,6 +79,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
   readonly #protocol: "http" | "https";
+  readonly #host: string;
   #tenant: string;
   readonly #body: RequestBody;
   readonly #startedAt = performance.now();
@@ -119,6 +122,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
 
   constructor(context: ExchangeContext, route: Route, input: ExchangeInput, onDone: () => void) {
     this.#context = context;
+    this.#host = input.host;
     this.#tenant = route.tenant;
     this.#request = input.request;
     this.#response = input.response;
@@ -192,7 +196,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   /** Decides by the route as it is at this moment. */
   #advance(): void {
     if (this.#done) return;
-    const route = this.#context.table.tenant(this.#tenant) ?? this.#renamed();
+    const route = this.#route() ?? this.#renamed();
     if (!route) return this.#fail(errors.unknownHost());
     const refusal = this.#refusal?.(route);
     if (refusal) return this.#fail(refusal);
@@ -221,11 +225,17 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     if (route.state === "parked" || this.#mayGo()) this.#dispatch(address, route);
   }
 
+  /** Its tenant's. The host decides, not the name: that may be another tenant's by now. */
+  #route(): Route | undefined {
+    const route = this.#context.table.lookup(this.#host);
+    return route?.tenant === this.#tenant ? route : undefined;
+  }
+
   /** Its tenant has another name now: what it takes is taken of what that one may have. */
   #renamed(): Route | undefined {
     const { table, memory } = this.#context;
-    const route = table.renamed(this.#tenant);
-    if (!route) return undefined;
+    const route = table.lookup(this.#host);
+    if (route?.formerly !== this.#tenant) return undefined;
     this.#rest.leave("passed");
     this.#leavePark("sent");
     this.#leaveShare();
@@ -257,12 +267,12 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   /** The route of its tenant has changed: no answer is to be expected from an address that it no longer names. */
   routeChanged(): void {
     if (!this.#sending || this.#response.headersSent) return;
-    const route = this.#context.table.tenant(this.#tenant);
+    const route = this.#route();
     if (route?.address === this.#address || route?.draining === this.#address) return;
     if (this.#isRepeatable) return this.#withdraw("moved", () => this.#advance());
     this.#lastWord ??= setTimeout(() => {
       this.#lastWord = undefined;
-      const now = this.#context.table.tenant(this.#tenant);
+      const now = this.#route();
       if (this.#sending && !this.#response.headersSent && now?.address !== this.#address)
         this.#broke(new Error("given up"));
     }, LAST_WORD_MS);
@@ -314,8 +324,8 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
 
   #hold(): void {
     if (isPreflight(this.#request)) return this.#fail(errors.parkFull());
-    const { parking, parks, table, sleepers } = this.#context;
-    const route = table.tenant(this.#tenant);
+    const { parking, parks, sleepers } = this.#context;
+    const route = this.#route();
     if (route && wantsWake(route)) sleepers.wakes.want(this.#tenant, this.#rest.wakeCause);
     if (this.#ticket) return parking.waitAgain(this.#ticket);
     parks.waits(this.#tenant);
@@ -355,7 +365,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
-    const route = this.#context.table.tenant(this.#tenant);
+    const route = this.#route();
     if (this.#done || !this.#isAt(route)) {
       controller.abort(new Error("the route changed before the request was sent"));
       return;
@@ -379,7 +389,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     clearTimeout(this.#lastWord);
     if (status >= 500) this.#countFailure();
     this.#rest.begin(status, headers);
-    if (status === 404) this.#instead = delegationAnswer(this.#request, this.#context.table.tenant(this.#tenant));
+    if (status === 404) this.#instead = delegationAnswer(this.#request, this.#route());
     if (this.#instead) return;
     const out = responseHeaders(headers);
     if (this.#context.leaving()) out.push("Connection", "close");
@@ -425,7 +435,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
       this.#response.destroy();
       return;
     }
-    const route = this.#context.table.tenant(this.#tenant);
+    const route = this.#route();
     if (!wasSending && !this.#isAt(route)) return this.#advance();
     switch (faultOf(error)) {
       case "timeout":
@@ -463,7 +473,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   }
 
   #holdAndRetry(): void {
-    const route = this.#context.table.tenant(this.#tenant);
+    const route = this.#route();
     if (this.#isDraining(route)) {
       // It has drained: nobody will answer there again.
       this.#turnedAway = this.#address;

@@ -293,8 +293,16 @@ export class Gateway {
       entrance === "admin" ? (now: Route) => this.#adminAccess.refusal(request, now, client()) : undefined;
     const refused = refusal?.(route);
     if (refused) return this.#refuse(request, response, refused);
-    const { contentLength } = admitted;
-    const input = { request, response, protocol, expectsContinue, contentLength, ...(refusal ? { refusal } : {}) };
+    const { contentLength, host } = admitted;
+    const input = {
+      request,
+      response,
+      host,
+      protocol,
+      expectsContinue,
+      contentLength,
+      ...(refusal ? { refusal } : {}),
+    };
     const exchange = new Exchange(this.#context, route, input, () => this.#remove(entry));
     const entry = { exchange, index: this.#exchanges.length };
     this.#exchanges.push(entry);
@@ -352,8 +360,8 @@ export class Gateway {
 
   #follow(changes: readonly RouteChange[]): void {
     this.#upstreams.follow(changes);
-    for (const { tenant, after } of changes) {
-      const renamed = after ? undefined : this.#table.renamed(tenant);
+    for (const { tenant, before, after } of changes) {
+      const renamed = before && !after ? this.#table.renamed(before) : undefined;
       if (renamed) this.#sleepers.rename(tenant, renamed.tenant);
     }
     for (const { tenant, after } of changes)

@@ -27,9 +27,10 @@ export class RouteTable {
     return this.#byTenant.get(name);
   }
 
-  /** The route of a tenant that had this name, unless one has it. */
-  renamed(former: string): Route | undefined {
-    return this.#byTenant.has(former) ? undefined : this.#byTenant.get(this.#byFormer.get(former) ?? "");
+  /** The route that a tenant has under another name; not another one's that had its name before. */
+  renamed({ tenant, hosts }: Route): Route | undefined {
+    const route = this.#byTenant.get(this.#byFormer.get(tenant) ?? "");
+    return route && hosts.some((host) => route.hosts.includes(host)) ? route : undefined;
   }
 
   /** @param host lower case, with or without port; a name with its port goes before the name alone */
@@ -59,12 +60,15 @@ export class RouteTable {
       changes.push({ tenant, before });
     }
     for (const heard of routes) {
-      const before = this.#byTenant.get(heard.tenant);
+      const known = this.#byTenant.get(heard.tenant);
+      const before = known && !areOfOthers(known.hosts, heard.hosts) ? known : undefined;
       const route = withKnownSecret(heard, before);
-      if (before) {
-        this.#disclaim(before, route.hosts);
-        this.#forget(before);
+      if (known) {
+        this.#disclaim(known, route.hosts);
+        this.#forget(known);
       }
+      // Another tenant has the name.
+      if (known && !before) changes.push({ tenant: known.tenant, before: known });
       if (route.formerly !== undefined) this.#byFormer.set(route.formerly, route.tenant);
       this.#byTenant.set(route.tenant, route);
       this.#claim(route);
@@ -93,6 +97,11 @@ export class RouteTable {
       else this.#byHost.delete(host);
     }
   }
+}
+
+/** A tenant keeps its server name, and with it a host, unless it has none at the time. */
+function areOfOthers(hosts: readonly string[], others: readonly string[]): boolean {
+  return hosts.length > 0 && others.length > 0 && !hosts.some((host) => others.includes(host));
 }
 
 /** A controller that has just started tells routes before it has asked the shards: what an address wanted before, it still wants. */

@@ -88,14 +88,19 @@ export function proofAfter(
  * @returns undefined where a deleted one has neither name, or both: then it is continued
  */
 export function reservation(
-  { name: other, spec, keptUntil }: DeletedTenant,
+  record: DeletedTenant,
   { name, serverName }: { name: string; serverName: string },
 ): string | undefined {
+  const { name: other, spec } = record;
   const isOwn = other === name && spec.serverName === serverName;
   if (isOwn || (other !== name && hostOf(spec.serverName) !== hostOf(serverName))) return undefined;
-  const what = other === name ? `name ${name}` : `server name ${serverName}`;
+  return isReservedFor(record, other === name ? `name ${name}` : `server name ${serverName}`);
+}
+
+/** The same in words for what of it another wants. */
+export function isReservedFor({ name, spec, keptUntil }: DeletedTenant, what: string): string {
   return (
-    `the ${what} is reserved until ${keptUntil} for the deleted tenant ${other} (${spec.serverName}), whose database and media are kept; ` +
+    `the ${what} is reserved until ${keptUntil} for the deleted tenant ${name} (${spec.serverName}), whose database and media are kept; ` +
     "undelete or purge that one, or choose another name"
   );
 }

@@ -58,7 +58,10 @@ export interface TenantStatus {
   message: string;
   /** The shard that has, or shall have, the tenant. */
   shard?: string;
-  /** The last epoch handed out for its database; 0 before the first start. Only ever rises. */
+  /**
+   * The last epoch handed out for its database, or of the tenant that had its name before; 0 before the first start (see `hasStarted`). Only ever
+   * rises.
+   */
   epoch: number;
   /** `host:port` of its listener on its shard, while it runs. */
   address?: string;
@@ -143,6 +146,11 @@ export interface TenantStatus {
   refusedRelease?: { release: string; reason: string; message: string };
   /** Of its quotas those whose soft or hard limit is reached, and since when. */
   quotas?: Partial<Record<MeasuredQuota, { state: QuotaState; since: string }>>;
+}
+
+/** Whether it was ever started on a shard. Its epoch alone does not tell: a tenant begins with that of the one that had its name before. */
+export function hasStarted({ provisioned, epoch }: Pick<TenantStatus, "provisioned" | "epoch">): boolean {
+  return provisioned && epoch > 0;
 }
 
 /** Of a tenant that was just created. */

@@ -61,6 +61,32 @@ describe("requests of a parked tenant", () => {
     expect((await lost).status).toBe(404);
   });
 
+  it.each(["two updates", "one update"])(
+    "a request goes to the tenant of its host, although another has its former name by now, told in %s",
+    async (told) => {
+      bench = await Bench.start([]);
+      const [old, other] = [await bench.origin(), await bench.origin()];
+      await bench.controller.update([serving("a", old)]);
+      const slow = new Wire(bench.port);
+      slow.send("PUT /1 HTTP/1.1\r\nHost: a.example\r\nContent-Length: 8\r\n\r\nhalf");
+      await eventually("its body is being read", async () => (await bench.metric("requests_in_flight")) === 1);
+      const renamed = { ...serving("b", old, 4), hosts: ["a.example"], formerly: "a" };
+      const newcomer = { ...serving("a", other, 5), hosts: ["other.example"] };
+      if (told === "two updates") await bench.controller.update([renamed], ["a"]);
+      await bench.controller.update(told === "two updates" ? [newcomer] : [renamed, newcomer]);
+      slow.send("half");
+      await slow.sees("HTTP/1.1 200");
+      expect([old.seen.length, other.seen.length]).toEqual([1, 0]);
+      // Nor does what waits for the newcomer go to the one that had its name before, when the newcomer goes.
+      await bench.controller.update([{ ...parked("a", 6), hosts: ["other.example"] }]);
+      const lost = ask(bench, "other.example", { path: "/2" });
+      await eventually("the request waits", async () => (await bench.parkedNow("a")) === 1);
+      await bench.controller.update([], ["a"]);
+      expect((await lost).status).toBe(404);
+      expect(old.seen).toHaveLength(1);
+    },
+  );
+
   it("requests that waited longest go first", async () => {
     bench = await Bench.start([parked("a")]);
     const arrived: string[] = [];

@@ -397,7 +397,7 @@ describe.skipIf(withoutCluster)(
         await inNamespace("delete", "pod", await cluster.leader(), "--wait=true");
         const after = await until("another leader answers", () => requestsOf().catch(() => undefined));
         expect(after).toBeGreaterThanOrEqual(before);
-        expect(await inNamespace("get", "secrets", "-o", "name")).toContain("synapse-shards-usage-0");
+        expect(await inNamespace("get", "secrets", "-o", "name")).toContain("synapse-shards.usage.0");
       },
       8 * MINUTES,
     );
@@ -423,9 +423,9 @@ describe.skipIf(withoutCluster)(
         await expect
           .poll(left)
           .toEqual([
-            "secret/synapse-shards-purges-0",
-            "secret/synapse-shards-usage-0",
             ...["a", "b", "c", "e"].map((name) => `secret/synapse-shards.${name}.deleted`),
+            "secret/synapse-shards.purges.0",
+            "secret/synapse-shards.usage.0",
             "lease.coordination.k8s.io/synapse-shards-controller",
           ]);
       },

@@ -7,6 +7,7 @@ import { DEFAULT_TIMING, type ControllerContext, type Timing } from "../../src/c
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import { LoadBook } from "../../src/controller/shards/load-book.ts";
 import { Turns } from "../../src/controller/turns.ts";
+import { ReservedNames } from "../../src/controller/tenants/reserved-names.ts";
 import { UsageBook } from "../../src/controller/usage/usage-book.ts";
 import { IdleTenants } from "../../src/controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
@@ -322,6 +323,7 @@ export class FakeProcess {
         records: this.#guarded(world.store.deleted, []),
         keepDays: 30,
         lock: new Turns(),
+        reserved: new ReservedNames(),
         mediaOf: async (tenant) =>
           world.managed.has(tenant) ? { files: 3, bytes: 300, sha256: "of the files" } : undefined,
       },

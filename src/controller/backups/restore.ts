@@ -5,7 +5,7 @@ import type { BackupManifest, TenantCounts } from "../../model/backup.ts";
 import { timeText } from "../../model/clock.ts";
 import { UserError } from "../../model/errors.ts";
 import { ownDatabase } from "../../model/homeserver-config.ts";
-import { isSuspended, wantedRelease, type Tenant } from "../../model/tenant.ts";
+import { isSuspended, wantedRelease, type Tenant, type TenantSpec } from "../../model/tenant.ts";
 import type { BackupMeans, CopyFacts, DatabaseCopies } from "../../ports/backups.ts";
 import type { DatabaseLogin } from "../../ports/databases.ts";
 import { modify } from "../../ports/store.ts";
@@ -14,8 +14,10 @@ import type { TenantSecretData } from "../../model/tenant-secrets.ts";
 import type { ClusterService, CreateTenantRequest } from "../service/cluster-service.ts";
 import { asItRuns } from "../start/configs.ts";
 import { schemaRefusal } from "../start/start.ts";
+import { holdNames, type HeldNames } from "../tenants/holding-names.ts";
+import type { TenantNames } from "../tenants/reserved-names.ts";
 import { isFree, storageFor } from "../tenants/storage-names.ts";
-import { openSealed, type Work } from "./back-up.ts";
+import { openSealed, type SealedTenant, type Work } from "./back-up.ts";
 import { nameOf } from "./catalogue.ts";
 import { stored } from "./hashing.ts";
 import { stageMedia } from "./media-copies.ts";
@@ -128,27 +130,36 @@ export async function restoreGone(
   identity: string,
   work: Work,
 ): Promise<string> {
-  const { context, means, service } = parts;
-  const { databases, reader } = context;
+  const { context, means } = parts;
   const sealed = await openSealed(means, manifest, identity);
-  const { serverName, config, release, secrets } = sealed;
-  const { suspended, ...wishes } = sealed.wishes ?? { hibernation: sealed.hibernation };
-  const rival = [...reader.values("Tenant")].find(({ spec }) => spec.serverName === serverName);
-  if (rival)
-    throw new UserError(
-      "AlreadyExists",
-      `tenant ${rival.metadata.name} has the server name ${serverName}; two homeservers of one name would break both`,
-    );
+  const { serverName, config, release } = sealed;
   if (ownDatabase(config))
     throw new UserError(
       "Conflict",
       `${manifest.tenant} brought its database along: restore that by pg_restore, as docs/backups.md says, and create the tenant`,
     );
   // What it was named by is its own again, so that its backups stay together.
-  const storage =
+  const storage = async () =>
     nameOf(manifest) === name && (await isFree(context, manifest.tenant))
       ? manifest.tenant
       : await storageFor(context, name, serverName);
+  const spec: TenantSpec = { serverName, release, config, reclaimPolicy: "Retain" };
+  return holdNames(context, { name, spec, by: `the restore of ${name}`, storage }, (held) =>
+    makeAgain(parts, held, manifest, sealed, work),
+  );
+}
+
+async function makeAgain(
+  { context, means, service }: RestoreParts,
+  { names, confirm }: HeldNames,
+  manifest: BackupManifest,
+  sealed: SealedTenant,
+  work: Work,
+): Promise<string> {
+  const { name, storage } = names;
+  const { serverName, config, release, secrets } = sealed;
+  const { suspended, ...wishes } = sealed.wishes ?? { hibernation: sealed.hibernation };
+  const { databases } = context;
   const { hasDatabase, stranded } = await databases.keptData(storage);
   if (stranded || (hasDatabase && (await means.copies.inPlace(storage)) !== manifest.id))
     throw new UserError(
@@ -162,11 +173,12 @@ export async function restoreGone(
     refuseUnlike(`backup ${manifest.id}`, manifest.database.counts, facts);
   }
   await stageMedia(means, manifest, storage, work);
+  await confirm();
   await means.media.admitStaged(storage);
   if (!hasDatabase)
     await means.copies.exchange(storage, { password: secrets.databasePassword, epoch: 0, backup: manifest.id });
   const request = { name, serverName, config, release, ...wishes } as CreateTenantRequest & { serverName: string };
-  await takeIntoUse({ context, copies: means.copies, service }, request, { storage, secrets }, work);
+  await takeIntoUse({ context, copies: means.copies, service }, request, { names, secrets }, work);
   if (!suspended) return `${name} runs with backup ${manifest.id}`;
   await service.suspendTenant(name, { lift: false });
   return `${name} has backup ${manifest.id}, and is suspended again`;
@@ -180,12 +192,12 @@ export async function takeIntoUse(
     service,
   }: Pick<RestoreParts, "context"> & { copies: DatabaseCopies; service: Pick<ClusterService, "createTenant"> },
   request: CreateTenantRequest & { serverName: string },
-  { storage, secrets }: { storage: string; secrets: TenantSecretData },
+  { names, secrets }: { names: TenantNames; secrets: TenantSecretData },
   work: Work,
 ): Promise<void> {
-  const { name, serverName } = request;
+  const { name, serverName, storage } = names;
   await context.store.writeSecret(storage, { ...secrets, serverName });
-  await service.createTenant(request, { storage });
+  await service.createTenant(request, names);
   work.say("it is started");
   await until(context, name, work, ({ status }) => status.provisioned);
   await copies.settle(storage);

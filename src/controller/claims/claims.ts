@@ -1,6 +1,6 @@
 import type { Clock } from "../../model/clock.ts";
 import { StartFailure } from "../../model/errors.ts";
-import type { Tenant } from "../../model/tenant.ts";
+import { hasStarted, type Tenant } from "../../model/tenant.ts";
 import type { Placed } from "../../ports/databases.ts";
 import { hostsOf, tryReadConfig } from "../../model/config-reading.ts";
 import type { ConfigMeaning, DatabaseAddress } from "../../model/config-meaning.ts";
@@ -211,7 +211,7 @@ export class Claims {
     const { serverName, config } = spec;
     const { databaseId, databaseServer } = status;
     const inEffect = status.inEffect?.hash;
-    const started = status.epoch > 0 || status.dedicated !== undefined;
+    const started = hasStarted(status) || status.dedicated !== undefined;
     // The reason of a tenant that runs on is forgotten while its shard is waited for; that its configuration was refused is not.
     const refused = isTaken(status.reason) || status.refusedConfig !== undefined;
     const rank = { started, refused, since: metadata.creationTimestamp };

@@ -2,8 +2,9 @@ import { stringify } from "yaml";
 import { baseHomeserverConfig } from "../../model/homeserver-config.ts";
 import type { TenantCounts } from "../../model/backup.ts";
 import { UserError } from "../../model/errors.ts";
-import type { ImportRequest, OptionVerdict } from "../../model/import.ts";
-import { newTenantStatus, type Tenant } from "../../model/tenant.ts";
+import type { ImportRequest, MediaPlace, OptionVerdict } from "../../model/import.ts";
+import { newTenantStatus, type Tenant, type TenantSpec } from "../../model/tenant.ts";
+import type { TenantSecretData } from "../../model/tenant-secrets.ts";
 import type { CopyFacts, DatabaseCopies, TenantMediaFiles } from "../../ports/backups.ts";
 import type { DatabaseLogin } from "../../ports/databases.ts";
 import type { ImportSource } from "../../ports/imports.ts";
@@ -11,7 +12,9 @@ import type { Work } from "../backups/back-up.ts";
 import { takeIntoUse } from "../backups/restore.ts";
 import type { ControllerContext } from "../context.ts";
 import type { ClusterService } from "../service/cluster-service.ts";
-import { refuseReserved, storageFor } from "../tenants/storage-names.ts";
+import { holdNames, type HeldNames } from "../tenants/holding-names.ts";
+import type { TenantNames } from "../tenants/reserved-names.ts";
+import { storageFor } from "../tenants/storage-names.ts";
 import { copyMedia } from "./media.ts";
 import { translate, type Translated } from "./translate.ts";
 import { mebibytes } from "../../model/bytes.ts";
@@ -45,8 +48,8 @@ export async function importHomeserver(
   work: Work,
   tell: (options: OptionVerdict[]) => void,
 ): Promise<string> {
-  const { context, copies, media, source } = parts;
-  const { rehearse, release } = request;
+  const { context, source } = parts;
+  const { release } = request;
   work.say("homeserver.yaml is read");
   const translated = await translate(source, request.homeserverYaml);
   const { serverName, secrets } = translated;
@@ -55,9 +58,31 @@ export async function importHomeserver(
   const mediaPath = request.media ?? translated.mediaPath;
   if (mediaPath === undefined || !(await source.mayHaveMedia(mediaPath)))
     throw new UserError("InvalidInput", `there is no directory of media ${String(mediaPath ?? "")}: give --media`);
-  const storage = await storageFor(context, name, serverName);
-  await refuseTaken(parts, { name, serverName, storage });
+  const spec: TenantSpec = { serverName, release, config, reclaimPolicy: "Retain" };
+  const storage = () => storageFor(context, name, serverName);
+  return holdNames(context, { name, spec, by: `the import of ${name}`, storage }, (held) =>
+    takeOver(parts, held, { ...request, config, secrets, from, mediaPath }, work),
+  );
+}
 
+interface Found {
+  /** The tenant's part of homeserver.yaml. */
+  config: string;
+  secrets: TenantSecretData;
+  from: From;
+  mediaPath: MediaPlace;
+}
+
+async function takeOver(
+  parts: ImportParts,
+  { names, confirm }: HeldNames,
+  { config, secrets, from, mediaPath, ...request }: Request & Found,
+  work: Work,
+): Promise<string> {
+  const { context, copies, media, source } = parts;
+  const { name, serverName, storage } = names;
+  const { rehearse, release } = request;
+  await refuseKept(parts, names);
   const startedAt = work.now();
   const password = secrets.databasePassword;
   const { facts, expected, remarks } = await fillDatabase(
@@ -78,9 +103,10 @@ export async function importHomeserver(
     const seconds = Math.ceil(databaseSeconds + (work.now() - mediaStartedAt) / 1_000);
     return `the rehearsal went well, and nothing is in use of it: ${found}; ${copied.files} media files are copied. The switch takes about ${seconds} s (database ${Math.ceil(databaseSeconds)} s) and the start`;
   }
+  await confirm();
   await media.admitStaged(storage);
   await copies.exchange(storage, { password, epoch: 0, backup: MARK });
-  await takeIntoUse(parts, { name, serverName, config, release }, { storage, secrets }, work);
+  await takeIntoUse(parts, { name, serverName, config, release }, { names, secrets }, work);
   return `${name} runs as ${serverName}: ${found}`;
 }
 
@@ -156,19 +182,8 @@ function databaseFrom({ database }: Request, translated: Translated): From {
 }
 
 /** @throws UserError AlreadyExists */
-async function refuseTaken(
-  { context, copies }: ImportParts,
-  { name, serverName, storage }: { name: string; serverName: string; storage: string },
-): Promise<void> {
-  const { store, reader, databases, deletions } = context;
-  await refuseReserved(context, name);
-  if (await store.get("Tenant", name)) throw new UserError("AlreadyExists", `there is a tenant named ${name} already`);
-  const rival = [...reader.values("Tenant")].find(({ spec }) => spec.serverName === serverName);
-  if (rival)
-    throw new UserError(
-      "AlreadyExists",
-      `tenant ${rival.metadata.name} has the server name ${serverName}; two homeservers of one name would break both`,
-    );
+async function refuseKept({ context, copies }: ImportParts, { name, serverName, storage }: TenantNames): Promise<void> {
+  const { databases, deletions } = context;
   const deleted = (await deletions?.records.list())?.find(
     (kept) => kept.name === name || kept.spec.serverName === serverName,
   );

@@ -19,6 +19,7 @@ import type { TenantHibernation, WakeReason } from "../../model/sleep.ts";
 import type { Policy } from "../../model/policy.ts";
 import type { Problem } from "./problems.ts";
 import type { DeletedTenant, PurgeProof } from "../../model/deleted-tenant.ts";
+import type { TenantNames } from "../tenants/reserved-names.ts";
 
 /**
  * What the controller offers to people, whichever way they come (HTTP API, CLI). The API is a thin layer over this;
@@ -26,7 +27,7 @@ import type { DeletedTenant, PurgeProof } from "../../model/deleted-tenant.ts";
  */
 export interface ClusterService {
   /** @param made what its data are named by, where they are there already */
-  createTenant(request: CreateTenantRequest, made?: { storage?: string }): Promise<Tenant>;
+  createTenant(request: CreateTenantRequest, made?: TenantNames): Promise<Tenant>;
   /** Changes a tenant's wishes; the controller then makes it so (a new version moves it). */
   updateTenant(name: string, request: UpdateTenantRequest): Promise<Tenant>;
   /** Asks for deletion and returns at once; the tenant is gone when `getTenant` throws `NotFound`. */

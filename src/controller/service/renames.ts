@@ -1,12 +1,13 @@
 import { randomUUID } from "node:crypto";
 import { timeText } from "../../model/clock.ts";
+import { isReservedFor } from "../../model/deleted-tenant.ts";
 import { UserError } from "../../model/errors.ts";
 import { tenantNameProblem } from "../../model/names.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { modify } from "../../ports/store.ts";
 import type { ControllerContext } from "../context.ts";
 import { takeBack } from "../tenants/renaming.ts";
-import { formerly, refuseReserved } from "../tenants/storage-names.ts";
+import { formerly, refuseRenamedTo } from "../tenants/storage-names.ts";
 
 export interface RenameParts {
   /** @throws UserError NotFound */
@@ -53,8 +54,15 @@ export class RenameService {
       });
       // One that began meanwhile looks at what was written just now (src/controller/backups/jobs.ts): one of both gives way.
       const work = asked && this.#workFor(name, to);
-      if (work === undefined) return asked ?? this.#parts.get(name);
-      await modify(store, "Tenant", name, ({ status }) => takeBack(status, this.#context.clock.now()));
+      if (!asked || work === undefined) return asked ?? this.#parts.get(name);
+      const id = asked.status.rename?.id;
+      const kept = await modify(store, "Tenant", name, ({ status }) => {
+        if (status.rename?.id !== id) return false;
+        takeBack(status, this.#context.clock.now());
+        return true;
+      });
+      // It rested, and has the new name already: then it is the work that gives way.
+      if (!kept) return this.#parts.get(to);
       throw new UserError("Conflict", work);
     });
   }
@@ -63,13 +71,10 @@ export class RenameService {
     const { store, deletions } = this.#context;
     const { name } = tenant.metadata;
     if (await store.get("Tenant", to)) throw new UserError("AlreadyExists", `there is a tenant named ${to} already`);
-    await refuseReserved(this.#context, to);
+    refuseRenamedTo(this.#context, to);
+    deletions?.reserved.refuse({ name: to });
     const deleted = await deletions?.records.get(to);
-    if (deleted)
-      throw new UserError(
-        "AlreadyExists",
-        `the name ${to} is reserved until ${deleted.keptUntil} for a deleted tenant (${deleted.spec.serverName}); undelete or purge that one, or choose another name`,
-      );
+    if (deleted) throw new UserError("AlreadyExists", isReservedFor(deleted, `name ${to}`));
     this.#refuseNamed(name, to);
     const work = this.#workFor(name, to);
     if (work !== undefined) throw new UserError("Conflict", work);

@@ -41,6 +41,7 @@ import { recordEvent, type ControllerContext } from "../context.ts";
 import type { DeletedTenant, PurgeProof } from "../../model/deleted-tenant.ts";
 import { storageField } from "../../model/storage-name.ts";
 import { KeptTenants, refuseUnknownServers } from "../tenants/kept-tenants.ts";
+import type { TenantNames } from "../tenants/reserved-names.ts";
 import { formerly, storageFor } from "../tenants/storage-names.ts";
 import { RenameService } from "./renames.ts";
 import { followEvents } from "./event-stream.ts";
@@ -122,7 +123,7 @@ export class StoreClusterService implements ClusterService {
     this.#adminAccess = new AdminAccessService(context, settings, this.#users);
   }
 
-  async createTenant(asked: CreateTenantRequest, made: { storage?: string } = {}): Promise<Tenant> {
+  async createTenant(asked: CreateTenantRequest, made?: TenantNames): Promise<Tenant> {
     const { store, clock } = this.#context;
     const { filled, words } = await filledIn(asked, (template) => this.getTenant(template));
     const request = this.#onboarding.spelledOut(filled);
@@ -146,7 +147,7 @@ export class StoreClusterService implements ClusterService {
     if (await store.get("Tenant", name))
       throw new UserError("AlreadyExists", `there is a tenant named ${name} already`);
     const metadata = { name, creationTimestamp: timeText(clock.now()), resourceVersion: "", generation: 0 };
-    const kept = made.storage ?? (await storageFor(this.#context, name, serverName));
+    const kept = made?.storage ?? (await storageFor(this.#context, name, serverName));
     this.#refuseClash({ metadata, spec, status: { ...newTenantStatus(), ...storageField(kept, name) } });
     // Empty: the fleet's, which is there or is to come.
     const isInstalled = spec.release === "" || (await isReleaseThere(this.#context, spec.release));

@@ -1,6 +1,6 @@
 import { storageOf } from "../../model/storage-name.ts";
 import { messageOf } from "../../model/errors.ts";
-import type { Tenant } from "../../model/tenant.ts";
+import { hasStarted, type Tenant } from "../../model/tenant.ts";
 import { modify } from "../../ports/store.ts";
 import { timeText } from "../../model/clock.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
@@ -59,7 +59,7 @@ export class TenantDeletion {
   async #letGoOfData(tenant: Tenant, isStopped: boolean): Promise<string> {
     const { store, databases } = this.#context;
     const storage = storageOf(tenant);
-    const { provisioned, epoch, dedicated } = tenant.status;
+    const { provisioned, dedicated } = tenant.status;
     if (await this.#kept?.isTurnedAway(tenant))
       return "it had no data; what is kept of the deleted tenant of its name stays";
     // A dedicated process goes on without us: it has, or is about to have, the database and the media.
@@ -72,7 +72,7 @@ export class TenantDeletion {
     // Also what it had from us before it brought a database along.
     if (purge) await databases.drop(storage);
     const isGone = managed && purge;
-    if (!isGone && !isStopped && epoch > 0) await this.#shutOut(runs?.tenant ?? tenant, managed);
+    if (!isGone && !isStopped && hasStarted(tenant.status)) await this.#shutOut(runs?.tenant ?? tenant, managed);
     if (purge) {
       await this.#context.removeMedia(storage);
       await store.removeSecret(storage);

@@ -22,7 +22,8 @@ import type { TenantDatabases } from "../../ports/databases.ts";
 import type { DeletedTenants } from "../../ports/deleted-tenants.ts";
 import { storageField } from "../../model/storage-name.ts";
 import { recordEvent, type ControllerContext, type Deletions } from "../context.ts";
-import { isFree, refuseReserved, storageFor } from "./storage-names.ts";
+import type { TenantNames } from "./reserved-names.ts";
+import { isFree, ownerOf, refuseRenamedTo, storageFor } from "./storage-names.ts";
 
 const DAY_MS = 86_400_000;
 
@@ -121,6 +122,7 @@ export class KeptTenants {
         throw new UserError("Conflict", `the data of ${name} is being removed since ${record.purge.since}`);
       const spec = { ...record.spec, reclaimPolicy: "Retain" as const };
       const { storage = name } = record;
+      this.#deletions.reserved.refuse({ name, serverName: spec.serverName, storage });
       const status = { ...newTenantStatus(), ...keptStatus(record), ...storageField(storage, name) };
       const creationTimestamp = timeText(this.#context.clock.now());
       check({ metadata: { name, creationTimestamp, resourceVersion: "", generation: 0 }, spec, status });
@@ -134,16 +136,18 @@ export class KeptTenants {
 
   /**
    * Creates a tenant, which takes up what is kept of one of its name.
-   * @param create gets what its data are named by @throws UserError AlreadyExists where a name is reserved
+   * @param create gets what its data are named by
+   * @param made the names that were reserved for it, where its data are there already @throws UserError AlreadyExists where a name is reserved
    */
   create(
     name: string,
     serverName: string,
     create: (storage: string, kept: ReturnType<typeof keptStatus>) => Promise<Tenant>,
-    made: { storage?: string } = {},
+    made?: TenantNames,
   ): Promise<Tenant> {
     return this.#deletions.lock.run(async () => {
-      await refuseReserved(this.#context, name);
+      refuseRenamedTo(this.#context, name);
+      this.#deletions.reserved.refuse({ name, serverName, ...made }, made);
       let isOwnAgain = false;
       let kept: ReturnType<typeof keptStatus> = {};
       for (const record of await this.#records.list()) {
@@ -155,9 +159,9 @@ export class KeptTenants {
           throw new UserError("Conflict", `the data of a deleted tenant ${name} is being removed; try again later`);
         kept = keptStatus(record);
       }
-      if (made.storage !== undefined && !isOwnAgain && !(await isFree(this.#context, made.storage)))
+      if (made && !isOwnAgain && (await ownerOf(this.#context, made.storage)) !== undefined)
         throw new UserError("Conflict", `data of another tenant is named ${made.storage}; try again`);
-      const storage = made.storage ?? (await storageFor(this.#context, name, serverName));
+      const storage = made?.storage ?? (await storageFor(this.#context, name, serverName));
       const tenant = await create(storage, kept);
       await this.#records.remove(name);
       return tenant;
@@ -192,6 +196,7 @@ export class KeptTenants {
   async #purge(record: DeletedTenant, reason: PurgeReason): Promise<PurgeProof> {
     const { databases, store } = this.#context;
     const { name, storage = name } = record;
+    this.#deletions.reserved.refuse({ name, storage });
     refuseUnknownServers(databases, name, record);
     const begun = await this.#begin(record, reason);
     await databases.drop(storage);

@@ -18,13 +18,16 @@ export async function storageFor({ reader, deletions }: Context, name: string, s
   return freeStorageName(
     name,
     serverName,
-    (storage) => taken.has(storage) || reader.withStorage(storage) !== undefined,
+    (storage) =>
+      taken.has(storage) ||
+      reader.withStorage(storage) !== undefined ||
+      deletions?.reserved.hasStorage(storage) === true,
   );
 }
 
-/** Whether nobody's data are named so. */
+/** Whether nobody's data are named so, or are about to be. */
 export async function isFree(context: Context, storage: string): Promise<boolean> {
-  return (await ownerOf(context, storage)) === undefined;
+  return context.deletions?.reserved.hasStorage(storage) !== true && (await ownerOf(context, storage)) === undefined;
 }
 
 /** By which name the data of a tenant, present or deleted, is found. Of one that nobody knows: by its own. */
@@ -58,7 +61,7 @@ function renamedTo(reader: CachedReader, name: string): Tenant | undefined {
 }
 
 /** @throws UserError Conflict where a tenant is about to have that name */
-export async function refuseReserved({ reader }: Context, name: string): Promise<void> {
+export function refuseRenamedTo({ reader }: Pick<Context, "reader">, name: string): void {
   const other = renamedTo(reader, name);
   if (other) throw new UserError("Conflict", `tenant ${other.metadata.name} is being renamed to ${name}`);
 }

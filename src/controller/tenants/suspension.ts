@@ -7,7 +7,7 @@
  */
 import { timeText } from "../../model/clock.ts";
 import { messageOf } from "../../model/errors.ts";
-import { isSuspended, type Tenant } from "../../model/tenant.ts";
+import { hasStarted, isSuspended, type Tenant } from "../../model/tenant.ts";
 import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { routeOf } from "../routes/routes.ts";
@@ -88,7 +88,7 @@ export class Suspension {
   async #shutOut(tenant: Tenant, shard: string): Promise<boolean> {
     const { databases, log } = this.#context;
     const { name } = tenant.metadata;
-    if (tenant.status.epoch === 0) return true;
+    if (!hasStarted(tenant.status)) return true;
     try {
       const runs = await asItRuns(this.#context, tenant);
       const fence = runs && (await databases.fence(runs.tenant, runs.secrets));

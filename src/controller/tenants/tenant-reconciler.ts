@@ -4,7 +4,14 @@ import { timeText } from "../../model/clock.ts";
 import { messageOf, StartFailure, UserError } from "../../model/errors.ts";
 import type { MoveReason } from "../../model/move.ts";
 import type { Shard } from "../../model/shard.ts";
-import { forgetRefusedRelease, INSTALLING, reasonOfRunning, wantedRelease, type Tenant } from "../../model/tenant.ts";
+import {
+  forgetRefusedRelease,
+  hasStarted,
+  INSTALLING,
+  reasonOfRunning,
+  wantedRelease,
+  type Tenant,
+} from "../../model/tenant.ts";
 import { ShardUnreachable, type TenantState } from "../../ports/shard-control.ts";
 import { readConfig } from "../../model/config-reading.ts";
 import { modify } from "../../ports/store.ts";
@@ -152,7 +159,7 @@ export class TenantReconciler {
     // A tenant that waits for another release is not started on this one first, unless that release cannot have it.
     const wanted = wantedRelease(tenant);
     const isRefusedRelease = status.refusedRelease?.release === wanted;
-    if (status.epoch === 0 && shard.spec.release !== wanted && !isRefusedRelease) return undefined;
+    if (!hasStarted(status) && shard.spec.release !== wanted && !isRefusedRelease) return undefined;
     return this.#start(tenant, shard);
   }
 

@@ -30,6 +30,7 @@ import { UsageRecorder } from "../../controller/usage/usage-recorder.ts";
 import { IdleTenants } from "../../controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../controller/routes/route-feed.ts";
 import { Turns } from "../../controller/turns.ts";
+import { ReservedNames } from "../../controller/tenants/reserved-names.ts";
 import { ShardPreparers } from "./shard-preparers.ts";
 import { SecretUsageHistory } from "./usage/secret-usage-history.ts";
 import { KubernetesLauncher } from "./launcher/kubernetes-launcher.ts";
@@ -250,6 +251,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
       records: deleted,
       keepDays: config.deletedTenantsKeptDays,
       lock: new Turns(),
+      reserved: new ReservedNames(),
       mediaOf: async () => undefined,
       keyOf: (tenant) => store.ownSigningKey(tenant),
       recreate: (record, status) => deleted.recreate(record, status),

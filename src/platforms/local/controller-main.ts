@@ -45,6 +45,7 @@ import { PostgresMoves } from "../../database/moves.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
 import { LoadBook } from "../../controller/shards/load-book.ts";
 import { Turns } from "../../controller/turns.ts";
+import { ReservedNames } from "../../controller/tenants/reserved-names.ts";
 import { plotsFrom } from "../../controller/history/prometheus.ts";
 import { HistoryRecorder } from "../../controller/history/history-recorder.ts";
 import { UsageBook } from "../../controller/usage/usage-book.ts";
@@ -192,6 +193,7 @@ async function main(): Promise<void> {
       records: store.deleted,
       keepDays: config.cluster.deletedTenantsKeptDays,
       lock: new Turns(),
+      reserved: new ReservedNames(),
       mediaOf: (tenant) => media.inventory(tenant),
     },
     restored,

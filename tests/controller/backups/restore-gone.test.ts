@@ -5,6 +5,8 @@ import { afterEach, expect, it } from "vitest";
 import { DirectoryTarget } from "../../../src/backups/directory-target.ts";
 import { backUp, type Work } from "../../../src/controller/backups/back-up.ts";
 import { restoreGone, type RestoreParts } from "../../../src/controller/backups/restore.ts";
+import { ReservedNames } from "../../../src/controller/tenants/reserved-names.ts";
+import { Turns } from "../../../src/controller/turns.ts";
 import { newTenantSecrets } from "../../../src/model/tenant-secrets.ts";
 import { newTenantStatus, type Tenant, type TenantSpec } from "../../../src/model/tenant.ts";
 import type { BackupMeans, Bytes } from "../../../src/ports/backups.ts";
@@ -52,12 +54,14 @@ async function lostAndRestored(spec: Partial<TenantSpec>): Promise<{ calls: stri
     means,
     context: {
       store: {
-        get: async () => ({ ...tenant, status: { ...tenant.status, phase: "Running", provisioned: true } }),
+        get: async () => created && { ...tenant, status: { ...tenant.status, phase: "Running", provisioned: true } },
         writeSecret: async () => {},
       },
       databases: { keptData: async () => ({ hasDatabase: false }) },
       reader: { values: () => [], withStorage: () => undefined },
       clock: { now: () => 0 },
+      claims: { conflictOf: () => undefined },
+      deletions: { records: { list: async () => [] }, lock: new Turns(), reserved: new ReservedNames() },
     },
     service: {
       createTenant: async (request: unknown) => void (calls.push("created"), (created = request)),

@@ -58,7 +58,9 @@ it("ranks tenants that were there before the controller: those that ran first, t
   const cases: [Claimant, Claimant][] = [
     [tenant("b", { ...x, since: 1 }), tenant("a", { ...x, since: 2 })],
     [tenant("a", { ...x, since: 1 }), tenant("b", { ...x, since: 1 })],
-    [tenant("b", { ...x, since: 2, status: { epoch: 1 } }), tenant("a", { ...x, since: 1 })],
+    [tenant("b", { ...x, since: 2, status: { epoch: 1, provisioned: true } }), tenant("a", { ...x, since: 1 })],
+    // With the epoch of the one that had its name before.
+    [tenant("b", { ...x, since: 1 }), tenant("a", { ...x, since: 2, status: { epoch: 7 } })],
     [tenant("b", { ...x, since: 2 }), tenant("a", { ...x, since: 1, status: { reason: "ServerNameTaken" } })],
   ];
   for (const [winner, loser] of cases)

@@ -1,6 +1,8 @@
 import { Readable } from "node:stream";
 import { expect, it } from "vitest";
 import { importHomeserver, type ImportParts } from "../../../src/controller/imports/import.ts";
+import { ReservedNames } from "../../../src/controller/tenants/reserved-names.ts";
+import { Turns } from "../../../src/controller/turns.ts";
 import { UserError } from "../../../src/model/errors.ts";
 import { ImportRequestSchema, type OptionVerdict } from "../../../src/model/import.ts";
 import type { DatabaseCopies, TenantMediaFiles } from "../../../src/ports/backups.ts";
@@ -102,6 +104,8 @@ function world(
     reader: { values: () => [], withStorage: () => undefined },
     databases: { keptData: async () => ({ hasDatabase: false }), drop: async () => step("dropped") },
     clock: { now: () => 0 },
+    claims: { conflictOf: () => undefined },
+    deletions: { records: { list: async () => [] }, lock: new Turns(), reserved: new ReservedNames() },
   };
   const service = { createTenant: async (request: unknown) => (step("created"), created.push(request), running) };
   const parts = { context, service, copies, media, source } as unknown as ImportParts;

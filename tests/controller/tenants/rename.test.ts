@@ -6,6 +6,7 @@ import { UsageRecorder } from "../../../src/controller/usage/usage-recorder.ts";
 import { modify } from "../../../src/ports/store.ts";
 import type { UserError } from "../../../src/model/errors.ts";
 import { atEachCall, created, runController, runs, tenantWhen, type Run } from "../../support/controller-run.ts";
+import { until } from "../../support/patience.ts";
 import { FakeWorld } from "../../support/fake-world.ts";
 
 let world: FakeWorld;
@@ -237,6 +238,28 @@ it("takes the rename back where a job began at the same time", async () => {
   const service = new StoreClusterService(run.process.context, { ...settings, workFor });
   expect(await refusal(service.renameTenant("a", { to: "b" }))).toBe("tenant a has a job (Backup); try again after it");
   expect((await tenantWhen(world, "a", "serves", runs)).status.rename).toBeUndefined();
+});
+
+it("says that it has its new name where it got that before a job could keep it", async () => {
+  await created(world, run, ["a"]);
+  await run.service.sleepTenant("a");
+  await tenantWhen(world, "a", "asleep", (t) => t.status.phase === "Asleep");
+  let asked = 0;
+  // It is not known to be asked for twice before it has the new name.
+  const store = new Proxy(run.process.context.store, {
+    get: (target, key) =>
+      key !== "get"
+        ? (Reflect.get(target, key) as unknown)
+        : async (kind: "Tenant", name: string) => {
+            if (asked > 2) await until("it has the new name", () => world.store.get("Tenant", "b"));
+            return target.get(kind, name);
+          },
+  });
+  const settings = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
+  const workFor = () => (asked++ < 2 ? undefined : "Backup");
+  const service = new StoreClusterService({ ...run.process.context, store }, { ...settings, workFor });
+  expect((await service.renameTenant("a", { to: "b" })).metadata.name).toBe("b");
+  expect(await world.store.get("Tenant", "a")).toBeUndefined();
 });
 
 it("is not taken for another that had the new name, and may still run somewhere", async () => {

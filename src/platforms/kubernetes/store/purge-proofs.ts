@@ -73,7 +73,7 @@ export class PurgeProofs {
 
   async #create(number: number, text: string): Promise<void> {
     const { namespace, clusterId } = this.#options;
-    const name = `${clusterId}-purges-${number}`;
+    const name = `${clusterId}.purges.${number}`;
     const body = { metadata: { name, namespace, labels: { [LABEL]: clusterId } }, stringData: { [KEY]: text } };
     await attempt(`make the Secret ${name}`, () =>
       retrying(() => this.#api.createNamespacedSecret({ namespace, body })),
@@ -81,8 +81,9 @@ export class PurgeProofs {
   }
 }
 
+/** Earlier versions named them without dots, with which a tenant's owner may name a Secret. */
 function numberOf({ metadata }: V1Secret): number {
-  return Number(/-(\d+)$/.exec(metadata?.name ?? "")?.[1] ?? 0);
+  return Number(/[-.](\d+)$/.exec(metadata?.name ?? "")?.[1] ?? 0);
 }
 
 function textOf(secret: V1Secret | undefined): string {

@@ -162,8 +162,10 @@ export class SecretUsageHistory implements UsageHistory {
     if (!part) {
       const names = new Set(this.#parts.map(({ name }) => name));
       let number = this.#parts.length;
-      while (names.has(`${clusterId}-usage-${number}`)) number += 1;
-      part = { name: `${clusterId}-usage-${number}`, keys: new Set(), isChanged: true };
+      // The dots keep it apart from what tenants' owners call their Secrets.
+      const nameOf = (n: number) => `${clusterId}.usage.${n}`;
+      while (names.has(nameOf(number))) number += 1;
+      part = { name: nameOf(number), keys: new Set(), isChanged: true };
       this.#parts.push(part);
     }
     part.keys.add(key);
