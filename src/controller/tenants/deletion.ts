@@ -2,6 +2,7 @@ import { storageOf } from "../../model/storage-name.ts";
 import { messageOf } from "../../model/errors.ts";
 import { hasStarted, type Tenant } from "../../model/tenant.ts";
 import { modify } from "../../ports/store.ts";
+import { RecordTooLarge } from "../../ports/deleted-tenants.ts";
 import { timeText } from "../../model/clock.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { routeOf } from "../routes/routes.ts";
@@ -11,6 +12,9 @@ import type { ShardReconciler } from "../shards/shard-reconciler.ts";
 import { readUsage } from "../usage/usage-reading.ts";
 import { ownerOf } from "../usage/usage-recorder.ts";
 import { KeptTenants, refuseUnknownServers } from "./kept-tenants.ts";
+
+/** What there is to be kept does not change unless somebody changes the tenant. */
+const AGAIN_MS = 600_000;
 
 /** Stops a tenant, and removes what its owner wants removed. Each part can be repeated; the object goes last. */
 export class TenantDeletion {
@@ -24,7 +28,8 @@ export class TenantDeletion {
     this.#kept = context.deletions && new KeptTenants(context, context.deletions);
   }
 
-  async run(tenant: Tenant): Promise<void> {
+  /** @returns milliseconds to wait where it has to stay */
+  async run(tenant: Tenant): Promise<number | void> {
     const { store, feed } = this.#context;
     const { name } = tenant.metadata;
     const marked = await this.#mark(name);
@@ -34,7 +39,11 @@ export class TenantDeletion {
     const isStopped = shard === undefined || (await this.#stop(name, shard));
     await readUsage(this.#context, marked, { isStopped });
     await this.#context.recorder?.ended(ownerOf(marked));
-    const fate = await this.#letGoOfData(tenant, isStopped);
+    const fate = await this.#letGoOfData(tenant, isStopped).catch((error: unknown) => {
+      if (error instanceof RecordTooLarge) return error;
+      throw error;
+    });
+    if (typeof fate !== "string") return this.#stays(name, fate.message);
     await store.remove("Tenant", name);
     feed.remove(name);
     if (shard !== undefined) await this.#noteLeft(shard);
@@ -44,6 +53,29 @@ export class TenantDeletion {
       object: `Tenant/${name}`,
       message: `${name} was deleted; ${fate}`,
     });
+  }
+
+  /** Somebody has to change it, of which we hear; it is stopped, and has all of its data. */
+  async #stays(name: string, message: string): Promise<number> {
+    if (await this.#say(name, "RecordTooLarge", message))
+      await recordEvent(this.#context, {
+        type: "Warning",
+        reason: "RecordTooLarge",
+        object: `Tenant/${name}`,
+        message,
+      });
+    return AGAIN_MS;
+  }
+
+  /** In its status. @returns whether it is news */
+  async #say(name: string, reason: string, message: string): Promise<boolean> {
+    let isNews = false;
+    await modify(this.#context.store, "Tenant", name, ({ status }) => {
+      isNews = status.message !== message;
+      if (isNews) Object.assign(status, { reason, message });
+      return isNews;
+    });
+    return isNews;
   }
 
   /** @returns the tenant as it is now, unless it is gone */
@@ -85,16 +117,10 @@ export class TenantDeletion {
 
   /** Said in its status: it stays like this until somebody acts. */
   async #refuseUnknownServers({ metadata: { name }, status }: Tenant): Promise<void> {
-    const { store, databases } = this.#context;
     try {
-      refuseUnknownServers(databases, name, status);
+      refuseUnknownServers(this.#context.databases, name, status);
     } catch (error) {
-      const message = messageOf(error);
-      await modify(store, "Tenant", name, ({ status: now }) => {
-        if (now.message === message) return false;
-        Object.assign(now, { reason: "DatabaseServerUnknown", message });
-        return true;
-      });
+      await this.#say(name, "DatabaseServerUnknown", messageOf(error));
       throw error;
     }
   }

@@ -87,6 +87,12 @@ export const TENANT_REASONS = {
     todo: "Put the server back into the configuration; move its tenants' databases away before it is removed.",
     runbook: "SynapseShardsTenantFailed",
   },
+  RecordTooLarge: {
+    means:
+      "The tenant is deleted, but what is to be kept of it, so that it can be had back, does not fit into a Secret of Kubernetes. It is stopped, and all of its data is there.",
+    todo: "Shorten its configuration or annotations, move the configuration into a Secret, or set `reclaimPolicy: Delete`, as the message says.",
+    also: ["event"],
+  },
   SecretMissing: {
     means: "The Secret with the tenant's keys does not exist. A tenant that runs goes on with what it had.",
     todo: "Restore the Secret from a backup.",

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { atEachCall, created, runController, runs, tenantWhen, type Run } from "../../support/controller-run.ts";
 import { newTenantStatus, type Tenant } from "../../../src/model/tenant.ts";
+import { RecordTooLarge } from "../../../src/ports/deleted-tenants.ts";
 import { HalfMoved } from "../../../src/ports/database-moves.ts";
 import { modify } from "../../../src/ports/store.ts";
 import { FakeWorld } from "../../support/fake-world.ts";
@@ -59,6 +60,26 @@ describe("a deleted tenant", () => {
       expect(status.databaseKept).toBeUndefined();
       await run.stop();
     }
+  });
+
+  it("stays with all of its data where its record does not fit, says so once, and goes when it is changed", async () => {
+    const { world, run } = await start();
+    let puts = 0;
+    world.fault = (call) => (call === "put" ? (puts++, new RecordTooLarge("too large: shorten it")) : undefined);
+    await run.service.deleteTenant("a", { purge: false });
+    const isToo = ({ status }: Tenant) => status.phase === "Deleting" && status.reason === "RecordTooLarge";
+    expect((await tenantWhen(world, "a", "kept", isToo)).status.message).toBe("too large: shorten it");
+    expect([world.managed.has("a"), await run.service.listDeleted()]).toEqual([true, []]);
+    const tries = puts;
+    const said = async () =>
+      (await world.store.listEvents({ object: "Tenant/a", limit: 100 })).filter((e) => e.reason === "RecordTooLarge");
+    await expect.poll(async () => (await said()).length).toBe(1);
+    world.fault = () => undefined;
+    await modify(world.store, "Tenant", "a", ({ spec }) => void (spec.config = "short: true"));
+    await expect.poll(() => world.store.get("Tenant", "a")).toBeUndefined();
+    expect(tries).toBeLessThanOrEqual(2);
+    expect(await said()).toHaveLength(1);
+    expect(await run.service.listDeleted()).toMatchObject([{ name: "a", spec: { config: "short: true" } }]);
   });
 
   it("goes on with a move of its database that was cut off, and asks a purge for both servers", async () => {

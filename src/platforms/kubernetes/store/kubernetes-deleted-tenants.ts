@@ -8,20 +8,13 @@ import { apiClient } from "../client.ts";
 import { ResourceCache } from "../resource-cache.ts";
 import { CLAIM } from "../tenant-namespaces/claims.ts";
 import type { KubernetesStore, TenantDefinition } from "./kubernetes-store.ts";
-import { decode } from "./labelled-secrets.ts";
+import { packed, unpacked, type Kept } from "./deleted-record.ts";
 import { PurgeProofs } from "./purge-proofs.ts";
 
 /** On the Secret of a deleted tenant: its cluster. */
 const DELETED_LABEL = "synapse-shards.io/deleted-tenant-of";
-const RECORD_KEY = "record.json";
 /** What kubectl keeps there has the whole object once more. */
 const LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration";
-
-/** What is in such a Secret. The configuration is in the definition, and only if it is not in a Secret of the tenant's. */
-interface Kept {
-  record: DeletedTenant;
-  definition?: TenantDefinition;
-}
 
 export interface KubernetesDeletedTenantsOptions {
   config: KubeConfig;
@@ -40,6 +33,8 @@ export class KubernetesDeletedTenants implements DeletedTenants {
   readonly #api: CoreV1Api;
   readonly #secrets: ResourceCache<V1Secret>;
   readonly #proofs: PurgeProofs;
+  /** What is in each Secret, which is read once: they are listed whenever a name is asked for. */
+  readonly #read = new WeakMap<V1Secret, Kept>();
 
   private constructor(options: KubernetesDeletedTenantsOptions) {
     const { config, namespace, clusterId, onError } = options;
@@ -75,7 +70,7 @@ export class KubernetesDeletedTenants implements DeletedTenants {
   }
 
   async list(): Promise<DeletedTenant[]> {
-    const found = [...this.#secrets.values()].map((secret) => recordIn(keptIn(secret)));
+    const found = [...this.#secrets.values()].map((secret) => recordIn(this.#in(secret)));
     return found.toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
@@ -87,8 +82,10 @@ export class KubernetesDeletedTenants implements DeletedTenants {
   async put(tenant: DeletedTenant): Promise<void> {
     const { name } = tenant;
     const { namespace, clusterId, store } = this.#options;
-    // While it is there, it is newer than what may be left of an earlier life.
-    const definition = plainDefinition(store.definitionOf(name)) ?? this.#kept(name)?.definition;
+    // While it is there, it is newer than what may be left of an earlier life. What is being removed is never made again.
+    const definition = tenant.purge
+      ? undefined
+      : (plainDefinition(store.definitionOf(name)) ?? this.#kept(name)?.definition);
     const kept: Kept = {
       record: { ...tenant, spec: { ...tenant.spec, config: "" } },
       ...(definition ? { definition } : {}),
@@ -102,7 +99,7 @@ export class KubernetesDeletedTenants implements DeletedTenants {
         labels: { [DELETED_LABEL]: clusterId, "app.kubernetes.io/managed-by": "synapse-shards-controller" },
         resourceVersion: present?.metadata?.resourceVersion,
       },
-      stringData: { [RECORD_KEY]: JSON.stringify(kept) },
+      data: packed(kept),
     };
     const written = await attempt(`write the Secret ${namespace}/${at}`, () =>
       retrying(() =>
@@ -154,7 +151,13 @@ export class KubernetesDeletedTenants implements DeletedTenants {
 
   #kept(name: string): Kept | undefined {
     const secret = this.#secrets.get(this.#nameOf(name));
-    return secret && keptIn(secret);
+    return secret && this.#in(secret);
+  }
+
+  #in(secret: V1Secret): Kept {
+    const known = this.#read.get(secret) ?? unpacked(secret);
+    this.#read.set(secret, known);
+    return known;
   }
 
   /** The dots keep it apart from what tenants' owners call their Secrets. */
@@ -170,17 +173,6 @@ export class KubernetesDeletedTenants implements DeletedTenants {
     const known = this.#secrets.get(name);
     if (found) this.#secrets.put(found);
     else if (known) this.#secrets.drop(known);
-  }
-}
-
-function keptIn(secret: V1Secret): Kept {
-  const { name } = secret.metadata ?? {};
-  try {
-    return JSON.parse(decode(secret.data?.[RECORD_KEY] ?? "")) as Kept;
-  } catch (error) {
-    throw new UserError("Environment", `the Secret ${name} has no record of a deleted tenant that can be read`, {
-      cause: error,
-    });
   }
 }
 
