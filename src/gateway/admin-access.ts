@@ -31,7 +31,7 @@ export class AdminAccess {
 
   constructor({ allowedNetworks, origins }: AdminAccessLimits, now: () => number = () => performance.now()) {
     this.#cluster = new Networks(allowedNetworks);
-    this.#origins = new Set(origins);
+    this.#origins = new Set(origins.map((origin) => (URL.canParse(origin) ? new URL(origin).origin : origin)));
     this.#now = now;
   }
 

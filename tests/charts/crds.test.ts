@@ -4,6 +4,7 @@ import { expect, it } from "vitest";
 import { parse } from "yaml";
 import { z } from "zod";
 import { TenantSchema, ShardSchema } from "../../src/api/schemas.ts";
+import { AdminAccessSchema } from "../../src/model/admin-access.ts";
 
 const DIRECTORY = resolve(import.meta.dirname, "../../charts/synapse-shards/crds");
 
@@ -49,4 +50,21 @@ it.each([
   const document = z.toJSONSchema(schema, { unrepresentable: "any" }) as Node & { $defs?: Record<string, Node> };
   const definitions = document.$defs ?? {};
   expect(missing(resolved(document, definitions).properties!["status"]!, statusOf(file), definitions)).toEqual([]);
+});
+
+it("takes the networks of administrators that the gateway takes, as far as a pattern can tell", () => {
+  const text = readFileSync(join(DIRECTORY, "synapsetenants.yaml"), "utf8");
+  const [, source = ""] = /self\.matches\('(\^\(\(25.*)'\)/.exec(text) ?? [];
+  const pattern = new RegExp(source);
+  const wrong = ["10.0.0.0/33", "256.0.0.1", "10.0.0", "fd00::/129", "clinic.example", "10.0.0.0/8 ", "10.0.0.0/", ""];
+  const right = ["10.0.0.0/8", "0.0.0.0/0", "192.0.2.7", "fd00::/8", "::1", "2001:db8::7/128", "::ffff:10.0.0.1"];
+  for (const [networks, expected] of [
+    [wrong, false],
+    [right, true],
+  ] as const)
+    for (const network of networks) {
+      expect([network, pattern.test(network)]).toEqual([network, expected]);
+      const { success } = AdminAccessSchema.safeParse({ allowedNetworks: [network] });
+      expect([network, success]).toEqual([network, expected]);
+    }
 });

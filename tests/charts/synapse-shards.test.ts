@@ -1,11 +1,15 @@
 import { spawnSync } from "node:child_process";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
+import type { IncomingMessage } from "node:http";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parse, parseAllDocuments } from "yaml";
 import { KubernetesControllerConfigSchema } from "../../src/platforms/kubernetes/controller-config.ts";
+import { AdminAccess } from "../../src/gateway/admin-access.ts";
 import { parseGatewayConfig } from "../../src/gateway/config.ts";
+import { adminAccessView } from "../../src/model/admin-access.ts";
+import type { Route } from "../../src/model/routes.ts";
 import { run } from "../kubernetes/support/run.ts";
 
 const CHART = resolve(import.meta.dirname, "../../charts/synapse-shards");
@@ -247,6 +251,88 @@ describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
     ] as const)
       await expect(template({ console: values })).rejects.toThrow(words);
   });
+
+  it("has an entrance for tenants' administrators where that is asked for, with a Service, an Ingress and a wall of its own", async () => {
+    const without = JSON.stringify(await template());
+    for (const word of ["8449", "gateway-admin", "adminAccess"]) expect(without).not.toContain(word);
+    const adminAccess = {
+      enabled: true,
+      publicPort: 8443,
+      allowedNetworks: ["10.20.0.0/16"],
+      tenantAdmins: true,
+      ui: "https://Admin.example:443/ketesa/",
+      origins: ["http://localhost:5173"],
+      ingress: { enabled: true, hosts: ["*.matrix.example"], className: "inside", tlsSecret: "tls" },
+    };
+    const from = [{ namespaceSelector: { matchLabels: { name: "ingress" } } }];
+    const trustedProxies = ["10.244.0.0/16"];
+    const manifests = await template({
+      gateway: { adminAccess, trustedProxies },
+      networkPolicies: { adminAccessFrom: from },
+    });
+    const gateway = parseGatewayConfig(
+      JSON.parse(find(manifests, "ConfigMap", "cluster-a-gateway").data!["gateway.json"]!),
+      "chart",
+    );
+    expect(gateway).toMatchObject({
+      adminApi: false,
+      trustedProxies,
+      adminAccess: { host: "0.0.0.0", port: 8449, tls: false, allowedNetworks: ["10.20.0.0/16"] },
+    });
+    const browser = { origin: "https://admin.example" };
+    const guard = new AdminAccess(gateway.adminAccess!);
+    const asked = { method: "GET", url: "/_synapse/admin/v2/users", headers: browser } as unknown as IncomingMessage;
+    const route = { adminAccess: { allowedNetworks: [] } } as unknown as Route;
+    expect(guard.refusal(asked, route, "10.20.0.1")).toBeUndefined();
+    expect(guard.refusal(asked, route, "10.21.0.1")).toBeDefined();
+    const { adminAccess: controller } = KubernetesControllerConfigSchema.parse(
+      parse(find(manifests, "ConfigMap", "cluster-a-controller").data!["controller.yaml"]!),
+    );
+    expect(controller).toMatchObject({ tls: false, tenantAdmins: true, allowedNetworks: ["10.20.0.0/16"] });
+    const view = adminAccessView(
+      { allowedNetworks: [] },
+      { ...controller!, listensAt: 8449 },
+      "https://a.matrix.example",
+    );
+    expect(view.address).toBe("https://a.matrix.example:8443");
+    const { spec: service } = find(manifests, "Service", "cluster-a-gateway-admin");
+    expect(service).toMatchObject({ type: "ClusterIP", ports: [{ name: "http", port: 8449, targetPort: "admin" }] });
+    const { spec: pods } = find(manifests, "Deployment", "cluster-a-gateway");
+    expect(service.selector).toEqual(pods.selector.matchLabels);
+    expect(pods.template.spec.containers[0].ports).toContainEqual(
+      expect.objectContaining({ name: "admin", containerPort: 8449 }),
+    );
+    expect(
+      find(manifests, "Service", "cluster-a-gateway").spec.ports.map(({ port }: { port: number }) => port),
+    ).toEqual([8008, 9090]);
+    const { spec: ingress } = find(manifests, "Ingress", "cluster-a-gateway-admin");
+    const backend = { service: { name: "cluster-a-gateway-admin", port: { name: "http" } } };
+    expect(ingress).toMatchObject({
+      ingressClassName: "inside",
+      tls: [{ hosts: ["*.matrix.example"], secretName: "tls" }],
+      rules: [{ host: "*.matrix.example", http: { paths: [{ path: "/_synapse/admin", backend }] } }],
+    });
+    const { spec: policy } = find(manifests, "NetworkPolicy", "cluster-a-gateway");
+    expect(policy.ingress).toContainEqual({ ports: [{ port: 8449, protocol: "TCP" }], from });
+  });
+
+  it.each([
+    [{ gateway: { adminAccess: { enabled: true } } }, "gateway.trustedProxies is empty"],
+    [{ gateway: { adminAccess: { ingress: { enabled: true, hosts: ["a"] } } } }, "there is nothing to lead to"],
+    [
+      { gateway: { trustedProxies: ["10.0.0.0/8"], adminAccess: { enabled: true, ingress: { enabled: true } } } },
+      "gateway.adminAccess.ingress.hosts is empty",
+    ],
+    [{ gateway: { adminAccess: { allowedNetworks: ["clinic"] } } }, "/gateway/adminAccess/allowedNetworks/0"],
+    [{ gateway: { adminAccess: { origins: ["https://admin.example/"] } } }, "/gateway/adminAccess/origins/0"],
+    [{ gateway: { adminAccess: { ui: "admin.example" } } }, "/gateway/adminAccess/ui"],
+    [{ gateway: { adminAccess: { port: 8449 } } }, "port"],
+  ])(
+    "refuses an entrance for administrators that could not work, or that would let in too many: %j",
+    async (values, words) => {
+      await expect(template(values)).rejects.toThrow(words);
+    },
+  );
 
   it("gives controller and shards the certificate authorities that are named", async () => {
     const manifests = await template({ trustedCAs: { configMap: "our-ca" } });

@@ -81,3 +81,37 @@ httpGet: {{ toYaml .get | nindent 2 }}
 {{- define "synapse-shards.prometheusSecret" -}}
 {{- if .Values.history.prometheus.url }}{{ .Values.history.prometheus.tokenSecret.name }}{{ end }}
 {{- end }}
+
+{{- /* For hosts of tenants, to the Service of its name. */ -}}
+{{- define "synapse-shards.gatewayIngress" -}}
+{{- $service := printf "%s-%s" .root.Release.Name .name -}}
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: {{ $service }}
+  labels: {{ include "synapse-shards.labels" (dict "root" .root "component" "gateway") | nindent 4 }}
+  {{- with .ingress.annotations }}
+  annotations: {{ toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  {{- with .ingress.className }}
+  ingressClassName: {{ . }}
+  {{- end }}
+  {{- if .ingress.tlsEnabled }}
+  tls:
+    - hosts: {{ toYaml .ingress.hosts | nindent 8 }}
+      {{- with .ingress.tlsSecret }}
+      secretName: {{ . }}
+      {{- end }}
+  {{- end }}
+  rules:
+    {{- $path := .path }}
+    {{- range .ingress.hosts }}
+    - host: {{ . | quote }}
+      http:
+        paths:
+          - path: {{ $path }}
+            pathType: Prefix
+            backend: {service: {name: {{ $service }}, port: {name: http}}}
+    {{- end }}
+{{- end }}

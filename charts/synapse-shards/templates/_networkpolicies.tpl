@@ -30,6 +30,12 @@ podSelector: {matchLabels: {{ include "synapse-shards.selectorLabels" . | fromYa
 {{- define "synapse-shards.ingress.gateway" -}}
 {{- /* Clients come by way of an ingress controller, a load balancer or a node. */ -}}
 - ports: [{port: 8008, protocol: TCP}]
+{{- if .Values.gateway.adminAccess.enabled }}
+- ports: [{port: 8449, protocol: TCP}]
+  {{- with .Values.networkPolicies.adminAccessFrom }}
+  from: {{ toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
 - from: {{ include "synapse-shards.metricsFrom" . | nindent 4 }}
   ports: [{port: 9090, protocol: TCP}]
 {{- end }}

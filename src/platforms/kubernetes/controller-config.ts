@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { ShardPodOptionsSchema } from "./launcher/pod-options.ts";
+import { AdminAccessConfigSchema } from "../../model/admin-access.ts";
 import { ClusterConfigSchema } from "../../model/cluster-config.ts";
 import { readConfigFile } from "../../model/config-file.ts";
 
@@ -42,6 +43,8 @@ export const KubernetesControllerConfigSchema = z.strictObject({
       trustedProxies: ClusterConfigSchema.shape.gateway.unwrap().shape.trustedProxies,
     })
     .optional(),
+  /** The gateways' entrance for tenants' own administrators; absent: there is none. TLS ends before it. */
+  adminAccess: AdminAccessConfigSchema,
   /** The Secret in the namespace with the keys `api-token` and `gateway-token`. */
   tokens: z.strictObject({
     secret: z.string().min(1),

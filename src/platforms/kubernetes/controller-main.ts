@@ -203,7 +203,15 @@ interface LeadOptions {
 async function lead({ config, log, registry, metrics, instance, onError }: LeadOptions): Promise<Leadership> {
   const { clusterId, namespace } = config;
   const kubeConfig = loadKubeConfig();
-  const store = await KubernetesStore.open({ config: kubeConfig, namespace, clusterId, instance, onError });
+  const { adminAccess } = config;
+  const store = await KubernetesStore.open({
+    config: kubeConfig,
+    namespace,
+    clusterId,
+    instance,
+    hasAdminEntrance: adminAccess !== undefined,
+    onError,
+  });
   const launcher = await KubernetesLauncher.open({
     config: kubeConfig,
     namespace,
@@ -271,7 +279,13 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     ? await NodeMaintenance.open({ config: kubeConfig, store, podOf: (shard) => launcher.podOf(shard), onError })
     : undefined;
   const tenantNamespaces = config.tenantNamespaces
-    ? await TenantNamespaces.open({ config: kubeConfig, clusterId, namespace, onError })
+    ? await TenantNamespaces.open({
+        config: kubeConfig,
+        clusterId,
+        namespace,
+        ownersOpen: adminAccess?.tenantAdmins ?? false,
+        onError,
+      })
     : undefined;
   metrics.tenantSecretUnreadable.ask = () => store.secretProblems().map(({ tenant, reason }) => ({ tenant, reason }));
   context.feed.adminContact = config.adminContact;
@@ -282,6 +296,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     release: "",
     baseDomain: config.baseDomain,
     urlOf,
+    ...(adminAccess ? { adminEntrance: { ...adminAccess, listensAt: adminAccess.port } } : {}),
     platformProblems: () => consoleAccess?.oidc?.problems() ?? [],
     publicAccess: () => config.publicAccess,
     checker: new WorldChecker({

@@ -78,6 +78,8 @@ export function strayTenants(
   });
 }
 
+const STORE_CONDITIONS: ReadonlySet<string> = new Set(["SecretsReadable", "AdminAccess"]);
+
 /** Whether a tenant's configuration and keys can be read; what runs of it goes on in either case. */
 export function secretsFinding(problem: SecretProblem | undefined): Finding {
   return problem
@@ -85,21 +87,31 @@ export function secretsFinding(problem: SecretProblem | undefined): Finding {
     : { type: "SecretsReadable", status: "True", reason: "Read", message: "" };
 }
 
-/** The tenants whose condition about their Secrets is not what it should be, with the right one. */
+/**
+ * The tenants whose conditions about what the store alone knows are not what they should be, with the right ones.
+ * @param findingsOf some of `STORE_CONDITIONS`
+ */
 export function outdatedTenants(
   tenants: Iterable<SynapseTenant>,
-  problemOf: (tenant: SynapseTenant) => SecretProblem | undefined,
+  findingsOf: (tenant: SynapseTenant) => readonly Finding[],
   now: string,
 ): SynapseTenant[] {
   return [...tenants].flatMap((tenant) => {
-    // One without a status is new: its first write has the condition.
+    // One without a status is new: its first write has the conditions.
     if (tenant.status?.conditions === undefined || tenant.metadata?.deletionTimestamp !== undefined) return [];
-    const finding = secretsFinding(problemOf(tenant));
-    const present = tenant.status.conditions.find(({ type }) => type === finding.type);
-    if (present?.status === finding.status && present.reason === finding.reason && present.message === finding.message)
-      return [];
-    const others: Condition[] = tenant.status.conditions.filter(({ type }) => type !== finding.type);
-    const condition = conditionOf(finding, present, now, tenant.metadata?.generation);
-    return [{ ...tenant, status: { ...tenant.status, conditions: [...others, condition] } }];
+    const { conditions } = tenant.status;
+    const findings = findingsOf(tenant);
+    const present = conditions.filter(({ type }) => STORE_CONDITIONS.has(type));
+    const isRight = ({ type, status, reason, message }: Finding) =>
+      present.some(
+        (one) => one.type === type && one.status === status && one.reason === reason && one.message === message,
+      );
+    if (present.length === findings.length && findings.every(isRight)) return [];
+    const others: Condition[] = conditions.filter(({ type }) => !STORE_CONDITIONS.has(type));
+    const right = findings.map((finding) => {
+      const before = present.find(({ type }) => type === finding.type);
+      return conditionOf(finding, before, now, tenant.metadata?.generation);
+    });
+    return [{ ...tenant, status: { ...tenant.status, conditions: [...others, ...right] } }];
   });
 }

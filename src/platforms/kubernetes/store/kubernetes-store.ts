@@ -9,7 +9,9 @@ import type { ConfigInEffect } from "../../../model/config-meaning.ts";
 import type { Tenant } from "../../../model/tenant.ts";
 import type { TenantSecretData } from "../../../model/tenant-secrets.ts";
 import { ConflictError, type Change, type Kind, type Kinds, type Store } from "../../../ports/store.ts";
+import { adminAccessFindings } from "./admin-access.ts";
 import { ClusterEvents } from "./cluster-events.ts";
+import type { Finding } from "./conditions.ts";
 import { fleetOf, newObject, objectName, shardOf, tenantOf, withSpec, withStatus } from "./mapping.ts";
 import { ResourceCache, type CacheChange } from "../resource-cache.ts";
 import {
@@ -35,6 +37,8 @@ export interface KubernetesStoreOptions {
   /** Told in words when the API server does not answer, or refuses; it is tried again. */
   onError?: (message: string) => void;
   now?: () => Date;
+  /** Whether gateways let administrators of tenants in, where a tenant is open. */
+  hasAdminEntrance?: boolean;
   /** Between two looks at a Secret of another namespace. */
   secretPollMs?: number;
 }
@@ -95,7 +99,7 @@ export class KubernetesStore implements Store {
     });
     this.#tenantConditions = new DerivedStatus({
       outdated: () => [
-        ...outdatedTenants(this.#ours("Tenant"), (tenant) => this.#secrets.problemOf(tenant), this.#now()),
+        ...outdatedTenants(this.#ours("Tenant"), (tenant) => this.#findingsOf(tenant), this.#now()),
         ...strayTenants(this.#caches.Tenant.values(), this.#clusters(), namespace),
       ],
       write: (tenant) => this.#writeStatus("Tenant", tenant, tenant.metadata?.name ?? ""),
@@ -428,8 +432,14 @@ export class KubernetesStore implements Store {
 
   #replaceStatus<K extends Kind>(kind: K, object: CustomKinds[K], resource: Kinds[K]): Promise<CustomKinds[K]> {
     const isTenant = "serverName" in object.spec;
-    const findings = isTenant ? [secretsFinding(this.#secrets.problemOf(object as SynapseTenant))] : [];
+    const findings = isTenant ? this.#findingsOf(object as SynapseTenant) : [];
     return this.#writeStatus(kind, withStatus(object, resource, this.#now(), findings), resource.metadata.name);
+  }
+
+  /** What a tenant's resource does not say. */
+  #findingsOf(tenant: SynapseTenant): Finding[] {
+    const { hasAdminEntrance = false } = this.#options;
+    return [secretsFinding(this.#secrets.problemOf(tenant)), ...adminAccessFindings(tenant, hasAdminEntrance)];
   }
 
   #writeStatus<K extends Kind>(kind: K, object: CustomKinds[K], name: string): Promise<CustomKinds[K]> {

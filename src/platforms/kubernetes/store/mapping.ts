@@ -4,6 +4,8 @@ import type { Metadata } from "../../../model/resource.ts";
 import { newShardStatus, type Shard } from "../../../model/shard.ts";
 import { API_GROUP, API_VERSION } from "../client.ts";
 import type { Kind, Kinds } from "../../../ports/store.ts";
+import { defined } from "../../../model/defined.ts";
+import { adminAccessOf } from "./admin-access.ts";
 import { conditionsOf, type Finding } from "./conditions.ts";
 import {
   CUSTOM_KINDS,
@@ -44,6 +46,7 @@ export function tenantOf(custom: SynapseTenant, secretConfig: string | undefined
       ...(spec.placement ? { placement: copyOf(spec.placement) } : {}),
       ...(spec.plan ? { plan: spec.plan } : {}),
       ...(spec.quotas ? { quotas: copyOf(spec.quotas) } : {}),
+      ...defined({ adminAccess: adminAccessOf(custom) }),
       ...labelsOf(custom),
     },
     status: statusOf(custom, newTenantStatus()),
@@ -119,10 +122,10 @@ export function withSpec<K extends Kind>(
   function specOf(of: Tenant | Shard | Fleet): object {
     if (of.kind === "Tenant") {
       const { serverName, release, reclaimPolicy, revision, dedicated } = of.spec;
-      const { hibernation, suspended, placement, plan, quotas } = of.spec;
+      const { hibernation, suspended, placement, plan, quotas, adminAccess } = of.spec;
       const image = release === "" ? undefined : { tag: release };
       const config = secretConfig === undefined ? { config: of.spec.config } : {};
-      const wishes = { hibernation, suspended, placement, plan, quotas };
+      const wishes = { hibernation, suspended, placement, plan, quotas, adminAccess };
       return { serverName, image, ...config, reclaimPolicy, revision, dedicated, ...wishes };
     }
     if (of.kind === "Shard") return { name: of.metadata.name, image: { tag: of.spec.release }, drain: of.spec.drain };

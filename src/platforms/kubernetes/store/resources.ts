@@ -1,3 +1,4 @@
+import type { AdminAccess } from "../../../model/admin-access.ts";
 import type { Placement } from "../../../model/placement.ts";
 import type { Quotas } from "../../../model/quota.ts";
 import type { TenantHibernation } from "../../../model/sleep.ts";
@@ -57,6 +58,8 @@ export type SynapseTenant = Custom<
     placement?: Placement;
     plan?: string;
     quotas?: Quotas;
+    /** As it is written: what the model has of it is checked. */
+    adminAccess?: AdminAccess;
     reclaimPolicy?: TenantSpec["reclaimPolicy"];
   },
   TenantStatus

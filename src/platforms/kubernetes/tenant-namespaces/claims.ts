@@ -1,5 +1,7 @@
 /** SynapseTenants in customers' namespaces, and the ones in the shards' namespace that are made for them. Pure. */
 import { isDeepStrictEqual } from "node:util";
+import { defined } from "../../../model/defined.ts";
+import { conditionOf, type Finding } from "../store/conditions.ts";
 import type { SynapseTenant } from "../store/resources.ts";
 
 /** On a customer's namespace, set by an administrator: the shards' namespace whose clusters may host its tenants. */
@@ -9,6 +11,12 @@ export const CLAIM = "synapse-shards.io/claim";
 const CLAIM_UID = "synapse-shards.io/claim-uid";
 /** Which generation of the claim its spec is of. */
 const CLAIM_GENERATION = "synapse-shards.io/claim-generation";
+const OPERATORS_CHOICE: Finding = {
+  type: "AdminAccess",
+  status: "False",
+  reason: "OperatorsChoice",
+  message: "whether it is open to its administrators is the operator's to say (gateway.adminAccess.tenantAdmins)",
+};
 /** A tenant's name is a label in DNS. */
 const LONGEST_NAME = 63;
 
@@ -20,6 +28,9 @@ export interface Claims {
   tenants: readonly SynapseTenant[];
   /** Whether a namespace may have tenants. */
   isAllowed: (namespace: string) => boolean;
+  /** Whether owners may open their tenants to administrators; else that is the operator's to say. */
+  ownersOpen: boolean;
+  now: string;
 }
 
 /** What is to be done for claims and their tenants to agree. */
@@ -35,7 +46,8 @@ export function hostedNameOf({ metadata }: SynapseTenant): string {
   return `${metadata?.namespace}-${metadata?.name}`;
 }
 
-export function claimActions({ clusterId, namespace, tenants, isAllowed }: Claims): ClaimAction[] {
+export function claimActions(given: Claims): ClaimAction[] {
+  const { clusterId, namespace, tenants } = given;
   const hosted = new Map<string, SynapseTenant>();
   const claims = new Map<string, SynapseTenant>();
   for (const tenant of tenants) {
@@ -45,7 +57,7 @@ export function claimActions({ clusterId, namespace, tenants, isAllowed }: Claim
   }
   const actions: ClaimAction[] = [];
   for (const claim of claims.values()) {
-    const action = actionFor(claim, hosted.get(hostedNameOf(claim)), namespace, isAllowed);
+    const action = actionFor(claim, hosted.get(hostedNameOf(claim)), given);
     if (action) actions.push(action);
   }
   for (const tenant of hosted.values()) {
@@ -61,8 +73,7 @@ export function claimActions({ clusterId, namespace, tenants, isAllowed }: Claim
 function actionFor(
   claim: SynapseTenant,
   tenant: SynapseTenant | undefined,
-  namespace: string,
-  isAllowed: Claims["isAllowed"],
+  { namespace, isAllowed, ownersOpen, now }: Claims,
 ): ClaimAction | undefined {
   const own = claim.metadata?.namespace ?? "";
   const name = hostedNameOf(claim);
@@ -81,10 +92,10 @@ function actionFor(
     );
   if (tenant && !isOurs)
     return refusal(claim, "NameTaken", `${name}, the tenant's name in the cluster, is another one's; give it another`);
-  if (!tenant) return { do: "create", tenant: hostedOf(claim, namespace) };
+  if (!tenant) return { do: "create", tenant: hostedOf(claim, { namespace, ownersOpen }) };
   // Of one that was there before under this name: it goes first.
   if (tenant.metadata?.annotations?.[CLAIM_UID] !== claim.metadata?.uid) return undefined;
-  const wanted = hostedOf(claim, namespace);
+  const wanted = hostedOf(claim, { namespace, ownersOpen }, tenant);
   if (!isDeepStrictEqual(plain(wanted.spec), plain(tenant.spec)))
     return {
       do: "update",
@@ -97,13 +108,23 @@ function actionFor(
         spec: wanted.spec,
       },
     };
-  return statusAction(claim, statusOf(claim, tenant));
+  const status = statusOf(claim, tenant);
+  const asksInVain = claim.spec.adminAccess !== undefined && tenant.spec.adminAccess === undefined && !ownersOpen;
+  return statusAction(claim, asksInVain ? withFinding(claim, status, OPERATORS_CHOICE, now) : status);
 }
 
-/** The same tenant in the shards' namespace. Its Secrets are those of the claim's namespace, whatever that says. */
-function hostedOf(claim: SynapseTenant, namespace: string): SynapseTenant {
+/**
+ * The same tenant in the shards' namespace. Its Secrets are those of the claim's namespace, whatever that says; so is whether it is open to its
+ * administrators, where owners may say so.
+ */
+function hostedOf(
+  claim: SynapseTenant,
+  { namespace, ownersOpen }: Pick<Claims, "namespace" | "ownersOpen">,
+  present?: SynapseTenant,
+): SynapseTenant {
   const own = claim.metadata?.namespace ?? "";
-  const { secretNamespace: _, ...spec } = claim.spec;
+  const { secretNamespace: _, adminAccess: asked, ...spec } = claim.spec;
+  const adminAccess = ownersOpen ? asked : present?.spec.adminAccess;
   return {
     apiVersion: claim.apiVersion ?? "",
     kind: claim.kind ?? "",
@@ -116,7 +137,7 @@ function hostedOf(claim: SynapseTenant, namespace: string): SynapseTenant {
         [CLAIM_GENERATION]: String(claim.metadata?.generation ?? 0),
       },
     },
-    spec: { ...spec, ...(spec.secretName === undefined ? {} : { secretNamespace: own }) },
+    spec: { ...spec, ...defined({ adminAccess }), ...(spec.secretName === undefined ? {} : { secretNamespace: own }) },
   };
 }
 
@@ -138,6 +159,17 @@ function statusOf(claim: SynapseTenant, tenant: SynapseTenant): NonNullable<Syna
           })),
         }),
   };
+}
+
+function withFinding(
+  claim: SynapseTenant,
+  status: NonNullable<SynapseTenant["status"]>,
+  finding: Finding,
+  now: string,
+): NonNullable<SynapseTenant["status"]> {
+  const before = claim.status?.conditions?.find(({ type }) => type === finding.type);
+  const condition = conditionOf(finding, before, now, claim.metadata?.generation);
+  return { ...status, conditions: [...(status.conditions ?? []), condition] };
 }
 
 function refusal(claim: SynapseTenant, reason: string, message: string): ClaimAction | undefined {

@@ -17,6 +17,8 @@ export interface TenantNamespacesOptions {
   clusterId: string;
   /** The shards' namespace. */
   namespace: string;
+  /** Whether owners may open their tenants to administrators; else that is the operator's to say. */
+  ownersOpen: boolean;
   onError: (message: string) => void;
 }
 
@@ -91,10 +93,11 @@ export class TenantNamespaces {
   }
 
   async #work(): Promise<void> {
-    const { clusterId, namespace, onError } = this.#options;
+    const { clusterId, namespace, ownersOpen, onError } = this.#options;
     const isAllowed = (of: string) => this.#namespaces.get(of)?.metadata?.labels?.[ALLOWED_LABEL] === namespace;
     const tenants = [...this.#tenants.values()];
-    for (const action of claimActions({ clusterId, namespace, tenants, isAllowed })) {
+    const now = new Date().toISOString();
+    for (const action of claimActions({ clusterId, namespace, tenants, isAllowed, ownersOpen, now })) {
       if (this.#closed) return;
       try {
         await this.#carryOut(action);

@@ -18,7 +18,12 @@ import type {
   SynapseShard,
   SynapseTenant,
 } from "../../../../src/platforms/kubernetes/store/resources.ts";
-import { outdatedShards } from "../../../../src/platforms/kubernetes/store/derived-status.ts";
+import {
+  outdatedShards,
+  outdatedTenants,
+  secretsFinding,
+} from "../../../../src/platforms/kubernetes/store/derived-status.ts";
+import { adminAccessFindings } from "../../../../src/platforms/kubernetes/store/admin-access.ts";
 
 const CLUSTER = { clusterId: "synapse-shards", namespace: "shards" };
 const METADATA = { name: "a", resourceVersion: "12", generation: 3, creationTimestamp: "2026-01-02T03:04:05Z" };
@@ -60,6 +65,7 @@ describe("custom resources and the model", () => {
       reclaimPolicy: "Delete",
       revision: 7,
       dedicated: { address: "a.example:8008" },
+      adminAccess: { allowedNetworks: ["10.0.0.0/8", "fd00::1"] },
     };
     const object = newObject("Tenant", "a", spec, CLUSTER);
     expect(object.metadata).toMatchObject({
@@ -232,4 +238,41 @@ it("writes the number of a shard's tenants only when it changed", () => {
     ["z", 0],
     ["n", 0],
   ]);
+});
+
+describe("a tenant's own administrators", () => {
+  const written = (adminAccess: unknown) => custom({ adminAccess } as SynapseTenant["spec"]);
+
+  it.each([
+    [{ allowedNetworks: ["10.0.0.0/8", "10.0.0.0/40"] }, "spec.adminAccess.allowedNetworks.1: "],
+    [{ allowedNetworks: ["1:2"] }, "spec.adminAccess.allowedNetworks.0: "],
+    [{ allowedNetworks: "10.0.0.0/8" }, "spec.adminAccess.allowedNetworks: "],
+  ])("do not come in by a list that is wrong, and it says what: %j", (adminAccess, words) => {
+    expect(tenantOf(written(adminAccess), undefined).spec.adminAccess).toBeUndefined();
+    expect(adminAccessFindings(written(adminAccess), true)).toMatchObject([
+      { type: "AdminAccess", status: "False", reason: "InvalidNetworks", message: expect.stringContaining(words) },
+    ]);
+  });
+
+  it("come in from anywhere where no list is written, if there is an entrance", () => {
+    expect(tenantOf(written({}), undefined).spec.adminAccess).toEqual({ allowedNetworks: [] });
+    expect(adminAccessFindings(written({}), true)).toMatchObject([{ status: "True", reason: "Open" }]);
+    expect(adminAccessFindings(written({}), false)).toMatchObject([{ status: "False", reason: "NoEntrance" }]);
+    expect(adminAccessFindings(custom(), true)).toEqual([]);
+  });
+
+  it("have a condition while somebody wants them in, which goes when nobody does", () => {
+    const now = "2026-01-02T03:04:06Z";
+    const secrets = secretsFinding(undefined);
+    const of = (object: SynapseTenant) => [secrets, ...adminAccessFindings(object, true)];
+    const conditions = [{ ...secrets, lastTransitionTime: now }];
+    const [opened] = outdatedTenants([{ ...written({}), status: { conditions } }], of, now);
+    expect(opened!.status!.conditions!.map(({ type, status }) => [type, status])).toEqual([
+      ["SecretsReadable", "True"],
+      ["AdminAccess", "True"],
+    ]);
+    expect(outdatedTenants([opened!], of, "later")).toEqual([]);
+    const [closed] = outdatedTenants([{ ...opened!, spec: SPEC }], of, "later");
+    expect(closed!.status!.conditions!.map(({ type }) => type)).toEqual(["SecretsReadable"]);
+  });
 });

@@ -17,8 +17,15 @@ function tenantAt(place: string, spec: object = {}, more: Partial<SynapseTenant>
   };
 }
 
-const decide = (tenants: SynapseTenant[], allowed = ["clinic"]): ClaimAction[] =>
-  claimActions({ clusterId: "ours", namespace: SHARDS, tenants, isAllowed: (of) => allowed.includes(of) });
+const decide = (tenants: SynapseTenant[], allowed = ["clinic"], ownersOpen = false): ClaimAction[] =>
+  claimActions({
+    clusterId: "ours",
+    namespace: SHARDS,
+    tenants,
+    isAllowed: (of) => allowed.includes(of),
+    ownersOpen,
+    now: "now",
+  });
 
 /** The tenant that is made for a claim, as the API server has it. */
 function hostedFor(claim: SynapseTenant, more: Partial<SynapseTenant> = {}): SynapseTenant {
@@ -122,4 +129,29 @@ test("deletes the tenant of a claim that is gone, is being deleted, or is anothe
   // It has been told, and is on its way: nothing more, until it is gone.
   const leaving = { ...hosted, metadata: { ...hosted.metadata, deletionTimestamp: new Date(0) } };
   expect(decide([again, leaving])).toEqual([]);
+});
+
+const OPEN = { adminAccess: { allowedNetworks: ["10.0.0.0/8"] } };
+
+test("opens a tenant to its administrators by its owner's word only where owners may say so", () => {
+  const claim = tenantAt("clinic/chat", OPEN);
+  const [created] = decide([claim], ["clinic"], true);
+  expect(created).toMatchObject({ do: "create", tenant: { spec: OPEN } });
+  const hosted = hostedFor(claim);
+  expect(hosted.spec.adminAccess).toBeUndefined();
+  const [told] = decide([claim, hosted]);
+  if (told?.do !== "setStatus") throw new Error(JSON.stringify(told));
+  const [condition] = told.claim.status!.conditions!;
+  expect(condition).toMatchObject({ type: "AdminAccess", status: "False", reason: "OperatorsChoice" });
+  expect(decide([told.claim, hosted])).toEqual([]);
+});
+
+test("leaves a tenant that the operator opened as it is, whatever its owner changes", () => {
+  const claim = tenantAt("clinic/chat", { plan: "small" });
+  const hosted = hostedFor(tenantAt("clinic/chat"));
+  const opened = { ...hosted, spec: { ...hosted.spec, ...OPEN } };
+  expect(decide([claim, opened])).toMatchObject([{ do: "update", tenant: { spec: { ...OPEN, plan: "small" } } }]);
+  // An owner who may open it may close it as well.
+  const [closed] = decide([claim, opened], ["clinic"], true);
+  expect(closed?.do === "update" && closed.tenant.spec.adminAccess).toBeUndefined();
 });
