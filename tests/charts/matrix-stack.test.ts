@@ -7,6 +7,7 @@ import {
   helm,
   HOOK,
   KEYS,
+  type Manifest,
   merged,
   MINIMAL,
   template,
@@ -63,6 +64,26 @@ describe.skipIf(withoutHelm)("chart matrix-stack", () => {
     });
     const tagged = await template(merged(TENANT, { synapse: { image: { tag: "1.157.2" } } }));
     expect(find(tagged, "SynapseTenant").spec.image).toEqual({ tag: "1.157.2" });
+  });
+
+  it("leads the admin API's path to the cluster's entrance for administrators where that is asked for", async () => {
+    const hook = { synapse: { asTenantHook: { adminAccess: true } } };
+    const backends = (rendered: Manifest[]) =>
+      find(rendered, "Ingress", "clinic-a-synapse").spec.rules[0].http.paths.map(
+        ({ path, backend }: { path: string; backend: { service: { name: string } } }) => [path, backend.service.name],
+      );
+    for (const mode of [TENANT, DEDICATED]) {
+      const rendered = await template(merged(mode, hook));
+      expect(backends(rendered)).toContainEqual(["/_synapse/admin", "clinic-a-gateway-admin"]);
+      expect(find(rendered, "Service", "clinic-a-gateway-admin").spec).toMatchObject({
+        externalName: "synapse-shards-gateway-admin.shards.svc.cluster.local",
+        ports: [{ name: "http", port: 8449 }],
+      });
+      const without = await template(mode);
+      expect(JSON.stringify(without)).not.toContain("gateway-admin");
+    }
+    // There, nothing checks who comes.
+    expect(JSON.stringify(await template(merged(STANDALONE, hook)))).not.toContain("/_synapse/admin");
   });
 
   it("lets releases of one name in several namespaces be tenants of one cluster", async () => {

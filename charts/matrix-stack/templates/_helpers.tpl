@@ -82,6 +82,10 @@ app.kubernetes.io/part-of: matrix-stack
 {{ .Release.Name }}-{{ if eq (include "matrix-stack.mode" .) "standalone" }}synapse{{ else }}gateway{{ end }}
 {{- end }}
 
+{{- define "matrix-stack.adminAccess" -}}
+{{- if and .Values.synapse.asTenantHook.adminAccess (ne (include "matrix-stack.mode" .) "standalone") }}true{{ end -}}
+{{- end }}
+
 {{- define "matrix-stack.serverHost" -}}
 {{ regexReplaceAll ":[0-9]+$" .Values.serverName "" }}
 {{- end }}
@@ -91,7 +95,7 @@ app.kubernetes.io/part-of: matrix-stack
 {{- if kindIs "invalid" $own }}{{ .root.Values.ingress.tlsEnabled }}{{ else }}{{ $own }}{{ end -}}
 {{- end }}
 
-{{- /* Call with (dict "root" $ "ingress" VALUES "name" NAME "host" HOST "paths" PATHS). */ -}}
+{{- /* Call with (dict "root" $ "ingress" VALUES "name" NAME "host" HOST "paths" PATHS "adminAccess" WHETHER). */ -}}
 {{- define "matrix-stack.ingress" -}}
 {{- $root := .root -}}
 {{- $tls := eq (include "matrix-stack.tls" .) "true" -}}
@@ -126,5 +130,10 @@ spec:
           - path: {{ . }}
             pathType: Prefix
             backend: {service: {name: {{ include "matrix-stack.backend" $root }}, port: {name: http}}}
+          {{- end }}
+          {{- if .adminAccess }}
+          - path: /_synapse/admin
+            pathType: Prefix
+            backend: {service: {name: {{ $root.Release.Name }}-gateway-admin, port: {name: http}}}
           {{- end }}
 {{- end }}

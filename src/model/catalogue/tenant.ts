@@ -159,6 +159,19 @@ export const CONDITION_REASONS = {
   Dedicated: { means: "A dedicated Synapse serves the tenant." },
   Suspended: { means: "The tenant is suspended, and is placed again when it is resumed." },
   Read: { means: "The tenant's configuration and keys can be read from their Secrets." },
+  Open: { means: "The tenant's own administrators may come in." },
+  InvalidNetworks: {
+    means: "The networks that the tenant's administrators may come from are wrong; nobody may come in.",
+    todo: "Correct `spec.adminAccess.allowedNetworks` as the message says.",
+  },
+  NoEntrance: {
+    means: "The tenant is to be open to its administrators, and the cluster has no entrance for them.",
+    todo: "Set `gateway.adminAccess.enabled` in the values of the chart synapse-shards.",
+  },
+  OperatorsChoice: {
+    means: "The tenant's owner wants it open to its administrators, which is the operator's to say.",
+    todo: "Ask the operator to open it, or to set `gateway.adminAccess.tenantAdmins`.",
+  },
   SecretKeyMissing: {
     means: "A Secret that the tenant names lacks a key.",
     todo: "Add the key that the message names.",
