@@ -79,7 +79,8 @@ async function compress(directory: string): Promise<void> {
   );
 }
 
-if (import.meta.main) {
+// Also where `bin/run.mjs` has imported it, which it does on Node 24.
+if (import.meta.main || process.argv[1] === import.meta.filename) {
   process.env["NODE_ENV"] = "production";
   const sources = hashOfSources();
   if (sources !== undefined && sources !== stampOf(BUILT)) await buildConsole(sources);

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { TestUser } from "../e2e/support/matrix.ts";
 import { Chatter } from "./support/chatter.ts";
 import { withoutCluster } from "./support/cluster.ts";
-import { Installation, nodes } from "./support/installation.ts";
+import { Installation, nodes, PATIENT } from "./support/installation.ts";
 import { helm, kubectl, run } from "./support/run.ts";
 import { until } from "../support/patience.ts";
 
@@ -31,6 +31,9 @@ const reaches = (place) => new Promise((done) => {
 const PROBE_IN_BASH = `for place; do
   timeout 3 bash -c "</dev/tcp/\${place%:*}/\${place##*:}" 2>/dev/null && echo yes || echo no
 done`;
+
+/** Sends the lines of its arguments to the first of them, a HOST/PORT, and says what comes back. */
+const ASK_IN_BASH = `exec 3<>"/dev/tcp/$1" && shift && printf '%s\\r\\n' "$@" "" >&3 && timeout 20 cat <&3`;
 
 /** What operators do to a cluster, and what must not come of it. One installation; the tests build on each other. */
 describe.skipIf(withoutCluster)(
@@ -73,6 +76,8 @@ describe.skipIf(withoutCluster)(
         avgShardsLoadRedistributionThreshold: 0,
         fleet: { imageTag: RELEASE },
         controller: { allowLocalFederation: true, tenantNamespaces: true },
+        // Pods that come to its Service are the ingress controller.
+        gateway: { ...PATIENT.gateway, trustedProxies: ["10.244.0.0/16"], adminAccess: { enabled: true } },
         shard: {
           topologySpreadConstraints: [],
           affinity: {
@@ -121,6 +126,7 @@ describe.skipIf(withoutCluster)(
           controller: `${controller}:8010`,
           gateway: `${gateway}:8008`,
           gatewayMetrics: `${gateway}:9090`,
+          administrators: `${gateway}:8449`,
           shardControl: `${shard}:9000`,
           tenant: address,
         };
@@ -138,16 +144,76 @@ describe.skipIf(withoutCluster)(
           "tenant",
         ]);
         const reached = await from(await first("gateway"), "node", "-e", PROBE_IN_NODE);
-        // Itself aside.
-        expect(reached.filter((name) => name !== "gateway" && name !== "gatewayMetrics")).toEqual([
-          "controller",
-          "tenant",
-        ]);
+        const itself = ["gateway", "gatewayMetrics", "administrators"];
+        expect(reached.filter((name) => !itself.includes(name))).toEqual(["controller", "tenant"]);
         const controlled = await from(await first("controller"), "node", "-e", PROBE_IN_NODE);
         expect(controlled).toEqual(["postgres", "s3", "apiServer", "node", "controller", "shardControl", "tenant"]);
-        // Any other pod: the gateway is there for all.
+        // Any other pod: the gateway is there for all, and so is its entrance for administrators, who come by an ingress controller.
         const other = await from("postgres", "bash", "-c", PROBE_IN_BASH, "probe");
-        expect(other.filter((name) => !["postgres", "s3", "apiServer", "node"].includes(name))).toEqual(["gateway"]);
+        expect(other.filter((name) => !["postgres", "s3", "apiServer", "node"].includes(name))).toEqual([
+          "gateway",
+          "administrators",
+        ]);
+      },
+      8 * MINUTES,
+    );
+
+    it(
+      "lets a tenant's administrators in while it is open, from the networks that are named, and never at the public address",
+      async () => {
+        const path = "/_synapse/admin/v2/users";
+        /** As an ingress controller passes it on, whose word about the client counts. @returns the first line, and the body's */
+        const enter = async (token: string, client: string, port = "gateway-admin:8449"): Promise<string> => {
+          const request = [
+            `GET ${path} HTTP/1.1`,
+            "Host: a.example",
+            `X-Forwarded-For: ${client}`,
+            "X-Forwarded-Proto: https",
+            `Authorization: Bearer ${token}`,
+            "Connection: close",
+          ];
+          const place = `synapse-shards-${port}`.replace(":", "/");
+          return inNamespace("exec", "postgres", "--", "bash", "-c", ASK_IN_BASH, "ask", place, ...request);
+        };
+        const inside = "198.51.100.7";
+        const allowedNetworks = ["198.51.100.0/24"];
+        await cluster.api("POST", "/v1/tenants/a/users/ada/make-admin", { admin: true });
+        const own = ada.client.getAccessToken()!;
+        expect(await enter(own, inside)).toContain("AdminAccessClosed");
+        const opened = await cluster.api("PUT", "/v1/tenants/a/admin-access", { allowedNetworks });
+        expect(opened).toMatchObject({ open: true, allowedNetworks, address: "https://a.example" });
+        const { token } = (await cluster.api("POST", "/v1/tenants/a/users/ada/admin-session")) as { token: string };
+        for (const good of [own, token]) {
+          const listed = await enter(good, inside);
+          expect(listed).toMatch(/^HTTP\/1.1 200/);
+          expect(listed).toContain("@ada:a.example");
+        }
+        expect(await enter("of-nobody", inside)).toMatch(/^HTTP\/1.1 401/);
+        expect(await enter(own, "203.0.113.9")).toContain("AdminAccessClosed");
+        expect(await enter(own, inside, "gateway:8008")).toContain("AdminForbidden");
+        expect(await condition("AdminAccess")).toMatchObject({ status: "True", reason: "Open" });
+        // Nobody comes in by a list that the API server took and that is none.
+        const patch = (networks: string[]) =>
+          inNamespace(
+            "patch",
+            "synapsetenant",
+            "a",
+            "--type=merge",
+            "-p",
+            JSON.stringify({ spec: { adminAccess: { allowedNetworks: networks } } }),
+          );
+        await expect(patch(["10.0.0.0/33"])).rejects.toThrow("an IP address or a network such as 10.0.0.0/8");
+        await patch(["1:2"]);
+        await until(
+          "it says what is wrong",
+          async () => (await condition("AdminAccess"))?.reason === "InvalidNetworks",
+        );
+        await until("nobody comes in", async () => (await enter(own, inside)).includes("AdminAccessClosed"));
+        await patch(allowedNetworks);
+        await until("it is open again", async () => (await enter(own, inside)).startsWith("HTTP/1.1 200"));
+        expect(await cluster.api("DELETE", "/v1/tenants/a/admin-access")).toMatchObject({ open: false });
+        expect(await enter(own, inside)).toContain("AdminAccessClosed");
+        expect((await ada.client.whoami()).user_id).toBe("@ada:a.example");
       },
       8 * MINUTES,
     );

@@ -395,7 +395,7 @@ const TRUST = { trustedCAs: { configMap: "private-ca" } };
  * That no request fails must not depend on how fast the machine starts a Synapse, or tells its nodes that a gateway stops; how long requests may
  * wait is the gateway's own tests' subject.
  */
-const PATIENT = { gateway: { parking: { maxSeconds: 240 }, shutdown: { delaySeconds: 20 } } };
+export const PATIENT = { gateway: { parking: { maxSeconds: 240 }, shutdown: { delaySeconds: 20 } } };
 /** On a slow machine a run takes longer than the time after which tenants fall asleep; a test says itself when one is to sleep. */
 const AWAKE = { hibernation: { afterIdleSeconds: 0 } };
 
