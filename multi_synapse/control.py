@@ -151,6 +151,10 @@ class ControlResource(resource.Resource):
             case ["v1", "tenants", name, "sessions"]:
                 _allow_for(name, method, "POST")
                 return _if_running(name, await self._shard.open_session(name, users.Session.parse(_json_in(request))))
+            case ["v1", "tenants", name, "sessions", "end"]:
+                _allow_for(name, method, "POST")
+                ended = await self._shard.end_sessions(name, users.Opened.parse_all(_json_in(request)))
+                return {"ended": _if_running(name, ended)}
             case ["v1", "preparers"]:
                 _allow(method, "POST")
                 return self._create_preparer()

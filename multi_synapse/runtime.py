@@ -211,10 +211,15 @@ class Shard:
         tenant = self._tenants.get(name)
         return tenant.running if tenant is not None and tenant.phase == RUNNING else None
 
-    async def open_session(self, name: str, session: users.Session) -> dict[str, str] | None:
-        """The administrator's id, and a token; None if the tenant does not run here. @raises errors.Refused"""
+    async def open_session(self, name: str, session: users.Session) -> dict[str, Any] | None:
+        """The administrator's id, a token, and its end; None if the tenant does not run here. @raises errors.Refused"""
         running = self._running(name)
         return None if running is None else await users.open_session(running.hs, session)
+
+    async def end_sessions(self, name: str, sessions: list[users.Opened]) -> int | None:
+        """How many there were still; None if the tenant does not run here."""
+        running = self._running(name)
+        return None if running is None else await users.end_sessions(running.hs, sessions)
 
     async def _keep_house(self, tenant: Tenant, running: Running, found: idle.Look) -> None:
         """Before a long sleep: what the loops do in a day is done first."""

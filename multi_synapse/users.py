@@ -16,6 +16,8 @@ _LONGEST_LOCALPART = 255
 _LONGEST_PASSWORD = 512
 #: Of an administrator's session that is opened for somebody: a working day.
 _LONGEST_SESSION_SECONDS = 8 * 3600
+#: That are ended by one request.
+_MOST_SESSIONS = 100
 #: What a request may hold beside `user`, exactly one of the first; what belongs to each may be left out.
 _CHANGES: dict[str, tuple[type, str | None]] = {"password": (str, "logoutDevices"), "deactivate": (bool, "erase"), "admin": (bool, None)}
 
@@ -73,15 +75,44 @@ class Session:
         return Session(_localpart_in(value), seconds)
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A session that `open_session` opened, by what it answered."""
+
+    localpart: str
+    until: int
+
+    @staticmethod
+    def parse_all(value: Any) -> list[Opened]:
+        """@raises Refused InvalidArgument"""
+        given = value.get("sessions") if isinstance(value, dict) else None
+        if not isinstance(given, list) or len(given) > _MOST_SESSIONS or set(value) != {"sessions"}:
+            raise _invalid(f"sessions: not a list of at most {_MOST_SESSIONS}")
+        return [Opened._parse(one) for one in given]
+
+    @staticmethod
+    def _parse(value: Any) -> Opened:
+        until = value.get("until") if isinstance(value, dict) else None
+        if not isinstance(until, int) or isinstance(until, bool) or set(value) != {"user", "until"}:
+            raise _invalid("sessions: one is not a user and until, in milliseconds")
+        return Opened(_localpart_in(value), until)
+
+
 async def apply(hs: Any, change: Change) -> str:
     """The id of the user who was changed. @raises Refused"""
     return str(await _as_tenant(hs, _apply, change))
 
 
-async def open_session(hs: Any, session: Session) -> dict[str, str]:
-    """The id of the administrator, and the token of the session, which is nowhere else. @raises Refused"""
-    found: dict[str, str] = await _as_tenant(hs, _open_session, session)
+async def open_session(hs: Any, session: Session) -> dict[str, Any]:
+    """The id of the administrator, the token of the session, which is nowhere else, and when it ends, in milliseconds. @raises Refused"""
+    found: dict[str, Any] = await _as_tenant(hs, _open_session, session)
     return found
+
+
+async def end_sessions(hs: Any, sessions: list[Opened]) -> int:
+    """How many there were still."""
+    ended: int = await _as_tenant(hs, _end_sessions, sessions)
+    return ended
 
 
 async def _as_tenant(hs: Any, function: Callable[..., Coroutine[Any, Any, Any]], asked: Any) -> Any:
@@ -104,7 +135,7 @@ async def _find(hs: Any, user: UserID) -> Any:
     return found
 
 
-async def _open_session(hs: Any, session: Session) -> dict[str, str]:
+async def _open_session(hs: Any, session: Session) -> dict[str, Any]:
     user_id: str = UserID(session.localpart, hs.hostname).to_string()
     found = await _find(hs, UserID(session.localpart, hs.hostname))
     if not found.is_admin or found.is_deactivated or found.locked:
@@ -115,7 +146,28 @@ async def _open_session(hs: Any, session: Session) -> dict[str, str]:
         token = await hs.get_auth_handler().create_access_token_for_user_id(user_id, None, until)
     except SynapseError as error:
         raise Refused(409, "UserRefused", f"{hs.hostname} refuses it: {error.msg}") from error
-    return {"userId": user_id, "token": token}
+    return {"userId": user_id, "token": token, "until": until}
+
+
+async def _end_sessions(hs: Any, sessions: list[Opened]) -> int:
+    ended = 0
+    for session in sessions:
+        where = {"user_id": UserID(session.localpart, hs.hostname).to_string(), "valid_until_ms": session.until}
+        # By its end, which is of a millisecond, and by having no device: whatever else signed the user in is left alone.
+        rows = await hs.get_datastores().main.db_pool.simple_select_list("access_tokens", where, ("token", "device_id"), "end_sessions")
+        for token, device in rows:
+            if device is None and await _end(hs, token):
+                ended += 1
+    return ended
+
+
+async def _end(hs: Any, token: str) -> bool:
+    try:
+        await hs.get_auth_handler().delete_access_token(token)
+    except SynapseError:
+        # Its user has signed out meanwhile.
+        return False
+    return True
 
 
 async def _apply(hs: Any, change: Change) -> str:

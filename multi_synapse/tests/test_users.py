@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from multi_synapse.errors import Refused
-from multi_synapse.users import Change, Session
+from multi_synapse.users import Change, Opened, Session
 
 from .shard import Client, Shard
 from .watching import wait_for
@@ -53,6 +53,26 @@ def test_a_change_that_is_none_is_refused_with_what_is_allowed(body: Any) -> Non
 def test_a_session_that_is_none_is_refused_with_what_is_allowed(body: Any) -> None:
     with pytest.raises(Refused) as refused:
         Session.parse(body)
+    assert refused.value.code == "InvalidArgument"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {},
+        {"sessions": {}},
+        {"sessions": [], "user": "ada"},
+        {"sessions": [{"user": "ada"}]},
+        {"sessions": [{"user": "ada", "until": True}]},
+        {"sessions": [{"user": "@ada:x", "until": 1}]},
+        {"sessions": [{"user": "ada", "until": 1, "token": "x"}]},
+        {"sessions": [{"user": "ada", "until": 1}] * 101},
+    ],
+)
+def test_sessions_to_end_that_are_none_are_refused_with_what_is_allowed(body: Any) -> None:
+    with pytest.raises(Refused) as refused:
+        Opened.parse_all(body)
     assert refused.value.code == "InvalidArgument"
 
 
@@ -108,6 +128,22 @@ def test_accounts_are_changed_as_synapse_changes_them(shard: Shard, assign: Assi
     ended = with_token(session(1))
     wait_for(lambda: ended.call("GET", "/_matrix/client/v3/account/whoami").status == 401 or None, lambda: "the session does not end")
     assert opened.json["token"] not in shard.logged
+
+    # Those that were opened here are ended by what was answered, once; whatever else signed the user in stays.
+    def end(*sessions: Any) -> Any:
+        body = {"sessions": [{"user": localpart, "until": answer.json["until"]} for answer in sessions]}
+        return shard.call("POST", "/v1/tenants/users/sessions/end", body)
+
+    first, second = session(60), session(90)
+    assert 0 < second.json["until"] - first.json["until"] < 60_000
+    assert (end(first).json, end(first).json) == ({"ended": 1}, {"ended": 0})
+    assert with_token(first).call("GET", "/_matrix/client/v3/account/whoami").status == 401
+    assert with_token(second).call("GET", "/_matrix/client/v3/account/whoami").status == 200
+    assert end(first, second).json == {"ended": 1}
+    assert with_token(second).call("GET", "/_matrix/client/v3/account/whoami").status == 401
+    assert client.call("GET", "/_matrix/client/v3/account/whoami").status == 200
+    assert shard.call("POST", "/v1/tenants/nobody/sessions/end", {"sessions": []}).code == "NotFound"
+
     assert change(admin=False).status == 200
     assert client.call("GET", f"/_synapse/admin/v2/users/{user}").status == 403
 

@@ -404,6 +404,16 @@ export const TenantSchema = z
       fleetRelease: z.string().optional().describe("What the fleet's rollout has for it."),
       fleetReleaseSince: z.string().optional(),
       assignedAt: Time.optional(),
+      adminSessions: z
+        .array(
+          z.object({
+            userId: z.string(),
+            until: Time,
+            ending: z.literal(true).optional().describe("It is to be ended as soon as the tenant runs."),
+          }),
+        )
+        .optional()
+        .describe("Sessions that were opened at its admin UI for somebody."),
       dedicated: z.object({ address: z.string() }).optional().describe("The dedicated Synapse that has it."),
       transition: TransitionSchema.optional(),
       sleep: SleepSchema.optional(),

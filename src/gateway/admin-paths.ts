@@ -29,7 +29,6 @@ POST /_synapse/admin/v1/users/*/_allow_cross_signing_replacement_without_uia
 POST /_synapse/admin/v1/deactivate/*
 POST /_synapse/admin/v1/reset_password/*
 PUT /_synapse/admin/v1/suspend/*
-GET /_synapse/admin/v1/search_users/*
 POST /_synapse/admin/v1/account_validity/validity
 GET,PUT /_synapse/admin/v1/experimental_features/*
 GET /_synapse/admin/v1/auth_providers/*/users/*
@@ -114,6 +113,7 @@ export const REFUSED = `
 GET,POST /_synapse/admin/v1/register | it asks for the registration secret, which is the platform's, instead of an administrator's token
 POST /_synapse/admin/v1/background_updates/enabled | background updates are the release's work on the database; a tenant that stops them cannot be brought to another release
 POST /_synapse/admin/v1/background_updates/start_job | it begins work on everything in the database, in the shard, which no gateway can hold back
+GET /_synapse/admin/v1/search_users/* | it lists all users that fit in one piece, and the hashes of their passwords with them: /v2/users?name= lists them in parts
 POST,DELETE /_synapse/admin/v1/users/*/override_ratelimit | rate limits are the platform's: a tenant may make them narrower in its configuration, not wider
 `;
 
@@ -127,6 +127,8 @@ interface Entry {
 /** A list is made and sent in one piece, during which the shard does nothing else. */
 const MOST_LISTED = 1_000;
 const TOO_LONG = `a list has ${MOST_LISTED} entries at most: ask for it in parts (limit)`;
+/** Lists whose parts a homeserver makes only where it is asked for parts: without a limit, or with 0, they are whole. */
+const WHOLE_UNLESS_LIMITED: ReadonlySet<string> = new Set(["/_matrix/client/v3/publicRooms"]);
 
 const ENTRIES: readonly Entry[] = [...entriesOf(REFUSED), ...entriesOf(THROUGH)];
 /** By the number of segments: of some hundred entries, a few are looked at. */
@@ -162,12 +164,16 @@ export function adminPathOf(method: string, target: string): AdminPath {
   const refused = method === "OPTIONS" ? undefined : found.find(({ why }) => why !== undefined);
   if (refused?.why !== undefined) return { kind: "refused", why: refused.why };
   if (found.length === 0) return other;
-  return mark !== -1 && asksForMore(target.slice(mark)) ? { kind: "refused", why: TOO_LONG } : { kind: "pass" };
+  const needsLimit = method !== "OPTIONS" && WHOLE_UNLESS_LIMITED.has(mark === -1 ? target : target.slice(0, mark));
+  return asksForMore(mark === -1 ? "" : target.slice(mark), needsLimit)
+    ? { kind: "refused", why: TOO_LONG }
+    : { kind: "pass" };
 }
 
 /** As Twisted and Python read a query: with semicolons as well, and numbers such as 9_999, which are refused here as no numbers. */
-function asksForMore(query: string): boolean {
-  const limits = new URLSearchParams(query.replaceAll(";", "&")).getAll("limit");
+function asksForMore(query: string, needsLimit: boolean): boolean {
+  const limits = query === "" ? [] : new URLSearchParams(query.replaceAll(";", "&")).getAll("limit");
+  if (needsLimit && (limits.length === 0 || limits.some((limit) => Number(limit) === 0))) return true;
   return limits.some((limit) => !/^\d+$/.test(limit) || Number(limit) > MOST_LISTED);
 }
 

@@ -50,6 +50,14 @@ export interface TenantSpec {
   adminAccess?: AdminAccess;
 }
 
+export interface OpenAdminSession {
+  userId: string;
+  /** When it ends by itself: to the millisecond, as the homeserver has it. */
+  until: string;
+  /** It is to be ended as soon as the tenant runs. */
+  ending?: true;
+}
+
 export interface TenantStatus {
   phase: TenantPhase;
   /** One CamelCase word for machines, e.g. `MaxShardsReached`; empty when all is well. */
@@ -138,6 +146,8 @@ export interface TenantStatus {
   stalls?: { count: number; ids: string[]; lastAt: string; where: string };
   /** It runs on a shard of its own until somebody lifts this. */
   quarantine?: { since: string; message: string };
+  /** Sessions that were opened at its admin UI for somebody, in an administrator's name. */
+  adminSessions?: OpenAdminSession[];
   /** It takes more than its CPU budget: the part of its requests in flight that gateways let through. */
   throttle?: { part: number; since: string; changedAt: string };
   /** It was throttled for long: it gets a shard of its own where there is room for it, and stays alone there while this is set. */

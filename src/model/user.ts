@@ -39,6 +39,15 @@ export type UserChange =
 export interface OpenedSession {
   userId: string;
   token: string;
+  /** When it ends, in milliseconds; not told by a shard of an earlier version. */
+  until?: number | undefined;
+}
+
+/** By what was told when it was opened. */
+export interface SessionToEnd {
+  /** The part of the user id before the colon. */
+  user: string;
+  until: number;
 }
 
 /** The part of a user id before the colon, of what a person gives: that part, or the whole id; undefined for a user of another server. */

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { ConfigMeaning } from "../model/config-meaning.ts";
 import { withPresentNames } from "../model/renamed-fields.ts";
-import type { OpenedSession, UserChange } from "../model/user.ts";
+import type { OpenedSession, SessionToEnd, UserChange } from "../model/user.ts";
 import type { AssignmentPolicy } from "../model/tenant-policy.ts";
 
 /** What a configuration means to Synapse; docs/control-api.md, *Meaning*. */
@@ -211,6 +211,11 @@ export interface ShardControl {
    * @returns undefined from a shard of an earlier version @throws as `changeUser`
    */
   openSession(name: string, localpart: string, seconds: number): Promise<OpenedSession | undefined>;
+  /**
+   * Ends sessions that `openSession` opened, of a tenant that runs here; others are left alone.
+   * @returns how many there were still; undefined from a shard of an earlier version @throws as `changeUser`
+   */
+  endSessions(name: string, sessions: readonly SessionToEnd[]): Promise<number | undefined>;
   load(): Promise<ShardLoad>;
   readonly preparers: PreparerCalls;
   close(): Promise<void>;

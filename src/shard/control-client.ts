@@ -1,6 +1,6 @@
 import { Pool } from "undici";
 import { z } from "zod";
-import type { OpenedSession, UserChange } from "../model/user.ts";
+import type { OpenedSession, SessionToEnd, UserChange } from "../model/user.ts";
 import {
   ConfigMeaningSchema,
   LoadSchema,
@@ -24,6 +24,8 @@ import {
 } from "../ports/shard-control.ts";
 
 const CheckSchema = z.object({ meaning: ConfigMeaningSchema.nullish(), warnings: z.array(z.string()).default([]) });
+
+const SessionSchema = z.object({ userId: z.string(), token: z.string(), until: z.int().optional() });
 
 /** Speaks to one shard's control API. */
 export class ControlClient implements ShardControl {
@@ -81,7 +83,13 @@ export class ControlClient implements ShardControl {
   async openSession(name: string, localpart: string, seconds: number): Promise<OpenedSession | undefined> {
     const body = { user: localpart, seconds };
     const answer = await ifKnown(name, this.#call("POST", `/v1/tenants/${name}/sessions`, body, 10_000));
-    return answer === undefined ? undefined : z.object({ userId: z.string(), token: z.string() }).parse(answer);
+    return answer === undefined ? undefined : SessionSchema.parse(answer);
+  }
+
+  async endSessions(name: string, sessions: readonly SessionToEnd[]): Promise<number | undefined> {
+    const path = `/v1/tenants/${name}/sessions/end`;
+    const answer = await ifKnown(name, this.#call("POST", path, { sessions }, 10_000));
+    return answer === undefined ? undefined : z.object({ ended: z.int() }).parse(answer).ended;
   }
 
   async load(timeoutMs = 3_000): Promise<ShardLoad> {

@@ -184,11 +184,18 @@ it("an administrator works with a tenant by an admin UI while it is open, with n
   expect(texts.some((text) => text.includes("openAdminSession"))).toBe(true);
   expect(texts.filter((text) => text.includes(session.token))).toEqual([]);
 
-  await cluster.json("tenant", "suspend", "clinic");
-  await expect.poll(async () => (await signedIn.ask("GET", `${rest}/v2/users`)).status).not.toBe(200);
-  expect((await signedIn.ask("GET", `${rest}/v2/users`)).code).toBe("Suspended");
+  // With the tenant's closing that session ends everywhere, and no other.
   await cluster.json("tenant", "admin-access", "close", "clinic");
-  expect(await signedIn.ask("GET", `${rest}/v2/users`)).toMatchObject({ status: 403, code: "AdminAccessClosed" });
+  expect(await admin.ask("GET", `${rest}/v2/users`)).toMatchObject({ status: 403, code: "AdminAccessClosed" });
+  const everywhere = `https://clinic.localhost:${await cluster.gatewayPort("https")}`;
+  const whoami = async (token: string) =>
+    (await new Administrator(everywhere, UI, token).ask("GET", "/_matrix/client/v3/account/whoami")).status;
+  expect([await whoami(session.token), await whoami(admin.token!)]).toEqual([401, 200]);
+
+  await cluster.json("tenant", "admin-access", "open", "clinic");
+  await cluster.json("tenant", "suspend", "clinic");
+  await expect.poll(async () => (await admin.ask("GET", `${rest}/v2/users`)).status).not.toBe(200);
+  expect((await admin.ask("GET", `${rest}/v2/users`)).code).toBe("Suspended");
 });
 
 /** Contents of what is written of what happens: logs of all parts, the audit log and the records of the supervisor. */

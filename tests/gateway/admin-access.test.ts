@@ -301,6 +301,16 @@ describe("walls that an administrator of a tenant meets", () => {
       expect(adminPathOf("GET", `${USERS}${query}`).kind).toBe("refused");
   });
 
+  it("lets nobody have all of a list that is whole where no part is asked for", () => {
+    const rooms = "/_matrix/client/v3/publicRooms";
+    for (const query of ["", "?", "?limit=0", "?limit=00", "?server=b.example", "?limit=10&limit=0", "?limit=1001"])
+      expect([query, adminPathOf("GET", `${rooms}${query}`).kind]).toEqual([query, "refused"]);
+    for (const query of ["?limit=10", "?since=x&limit=1000"])
+      expect([query, adminPathOf("GET", `${rooms}${query}`).kind]).toEqual([query, "pass"]);
+    expect(adminPathOf("OPTIONS", rooms).kind).toBe("pass");
+    expect(adminPathOf("GET", "/_synapse/admin/v1/search_users/@a:b?term=%25")).toMatchObject({ kind: "refused" });
+  });
+
   it("takes no other spelling of a path for it", () => {
     for (const path of [
       "/_synapse/admin/v1/%72egister",

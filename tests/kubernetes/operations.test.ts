@@ -213,6 +213,10 @@ describe.skipIf(withoutCluster)(
         await until("it is open again", async () => (await enter(own, inside)).startsWith("HTTP/1.1 200"));
         expect(await cluster.api("DELETE", "/v1/tenants/a/admin-access")).toMatchObject({ open: false });
         expect(await enter(own, inside)).toContain("AdminAccessClosed");
+        // The session that was opened for somebody has ended with it, and hers has not.
+        const headers = { authorization: `Bearer ${token}` };
+        const whoami = `${cluster.urlOf("a")}/_matrix/client/v3/account/whoami`;
+        expect((await fetch(whoami, { dispatcher: cluster.agent, headers })).status).toBe(401);
         expect((await ada.client.whoami()).user_id).toBe("@ada:a.example");
       },
       8 * MINUTES,

@@ -123,6 +123,11 @@ export class FakeWorld {
   /** Shards whose processes are on their way, as on a platform that restarts them automatically; "*" for all. */
   readonly waiting = new Map<string, Omit<Extract<ProcessState, { state: "starting" }>, "state">>();
   readonly log: string[] = [];
+  /** At tenants' admin UIs: tenant, user, and when it ends. */
+  readonly sessions = new Set<string>();
+  lastSessionEnd = 0;
+  /** Shards do not answer when they are to end one. */
+  keepsSessions = false;
   /** What a shard says of a tenant, where it is not that nobody has used it for an hour. */
   readonly idle = new Map<string, Partial<TenantIdle>>();
   /** Dedicated Synapses, by address. */
@@ -572,7 +577,15 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
       if (localpart === "nobody") throw new ShardRefusal(404, "UserNotFound", `there is no user ${userId}`);
       if (localpart === "kept") throw new ShardRefusal(409, "UserRefused", `${userId} is no administrator`);
       world.log.push(`session ${userId} ${seconds} ${name}`);
-      return { userId, token: `token of ${localpart}` };
+      const until = Math.max(Date.now() + world.clockSetBy + seconds * 1000, world.lastSessionEnd + 1);
+      world.lastSessionEnd = until;
+      world.sessions.add(`${tenant} ${localpart} ${until}`);
+      return { userId, token: `token of ${localpart}`, until };
+    },
+    endSessions: async (tenant, sessions) => {
+      if (!shard().tenants.has(tenant)) throw new ShardRefusal(404, "NotFound", `there is no tenant ${tenant} here`);
+      if (world.keepsSessions) throw new ShardUnreachable(name, `shard ${name} does not answer`);
+      return sessions.filter(({ user, until }) => world.sessions.delete(`${tenant} ${user} ${until}`)).length;
     },
     load: async () => {
       const present = [...shard().tenants.keys()];

@@ -7,10 +7,12 @@ import {
 } from "../../model/admin-access.ts";
 import { defined } from "../../model/defined.ts";
 import { UserError } from "../../model/errors.ts";
-import type { Tenant } from "../../model/tenant.ts";
+import { timeText } from "../../model/clock.ts";
+import type { OpenAdminSession, Tenant } from "../../model/tenant.ts";
 import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { routeOf } from "../routes/routes.ts";
+import { AdminSessions } from "../tenants/admin-sessions.ts";
 import type { TenantUsers } from "./tenant-users.ts";
 
 /** Where the gateway listens for administrators. */
@@ -18,6 +20,8 @@ export type AdminEntrance = AdminAccessConfig & { listensAt: number };
 
 /** As long as a task takes; a token that lies somewhere is of no use to others then. */
 const SESSION_SECONDS = 3600;
+/** Of a tenant: each is written down. */
+const MOST_SESSIONS = 100;
 
 /** Opens tenants to their own administrators, and closes them; signs people in there. */
 export class AdminAccessService {
@@ -25,6 +29,7 @@ export class AdminAccessService {
   readonly #entrance: AdminEntrance | undefined;
   readonly #urlOf: (tenant: Tenant) => string;
   readonly #users: Pick<TenantUsers, "openSession">;
+  readonly #sessions: AdminSessions;
 
   constructor(
     context: ControllerContext,
@@ -33,6 +38,7 @@ export class AdminAccessService {
   ) {
     this.#context = context;
     this.#users = users;
+    this.#sessions = new AdminSessions(context);
     this.#entrance = settings.adminEntrance;
     this.#urlOf = (tenant) => settings.urlOf(tenant);
   }
@@ -47,21 +53,38 @@ export class AdminAccessService {
    */
   async openSession(tenant: Tenant, user: string): Promise<AdminSession> {
     const { name } = tenant.metadata;
+    const { clock, store } = this.#context;
     const { open, address, ui } = this.view(tenant);
     if (!open || address === undefined)
       throw new UserError("Conflict", `tenant ${name} is closed to its administrators: open it first`);
-    const until = this.#context.clock.wall() + SESSION_SECONDS * 1000;
-    const { userId, token, woken } = await this.#users.openSession(tenant, user, SESSION_SECONDS);
+    if (stillOpen(tenant, clock.wall()).length >= MOST_SESSIONS)
+      throw new UserError("Conflict", `${MOST_SESSIONS} sessions are open in ${name}; closing it ends them`);
+    const asked = clock.wall() + SESSION_SECONDS * 1000;
+    const { userId, token, woken, until = asked } = await this.#users.openSession(tenant, user, SESSION_SECONDS);
+    const expiresAt = timeText(until);
+    // Nobody has the token yet; where this cannot be written down, nobody gets it.
+    const known = await modify(store, "Tenant", name, (now) => {
+      const session = { userId, until: expiresAt, ...(now.spec.adminAccess ? {} : { ending: true as const }) };
+      now.status.adminSessions = [...stillOpen(now, clock.wall()), session];
+    });
+    if (!known?.spec.adminAccess) {
+      if (known) await this.#sessions.settle(known);
+      throw new UserError("Conflict", `tenant ${name} was closed to its administrators meanwhile`);
+    }
     await recordEvent(this.#context, {
       type: "Normal",
       reason: "AdminSessionOpened",
       object: `Tenant/${name}`,
       message: `somebody was signed in to ${name} as its administrator ${userId}, for ${SESSION_SECONDS / 60} minutes`,
     });
-    return { userId, token, expiresAt: new Date(until).toISOString(), woken, address, ...defined({ ui }) };
+    return { userId, token, expiresAt, woken, address, ...defined({ ui }) };
   }
 
-  /** Returns when gateways act on it, or have had their time to. @param access undefined: closes it @throws UserError Conflict */
+  /**
+   * Returns when gateways act on it, or have had their time to. Closing ends the sessions that were opened here; of a tenant that runs nowhere,
+   * when it runs again.
+   * @param access undefined: closes it @throws UserError Conflict
+   */
   async change(name: string, access: AdminAccess | undefined): Promise<AdminAccessView> {
     if (access && !this.#entrance)
       throw new UserError(
@@ -69,19 +92,22 @@ export class AdminAccessService {
         "the cluster has no entrance for administrators: set gateway.adminAccess in its configuration (docs/admin-access.md)",
       );
     let changed = false;
-    const tenant = await modify(this.#context.store, "Tenant", name, ({ metadata, spec }) => {
+    const tenant = await modify(this.#context.store, "Tenant", name, ({ metadata, spec, status }) => {
       if (access && metadata.deletionTimestamp !== undefined)
         throw new UserError("Conflict", `tenant ${name} is being deleted`);
       changed = JSON.stringify(spec.adminAccess) !== JSON.stringify(access);
       if (!changed) return false;
       if (access) spec.adminAccess = access;
       else delete spec.adminAccess;
+      // Also where it is opened again before they could be ended.
+      if (!access) for (const session of status.adminSessions ?? []) session.ending = true;
       return true;
     });
     if (!tenant) throw new UserError("NotFound", `there is no tenant ${name}`);
-    if (!changed) return this.view(tenant);
     const { feed, claims } = this.#context;
-    await feed.settled(feed.publish(routeOf(tenant, claims)));
+    if (changed) await feed.settled(feed.publish(routeOf(tenant, claims)));
+    if (!access) await this.#sessions.settle(tenant);
+    if (!changed) return this.view(tenant);
     const from = access?.allowedNetworks.length ? `from ${access.allowedNetworks.join(", ")}` : "from any network";
     await recordEvent(this.#context, {
       type: "Normal",
@@ -93,4 +119,8 @@ export class AdminAccessService {
     });
     return this.view(tenant);
   }
+}
+
+function stillOpen({ status: { adminSessions = [] } }: Tenant, now: number): OpenAdminSession[] {
+  return adminSessions.filter(({ until }) => Date.parse(until) > now);
 }

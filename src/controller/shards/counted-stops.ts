@@ -17,6 +17,7 @@ export function countedStops(
     idle: (name) => client.idle(name),
     changeUser: (name, localpart, change) => client.changeUser(name, localpart, change),
     openSession: (name, localpart, seconds) => client.openSession(name, localpart, seconds),
+    endSessions: (name, sessions) => client.endSessions(name, sessions),
     greet: (name, spreadSeconds) => client.greet(name, spreadSeconds),
     load: () => client.load(),
     get preparers() {

@@ -19,6 +19,7 @@ import { newTenantSecrets, type TenantSecretData } from "../../model/tenant-secr
 import { judged, Postponement } from "../blame.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import { ClaimConflicts } from "../claims/claim-conflicts.ts";
+import { AdminSessions } from "./admin-sessions.ts";
 import { DedicatedTransitions } from "./dedicated.ts";
 import type { TenantDeletion } from "./deletion.ts";
 import { concernsSuspension, Suspension } from "./suspension.ts";
@@ -66,6 +67,7 @@ export class TenantReconciler {
   readonly #asleep: AsleepTenants;
   readonly #suspension: Suspension;
   readonly #renaming: Renaming;
+  readonly #adminSessions: AdminSessions;
 
   constructor(
     context: ControllerContext,
@@ -82,6 +84,7 @@ export class TenantReconciler {
     this.#asleep = new AsleepTenants(context, shards);
     this.#suspension = new Suspension(context, shards);
     this.#renaming = new Renaming(context);
+    this.#adminSessions = new AdminSessions(context);
   }
 
   async reconcile(name: string): Promise<number | void> {
@@ -151,7 +154,10 @@ export class TenantReconciler {
     const observation = this.#shards.observation(shard.metadata.name);
     if (!observation) return this.#awaitShard(tenant, shard);
     const there = observation.tenants.get(name);
-    if (there?.phase === "running" && there.epoch === status.epoch) return this.#keepUpToDate(tenant, shard, there);
+    if (there?.phase === "running" && there.epoch === status.epoch) {
+      await this.#keepUpToDate(tenant, shard, there);
+      return this.#adminSessions.settle(tenant);
+    }
     if (there && ["starting", "draining", "stopping"].includes(there.phase)) {
       await this.#shards.refresh(shard.metadata.name);
       return 250;

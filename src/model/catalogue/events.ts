@@ -40,6 +40,9 @@ const OF_TENANTS = {
   AdminSessionOpened: {
     means: "Somebody was signed in to a tenant's admin UI as one of its administrators; the audit log has who.",
   },
+  AdminSessionsEnded: {
+    means: "Sessions that were opened for people at a tenant's admin UI were ended, as the tenant was closed.",
+  },
   QuarantineLifted: { means: "A tenant's quarantine was lifted; it may share a shard again." },
   CpuThrottled: {
     means: "A tenant took more than its CPU budget; gateways let only part of its requests through.",

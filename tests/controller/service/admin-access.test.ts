@@ -5,6 +5,7 @@ import { SleepService } from "../../../src/controller/service/sleep-service.ts";
 import { TenantUsers } from "../../../src/controller/service/tenant-users.ts";
 import type { RouteFeedLine } from "../../../src/model/routes.ts";
 import { created, runController, tenantWhen, type Run } from "../../support/controller-run.ts";
+import { modify } from "../../../src/ports/store.ts";
 import { FakeWorld } from "../../support/fake-world.ts";
 
 const ENTRANCE: AdminEntrance = { ...AdminAccessConfigSchema.parse({})!, listensAt: 8449 };
@@ -146,4 +147,81 @@ it.each([
 ])("refuses the configuration %j", (config, path) => {
   const { success, error } = AdminAccessConfigSchema.safeParse(config);
   expect([success, JSON.stringify(error?.issues)]).toEqual([false, expect.stringContaining(path)]);
+});
+
+it("ends the sessions that were opened in a tenant when it is closed, once, and those of nobody else", async () => {
+  await access.change("a", { allowedNetworks: [] });
+  for (const user of ["ada", "bob"]) await access.openSession(await tenant(), user);
+  const own = "a ada 1";
+  world.sessions.add(own);
+  expect((await tenant()).status.adminSessions).toMatchObject([
+    { userId: "@ada:a.localhost", until: expect.any(String) as string },
+    { userId: "@bob:a.localhost" },
+  ]);
+  await access.change("a", undefined);
+  expect([...world.sessions]).toEqual([own]);
+  expect((await tenant()).status.adminSessions).toBeUndefined();
+  await access.change("a", undefined);
+  const said: string[] = [];
+  for await (const { reason } of run.service.events({ object: "Tenant/a" })) said.push(reason);
+  expect(said.filter((reason) => reason === "AdminSessionsEnded")).toHaveLength(1);
+});
+
+it("ends them when the tenant wakes, where it slept as it was closed, also if it is open again by then", async () => {
+  await access.change("a", { allowedNetworks: [] });
+  await access.openSession(await tenant(), "ada");
+  await run.service.sleepTenant("a");
+  await tenantWhen(world, "a", "sleeps", ({ status }) => status.phase === "Asleep");
+  await access.change("a", undefined);
+  expect((await tenant()).status.adminSessions).toMatchObject([{ ending: true }]);
+  await access.change("a", { allowedNetworks: [] });
+  expect(world.sessions.size).toBe(1);
+  await run.service.wakeTenant("a");
+  await tenantWhen(world, "a", "has no session", ({ status }) => status.adminSessions === undefined);
+  expect(world.sessions.size).toBe(0);
+});
+
+it("ends them of a tenant that was closed in the store, and tries again where its shard does not answer", async () => {
+  await access.change("a", { allowedNetworks: [] });
+  await access.openSession(await tenant(), "ada");
+  world.keepsSessions = true;
+  await access.change("a", undefined);
+  expect(world.sessions.size).toBe(1);
+  world.keepsSessions = false;
+  await access.change("a", undefined);
+  expect(world.sessions.size).toBe(0);
+  await access.change("a", { allowedNetworks: [] });
+  await access.openSession(await tenant(), "ada");
+  await modify(world.store, "Tenant", "a", ({ spec }) => void delete spec.adminAccess);
+  await tenantWhen(world, "a", "has no session", ({ status }) => status.adminSessions === undefined);
+  expect(world.sessions.size).toBe(0);
+});
+
+it("gives nobody a session that was opened while the tenant was closed, and ends it", async () => {
+  await access.change("a", { allowedNetworks: [] });
+  const slow = new AdminAccessService(
+    run.process.context,
+    { adminEntrance: ENTRANCE, urlOf },
+    {
+      openSession: async (...asked) => {
+        const session = await users().openSession(...asked);
+        await access.change("a", undefined);
+        return session;
+      },
+    },
+  );
+  await expect(slow.openSession(await tenant(), "ada")).rejects.toMatchObject({ code: "Conflict" });
+  expect(world.sessions.size).toBe(0);
+  expect((await tenant()).status.adminSessions).toBeUndefined();
+});
+
+it("has at most 100 sessions open, of which those count that have not ended", async () => {
+  await access.change("a", { allowedNetworks: [] });
+  const sessions = (year: string) =>
+    Array.from({ length: 100 }, () => ({ userId: "@ada:a.localhost", until: `${year}-01-01T00:00:00.000Z` }));
+  await modify(world.store, "Tenant", "a", ({ status }) => void (status.adminSessions = sessions("2999")));
+  await expect(access.openSession(await tenant(), "ada")).rejects.toMatchObject({ code: "Conflict" });
+  await modify(world.store, "Tenant", "a", ({ status }) => void (status.adminSessions = sessions("2001")));
+  await access.openSession(await tenant(), "ada");
+  expect((await tenant()).status.adminSessions).toHaveLength(1);
 });

@@ -92,6 +92,13 @@ export function pagesOf(user: string, room: string): string[] {
     `v1/rooms/${r}/messages?limit=10&dir=b`,
     `v1/room/${r}/media`,
   ];
-  const client = ["versions", "v3/login", "v3/account/whoami", `v3/profile/${u}`, "v3/publicRooms", "v3/capabilities"];
+  const client = [
+    "versions",
+    "v3/login",
+    "v3/account/whoami",
+    `v3/profile/${u}`,
+    "v3/publicRooms?limit=10",
+    "v3/capabilities",
+  ];
   return [...admin.map((path) => `/_synapse/admin/${path}`), ...client.map((path) => `/_matrix/client/${path}`)];
 }

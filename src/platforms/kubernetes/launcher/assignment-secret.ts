@@ -1,4 +1,4 @@
-import type { OpenedSession, UserChange } from "../../../model/user.ts";
+import type { OpenedSession, SessionToEnd, UserChange } from "../../../model/user.ts";
 import { createHash } from "node:crypto";
 import { gzipSync } from "node:zlib";
 import {
@@ -85,6 +85,10 @@ export class CopyingControl implements ShardControl {
 
   openSession(name: string, localpart: string, seconds: number): Promise<OpenedSession | undefined> {
     return this.#inner.openSession(name, localpart, seconds);
+  }
+
+  endSessions(name: string, sessions: readonly SessionToEnd[]): Promise<number | undefined> {
+    return this.#inner.endSessions(name, sessions);
   }
 
   greet(name: string, spreadSeconds: number): Promise<number | undefined> {

@@ -1,0 +1,66 @@
+import { messageOf } from "../../model/errors.ts";
+import { localpartOf } from "../../model/user.ts";
+import type { OpenAdminSession, Tenant } from "../../model/tenant.ts";
+import { modify } from "../../ports/store.ts";
+import { recordEvent, type ControllerContext } from "../context.ts";
+
+/** That a shard ends in one go. */
+const AT_ONCE = 100;
+const AGAIN_MS = 30_000;
+
+/** Ends the sessions that were opened for people at a tenant's admin UI, when the tenant is closed to its administrators. */
+export class AdminSessions {
+  readonly #context: ControllerContext;
+
+  constructor(context: ControllerContext) {
+    this.#context = context;
+  }
+
+  /**
+   * Of a tenant that does not run on a shard, nobody is woken for it: the sessions end by themselves within their time, and when it runs again
+   * before that, this is called again.
+   * @returns milliseconds until it is to be tried again
+   */
+  async settle(tenant: Tenant): Promise<number | undefined> {
+    const { metadata, spec, status } = tenant;
+    const { name } = metadata;
+    const toEnd = this.#toEnd(tenant);
+    const some = toEnd.slice(0, AT_ONCE);
+    const client = status.shard === undefined ? undefined : this.#context.shardClients.get(status.shard);
+    if (some.length === 0 || status.phase !== "Running" || !client) return undefined;
+    const sessions = some.map(({ userId, until }) => ({
+      user: localpartOf(userId, spec.serverName) ?? "",
+      until: Date.parse(until),
+    }));
+    try {
+      const ended = await client.endSessions(name, sessions);
+      if (ended === undefined) throw new Error(`shard ${status.shard} is of a version that ends no sessions`);
+      const keys = new Set(some.map(keyOf));
+      await modify(this.#context.store, "Tenant", name, (now) => {
+        const left = (now.status.adminSessions ?? []).filter((one) => !keys.has(keyOf(one)));
+        if (left.length === 0) delete now.status.adminSessions;
+        else now.status.adminSessions = left;
+      });
+      if (ended > 0)
+        await recordEvent(this.#context, {
+          type: "Normal",
+          reason: "AdminSessionsEnded",
+          object: `Tenant/${name}`,
+          message: `${ended} of the sessions that were opened in ${name} for its admin UI were ended, as it is closed`,
+        });
+      return toEnd.length > some.length ? 0 : undefined;
+    } catch (error) {
+      this.#context.log.warn({ tenant: name, why: messageOf(error) }, "sessions of a closed tenant are not ended yet");
+      return AGAIN_MS;
+    }
+  }
+
+  /** With those that have ended by themselves: asking for them costs nothing, and clocks differ. */
+  #toEnd({ spec, status: { adminSessions = [] } }: Tenant): OpenAdminSession[] {
+    return adminSessions.filter(({ ending }) => ending === true || spec.adminAccess === undefined);
+  }
+}
+
+function keyOf({ userId, until }: OpenAdminSession): string {
+  return `${until} ${userId}`;
+}
