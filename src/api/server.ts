@@ -74,8 +74,11 @@ export interface ApiOptions extends Tokens {
   audit?: AuditLog;
   /** Asks for a viewer's token at `/metrics`. */
   metricsNeedToken?: boolean;
-  /** Believes `X-Forwarded-For`, for the audit log: where nobody but a proxy of ours reaches the port. */
-  trustProxy?: boolean;
+  /**
+   * Whose `X-Forwarded-For` is believed, for the audit log and the limit of sign-ins: that of these addresses and networks, or anybody's, where
+   * nobody but a proxy of ours reaches the port.
+   */
+  trustProxy?: boolean | readonly string[];
   routeFeed: RouteFeedSource;
   host: string;
   /** 0: any free port. */
@@ -98,11 +101,15 @@ export async function startApi(options: ApiOptions): Promise<{ url: string; clos
   return { url, close };
 }
 
+function trusted(proxies: ApiOptions["trustProxy"] = false): boolean | string[] {
+  return typeof proxies === "boolean" ? proxies : proxies.length > 0 && [...proxies];
+}
+
 export async function buildApi(options: ApiOptions): Promise<Api> {
   const { service, logger } = options;
   const app = fastify({
     logger: false,
-    trustProxy: options.trustProxy ?? false,
+    trustProxy: trusted(options.trustProxy),
     bodyLimit: BODY_LIMIT,
     requestTimeout: REQUEST_TIMEOUT_MS,
     exposeHeadRoutes: false,

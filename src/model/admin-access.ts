@@ -1,15 +1,11 @@
 import { z } from "zod";
+import { NetworkSchema } from "./networks.ts";
 
 /** The most networks of one list: each request of an administrator is compared with all of them. */
 const MOST_NETWORKS = 100;
 const MOST_ORIGINS = 100;
 
-const networks = () =>
-  z
-    .array(
-      z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()], { error: "an IP address or a network such as 10.0.0.0/8" }),
-    )
-    .max(MOST_NETWORKS);
+const networks = () => z.array(NetworkSchema).max(MOST_NETWORKS);
 
 /** That a tenant's own administrators may come in; docs/admin-access.md. */
 export const AdminAccessSchema = z.strictObject({

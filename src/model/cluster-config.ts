@@ -8,6 +8,7 @@ import { DatabaseServersSchema } from "./database-servers.ts";
 import { HistoryConfigSchema } from "./history-source.ts";
 import { PublicAccessSchema } from "./public-access.ts";
 import { DEFAULT_BALANCING, DEFAULT_HIBERNATION, DEFAULT_POLICY, type Policy } from "./policy.ts";
+import { NetworkSchema } from "./networks.ts";
 import { NotificationsSchema } from "./notification.ts";
 import { PlansSchema } from "./quota.ts";
 import { SignInSchema } from "./sign-in.ts";
@@ -85,13 +86,7 @@ export const ClusterConfigSchema = z.strictObject({
       /** Requests of one tenant at its homeserver at once, so that a busy one leaves its neighbours their time; 0: any number. */
       maxInFlightPerTenant: z.int().min(0).default(3),
       /** Proxies before the gateway, such as nginx or Caddy on the same machine: addresses and networks. */
-      trustedProxies: z
-        .array(
-          z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()], {
-            error: "an IP address or a network such as 10.0.0.0/8",
-          }),
-        )
-        .default([]),
+      trustedProxies: z.array(NetworkSchema).default([]),
       /** Domains beside `baseDomain` for which the cluster's own certificate authority may sign. */
       certificateDomains: z
         .array(z.string().regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, "a domain name such as clinic.example"))
@@ -151,6 +146,8 @@ export const ClusterConfigSchema = z.strictObject({
           z.string().regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/, "a host name such as console.example, without port"),
         )
         .default([]),
+      /** Proxies before it, whose word about where somebody is counts, for the audit log and the limit of sign-ins: addresses and networks. */
+      trustedProxies: z.array(NetworkSchema).default([]),
     })
     .prefault({}),
   /** How people sign in to the console, besides with tokens; docs/access.md. */

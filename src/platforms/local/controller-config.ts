@@ -14,6 +14,7 @@ export const ControllerConfigSchema = z.strictObject({
     port: z.int(),
     metricsNeedToken: z.boolean(),
     consoleHosts: z.array(z.string()),
+    trustedProxies: z.array(z.string()),
   }),
   apiTokenFile: z.string(),
   gatewayTokenFile: z.string(),

@@ -330,6 +330,7 @@ async function main(): Promise<void> {
     host: config.api.host,
     port: config.api.port,
     metricsNeedToken: config.api.metricsNeedToken,
+    trustProxy: config.api.trustedProxies,
     namedTokens: new FileTokens({
       ...stateFile(config.tokensFile),
       uses: new FileUses(stateFile(join(config.dataDir, "token-uses.json"))),

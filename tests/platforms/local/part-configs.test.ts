@@ -49,6 +49,16 @@ test("another place for the plots takes effect at the next start, and stays as i
   expect(withFixedSettings(before, after).history).toEqual({});
 });
 
+test("proxies before the controller are named as those before the gateway are, and change at the next start", () => {
+  const trustedProxies = ["127.0.0.1", "10.0.0.0/8"];
+  const [before, after] = [{}, { trustedProxies }].map((api) => ClusterConfigSchema.parse({ api }));
+  const all = { ...facts, database, gatewayUrls } as unknown as ClusterFacts;
+  expect(controllerConfig(before!, all).api.trustedProxies).toEqual([]);
+  expect(controllerConfig(after!, all).api.trustedProxies).toEqual(trustedProxies);
+  expect(settingsForNextStart(before!, after!)).toEqual(["api.trustedProxies"]);
+  expect(() => ClusterConfigSchema.parse({ api: { trustedProxies: ["nginx"] } })).toThrow(/an IP address or a network/);
+});
+
 test("the entrance for administrators is the gateway's only where the configuration has it, and never among what tenants reach", () => {
   const made = (gateway: object, ports: object = {}) => {
     const all = { ...facts, database, gatewayUrls, ports: { ...facts.ports, ...ports } } as unknown as ClusterFacts;

@@ -110,7 +110,12 @@ function CloseDialog({ name, close }: { name: string; close: () => void }) {
     command: `synapse-shards tenant admin-access close ${name}`,
     done: `${name} is closed to its administrators`,
     act: () => dataOf(api.DELETE("/v1/tenants/{name}/admin-access", { params: { path: { name } } })),
-    children: <p>Nobody reaches its admin API from outside any more. Its users go on as before.</p>,
+    children: (
+      <p>
+        Nobody reaches its admin API from outside any more, and sessions that were opened here end. Its users go on as
+        before.
+      </p>
+    ),
   };
   return <ActionDialog action={action} close={close} />;
 }
