@@ -8,16 +8,15 @@ import { isForPeople, show } from "../format.ts";
 import { JOB_HAS, waitForJob } from "../jobs.ts";
 import { timeoutOption, withClient, type WaitOptions } from "../options.ts";
 import { print, table } from "../output.ts";
-import { targetIn } from "./restore-options.ts";
+import { mediaIn, type MediaOptions } from "./media-place.ts";
 import { tenantPath } from "./tenant-path.ts";
 
-interface ImportOptions extends WaitOptions {
+interface ImportOptions extends WaitOptions, MediaOptions {
   homeserverYaml?: string;
   archive?: string;
   database?: string;
   sqlite?: string;
   dump?: string;
-  media?: string;
   release?: string;
   fromRelease?: string;
   withoutRefused?: true;
@@ -36,8 +35,11 @@ export function addTenantImport(tenant: Command): void {
     .option("--dump <file>", "a dump of its database, by pg_dump --format=custom")
     .option(
       "--media <place>",
-      "its media: a directory, or a YAML file that names the bucket of its S3 storage provider (default: media_store_path of homeserver.yaml)",
+      "its media: a directory, or the bucket of its S3 storage provider, s3://BUCKET/PREFIX or a YAML file that names it (default: media_store_path of homeserver.yaml)",
     )
+    .option("--media-credentials <file>", "a YAML file with the accessKeyId and secretAccessKey of that bucket")
+    .option("--media-endpoint <url>", "the S3 server of that bucket (default: AWS)")
+    .option("--media-region <name>", "the region of that bucket (default: us-east-1)")
     .option("--release <version>", "the release that it is to run (default: the cluster's)")
     .option("--from-release <version>", "the release that it ran last, for SQLite (default: the one it is to run)")
     .option("--without-refused", "leave options behind that a tenant may not set")
@@ -79,15 +81,9 @@ function pictureOf(options: OptionVerdict[]): string {
   return `${table(["OPTION", "VERDICT", "WHY"], rows)}\n(taken as they are: ${taken.join(", ") || "none"})`;
 }
 
-/** @throws CliError usage */
-async function mediaIn(media: string | undefined): Promise<unknown> {
-  const place = await targetIn(media, "--media");
-  return typeof place === "object" && place !== null && "directory" in place ? place.directory : place;
-}
-
 /** @returns what is asked for, and what to do at the end */
 async function bodyOf(options: ImportOptions): Promise<{ body: unknown; done(): Promise<void> }> {
-  const { archive, homeserverYaml, database, sqlite, dump, media, release, fromRelease } = options;
+  const { archive, homeserverYaml, database, sqlite, dump, release, fromRelease } = options;
   const { withoutRefused = false, rehearse = false } = options;
   const common = { release, fromRelease, withoutRefused, rehearse };
   const databases = [
@@ -97,7 +93,7 @@ async function bodyOf(options: ImportOptions): Promise<{ body: unknown; done(): 
   ];
   if (databases.length > 1) throw new CliError(EXIT.usage, "give one of --database, --sqlite and --dump");
   if (archive !== undefined) {
-    if (homeserverYaml !== undefined || media !== undefined || databases.length > 0)
+    if (homeserverYaml !== undefined || options.media !== undefined || databases.length > 0)
       throw new CliError(EXIT.usage, "--archive has everything in it: give it without the other files");
     const { openArchive } = await import("../archive-files.ts");
     const { directory, done } = await openArchive(resolve(archive));
@@ -110,7 +106,7 @@ async function bodyOf(options: ImportOptions): Promise<{ body: unknown; done(): 
     body: {
       homeserverYaml: resolve(homeserverYaml),
       database: databases[0],
-      media: await mediaIn(media),
+      media: await mediaIn(options),
       ...common,
     },
     done: async () => {},

@@ -55,13 +55,11 @@ export async function importHomeserver(
   const { serverName, secrets } = translated;
   const config = await review(parts, name, translated, request, tell);
   const from = databaseFrom(request, translated);
-  const mediaPath = request.media ?? translated.mediaPath;
-  if (mediaPath === undefined || !(await source.mayHaveMedia(mediaPath)))
-    throw new UserError("InvalidInput", `there is no directory of media ${String(mediaPath ?? "")}: give --media`);
+  const mediaPlaces = await placesOfMedia(source, request.media, translated.mediaPath);
   const spec: TenantSpec = { serverName, release, config, reclaimPolicy: "Retain" };
   const storage = () => storageFor(context, name, serverName);
   return holdNames(context, { name, spec, by: `the import of ${name}`, storage }, (held) =>
-    takeOver(parts, held, { ...request, config, secrets, from, mediaPath }, work),
+    takeOver(parts, held, { ...request, config, secrets, from, mediaPlaces }, work),
   );
 }
 
@@ -70,13 +68,13 @@ interface Found {
   config: string;
   secrets: TenantSecretData;
   from: From;
-  mediaPath: MediaPlace;
+  mediaPlaces: MediaPlace[];
 }
 
 async function takeOver(
   parts: ImportParts,
   { names, confirm }: HeldNames,
-  { config, secrets, from, mediaPath, ...request }: Request & Found,
+  { config, secrets, from, mediaPlaces, ...request }: Request & Found,
   work: Work,
 ): Promise<string> {
   const { context, copies, media, source } = parts;
@@ -93,13 +91,13 @@ async function takeOver(
   );
   if (expected) refuseUnlike(expected, facts);
   const databaseSeconds = (work.now() - startedAt) / 1_000;
-  const copied = await copyMedia({ media, source }, storage, mediaPath, work);
+  const copied = await copyMedia({ media, source }, storage, mediaPlaces, work);
   const found = `${words(facts.counts)}${remarks.map((remark) => `; ${remark}`).join("")}`;
   if (rehearse) {
     await copies.forget(storage);
     await context.databases.drop(storage);
     const mediaStartedAt = work.now();
-    await copyMedia({ media, source }, storage, mediaPath, work);
+    await copyMedia({ media, source }, storage, mediaPlaces, work);
     const seconds = Math.ceil(databaseSeconds + (work.now() - mediaStartedAt) / 1_000);
     return `the rehearsal went well, and nothing is in use of it: ${found}; ${copied.files} media files are copied. The switch takes about ${seconds} s (database ${Math.ceil(databaseSeconds)} s) and the start`;
   }
@@ -108,6 +106,22 @@ async function takeOver(
   await copies.exchange(storage, { password, epoch: 0, backup: MARK });
   await takeIntoUse(parts, { name, serverName, config, release }, { names, secrets }, work);
   return `${name} runs as ${serverName}: ${found}`;
+}
+
+/**
+ * Of a server with a bucket, its directory as well, where there is one: it has what was not uploaded yet, or came before the bucket.
+ * @throws UserError InvalidInput
+ */
+async function placesOfMedia(
+  source: ImportSource,
+  asked: MediaPlace | undefined,
+  directory: string | undefined,
+): Promise<MediaPlace[]> {
+  const place = asked ?? directory;
+  if (place === undefined || !(await source.mayHaveMedia(place)))
+    throw new UserError("InvalidInput", `there is no directory of media ${String(place ?? "")}: give --media`);
+  const hasMore = typeof place !== "string" && directory !== undefined && (await source.mayHaveMedia(directory));
+  return hasMore ? [place, directory] : [place];
 }
 
 /** @returns the tenant's part of homeserver.yaml @throws UserError InvalidConfig where it cannot be imported so */

@@ -26,7 +26,13 @@ trusted_key_servers: []
 
 /** What the import does, in order, and a world that can fail. */
 function world(
-  change: Partial<{ config: string; counts: typeof COUNTS; user: string; review: Partial<ConfigReview> }> = {},
+  change: Partial<{
+    config: string;
+    counts: typeof COUNTS;
+    user: string;
+    bytes: number;
+    review: Partial<ConfigReview>;
+  }> = {},
 ) {
   const done: string[] = [];
   const staged = new Map<string, string>();
@@ -62,8 +68,10 @@ function world(
       drop: async () => step("copy dropped"),
     }),
     userOf: async () => change.user,
-    async *media() {
-      for (const path of ["local_content/a", "local_content/b"]) yield { path, bytes: 5, modifiedAt: 0 };
+    async *media(place: unknown) {
+      const paths =
+        typeof place === "string" ? ["local_content/a", "local_content/b"] : ["local_content/b", "local_content/c"];
+      for (const path of paths) yield { path, bytes: change.bytes ?? 5, modifiedAt: 0 };
     },
     openMedia: async (_directory: string, path: string) => (
       step(`read ${path}`),
@@ -145,6 +153,24 @@ it("puts everything in place before there is a tenant, with the old keys and wha
   expect(reviewed()?.overrides).toContain("<p>Hello</p>");
   for (const option of ["database", "media_store_path", "app_service_config_files", "templates", "user_consent"])
     expect(options.find((found) => found.option === option)?.verdict, option).toBe("changed");
+});
+
+it("copies what is in a bucket, and what the old server has on its disk alone", async () => {
+  const media = { bucket: "old-media", credentialsFile: "/etc/s3.yaml" };
+  const { run, done, staged } = world();
+  await run({ media });
+  expect(done.filter((step) => step.startsWith("read"))).toEqual([
+    "read local_content/b",
+    "read local_content/c",
+    "read local_content/a",
+  ]);
+  expect(staged.size).toBe(3);
+});
+
+it("uses no media of which less came than there is", async () => {
+  const { run, created } = world({ bytes: 6 });
+  await expect(run()).rejects.toThrow("of media file local_content/a, 5 bytes came instead of 6");
+  expect(created).toEqual([]);
 });
 
 it("uses nothing of a rehearsal, and keeps the copies of media for the import", async () => {

@@ -3,8 +3,11 @@ import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { text } from "node:stream/consumers";
-import { expect, it, onTestFinished } from "vitest";
+import { expect, it, onTestFinished, vi } from "vitest";
 import { bucketTarget } from "../../../src/backups/target.ts";
+import { copyMedia } from "../../../src/controller/imports/media.ts";
+import { LocalMediaFiles } from "../../../src/platforms/local/launcher/media-files.ts";
+import { TenantMedia } from "../../../src/platforms/local/launcher/tenant-media.ts";
 import { LocalImportSource } from "../../../src/platforms/local/imports/local-import-source.ts";
 import { S3_ACCESS, startS3, VERSITYGW } from "../../support/s3-server.ts";
 import { temporaryDirectory } from "./support.ts";
@@ -85,22 +88,38 @@ it("reads templates and pages of a directory, two deep", async () => {
   expect(await (await source(directory)).texts("pages", directory)).toEqual(new Map([["en/1.0.html", "policy"]]));
 });
 
-it.skipIf(!existsSync(VERSITYGW))("lists originals of a bucket alone, and reads them", async () => {
-  const s3 = await startS3();
-  onTestFinished(() => s3.close());
-  const directory = await temporaryDirectory();
-  const credentialsFile = join(directory, "s3.yaml");
-  await writeFile(credentialsFile, JSON.stringify(S3_ACCESS), { mode: 0o600 });
-  const place = { bucket: "backups", prefix: "old/", endpoint: s3.endpoint, region: "us-east-1", credentialsFile };
-  const bucket = bucketTarget(place);
-  for (const key of ["local_content/ab/cd/ef", "local_thumbnails/ab/cd/ef/32", "remote_content/o.example/ab/cd/ef"])
-    await bucket.put(key, Buffer.from(`bytes of ${key}`));
-  const importing = await source(directory);
-  expect(await importing.mayHaveMedia(place)).toBe(true);
-  const paths: string[] = [];
-  for await (const { path } of importing.media(place)) paths.push(path);
-  expect(paths).toEqual(["local_content/ab/cd/ef", "remote_content/o.example/ab/cd/ef"]);
-  expect(await text(await importing.openMedia(place, paths[0]!))).toBe("bytes of local_content/ab/cd/ef");
-  const absent = importing.media({ ...place, bucket: "absent" })[Symbol.asyncIterator]();
-  await expect(absent.next()).rejects.toThrow("s3://absent/old/");
-});
+it.skipIf(!existsSync(VERSITYGW))(
+  "copies originals of a bucket alone, and goes on where it was interrupted",
+  async () => {
+    const s3 = await startS3();
+    onTestFinished(() => s3.close());
+    const directory = await temporaryDirectory();
+    const credentialsFile = join(directory, "s3.yaml");
+    await writeFile(credentialsFile, JSON.stringify(S3_ACCESS), { mode: 0o600 });
+    const place = { bucket: "backups", prefix: "old/", endpoint: s3.endpoint, region: "us-east-1", credentialsFile };
+    const bucket = bucketTarget(place);
+    for (const key of ["local_content/ab/cd/ef", "local_thumbnails/ab/cd/ef/32", "remote_content/o.example/ab/cd/ef"])
+      await bucket.put(key, Buffer.from(`bytes of ${key}`));
+    const importing = await source(directory);
+    expect(await importing.mayHaveMedia(place)).toBe(true);
+    const paths: string[] = [];
+    for await (const { path } of importing.media(place)) paths.push(path);
+    expect(paths).toEqual(["local_content/ab/cd/ef", "remote_content/o.example/ab/cd/ef"]);
+    expect(await text(await importing.openMedia(place, paths[0]!))).toBe("bytes of local_content/ab/cd/ef");
+    // Interrupted after the first, what is there of it is not copied again.
+    const media = new LocalMediaFiles(new TenantMedia(join(directory, "media"), false));
+    const stopping = new AbortController();
+    const told = vi.spyOn(media, "openStaged").mockImplementationOnce((...of) => {
+      stopping.abort();
+      return media.openStaged(...of);
+    });
+    const now = { ...work, now: () => 0 };
+    const broken = { ...now, signal: stopping.signal };
+    await expect(copyMedia({ media, source: importing }, "a", [place], broken)).rejects.toThrow("aborted");
+    expect(told).toHaveBeenCalledTimes(2);
+    expect(await copyMedia({ media, source: importing }, "a", [place], now)).toEqual({ files: 2, copied: 1 });
+    expect(await text(await media.openStaged("a", paths[1]!))).toBe(`bytes of ${paths[1]}`);
+    const absent = importing.media({ ...place, bucket: "absent" })[Symbol.asyncIterator]();
+    await expect(absent.next()).rejects.toThrow("s3://absent/old/");
+  },
+);
