@@ -26,6 +26,13 @@ export function treeOf(command: Command, paths: string[][] = [[]]): Node {
   };
 }
 
+/** The words that lead to a command, without the program's own name. */
+export function pathOf(command: Command): string {
+  const words: string[] = [];
+  for (let at = command; at.parent; at = at.parent) words.unshift(at.name());
+  return words.join(" ");
+}
+
 /** What a command's arguments are names of, where they name what is there already. */
 export function namesFor({ paths: [path = []], command }: Node): NamedKind | undefined {
   const [group = "", verb = ""] = path;

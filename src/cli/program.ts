@@ -20,7 +20,9 @@ import { addToken } from "./commands/token.ts";
 import { addUp } from "./commands/up.ts";
 import { VERSION } from "../model/project.ts";
 import { addVersion } from "./commands/version.ts";
+import { pathOf } from "./command-tree.ts";
 import { CliError, EXIT, EXIT_CODES_HELP } from "./errors.ts";
+import { examplesHelp } from "./examples.ts";
 import { outputOption } from "./format.ts";
 
 /** The CLI's commands. Each caller builds its own: to run it, to complete it, to document it. */
@@ -42,7 +44,8 @@ export function buildProgram(): Command {
     .option("--server <url>", "the controller's API, instead of looking it up (default: $SYNAPSE_SHARDS_SERVER)")
     .option("--token-file <file>", "file with the API's token, for --server (default: $SYNAPSE_SHARDS_TOKEN_FILE)")
     .option("--ca-file <file>", "certificates to trust, PEM, for --server (default: $SYNAPSE_SHARDS_CA_FILE)")
-    .addHelpText("after", `\n${EXIT_CODES_HELP}`);
+    .addHelpText("after", `\n${EXIT_CODES_HELP}`)
+    .addHelpText("afterAll", ({ command }) => (command.commands.length > 0 ? "" : examplesHelp(pathOf(command))));
   addUp(program);
   addTenant(program);
   addApply(program);

@@ -2,7 +2,8 @@
 import { writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import type { Argument, Command, Option } from "commander";
-import { flatten, treeOf } from "./command-tree.ts";
+import { flatten, pathOf, treeOf } from "./command-tree.ts";
+import { examplesOf } from "./examples.ts";
 import { EXIT_CODES_HELP } from "./errors.ts";
 import { buildProgram } from "./program.ts";
 
@@ -77,15 +78,15 @@ export function reference(): string {
 }
 
 function section(program: Command, command: Command): string {
-  const words = [command.name()];
-  for (let parent = command.parent; parent && parent !== program; parent = parent.parent) words.unshift(parent.name());
-  const title = [program.name(), ...words].join(" ");
+  const path = pathOf(command);
+  const title = `${program.name()} ${path}`;
   const usage = [title, ...command.registeredArguments.map(spelled)].join(" ");
   const aliases = command.aliases().length > 0 ? ` Alias: \`${command.aliases().join("`, `")}\`.` : "";
-  const text = [`## ${words.join(" ")}`, "", `\`${usage}\``, "", `${sentence(command.description())}${aliases}`, ""];
+  const text = [`## ${path}`, "", `\`${usage}\``, "", `${sentence(command.description())}${aliases}`, ""];
   const rows = command.registeredArguments.map((argument) => [spelled(argument), describe(argument)]);
   const options = command.options.filter((option) => !option.hidden).map((option) => [option.flags, describe(option)]);
   if (rows.length + options.length > 0) text.push(markdownTable([...rows, ...options]));
+  text.push("```sh", ...examplesOf(path), "```", "");
   return text.join("\n");
 }
 

@@ -425,6 +425,11 @@ describe("help", () => {
                                   $SYNAPSE_SHARDS_TOKEN_FILE)
         --ca-file <file>          certificates to trust, PEM, for --server (default:
                                   $SYNAPSE_SHARDS_CA_FILE)
+
+      Examples:
+        synapse-shards tenant create clinic-a
+        synapse-shards tenant create clinic-a --domain clinic.example --admin ada --wait
+        synapse-shards tenant create clinic-b --from-template clinic-a --label plan=small --quota users=50 --quota mediaBytes=10G
       "
     `);
     expect((await runCli(["--help"])).stdout).toContain("Exit codes:");

@@ -374,6 +374,28 @@ describe.skipIf(browserProgram() === undefined)("the console's screens", () => {
     expect(await page.getByRole("row").filter({ hasText: message }).innerText()).toContain("Moved");
   });
 
+  test("an operator tends tenants and shards, deletes none, and neither reads the audit log nor makes tokens", async () => {
+    const { page } = view;
+    await signIn(view, api.namedTokens.create("olga", "operator"), "/tenants/clinic-a");
+    const button = (name: string) => page.getByRole("button", { name, exact: true });
+    await button("Suspend …").waitFor();
+    expect(await button("Move …").count()).toBe(1);
+    expect(await button("Delete …").count()).toBe(0);
+    await page.goto("/shards/1.163.2-0");
+    await button("Drain …").waitFor();
+    await page.goto("/audit");
+    await page.getByText("The audit log is for admins").waitFor();
+    await page.goto("/settings");
+    await page.getByRole("heading", { name: "Settings" }).waitFor();
+    expect(await button("Make a token …").count()).toBe(0);
+    // The page is not what keeps an operator from it.
+    const status = await page.evaluate(
+      "fetch('/v1/tenants/clinic-a', { method: 'DELETE', headers: { 'content-type': 'application/json' }, body: '{}' }).then(({ status }) => status)",
+    );
+    expect(status).toBe(403);
+    expect(api.service.tenants.has("clinic-a")).toBe(true);
+  });
+
   test("a viewer sees tenants and shards, and neither actions, configurations, logs nor the audit log", async () => {
     const { page } = view;
     await signIn(view, api.namedTokens.create("vera", "viewer"), "/tenants/clinic-a");

@@ -24,12 +24,7 @@ export function addAccount(program: Command): void {
       .description("make an account, and print the link by which its person chooses how to sign in")
       .argument("<name>", "who it is: 1 to 64 of a-z, 0-9, dot, underscore and hyphen"),
   )
-    .addHelpText(
-      "after",
-      `\nRoles\n${rolesHelp()}\n\nExamples\n` +
-        "  synapse-shards account create ada --role admin\n" +
-        "  synapse-shards account create acme-it --role tenant-admin --tenants customer=acme",
-    )
+    .addHelpText("after", `\nRoles\n${rolesHelp()}`)
     .action((name: string, { role, tenants }: { role: Role; tenants?: string }, command: Command) =>
       withClient(command, async (client, { output }) => {
         const body = { name, role, tenants };

@@ -15,19 +15,11 @@ interface AuditOptions {
   for?: string;
 }
 
-const EXAMPLES = `
-Examples:
-  synapse-shards audit --since 1d --by ada
-  synapse-shards audit --for clinic-a -o wide
-  synapse-shards audit export --since 2026-01-01 > audit.jsonl
-  synapse-shards audit verify`;
-
 export function addAudit(program: Command): void {
   const audit = program.command("audit").description("the audit log: who changed what, and who was refused");
 
   narrowed(audit.command("list", { isDefault: true }))
     .description("show entries, oldest first; the command if none is given")
-    .addHelpText("after", EXAMPLES)
     .action((options: AuditOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
         const entries: AuditEntry[] = [];

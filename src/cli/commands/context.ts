@@ -7,12 +7,6 @@ import { show, showList } from "../format.ts";
 import type { GlobalOptions } from "../options.ts";
 import { table } from "../output.ts";
 
-const EXAMPLES = `
-Examples:
-  synapse-shards context add berlin --server https://shards.example --token-command 'pass show shards/berlin'
-  synapse-shards context use berlin
-  synapse-shards --context berlin tenant list`;
-
 interface AddOptions extends GlobalOptions {
   tokenCommand?: string;
 }
@@ -25,7 +19,6 @@ export function addContext(program: Command): void {
     .description("name a cluster: --server with --token-file or --token-command, or --data; replaces one of that name")
     .argument("<name>", "its name")
     .addOption(new Option("--token-command <command>", "shell command that prints the API's token"))
-    .addHelpText("after", EXAMPLES)
     .action(async (given: string, _options, command: Command) => {
       const name = checkedName(given);
       const contexts = await readContexts();

@@ -21,11 +21,6 @@ interface EventOptions {
   type?: ClusterEvent["type"];
 }
 
-const EXAMPLES = `
-Examples:
-  synapse-shards events --since 1h --type Warning
-  synapse-shards events --for tenant/clinic-a -f`;
-
 export function addEvents(program: Command): void {
   program
     .command("events")
@@ -35,7 +30,6 @@ export function addEvents(program: Command): void {
     .option("--after <id>", "only events with a higher id", parseId)
     .addOption(sinceOption("only events"))
     .addOption(new Option("--type <type>", "only events of this type").choices(["Normal", "Warning"]))
-    .addHelpText("after", EXAMPLES)
     .action((options: EventOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
         const query = { follow: options.follow, object: options.for, after: options.after };

@@ -12,7 +12,6 @@ export function addExplain(program: Command): void {
       "explain a code that an error, a status, an event or an answer of the gateway has; without one, list all",
     )
     .argument("[code]", "such as MaxShardsReached, whatever its capitals")
-    .addHelpText("after", "\nExamples:\n  synapse-shards explain MaxShardsReached\n  synapse-shards explain -o json")
     .action(async (code: string | undefined, _options, command: Command) => {
       const { CATALOGUE, explained, nearestCode } = await import("../../model/catalogue/catalogue.ts");
       const { PLACES } = await import("../../model/catalogue/entry.ts");

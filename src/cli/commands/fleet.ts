@@ -10,12 +10,6 @@ import { defined } from "../../model/defined.ts";
 
 const HAS = ["metadata", "spec", "status"] as const;
 
-const EXAMPLES = `
-Examples:
-  synapse-shards fleet set --release 1.164.0 --canary clinic-test --wave-size 20 --wait
-  synapse-shards fleet set --window '0 2 * * 6;4h;Europe/Berlin' --on-failure RollBack
-  synapse-shards tenant update clinic-a --release fleet`;
-
 export function addFleet(program: Command): void {
   const fleet = program.command("fleet").description("the release that tenants follow, and its rollout in waves");
 
@@ -48,8 +42,7 @@ export function addFleet(program: Command): void {
     )
     .option("--no-window", "moves may begin at any time")
     .option("--wait", "wait until every tenant of the fleet has the release")
-    .addOption(timeoutOption())
-    .addHelpText("after", EXAMPLES);
+    .addOption(timeoutOption());
   set.action((options: SetOptions, command: Command) =>
     withClient(command, async (client, { output }) => {
       const changed = await change(client, await changeOf(client, options));

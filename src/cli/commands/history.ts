@@ -34,7 +34,6 @@ export function addHistory(program: Command): void {
       new Option("--range <range>", "how far back; year: 13 months").choices(Object.keys(RANGES)).default("hour"),
     )
     .option("--shard <name>", "only this shard")
-    .addHelpText("after", "\nExample:\n  synapse-shards history --range week --shard 1.163.2-0 -o json")
     .action(({ range, shard }: { range: string; shard?: string }, command: Command) =>
       withClient(command, async (client, { output }) => {
         const found = await client.call<History>("GET", "/v1/history", { query: { range, shard }, has: ["series"] });

@@ -26,11 +26,7 @@ export function addLogs(group: Command, of: string, description: string, path: (
       "after",
       `
 With -o json, lines are as they were written: one object each, of {time, level, logger, serverName, request, message}.
---since and --level choose among the lines that --tail leaves.
-
-Examples:
-  synapse-shards ${of} logs ${of === "tenant" ? "clinic-a" : "1.163.2-0"} --since 15m --level warning
-  synapse-shards ${of} logs ${of === "tenant" ? "clinic-a" : "1.163.2-0"} -f -o json | jq .message`,
+--since and --level choose among the lines that --tail leaves.`,
     )
     .action((name: string, options: LogOptions, command: Command) =>
       withClient(command, async (client, { output }) => {

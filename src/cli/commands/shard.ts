@@ -25,7 +25,6 @@ export function addShard(program: Command): void {
     .description("list all shards")
     .addOption(sortBy)
     .addOption(desc)
-    .addHelpText("after", LIST_EXAMPLES)
     .action((options: SortOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
         const { items } = await client.call<{ items: ShardView[] }>("GET", "/v1/shards", { has: ["items"] });
@@ -122,11 +121,6 @@ function percent(share: number): string {
 function shardPath(name: string): string {
   return `/v1/shards/${encodeURIComponent(name)}`;
 }
-
-const LIST_EXAMPLES = `
-Examples:
-  synapse-shards shard list --sort-by load --desc
-  synapse-shards shard list -o template='{{#.}}{{name}} has {{tenants}} of {{capacity}}\\n{{/.}}'`;
 
 function shardTable(rows: ShardRow[], wide: boolean): string {
   const head = ["NAME", "RELEASE", "PHASE", "TENANTS", "CAPACITY", "LOAD", "ADDRESS"];

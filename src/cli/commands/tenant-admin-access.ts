@@ -24,10 +24,6 @@ export function addAdminAccess(tenant: Command): void {
     .description("open a tenant to its own administrators, from these networks in place of those before")
     .argument(...NAME)
     .option("--network <network...>", "where they may come from: addresses and networks; default: anywhere")
-    .addHelpText(
-      "after",
-      "\nExample:\n  synapse-shards tenant admin-access open clinic-a --network 10.20.0.0/16 192.0.2.7",
-    )
     .action((name: string, { network = [] }: { network?: string[] }, command: Command) =>
       answer(command, "PUT", name, { allowedNetworks: network }),
     );

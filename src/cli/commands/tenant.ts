@@ -55,7 +55,6 @@ export function addTenant(program: Command): void {
     .addOption(sortBy)
     .addOption(desc)
     .addOption(watchOption().conflicts(["deleted", "sortBy", "desc"]))
-    .addHelpText("after", LIST_EXAMPLES)
     .action((options: SortOptions & { deleted?: boolean; selector?: string; watch?: true }, command: Command) =>
       withClient(command, async (client, { output }) => {
         if (options.watch) return watchTenants(client, asWatched({ selector: options.selector }, output));
@@ -126,12 +125,6 @@ export function addTenant(program: Command): void {
   addAdminAccess(tenant);
   addEdit(tenant);
 }
-
-const LIST_EXAMPLES = `
-Examples:
-  synapse-shards tenant list -l plan=small --sort-by createdAt --desc
-  synapse-shards tenant list -o jsonpath='$[?@.phase == "Failed"].name'
-  synapse-shards tenant suspend $(synapse-shards tenant list -l paid=no -o name)`;
 
 export function tenantTable(rows: TenantRow[], wide: boolean): string {
   return table(

@@ -24,13 +24,7 @@ export function addToken(program: Command): void {
         "for how long it is good, such as 12h, 90d or 1y; without it, until it is revoked",
       ).argParser(parseDays),
     )
-    .addHelpText(
-      "after",
-      `\nRoles\n${rolesHelp()}\n\nExamples\n` +
-        "  synapse-shards token create ada --role operator > ada.token\n" +
-        "  synapse-shards token create ci --role operator --expires 90d\n" +
-        "  synapse-shards token create acme-it --role tenant-admin --tenants customer=acme",
-    )
+    .addHelpText("after", `\nRoles\n${rolesHelp()}`)
     .action((name: string, { role, tenants, expires: expiresInDays }: CreateOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
         const made = await client.call<{ name: string; role: Role; token: string }>("POST", "/v1/tokens", {
