@@ -2,12 +2,8 @@ import { z } from "zod";
 import type { InspectionService } from "../controller/service/inspection-service.ts";
 import { BackupTargetSchema } from "../model/backup.ts";
 import { UserError } from "../model/errors.ts";
-import {
-  INSPECTION_HOURS,
-  InspectionFactsSchema,
-  InspectionLoginSchema,
-  InspectionSchema,
-} from "../model/inspection.ts";
+import { InspectionFactsSchema, InspectionLoginSchema, InspectionSchema } from "../model/inspection.ts";
+import { INSPECTION_HOURS } from "../model/inspection-hours.ts";
 import { failures, type Api } from "./api.ts";
 import { backupId, JobSchema, refuseFrom } from "./backup-routes.ts";
 

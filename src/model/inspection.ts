@@ -49,5 +49,3 @@ export const InspectionLoginSchema = z
   })
   .meta({ id: "InspectionLogin" });
 export type InspectionLogin = z.infer<typeof InspectionLoginSchema>;
-
-export const INSPECTION_HOURS = { default: 24, most: 720 };

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
 import type { ConfigVerdict } from "../../model/config-verdict.ts";
 import { matches, parseSelector } from "../../model/labels.ts";
-import { APPLIED_LABEL, planOf, readWanted, refuseFormerNames, type ChangePlan, type Wanted } from "../applying.ts";
+import type { ChangePlan, Wanted } from "../applying.ts";
 import type { Client } from "../client.ts";
 import { differenceOf, verdictOn, verdictWords, withItsConfig } from "../config-changes.ts";
 import { confirm } from "../confirm.ts";
@@ -22,6 +22,9 @@ interface ApplyOptions extends WaitOptions {
   selector?: string;
   yes?: true;
 }
+
+/** Reading YAML and what the API allows is much to load, which no other command needs. */
+const applying = () => import("../applying.ts");
 
 /** Requests at once: the API has others to answer. */
 const AT_ONCE = 20;
@@ -46,6 +49,7 @@ export function addApply(program: Command): void {
       withClient(command, async (client, { output }) => {
         if (options.selector !== undefined && !options.prune)
           throw new CliError(EXIT.usage, "--selector says what --prune may delete, and needs it");
+        const { readWanted } = await applying();
         const wanted = readWanted(await readInput(options.filename, "--filename"), nameOf(options.filename));
         const plans = await planAll(client, wanted, options);
         if (options.dryRun) return show(output, plans.map(withoutBody), () => pictureOf(plans));
@@ -91,6 +95,7 @@ export function addDiff(program: Command): void {
     .option("--show-config", "show configurations line by line; they may hold secrets")
     .action((options: DiffOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
+        const { readWanted } = await applying();
         const wanted = readWanted(await readInput(options.filename, "--filename"), nameOf(options.filename));
         const plans = await planAll(client, wanted, { filename: options.filename });
         const look = limited(AT_ONCE, (name: string) => lookAt(client, name, plans, options));
@@ -147,6 +152,7 @@ async function planAll(
   wanted: Wanted[],
   options: Pick<ApplyOptions, "filename" | "prune" | "selector">,
 ): Promise<ChangePlan[]> {
+  const { APPLIED_LABEL, planOf, refuseFormerNames } = await applying();
   const present = new Map((await selected(client, undefined)).map((tenant) => [tenant.metadata.name, tenant]));
   refuseFormerNames(wanted, [...present.values()], nameOf(options.filename));
   const read = limited(AT_ONCE, (name: string) => withItsConfig(client, name));

@@ -1,11 +1,7 @@
 import { InvalidArgumentError, type Command } from "commander";
 import type { Job } from "../../model/backup.ts";
-import {
-  INSPECTION_HOURS,
-  type Inspection,
-  type InspectionFacts,
-  type InspectionLogin,
-} from "../../model/inspection.ts";
+import type { Inspection, InspectionFacts, InspectionLogin } from "../../model/inspection.ts";
+import { INSPECTION_HOURS } from "../../model/inspection-hours.ts";
 import { quoted } from "../../model/shell.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { show, showList } from "../format.ts";
