@@ -181,7 +181,7 @@ export function backupRoutes(
         const entries = await service().list(name);
         refuseSoonAgain(name, { jobs: service().jobs(), entries, now: Date.now() });
       }
-      return reply.code(202).send(await service().backUp(name));
+      return reply.code(202).send(await service().backUp(name, { byTenantAdmin: !scope.isAll }));
     },
   );
 

@@ -439,6 +439,10 @@ export const TenantSchema = z
         .object({ backup: z.string(), at: Time, schemaRelease: z.string().optional() })
         .optional()
         .describe("The last restore."),
+      backupAsked: z
+        .object({ id: z.string(), requestedAt: Time, byTenantAdmin: z.literal(true).optional() })
+        .optional()
+        .describe("Somebody asked for a backup, which is not done yet: the job that makes it, also after a restart."),
       move: MoveSchema.optional(),
       lastMove: MoveResultSchema.optional(),
       failures: z.number(),

@@ -31,6 +31,8 @@ export const BackupManifestSchema = z.object({
   tenant: z.string(),
   /** Its name then, where that is another one. */
   name: z.string().optional(),
+  /** A tenant admin asked for it: few of these are kept. */
+  by: z.literal("tenant-admin").optional(),
   serverName: z.string(),
   /** The release whose schema the database has; empty where that is not known. */
   schemaRelease: z.string(),
@@ -64,11 +66,14 @@ export interface BackupRetention {
   keepLast: number;
   /** Older ones are kept for this time. */
   keepDays: number;
+  /** Of those that tenant admins asked for, which are not among these, as many of the newest are kept. */
+  keepOfTenantAdmins: number;
 }
 
 const retention = z.strictObject({
   keepLast: z.int().min(1).max(10_000).default(7),
   keepDays: z.number().min(0).max(36_500).default(30),
+  keepOfTenantAdmins: z.int().min(1).max(1_000).default(3),
 });
 const absolutePath = z.string().regex(/^\//, "an absolute path such as /srv/backups");
 
@@ -113,14 +118,20 @@ export function retentionFor(config: BackupsConfig, tenant: string): BackupReten
   return config.tenants[tenant]?.retention ?? config.retention;
 }
 
-/** Which of a tenant's backups are to be removed: neither among the newest nor young enough. @param now milliseconds */
-export function expired<B extends Pick<BackupManifest, "id" | "takenAt">>(
+/**
+ * Which of a tenant's backups are to be removed: neither among the newest nor young enough. Those that a tenant admin asked for push out no others.
+ * @param now milliseconds
+ */
+export function expired<B extends Pick<BackupManifest, "id" | "takenAt" | "by">>(
   backups: readonly B[],
-  { keepLast, keepDays }: BackupRetention,
+  { keepLast, keepDays, keepOfTenantAdmins }: BackupRetention,
   now: number,
 ): B[] {
   const newestFirst = backups.toSorted((a, b) => (a.id < b.id ? 1 : -1));
-  return newestFirst.slice(keepLast).filter(({ takenAt }) => now - Date.parse(takenAt) > keepDays * 86_400_000);
+  const theirs = newestFirst.filter(({ by }) => by !== undefined);
+  const ours = newestFirst.filter(({ by }) => by === undefined);
+  const isOld = ({ takenAt }: B) => now - Date.parse(takenAt) > keepDays * 86_400_000;
+  return [...ours.slice(keepLast).filter(isOld), ...theirs.slice(keepOfTenantAdmins)];
 }
 
 /** The newest backup that has nothing of after `at`. @param at milliseconds; without it the newest of all */
@@ -139,7 +150,10 @@ export function backupIdOf(time: number): string {
 export const JOB_KINDS = ["Backup", "Verify", "Restore", "Import", "Inspect"] as const;
 export type JobKind = (typeof JOB_KINDS)[number];
 
-/** Work that takes long. It is known to the controller's process alone: what a stop interrupts is asked for again. */
+/**
+ * Work that takes long. It is known to the controller's process alone: what a stop interrupts is asked for again, but for backups, with which the next
+ * one goes on.
+ */
 export interface Job {
   id: string;
   kind: JobKind;

@@ -127,6 +127,8 @@ export interface TenantStatus {
   restore?: { id: string; backup: string; requestedAt: string; schemaRelease?: string; exchanged?: true };
   /** The last restore; `schemaRelease` is of the database that it put aside. */
   restored?: { backup: string; at: string; schemaRelease?: string };
+  /** Somebody asked for a backup, which is not done yet: the job that makes it. */
+  backupAsked?: { id: string; requestedAt: string; byTenantAdmin?: true };
   move?: Move;
   lastMove?: MoveResult;
   /** Failures in a row, and when the next attempt is due. */

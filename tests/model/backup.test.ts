@@ -11,11 +11,17 @@ const ages = (found: { takenAt: string }[]) => found.map(({ takenAt }) => (NOW -
 
 describe("retention", () => {
   it("removes what is neither among the newest nor young enough", () => {
-    expect(ages(expired(backups, { keepLast: 3, keepDays: 5 }, NOW))).toEqual([6, 7, 8, 9]);
-    expect(ages(expired(backups, { keepLast: 8, keepDays: 0 }, NOW))).toEqual([8, 9]);
+    expect(ages(expired(backups, { keepLast: 3, keepDays: 5, keepOfTenantAdmins: 1 }, NOW))).toEqual([6, 7, 8, 9]);
+    expect(ages(expired(backups, { keepLast: 8, keepDays: 0, keepOfTenantAdmins: 1 }, NOW))).toEqual([8, 9]);
+  });
+  it("keeps few of those that tenant admins asked for, which push out no others", () => {
+    const by = "tenant-admin" as const;
+    const all = backups.map((backup, age) => (age % 2 === 0 ? { ...backup, by } : backup));
+    const retention = { keepLast: 3, keepDays: 0, keepOfTenantAdmins: 2 };
+    expect(ages(expired(all, retention, NOW))).toEqual([7, 9, 4, 6, 8]);
   });
   it("keeps the newest however old they are", () => {
-    expect(expired(backups, { keepLast: 10, keepDays: 0 }, NOW + 1000 * DAY)).toEqual([]);
+    expect(expired(backups, { keepLast: 10, keepDays: 0, keepOfTenantAdmins: 1 }, NOW + 1000 * DAY)).toEqual([]);
   });
 });
 
@@ -28,7 +34,10 @@ it("chooses the newest backup that has nothing of after a time", () => {
 describe("the configuration", () => {
   const good = { target: { directory: "/srv/backups" }, recipient: `age1${"q".repeat(58)}` };
   it("is a target and a recipient; the rest has defaults", () => {
-    expect(BackupsConfigSchema.parse(good)).toMatchObject({ retention: { keepLast: 7, keepDays: 30 }, tenants: {} });
+    expect(BackupsConfigSchema.parse(good)).toMatchObject({
+      retention: { keepLast: 7, keepDays: 30, keepOfTenantAdmins: 3 },
+      tenants: {},
+    });
   });
   it.each([
     ["a schedule that never comes about", { ...good, schedule: "0 0 31 2 *" }],

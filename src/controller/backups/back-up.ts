@@ -45,12 +45,14 @@ const DUMP_RETRY_MS = 2_000;
  * Backs a tenant up, wherever and whether it runs. The database comes first: media that are uploaded meanwhile are a few too many, which does
  * no harm.
  * @param runs the tenant as it runs, or ran last
+ * @param askedBy asked when it is made: meanwhile, somebody else may have asked for it too
  */
 export async function backUp(
   means: BackupMeans,
   runs: { tenant: Tenant; secrets: TenantSecretData },
   recipient: string,
   work: Work,
+  askedBy: () => BackupManifest["by"] = () => undefined,
 ): Promise<BackupManifest> {
   const { target, copies, sealer } = means;
   const { tenant, secrets } = runs;
@@ -85,10 +87,12 @@ export async function backUp(
     last: backupAt(earlier),
     ...work,
   });
+  const by = askedBy();
   const manifest: BackupManifest = {
     format: 1,
     id,
     tenant: storage,
+    ...(by === undefined ? {} : { by }),
     ...(storage === name ? {} : { name }),
     serverName,
     schemaRelease: tenant.status.schemaRelease ?? wantedRelease(tenant),

@@ -21,7 +21,8 @@ export interface JobContext {
 export class Jobs {
   readonly #clock: Clock;
   readonly #onBug: (job: Job, error: unknown) => void;
-  readonly #refusal: (tenant: string) => string | undefined;
+  /** Why there is to be no work for a tenant now, in words. */
+  readonly refusal: (tenant: string) => string | undefined;
   readonly #jobs = new Map<string, Job>();
   readonly #queue: { job: Job; run: () => Promise<void> }[] = [];
   readonly #running = new Map<string, Promise<void>>();
@@ -35,11 +36,14 @@ export class Jobs {
   ) {
     this.#clock = clock;
     this.#onBug = onBug;
-    this.#refusal = refusal;
+    this.refusal = refusal;
   }
 
-  /** @param work its result is the job's last message @throws UserError Conflict */
-  add(kind: JobKind, tenant: string, work: (context: JobContext) => Promise<string>): Job {
+  /**
+   * @param work its result is the job's last message
+   * @param id of one with which an earlier controller did not come to an end @throws UserError Conflict
+   */
+  add(kind: JobKind, tenant: string, work: (context: JobContext) => Promise<string>, id: string = randomUUID()): Job {
     this.#refuse(tenant);
     const under = this.underWay(tenant);
     if (under?.kind === kind && JOINED.has(kind)) return under;
@@ -49,7 +53,7 @@ export class Jobs {
         `tenant ${tenant} has a job already (${under.kind}: ${under.message}); try again after it`,
       );
     const requestedAt = timeText(this.#clock.now());
-    const job: Job = { id: randomUUID(), kind, tenant, state: "Waiting", message: "waits for its turn", requestedAt };
+    const job: Job = { id, kind, tenant, state: "Waiting", message: "waits for its turn", requestedAt };
     this.#jobs.set(job.id, job);
     this.#queue.push({ job, run: () => this.#run(job, work) });
     this.#next();
@@ -57,7 +61,7 @@ export class Jobs {
   }
 
   #refuse(tenant: string): void {
-    const refusal = this.#refusal(tenant);
+    const refusal = this.refusal(tenant);
     if (refusal !== undefined) throw new UserError("Conflict", refusal);
   }
 

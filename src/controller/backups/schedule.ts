@@ -64,6 +64,11 @@ export class BackupSchedule {
     return this.#known.has(storage);
   }
 
+  /** One that is none of the schedule was made: all is well with it, and it is due as before. */
+  succeeded(storage: string): void {
+    if (this.#known.has(storage)) this.learn(storage, this.#known.get(storage)?.last);
+  }
+
   failed(storage: string, why: string, now: number): void {
     const { last, failures = 0 } = this.#known.get(storage) ?? {};
     const notBefore = now + retryAfter(failures + 1);

@@ -24,6 +24,7 @@ import {
 import type { ClusterService } from "../service/cluster-service.ts";
 import { Turns } from "../turns.ts";
 import { asItRuns, bringsDatabase } from "../start/configs.ts";
+import { AskedBackups } from "./asked-backups.ts";
 import { backUp, prune, verify, type Work } from "./back-up.ts";
 import { Catalogue, nameOf } from "./catalogue.ts";
 import { knownStorageOf, ownerOf } from "../tenants/storage-names.ts";
@@ -64,12 +65,16 @@ export class StoreBackupService implements BackupService {
   readonly #missed = new Missed();
   readonly #archiver: LogArchiver | undefined;
   readonly #aside = new Turns();
+  readonly #asked: AskedBackups;
+  /** Jobs that tenant admins asked for, and nobody else. */
+  readonly #ofTenantAdmins = new Set<string>();
   #cancel: () => void = () => {};
   #look: Promise<void> | undefined;
   #isClosed = false;
 
   constructor(context: ControllerContext, service: ClusterService, settings: BackupSettings) {
     this.#context = context;
+    this.#asked = new AskedBackups(context);
     this.#service = service;
     this.#settings = settings;
     this.work = new Jobs(
@@ -96,6 +101,7 @@ export class StoreBackupService implements BackupService {
       this.#context.log.warn({ why: messageOf(error) }, "what interrupted work left cannot be removed yet");
     });
     this.#archiver?.start();
+    this.#goOn();
     this.#again();
   }
 
@@ -119,20 +125,48 @@ export class StoreBackupService implements BackupService {
     return this.#archives().archiver.state();
   }
 
-  async backUp(name: string): Promise<Job> {
-    const { config, means } = this.#configured();
+  async backUp(name: string, { byTenantAdmin = false } = {}): Promise<Job> {
+    this.#configured();
     await this.#service.getTenant(name);
-    return this.work.add("Backup", name, async (job) => {
-      try {
-        const manifest = await this.#backUp(name, config, means, job);
-        this.#schedule.learn(manifest.tenant, Date.parse(manifest.takenAt));
-        const { database, media, id } = manifest;
-        return `backup ${id}: database ${mebibytes(database.bytes)}, ${media.files} media files (${media.newFiles} new, ${mebibytes(media.newBytes)})`;
-      } catch (error) {
-        if (!job.signal.aborted) await this.#tellFailure(name, messageOf(error));
-        throw error;
+    const job = this.#begin(name, { byTenantAdmin });
+    await this.#asked.note(job, { byTenantAdmin: this.#ofTenantAdmins.has(job.id) });
+    return job;
+  }
+
+  /** One that is under way is joined. @param id of one that an earlier controller had begun */
+  #begin(name: string, { byTenantAdmin = false, id }: { byTenantAdmin?: boolean; id?: string } = {}): Job {
+    const { config, means } = this.#configured();
+    const isJoined = this.work.underWay(name) !== undefined;
+    const job = this.work.add("Backup", name, (context) => this.#make(name, config, means, context), id);
+    // Whoever else wants it wants it kept as any other.
+    if (!byTenantAdmin) this.#ofTenantAdmins.delete(job.id);
+    else if (!isJoined) this.#ofTenantAdmins.add(job.id);
+    return job;
+  }
+
+  async #make(name: string, config: BackupsConfig, means: BackupMeans, context: JobContext): Promise<string> {
+    const { job, signal } = context;
+    try {
+      const manifest = await this.#backUp(name, config, means, context);
+      if (manifest.by === undefined) this.#schedule.learn(manifest.tenant, Date.parse(manifest.takenAt));
+      else this.#schedule.succeeded(manifest.tenant);
+      const { database, media, id } = manifest;
+      return `backup ${id}: database ${mebibytes(database.bytes)}, ${media.files} media files (${media.newFiles} new, ${mebibytes(media.newBytes)})`;
+    } catch (error) {
+      if (!signal.aborted) await this.#tellFailure(name, messageOf(error));
+      throw error;
+    } finally {
+      // What a stop interrupts goes on afterwards.
+      if (!signal.aborted) {
+        this.#ofTenantAdmins.delete(job.id);
+        // It is made all the same; once more does no harm.
+        await this.#asked
+          .done(job)
+          .catch((error: unknown) =>
+            this.#context.log.warn({ why: messageOf(error) }, "a backup that is done is begun again"),
+          );
       }
-    });
+    }
   }
 
   async list(tenant: string): Promise<BackupEntry[]> {
@@ -305,7 +339,9 @@ export class StoreBackupService implements BackupService {
     if (!runs || !tenant.status.provisioned)
       throw new UserError("Conflict", `tenant ${name} is ${tenant.status.phase}, and has no database or keys yet`);
     const work = this.#work(rest);
-    const manifest = await backUp(means, runs, config.recipient, work);
+    const manifest = await backUp(means, runs, config.recipient, work, () =>
+      this.#ofTenantAdmins.has(job.id) ? "tenant-admin" : undefined,
+    );
     job.backup = manifest.id;
     rest.say("what is due is removed");
     const removed = await prune(means, storageOf(tenant), retentionFor(config, name), work.now());
@@ -385,12 +421,23 @@ export class StoreBackupService implements BackupService {
     });
   }
 
+  /** With the backups that somebody asked an earlier controller for. */
+  #goOn(): void {
+    if (!this.#settings.config()) return;
+    for (const { name, asked } of this.#asked.left()) {
+      const { id, byTenantAdmin = false } = asked;
+      // One whose tenant is being renamed, or has another job, is looked at the next time.
+      if (!this.work.underWay(name) && !this.work.refusal(name)) this.#begin(name, { id, byTenantAdmin });
+    }
+  }
+
   /** Begins what is due by the schedule. Never fails. */
   async #beginDue(): Promise<void> {
     const { reader, clock, log } = this.#context;
     try {
       const now = this.#settings.config();
       if (!now) return;
+      this.#goOn();
       const catalogue = new Catalogue(now.means.target);
       for (const tenant of Array.from(reader.values("Tenant"))) {
         const { name } = tenant.metadata;
@@ -400,11 +447,11 @@ export class StoreBackupService implements BackupService {
         if (this.jobs().some((job) => job.tenant === name && job.finishedAt === undefined)) continue;
         const storage = storageOf(tenant);
         if (!this.#schedule.knows(storage)) {
-          const last = backupAt(await catalogue.all(storage));
+          const last = backupAt((await catalogue.all(storage)).filter(({ by }) => by === undefined));
           this.#schedule.learn(storage, last && Date.parse(last.takenAt));
           if (!this.#schedule.isDue(tenant, now.config, clock.wall())) continue;
         }
-        await this.backUp(name);
+        this.#begin(name);
       }
       if (this.#missed.over()) await this.#tell("Normal", "BackupsResumed", "backups of the schedule are made again");
     } catch (error) {

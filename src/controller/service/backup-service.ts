@@ -40,8 +40,11 @@ export interface PointInTimeState {
 
 /** What the controller offers about backups. Everything it throws on account of the caller is a `UserError`. */
 export interface BackupService {
-  /** Begins a backup. One that is under way for the tenant is joined. */
-  backUp(tenant: string): Promise<Job>;
+  /**
+   * Begins a backup. One that is under way for the tenant is joined.
+   * @param options byTenantAdmin: few of these are kept, and they push out no others
+   */
+  backUp(tenant: string, options?: { byTenantAdmin?: boolean }): Promise<Job>;
   /** A tenant's backups, newest first. */
   list(tenant: string): Promise<BackupEntry[]>;
   /** The newest backup of each tenant in the catalogue, also of those that are gone, by name; and how many there are. */
@@ -64,6 +67,6 @@ export interface BackupService {
 export function noJob(id: string): UserError {
   return new UserError(
     "NotFound",
-    `there is no job ${id}: jobs are forgotten when the controller is started again; ask for it once more`,
+    `there is no job ${id}: jobs but backups are forgotten when the controller is started again; ask for it once more`,
   );
 }

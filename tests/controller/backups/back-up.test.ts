@@ -144,8 +144,8 @@ it("removes what is due, and the media that no other backup has", async () => {
   const first = await backUpNow();
   files = new Map([["local_content/c", "another picture"]]);
   const second = await backUpNow();
-  expect(await prune(means, "a", { keepLast: 1, keepDays: 5 }, now + 4 * DAY)).toBe(0);
-  expect(await prune(means, "a", { keepLast: 1, keepDays: 5 }, now + 6 * DAY)).toBe(1);
+  expect(await prune(means, "a", { keepLast: 1, keepDays: 5, keepOfTenantAdmins: 1 }, now + 4 * DAY)).toBe(0);
+  expect(await prune(means, "a", { keepLast: 1, keepDays: 5, keepOfTenantAdmins: 1 }, now + 6 * DAY)).toBe(1);
   expect((await new Catalogue(means.target).all("a")).map(({ id }) => id)).toEqual([second.id]);
   expect(await contents()).toHaveLength(1);
   await expect(means.target.get(first.database.key)).rejects.toMatchObject({ code: "NotFound" });

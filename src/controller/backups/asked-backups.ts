@@ -1,0 +1,38 @@
+import type { Job } from "../../model/backup.ts";
+import type { Tenant } from "../../model/tenant.ts";
+import { modify } from "../../ports/store.ts";
+import type { ControllerContext } from "../context.ts";
+
+/** Backups that people asked for, written down with their tenants: a controller that is started again goes on with them, as the same jobs. */
+export class AskedBackups {
+  readonly #context: Pick<ControllerContext, "store" | "reader">;
+
+  constructor(context: Pick<ControllerContext, "store" | "reader">) {
+    this.#context = context;
+  }
+
+  async note(job: Job, { byTenantAdmin }: { byTenantAdmin: boolean }): Promise<void> {
+    const { id, tenant, requestedAt } = job;
+    const asked = { id, requestedAt, ...(byTenantAdmin ? { byTenantAdmin } : {}) };
+    await modify(this.#context.store, "Tenant", tenant, ({ status }) => void (status.backupAsked = asked));
+    // It may have been quicker.
+    if (job.finishedAt !== undefined) await this.done(job);
+  }
+
+  async done({ id, tenant }: Job): Promise<void> {
+    await modify(this.#context.store, "Tenant", tenant, ({ status }) => {
+      if (status.backupAsked?.id !== id) return false;
+      delete status.backupAsked;
+      return true;
+    });
+  }
+
+  /** Those that were not done before the controller ended. */
+  left(): { name: string; asked: NonNullable<Tenant["status"]["backupAsked"]> }[] {
+    return [...this.#context.reader.values("Tenant")].flatMap(({ metadata, status }) =>
+      status.backupAsked && metadata.deletionTimestamp === undefined
+        ? [{ name: metadata.name, asked: status.backupAsked }]
+        : [],
+    );
+  }
+}
