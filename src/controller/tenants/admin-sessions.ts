@@ -7,6 +7,8 @@ import { recordEvent, type ControllerContext } from "../context.ts";
 /** That a shard ends in one go. */
 const AT_ONCE = 100;
 const AGAIN_MS = 30_000;
+/** One that has ended for so long by the clock of this machine has by the shard's. */
+const CLOCKS_DIFFER_MS = 600_000;
 
 /** Ends the sessions that were opened for people at a tenant's admin UI, when the tenant is closed to its administrators. */
 export class AdminSessions {
@@ -28,18 +30,20 @@ export class AdminSessions {
     const some = toEnd.slice(0, AT_ONCE);
     const client = status.shard === undefined ? undefined : this.#context.shardClients.get(status.shard);
     if (some.length === 0 || status.phase !== "Running" || !client) return undefined;
-    const sessions = some.map(({ userId, until }) => ({
-      user: localpartOf(userId, spec.serverName) ?? "",
-      until: Date.parse(until),
-    }));
+    const now = this.#context.clock.wall();
+    const sessions = some
+      .map(({ userId, until }) => ({ user: localpartOf(userId, spec.serverName) ?? "", until: Date.parse(until) }))
+      .filter(({ until }) => until > now - CLOCKS_DIFFER_MS);
     try {
-      const ended = await client.endSessions(name, sessions);
+      const ended = sessions.length === 0 ? 0 : await client.endSessions(name, sessions);
       if (ended === undefined) throw new Error(`shard ${status.shard} is of a version that ends no sessions`);
       const keys = new Set(some.map(keyOf));
-      await modify(this.#context.store, "Tenant", name, (now) => {
-        const left = (now.status.adminSessions ?? []).filter((one) => !keys.has(keyOf(one)));
-        if (left.length === 0) delete now.status.adminSessions;
-        else now.status.adminSessions = left;
+      await modify(this.#context.store, "Tenant", name, ({ status: present }) => {
+        const left = (present.adminSessions ?? []).filter((one) => !keys.has(keyOf(one)));
+        if (left.length === present.adminSessions?.length || !present.adminSessions) return false;
+        if (left.length === 0) delete present.adminSessions;
+        else present.adminSessions = left;
+        return true;
       });
       if (ended > 0)
         await recordEvent(this.#context, {
@@ -55,7 +59,6 @@ export class AdminSessions {
     }
   }
 
-  /** With those that have ended by themselves: asking for them costs nothing, and clocks differ. */
   #toEnd({ spec, status: { adminSessions = [] } }: Tenant): OpenAdminSession[] {
     return adminSessions.filter(({ ending }) => ending === true || spec.adminAccess === undefined);
   }

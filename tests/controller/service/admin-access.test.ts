@@ -197,6 +197,15 @@ it("ends them of a tenant that was closed in the store, and tries again where it
   expect(world.sessions.size).toBe(0);
 });
 
+it("asks no shard about sessions that ended long ago", async () => {
+  await access.change("a", { allowedNetworks: [] });
+  const adminSessions = [{ userId: "@ada:a.localhost", until: "2001-01-01T00:00:00.000Z" }];
+  world.keepsSessions = true;
+  await modify(world.store, "Tenant", "a", ({ status }) => void (status.adminSessions = adminSessions));
+  await access.change("a", undefined);
+  await tenantWhen(world, "a", "has no session", ({ status }) => status.adminSessions === undefined);
+});
+
 it("gives nobody a session that was opened while the tenant was closed, and ends it", async () => {
   await access.change("a", { allowedNetworks: [] });
   const slow = new AdminAccessService(
