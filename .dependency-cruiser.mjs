@@ -12,6 +12,7 @@ const PARTS = [
   "ports",
   "certificates",
   "logging",
+  "memory",
   "model",
 ];
 
@@ -19,6 +20,7 @@ const PARTS = [
 const MAY_IMPORT = {
   model: [],
   logging: ["model"],
+  memory: [],
   certificates: ["model"],
   planner: ["model"],
   rollout: ["model"],
@@ -32,7 +34,7 @@ const MAY_IMPORT = {
   acme: ["certificates", "ports", "model"],
   controller: ["planner", "rollout", "ports", "model"],
   api: ["controller/service", "archives", "ports", "model"],
-  gateway: ["certificates", "logging", "model"],
+  gateway: ["certificates", "logging", "memory", "model"],
   monitoring: ["controller", "gateway", "model"],
   cli: ["api", "controller/service", "archives", "model", "platforms/local/up"],
   // A platform brings the parts together; it knows nothing of another one, nor of who calls it.

@@ -1,6 +1,7 @@
 import { parseArgs } from "node:util";
 import { pino } from "pino";
 import { complain, LogFile } from "../logging/log-file.ts";
+import { giveMemoryBackWhenIdle } from "../memory/idle-memory.ts";
 import { messageOf, UserError } from "../model/errors.ts";
 import { readGatewayConfig } from "./config.ts";
 import { Gateway } from "./gateway.ts";
@@ -11,6 +12,7 @@ async function main(): Promise<void> {
     options: { config: { type: "string" }, standby: { type: "boolean", default: false } },
   });
   if (values.config === undefined) throw new UserError("InvalidInput", "usage: main.ts --config FILE [--standby]");
+  giveMemoryBackWhenIdle();
   if (values.standby) await untilNeeded();
   const configFile = values.config;
   const config = await readGatewayConfig(configFile);

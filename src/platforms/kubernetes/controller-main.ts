@@ -1,5 +1,6 @@
 /** The controller's process on Kubernetes: the composition root of store, launcher, databases, loops, API and leader election. */
 import { randomBytes } from "node:crypto";
+import { giveMemoryBackWhenIdle } from "../../memory/idle-memory.ts";
 import { EVENT_LOOP_SAMPLE_MS } from "../../model/event-loop.ts";
 import { SteadyClock } from "../../model/clock.ts";
 import { hostname } from "node:os";
@@ -68,6 +69,7 @@ interface Leadership {
 }
 
 async function main(): Promise<void> {
+  giveMemoryBackWhenIdle();
   const { values } = parseArgs({ options: { config: { type: "string" } } });
   if (values.config === undefined) throw new UserError("InvalidInput", "usage: controller-main.ts --config FILE");
   const config = await readControllerConfig(values.config);

@@ -1,6 +1,7 @@
 /** The controller's process on one machine: the composition root of store, launcher, databases, loops and API. */
 import { availableParallelism } from "node:os";
 import { existsSync, readFileSync, realpathSync } from "node:fs";
+import { giveMemoryBackWhenIdle } from "../../memory/idle-memory.ts";
 import { EVENT_LOOP_SAMPLE_MS } from "../../model/event-loop.ts";
 import { SteadyClock } from "../../model/clock.ts";
 import { join } from "node:path";
@@ -95,6 +96,7 @@ const LOOPS_STOP_SECONDS = 5;
 
 async function main(): Promise<void> {
   cleanOwnEnvironment();
+  giveMemoryBackWhenIdle();
   const configFile = process.argv[process.argv.indexOf("--config") + 1];
   if (configFile === undefined) throw new UserError("InvalidInput", "usage: controller-main --config FILE");
   const config = await readConfigFile(configFile, ControllerConfigSchema);

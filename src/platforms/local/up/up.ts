@@ -1,5 +1,6 @@
 import { join, relative, resolve } from "node:path";
 import { type ClusterConfig, ClusterConfigSchema } from "../../../model/cluster-config.ts";
+import { giveMemoryBackWhenIdle } from "../../../memory/idle-memory.ts";
 import { messageOf } from "../../../model/errors.ts";
 import { readConfigFile } from "../../../model/config-file.ts";
 import { ensureDemo } from "./demo.ts";
@@ -52,6 +53,7 @@ export async function runUp(options: UpOptions): Promise<void> {
   const interrupt = listen(kill, () => void reload(cluster, options, steps));
   try {
     await cluster.start(interrupt.signal);
+    giveMemoryBackWhenIdle();
     process.stdout.write(await welcome({ demo: options.demo, dataDir, config }, cluster, steps, interrupt.signal));
     await aborted(interrupt.signal);
     steps.line("\nStopping; once more to stop at once");
