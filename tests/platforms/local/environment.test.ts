@@ -30,7 +30,8 @@ test("a process gets what is named, in UTF-8, and nothing else", () => {
   const download = { https_proxy: "http://proxy", PIP_INDEX_URL: "https://mirror" };
   expect(pipEnvironment(FROM)).toMatchObject({ ...system, ...python, ...download });
   expect(pipEnvironment(FROM)).not.toHaveProperty("PIP_TARGET");
-  expect(nodeEnvironment(FROM, null)).toEqual({ ...system, ...download, SYNAPSE_SHARDS_CACHE: "/cache" });
+  const node = { SYNAPSE_SHARDS_CACHE: "/cache", MALLOC_ARENA_MAX: "2" };
+  expect(nodeEnvironment(FROM, null)).toEqual({ ...system, ...download, ...node });
   expect(nodeEnvironment(FROM, "/modules/.cache/v24-x64")).toEqual({
     ...nodeEnvironment(FROM, null),
     NODE_COMPILE_CACHE: "/modules/.cache",
