@@ -204,6 +204,7 @@ it("asks no shard about sessions that ended long ago", async () => {
   await modify(world.store, "Tenant", "a", ({ status }) => void (status.adminSessions = adminSessions));
   await access.change("a", undefined);
   await tenantWhen(world, "a", "has no session", ({ status }) => status.adminSessions === undefined);
+  expect((await tenant()).status.adminSessions).toBeUndefined();
 });
 
 it("gives nobody a session that was opened while the tenant was closed, and ends it", async () => {
