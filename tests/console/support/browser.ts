@@ -73,7 +73,7 @@ export async function openView(browser: Browser, url: string, options: ViewOptio
 export async function signIn({ page }: View, token: string, path = "/"): Promise<void> {
   await page.goto(path);
   await page.getByLabel("Token").fill(token);
-  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("button", { name: "Sign in", exact: true }).click();
   await page.getByRole("navigation", { name: "Screens" }).waitFor();
 }
 
