@@ -2,7 +2,7 @@ import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from "fasti
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { ZodTypeProvider } from "fastify-type-provider-zod";
 import type { ClusterService } from "../controller/service/cluster-service.ts";
-import type { RouteAck, RouteFeedLine } from "../model/routes.ts";
+import type { AnsweredRequests, RouteAck, RouteFeedLine } from "../model/routes.ts";
 import { ErrorSchema } from "./schemas.ts";
 import type { SendLines } from "./streams.ts";
 
@@ -19,6 +19,7 @@ export type Api = FastifyInstance<
 export interface RouteFeedSource {
   subscribe(gateway: string, options?: { wakes?: boolean }): AsyncIterable<RouteFeedLine> & { close(): void };
   acknowledge(ack: RouteAck): void;
+  answered(requests: AnsweredRequests): void;
 }
 
 /** What the routes of every file need. */

@@ -11,6 +11,7 @@ import {
   ProblemSchema,
   RouteAckBody,
   StatusSchema,
+  AnsweredRequestsBody,
   WakeRequestBody,
   wholeNumber,
 } from "./schemas.ts";
@@ -185,6 +186,25 @@ export function routeFeedRoutes(app: Api, { service, sendLines }: RouteContext, 
     },
     async ({ body }, reply) => {
       routeFeed.acknowledge(body);
+      return reply.code(204).send();
+    },
+  );
+
+  app.post(
+    "/v1/routes/requests",
+    {
+      config,
+      schema: {
+        operationId: "countRequests",
+        summary: "How many requests dedicated homeservers have answered to a gateway; docs/route-feed.md",
+        tags: ["gateways"],
+        security,
+        body: AnsweredRequestsBody,
+        response: { 204: z.undefined().describe("Noted."), ...failures(422) },
+      },
+    },
+    async ({ body }, reply) => {
+      routeFeed.answered(body);
       return reply.code(204).send();
     },
   );

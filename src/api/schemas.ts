@@ -210,6 +210,14 @@ export const RouteAckBody = z
   })
   .meta({ id: "RouteAck" });
 
+export const AnsweredRequestsBody = z
+  .strictObject({
+    gateway: GatewayId,
+    all: z.boolean().describe("All of the gateway's; otherwise those that have changed since."),
+    tenants: z.record(z.string(), z.strictObject({ epoch: count, requests: count })),
+  })
+  .meta({ id: "AnsweredRequests" });
+
 export const WakeRequestBody = z
   .strictObject({
     gateway: GatewayId,

@@ -14,6 +14,8 @@ import { Sleeper } from "./sleep/sleeper.ts";
 import { TenantReconciler } from "./tenants/tenant-reconciler.ts";
 import { DatabaseTimeLoop } from "./usage/database-time.ts";
 import { DatabaseUsageLoop } from "./usage/database-usage.ts";
+import { GatewayCounts } from "./usage/gateway-counts.ts";
+import type { AnsweredRequests } from "../model/routes.ts";
 import { UsageReadingLoop } from "./usage/usage-reading.ts";
 import { quotasOfTenant, QuotaWatch } from "./usage/quota-watch.ts";
 import { valuesOf } from "./history/sample.ts";
@@ -43,6 +45,7 @@ export class Controller {
   readonly #databaseTime: DatabaseTimeLoop;
   readonly #usageReading: UsageReadingLoop;
   readonly #quotaWatch: QuotaWatch;
+  readonly #gatewayCounts = new GatewayCounts();
   #unwatch: () => void = () => {};
   #unhear: (() => void) | undefined;
   /** Whether all has been read once. */
@@ -79,6 +82,7 @@ export class Controller {
     this.#usageReading = new UsageReadingLoop(context);
     this.#quotaWatch = new QuotaWatch(context);
     context.feed.placesOf = (name) => quotasOfTenant(context, name).requestsInFlight;
+    context.feed.onAnswered = (requests) => this.#countAnswered(requests);
     context.feed.onCounts((tenant) => this.#tenantQueue.add(tenant));
   }
 
@@ -159,7 +163,21 @@ export class Controller {
     if (kind !== "Tenant" || !this.#isOpen) return;
     const tenant = this.#reader.get("Tenant", name);
     if (tenant) this.#context.claims.set(tenant);
-    else this.#context.claims.remove(name);
+    else {
+      this.#context.claims.remove(name);
+      this.#gatewayCounts.forget(name);
+    }
+  }
+
+  /** Requests of dedicated tenants, which no shard counts. */
+  #countAnswered({ tenants, ...told }: AnsweredRequests): void {
+    const { recorder, clock } = this.#context;
+    const theirs = Object.entries(tenants).filter(([name, { epoch }]) => {
+      const status = this.#reader.get("Tenant", name)?.status;
+      return status?.dedicated !== undefined && epoch <= status.epoch;
+    });
+    const counted = this.#gatewayCounts.heard({ ...told, tenants: Object.fromEntries(theirs) });
+    void recorder?.looked(clock.now(), { tenants: counted });
   }
 
   #changed(change: Change): void {

@@ -15,6 +15,7 @@ import type { ParkCounts } from "./park-counts.ts";
 import { isShortOfPatience, SHORT_MS } from "./patience.ts";
 import type { Parking, ParkingTicket } from "./parking.ts";
 import { RequestBody, UpstreamBody } from "./request-body.ts";
+import type { AnsweredCounts } from "./answered-requests.ts";
 import type { RouteTable } from "./route-table.ts";
 import { sendKept, type KeptAnswer } from "./sleep/answer.ts";
 import { Rest } from "./sleep/rest.ts";
@@ -48,6 +49,7 @@ export interface ExchangeContext {
   sleepers: Sleepers;
   upstreams: Upstreams;
   metrics: GatewayMetrics;
+  answered: AnsweredCounts;
   log: Logger;
   trusted: TrustedProxies;
   /** As it is at present. */
@@ -113,6 +115,8 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   /** What is said in the place of the homeserver's answer, which has nothing. */
   #instead: KeptAnswer | undefined;
   #cuts = 0;
+  /** The epoch where it was sent to a dedicated homeserver, whose requests nobody counts but us. */
+  #uncounted: number | undefined;
   /** When the tenant's address was first met without the tenant, or without its database; waiting from then on is bounded as a whole. */
   #missedAt: number | undefined;
   /** What the client is told if it has waited in vain. */
@@ -357,6 +361,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#stream = body instanceof UpstreamBody ? body : undefined;
     this.#address = address;
     this.#rest.sentBy(route);
+    this.#uncounted = route.dedicated ? route.epoch : undefined;
     this.#instead = undefined;
     this.#sending = false;
     const { method = "GET" } = this.#request;
@@ -387,6 +392,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     if (isMisdirected(status, headers)) return this.#misdirected();
     if (isDatabaseAway(status, headers) && this.#isRepeatable) return this.#databaseAway();
     clearTimeout(this.#lastWord);
+    if (this.#uncounted !== undefined) this.#context.answered.count(this.#tenant, this.#uncounted);
     if (status >= 500) this.#countFailure();
     this.#rest.begin(status, headers);
     if (status === 404) this.#instead = delegationAnswer(this.#request, this.#route());

@@ -3,7 +3,7 @@ import type { Logger } from "pino";
 import { Agent, request } from "undici";
 import { z } from "zod";
 import { messageOf } from "../model/errors.ts";
-import type { RouteAck, RouteFeedLine, WakeRequest } from "../model/routes.ts";
+import type { AnsweredRequests, RouteAck, RouteFeedLine, WakeRequest } from "../model/routes.ts";
 import { describeIssues } from "../model/validation.ts";
 import { RouteSchema } from "./routes-file.ts";
 import { exponential } from "../model/backoff.ts";
@@ -88,6 +88,12 @@ export class RouteFeedClient {
   async askForWakes(tenants: WakeRequest["tenants"]): Promise<void> {
     const body: WakeRequest = { gateway: this.#options.gateway, tenants };
     await this.#post("/v1/routes/wakes", body);
+  }
+
+  /** @throws Error when the controller does not take it */
+  async tellAnswered(answered: Omit<AnsweredRequests, "gateway">): Promise<void> {
+    const body: AnsweredRequests = { gateway: this.#options.gateway, ...answered };
+    await this.#post("/v1/routes/requests", body);
   }
 
   async #run(): Promise<void> {
@@ -191,7 +197,7 @@ export class RouteFeedClient {
     }
   }
 
-  async #post(path: string, body: RouteAck | WakeRequest): Promise<void> {
+  async #post(path: string, body: RouteAck | WakeRequest | AnsweredRequests): Promise<void> {
     const response = await request(new URL(path, this.#options.url), {
       method: "POST",
       dispatcher: this.#agent,

@@ -21,6 +21,7 @@ import { GatewayMetrics } from "./metrics.ts";
 import { ParkCounts } from "./park-counts.ts";
 import { Parking } from "./parking.ts";
 import { readRoutesFile, RoutesWriter, writeFileAtomically } from "./routes-file.ts";
+import { AnsweredCounts } from "./answered-requests.ts";
 import { RouteTable, type RouteChange } from "./route-table.ts";
 import { takeUp } from "./settings.ts";
 import { GatewayCertificates } from "./shared-certificates.ts";
@@ -49,6 +50,7 @@ export class Gateway {
   readonly #config: GatewayConfig;
   readonly #log: Logger;
   readonly #table = new RouteTable();
+  readonly #answered: AnsweredCounts;
   readonly #upstreams = new Upstreams();
   /**
    * No `Set`: when entries are added and deleted at each request, it is rebuilt again and again, and V8's dead tables, once they are old, keep
@@ -126,8 +128,18 @@ export class Gateway {
         log.warn({ tenants, problem: messageOf(error) }, "the controller could not be asked for wakes"),
       wakeAgainMs: timeouts.wakeAgainMs,
     });
+    this.#answered = new AnsweredCounts({
+      send: (answered) => this.#feed.tellAnswered(answered),
+      onProblem: (error) =>
+        log.warn(
+          { problem: messageOf(error) },
+          "the controller could not be told of requests; it is told the next time",
+        ),
+      everyMs: timeouts.tellAnsweredMs,
+    });
     this.#context = {
       table: this.#table,
+      answered: this.#answered,
       parking: this.#parking,
       parks: this.#parks,
       memory: this.#memory,
@@ -167,7 +179,10 @@ export class Gateway {
       log,
       apply: (line) => this.#apply(line),
       takeParks: () => this.#parks.take(),
-      onConnected: (connected) => this.#metrics.feedConnected.set(connected ? 1 : 0),
+      onConnected: (connected) => {
+        this.#metrics.feedConnected.set(connected ? 1 : 0);
+        this.#answered.connected(connected);
+      },
     });
   }
 
@@ -208,6 +223,7 @@ export class Gateway {
           )
         : null,
     };
+    this.#answered.start();
     this.#feed.start();
     try {
       await writeFileAtomically(readyFile, `${JSON.stringify(ready)}\n`);
@@ -250,6 +266,7 @@ export class Gateway {
     await closed;
     clearTimeout(cutOff);
     this.#sleepers.stop();
+    this.#answered.stop();
     await this.#feed.stop();
     await this.#shared?.stop();
     await this.#writer.flush();
@@ -377,6 +394,7 @@ export class Gateway {
       this.#parks.forget(tenant);
       this.#metrics.forget(tenant);
       this.#share.forget(tenant);
+      this.#answered.forget(tenant);
     }
     for (const change of changes) this.#sleepers.follow(change);
   }

@@ -20,6 +20,7 @@ export const RouteSchema = z.object({
   state: z.enum(["serving", "parked", "unavailable", "asleep"]),
   address: address.optional(),
   draining: address.optional(),
+  dedicated: z.literal(true).optional(),
   secret: z
     .string()
     .regex(/^[!-~]{1,200}$/, "1 to 200 visible ASCII characters")

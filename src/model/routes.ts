@@ -19,6 +19,8 @@ export interface Route {
   draining?: string;
   /** Whose listener that is; absent where it is no shard's. */
   shard?: string;
+  /** That listener is a dedicated homeserver's, whose requests nobody counts but gateways. */
+  dedicated?: true;
   /** What proves to the shard at `address` or `draining` that a request comes from a gateway. Never logged. */
   secret?: string;
   /** Above 0, at most 1: the part of its requests in flight that a tenant keeps while it takes more than its share of a shard. */
@@ -69,6 +71,14 @@ export interface RouteAck {
    * park ended with an error, also those that did so after it (docs/route-feed.md).
    */
   parks: Record<string, { parked: number; failed: number }>;
+}
+
+/** How many requests dedicated homeservers have answered to this run of a gateway, since it began or the tenant's epoch did. */
+export interface AnsweredRequests {
+  gateway: string;
+  /** Whether these are all of the gateway's: otherwise those that have changed since. */
+  all: boolean;
+  tenants: Record<string, { epoch: number; requests: number }>;
 }
 
 /** Why a gateway asks for a wake. */

@@ -125,6 +125,7 @@ test("documents every call", () => {
       "POST /v1/fleet/rollback",
       "POST /v1/notifications/test",
       "POST /v1/routes/acks",
+      "POST /v1/routes/requests",
       "POST /v1/routes/wakes",
       "POST /v1/session",
       "POST /v1/session/passkey",

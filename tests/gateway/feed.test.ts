@@ -20,6 +20,35 @@ describe("the route feed", () => {
     expect(await bench.metric("feed_connected")).toBe(1);
   });
 
+  it("tells how many requests dedicated homeservers have answered, all of them to each controller first", async () => {
+    bench = await Bench.start([], {}, { tellAnsweredMs: 20 });
+    const origin = await bench.origin();
+    const { answered } = bench.controller;
+    const dedicated = (epoch: number) => ({ ...serving("a", origin, epoch), dedicated: true as const });
+    await eventually("the first word", () => answered.find(({ all }) => all));
+    expect(answered[0]).toMatchObject({ all: true, tenants: {} });
+    await bench.controller.update([dedicated(3), serving("b", origin)]);
+    const told = (requests: number) =>
+      eventually(`${requests} are told`, () => answered.find(({ tenants }) => tenants["a"]?.requests === requests));
+    bench.controller.refusesRequests = true;
+    for (const host of ["a.example", "a.example", "b.example"]) await ask(bench, host);
+    await told(2);
+    bench.controller.refusesRequests = false;
+    const before = answered.length;
+    await eventually("told again", () => answered.length > before);
+    expect(answered.at(-1)).toMatchObject({ all: false, tenants: { a: { epoch: 3, requests: 2 } } });
+    expect(answered.some(({ tenants }) => tenants["b"])).toBe(false);
+    // Another controller may not know any of it.
+    await bench.controller.close();
+    await eventually("it is noticed", async () => (await bench.metric("feed_connected")) === 0);
+    answered.length = 0;
+    await bench.controller.listen(bench.controller.port);
+    expect(await told(2)).toMatchObject({ all: true });
+    await bench.controller.update([dedicated(4)]);
+    await ask(bench, "a.example");
+    expect((await told(1)).tenants["a"]?.epoch).toBe(4);
+  });
+
   it("serves without the controller, also after a restart", async () => {
     bench = await Bench.start([]);
     const origin = await bench.origin();

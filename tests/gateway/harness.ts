@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
 import type { SharedCertificates } from "../../src/model/certificates.ts";
-import type { Route, RouteAck, RouteFeedLine, WakeRequest } from "../../src/model/routes.ts";
+import type { AnsweredRequests, Route, RouteAck, RouteFeedLine, WakeRequest } from "../../src/model/routes.ts";
 import { parseGatewayConfig, type GatewayConfig } from "../../src/gateway/config.ts";
 import { Gateway, type GatewayReady } from "../../src/gateway/gateway.ts";
 import type { Timeouts } from "../../src/gateway/server.ts";
@@ -89,10 +89,13 @@ export class FakeController {
   readonly acks: RouteAck[] = [];
   readonly gateways: string[] = [];
   readonly wakes: WakeRequest[] = [];
+  readonly answered: AnsweredRequests[] = [];
   /** What a gateway is told of certificates; undefined: an error. */
   certificates: ((known: URLSearchParams) => Promise<SharedCertificates>) | undefined;
   /** Answers requests for wakes with an error. */
   refusesWakes = false;
+  /** The same for counts of requests. */
+  refusesRequests = false;
   readonly #server: Server;
   readonly #streams = new Set<ServerResponse>();
   routes: Route[] = [];
@@ -168,6 +171,13 @@ export class FakeController {
       for await (const chunk of request) text += String(chunk);
       this.wakes.push(JSON.parse(text) as WakeRequest);
       response.writeHead(this.refusesWakes ? 500 : 202).end();
+      return;
+    }
+    if (request.method === "POST" && url.pathname === "/v1/routes/requests") {
+      let text = "";
+      for await (const chunk of request) text += String(chunk);
+      this.answered.push(JSON.parse(text) as AnsweredRequests);
+      response.writeHead(this.refusesRequests ? 500 : 204).end();
       return;
     }
     if (url.pathname === "/v1/gateway/certificates") {

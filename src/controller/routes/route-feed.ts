@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { SteadyClock, type Clock } from "../../model/clock.ts";
-import { SUSPENDED, type Route, type RouteAck, type RouteFeedLine } from "../../model/routes.ts";
+import { SUSPENDED, type AnsweredRequests, type Route, type RouteAck, type RouteFeedLine } from "../../model/routes.ts";
 
 /** How long a move waits for a gateway's word; one that is slower meets refused connections and holds the requests itself. */
 const ACK_TIMEOUT_MS = 2_000;
@@ -47,6 +47,8 @@ export class RouteFeed {
   #version = 0;
   /** The requests that a tenant may have at its homeserver at once, where that is its own; set by the `Controller`. */
   placesOf: (tenant: string) => number | undefined = () => undefined;
+  /** Told what gateways have counted; set by the `Controller`. */
+  onAnswered: (requests: AnsweredRequests) => void = () => {};
   /** The operator's, for suspended tenants that have none of their own. */
   adminContact: string | undefined;
 
@@ -174,6 +176,11 @@ export class RouteFeed {
       if (parked + failed > 0) for (const listener of this.#listeners) listener(tenant);
     }
     this.#wakeWaiters();
+  }
+
+  /** What a gateway has counted. */
+  answered(requests: AnsweredRequests): void {
+    this.onAnswered(requests);
   }
 
   /** Whether there are gateways, and all of them ask for tenants to be woken: else nobody would. */

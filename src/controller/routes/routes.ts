@@ -9,7 +9,7 @@ import type { Claims } from "../claims/claims.ts";
 
 /** Where a tenant's requests go, from where it stands. A host that is another tenant's does not lead to it, in whatever order they are told. */
 export function routeOf(tenant: Tenant, claims: Claims): Route {
-  const { phase, reason, address, epoch, move, transition, shard, throttle, wake } = tenant.status;
+  const { phase, reason, address, epoch, move, transition, shard, dedicated, throttle, wake } = tenant.status;
   const { name } = tenant.metadata;
   const delegate = delegateOf(tenant.spec.serverName, configuredUrlOf(tenant));
   const { adminAccess } = tenant.spec;
@@ -22,7 +22,7 @@ export function routeOf(tenant: Tenant, claims: Claims): Route {
   };
   const route = { tenant: name, hosts: claims.hostsOf(tenant), epoch, ...facts };
   const share = throttle === undefined ? {} : { share: throttle.part };
-  const of = shard === undefined ? {} : { shard, ...share };
+  const of = shard === undefined ? (dedicated ? { dedicated: true as const } : {}) : { shard, ...share };
   const serving = (at: string): Route => ({ ...route, ...of, state: "serving", address: at });
   const parked = (): Route => ({ ...route, state: "parked", reason: phase });
   // A lost shard is not waited for: what is in flight there is sent again.

@@ -21,7 +21,7 @@ import {
   type UsageReading,
 } from "../../model/usage-month.ts";
 import type { Tenant } from "../../model/tenant.ts";
-import type { ShardLoad, TenantLoad } from "../../ports/shard-control.ts";
+import type { TenantLoad } from "../../ports/shard-control.ts";
 import type { UsageEntry, UsageHistory } from "../../ports/usage-history.ts";
 import type { CachedReader } from "../cached-reader.ts";
 import { Turns } from "../turns.ts";
@@ -30,6 +30,9 @@ import { Rounds } from "./rounds.ts";
 /** What is counted meanwhile is counted again after a crash, as counters only rise. */
 const WRITE_EVERY_MS = 300_000;
 const RATE_OVER_MS = 60_000;
+
+type CountedLoad = Pick<TenantLoad, "run" | "epoch" | "cpuSeconds" | "requests"> &
+  Partial<Pick<TenantLoad, "imageSeconds">>;
 
 interface Open {
   account: UsageAccount;
@@ -76,7 +79,7 @@ export class UsageRecorder {
   }
 
   /** What a shard says of its tenants. Never rejects: a figure that cannot be noted is counted at the next look. */
-  async looked(at: number, { tenants }: Pick<ShardLoad, "tenants">): Promise<void> {
+  async looked(at: number, { tenants }: { tenants: Record<string, CountedLoad> }): Promise<void> {
     for (const [tenant, load] of Object.entries(tenants)) await this.#note(tenant, at, load);
   }
 
@@ -182,9 +185,9 @@ export class UsageRecorder {
     return all;
   }
 
-  async #note(tenant: string, at: number, load: TenantLoad): Promise<void> {
+  async #note(tenant: string, at: number, load: CountedLoad): Promise<void> {
     const owner = this.#ownerOf(tenant);
-    const { run, epoch, cpuSeconds, imageSeconds, requests } = load;
+    const { run, epoch, cpuSeconds, imageSeconds = 0, requests } = load;
     if (!owner || run === undefined || epoch === undefined) return;
     let ended = false;
     try {

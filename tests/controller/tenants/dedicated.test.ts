@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { expect, it } from "vitest";
 import { StoreClusterService } from "../../../src/controller/service/store-cluster-service.ts";
 import { Controller } from "../../../src/controller/controller.ts";
+import { UsageRecorder } from "../../../src/controller/usage/usage-recorder.ts";
 import type { Tenant } from "../../../src/model/tenant.ts";
 import { modify } from "../../../src/ports/store.ts";
 import { tenantWhen as tenantIn } from "../../support/controller-run.ts";
@@ -266,4 +267,24 @@ it("restarts a tenant whose Secret changes, though its generation does not", asy
   expect(after.metadata.generation).toBe(before.metadata.generation);
   expect(after.status.lastMove).toMatchObject({ reason: "ConfigChanged", outcome: "Succeeded" });
   await controller.stop();
+});
+
+it("counts the requests that gateways say were answered, and only while it is dedicated", async () => {
+  const { world } = await onItsOwn();
+  const process = new FakeProcess(world);
+  const { reader, clock, log, feed } = process.context;
+  process.context.recorder = new UsageRecorder({ history: world.store.usage, reader, clock, log });
+  const controller = new Controller(process.context);
+  await controller.start();
+  const { epoch } = (await tenantWhen(world, "dedicated", isDedicated)).status;
+  const requests = async () => (await process.context.recorder?.months({ tenant: "a" }))?.at(-1)?.requests;
+  feed.answered({ gateway: "g", all: true, tenants: { a: { epoch, requests: 100 } } });
+  feed.answered({ gateway: "g", all: false, tenants: { a: { epoch, requests: 103 }, b: { epoch: 1, requests: 5 } } });
+  await expect.poll(requests).toBe(3);
+  // Of no epoch that it had.
+  feed.answered({ gateway: "g", all: false, tenants: { a: { epoch: epoch + 1, requests: 50 } } });
+  feed.answered({ gateway: "g", all: false, tenants: { a: { epoch, requests: 104 } } });
+  await expect.poll(requests).toBe(4);
+  expect(await world.store.usage.list("b")).toEqual([]);
+  await end({ process, controller });
 });
