@@ -36,7 +36,7 @@ const BACK_MS = 240_000;
 export const bench: Bench = {
   name: "peers",
   title:
-    "Other homeservers while tenants move and sleep, and after an absence: two plain Synapses and a Dendrite that send all the time",
+    "Other homeservers while tenants move and sleep, and after an absence: two Synapses and a Dendrite that send all the time",
   async run({ quick, log }: BenchOptions): Promise<BenchResult> {
     const { rounds } = quick ? QUICK : FULL;
     const { python } = await ensureSynapse(DEFAULT_RELEASE);
