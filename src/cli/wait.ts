@@ -4,7 +4,7 @@ import type { ClusterStatus } from "../controller/service/cluster-service.ts";
 import type { Move, MoveResult } from "../model/move.ts";
 import type { Client } from "./client.ts";
 import { CliError, EXIT, Unreachable } from "./errors.ts";
-import { plain } from "./output.ts";
+import { progressOf } from "./progress.ts";
 
 const POLL_MS = 200;
 /** The controller may be replaced while somebody waits: it is back within seconds. */
@@ -13,8 +13,13 @@ const UNREACHABLE_MS = 30_000;
 /** Where something that is waited for stands. */
 export type Progress<T> = { done: T } | { failed: string } | { waiting: string };
 
-/** Asks until it is done or failed, and tells a person at a terminal how it goes. @throws CliError failed, timeout */
-export async function waitFor<T>(what: string, timeoutMs: number, ask: () => Promise<Progress<T>>): Promise<T> {
+/** Asks until it is done or failed, and tells how it goes. @throws CliError failed, timeout */
+export async function waitFor<T>(
+  what: string,
+  timeoutMs: number,
+  ask: () => Promise<Progress<T>>,
+  lineEveryMs?: number,
+): Promise<T> {
   const deadline = Date.now() + timeoutMs;
   let lastAnswer = Date.now();
   const askAgain = async (): Promise<Progress<T>> => {
@@ -27,12 +32,7 @@ export async function waitFor<T>(what: string, timeoutMs: number, ask: () => Pro
       throw error;
     }
   };
-  // A terminal of width 0 (some containers have one) would have the spinner clear lines without an end.
-  const forPeople = process.stderr.isTTY === true && process.stderr.columns > 0;
-  const spinner = forPeople
-    ? (await import("ora")).default({ stream: process.stderr, discardStdin: false })
-    : undefined;
-  spinner?.start(what);
+  const told = await progressOf(what, lineEveryMs);
   try {
     for (;;) {
       const progress = await askAgain();
@@ -42,11 +42,11 @@ export async function waitFor<T>(what: string, timeoutMs: number, ask: () => Pro
       if (left <= 0) {
         throw new CliError(EXIT.timeout, `${what}: not done within ${timeoutMs / 1000} s: ${progress.waiting}`);
       }
-      if (spinner) spinner.text = plain(`${what}: ${progress.waiting}`);
+      told.tell(progress.waiting);
       await sleep(Math.min(POLL_MS, left));
     }
   } finally {
-    spinner?.stop();
+    told.stop();
   }
 }
 

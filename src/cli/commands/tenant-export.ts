@@ -4,6 +4,7 @@ import type { TenantView } from "../../api/views.ts";
 import { withClient } from "../options.ts";
 import { isForPeople, show } from "../format.ts";
 import { note, print } from "../output.ts";
+import { progressOf } from "../progress.ts";
 import { tenantPath } from "./tenant-path.ts";
 
 const MIB = 1024 ** 2;
@@ -23,31 +24,20 @@ export function addTenantExport(tenant: Command): void {
         const { status } = await client.call<TenantView>("GET", tenantPath(name), { has: ["status"] });
         if (status.phase !== "Suspended")
           note(`tenant ${name} goes on meanwhile; suspend it first if the archive is to take its place`);
-        const spinner = await progress(`export of ${name}`);
+        const told = await progressOf(`export of ${name}`);
+        told.tell("its database is dumped");
+        const tellBytes = (count: number) => count > MIB && told.tell(`${(count / MIB).toFixed(0)} MiB`);
         try {
           const keep = to.endsWith(".tar") ? keepAsFile : keepAsDirectory;
-          const manifest = await keep(client.bytes("POST", `${tenantPath(name)}/export`), to, spinner.bytes);
-          spinner.stop();
+          const manifest = await keep(client.bytes("POST", `${tenantPath(name)}/export`), to, tellBytes);
+          told.stop();
           const { users, rooms, events, media } = manifest.counts;
           const words = `${users} users, ${rooms} rooms, ${events} events, ${media} uploads`;
           show(output, { to, ...manifest }, () => `exported ${manifest.serverName} to ${to}: ${words}`);
           if (isForPeople(output)) print("(README.md in it has the steps; keep it as secret as the homeserver itself)");
         } finally {
-          spinner.stop();
+          told.stop();
         }
       }),
     );
-}
-
-/** How much has come, for a person at a terminal. */
-async function progress(what: string): Promise<{ bytes(count: number): void; stop(): void }> {
-  if (process.stderr.isTTY !== true || !(process.stderr.columns > 0)) return { bytes: () => {}, stop: () => {} };
-  const spinner = (await import("ora")).default({ stream: process.stderr, discardStdin: false });
-  spinner.start(`${what}: its database is dumped`);
-  return {
-    bytes: (count) => {
-      if (count > MIB) spinner.text = `${what}: ${(count / MIB).toFixed(0)} MiB`;
-    },
-    stop: () => void spinner.stop(),
-  };
 }
