@@ -3,9 +3,15 @@ import type { Tenant } from "../../model/tenant.ts";
 import { modify } from "../../ports/store.ts";
 import type { ControllerContext } from "../context.ts";
 
+/** More than can end while one is written down. */
+const ENDED_KEPT = 100;
+
 /** Backups that people asked for, written down with their tenants: a controller that is started again goes on with them, as the same jobs. */
 export class AskedBackups {
   readonly #context: Pick<ControllerContext, "store" | "reader">;
+
+  /** Jobs that have ended, which may be quicker than what is written of them. */
+  readonly #ended = new Set<string>();
 
   constructor(context: Pick<ControllerContext, "store" | "reader">) {
     this.#context = context;
@@ -15,11 +21,13 @@ export class AskedBackups {
     const { id, tenant, requestedAt } = job;
     const asked = { id, requestedAt, ...(byTenantAdmin ? { byTenantAdmin } : {}) };
     await modify(this.#context.store, "Tenant", tenant, ({ status }) => void (status.backupAsked = asked));
-    // It may have been quicker.
-    if (job.finishedAt !== undefined) await this.done(job);
+    if (this.#ended.has(id)) await this.done(job);
   }
 
   async done({ id, tenant }: Job): Promise<void> {
+    this.#ended.add(id);
+    const [oldest] = this.#ended;
+    if (this.#ended.size > ENDED_KEPT && oldest !== undefined) this.#ended.delete(oldest);
     await modify(this.#context.store, "Tenant", tenant, ({ status }) => {
       if (status.backupAsked?.id !== id) return false;
       delete status.backupAsked;

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { expect, it } from "vitest";
 import { StoreClusterService } from "../../../src/controller/service/store-cluster-service.ts";
 import { Controller } from "../../../src/controller/controller.ts";
+import { UsageReadingLoop } from "../../../src/controller/usage/usage-reading.ts";
 import { UsageRecorder } from "../../../src/controller/usage/usage-recorder.ts";
 import type { Tenant } from "../../../src/model/tenant.ts";
 import { modify } from "../../../src/ports/store.ts";
@@ -286,5 +287,8 @@ it("counts the requests that gateways say were answered, and only while it is de
   feed.answered({ gateway: "g", all: false, tenants: { a: { epoch, requests: 104 } } });
   await expect.poll(requests).toBe(4);
   expect(await world.store.usage.list("b")).toEqual([]);
+  world.readingOf = () => ({ users: 7 });
+  await new UsageReadingLoop(process.context).turn();
+  expect((await process.context.recorder.months({ tenant: "a" })).at(-1)).toMatchObject({ users: 7, requests: 4 });
   await end({ process, controller });
 });
