@@ -129,6 +129,7 @@ export const TENANT_ADMIN_RULES: Readonly<Record<string, TenantAdminRule>> = {
   // For gateways.
   followRoutes: "never",
   acknowledgeRoutes: "never",
+  countRequests: "never",
   requestWakes: "never",
   getSharedCertificates: "never",
 };

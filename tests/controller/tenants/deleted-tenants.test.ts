@@ -77,7 +77,7 @@ describe("a deleted tenant", () => {
     world.fault = () => undefined;
     await modify(world.store, "Tenant", "a", ({ spec }) => void (spec.config = "short: true"));
     await expect.poll(() => world.store.get("Tenant", "a")).toBeUndefined();
-    expect(tries).toBeLessThanOrEqual(2);
+    expect(tries).toBeLessThanOrEqual(5);
     expect(await said()).toHaveLength(1);
     expect(await run.service.listDeleted()).toMatchObject([{ name: "a", spec: { config: "short: true" } }]);
   });
