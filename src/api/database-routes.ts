@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { DATABASE_MOVE_WAYS } from "../model/database-move.ts";
 import type { ServerLoad } from "../model/database-servers.ts";
 import { failures, type Api, type RouteContext } from "./api.ts";
 import { TenantSchema } from "./schemas.ts";
@@ -16,10 +17,12 @@ const DatabaseServerSchema = z
 const MoveDatabaseBody = z
   .strictObject({
     to: z.string().min(1).max(63).describe("The name of the server, of databaseServers."),
-    anySize: z
-      .boolean()
+    way: z
+      .enum(DATABASE_MOVE_WAYS)
       .optional()
-      .describe("Also a database that takes minutes to copy, while the tenant does not answer."),
+      .describe(
+        "online: copied while the tenant runs, with a short switch at the end; parked: copied while it does not answer. Default: by size.",
+      ),
   })
   .meta({ id: "MoveDatabase" });
 
@@ -57,6 +60,23 @@ export function databaseRoutes(app: Api, { service }: RouteContext): void {
     async ({ params, body }, reply) => {
       const tenant = await service.moveDatabase(params.name, body);
       return reply.code(202).send(viewOfTenant(tenant, service.urlOf(tenant), false));
+    },
+  );
+
+  app.delete(
+    "/v1/tenants/:name/move-database",
+    {
+      schema: {
+        operationId: "cancelDatabaseMove",
+        summary: "Takes back a move of the tenant's database, while it is being copied",
+        tags: ["tenants"],
+        params: z.object({ name: z.string() }),
+        response: { 200: TenantSchema.describe("The tenant."), ...failures(404, 409, 503) },
+      },
+    },
+    async ({ params }) => {
+      const tenant = await service.cancelDatabaseMove(params.name);
+      return viewOfTenant(tenant, service.urlOf(tenant), false);
     },
   );
 }

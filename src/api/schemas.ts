@@ -32,6 +32,7 @@ import {
   type TenantHibernation,
   type WakeReason,
 } from "../model/sleep.ts";
+import { ONLINE_COPY_STEPS, type OnlineCopy } from "../model/database-move.ts";
 import { labelsProblem } from "../model/labels.ts";
 import { MOST_WAKES, WAKE_CAUSES, type WakeCause, type WakeRequest } from "../model/routes.ts";
 import { TENANT_PHASES, type TenantPhase } from "../model/tenant.ts";
@@ -311,6 +312,22 @@ const SleepSchema = z
   })
   .meta({ id: "Sleep" }) satisfies z.ZodType<Sleep>;
 
+const OnlineCopySchema = z
+  .object({
+    step: z
+      .enum(ONLINE_COPY_STEPS)
+      .describe(
+        "Following: what was written meanwhile is copied. Switching: the tenant is restarted with the copy. Exchanging: that has come, and only its end ends it.",
+      ),
+    since: Time,
+    bytes: z.number().optional().describe("Of the copy so far, roughly."),
+    totalBytes: z.number().optional().describe("Of the database."),
+    behindBytes: z.number().optional().describe("Of the server's log that is not copied yet."),
+    attempts: z.int().describe("Copies that were begun: one that breaks off is begun again."),
+    message: z.string().optional().describe("What it waits for, or why it is begun again."),
+  })
+  .meta({ id: "OnlineCopy" }) satisfies z.ZodType<OnlineCopy>;
+
 const SpecFields = {
   serverName: z.string(),
   release: z.string(),
@@ -378,9 +395,14 @@ export const TenantSchema = z
         .optional()
         .describe("The database server of the cluster's that has its database; absent: the cluster's own."),
       databaseMove: z
-        .object({ id: z.string(), to: z.string(), requestedAt: Time })
+        .object({
+          id: z.string(),
+          to: z.string(),
+          requestedAt: Time,
+          online: OnlineCopySchema.optional().describe("Absent: it is copied while the tenant is parked."),
+        })
         .optional()
-        .describe("Its next start is with its database on that server."),
+        .describe("Its database is on its way to that server."),
       lastDatabaseMove: z
         .object({
           id: z.string(),

@@ -71,6 +71,8 @@ export interface ControllerContext {
   restored?: Pick<BackupMeans, "copies" | "media">;
   /** Absent where the platform has no database servers to move databases between. */
   databaseMoves?: DatabaseMoves;
+  /** The long work that is done with a tenant's database, in a word. */
+  workFor?(tenant: string): string | undefined;
   /** Removes the media of a tenant that is deleted with `reclaimPolicy: Delete`. */
   removeMedia(tenant: string): Promise<void>;
 }
@@ -115,6 +117,8 @@ export interface Timing {
   expiryEvery: number;
   /** How long one of them is still kept after that was seen first. */
   expiryGrace: number;
+  /** How often it is looked whether a database is to be copied while its tenant runs. */
+  copiesEvery: number;
   /** First and longest delay between attempts to start a tenant. */
   retryFirst: number;
   retryMost: number;
@@ -132,6 +136,7 @@ export const DEFAULT_TIMING: Timing = {
   drain: 10,
   expiryEvery: 600,
   expiryGrace: 3_600,
+  copiesEvery: 1,
   retryFirst: 1,
   retryMost: 60,
 };

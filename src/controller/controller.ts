@@ -4,6 +4,7 @@ import type { CachedReader } from "./cached-reader.ts";
 import type { Change, Kind } from "../ports/store.ts";
 import type { ControllerContext } from "./context.ts";
 import { TenantDeletion } from "./tenants/deletion.ts";
+import { OnlineCopies } from "./tenants/online-copies.ts";
 import { Expiry } from "./tenants/expiry.ts";
 import { FleetRollout } from "./planning/fleet-rollout.ts";
 import { Mover } from "./moves/mover.ts";
@@ -42,6 +43,7 @@ export class Controller {
   readonly #planQueue: WorkQueue;
   readonly #databaseUsage: DatabaseUsageLoop;
   readonly #expiry: Expiry;
+  readonly #onlineCopies: OnlineCopies;
   readonly #databaseTime: DatabaseTimeLoop;
   readonly #usageReading: UsageReadingLoop;
   readonly #quotaWatch: QuotaWatch;
@@ -78,6 +80,7 @@ export class Controller {
     });
     this.#databaseUsage = new DatabaseUsageLoop(context);
     this.#expiry = new Expiry(context);
+    this.#onlineCopies = new OnlineCopies(context);
     this.#databaseTime = new DatabaseTimeLoop(context);
     this.#usageReading = new UsageReadingLoop(context);
     this.#quotaWatch = new QuotaWatch(context);
@@ -104,6 +107,7 @@ export class Controller {
     metrics.scrape.begin(() => gauges.update());
     this.#databaseUsage.start();
     this.#expiry.start();
+    this.#onlineCopies.start();
     this.#databaseTime.start();
     this.#context.recorder?.start();
     this.#usageReading.start();
@@ -127,6 +131,7 @@ export class Controller {
     await this.#context.history?.close();
     await this.#databaseUsage.close();
     await this.#expiry.close();
+    await this.#onlineCopies.close();
     await this.#databaseTime.close();
     await this.#usageReading.close();
     await this.#quotaWatch.close();

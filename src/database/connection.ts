@@ -23,6 +23,8 @@ export interface Bounds {
   connectMs: number;
   /** Milliseconds a statement may take, counted by the server, and by us in case the server is silent. */
   statementMs: number;
+  /** It speaks the replication protocol, in that database. */
+  isReplication?: boolean;
 }
 
 /** Creating a database copies files, which a busy disk can hold up; hence generous. */
@@ -68,6 +70,24 @@ export function asAdmin<T>(admin: AdminLogin, bounds: Bounds, work: (client: Cli
   );
 }
 
+/** So values are written, whatever a database's owner has set for it. The other side has to read them so. */
+export const VALUES_AS_TEXT = {
+  DateStyle: "ISO",
+  IntervalStyle: "postgres",
+  TimeZone: "UTC",
+  extra_float_digits: "3",
+  bytea_output: "hex",
+  xmlbinary: "base64",
+  lc_monetary: "C",
+  // What names objects (regclass) names their schema with it.
+  search_path: "pg_catalog",
+} as const;
+
+/** A peer that is gone without a word is found out by the server. */
+const REPLICATION_OPTIONS = Object.entries({ ...VALUES_AS_TEXT, tcp_keepalives_idle: "30" })
+  .map(([name, value]) => `-c ${name}=${value}`)
+  .join(" ");
+
 /** TLS and how its certificate is verified, or none. */
 type Encryption = false | { rejectUnauthorized: boolean; checkServerIdentity?: () => undefined };
 
@@ -111,6 +131,7 @@ async function withClient<T>(
     connectionTimeoutMillis: bounds.connectMs,
     statement_timeout: bounds.statementMs,
     query_timeout: bounds.statementMs + SILENCE_MS,
+    ...(bounds.isReplication ? { replication: "database", options: REPLICATION_OPTIONS } : {}),
   });
   // A connection that breaks between two queries says so by an event; the next query then fails anyway.
   client.on("error", () => {});

@@ -24,7 +24,7 @@ import { pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
 import { raiseEpoch } from "./fence.ts";
 import { makeFit } from "./restored.ts";
 import { lookThrough } from "./imported.ts";
-import { dropRole, endConnections, ensureRole, limitRole } from "./roles.ts";
+import { dropRole, endConnections, ensureRole, limitRole, unlessForbidden } from "./roles.ts";
 import type { DatabaseServers } from "./servers.ts";
 import { scramVerifier } from "./scram.ts";
 import { databasesAmong } from "./stranded.ts";
@@ -379,7 +379,7 @@ export async function exists(client: pg.Client, name: string): Promise<boolean> 
 }
 
 /** Where a database comes from; a comment goes with it when it is renamed. */
-async function mark(client: pg.Client, name: string, comment: string | null): Promise<void> {
+export async function mark(client: pg.Client, name: string, comment: string | null): Promise<void> {
   const words = comment === null ? "NULL" : literal(comment);
   await client.query(`COMMENT ON DATABASE ${identifier(name)} IS ${words}`);
 }
@@ -395,8 +395,4 @@ export async function commentOf(client: pg.Client, name: string): Promise<string
 async function markOf(client: pg.Client, name: string): Promise<string | undefined> {
   const comment = await commentOf(client, name);
   return comment.startsWith(MARK) ? comment.slice(MARK.length) : undefined;
-}
-
-function unlessForbidden(error: unknown): void {
-  if ((error as { code?: unknown }).code !== "42501") throw error;
 }

@@ -1,5 +1,6 @@
 import type pg from "pg";
 import type { FenceState } from "../ports/databases.ts";
+import { UserError } from "../model/errors.ts";
 import { wholeNumber } from "./whole-number.ts";
 import { withConnection, type Bounds, type Login } from "./connection.ts";
 
@@ -52,14 +53,21 @@ export function releaseFence(login: TenantLogin, owner: string, epoch: number, b
   );
 }
 
-/** Shuts out whoever has it, with an epoch that is higher than all before. */
+/** A statement that is at its commit is done with that first. */
+const ENDED_MS = 10_000;
+
+/** Shuts out whoever has it, with an epoch that is higher than all before: nobody writes any more when this returns. */
 export async function fenceAgainstAll(login: TenantLogin, epoch: number, bounds: Bounds): Promise<void> {
   await withConnection(
     login,
     login.database,
     async (client) => {
       if (await fenceRow(client)) await raiseEpoch(client, epoch);
-      await client.query(`SELECT pg_terminate_backend(pid) ${OTHERS}`);
+      const { rows } = await client.query<{ ended: boolean }>(
+        `SELECT pg_catalog.pg_terminate_backend(pid, ${ENDED_MS}) AS ended ${OTHERS}`,
+      );
+      if (rows.some(({ ended }) => !ended))
+        throw new UserError("Unavailable", `a connection to ${login.database} does not end`);
     },
     bounds,
   );
@@ -78,11 +86,15 @@ export async function grantFence(login: TenantLogin, bounds: Bounds): Promise<vo
   await withConnection(login, login.database, (client) => client.query(grant), bounds);
 }
 
-async function fenceRow(client: pg.Client): Promise<{ epoch: number; owner: string } | undefined> {
-  const { rows: found } = await client.query<{ there: boolean }>(
+export async function hasFence(client: pg.Client): Promise<boolean> {
+  const { rows } = await client.query<{ there: boolean }>(
     "SELECT pg_catalog.to_regclass('synapse_shards.fence') IS NOT NULL AS there",
   );
-  if (!found[0]?.there) return undefined;
+  return rows[0]?.there ?? false;
+}
+
+async function fenceRow(client: pg.Client): Promise<{ epoch: number; owner: string } | undefined> {
+  if (!(await hasFence(client))) return undefined;
   const { rows } = await client.query<{ epoch: string; owner: string }>(
     `SELECT pg_catalog.left(epoch::pg_catalog.text, 20) AS epoch, pg_catalog.left(shard::pg_catalog.text, 300) AS owner
      FROM synapse_shards.fence LIMIT 1`,

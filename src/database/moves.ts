@@ -4,7 +4,7 @@ import { messageOf, UserError } from "../model/errors.ts";
 import type { ServerLoad } from "../model/database-servers.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
-import { HalfMoved, type DatabaseMoves, type MovedDatabase } from "../ports/database-moves.ts";
+import { HalfMoved, type CopyProgress, type DatabaseMoves, type MovedDatabase } from "../ports/database-moves.ts";
 import type { DatabaseLogin } from "../ports/databases.ts";
 import { asAdmin, DEFAULT_BOUNDS, withConnection, type AdminLogin } from "./connection.ts";
 import { contentsOf, differences, totalOf, type Contents } from "./contents.ts";
@@ -24,25 +24,29 @@ import { fenceAgainstAll } from "./fence.ts";
 import { besideNames, MOVED_HERE, tenantDatabaseName } from "./names.ts";
 import { pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
 import { dropRole } from "./roles.ts";
+import { OnlineCopies } from "./online/copies-online.ts";
+import type { FollowStage } from "./online/follower.ts";
 import type { DatabaseServers } from "./servers.ts";
 
 /** What is left between two crashes, in this order: a test ends the process at each. */
-export type MoveStage = "fenced" | "copied" | "ready" | "aside" | "exchanged";
+export type MoveStage = FollowStage | "fenced" | "copied" | "ready" | "aside" | "exchanged";
 
 /**
- * Moves databases by pg_dump and pg_restore. On the new server the copy is made under another name; complete, it is `restored_…`. Then the former one
- * becomes `moved_…`, and the copy takes the name of the tenant's database: there are never two of that name, and each step shows what comes next.
+ * Moves databases by pg_dump and pg_restore, while the tenant is parked or, with what is written meanwhile, while it runs. On the new server the
+ * copy is made under another name; complete, it is `restored_…`. Then the former one becomes `moved_…`, and the copy takes the name of the tenant's database: there are never two of that name, and each step shows what comes next.
  */
 export class PostgresMoves implements DatabaseMoves {
   readonly #servers: DatabaseServers;
   readonly #programs: PgPrograms;
   readonly #reached: (stage: MoveStage) => void;
+  readonly #online: OnlineCopies;
 
   /** @param reached told after each stage */
   constructor(servers: DatabaseServers, programs: PgPrograms, reached: (stage: MoveStage) => void = () => {}) {
     this.#servers = servers;
     this.#programs = programs;
     this.#reached = reached;
+    this.#online = new OnlineCopies(servers, programs, reached);
   }
 
   servers(): Promise<ServerLoad[]> {
@@ -59,13 +63,29 @@ export class PostgresMoves implements DatabaseMoves {
 
   async move(
     tenant: Tenant,
+    secrets: TenantSecretData,
+    options: { to: string; epoch: number; online?: boolean },
+  ): Promise<MovedDatabase> {
+    try {
+      return await this.#move(tenant, secrets, options);
+    } catch (error) {
+      // What it was for is over, or begins again. The tenant does not wait for what is removed; what cannot be is looked for later (`cleanCopies`).
+      if (!(error instanceof HalfMoved)) this.leave(storageOf(tenant)).catch(() => {});
+      throw error;
+    }
+  }
+
+  async #move(
+    tenant: Tenant,
     { databasePassword: password }: TenantSecretData,
-    { to, epoch }: { to: string; epoch: number },
+    { to, epoch, online = false }: { to: string; epoch: number; online?: boolean },
   ): Promise<MovedDatabase> {
     const name = storageOf(tenant);
     const own = tenantDatabaseName(name);
     const { restored, moved } = besideNames(name);
     const begun = performance.now();
+    // One that is taken back has the same place on the other server.
+    if (!online) await this.leave(name).catch(() => {});
     // Until it is known where the database is, it may be half on its way, and a start would find none.
     const { source, place } = await this.#finished(async () => {
       const server = this.#servers.of(tenant);
@@ -74,25 +94,25 @@ export class PostgresMoves implements DatabaseMoves {
     if (place === "nowhere") throw new UserError("NotFound", `there is no database ${own}`);
     const target =
       place === "here" ? this.#servers.named(to) : await this.#finished(async () => this.#servers.named(to));
-    const signal = new AbortController().signal;
     const former: DatabaseLogin = { ...loginOn(source, own, password), database: own };
-    let copy: Contents | undefined;
+    let copied: { tables: number; rows: number } | undefined;
     if (place === "here") {
       await lockedOn(target, name, (client) => clearPlace(client, own, to));
-      await fenceAgainstAll(former, epoch, DEFAULT_BOUNDS);
-      this.#reached("fenced");
-      copy = await this.#copy(name, { former, target, password }, signal);
+      copied = online
+        ? await this.#online.finish(name, epoch)
+        : totalOf(await this.#copy(name, { former, target, password }, epoch));
       this.#reached("ready");
     }
     await this.#exchange(name, source, target);
     return this.#finished(async () => {
       const there = loginOn(target, own, password);
-      const contents = copy ?? (await withConnection(there, own, (client) => contentsOf(client), SNAPSHOT_BOUNDS));
+      const contents =
+        copied ?? totalOf(await withConnection(there, own, (client) => contentsOf(client), SNAPSHOT_BOUNDS));
       // One that was set aside there by a move the other way is older than both.
       await lockedOn(target, name, async (client) => {
         for (const left of [moved, restored]) await drop(client, left);
       });
-      return { ...totalOf(contents), seconds: (performance.now() - begun) / 1000 };
+      return { ...contents, seconds: (performance.now() - begun) / 1000 };
     });
   }
 
@@ -109,8 +129,11 @@ export class PostgresMoves implements DatabaseMoves {
   async #copy(
     name: string,
     { former, target, password }: { former: DatabaseLogin; target: AdminLogin; password: string },
-    signal: AbortSignal,
+    epoch: number,
   ): Promise<Contents> {
+    const { signal } = new AbortController();
+    await fenceAgainstAll(former, epoch, DEFAULT_BOUNDS);
+    this.#reached("fenced");
     const filling = await lockedOn(target, name, (client) => emptyBeside(client, target, name, password));
     const expected = await withConnection(
       former,
@@ -171,6 +194,29 @@ export class PostgresMoves implements DatabaseMoves {
       const words = `the copy of ${own} cannot be put into its place (${messageOf(why)}), nor the former one put back (${messageOf(error)})`;
       throw new HalfMoved(words, { cause: error });
     }
+  }
+
+  whyNotOnline(tenant: Tenant, secrets: TenantSecretData, to: string) {
+    return this.#online.whyNot(tenant, secrets, to);
+  }
+
+  async follow(
+    tenant: Tenant,
+    secrets: TenantSecretData,
+    options: { to: string; onProgress: (progress: CopyProgress) => void; signal: AbortSignal },
+  ): Promise<void> {
+    const name = storageOf(tenant);
+    const own = tenantDatabaseName(name);
+    await lockedOn(this.#servers.named(options.to), name, (client) => clearPlace(client, own, options.to));
+    await this.#online.follow(tenant, secrets, options);
+  }
+
+  leave(tenant: string): Promise<void> {
+    return this.#online.leave(tenant);
+  }
+
+  cleanCopies(tenants: Iterable<Tenant>, secretsOf: (storage: string) => Promise<TenantSecretData>): Promise<void> {
+    return this.#online.clean(tenants, secretsOf);
   }
 
   async forget(tenant: string, server: string): Promise<void> {

@@ -57,6 +57,16 @@ export function inspectionName(tenant: string): string {
 /** What such names match. */
 export const INSPECTION_PATTERN = `^${INSPECTED}_(${TENANT_PREFIXES.join("|")})`;
 
+const STREAM = "stream";
+
+/** What streams a tenant's changes to another server has this name: a role, its slot, and the publication in the tenant's database. */
+export function streamName(tenant: string): string {
+  return nameBeside(STREAM, tenant);
+}
+
+/** What such names match. */
+export const STREAM_PATTERN = `^${STREAM}_(${TENANT_PREFIXES.join("|")})`;
+
 function nameBeside(kind: string, tenant: string): string {
   const name = `${kind}_${tenantDatabaseName(tenant)}`;
   if (name.length <= MOST_BYTES) return name;

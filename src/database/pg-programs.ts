@@ -5,6 +5,7 @@ import { finished, pipeline } from "node:stream/promises";
 import { messageOf, UserError } from "../model/errors.ts";
 import { machineProblem } from "../model/machine-problem.ts";
 import type { Bytes } from "../ports/backups.ts";
+import { DatabaseTrouble } from "../ports/databases.ts";
 import type { Login } from "./connection.ts";
 
 /** Where pg_dump and pg_restore are, and what their environment has. */
@@ -28,8 +29,18 @@ export async function* pgDump(
   const program = startProgram(
     programs,
     "pg_dump",
-    // Waiting for a lock, it would hold up everybody who comes after.
-    ["--format=custom", "--no-owner", "--no-privileges", `--snapshot=${snapshot}`, "--lock-wait-timeout=30s", ...more],
+    [
+      "--format=custom",
+      "--no-owner",
+      "--no-privileges",
+      `--snapshot=${snapshot}`,
+      // What streams a database to another server is not part of a copy of it.
+      "--no-publications",
+      "--no-subscriptions",
+      // Waiting for a lock, it would hold up everybody who comes after.
+      "--lock-wait-timeout=30s",
+      ...more,
+    ],
     login,
     signal,
   );
@@ -137,6 +148,6 @@ function problemOf(name: string, words: string, code: number): UserError {
   if (/terminating connection|server closed the connection|could not connect|connection to server/.test(words))
     return new UserError("Unavailable", why);
   if (/No space left on device|disk full|could not extend file/.test(words))
-    return new UserError("Unavailable", `${why}: free some space on the disk of the databases`);
+    return new DatabaseTrouble("DatabaseFull", `${why}: free some space on the disk of the databases`);
   return new UserError(name === "pg_restore" ? "InvalidInput" : "Environment", why);
 }

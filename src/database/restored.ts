@@ -1,4 +1,5 @@
 import type pg from "pg";
+import { identifier } from "./connection.ts";
 
 /**
  * What a homeserver must not take up again from an earlier time, as its own role. Encryption breaks where a key that was given to
@@ -40,9 +41,21 @@ export async function makeFit(client: pg.Client): Promise<void> {
        AND attname = 'instance_name'`,
   );
   if (Number(rows[0]?.columns) === 2 && (await has(client, "device_lists_sequence"))) await client.query(TELL_AGAIN);
+  await resetIdentities(client);
   if (await has(client, "synapse_shards.fence"))
     await client.query("UPDATE synapse_shards.fence SET shard = '', instance = ''");
   await client.query("COMMIT");
+}
+
+/** Made while the database was copied to another server, it has tables whose rows were told apart by all columns for that time (`online/source.ts`). */
+async function resetIdentities(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ schema: string; name: string }>(
+    `SELECT n.nspname AS schema, c.relname AS name
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind = 'r' AND c.relreplident = 'f' AND n.nspname !~ '^pg_'`,
+  );
+  for (const { schema, name } of rows)
+    await client.query(`ALTER TABLE ONLY ${identifier(schema)}.${identifier(name)} REPLICA IDENTITY DEFAULT`);
 }
 
 async function has(client: pg.Client, table: string): Promise<boolean> {

@@ -50,9 +50,11 @@ export async function limitRole(client: pg.Client, role: string): Promise<void> 
   // An administrator without superuser rights needs a grant for it (docs/postgresql.md).
   await client
     .query(`ALTER ROLE ${identifier(role)} SET temp_file_limit = '${MOST_TEMP_FILES}'`)
-    .catch((error: unknown) => {
-      if ((error as { code?: unknown }).code !== NOT_ALLOWED) throw error;
-    });
+    .catch(unlessForbidden);
+}
+
+export function unlessForbidden(error: unknown): void {
+  if ((error as { code?: unknown }).code !== NOT_ALLOWED) throw error;
 }
 
 /**

@@ -11,10 +11,19 @@ import {
   type Bounds,
   type Login,
 } from "./connection.ts";
+import { hasFence } from "./fence.ts";
 import { forgetInspection } from "./inspection-table.ts";
 import { removeKeepsake } from "./keepsakes.ts";
 import { withLock } from "./lock.ts";
-import { besideNames, inspectionName, templateDatabaseName, tenantDatabaseName, TEMPLATE_ROLE } from "./names.ts";
+import {
+  besideNames,
+  inspectionName,
+  templateDatabaseName,
+  tenantDatabaseName,
+  TEMPLATE_ROLE,
+  streamName,
+} from "./names.ts";
+import { dropStreamRole, endStream } from "./online/stream-role.ts";
 import { dropRole, endConnections, ensureRole, limitRole } from "./roles.ts";
 import { wholeNumber } from "./whole-number.ts";
 import { scramVerifier } from "./scram.ts";
@@ -143,8 +152,11 @@ export async function dropTenantDatabase(
   const drop = async (client: pg.Client) => {
     const inspected = inspectionName(tenant);
     await forgetInspection(client, tenant);
+    // A database whose changes are streamed cannot be dropped, nor a role that was granted something in it.
+    await endStream(client, streamName(tenant));
     for (const database of [name, inspected, ...Object.values(besideNames(tenant))])
       await client.query(`DROP DATABASE IF EXISTS ${identifier(database)} WITH (FORCE)`);
+    await dropStreamRole(client, streamName(tenant));
     for (const role of [name, inspected]) await dropRole(client, role);
     await removeKeepsake(client, tenant);
   };
@@ -231,11 +243,4 @@ async function readNumber(client: pg.Client, table: string, column: string): Pro
     `SELECT pg_catalog.left(${column}::pg_catalog.text, 20) AS value FROM ${table} LIMIT 1`,
   );
   return rows[0] && wholeNumber(rows[0].value, `${table}.${column}`);
-}
-
-async function hasFence(client: pg.Client): Promise<boolean> {
-  const { rows } = await client.query<{ there: boolean }>(
-    "SELECT pg_catalog.to_regclass('synapse_shards.fence') IS NOT NULL AS there",
-  );
-  return rows[0]?.there ?? false;
 }

@@ -1,3 +1,4 @@
+import { isExchanging } from "./database-move.ts";
 import { createHash } from "node:crypto";
 import { hostOf } from "./names.ts";
 import type { FormerDatabase, Tenant, TenantSpec, TenantStatus } from "./tenant.ts";
@@ -110,7 +111,9 @@ export function deletedTenant(
   { metadata, spec, status }: Tenant,
   { deletedAt, keptUntil, managedDatabase }: Pick<DeletedTenant, "deletedAt" | "keptUntil" | "managedDatabase">,
 ): DeletedTenant {
-  const { databaseServer, formerDatabases, databaseMove, dataSince } = status;
+  const { databaseServer, formerDatabases, dataSince } = status;
+  // A copy that was still being made is nobody's any more.
+  const databaseMove = status.databaseMove && isExchanging(status.databaseMove) ? status.databaseMove : undefined;
   const brought = broughtBy(status);
   return {
     name: metadata.name,

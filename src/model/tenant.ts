@@ -1,5 +1,6 @@
 import type { AdminAccess } from "./admin-access.ts";
 import type { DedicatedTransition, Move, MoveResult } from "./move.ts";
+import type { DatabaseMove } from "./database-move.ts";
 import type { ConfigMeaning } from "./config-meaning.ts";
 import type { Labels } from "./labels.ts";
 import type { Placement } from "./placement.ts";
@@ -101,8 +102,8 @@ export interface TenantStatus {
   rename?: TenantRename;
   /** The server of ours that has its database; absent: the cluster's own. */
   databaseServer?: string;
-  /** Its next start is with its database on another server. */
-  databaseMove?: { id: string; to: string; requestedAt: string };
+  /** Its next start, or one that comes when a copy has been made, is with its database on another server. */
+  databaseMove?: DatabaseMove;
   lastDatabaseMove?: DatabaseMoveResult;
   /** Servers that keep its database from before it was moved, and until when. */
   formerDatabases?: FormerDatabase[];

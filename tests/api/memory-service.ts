@@ -320,6 +320,12 @@ export class MemoryService implements ClusterService {
     return asked;
   }
 
+  async cancelDatabaseMove(name: string): Promise<Tenant> {
+    const tenant = this.#tenant(name);
+    delete tenant.status.databaseMove;
+    return structuredClone(tenant);
+  }
+
   async quarantineTenant(name: string, { lift }: { lift: boolean }): Promise<Tenant> {
     const tenant = this.#tenant(name);
     if (lift) delete tenant.status.quarantine;

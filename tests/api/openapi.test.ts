@@ -64,6 +64,7 @@ test("documents every call", () => {
       "DELETE /v1/tenants/{name}",
       "DELETE /v1/tenants/{name}/admin-access",
       "DELETE /v1/tenants/{name}/inspection",
+      "DELETE /v1/tenants/{name}/move-database",
       "DELETE /v1/tenants/{name}/quarantine",
       "DELETE /v1/tenants/{name}/restore",
       "DELETE /v1/tokens/{name}",

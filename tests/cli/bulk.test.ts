@@ -90,6 +90,16 @@ test("moves databases one after the other, says where the former ones are kept, 
     /^the database of a was moved from main to db-2: 504 rows of 5 tables in 0.8 s; the former one is kept on main until 2026-12-23\S+\nthe database of b .*\n$/,
   );
   expect(cluster.service.tenants.get("c")?.status.databaseServer).toBeUndefined();
+  expect(await tenant("move-database", "c")).toMatchObject({
+    code: 2,
+    err: expect.stringContaining("--to SERVER") as string,
+  });
+  expect(await tenant("move-database", "c", "--to", "db-2", "--online", "--parked")).toMatchObject({ code: 2 });
+  expect(await tenant("move-database", "c", "--cancel", "--to", "db-2")).toMatchObject({ code: 2 });
+  expect(await tenant("move-database", "c", "--cancel")).toMatchObject({
+    code: 0,
+    out: "the database of c stays where it is\n",
+  });
   expect(await tenant("move-database", "c", "--to", "db-away")).toMatchObject({
     code: 1,
     err: "error: the database of c stays on main: PostgreSQL at db-away:5432 does not answer\n",

@@ -100,8 +100,13 @@ it("a client that sends sees no failed request while the database is moved to an
       await sleep(20);
     }
   })();
-  for (const to of ["db-2", "main"]) {
-    const { code, stdout, stderr } = await cluster.cli("tenant", "move-database", "clinic-b", "--to", to);
+  for (const [to, way] of [
+    ["db-2", "--parked"],
+    ["main", "--parked"],
+    ["db-2", "--online"],
+    ["main", "--online"],
+  ] as const) {
+    const { code, stdout, stderr } = await cluster.cli("tenant", "move-database", "clinic-b", "--to", to, way);
     expect(code, stderr).toBe(0);
     console.info(stdout.trim());
     expect(await listTenantDatabases(second.admin)).toEqual(to === "db-2" ? ["tenant_clinic_b"] : []);

@@ -13,7 +13,7 @@ import { IdleTenants } from "../../src/controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
 import { NoCopy, type DatabaseCopies, type TenantMediaFiles } from "../../src/ports/backups.ts";
 import type { ServerLoad } from "../../src/model/database-servers.ts";
-import type { DatabaseMoves } from "../../src/ports/database-moves.ts";
+import { NotFollowed, type DatabaseMoves } from "../../src/ports/database-moves.ts";
 import type { KeptData, Migration, TenantDatabases, UsageQuestion } from "../../src/ports/databases.ts";
 import type { ConfigMeaning } from "../../src/model/config-meaning.ts";
 import { hostsOf, tryReadConfig } from "../../src/model/config-reading.ts";
@@ -116,6 +116,14 @@ export class FakeWorld {
   /** Servers that the configuration does not name any more. */
   readonly unknownServers = new Set<string>();
   databaseBytes = 10_000_000;
+  /** Copies that follow a tenant's database, each with whose it is. */
+  readonly copies = new Map<string, object>();
+  /** Until when a copy takes. */
+  copying: Promise<void> | undefined;
+  /** Called when that is asked for. */
+  asked: (() => Promise<void>) | undefined;
+  /** Why databases cannot be copied while their tenants run. */
+  notOnline: { words: string; isPassing: boolean } | undefined;
   /** What servers say of databases that tenants bring along, by host. */
   readonly databaseIds = new Map<string, string>();
   /** Of every database: releases below cannot read it. */
@@ -294,6 +302,7 @@ export class FakeProcess {
         shardLostAfter: 0.3,
         retryFirst: 0.02,
         retryMost: 0.2,
+        copiesEvery: 0.02,
         ...options.timing,
       },
       metrics: createControllerMetrics(new Registry()),
@@ -400,13 +409,42 @@ function fakeCopies(world: FakeWorld): DatabaseCopies {
 
 /** Databases on several servers, each in one place at a time. */
 function fakeDatabaseMoves(world: FakeWorld): DatabaseMoves {
+  // Copies are a process's own, and end with it.
+  const mine = {};
+  const ends = new Map<string, () => void>();
   return {
+    whyNotOnline: async () => {
+      await world.asked?.();
+      return world.notOnline;
+    },
+    follow: async (tenant, _secrets, { onProgress, signal }) => {
+      const name = storageOf(tenant);
+      signal.throwIfAborted();
+      onProgress({ step: "Copying", bytes: 1024, totalBytes: world.databaseBytes });
+      world.copies.set(name, mine);
+      const ended = new Promise<never>((_resolve, reject) => {
+        const end = () => reject(new UserError("Unavailable", "the copy was ended"));
+        ends.set(name, end);
+        signal.addEventListener("abort", end, { once: true });
+      });
+      ended.catch(() => {});
+      await Promise.race([world.copying, ended]);
+    },
+    leave: async (name) => {
+      if (world.copies.get(name) === mine) world.copies.delete(name);
+      ends.get(name)?.();
+    },
+    cleanCopies: async () => {
+      for (const [name, owner] of world.copies) if (owner !== mine) world.copies.delete(name);
+    },
     servers: async () => world.servers,
     bytes: async () => world.databaseBytes,
-    move: async ({ metadata, status }, _secrets, { to, epoch }) => {
+    move: async ({ metadata, status }, _secrets, { to, epoch, online = false }) => {
       const name = storageOf({ metadata, status });
       const owners = world.ownersOf(metadata.name);
       if (owners.length > 0) throw new Error(`the database of ${name} is moved while ${owners.join()} runs it`);
+      const isFollowed = world.copies.get(name) === mine && world.copies.delete(name);
+      if (online && !isFollowed && world.databasesAt.get(name) !== to) throw new NotFollowed("no copy follows it");
       const at = world.databasesAt.get(name) ?? "main";
       const recorded = status.databaseServer ?? "main";
       if (at !== recorded && at !== to) throw new Error(`the database of ${name} is on ${at}, not on ${recorded}`);

@@ -101,6 +101,7 @@ export const TENANT_ADMIN_RULES: Readonly<Record<string, TenantAdminRule>> = {
   // Where databases are, and who is there.
   listDatabaseServers: "never",
   moveDatabase: "never",
+  cancelDatabaseMove: "never",
   // Numbers of all tenants.
   getHistory: "never",
   listShards: "never",

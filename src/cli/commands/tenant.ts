@@ -20,7 +20,7 @@ import { addTenantInspect } from "./tenant-inspect.ts";
 import { addTenantImport } from "./tenant-import.ts";
 import { addTenantExport } from "./tenant-export.ts";
 import { addCheck } from "./tenant-check.ts";
-import { addMoveDatabase } from "./tenant-database.ts";
+import { addMoveDatabase, copyWords } from "./tenant-database.ts";
 import { addRename } from "./tenant-rename.ts";
 import { addMove } from "./tenant-move.ts";
 import type { Labels } from "../../model/labels.ts";
@@ -211,7 +211,10 @@ function description(tenant: TenantView, { usage, rest, events }: More): string 
     pairs.push(["Refused release", `${release}: ${because(reason, message)}`]);
   }
   pairs.push(...sleepPairs(tenant, rest));
-  if (status.databaseMove) pairs.push(["Database", `moves to ${status.databaseMove.to}`]);
+  if (status.databaseMove) {
+    const { to, online } = status.databaseMove;
+    pairs.push(["Database", `moves to ${to}${online ? `: ${copyWords(online)}` : ""}`]);
+  }
   const { lastDatabaseMove, formerDatabases = [] } = status;
   if (lastDatabaseMove) {
     const { from, to, outcome, message: words, finishedAt } = lastDatabaseMove;

@@ -8,6 +8,7 @@ import type { TenantUsage } from "../../model/tenant-usage.ts";
 import type { UsageMonth } from "../../model/usage-month.ts";
 import type { History, Range } from "../../model/history.ts";
 import type { ConfigVerdict } from "../../model/config-verdict.ts";
+import type { DatabaseMoveWay } from "../../model/database-move.ts";
 import type { ServerLoad } from "../../model/database-servers.ts";
 import type { Labels } from "../../model/labels.ts";
 import type { CheckReport } from "../../model/tenant-check.ts";
@@ -53,6 +54,8 @@ export interface ClusterService {
    * returned `status.databaseMove`. Wakes it, if it sleeps. @throws UserError
    */
   moveDatabase(name: string, options: MoveDatabaseOptions): Promise<Tenant>;
+  /** Takes it back while it is being copied with its tenant running; else nothing is done. @throws UserError Conflict while it is exchanged */
+  cancelDatabaseMove(name: string): Promise<Tenant>;
   /**
    * Gives a tenant a shard of its own, or lets it among the others again (`lift`), which also forgets what it did. Does nothing where it is
    * so already.
@@ -215,8 +218,8 @@ export interface MoveTenantOptions {
 
 export interface MoveDatabaseOptions {
   to: string;
-  /** Also one that takes minutes to copy. */
-  anySize?: boolean;
+  /** Absent: parked, where it is small, else online. */
+  way?: DatabaseMoveWay;
 }
 
 export interface RegisterUserRequest {

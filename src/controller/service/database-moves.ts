@@ -2,17 +2,24 @@ import { randomUUID } from "node:crypto";
 import { mebibytes } from "../../model/bytes.ts";
 import { timeText } from "../../model/clock.ts";
 import { OWN_SERVER, type ServerLoad } from "../../model/database-servers.ts";
+import { isExchanging, type DatabaseMoveWay, type OnlineCopy } from "../../model/database-move.ts";
 import { UserError } from "../../model/errors.ts";
 import { storageOf } from "../../model/storage-name.ts";
 import { isSuspended, type Tenant } from "../../model/tenant.ts";
 import { modify } from "../../ports/store.ts";
 import type { DatabaseMoves } from "../../ports/database-moves.ts";
-import type { ControllerContext } from "../context.ts";
+import { recordEvent, type ControllerContext } from "../context.ts";
 import { bringsDatabase } from "../start/configs.ts";
 import type { MoveDatabaseOptions } from "./cluster-service.ts";
 
-/** Copied within about half a minute, for which gateways hold requests. */
-export const LARGEST_MOVED_BYTES = 1024 ** 3;
+/** Copied while its tenant is parked in about the time that a switch takes as well (docs/postgresql.md has what was measured). */
+export const LARGEST_PARKED_BYTES = 128 * 1024 ** 2;
+
+/** Copied within about half a minute, for which gateways hold requests: so it is done where it cannot be copied while its tenant runs. */
+export const LARGEST_FALLBACK_BYTES = 1024 ** 3;
+
+/** Measured with a gigabyte of events on two busy cores; larger servers are faster. */
+const PARKED_BYTES_PER_SECOND = 16 * 1024 ** 2;
 
 /** What people can ask about databases on several servers. */
 export class DatabaseMoveService {
@@ -31,7 +38,7 @@ export class DatabaseMoveService {
   }
 
   /** Asks for it; does nothing where it is on its way there already. @throws UserError Conflict, InvalidInput, NotFound */
-  async ask(present: Tenant, { to, anySize = false }: MoveDatabaseOptions): Promise<Tenant> {
+  async ask(present: Tenant, { to, way }: MoveDatabaseOptions): Promise<Tenant> {
     const { store, clock, databaseMoves } = this.#context;
     if (!databaseMoves) throw new UserError("Conflict", "this cluster has no database servers of its own");
     const { name } = present.metadata;
@@ -40,8 +47,10 @@ export class DatabaseMoveService {
     if (problem !== undefined) throw new UserError("Conflict", problem);
     await this.#refuseFormer(present);
     await refuseTarget(databaseMoves, to);
-    if (!anySize) await refuseLarge(databaseMoves, present);
-    const move = { id: randomUUID(), to, requestedAt: timeText(clock.now()) };
+    const requestedAt = timeText(clock.now());
+    const isOnline = await this.#isOnline(databaseMoves, present, { to, way });
+    const online: OnlineCopy = { step: "Waiting", since: requestedAt, attempts: 0 };
+    const move = { id: randomUUID(), to, requestedAt, ...(isOnline ? { online } : {}) };
     const job = this.#workFor(name);
     if (job !== undefined)
       throw new UserError("Conflict", `tenant ${name} has a job (${job}) that needs its database; try again after it`);
@@ -54,6 +63,50 @@ export class DatabaseMoveService {
     });
     if (!asked) throw new UserError("NotFound", `there is no tenant ${name}`);
     return asked;
+  }
+
+  /** Takes it back; does nothing where there is none. @throws UserError Conflict, NotFound */
+  async cancel(name: string): Promise<Tenant> {
+    const { store, clock } = this.#context;
+    const written = await modify(store, "Tenant", name, ({ status }) => {
+      const { databaseMove: move, databaseServer: from = OWN_SERVER } = status;
+      if (!move) return false;
+      if (isExchanging(move))
+        throw new UserError("Conflict", `the database of ${name} is being moved to ${move.to} at this moment`);
+      const { id, to } = move;
+      const message = "taken back, as requested";
+      status.lastDatabaseMove = { id, from, to, outcome: "Failed", message, finishedAt: timeText(clock.now()) };
+      delete status.databaseMove;
+      return true;
+    });
+    if (!written) throw new UserError("NotFound", `there is no tenant ${name}`);
+    return written;
+  }
+
+  /** @throws UserError Conflict where it was asked for, or is needed, and cannot be */
+  async #isOnline(
+    moves: DatabaseMoves,
+    tenant: Tenant,
+    { to, way }: { to: string; way: DatabaseMoveWay | undefined },
+  ): Promise<boolean> {
+    if (way === "parked") return false;
+    const { name } = tenant.metadata;
+    const bytes = await moves.bytes(tenant);
+    if (way === undefined && bytes <= LARGEST_PARKED_BYTES) return false;
+    const secrets = await this.#context.store.readSecret(storageOf(tenant));
+    if (!secrets) throw new UserError("NotFound", `there are no keys of ${name}`);
+    const why = await moves.whyNotOnline(tenant, secrets, to);
+    if (!why || why.isPassing) return true;
+    if (way === undefined && bytes <= LARGEST_FALLBACK_BYTES) {
+      const message = `the database of ${name} is copied to ${to} while the tenant is parked, as it cannot be while it runs: ${why.words}`;
+      await recordEvent(this.#context, { type: "Normal", reason: "DatabaseParked", object: `Tenant/${name}`, message });
+      return false;
+    }
+    throw new UserError(
+      "Conflict",
+      `the database of ${name} cannot be copied while the tenant runs: ${why.words}. Or have it copied while the tenant is parked (--parked): its ` +
+        `${mebibytes(bytes)} take about ${Math.ceil(bytes / PARKED_BYTES_PER_SECOND)} s, in which the tenant does not answer`,
+    );
   }
 
   /** It would stay behind, where nobody finds it. @throws UserError Conflict */
@@ -100,15 +153,4 @@ async function refuseTarget(moves: DatabaseMoves, to: string): Promise<void> {
       "Conflict",
       `${to} has ${databases} databases, and may have ${maxDatabases}: raise maxDatabases`,
     );
-}
-
-/** @throws UserError Conflict */
-async function refuseLarge(moves: DatabaseMoves, tenant: Tenant): Promise<void> {
-  const bytes = await moves.bytes(tenant);
-  if (bytes <= LARGEST_MOVED_BYTES) return;
-  throw new UserError(
-    "Conflict",
-    `the database of ${tenant.metadata.name} has ${mebibytes(bytes)}: copying it would take minutes, in which the tenant does not answer; ` +
-      "ask for it with any size (--any-size) at a time when that is no harm",
-  );
 }

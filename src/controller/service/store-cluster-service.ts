@@ -53,6 +53,7 @@ import { problemsOf, type Problem } from "./problems.ts";
 import { isLineOf, mentions } from "./tenant-lines.ts";
 import { registerUser } from "./register-user.ts";
 import { AdminAccessService, type AdminEntrance } from "./admin-access.ts";
+import { isMoveDue } from "../../model/database-move.ts";
 import { DatabaseMoveService } from "./database-moves.ts";
 import { filledIn } from "./from-template.ts";
 import { Onboarding, type OnboardingSettings } from "./onboarding.ts";
@@ -321,7 +322,11 @@ export class StoreClusterService implements ClusterService {
 
   async moveDatabase(name: string, options: MoveDatabaseOptions): Promise<Tenant> {
     const asked = await this.#databases.ask(await this.getTenant(name), options);
-    return asked.status.sleep ? this.wakeTenant(name) : asked;
+    return asked.status.sleep && isMoveDue(asked.status.databaseMove) ? this.wakeTenant(name) : asked;
+  }
+
+  cancelDatabaseMove(name: string): Promise<Tenant> {
+    return this.#databases.cancel(name);
   }
 
   async quarantineTenant(name: string, { lift }: { lift: boolean }): Promise<Tenant> {

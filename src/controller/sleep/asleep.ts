@@ -1,3 +1,5 @@
+import { storageOf } from "../../model/storage-name.ts";
+import { leaveCopy } from "../start/database-move.ts";
 import { StartFailure } from "../../model/errors.ts";
 import { timeText } from "../../model/clock.ts";
 import { wantAwake } from "../../model/wake.ts";
@@ -161,6 +163,7 @@ export class AsleepTenants {
     const stored = await databases.describe(configured, config.secrets);
     const refusal = schemaRefusal(stored, release, databases.facts(release));
     if (refusal !== undefined) throw new StartFailure("SchemaTooNew", refusal);
+    await leaveCopy(this.#context, storageOf(tenant));
     const migration = await databases.migration(release);
     try {
       const claimed = await nextEpoch(this.#context, name, { above: stored?.epoch });

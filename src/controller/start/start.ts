@@ -17,9 +17,10 @@ import { baseHomeserverConfig } from "../../model/homeserver-config.ts";
 import { judged, Postponement } from "../blame.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import type { Migration, StoredSchema } from "../../ports/databases.ts";
+import { isMoveDue } from "../../model/database-move.ts";
 import { admit } from "./admission.ts";
 import { bringsDatabase, keepConfigInEffect, withConfig, type StartConfig } from "./configs.ts";
-import { takeMoved } from "./database-move.ts";
+import { leaveCopy, takeMoved } from "./database-move.ts";
 import { timeText } from "../../model/clock.ts";
 import { exponential } from "../../model/backoff.ts";
 import { quotasOf, shardQuotas } from "../../model/quota.ts";
@@ -87,7 +88,7 @@ export async function startOn(context: ControllerContext, tenant: Tenant, target
 async function start(context: ControllerContext, asked: Tenant, target: StartTarget): Promise<Started> {
   const { config, client, release } = target;
   const restored = asked.status.restore ? await takeRestored(context, asked, config) : asked;
-  const tenant = restored.status.databaseMove
+  const tenant = isMoveDue(restored.status.databaseMove)
     ? await takeMoved(context, await nextEpoch(context, restored.metadata.name), config)
     : restored;
   const { name } = tenant.metadata;
@@ -104,6 +105,8 @@ async function start(context: ControllerContext, asked: Tenant, target: StartTar
     const stored = await context.databases.describe(configured, config.secrets);
     const refusal = schemaRefusal(stored, release, context.databases.facts(release));
     if (refusal !== undefined) throw new StartFailure("SchemaTooNew", refusal);
+    // A copy that follows its database lacks what a migration makes, and could keep it from being made.
+    await leaveCopy(context, storageOf(tenant));
     await migrate(context, claimed, target, assignment);
   }
   const state = await startAgain(client, name, assignment);

@@ -5,6 +5,7 @@ import { modify } from "../../ports/store.ts";
 import { RecordTooLarge } from "../../ports/deleted-tenants.ts";
 import { timeText } from "../../model/clock.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
+import { leaveCopy } from "../start/database-move.ts";
 import { routeOf } from "../routes/routes.ts";
 import { asItRuns, bringsDatabase } from "../start/configs.ts";
 import { nextEpoch } from "../start/start.ts";
@@ -92,6 +93,7 @@ export class TenantDeletion {
     const { store, databases } = this.#context;
     const storage = storageOf(tenant);
     const { provisioned, dedicated } = tenant.status;
+    await leaveCopy(this.#context, storage);
     if (await this.#kept?.isTurnedAway(tenant))
       return "it had no data; what is kept of the deleted tenant of its name stays";
     // A dedicated process goes on without us: it has, or is about to have, the database and the media.

@@ -4,6 +4,7 @@ import { timeText } from "../../model/clock.ts";
 import { messageOf, StartFailure, UserError } from "../../model/errors.ts";
 import type { MoveReason } from "../../model/move.ts";
 import type { Shard } from "../../model/shard.ts";
+import { isMoveDue } from "../../model/database-move.ts";
 import {
   forgetRefusedRelease,
   hasStarted,
@@ -241,7 +242,8 @@ export class TenantReconciler {
     // A tenant that leaves is not restarted on the way out.
     if (!current || current.spec.dedicated) return;
     if (current.status.restore) return this.#restart(current.metadata.name, shard.metadata.name, "Restored");
-    if (current.status.databaseMove) return this.#restart(current.metadata.name, shard.metadata.name, "DatabaseMoved");
+    if (isMoveDue(current.status.databaseMove))
+      return this.#restart(current.metadata.name, shard.metadata.name, "DatabaseMoved");
     const configs = await configsOf(this.#context, current);
     const { asked } = configs;
     if (asked && asked.hash === current.status.configHash) await keepConfigInEffect(this.#context, current, asked);

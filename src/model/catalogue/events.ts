@@ -123,6 +123,13 @@ const OF_TENANTS = {
     means: "A tenant's database was moved to another server, and the tenant runs with it.",
     also: ["move"],
   },
+  DatabaseCopied: {
+    means: "A tenant's database was copied to another server while the tenant ran; the tenant restarts with the copy.",
+  },
+  DatabaseParked: {
+    means:
+      "A tenant's database is copied to another server while the tenant is parked, as it could not be copied while it runs. The message says why.",
+  },
   DatabaseNotMoved: {
     means:
       "A tenant's database could not be moved to another server. Nothing is lost: the tenant goes on with it where it was.",

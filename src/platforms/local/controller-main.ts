@@ -202,6 +202,8 @@ async function main(): Promise<void> {
     databaseMoves: new PostgresMoves(servers, programs),
     removeMedia: (tenant) => media.remove(tenant),
   };
+  const workFor = (tenant: string) => backups.work.underWay(tenant)?.kind;
+  context.workFor = workFor;
   context.feed.adminContact = config.cluster.adminContact;
   const controller = new Controller(context);
   await controller.start();
@@ -229,7 +231,7 @@ async function main(): Promise<void> {
     ...adminEntranceOf(config),
     publicAccess: () => publicAccess,
     checker: new WorldChecker({ network, now: () => clock.wall(), isLocal }),
-    workFor: (tenant: string) => backups.work.underWay(tenant)?.kind,
+    workFor,
     configNames: (tenant: string) =>
       Object.entries({
         "backups.tenants": backupsNow?.config.tenants ?? {},

@@ -39,6 +39,7 @@ const START_ATTEMPTS = 10;
  * 125 tenants. Autovacuum visits every database once per naptime, so a short one would keep a core busy with idle tenants.
  * After a crash, one call flushes the file system; opening the 300 files of each database one by one would take minutes.
  * Statements are not logged with errors: CREATE ROLE has a password in it.
+ * wal_level: a database is copied to another server while its tenant runs (src/database/online/).
  */
 const SETTINGS = `
 listen_addresses = '${HOST}'
@@ -49,6 +50,7 @@ jit = off
 autovacuum_naptime = 5min
 recovery_init_sync_method = syncfs
 password_encryption = scram-sha-256
+wal_level = logical
 log_line_prefix = '%m [%p] %d '
 log_min_error_statement = panic
 log_statement = none
