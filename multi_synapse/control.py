@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from twisted.internet import defer
 from twisted.web import http, resource, server
 
-from . import errors, holdings, metrics, probe, users
+from . import app_services, errors, holdings, metrics, probe, users
 from .errors import Refused
 from .gateway_secret import of_shard
 from .memory import Memory
@@ -155,6 +155,9 @@ class ControlResource(resource.Resource):
                 _allow_for(name, method, "POST")
                 ended = await self._shard.end_sessions(name, users.Opened.parse_all(_json_in(request)))
                 return {"ended": _if_running(name, ended)}
+            case ["v1", "tenants", name, "app-service-ping"]:
+                _allow_for(name, method, "POST")
+                return _if_running(name, await self._shard.ping_app_service(name, app_services.id_in(_json_in(request))))
             case ["v1", "preparers"]:
                 _allow(method, "POST")
                 return self._create_preparer()

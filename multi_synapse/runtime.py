@@ -15,8 +15,8 @@ from synapse.storage.schema import SCHEMA_COMPAT_VERSION, SCHEMA_VERSION
 from synapse.util import SYNAPSE_VERSION
 from twisted.internet import defer, task, threads
 
+from . import app_services, errors, idle, kept, metrics, users, watchdog
 from . import config as tenant_config
-from . import errors, idle, kept, metrics, users, watchdog
 from .checker import check as check_assignment
 from .checkers import Checker, CheckTimeout
 from .drain import Drained, drain
@@ -220,6 +220,11 @@ class Shard:
         """How many there were still; None if the tenant does not run here."""
         running = self._running(name)
         return None if running is None else await users.end_sessions(running.hs, sessions)
+
+    async def ping_app_service(self, name: str, service_id: str) -> dict[str, Any] | None:
+        """None if the tenant does not run here. @raises errors.Refused"""
+        running = self._running(name)
+        return None if running is None else await app_services.ping(running.hs, service_id)
 
     async def _keep_house(self, tenant: Tenant, running: Running, found: idle.Look) -> None:
         """Before a long sleep: what the loops do in a day is done first."""

@@ -49,6 +49,7 @@ import type { NamedTokens } from "./access/named-tokens.ts";
 import { lineSender } from "./streams.ts";
 import { tenantRoutes } from "./tenant-routes.ts";
 import { configRoutes } from "./config-routes.ts";
+import { appServiceRoutes } from "./app-service-routes.ts";
 import { userRoutes } from "./user-routes.ts";
 import { usageRoutes } from "./usage-routes.ts";
 import { watchRoutes } from "./watch-routes.ts";
@@ -140,6 +141,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   accountRoutes(app, options.console);
   tenantRoutes(app, context);
   userRoutes(app, context);
+  appServiceRoutes(app, context);
   configRoutes(app, context);
   watchRoutes(app, context);
   onboardingRoutes(app, context);

@@ -2,6 +2,7 @@ import pc from "picocolors";
 import type { TenantView } from "../api/views.ts";
 import type { ConfigVerdict } from "../model/config-verdict.ts";
 import type { Client } from "./client.ts";
+import { CliError, EXIT } from "./errors.ts";
 import { HAS, tenantPath } from "./commands/tenant-path.ts";
 import { isColored, plain } from "./output.ts";
 
@@ -18,6 +19,20 @@ export function verdictOn(client: Client, tenant: string, config: string): Promi
 /** A tenant with its own configuration. */
 export function withItsConfig(client: Client, name: string): Promise<TenantView> {
   return client.call<TenantView>("GET", tenantPath(name), { query: { includeConfig: true }, has: HAS });
+}
+
+/** A tenant's own configuration, as text. */
+export async function configOf(client: Client, name: string): Promise<string> {
+  return (await withItsConfig(client, name)).spec.config ?? "";
+}
+
+/** Asks for a configuration in the place of the one that was read. @throws CliError where it is another one by now, or would be refused */
+export async function askFor(client: Client, name: string, before: string, after: string): Promise<TenantView> {
+  const verdict = await verdictOn(client, name, after);
+  if (verdict.verdict === "Refused") throw new CliError(EXIT.failed, verdictWords(verdict));
+  if ((await configOf(client, name)) !== before)
+    throw new CliError(EXIT.failed, `somebody else has changed the configuration of tenant ${name} meanwhile`);
+  return client.call<TenantView>("PATCH", tenantPath(name), { body: { config: after }, has: HAS });
 }
 
 const WORDS = { Accepted: "would be accepted", Refused: "would be refused", Unknown: "cannot be judged now" };

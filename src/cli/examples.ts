@@ -94,6 +94,15 @@ tenant users deactivate clinic-a eve --erase
 tenant users make-admin clinic-a ada
 tenant users make-admin clinic-a ada --revoke
 
+tenant appservice list clinic-a
+
+tenant appservice add clinic-a --registration registration.yaml --wait
+tenant appservice add clinic-a --id helpdesk --url https://bot.example --sender helpdesk --users '@ticket_.*:clinic-a\\.example'
+
+tenant appservice remove clinic-a helpdesk
+
+tenant appservice ping clinic-a helpdesk
+
 tenant admin-access show clinic-a
 
 tenant admin-access open clinic-a --network 10.20.0.0/16 192.0.2.7

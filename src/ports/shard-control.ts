@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { AppServicePing } from "../model/app-service.ts";
 import type { ConfigMeaning } from "../model/config-meaning.ts";
 import { withPresentNames } from "../model/renamed-fields.ts";
 import type { OpenedSession, SessionToEnd, UserChange } from "../model/user.ts";
@@ -216,6 +217,11 @@ export interface ShardControl {
    * @returns how many there were still; undefined from a shard of an earlier version @throws as `changeUser`
    */
   endSessions(name: string, sessions: readonly SessionToEnd[]): Promise<number | undefined>;
+  /**
+   * Asks an application service of a tenant that runs here whether it is there, and has it sent what it has not got yet.
+   * @returns undefined from a shard of an earlier version @throws ShardRefusal NotFound, AppServiceNotFound; ShardUnreachable
+   */
+  pingAppService(name: string, id: string): Promise<AppServicePing | undefined>;
   load(): Promise<ShardLoad>;
   readonly preparers: PreparerCalls;
   close(): Promise<void>;

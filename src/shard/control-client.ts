@@ -1,5 +1,6 @@
 import { Pool } from "undici";
 import { z } from "zod";
+import { AppServicePingSchema, type AppServicePing } from "../model/app-service.ts";
 import type { OpenedSession, SessionToEnd, UserChange } from "../model/user.ts";
 import {
   ConfigMeaningSchema,
@@ -90,6 +91,12 @@ export class ControlClient implements ShardControl {
     const path = `/v1/tenants/${name}/sessions/end`;
     const answer = await ifKnown(name, this.#call("POST", path, { sessions }, 10_000));
     return answer === undefined ? undefined : z.object({ ended: z.int() }).parse(answer).ended;
+  }
+
+  async pingAppService(name: string, id: string): Promise<AppServicePing | undefined> {
+    const path = `/v1/tenants/${name}/app-service-ping`;
+    const answer = await ifKnown(name, this.#call("POST", path, { id }, 70_000));
+    return answer === undefined ? undefined : AppServicePingSchema.parse(answer);
   }
 
   async load(timeoutMs = 3_000): Promise<ShardLoad> {

@@ -23,6 +23,7 @@ import {
   type AdminAccessView,
   type AdminSession,
 } from "../../src/model/admin-access.ts";
+import type { AppServicePing } from "../../src/model/app-service.ts";
 import { UserError } from "../../src/model/errors.ts";
 import { changedLabels } from "../../src/model/labels.ts";
 import { deletedTenant, type DeletedTenant, type PurgeProof } from "../../src/model/deleted-tenant.ts";
@@ -476,6 +477,12 @@ export class MemoryService implements ClusterService {
     if (change.kind === "deactivate") account.deactivated = true;
     this.userChanges.push({ userId, change });
     return { userId, woken };
+  }
+
+  async pingAppService(name: string, id: string): Promise<AppServicePing & { woken: boolean }> {
+    const woken = this.#tenant(name).status.phase === "Asleep";
+    if (id === "unknown") throw new UserError("NotFound", `${name} runs with no application service ${id}`);
+    return { ...(id === "away" ? { problem: "it did not answer in time" } : { milliseconds: 12 }), woken };
   }
 
   async checkConfig(name: string, config: string): Promise<ConfigVerdict> {

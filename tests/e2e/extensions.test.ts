@@ -11,6 +11,7 @@ import { Cluster, RELAXED } from "./support/cluster.ts";
 import { UNLIMITED, withConfig } from "./support/fixtures.ts";
 import { Administrator, pagesOf } from "./support/administrator.ts";
 import { newUser, PASSWORD } from "./support/matrix.ts";
+import { Bot } from "./support/mautrix.ts";
 import { Browser, OidcProvider } from "./support/oidc.ts";
 
 /** A module of other people's, as an operator names it. */
@@ -19,22 +20,26 @@ const AUTO_ACCEPT = {
   version: "1.2.0",
   hashes: ["sha256:a43945c280cf66b83a5c30c96f1a097a42c0c3271c694ab79c708b1539405b21"],
 };
+/** Of the tenant with a bot. */
+const MOVES = Number(process.env["BOT_MOVES"] ?? 4);
 /** Where an admin UI is. */
 const UI = "https://admin.example";
 const ACCEPTER = "synapse_auto_accept_invite.InviteAutoAccepter";
 
 let provider: OidcProvider;
+const bot = new Bot();
 let cluster: Cluster;
 let gateway: string;
 beforeAll(async () => {
   provider = await OidcProvider.listen();
+  await bot.start();
   cluster = await Cluster.start({
     modules: [AUTO_ACCEPT],
     gateway: { adminAccess: { port: 0, ui: `${UI}/` } },
     tenantPolicy: {
       ...RELAXED,
       allowedModules: [ACCEPTER],
-      allowedDestinations: [`127.0.0.1:${provider.port}`],
+      allowedDestinations: [`127.0.0.1:${provider.port}`, `127.0.0.1:${bot.port}`],
     },
   });
   gateway = `localhost:${await cluster.gatewayPort()}`;
@@ -44,6 +49,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await cluster?.destroy();
   provider?.close();
+  await bot.stop();
 });
 
 it("a module from PyPI that the configuration names does its work in a tenant: an invited user joins", async () => {
@@ -59,6 +65,60 @@ it("a module from PyPI that the configuration names does its work in a tenant: a
   await alice.client.invite(room, carolId);
   await expect.poll(members).toContain(carolId);
   for (const user of [alice, bob, carol]) user.stop();
+});
+
+it("a bot gets each message once and in order, whatever it and its tenant do meanwhile", async () => {
+  const registration = join(cluster.dataDir, "registration.yaml");
+  const everywhere = { rooms: [{ regex: ".*", exclusive: false }] };
+  const url = `http://127.0.0.1:${bot.port}`;
+  await writeFile(
+    registration,
+    JSON.stringify({ id: bot.id, ...bot.tokens, sender_localpart: bot.id, url: "http://a" }),
+  );
+  const appservice = (...args: string[]) => cluster.cli("tenant", "appservice", ...args);
+  const added = await appservice("add", "clinic", "--registration", registration, "--url", url, "--wait");
+  expect(added).toMatchObject({ code: 0, stdout: expect.stringContaining(bot.tokens.as_token) as string });
+  await writeFile(registration, JSON.stringify({ id: bot.id, sender_localpart: bot.id, url, namespaces: everywhere }));
+  expect((await appservice("add", "clinic", "--registration", registration, "--wait", "--yes")).code).toBe(0);
+  expect((await appservice("ping", "clinic", bot.id)).stdout).toMatch(/helpdesk answered in \d+ ms/);
+
+  const dave = await newUser(cluster, "clinic", "dave");
+  const { room_id: room } = await dave.client.createRoom({});
+  const sent: string[] = [];
+  const send = async (text: string) => {
+    sent.push(text);
+    await dave.client.sendTextMessage(room, text);
+  };
+  for (let move = 1; move <= MOVES; move++) {
+    const moved = cluster.move("clinic");
+    await send(`during move ${move}`);
+    await moved;
+    await send(`after move ${move}`);
+  }
+  dave.stop();
+  await expect.poll(() => bot.got.length).toBe(sent.length);
+  await bot.stop();
+  await send("while the bot is away");
+  expect(await appservice("ping", "clinic", bot.id)).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining("could not be reached") as string,
+  });
+  expect(await cluster.move("clinic")).toMatchObject({ failedRequests: 0 });
+  await bot.start();
+  await send("when it is back");
+  expect((await appservice("ping", "clinic", bot.id)).code).toBe(0);
+  await expect.poll(() => bot.got.length).toBe(sent.length);
+
+  await send("before it sleeps");
+  await expect.poll(async () => (await cluster.cli("tenant", "sleep", "clinic")).code).toBe(0);
+  await expect.poll(async () => (await cluster.tenant("clinic")).phase).toBe("Asleep");
+  expect(bot.got.at(-1)).toBe("before it sleeps");
+  const asked = await request(`http://${gateway}/_matrix/client/v3/account/whoami`, {
+    headers: { host: "clinic.localhost", authorization: `Bearer ${bot.tokens.as_token}` },
+  });
+  expect(await asked.body.json()).toMatchObject({ user_id: "@helpdesk:clinic.localhost" });
+  expect(bot.got).toEqual(sent);
+  expect((await appservice("remove", "clinic", bot.id, "--yes", "--wait")).code).toBe(0);
 });
 
 it("a plan that is read again bounds its tenant, and a webhook tells the operator of it", async () => {

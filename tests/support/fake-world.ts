@@ -609,6 +609,11 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
       world.log.push(`change ${userId} ${change.kind} ${name}`);
       return userId;
     },
+    pingAppService: async (tenant, id) => {
+      if (!shard().tenants.has(tenant)) throw new ShardRefusal(404, "NotFound", `there is no tenant ${tenant} here`);
+      if (id === "unknown") throw new ShardRefusal(404, "AppServiceNotFound", `there is no application service ${id}`);
+      return id === "away" ? { problem: "it did not answer in time" } : { milliseconds: 12 };
+    },
     openSession: async (tenant, localpart, seconds) => {
       if (!shard().tenants.has(tenant)) throw new ShardRefusal(404, "NotFound", `there is no tenant ${tenant} here`);
       const userId = `@${localpart}:${shard().tenants.get(tenant)?.serverName}`;

@@ -3,9 +3,8 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Command } from "commander";
-import type { TenantView } from "../../api/views.ts";
 import type { Client } from "../client.ts";
-import { differenceOf, verdictOn, verdictWords, withItsConfig } from "../config-changes.ts";
+import { askFor, configOf, differenceOf, verdictOn, verdictWords } from "../config-changes.ts";
 import { confirm } from "../confirm.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { show } from "../format.ts";
@@ -13,7 +12,6 @@ import { timeoutOption, withClient, type WaitOptions } from "../options.ts";
 import { note } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
 import { waitUntilRunning } from "../wait.ts";
-import { HAS, tenantPath } from "./tenant-path.ts";
 
 interface EditOptions extends WaitOptions {
   yes?: boolean;
@@ -50,10 +48,7 @@ export function addEdit(tenant: Command): void {
             why: "it may restart the tenant",
             yes: options.yes,
           });
-          if ((await configOf(client, name)) !== before)
-            throw new CliError(EXIT.failed, `somebody else has changed the configuration of tenant ${name} meanwhile`);
-          const body = { config: after };
-          const updated = await client.call<TenantView>("PATCH", tenantPath(name), { body, has: HAS });
+          const updated = await askFor(client, name, before, after);
           done = true;
           const { generation } = updated.metadata;
           const now = options.wait ? await waitUntilRunning(client, name, generation, options.timeout) : updated;
@@ -64,10 +59,6 @@ export function addEdit(tenant: Command): void {
         }
       }),
     );
-}
-
-async function configOf(client: Client, name: string): Promise<string> {
-  return (await withItsConfig(client, name)).spec.config ?? "";
 }
 
 /** As often as its author wants to correct what is refused. @returns what nobody refuses */

@@ -33,6 +33,7 @@ import { addSuspend } from "./tenant-suspend.ts";
 import { addQuarantine } from "./tenant-quarantine.ts";
 import { addEdit } from "./tenant-edit.ts";
 import { addAdminAccess } from "./tenant-admin-access.ts";
+import { addAppServices } from "./tenant-appservice.ts";
 import { addUsers } from "./tenant-users.ts";
 import { addRegisterUser } from "./tenant-register-user.ts";
 import { mebibytes } from "../../model/bytes.ts";
@@ -122,6 +123,7 @@ export function addTenant(program: Command): void {
 
   addRegisterUser(tenant);
   addUsers(tenant);
+  addAppServices(tenant);
   addAdminAccess(tenant);
   addEdit(tenant);
 }

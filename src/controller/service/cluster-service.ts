@@ -15,6 +15,7 @@ import type { CheckReport } from "../../model/tenant-check.ts";
 import type { TenantDns } from "../../model/tenant-dns.ts";
 import type { Placement } from "../../model/placement.ts";
 import type { Quotas, QuotaStanding } from "../../model/quota.ts";
+import type { AppServicePing } from "../../model/app-service.ts";
 import type { UserChange, UserPage, UserQuery } from "../../model/user.ts";
 import type { TenantHibernation, WakeReason } from "../../model/sleep.ts";
 import type { Policy } from "../../model/policy.ts";
@@ -112,6 +113,11 @@ export interface ClusterService {
    * @throws UserError NotFound; InvalidInput; Conflict with Synapse's words; Unavailable
    */
   changeUser(name: string, user: string, change: UserChange): Promise<ChangedUser>;
+  /**
+   * Asks an application service that the tenant runs with whether it is there; wakes the tenant if it sleeps.
+   * @throws UserError NotFound, Unavailable
+   */
+  pingAppService(name: string, id: string): Promise<AppServicePing & { woken: boolean }>;
   /** What would become of a configuration, by the check that decides before a start; changes nothing. @throws UserError NotFound */
   checkConfig(name: string, config: string): Promise<ConfigVerdict>;
   /** Lines of the log that concern the tenant, oldest first. */

@@ -29,6 +29,7 @@ import type { CheckReport } from "../../model/tenant-check.ts";
 import type { TenantDns } from "../../model/tenant-dns.ts";
 import type { AdminAccess, AdminAccessView, AdminSession } from "../../model/admin-access.ts";
 import type { History } from "../../model/history.ts";
+import type { AppServicePing } from "../../model/app-service.ts";
 import type { UserChange, UserPage, UserQuery } from "../../model/user.ts";
 import type { UsageMonth } from "../../model/usage-month.ts";
 import type { WakeReason } from "../../model/sleep.ts";
@@ -454,6 +455,10 @@ export class StoreClusterService implements ClusterService {
 
   async changeUser(name: string, user: string, change: UserChange): Promise<ChangedUser> {
     return this.#users.change(await this.getTenant(name), user, change);
+  }
+
+  async pingAppService(name: string, id: string): Promise<AppServicePing & { woken: boolean }> {
+    return this.#users.pingAppService(await this.getTenant(name), id);
   }
 
   async checkConfig(name: string, config: string): Promise<ConfigVerdict> {

@@ -1,5 +1,6 @@
 import { UserError } from "../../model/errors.ts";
 import type { Tenant } from "../../model/tenant.ts";
+import type { AppServicePing } from "../../model/app-service.ts";
 import { localpartOf, type OpenedSession, type UserChange, type UserPage, type UserQuery } from "../../model/user.ts";
 import { ShardRefusal, ShardUnreachable, type ShardControl } from "../../ports/shard-control.ts";
 import type { ControllerContext } from "../context.ts";
@@ -26,7 +27,7 @@ export class TenantUsers {
 
   /** Wakes the tenant if it sleeps. */
   change(tenant: Tenant, user: string, change: UserChange): Promise<ChangedUser> {
-    return this.#atShard(tenant, user, "changes no users", async (shard, localpart) => {
+    return this.#ofUser(tenant, user, "changes no users", async (shard, localpart) => {
       const userId = await shard.changeUser(tenant.metadata.name, localpart, change);
       return userId === undefined ? undefined : { userId };
     });
@@ -34,13 +35,19 @@ export class TenantUsers {
 
   /** Wakes the tenant if it sleeps. @param user an administrator of it */
   openSession(tenant: Tenant, user: string, seconds: number): Promise<OpenedSession & ChangedUser> {
-    return this.#atShard(tenant, user, "opens no sessions", (shard, localpart) =>
+    return this.#ofUser(tenant, user, "opens no sessions", (shard, localpart) =>
       shard.openSession(tenant.metadata.name, localpart, seconds),
     );
   }
 
-  /** @param ask has no answer from a shard that `lacks` it @throws UserError */
-  async #atShard<T extends object>(
+  /** Wakes the tenant if it sleeps. */
+  pingAppService(tenant: Tenant, id: string): Promise<AppServicePing & { woken: boolean }> {
+    return this.#atShard(tenant, "pings no application services", (shard) =>
+      shard.pingAppService(tenant.metadata.name, id),
+    );
+  }
+
+  #ofUser<T extends object>(
     tenant: Tenant,
     user: string,
     lacks: string,
@@ -54,16 +61,23 @@ export class TenantUsers {
         "InvalidInput",
         `${JSON.stringify(user.slice(0, 300))} is no user of tenant ${name}; allowed is NAME or @NAME:${serverName}`,
       );
+    return this.#atShard(tenant, lacks, (shard) => ask(shard, localpart));
+  }
+
+  /** @param ask has no answer from a shard that `lacks` it @throws UserError */
+  async #atShard<T extends object>(
+    tenant: Tenant,
+    lacks: string,
+    ask: (shard: ShardControl) => Promise<T | undefined>,
+  ): Promise<T & { woken: boolean }> {
+    const { name } = tenant.metadata;
     const woken = tenant.status.sleep !== undefined;
     const { phase, shard } = (await this.#sleep.awake(tenant)).status;
     const client = shard === undefined ? undefined : this.#context.shardClients.get(shard);
     if (phase !== "Running" || !client)
-      throw new UserError(
-        "Unavailable",
-        `tenant ${name} is ${phase}; its users can be looked after while it runs on a shard`,
-      );
+      throw new UserError("Unavailable", `tenant ${name} is ${phase}; this can be done while it runs on a shard`);
     try {
-      const found = await ask(client, localpart);
+      const found = await ask(client);
       if (found) return { ...found, woken };
     } catch (error) {
       throw refusalOf(error, name);
@@ -77,7 +91,8 @@ function refusalOf(error: unknown, tenant: string): unknown {
     return new UserError("Unavailable", `${error.message}; try again`, { cause: error });
   if (!(error instanceof ShardRefusal)) return error;
   const { code, message } = error;
-  if (code === "UserNotFound") return new UserError("NotFound", message, { cause: error });
+  if (code === "UserNotFound" || code === "AppServiceNotFound")
+    return new UserError("NotFound", message, { cause: error });
   // It has left the shard meanwhile.
   if (code === "NotFound")
     return new UserError("Unavailable", `tenant ${tenant} is on its way; try again`, { cause: error });

@@ -18,6 +18,7 @@ export function countedStops(
     changeUser: (name, localpart, change) => client.changeUser(name, localpart, change),
     openSession: (name, localpart, seconds) => client.openSession(name, localpart, seconds),
     endSessions: (name, sessions) => client.endSessions(name, sessions),
+    pingAppService: (name, id) => client.pingAppService(name, id),
     greet: (name, spreadSeconds) => client.greet(name, spreadSeconds),
     load: () => client.load(),
     get preparers() {

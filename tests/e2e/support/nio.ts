@@ -36,7 +36,7 @@ export function runNio(
 }
 
 async function start(port: number, host: string, user: string, cluster: Cluster, pollMs?: number) {
-  const { nioPython } = await ensureTestTools({ onProgress: () => {} });
+  const { clientsPython } = await ensureTestTools({ onProgress: () => {} });
   const { code, stderr } = await cluster.cli(
     "tenant",
     "register-user",
@@ -48,7 +48,7 @@ async function start(port: number, host: string, user: string, cluster: Cluster,
   );
   if (code !== 0) throw new Error(`cannot register ${user}: ${stderr}`);
   const pause = pollMs === undefined ? [] : [String(pollMs)];
-  const child = spawn(nioPython, [join(import.meta.dirname, "nio_client.py"), String(port), host, user, ...pause], {
+  const child = spawn(clientsPython, [join(import.meta.dirname, "nio_client.py"), String(port), host, user, ...pause], {
     stdio: ["pipe", "pipe", "inherit"],
   });
   child.stdin.write(`${PASSWORD}\n`);

@@ -1,3 +1,4 @@
+import type { AppServicePing } from "../../../model/app-service.ts";
 import type { OpenedSession, SessionToEnd, UserChange } from "../../../model/user.ts";
 import { createHash } from "node:crypto";
 import { gzipSync } from "node:zlib";
@@ -81,6 +82,10 @@ export class CopyingControl implements ShardControl {
 
   changeUser(name: string, localpart: string, change: UserChange): Promise<string | undefined> {
     return this.#inner.changeUser(name, localpart, change);
+  }
+
+  pingAppService(name: string, id: string): Promise<AppServicePing | undefined> {
+    return this.#inner.pingAppService(name, id);
   }
 
   openSession(name: string, localpart: string, seconds: number): Promise<OpenedSession | undefined> {

@@ -124,8 +124,8 @@ export async function ensurePostgres(options: ToolchainOptions = {}): Promise<{ 
 export interface TestTools {
   /** The default release's Python, with pytest, ruff and mypy beside it. */
   python: string;
-  /** A Python with matrix-nio, a client of its own. */
-  nioPython: string;
+  /** A Python with matrix-nio, a client, and mautrix, which bridges are made with. */
+  clientsPython: string;
 }
 
 /** Installs what only tests need. @throws UserError Environment */
@@ -141,16 +141,16 @@ export async function ensureTestTools(options: ToolchainOptions = {}): Promise<T
     },
     options,
   );
-  const { python: nioPython } = await ensureVirtualEnvironment(
+  const { python: clientsPython } = await ensureVirtualEnvironment(
     {
-      directory: join(directoryOf(options), "matrix-nio"),
-      title: "matrix-nio",
-      installs: [["matrix-nio==0.26.*"]],
-      check: `import json, nio\nprint(json.dumps({}))`,
+      directory: join(directoryOf(options), "matrix-clients"),
+      title: "Matrix clients in Python",
+      installs: [["matrix-nio==0.26.*", "mautrix==0.21.*"]],
+      check: `import json, mautrix.appservice, nio\nprint(json.dumps({}))`,
     },
     options,
   );
-  return { python, nioPython };
+  return { python, clientsPython };
 }
 
 function directoryOf({ cacheDir }: ToolchainOptions): string {
