@@ -137,5 +137,5 @@ def has_limit(servlet: str) -> bool:
         for key, value in vars(module).items()
         if key == servlet and inspect.isclass(value)
     }
-    source = "".join(inspect.getsource(one.on_GET) for one in found.__mro__ if "on_GET" in vars(one))
+    source = "".join(inspect.getsource(vars(one)["on_GET"]) for one in found.__mro__ if "on_GET" in vars(one))
     return '"limit"' in source or "PaginationConfig.from_request" in source or "limit = 100" in source

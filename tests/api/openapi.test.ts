@@ -135,6 +135,7 @@ test("documents every call", () => {
       "POST /v1/shards/{name}/drain",
       "POST /v1/shutdown",
       "POST /v1/tenants",
+      "POST /v1/tenants/{name}/app-services/{id}/ping",
       "POST /v1/tenants/{name}/backups",
       "POST /v1/tenants/{name}/backups/verify",
       "POST /v1/tenants/{name}/config/check",

@@ -45,6 +45,7 @@ export const TENANT_ADMIN_RULES: Readonly<Record<string, TenantAdminRule>> = {
   resetPassword: own("password", "logoutDevices"),
   deactivateUser: own("erase"),
   makeAdmin: own("admin"),
+  pingAppService: own(),
   getAdminAccess: own(),
   // Where the operator lets them; the handler looks.
   openAdminAccess: own("allowedNetworks"),

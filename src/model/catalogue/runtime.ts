@@ -132,6 +132,10 @@ export const CONTROL_CODES = {
     means: "An argument of the request is not allowed; the message says what is.",
     todo: "Correct the request.",
   },
+  AppServiceNotFound: {
+    means: "The tenant runs with no application service of that id.",
+    todo: "`tenant appservice list` shows those that its configuration has; one that was added just now is there once the tenant runs with it (`tenant describe`).",
+  },
   UserNotFound: {
     means: "The tenant has no user of that name.",
     todo: "`tenant users list` shows those that it has.",
