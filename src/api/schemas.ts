@@ -317,7 +317,7 @@ const OnlineCopySchema = z
     step: z
       .enum(ONLINE_COPY_STEPS)
       .describe(
-        "Following: what was written meanwhile is copied. Switching: the tenant is restarted with the copy. Exchanging: that has come, and only its end ends it.",
+        "Following: what was written meanwhile is copied. Switching: the tenant is restarted with the copy. Exchanging: the copy takes the database's place, which cannot be taken back.",
       ),
     since: Time,
     bytes: z.number().optional().describe("Of the copy so far, roughly."),

@@ -256,7 +256,7 @@ export class Follower {
       await client.query(`SET TRANSACTION SNAPSHOT '${snapshot.replaceAll("'", "")}'`);
       this.#shape = await shapeOf(client, streamName(tenant));
       this.#schema = await schemaHash(programs, former, signal, snapshot);
-      // Tables that a crash empties are empty in the copy as well. What locks its tables for long, it does not wait for.
+      // Tables that a crash empties are empty in the copy as well.
       const more = ["--compress=0", "--no-unlogged-table-data"];
       await pgRestore(programs, copy, pgDump(programs, former, snapshot, signal, more), signal);
       this.#counts = await countRows(client, this.#shape.tables.map(placeOf));
