@@ -90,11 +90,6 @@ export class Follower {
     return this.#ready.promise;
   }
 
-  /** Why it came to nothing; undefined while it has not. */
-  get failure(): unknown {
-    return this.#failure;
-  }
-
   /** Ends it, and removes what it has made on the source. */
   async end(): Promise<void> {
     const { source, tenant, former } = this.#parts;
