@@ -90,10 +90,10 @@ export class RouteFeedClient {
     await this.#post("/v1/routes/wakes", body);
   }
 
-  /** @throws Error when the controller does not take it */
+  /** A controller of an earlier version counts none, which is no problem of ours. @throws Error when the controller does not take it */
   async tellAnswered(answered: Omit<AnsweredRequests, "gateway">): Promise<void> {
     const body: AnsweredRequests = { gateway: this.#options.gateway, ...answered };
-    await this.#post("/v1/routes/requests", body);
+    await this.#post("/v1/routes/requests", body, [404]);
   }
 
   async #run(): Promise<void> {
@@ -197,7 +197,11 @@ export class RouteFeedClient {
     }
   }
 
-  async #post(path: string, body: RouteAck | WakeRequest | AnsweredRequests): Promise<void> {
+  async #post(
+    path: string,
+    body: RouteAck | WakeRequest | AnsweredRequests,
+    fine: readonly number[] = [],
+  ): Promise<void> {
     const response = await request(new URL(path, this.#options.url), {
       method: "POST",
       dispatcher: this.#agent,
@@ -206,7 +210,8 @@ export class RouteFeedClient {
       signal: AbortSignal.any([AbortSignal.timeout(POST_TIMEOUT_MS), this.#stopped.signal]),
     });
     await response.body.dump();
-    if (response.statusCode >= 300) throw new Error(`the controller answered ${response.statusCode}`);
+    if (response.statusCode >= 300 && !fine.includes(response.statusCode))
+      throw new Error(`the controller answered ${response.statusCode}`);
   }
 
   /** Read each time: tokens are replaced without restarting gateways. */

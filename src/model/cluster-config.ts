@@ -147,7 +147,9 @@ export const ClusterConfigSchema = z.strictObject({
         )
         .default([]),
       /** Proxies before it, whose word about where somebody is counts, for the audit log and the limit of sign-ins: addresses and networks. */
-      trustedProxies: z.array(NetworkSchema).default([]),
+      trustedProxies: z
+        .array(NetworkSchema.refine((network) => !network.endsWith("/0"), "not every address: name your proxies"))
+        .default([]),
     })
     .prefault({}),
   /** How people sign in to the console, besides with tokens; docs/access.md. */

@@ -30,10 +30,10 @@ describe("the route feed", () => {
     await bench.controller.update([dedicated(3), serving("b", origin)]);
     const told = (requests: number) =>
       eventually(`${requests} are told`, () => answered.find(({ tenants }) => tenants["a"]?.requests === requests));
-    bench.controller.refusesRequests = true;
+    bench.controller.refusesRequests = 500;
     for (const host of ["a.example", "a.example", "b.example"]) await ask(bench, host);
     await told(2);
-    bench.controller.refusesRequests = false;
+    bench.controller.refusesRequests = 0;
     const before = answered.length;
     await eventually("told again", () => answered.length > before);
     expect(answered.at(-1)).toMatchObject({ all: false, tenants: { a: { epoch: 3, requests: 2 } } });
@@ -47,6 +47,21 @@ describe("the route feed", () => {
     await bench.controller.update([dedicated(4)]);
     await ask(bench, "a.example");
     expect((await told(1)).tenants["a"]?.epoch).toBe(4);
+  });
+
+  it("leaves a controller of an earlier version alone, which counts no requests", async () => {
+    bench = await Bench.start(undefined, {}, { tellAnsweredMs: 20 });
+    bench.controller.refusesRequests = 404;
+    bench.controller.routes = [];
+    await bench.controller.listen(bench.controller.port);
+    const { answered } = bench.controller;
+    await eventually("the first word", () => answered.length > 0);
+    const origin = await bench.origin();
+    await bench.controller.update([{ ...serving("a", origin, 1), dedicated: true as const }]);
+    await ask(bench, "a.example");
+    await eventually("what is counted", () => answered.some(({ tenants }) => tenants["a"]));
+    // Told once each, not again and again.
+    expect(answered.map(({ all }) => all)).toEqual([true, false]);
   });
 
   it("serves without the controller, also after a restart", async () => {

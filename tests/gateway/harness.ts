@@ -95,7 +95,8 @@ export class FakeController {
   /** Answers requests for wakes with an error. */
   refusesWakes = false;
   /** The same for counts of requests. */
-  refusesRequests = false;
+  /** The status with which counts are refused; 0: they are taken. */
+  refusesRequests = 0;
   readonly #server: Server;
   readonly #streams = new Set<ServerResponse>();
   routes: Route[] = [];
@@ -177,7 +178,7 @@ export class FakeController {
       let text = "";
       for await (const chunk of request) text += String(chunk);
       this.answered.push(JSON.parse(text) as AnsweredRequests);
-      response.writeHead(this.refusesRequests ? 500 : 204).end();
+      response.writeHead(this.refusesRequests || 204).end();
       return;
     }
     if (url.pathname === "/v1/gateway/certificates") {

@@ -41,6 +41,8 @@ it.each([
   ],
   ["nothing: 5", "nothing: no such setting (allowed: maxShards"],
   ["gateway: {port: 70000}", "gateway.port: Too big: expected number to be <=65535, but 70000 was given"],
+  ["api: {trustedProxies: [0.0.0.0/0]}", "api.trustedProxies.0: not every address: name your proxies"],
+  ["api: {trustedProxies: ['::/0']}", "api.trustedProxies.0: not every address: name your proxies"],
   ["gateway: 5", "gateway: expected object, but 5 was given"],
   ["release: latest", 'release: a release of matrix-synapse such as 1.163.2, but "latest" was given'],
   ["- a", 'the document: expected object, but ["a"] was given'],

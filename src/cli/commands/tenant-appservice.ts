@@ -55,7 +55,7 @@ export function addAppServices(tenant: Command): void {
     .option("--id <id>", "its id, in place of the file's")
     .option("--url <url>", "where Synapse sends events to, in place of the file's")
     .option("--sender <localpart>", "the localpart of its bot, in place of the file's")
-    .option("--users <regex...>", "user ids that are its own alone, in place of the file's")
+    .option("--users <regex...>", "regular expressions of the user ids reserved for it, in place of the file's")
     .option("-y, --yes", "do not ask before one that is there is changed")
     .option("--wait", "wait until the tenant runs with it")
     .addOption(timeoutOption())

@@ -159,11 +159,13 @@ export class StoreBackupService implements BackupService {
       // What a stop interrupts goes on afterwards.
       if (!signal.aborted) {
         this.#ofTenantAdmins.delete(job.id);
-        // It is made all the same; once more does no harm.
         await this.#asked
           .done(job)
           .catch((error: unknown) =>
-            this.#context.log.warn({ why: messageOf(error) }, "a backup that is done is begun again"),
+            this.#context.log.warn(
+              { tenant: name, backup: job.id, why: messageOf(error) },
+              "the note of a backup that is done cannot be removed yet",
+            ),
           );
       }
     }
@@ -437,6 +439,10 @@ export class StoreBackupService implements BackupService {
     try {
       const now = this.#settings.config();
       if (!now) return;
+      // No reason to make no backups.
+      await this.#asked
+        .tidy()
+        .catch((error: unknown) => log.debug({ why: messageOf(error) }, "notes cannot be removed"));
       this.#goOn();
       const catalogue = new Catalogue(now.means.target);
       for (const tenant of Array.from(reader.values("Tenant"))) {

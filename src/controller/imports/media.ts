@@ -22,15 +22,21 @@ export async function copyMedia(
   { say, signal }: Work,
 ): Promise<{ files: number; copied: number }> {
   const count = { files: 0, copied: 0 };
-  for (const place of places)
+  const earlier = new Set<string>();
+  for (const place of places) {
+    const here: string[] = [];
     for await (const file of ends.source.media(place)) {
       signal.throwIfAborted();
+      if (earlier.has(file.path)) continue;
+      here.push(file.path);
       count.files += 1;
       if (count.files % 50 === 0) say(`media: ${count.files} files, ${count.copied} of them copied now`);
       if (await ends.media.hasStaged(tenant, file)) continue;
       await copyFile(ends, tenant, place, file);
       count.copied += 1;
     }
+    for (const path of here) earlier.add(path);
+  }
   return count;
 }
 

@@ -67,6 +67,6 @@ export interface BackupService {
 export function noJob(id: string): UserError {
   return new UserError(
     "NotFound",
-    `there is no job ${id}: jobs but backups are forgotten when the controller is started again; ask for it once more`,
+    `there is no job ${id}: a controller that was started again knows only backups that somebody asked for and that were not done; ask for it once more`,
   );
 }

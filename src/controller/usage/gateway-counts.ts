@@ -12,7 +12,8 @@ interface Total {
 
 /**
  * Adds up what all gateways say of the requests of dedicated tenants, into one total of each epoch. The first word of a gateway has what
- * an earlier controller has counted: this one counts from there on, rather too little than too much.
+ * an earlier controller has counted: this one counts from there on, rather too little than too much. So it is with a tenant that is new in
+ * a later word about all.
  */
 export class GatewayCounts {
   readonly #run = randomUUID();
@@ -37,7 +38,7 @@ export class GatewayCounts {
       const total = this.#totals.get(tenant) ?? { epoch, requests: 0 };
       if (epoch < total.epoch || epoch < (last?.epoch ?? 0)) continue;
       said.set(tenant, { epoch, requests });
-      const counted = last?.epoch === epoch ? last.requests : before ? 0 : requests;
+      const counted = last?.epoch === epoch ? last.requests : before && !all ? 0 : requests;
       const now = { epoch, requests: (total.epoch === epoch ? total.requests : 0) + Math.max(0, requests - counted) };
       this.#totals.set(tenant, now);
       if (now.requests > 0) changed[tenant] = { run: `gateways ${epoch} ${this.#run}`, cpuSeconds: 0, ...now };

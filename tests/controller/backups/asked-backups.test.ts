@@ -1,11 +1,12 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { DirectoryTarget } from "../../../src/backups/directory-target.ts";
+import { AskedBackups } from "../../../src/controller/backups/asked-backups.ts";
 import { Catalogue } from "../../../src/controller/backups/catalogue.ts";
 import { StoreBackupService, type BackupSettings } from "../../../src/controller/backups/store-backup-service.ts";
-import { BackupsConfigSchema, type BackupManifest } from "../../../src/model/backup.ts";
+import { BackupsConfigSchema, type BackupManifest, type Job } from "../../../src/model/backup.ts";
 import type { BackupMeans, Bytes } from "../../../src/ports/backups.ts";
 import { created, runController, tenantWhen, type Run } from "../../support/controller-run.ts";
 import { FakeWorld } from "../../support/fake-world.ts";
@@ -107,4 +108,18 @@ it("keeps few of the backups that a tenant admin asks for, and none of them in p
   dump();
   await ended(service, id);
   expect((await kept()).map(({ by = "" }) => by)).toEqual(["", "tenant-admin", ""]);
+});
+
+it("begins nothing again whose note cannot be removed, and removes the note once that is possible", async () => {
+  const asked = new AskedBackups(run.process.context);
+  const job = { id: "backup-1", tenant: "a", requestedAt: "2026-01-01T00:00:00.000Z" } as Job;
+  await asked.note(job, { byTenantAdmin: false });
+  await until("the note is known", () => asked.left().length === 1);
+  const refusal = vi.spyOn(world.store, "update").mockRejectedValue(new Error("database or disk is full"));
+  await expect(asked.done(job)).rejects.toThrow("full");
+  expect(asked.left()).toEqual([]);
+  await expect(asked.tidy()).rejects.toThrow("full");
+  refusal.mockRestore();
+  await asked.tidy();
+  expect(await isNoted()).toBe(false);
 });

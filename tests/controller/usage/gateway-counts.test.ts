@@ -27,6 +27,14 @@ it("counts nothing again that an earlier controller may have counted", () => {
   expect(counts.heard(said("g", false, { c: [1, 3] }))["c"]?.requests).toBe(3);
 });
 
+it("counts nothing again of a tenant that a later word about all tells of for the first time", () => {
+  const counts = new GatewayCounts();
+  counts.heard(said("g", true, {}));
+  // It was not dedicated when this controller first heard of the gateway.
+  expect(counts.heard(said("g", true, { a: [1, 100] }))).toEqual({});
+  expect(counts.heard(said("g", false, { a: [1, 103] }))["a"]?.requests).toBe(3);
+});
+
 it("begins again with each epoch, as another run, and takes no late word of an earlier one", () => {
   const counts = new GatewayCounts();
   counts.heard(said("g", true, {}));
