@@ -76,7 +76,7 @@ export function adminAccessRoutes(app: Api, { service }: RouteContext): void {
         summary: "Closes a tenant to its own administrators; requests under way end",
         tags,
         params: Params,
-        response: { 200: ViewSchema.describe("What holds now, at all gateways."), ...failures(404) },
+        response: { 200: ViewSchema.describe("What holds now, at all gateways."), ...failures(404, 409) },
       },
     },
     async ({ params, scope }) => {

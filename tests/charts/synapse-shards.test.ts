@@ -265,7 +265,7 @@ describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
       ingress: { enabled: true, hosts: ["*.matrix.example"], className: "inside", tlsSecret: "tls" },
     };
     const from = [{ namespaceSelector: { matchLabels: { name: "ingress" } } }];
-    const trustedProxies = ["10.244.0.0/16"];
+    const trustedProxies = ["192.0.2.10/32"];
     const manifests = await template({
       gateway: { adminAccess, trustedProxies },
       networkPolicies: { adminAccessFrom: from },
@@ -314,13 +314,23 @@ describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
     });
     const { spec: policy } = find(manifests, "NetworkPolicy", "cluster-a-gateway");
     expect(policy.ingress).toContainEqual({ ports: [{ port: 8449, protocol: "TCP" }], from });
+    // Where the chart makes no walls, who comes is somebody else's to bound.
+    const open = await template({ gateway: { adminAccess, trustedProxies }, networkPolicies: { enabled: false } });
+    expect(open.some(({ kind }) => kind === "NetworkPolicy")).toBe(false);
   });
 
   it.each([
     [{ gateway: { adminAccess: { enabled: true } } }, "gateway.trustedProxies is empty"],
+    [
+      { gateway: { trustedProxies: ["192.0.2.10/32"], adminAccess: { enabled: true } } },
+      "networkPolicies.adminAccessFrom is empty",
+    ],
     [{ gateway: { adminAccess: { ingress: { enabled: true, hosts: ["a"] } } } }, "there is nothing to lead to"],
     [
-      { gateway: { trustedProxies: ["10.0.0.0/8"], adminAccess: { enabled: true, ingress: { enabled: true } } } },
+      {
+        gateway: { trustedProxies: ["192.0.2.10/32"], adminAccess: { enabled: true, ingress: { enabled: true } } },
+        networkPolicies: { adminAccessFrom: [{ podSelector: {} }] },
+      },
       "gateway.adminAccess.ingress.hosts is empty",
     ],
     [{ gateway: { adminAccess: { allowedNetworks: ["clinic"] } } }, "/gateway/adminAccess/allowedNetworks/0"],

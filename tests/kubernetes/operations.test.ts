@@ -4,6 +4,7 @@ import type { TestUser } from "../e2e/support/matrix.ts";
 import { Chatter } from "./support/chatter.ts";
 import { withoutCluster } from "./support/cluster.ts";
 import { Installation, nodes, PATIENT } from "./support/installation.ts";
+import { NETWORK } from "./support/servers.ts";
 import { helm, kubectl, run } from "./support/run.ts";
 import { until } from "../support/patience.ts";
 
@@ -76,8 +77,12 @@ describe.skipIf(withoutCluster)(
         avgShardsLoadRedistributionThreshold: 0,
         fleet: { imageTag: RELEASE },
         controller: { allowLocalFederation: true, tenantNamespaces: true },
-        // Pods that come to its Service are the ingress controller.
+        // The pod of PostgreSQL passes for the ingress controller.
         gateway: { ...PATIENT.gateway, trustedProxies: ["10.244.0.0/16"], adminAccess: { enabled: true } },
+        networkPolicies: {
+          ...NETWORK.networkPolicies,
+          adminAccessFrom: [{ podSelector: { matchLabels: { app: "postgres" } } }],
+        },
         shard: {
           topologySpreadConstraints: [],
           affinity: {
@@ -148,7 +153,7 @@ describe.skipIf(withoutCluster)(
         expect(reached.filter((name) => !itself.includes(name))).toEqual(["controller", "tenant"]);
         const controlled = await from(await first("controller"), "node", "-e", PROBE_IN_NODE);
         expect(controlled).toEqual(["postgres", "s3", "apiServer", "node", "controller", "shardControl", "tenant"]);
-        // Any other pod: the gateway is there for all, and so is its entrance for administrators, who come by an ingress controller.
+        // Any other pod: the gateway is there for all; its entrance for administrators is for this one.
         const other = await from("postgres", "bash", "-c", PROBE_IN_BASH, "probe");
         expect(other.filter((name) => !["postgres", "s3", "apiServer", "node"].includes(name))).toEqual([
           "gateway",

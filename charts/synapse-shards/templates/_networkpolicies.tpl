@@ -32,9 +32,7 @@ podSelector: {matchLabels: {{ include "synapse-shards.selectorLabels" . | fromYa
 - ports: [{port: 8008, protocol: TCP}]
 {{- if .Values.gateway.adminAccess.enabled }}
 - ports: [{port: 8449, protocol: TCP}]
-  {{- with .Values.networkPolicies.adminAccessFrom }}
-  from: {{ toYaml . | nindent 4 }}
-  {{- end }}
+  from: {{ toYaml .Values.networkPolicies.adminAccessFrom | nindent 4 }}
 {{- end }}
 - from: {{ include "synapse-shards.metricsFrom" . | nindent 4 }}
   ports: [{port: 9090, protocol: TCP}]

@@ -18,6 +18,14 @@ import type { TenantUsers } from "./tenant-users.ts";
 /** Where the gateway listens for administrators. */
 export type AdminEntrance = AdminAccessConfig & { listensAt: number };
 
+export interface AdminAccessSettings {
+  /** Where administrators come in; absent: nowhere. */
+  adminEntrance?: AdminEntrance;
+  urlOf(tenant: Tenant): string;
+  /** The object of its owner that says whether a tenant is open, and overrules what is written here; undefined where nothing does. */
+  accessSaidIn?(tenant: string): string | undefined;
+}
+
 /** As long as a task takes; a token that lies somewhere is of no use to others then. */
 const SESSION_SECONDS = 3600;
 /** Of a tenant: each is written down. */
@@ -26,25 +34,19 @@ const MOST_SESSIONS = 100;
 /** Opens tenants to their own administrators, and closes them; signs people in there. */
 export class AdminAccessService {
   readonly #context: ControllerContext;
-  readonly #entrance: AdminEntrance | undefined;
-  readonly #urlOf: (tenant: Tenant) => string;
+  readonly #settings: AdminAccessSettings;
   readonly #users: Pick<TenantUsers, "openSession">;
   readonly #sessions: AdminSessions;
 
-  constructor(
-    context: ControllerContext,
-    settings: { adminEntrance?: AdminEntrance; urlOf(tenant: Tenant): string },
-    users: Pick<TenantUsers, "openSession">,
-  ) {
+  constructor(context: ControllerContext, settings: AdminAccessSettings, users: Pick<TenantUsers, "openSession">) {
     this.#context = context;
     this.#users = users;
     this.#sessions = new AdminSessions(context);
-    this.#entrance = settings.adminEntrance;
-    this.#urlOf = (tenant) => settings.urlOf(tenant);
+    this.#settings = settings;
   }
 
   view(tenant: Tenant): AdminAccessView {
-    return adminAccessView(tenant.spec.adminAccess, this.#entrance, this.#urlOf(tenant));
+    return adminAccessView(tenant.spec.adminAccess, this.#settings.adminEntrance, this.#settings.urlOf(tenant));
   }
 
   /**
@@ -63,13 +65,16 @@ export class AdminAccessService {
     const { userId, token, woken, until = asked } = await this.#users.openSession(tenant, user, SESSION_SECONDS);
     const expiresAt = timeText(until);
     // Nobody has the token yet; where this cannot be written down, nobody gets it.
+    let isLost = true;
     const known = await modify(store, "Tenant", name, (now) => {
-      const session = { userId, until: expiresAt, ...(now.spec.adminAccess ? {} : { ending: true as const }) };
+      isLost = !now.spec.adminAccess || isLeaving(now);
+      const session = { userId, until: expiresAt, ...(isLost ? { ending: true as const } : {}) };
       now.status.adminSessions = [...stillOpen(now, clock.wall()), session];
     });
-    if (!known?.spec.adminAccess) {
+    if (!known || isLost) {
       if (known) await this.#sessions.settle(known);
-      throw new UserError("Conflict", `tenant ${name} was closed to its administrators meanwhile`);
+      const why = known?.spec.adminAccess ? "left for a dedicated process" : "was closed to its administrators";
+      throw new UserError("Conflict", `tenant ${name} ${why} meanwhile`);
     }
     await recordEvent(this.#context, {
       type: "Normal",
@@ -86,7 +91,7 @@ export class AdminAccessService {
    * @param access undefined: closes it @throws UserError Conflict
    */
   async change(name: string, access: AdminAccess | undefined): Promise<AdminAccessView> {
-    if (access && !this.#entrance)
+    if (access && !this.#settings.adminEntrance)
       throw new UserError(
         "Conflict",
         "the cluster has no entrance for administrators: set gateway.adminAccess in its configuration (docs/admin-access.md)",
@@ -97,6 +102,12 @@ export class AdminAccessService {
         throw new UserError("Conflict", `tenant ${name} is being deleted`);
       changed = JSON.stringify(spec.adminAccess) !== JSON.stringify(access);
       if (!changed) return false;
+      const place = this.#settings.accessSaidIn?.(name);
+      if (place !== undefined)
+        throw new UserError(
+          "Conflict",
+          `whether tenant ${name} is open to its administrators is said in ${place}: change it there; docs/admin-access.md says how an operator closes it against its owner's word`,
+        );
       if (access) spec.adminAccess = access;
       else delete spec.adminAccess;
       // Also where it is opened again before they could be ended.
@@ -119,6 +130,11 @@ export class AdminAccessService {
     });
     return this.view(tenant);
   }
+}
+
+/** For a dedicated process: the sessions that its shard ends before it lets it go may have been read already. */
+function isLeaving({ status: { transition, dedicated } }: Tenant): boolean {
+  return dedicated !== undefined || (transition?.to === "dedicated" && transition.step !== "Preparing");
 }
 
 function stillOpen({ status: { adminSessions = [] } }: Tenant, now: number): OpenAdminSession[] {

@@ -53,7 +53,7 @@ import { checkConfig } from "./config-check.ts";
 import { problemsOf, type Problem } from "./problems.ts";
 import { isLineOf, mentions } from "./tenant-lines.ts";
 import { registerUser } from "./register-user.ts";
-import { AdminAccessService, type AdminEntrance } from "./admin-access.ts";
+import { AdminAccessService, type AdminAccessSettings } from "./admin-access.ts";
 import { isMoveDue } from "../../model/database-move.ts";
 import { DatabaseMoveService } from "./database-moves.ts";
 import { filledIn } from "./from-template.ts";
@@ -80,9 +80,7 @@ import {
   type UpdateTenantRequest,
 } from "./cluster-service.ts";
 
-export interface ServiceSettings extends OnboardingSettings {
-  /** Where administrators come in; absent: nowhere. */
-  adminEntrance?: AdminEntrance;
+export interface ServiceSettings extends OnboardingSettings, AdminAccessSettings {
   version: string;
   /** The release of tenants that name none. */
   release: string;

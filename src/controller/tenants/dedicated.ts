@@ -23,6 +23,7 @@ import { routeOf } from "../routes/routes.ts";
 import type { ShardReconciler } from "../shards/shard-reconciler.ts";
 import { asItRuns } from "../start/configs.ts";
 import { nextEpoch } from "../start/start.ts";
+import { AdminSessions } from "./admin-sessions.ts";
 
 /** Less than a request may be parked (30 s), so that the shard still has time to start it. */
 const RELEASED_WITHIN_MS = 15_000;
@@ -55,12 +56,14 @@ export async function answersHealth(address: string): Promise<boolean> {
 export class DedicatedTransitions {
   readonly #context: ControllerContext;
   readonly #shards: ShardReconciler;
+  readonly #adminSessions: AdminSessions;
   /** Since when the Synapse of a tenant has not answered; milliseconds of the clock. */
   readonly #silentSince = new Map<string, number>();
 
   constructor(context: ControllerContext, shards: ShardReconciler) {
     this.#context = context;
     this.#shards = shards;
+    this.#adminSessions = new AdminSessions(context);
   }
 
   /** Lets go of what is in memory of a tenant that is gone. */
@@ -186,6 +189,7 @@ export class DedicatedTransitions {
     const { name } = tenant.metadata;
     const { shard } = tenant.status;
     const source = shard === undefined ? undefined : this.#shards.observation(shard);
+    await this.#adminSessions.endAll(tenant);
     let released = false;
     try {
       released = (await source?.client.stopTenant(name, timing.drain, { release: true }))?.released ?? false;

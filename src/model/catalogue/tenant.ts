@@ -169,8 +169,9 @@ export const CONDITION_REASONS = {
     todo: "Set `gateway.adminAccess.enabled` in the values of the chart synapse-shards.",
   },
   OperatorsChoice: {
-    means: "The tenant's owner wants it open to its administrators, which is the operator's to say.",
-    todo: "Ask the operator to open it, or to set `gateway.adminAccess.tenantAdmins`.",
+    means:
+      "Whether the tenant is open to its administrators, and from where, is the operator's to say, and is not as its owner wrote it.",
+    todo: "Ask the operator to change it, or to set `gateway.adminAccess.tenantAdmins`. To close the tenant, take `spec.adminAccess` out.",
   },
   SecretKeyMissing: {
     means: "A Secret that the tenant names lacks a key.",

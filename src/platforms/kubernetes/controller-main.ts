@@ -299,6 +299,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     baseDomain: config.baseDomain,
     urlOf,
     ...(adminAccess ? { adminEntrance: { ...adminAccess, listensAt: adminAccess.port } } : {}),
+    accessSaidIn: (tenant) => tenantNamespaces?.accessSaidIn(tenant),
     platformProblems: () => consoleAccess?.oidc?.problems() ?? [],
     publicAccess: () => config.publicAccess,
     checker: new WorldChecker({

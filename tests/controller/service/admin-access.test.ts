@@ -75,6 +75,23 @@ it("refuses to open a tenant where the gateway has no entrance, and closes it al
   await expect(access.change("nobody", undefined)).rejects.toMatchObject({ code: "NotFound" });
 });
 
+it("neither opens nor closes a tenant of which its owner's object says whether it is open, and names that", async () => {
+  await access.change("a", { allowedNetworks: NETWORKS });
+  const said = new AdminAccessService(
+    run.process.context,
+    { adminEntrance: ENTRANCE, urlOf, accessSaidIn: (name) => (name === "a" ? "clinic/chat" : undefined) },
+    users(),
+  );
+  for (const asked of [undefined, { allowedNetworks: [] }])
+    await expect(said.change("a", asked)).rejects.toMatchObject({
+      code: "Conflict",
+      message: expect.stringContaining("is said in clinic/chat") as string,
+    });
+  expect((await tenant()).spec.adminAccess).toEqual({ allowedNetworks: NETWORKS });
+  // Nothing would be written over.
+  expect(await said.change("a", { allowedNetworks: NETWORKS })).toMatchObject({ open: true });
+});
+
 const tenant = async () => (await world.store.get("Tenant", "a"))!;
 
 it("signs somebody in as an administrator for an hour, of a tenant that is open, and says who was meant, but not the token", async () => {
@@ -223,6 +240,26 @@ it("gives nobody a session that was opened while the tenant was closed, and ends
   await expect(slow.openSession(await tenant(), "ada")).rejects.toMatchObject({ code: "Conflict" });
   expect(world.sessions.size).toBe(0);
   expect((await tenant()).status.adminSessions).toBeUndefined();
+});
+
+it("gives nobody a session that was opened while the tenant left for a dedicated process", async () => {
+  await access.change("a", { allowedNetworks: [] });
+  const slow = new AdminAccessService(
+    run.process.context,
+    { adminEntrance: ENTRANCE, urlOf },
+    {
+      openSession: async (...asked) => {
+        const session = await users().openSession(...asked);
+        const dedicated = { address: "a:8008" };
+        await modify(world.store, "Tenant", "a", (t) => void Object.assign(t.status, { dedicated, shard: undefined }));
+        return session;
+      },
+    },
+  );
+  await expect(slow.openSession(await tenant(), "ada")).rejects.toMatchObject({
+    code: "Conflict",
+    message: expect.stringContaining("left for a dedicated process") as string,
+  });
 });
 
 it("has at most 100 sessions open, of which those count that have not ended", async () => {

@@ -292,3 +292,22 @@ it("counts the requests that gateways say were answered, and only while it is de
   expect((await process.context.recorder.months({ tenant: "a" })).at(-1)).toMatchObject({ users: 7, requests: 4 });
   await end({ process, controller });
 });
+
+it("ends the sessions that were opened for its admin UI before its shard lets it go, and goes all the same if the shard keeps them", async () => {
+  for (const keeps of [false, true]) {
+    const world = await onShard();
+    const first = run(world);
+    const until = new Date(Date.now() + 3_600_000).toISOString();
+    await modify(world.store, "Tenant", "a", ({ spec, status }) => {
+      spec.adminAccess = { allowedNetworks: [] };
+      status.adminSessions = [{ userId: "@ada:a.localhost", until }];
+    });
+    world.sessions.add(`a ada ${Date.parse(until)}`);
+    world.keepsSessions = keeps;
+    await want(world, 2, "dedicated");
+    new FakeDedicated(world, "a", ADDRESS, 2).arrive();
+    const { status } = await tenantWhen(world, "on its own", isDedicated);
+    expect([world.sessions.size, status.adminSessions?.length]).toEqual(keeps ? [1, 1] : [0, undefined]);
+    await end(first);
+  }
+});

@@ -7,6 +7,11 @@ export function adminAccessOf({ spec }: Pick<SynapseTenant, "spec">): AdminAcces
   return AdminAccessSchema.safeParse(spec.adminAccess).data;
 }
 
+/** What is written and wrong, and so is not in the model: it stays, and its owner is told. */
+export function unreadableAdminAccess(tenant: Pick<SynapseTenant, "spec">): SynapseTenant["spec"]["adminAccess"] {
+  return adminAccessOf(tenant) ? undefined : tenant.spec.adminAccess;
+}
+
 /** @returns none of a tenant that nobody wants open @param hasEntrance whether gateways let administrators in anywhere */
 export function adminAccessFindings({ spec }: Pick<SynapseTenant, "spec">, hasEntrance: boolean): Finding[] {
   if (spec.adminAccess === undefined) return [];

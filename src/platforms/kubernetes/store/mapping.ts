@@ -5,7 +5,7 @@ import { newShardStatus, type Shard } from "../../../model/shard.ts";
 import { API_GROUP, API_VERSION } from "../client.ts";
 import type { Kind, Kinds } from "../../../ports/store.ts";
 import { defined } from "../../../model/defined.ts";
-import { adminAccessOf } from "./admin-access.ts";
+import { adminAccessOf, unreadableAdminAccess } from "./admin-access.ts";
 import { conditionsOf, type Finding } from "./conditions.ts";
 import {
   CUSTOM_KINDS,
@@ -122,7 +122,8 @@ export function withSpec<K extends Kind>(
   function specOf(of: Tenant | Shard | Fleet): object {
     if (of.kind === "Tenant") {
       const { serverName, release, reclaimPolicy, revision, dedicated } = of.spec;
-      const { hibernation, suspended, placement, plan, quotas, adminAccess } = of.spec;
+      const { hibernation, suspended, placement, plan, quotas } = of.spec;
+      const adminAccess = of.spec.adminAccess ?? unreadableAdminAccess(object as SynapseTenant);
       const image = release === "" ? undefined : { tag: release };
       const config = secretConfig === undefined ? { config: of.spec.config } : {};
       const wishes = { hibernation, suspended, placement, plan, quotas, adminAccess };

@@ -1,6 +1,7 @@
 /** SynapseTenants in customers' namespaces, and the ones in the shards' namespace that are made for them. Pure. */
 import { isDeepStrictEqual } from "node:util";
 import { defined } from "../../../model/defined.ts";
+import { adminAccessOf } from "../store/admin-access.ts";
 import { conditionOf, type Finding } from "../store/conditions.ts";
 import type { SynapseTenant } from "../store/resources.ts";
 
@@ -11,12 +12,9 @@ export const CLAIM = "synapse-shards.io/claim";
 const CLAIM_UID = "synapse-shards.io/claim-uid";
 /** Which generation of the claim its spec is of. */
 const CLAIM_GENERATION = "synapse-shards.io/claim-generation";
-const OPERATORS_CHOICE: Finding = {
-  type: "AdminAccess",
-  status: "False",
-  reason: "OperatorsChoice",
-  message: "whether it is open to its administrators is the operator's to say (gateway.adminAccess.tenantAdmins)",
-};
+/** Whether the claim asks for administrators to come in: an owner who takes that back closes the tenant, whoever opened it. */
+const CLAIM_ASKS = "synapse-shards.io/claim-admin-access";
+const ADMIN_ACCESS = "AdminAccess";
 /** A tenant's name is a label in DNS. */
 const LONGEST_NAME = 63;
 
@@ -44,6 +42,18 @@ export type ClaimAction =
 /** The name in the shards' namespace. */
 export function hostedNameOf({ metadata }: SynapseTenant): string {
   return `${metadata?.namespace}-${metadata?.name}`;
+}
+
+/**
+ * The claim, NAMESPACE/NAME, that says whether a tenant in the shards' namespace is open to its administrators: what another writes there is
+ * written over. Undefined where the operator says so.
+ */
+export function openedBy(
+  { metadata }: SynapseTenant,
+  { ownersOpen, isAllowed }: Pick<Claims, "ownersOpen" | "isAllowed">,
+): string | undefined {
+  const place = metadata?.annotations?.[CLAIM];
+  return place !== undefined && ownersOpen && isAllowed(place.split("/")[0] ?? "") ? place : undefined;
 }
 
 export function claimActions(given: Claims): ClaimAction[] {
@@ -96,7 +106,8 @@ function actionFor(
   // Of one that was there before under this name: it goes first.
   if (tenant.metadata?.annotations?.[CLAIM_UID] !== claim.metadata?.uid) return undefined;
   const wanted = hostedOf(claim, { namespace, ownersOpen }, tenant);
-  if (!isDeepStrictEqual(plain(wanted.spec), plain(tenant.spec)))
+  const asks = (of: SynapseTenant) => of.metadata?.annotations?.[CLAIM_ASKS] ?? "false";
+  if (!isDeepStrictEqual(plain(wanted.spec), plain(tenant.spec)) || asks(wanted) !== asks(tenant))
     return {
       do: "update",
       tenant: {
@@ -109,13 +120,13 @@ function actionFor(
       },
     };
   const status = statusOf(claim, tenant);
-  const asksInVain = claim.spec.adminAccess !== undefined && tenant.spec.adminAccess === undefined && !ownersOpen;
-  return statusAction(claim, asksInVain ? withFinding(claim, status, OPERATORS_CHOICE, now) : status);
+  const finding = ownersOpen ? undefined : operatorsChoice(claim, tenant);
+  return statusAction(claim, finding ? withFinding(claim, status, finding, now) : status);
 }
 
 /**
- * The same tenant in the shards' namespace. Its Secrets are those of the claim's namespace, whatever that says; so is whether it is open to its
- * administrators, where owners may say so.
+ * The same tenant in the shards' namespace. Its Secrets are those of the claim's namespace, whatever that says. Whether it is open to its
+ * administrators is as the claim says where owners may say so; else as it is, until its owner no longer asks for it.
  */
 function hostedOf(
   claim: SynapseTenant,
@@ -124,7 +135,9 @@ function hostedOf(
 ): SynapseTenant {
   const own = claim.metadata?.namespace ?? "";
   const { secretNamespace: _, adminAccess: asked, ...spec } = claim.spec;
-  const adminAccess = ownersOpen ? asked : present?.spec.adminAccess;
+  const isTakenBack = asked === undefined && present?.metadata?.annotations?.[CLAIM_ASKS] === "true";
+  const left = isTakenBack ? undefined : present?.spec.adminAccess;
+  const adminAccess = ownersOpen ? asked : left;
   return {
     apiVersion: claim.apiVersion ?? "",
     kind: claim.kind ?? "",
@@ -135,6 +148,7 @@ function hostedOf(
         [CLAIM]: placeOf(claim),
         [CLAIM_UID]: claim.metadata?.uid ?? "",
         [CLAIM_GENERATION]: String(claim.metadata?.generation ?? 0),
+        [CLAIM_ASKS]: String(asked !== undefined),
       },
     },
     spec: { ...spec, ...defined({ adminAccess }), ...(spec.secretName === undefined ? {} : { secretNamespace: own }) },
@@ -161,6 +175,34 @@ function statusOf(claim: SynapseTenant, tenant: SynapseTenant): NonNullable<Syna
   };
 }
 
+/** What an owner is told where it is not as the claim says. */
+function operatorsChoice(claim: SynapseTenant, tenant: SynapseTenant): Finding | undefined {
+  const [asked, holds] = [claim, tenant].map((of) => adminAccessOf(of) ?? of.spec.adminAccess);
+  if (isDeepStrictEqual(asked, holds)) return undefined;
+  const reason = "OperatorsChoice";
+  const whose = "the operator's to say (gateway.adminAccess.tenantAdmins)";
+  if (holds === undefined)
+    return {
+      type: ADMIN_ACCESS,
+      status: "False",
+      reason,
+      message: `whether it is open to its administrators is ${whose}`,
+    };
+  // What keeps everybody out is said already.
+  if (tenant.status?.conditions?.find(({ type }) => type === ADMIN_ACCESS)?.status !== "True") return undefined;
+  const from = holds.allowedNetworks?.length ? holds.allowedNetworks.join(", ") : "any network";
+  const end =
+    asked === undefined
+      ? "to close it, write spec.adminAccess and take it out"
+      : "to close it, take spec.adminAccess out";
+  return {
+    type: ADMIN_ACCESS,
+    status: "True",
+    reason,
+    message: `it is open to its administrators from ${from}; where they may come from is ${whose}; ${end}`,
+  };
+}
+
 function withFinding(
   claim: SynapseTenant,
   status: NonNullable<SynapseTenant["status"]>,
@@ -169,13 +211,16 @@ function withFinding(
 ): NonNullable<SynapseTenant["status"]> {
   const before = claim.status?.conditions?.find(({ type }) => type === finding.type);
   const condition = conditionOf(finding, before, now, claim.metadata?.generation);
-  return { ...status, conditions: [...(status.conditions ?? []), condition] };
+  const others = (status.conditions ?? []).filter(({ type }) => type !== finding.type);
+  return { ...status, conditions: [...others, condition] };
 }
 
 function refusal(claim: SynapseTenant, reason: string, message: string): ClaimAction | undefined {
   // What it was, if it ran: only the reason changes.
   const phase = claim.status?.phase ?? "Pending";
-  return statusAction(claim, { ...claim.status, phase, reason, message });
+  // The operator may open and close it meanwhile, of which nothing is told here.
+  const conditions = claim.status?.conditions?.filter(({ type }) => type !== ADMIN_ACCESS);
+  return statusAction(claim, { ...claim.status, phase, reason, message, ...defined({ conditions }) });
 }
 
 function statusAction(claim: SynapseTenant, status: NonNullable<SynapseTenant["status"]>): ClaimAction | undefined {

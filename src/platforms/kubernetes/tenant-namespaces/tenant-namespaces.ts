@@ -4,7 +4,7 @@ import { attempt, attemptIfThere, isStatus } from "../api-error.ts";
 import { API_GROUP, API_VERSION, apiClient } from "../client.ts";
 import { ResourceCache } from "../resource-cache.ts";
 import type { CustomList, SynapseTenant } from "../store/resources.ts";
-import { ALLOWED_LABEL, claimActions, type ClaimAction } from "./claims.ts";
+import { ALLOWED_LABEL, claimActions, openedBy, type ClaimAction } from "./claims.ts";
 
 /** Changes come in bursts. */
 const SETTLE_MS = 200;
@@ -74,6 +74,13 @@ export class TenantNamespaces {
     return made;
   }
 
+  /** The object of its owner, NAMESPACE/NAME, that says whether a tenant is open to its administrators; undefined where operators do. */
+  accessSaidIn(tenant: string): string | undefined {
+    const { namespace, ownersOpen } = this.#options;
+    const hosted = this.#tenants.get(`${namespace}/${tenant}`);
+    return hosted && openedBy(hosted, { ownersOpen, isAllowed: (of) => this.#isAllowed(of) });
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#timer);
@@ -94,7 +101,7 @@ export class TenantNamespaces {
 
   async #work(): Promise<void> {
     const { clusterId, namespace, ownersOpen, onError } = this.#options;
-    const isAllowed = (of: string) => this.#namespaces.get(of)?.metadata?.labels?.[ALLOWED_LABEL] === namespace;
+    const isAllowed = (of: string) => this.#isAllowed(of);
     const tenants = [...this.#tenants.values()];
     const now = new Date().toISOString();
     for (const action of claimActions({ clusterId, namespace, tenants, isAllowed, ownersOpen, now })) {
@@ -108,6 +115,10 @@ export class TenantNamespaces {
           onError(`a tenant of another namespace: ${messageOf(error)}`);
       }
     }
+  }
+
+  #isAllowed(namespace: string): boolean {
+    return this.#namespaces.get(namespace)?.metadata?.labels?.[ALLOWED_LABEL] === this.#options.namespace;
   }
 
   async #carryOut(action: ClaimAction): Promise<void> {

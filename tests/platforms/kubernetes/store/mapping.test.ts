@@ -254,6 +254,17 @@ describe("a tenant's own administrators", () => {
     ]);
   });
 
+  it("have a list that is wrong kept as it is written, with what is said of it, until it is another", () => {
+    const object = written({ allowedNetworks: ["1:2"] });
+    const read = tenantOf(object, undefined);
+    const after = withSpec<"Tenant">(object, { ...read, spec: { ...read.spec, revision: 8 } });
+    expect(after.spec).toMatchObject({ revision: 8, adminAccess: { allowedNetworks: ["1:2"] } });
+    expect(adminAccessFindings(after, true)).toMatchObject([{ reason: "InvalidNetworks" }]);
+    const opened = { ...read, spec: { ...read.spec, adminAccess: { allowedNetworks: [] } } };
+    expect(withSpec<"Tenant">(object, opened).spec.adminAccess).toEqual({ allowedNetworks: [] });
+    expect(withSpec<"Tenant">(written({ allowedNetworks: [] }), read).spec.adminAccess).toBeUndefined();
+  });
+
   it("come in from anywhere where no list is written, if there is an entrance", () => {
     expect(tenantOf(written({}), undefined).spec.adminAccess).toEqual({ allowedNetworks: [] });
     expect(adminAccessFindings(written({}), true)).toMatchObject([{ status: "True", reason: "Open" }]);

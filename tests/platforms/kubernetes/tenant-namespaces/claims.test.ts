@@ -1,6 +1,10 @@
 import { expect, test } from "vitest";
 import type { SynapseTenant } from "../../../../src/platforms/kubernetes/store/resources.ts";
-import { claimActions, type ClaimAction } from "../../../../src/platforms/kubernetes/tenant-namespaces/claims.ts";
+import {
+  claimActions,
+  openedBy,
+  type ClaimAction,
+} from "../../../../src/platforms/kubernetes/tenant-namespaces/claims.ts";
 
 const SHARDS = "shards";
 const SPEC = { clusterId: "ours", serverName: "a.example" };
@@ -154,4 +158,78 @@ test("leaves a tenant that the operator opened as it is, whatever its owner chan
   // An owner who may open it may close it as well.
   const [closed] = decide([claim, opened], ["clinic"], true);
   expect(closed?.do === "update" && closed.tenant.spec.adminAccess).toBeUndefined();
+});
+
+/** Where the operator says whether it is open: the tenant after one round. */
+function updated(claim: SynapseTenant, hosted: SynapseTenant, ownersOpen = false): SynapseTenant {
+  const [action] = decide([claim, hosted], ["clinic"], ownersOpen);
+  return action?.do === "update" ? action.tenant : hosted;
+}
+function toldOf(claim: SynapseTenant, hosted: SynapseTenant): SynapseTenant {
+  const condition = {
+    type: "AdminAccess",
+    status: "True",
+    reason: "Open",
+    message: "",
+    lastTransitionTime: "t",
+  } as const;
+  const shown = hosted.spec.adminAccess ? { status: { conditions: [condition] } } : {};
+  const [action] = decide([claim, { ...hosted, ...shown }]);
+  if (action?.do !== "setStatus") throw new Error(JSON.stringify(action));
+  expect(decide([action.claim, { ...hosted, ...shown }])).toEqual([]);
+  return action.claim;
+}
+
+test("closes a tenant whose owner no longer asks for it to be open, also where opening it is the operator's to say", () => {
+  const asking = tenantAt("clinic/chat", OPEN);
+  const opened = updated(asking, hostedFor(tenantAt("clinic/chat")), true);
+  expect(opened.spec).toMatchObject(OPEN);
+  // Owners may say so no longer: it stays as it is…
+  expect(updated(asking, opened)).toBe(opened);
+  // …until this one wants it closed, which is not taken back.
+  const closed = updated(tenantAt("clinic/chat"), opened);
+  expect(closed.spec.adminAccess).toBeUndefined();
+  const reopened = { ...closed, spec: { ...closed.spec, ...OPEN } };
+  expect(updated(tenantAt("clinic/chat"), reopened)).toBe(reopened);
+  const askedAgain = updated(asking, reopened);
+  expect(updated(tenantAt("clinic/chat"), askedAgain).spec.adminAccess).toBeUndefined();
+});
+
+test("tells an owner whose tenant is open otherwise than asked where it is open, once, and how to close it", () => {
+  const opened = updated(tenantAt("clinic/chat", OPEN), hostedFor(tenantAt("clinic/chat")), true);
+  const narrower = tenantAt("clinic/chat", { adminAccess: { allowedNetworks: ["10.1.0.0/16"] } });
+  const conditions = toldOf(narrower, opened).status!.conditions!;
+  expect(conditions).toHaveLength(1);
+  expect(conditions[0]).toMatchObject({ type: "AdminAccess", status: "True", reason: "OperatorsChoice" });
+  expect(conditions[0]!.message).toMatch(/from 10\.0\.0\.0\/8; .* take spec\.adminAccess out$/);
+  const hosted = hostedFor(tenantAt("clinic/chat"));
+  const byOperator = { ...hosted, spec: { ...hosted.spec, adminAccess: { allowedNetworks: [] } } };
+  const [condition] = toldOf(tenantAt("clinic/chat"), byOperator).status!.conditions!;
+  expect(condition!.message).toMatch(/from any network; .* write spec\.adminAccess and take it out$/);
+  const same = updated(tenantAt("clinic/chat", { adminAccess: {} }), byOperator);
+  expect(toldOf(tenantAt("clinic/chat", { adminAccess: {} }), same).status!.conditions![0]!.reason).toBe("Open");
+});
+
+test("leaves it to the owner whether a tenant is open, unless its namespace may have no tenants any more", () => {
+  const hosted = hostedFor(tenantAt("clinic/chat"));
+  const isAllowed = (of: string) => of === "clinic";
+  expect(openedBy(hosted, { ownersOpen: true, isAllowed })).toBe("clinic/chat");
+  expect(openedBy(hosted, { ownersOpen: false, isAllowed })).toBeUndefined();
+  expect(openedBy(hosted, { ownersOpen: true, isAllowed: () => false })).toBeUndefined();
+  expect(openedBy(tenantAt("shards/own"), { ownersOpen: true, isAllowed })).toBeUndefined();
+});
+
+test("says nothing of who may come in while a namespace's tenants are the operator's alone, who may close them", () => {
+  const condition = {
+    type: "AdminAccess",
+    status: "True",
+    reason: "Open",
+    message: "",
+    lastTransitionTime: "t",
+  } as const;
+  const claim = tenantAt("clinic/chat", OPEN, { status: { conditions: [condition] } });
+  const hosted = hostedFor(claim);
+  const [action, ...more] = decide([claim, hosted], [], true);
+  expect(more).toEqual([]);
+  expect(action?.do === "setStatus" && action.claim.status?.conditions).toEqual([]);
 });
