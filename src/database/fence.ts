@@ -1,8 +1,8 @@
 import type pg from "pg";
 import type { FenceState } from "../ports/databases.ts";
-import { UserError } from "../model/errors.ts";
 import { wholeNumber } from "./whole-number.ts";
 import { withConnection, type Bounds, type Login } from "./connection.ts";
+import { endAll } from "./ended.ts";
 
 /** So the connections of processes that wait for the database are named; `multi_synapse/dedicated.py` has the same. */
 const WAITING = "synapse-shards waiting%";
@@ -63,11 +63,7 @@ export async function fenceAgainstAll(login: TenantLogin, epoch: number, bounds:
     login.database,
     async (client) => {
       if (await fenceRow(client)) await raiseEpoch(client, epoch);
-      const { rows } = await client.query<{ ended: boolean }>(
-        `SELECT pg_catalog.pg_terminate_backend(pid, ${ENDED_MS}) AS ended ${OTHERS}`,
-      );
-      if (rows.some(({ ended }) => !ended))
-        throw new UserError("Unavailable", `a connection to ${login.database} does not end`);
+      await endAll(client, OTHERS, { database: login.database, withinMs: ENDED_MS });
     },
     bounds,
   );

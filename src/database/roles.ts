@@ -23,11 +23,15 @@ async function becomeMember(client: pg.Client, role: string): Promise<void> {
   await client.query(`GRANT ${identifier(role)} TO CURRENT_USER${options}`);
 }
 
-/** Ends every other connection to a database that we may end. */
+/**
+ * Ends every other connection to a database that we may end. A worker of the server's, whose kind not everybody may see, has no user: nobody but a
+ * superuser may end it, and the server does that itself.
+ */
 export async function endConnections(client: pg.Client, database: string): Promise<void> {
   await client.query(
     `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-     WHERE datname = $1 AND pid <> pg_backend_pid() AND coalesce(backend_type, 'client backend') = 'client backend'`,
+     WHERE datname = $1 AND pid <> pg_backend_pid() AND usesysid IS NOT NULL
+       AND coalesce(backend_type, 'client backend') = 'client backend'`,
     [database],
   );
 }

@@ -53,6 +53,8 @@ export async function provisionTenantDatabase(
     if (owner === undefined) await copyTemplate(client, template, name);
     if (!kept) await handOver(client, admin, name, bounds);
     await limitRole(client, name);
+    // A move whose switch failed, and could not open it again, leaves it closed; of a tenant that is had back nobody else does it.
+    if (kept) await letIn(client, name);
     if (kept && (await isShutOut(client, name))) await raiseEpoch(client, admin, name, bounds);
     await setPassword(client, name, tenant.password);
     return { kept };
@@ -96,6 +98,12 @@ async function copyTemplate(client: pg.Client, template: string, name: string): 
 
 async function setPassword(client: pg.Client, role: string, password: string): Promise<void> {
   await client.query(`ALTER ROLE ${identifier(role)} WITH LOGIN PASSWORD ${literal(scramVerifier(password))}`);
+}
+
+async function letIn(client: pg.Client, database: string): Promise<void> {
+  const closed = "SELECT FROM pg_database WHERE datname = $1 AND NOT datallowconn";
+  if ((await client.query(closed, [database])).rowCount === 1)
+    await client.query(`ALTER DATABASE ${identifier(database)} WITH ALLOW_CONNECTIONS true`);
 }
 
 async function isShutOut(client: pg.Client, role: string): Promise<boolean> {

@@ -171,6 +171,14 @@ describe("a tenant's database", () => {
     expect(await ask(as("clinic-a", "another"), DATABASE, "SELECT body FROM events")).toEqual([{ body: "kept" }]);
   });
 
+  test("opens a database again that a move has left closed", async () => {
+    await provisionTenantDatabase(admin, CLINIC);
+    await ask(admin, "postgres", `ALTER DATABASE ${DATABASE} WITH ALLOW_CONNECTIONS false`);
+    await shutOut(admin, "clinic-a");
+    expect(await provisionTenantDatabase(admin, CLINIC)).toEqual({ kept: true });
+    expect(await ask(as("clinic-a"), DATABASE, "SELECT 1 AS one")).toEqual([{ one: 1 }]);
+  });
+
   test.each([
     ["the role was made", [`CREATE ROLE ${DATABASE}`]],
     ["the database was copied", [`CREATE ROLE ${DATABASE}`, `CREATE DATABASE ${DATABASE} TEMPLATE ${TEMPLATE}`]],

@@ -13,7 +13,16 @@ import { pgDump, pgRestore, type PgPrograms } from "../pg-programs.ts";
 import { scramVerifier } from "../scram.ts";
 import { apply, APPLY_SETTINGS, batches, connectedUntil, differentCopy } from "./applying.ts";
 import { ChangeStream } from "./change-stream.ts";
-import { closeToOthers, endOfLog, flushedEnd, logOf, oldestTransaction, pidOf, sizeOf } from "./server-facts.ts";
+import {
+  closeToOthers,
+  endOfLog,
+  endOthers,
+  flushedEnd,
+  logOf,
+  oldestTransaction,
+  pidOf,
+  sizeOf,
+} from "./server-facts.ts";
 import { changedSchema, schemaHash, shapeOf, type Shape } from "./shape.ts";
 import { closeSource, openSource, resetCopiedIdentities, unpublish, type Changed } from "./source.ts";
 import { OtherTable, placeOf, Statements, type RowCounts } from "./statements.ts";
@@ -23,6 +32,9 @@ import { alwaysGenerated, copySequences, countRows, otherCounts, smallPlacesIn }
 const STREAM_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 20 * 86_400_000, isReplication: true };
 const APPLY_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 600_000 };
 const LOOK_MS = 2_000;
+const LOOK_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 10_000 };
+/** A minute or so of a server that is busy. */
+const MOST_FAILED_LOOKS = 5;
 const WAIT_MS = 1_000;
 const POLL_MS = 20;
 /** The copy follows closely where what was written until then is there so soon. */
@@ -146,9 +158,13 @@ export class Follower {
     ]);
     if (schema !== this.#schema) throw changedSchema("its definitions");
     // The fence keeps out who heeds it. From here on the server lets nobody in.
-    await asAdmin(source, FENCE_BOUNDS, async (client) => closeToOthers(client, former.database, await pidOf(from)));
+    const pid = await pidOf(from);
+    await asAdmin(source, FENCE_BOUNDS, (client) => closeToOthers(client, former.database, pid));
     this.#reached("shut");
-    await this.#catchUp(await flushedEnd(from), SWITCH_MS);
+    const othersLeft = () => asAdmin(source, FENCE_BOUNDS, (client) => endOthers(client, former.database, pid));
+    // Who was just being let in may have written after what was waited for.
+    do await this.#catchUp(await flushedEnd(from), SWITCH_MS);
+    while ((await othersLeft()) > 0);
     const { marks } = await shapeOf(from, name);
     if (marks !== this.#shape.marks) throw changedSchema("a table was changed, emptied or written again");
     await copySequences(from, to);
@@ -343,15 +359,17 @@ export class Follower {
 
   /** Looks how far it is, and gives up before the log that is kept for it fills the disk. */
   async #watch(copy: string): Promise<void> {
-    const { source, target, former, tenant, onProgress } = this.#parts;
+    const { source, former, tenant } = this.#parts;
     const { signal } = this.#ending;
+    const name = streamName(tenant);
+    let failedLooks = 0;
+    let telling: Promise<void> | undefined;
     while (!signal.aborted) {
       await sleep(LOOK_MS, undefined, { signal }).catch(() => {});
       if (signal.aborted) return;
       try {
-        const name = streamName(tenant);
-        const log = await asAdmin(source, DEFAULT_BOUNDS, (client) => logOf(client, name, former.database));
-        const bytes = await asAdmin(target, DEFAULT_BOUNDS, (client) => sizeOf(client, copy));
+        const log = await asAdmin(source, LOOK_BOUNDS, (client) => logOf(client, name, former.database));
+        failedLooks = 0;
         if (log.keptBytes > log.mostBytes) {
           const [kept, most] = [mebibytes(log.keptBytes), mebibytes(log.mostBytes)];
           const words = `the server of the database keeps ${kept} of its log for the copy, and may keep ${most}`;
@@ -359,13 +377,26 @@ export class Follower {
           this.#fail(new UserError("Environment", `${words}: ${advice}`));
           return;
         }
-        const behindBytes = this.#copy ? Math.max(0, Number(log.end - this.#applied)) : undefined;
-        const step = this.#copy ? ("Following" as const) : ("Copying" as const);
-        onProgress({ step, bytes, totalBytes: log.totalBytes, ...(behindBytes === undefined ? {} : { behindBytes }) });
+        // A target that does not answer keeps nobody from looking at the source.
+        telling ??= this.#tellProgress(log, copy).finally(() => (telling = undefined));
       } catch (error) {
-        // What the stream itself says counts.
-        if (!(error instanceof UserError)) this.#fail(error);
+        failedLooks += 1;
+        // What the stream itself says counts, but nobody knows then how much is kept for it.
+        if (!(error instanceof UserError) || failedLooks >= MOST_FAILED_LOOKS) this.#fail(error);
       }
+    }
+  }
+
+  async #tellProgress({ end, totalBytes }: { end: bigint; totalBytes: number }, copy: string): Promise<void> {
+    const { target, onProgress } = this.#parts;
+    try {
+      const bytes = await asAdmin(target, LOOK_BOUNDS, (client) => sizeOf(client, copy));
+      const behindBytes = this.#copy ? Math.max(0, Number(end - this.#applied)) : undefined;
+      const step = this.#copy ? ("Following" as const) : ("Copying" as const);
+      if (this.#ending.signal.aborted) return;
+      onProgress({ step, bytes, totalBytes, ...(behindBytes === undefined ? {} : { behindBytes }) });
+    } catch (error) {
+      if (!(error instanceof UserError)) this.#fail(error);
     }
   }
 

@@ -1,10 +1,10 @@
 import type pg from "pg";
-import { UserError } from "../../model/errors.ts";
 import { identifier } from "../connection.ts";
+import { endAll } from "../ended.ts";
 
 /** What a server may keep of its log for us: more would fill its disk. */
 const MOST_LOG_BYTES = 8 * 1024 ** 3;
-const ENDED_MS = 5_000;
+const ENDED_MS = 10_000;
 
 /** How far the log is on the disk, before which nothing is streamed. */
 export async function endOfLog(client: pg.Client): Promise<bigint> {
@@ -57,12 +57,15 @@ export async function oldestTransaction(client: pg.Client): Promise<string | und
 /** Nobody gets in any more, and who is there is not: but for one connection, and those of streams. @throws UserError Unavailable */
 export async function closeToOthers(client: pg.Client, database: string, pid: number): Promise<void> {
   await client.query(`ALTER DATABASE ${identifier(database)} WITH ALLOW_CONNECTIONS false`);
-  const { rows } = await client.query<{ ended: boolean }>(
-    `SELECT pg_terminate_backend(pid, ${ENDED_MS}) AS ended FROM pg_stat_activity
-     WHERE datname = $1 AND pid NOT IN ($2, pg_backend_pid()) AND coalesce(backend_type, 'client backend') = 'client backend'`,
-    [database, pid],
-  );
-  if (rows.some(({ ended }) => !ended)) throw new UserError("Unavailable", `a connection to ${database} does not end`);
+  await endOthers(client, database, pid);
+}
+
+/** @returns how many there were: a login that was under way when the database was closed still gets in @throws UserError Unavailable */
+export function endOthers(client: pg.Client, database: string, pid: number): Promise<number> {
+  // What the server does itself has no user.
+  const others = `FROM pg_stat_activity WHERE datname = $1 AND pid NOT IN ($2, pg_backend_pid()) AND usesysid IS NOT NULL
+     AND coalesce(backend_type, 'client backend') = 'client backend'`;
+  return endAll(client, others, { values: [database, pid], database, withinMs: ENDED_MS });
 }
 
 /** `16/B374D848` as a number. */

@@ -1,10 +1,12 @@
 /** A tenant that owns its database loses nothing by a move that it makes hard, and neither stops nor harms anybody else's. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
 import { describe, expect, it } from "vitest";
-import { withConnection } from "../../../src/database/connection.ts";
-import { PostgresCopies } from "../../../src/database/copies.ts";
+import { DEFAULT_BOUNDS, withConnection } from "../../../src/database/connection.ts";
+import { PostgresCopies, rename } from "../../../src/database/copies.ts";
+import { fenceAgainstAll } from "../../../src/database/fence.ts";
 import { streamName } from "../../../src/database/names.ts";
-import { flushedEnd, positionOf } from "../../../src/database/online/server-facts.ts";
+import { closeToOthers, flushedEnd, positionOf } from "../../../src/database/online/server-facts.ts";
 import { NotFollowed } from "../../../src/ports/database-moves.ts";
 import {
   asAdministrator,
@@ -318,4 +320,63 @@ it("is not begun where it was taken back before, and is ended at each of its sta
   await moves.move(tenant, secrets, { to: "db-2", epoch: 7 });
   await expectMoved();
   expect(await contents(second)).not.toEqual({});
+});
+
+describe("who is still connected when the database is closed", () => {
+  it("does not stop an administrator that may neither see nor end the server's own work on it", async () => {
+    await inside(
+      first,
+      `CREATE TABLE slow (n int) WITH (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_threshold = 0);
+       INSERT INTO slow SELECT generate_series(1, 200000); DELETE FROM slow`,
+    );
+    await asAdministrator(first, "CREATE ROLE platform LOGIN CREATEDB CREATEROLE PASSWORD 'secret'");
+    await asAdministrator(first, `GRANT ${own} TO platform WITH INHERIT TRUE, SET TRUE`);
+    await asAdministrator(first, "GRANT CONNECT ON DATABASE postgres TO platform");
+    await asAdministrator(first, "ALTER SYSTEM SET autovacuum_naptime = '1s'");
+    await asAdministrator(first, "SELECT pg_reload_conf()");
+    const atWork = () =>
+      asAdministrator(
+        first,
+        `SELECT FROM pg_stat_activity WHERE datname IN ('${own}', '${names.moved}') AND backend_type = 'autovacuum worker'`,
+      );
+    const platform = { ...first.admin, user: "platform", password: "secret" };
+    const asPlatform = <T>(work: (client: Client) => Promise<T>) => withConnection(platform, "postgres", work);
+    try {
+      await expect.poll(atWork).not.toEqual([]);
+      await asPlatform((client) => closeToOthers(client, own, 0));
+      expect(await atWork()).not.toEqual([]);
+      await asPlatform((client) => rename(client, own, names.moved));
+      await expect.poll(atWork).not.toEqual([]);
+      await asPlatform((client) => rename(client, names.moved, own));
+    } finally {
+      await asAdministrator(first, "ALTER SYSTEM RESET autovacuum_naptime");
+      await asAdministrator(first, "SELECT pg_reload_conf()");
+      await asAdministrator(first, "REVOKE CONNECT ON DATABASE postgres FROM platform; DROP ROLE platform");
+    }
+  });
+
+  it("may go on its own meanwhile, while another one takes its time", async () => {
+    const clients = [1, 2, 3].map(() => new Client(loginOf(first)));
+    const pids: number[] = [];
+    for (const client of clients) {
+      client.on("error", () => {});
+      await client.connect();
+      const { rows } = await client.query<{ pid: number }>("SELECT pg_backend_pid() AS pid");
+      pids.push(rows[0]!.pid);
+    }
+    const [before, , after] = clients;
+    process.kill(pids[1]!, "SIGSTOP");
+    let isShut = false;
+    const shut = fenceAgainstAll(loginOf(first), 7, DEFAULT_BOUNDS).finally(() => (isShut = true));
+    try {
+      await sleep(300);
+      await Promise.all([before?.end(), after?.end()]);
+      const others = `SELECT FROM pg_stat_activity WHERE pid IN (${pids[0]}, ${pids[2]})`;
+      await expect.poll(() => asAdministrator(first, others)).toEqual([]);
+      expect(isShut).toBe(false);
+    } finally {
+      process.kill(pids[1]!, "SIGCONT");
+    }
+    await shut;
+  });
 });

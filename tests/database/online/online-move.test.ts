@@ -151,24 +151,34 @@ it("stays where it is where its schema changes meanwhile, and where the copy is 
   await inside(first, "INSERT INTO events (body) VALUES ('on')");
 });
 
-it("gives up before the log that the server keeps for it fills the disk", async () => {
-  await asAdministrator(first, "ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'");
-  await asAdministrator(first, "SELECT pg_reload_conf()");
-  try {
-    const moves = movesThat();
-    await follow(moves);
-    // No server forgets its log as quickly as this.
-    for (let n = 0; n < 40; n++)
-      await asAdministrator(first, "SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000000))");
-    const nothing = () => asAdministrator(first, "SELECT FROM pg_replication_slots");
-    await expect.poll(nothing).toEqual([]);
-    await expect(move(moves)).rejects.toThrow(/keeps \d+\.\d MiB of its log for the copy, and may keep 16.0 MiB/);
-    await expectNothingLeft(moves);
-  } finally {
-    await asAdministrator(first, "ALTER SYSTEM RESET max_slot_wal_keep_size");
+it.each([
+  ["answers", () => second.admin.port],
+  ["does not answer", () => 1],
+])(
+  "gives up before the log that the server keeps for it fills the disk, where the other one %s",
+  async (_what, port) => {
+    await asAdministrator(first, "ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'");
     await asAdministrator(first, "SELECT pg_reload_conf()");
-  }
-});
+    try {
+      const moves = movesThat();
+      await follow(moves);
+      // The connections to the copy are there already.
+      servers.all[1]!.login.port = port();
+      // No server forgets its log as quickly as this.
+      for (let n = 0; n < 40; n++)
+        await asAdministrator(first, "SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000000))");
+      const nothing = () => asAdministrator(first, "SELECT FROM pg_replication_slots");
+      await expect.poll(nothing).toEqual([]);
+      servers.all[1]!.login.port = second.admin.port;
+      await expect(move(moves)).rejects.toThrow(/keeps \d+\.\d MiB of its log for the copy, and may keep 16.0 MiB/);
+      await expectNothingLeft(moves);
+    } finally {
+      servers.all[1]!.login.port = second.admin.port;
+      await asAdministrator(first, "ALTER SYSTEM RESET max_slot_wal_keep_size");
+      await asAdministrator(first, "SELECT pg_reload_conf()");
+    }
+  },
+);
 
 it("runs nothing of the tenant's as anybody but the tenant, and nothing as the administrator in its database", async () => {
   await inside(
