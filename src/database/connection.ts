@@ -1,6 +1,7 @@
 import { Client, DatabaseError, escapeIdentifier, escapeLiteral } from "pg";
 import { messageOf, UserError, type ErrorCode } from "../model/errors.ts";
 import { DatabaseTrouble, type DatabaseTroubleReason } from "../ports/databases.ts";
+import { MessageBound } from "./message-bound.ts";
 
 /** A login on a PostgreSQL server. */
 export interface Login {
@@ -33,6 +34,9 @@ export const DEFAULT_BOUNDS: Bounds = { connectMs: 5000, statementMs: 60_000 };
 /** Our own count begins later, so that the server's answer, which says more, comes first. */
 const SILENCE_MS = 2000;
 const END_MS = 1000;
+/** Of an answer: nothing that is asked for here is near it, but a tenant's own code may raise an error of any length. */
+const MOST_MESSAGE_BYTES = 16 * 1024 ** 2;
+const MOST_CHARACTERS = 1_000;
 
 /**
  * Runs `work` on a connection of its own and closes it.
@@ -135,6 +139,7 @@ async function withClient<T>(
   });
   // A connection that breaks between two queries says so by an event; the next query then fails anyway.
   client.on("error", () => {});
+  let exceeded: (() => boolean) | undefined;
   try {
     await client.connect().catch((error: unknown) => {
       const explained = describeError(error, `${login.host}:${login.port}`, database, login.user);
@@ -148,9 +153,18 @@ async function withClient<T>(
         cause: error,
       });
     });
+    // A stream of changes has a bound that says more.
+    if (!bounds.isReplication) exceeded = boundAnswers(client);
     return await work(client);
   } catch (error) {
     if (error instanceof EncryptionMismatch) throw error;
+    if (exceeded?.()) {
+      const most = `${MOST_MESSAGE_BYTES / 1024 ** 2} MiB`;
+      throw new UserError(
+        "Environment",
+        `PostgreSQL at ${login.host}:${login.port}, database ${database}: an answer has more than ${most}`,
+      );
+    }
     if (certificateProblem(error))
       throw new UserError(
         "Unauthorized",
@@ -161,6 +175,24 @@ async function withClient<T>(
   } finally {
     await endQuietly(client);
   }
+}
+
+interface Wire {
+  stream: { destroy(): void; prependListener(event: "data", listener: (chunk: Buffer) => void): void };
+}
+
+/** Ends a connection on which an answer begins that is too large to be kept. @returns whether one has */
+function boundAnswers(client: Client): () => boolean {
+  const { stream } = (client as unknown as { connection: Wire }).connection;
+  const bound = new MessageBound(MOST_MESSAGE_BYTES);
+  let isExceeded = false;
+  // Before the driver, which would keep it.
+  stream.prependListener("data", (chunk) => {
+    if (isExceeded || !bound.exceededBy(chunk)) return;
+    isExceeded = true;
+    stream.destroy();
+  });
+  return () => isExceeded;
 }
 
 async function endQuietly(client: Client): Promise<void> {
@@ -178,6 +210,7 @@ function certificateProblem(error: unknown): boolean {
 
 function describeError(error: unknown, where: string, database: string, user: string): unknown {
   if (error instanceof UserError) return error;
+  if (error instanceof DatabaseError) shorten(error);
   const code = (error as { code?: unknown }).code;
   const state = typeof code === "string" ? code : "";
   const say = (kind: ErrorCode, words: string) => new UserError(kind, words, { cause: error });
@@ -213,6 +246,22 @@ function isAway(state: string): boolean {
 /** The words of pg's own failures, which have no code. */
 function isClientSideFailure(reason: string): boolean {
   return /timeout|Connection terminated|not queryable|connection error/i.test(reason);
+}
+
+/** What a tenant's own code raises comes with it; logs have all of an error. */
+function shorten(error: DatabaseError): void {
+  if (error.message.length > MOST_CHARACTERS) {
+    error.message = cut(error.message);
+    error.stack = `${error.name}: ${error.message}`;
+  }
+  for (const part of ["detail", "hint", "where", "internalQuery"] as const) {
+    const words = error[part];
+    if (words !== undefined && words.length > MOST_CHARACTERS) error[part] = cut(words);
+  }
+}
+
+function cut(words: string): string {
+  return `${words.slice(0, MOST_CHARACTERS)} …`;
 }
 
 function reasonOf(error: unknown): string {

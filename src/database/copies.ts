@@ -31,7 +31,7 @@ import { databasesAmong } from "./stranded.ts";
 import { describeDatabase } from "./tenant-database.ts";
 import { wholeNumber } from "./whole-number.ts";
 
-const LOCK_WAIT_MS = 60_000;
+const PATIENT: Patience = { waitMs: 60_000, bounds: DEFAULT_BOUNDS };
 /** Counting the events of a large homeserver reads an index of all of them; a snapshot is held for as long as its dump takes. */
 export const SNAPSHOT_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 3_600_000 };
 
@@ -266,9 +266,20 @@ export async function dropWithRole(server: AdminLogin, name: string): Promise<vo
 }
 
 /** As the administrator, alone with what is a tenant's on that server. */
-export function lockedOn<T>(server: AdminLogin, tenant: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
+export function lockedOn<T>(
+  server: AdminLogin,
+  tenant: string,
+  work: (client: pg.Client) => Promise<T>,
+  { waitMs, bounds }: Patience = PATIENT,
+): Promise<T> {
   const lock = tenantDatabaseName(tenant);
-  return asAdmin(server, DEFAULT_BOUNDS, (client) => withLock(client, lock, LOCK_WAIT_MS, () => work(client)));
+  return asAdmin(server, bounds, (client) => withLock(client, lock, waitMs, () => work(client)));
+}
+
+/** How long is waited for others, and for a statement. */
+export interface Patience {
+  waitMs: number;
+  bounds: Bounds;
 }
 
 async function raiseEpochIn(login: DatabaseLogin, epoch: number): Promise<void> {

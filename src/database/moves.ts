@@ -22,7 +22,7 @@ import {
 } from "./copies.ts";
 import { fenceAgainstAll } from "./fence.ts";
 import { besideNames, MOVED_HERE, tenantDatabaseName } from "./names.ts";
-import { pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
+import { copiedWithin, COPY_MS, pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
 import { dropRole } from "./roles.ts";
 import { OnlineCopies } from "./online/copies-online.ts";
 import type { FollowStage } from "./online/follower.ts";
@@ -41,12 +41,20 @@ export class PostgresMoves implements DatabaseMoves {
   readonly #reached: (stage: MoveStage) => void;
   readonly #online: OnlineCopies;
 
-  /** @param reached told after each stage */
-  constructor(servers: DatabaseServers, programs: PgPrograms, reached: (stage: MoveStage) => void = () => {}) {
+  readonly #copyMs: number;
+
+  /** @param reached told after each stage @param copyMs rows are copied within that */
+  constructor(
+    servers: DatabaseServers,
+    programs: PgPrograms,
+    reached: (stage: MoveStage) => void = () => {},
+    copyMs = COPY_MS,
+  ) {
+    this.#copyMs = copyMs;
     this.#servers = servers;
     this.#programs = programs;
     this.#reached = reached;
-    this.#online = new OnlineCopies(servers, programs, reached);
+    this.#online = new OnlineCopies(servers, programs, reached, copyMs);
   }
 
   servers(): Promise<ServerLoad[]> {
@@ -142,12 +150,18 @@ export class PostgresMoves implements DatabaseMoves {
         await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
         const { rows } = await client.query<{ id: string }>("SELECT pg_catalog.pg_export_snapshot() AS id");
         // On its way it would be compressed for nothing.
-        const dump = pgDump(this.#programs, former, rows[0]?.id ?? "", signal, ["--compress=0"]);
-        await pgRestore(this.#programs, filling, dump, signal);
+        await copiedWithin(this.#copyMs, signal, (until) => {
+          const dump = pgDump(this.#programs, former, rows[0]?.id ?? "", until, ["--compress=0"]);
+          return pgRestore(this.#programs, filling, dump, until);
+        });
         return contentsOf(client);
       },
       SNAPSHOT_BOUNDS,
-    );
+    ).catch(async (error: unknown) => {
+      // What runs in there goes on without the one that has begun it.
+      await lockedOn(target, name, (client) => drop(client, filling.database)).catch(() => {});
+      throw error;
+    });
     this.#reached("copied");
     const found = await withConnection(filling, filling.database, (client) => contentsOf(client), SNAPSHOT_BOUNDS);
     const different = differences(expected, found);

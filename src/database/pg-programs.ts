@@ -79,6 +79,25 @@ export async function pgRestore(
   }
 }
 
+/** Of a copy to another server. What a table's owner has made of it may run without end while it is filled. */
+export const COPY_MS = 2 * 3_600_000;
+
+/** @throws UserError Conflict where it takes longer: the next attempt would as well */
+export async function copiedWithin<T>(
+  copyMs: number,
+  signal: AbortSignal,
+  copy: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const late = AbortSignal.timeout(copyMs);
+  try {
+    return await copy(AbortSignal.any([signal, late]));
+  } catch (error) {
+    if (!late.aborted || signal.aborted) throw error;
+    const words = copyMs >= 3_600_000 ? `${copyMs / 3_600_000} hours` : `${copyMs / 1_000} seconds`;
+    throw new UserError("Conflict", `its rows were not copied in ${words}`, { cause: error });
+  }
+}
+
 /** Runs one of PostgreSQL's programs. Ends with `signal`, or by `kill`. */
 export function startProgram(
   { binDir, environment }: PgPrograms,

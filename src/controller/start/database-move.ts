@@ -21,6 +21,8 @@ const NOT_TAKEN = ["Waiting", "Copying", "Following", "Switching"] as const;
 const BEFORE_EXCHANGE = ["Switching", "Exchanging"] as const;
 /** Where deleted tenants have no date. */
 const KEPT_DAYS = 30;
+/** Of a reason in a record. */
+const MOST_CHARACTERS = 1_000;
 
 /**
  * Moves the tenant's database to the server that was asked for, while nobody runs it. Where that does not succeed, it goes on with the one it has.
@@ -79,7 +81,12 @@ async function giveUpMove(
   const from = tenant.status.databaseServer ?? OWN_SERVER;
   const finishedAt = timeText(context.clock.now());
   await tell(context, tenant, "Warning", `the database of ${tenant.metadata.name} stays on ${from}: ${why}`);
-  return settle(context, tenant, { id, from, to, finishedAt, outcome: "Failed", message: why }, () => {});
+  return settle(
+    context,
+    tenant,
+    { id, from, to, finishedAt, outcome: "Failed", message: why.slice(0, MOST_CHARACTERS) },
+    () => {},
+  );
 }
 
 /**
@@ -97,7 +104,8 @@ export async function noteCopy(
     const online = status.databaseMove?.id === id ? status.databaseMove.online : undefined;
     if (!online || !status.databaseMove || !from.includes(online.step)) return false;
     const since = online.step === now.step ? online.since : timeText(clock.now());
-    status.databaseMove.online = { attempts: online.attempts, ...now, since };
+    const message = now.message === undefined ? {} : { message: now.message.slice(0, MOST_CHARACTERS) };
+    status.databaseMove.online = { attempts: online.attempts, ...now, ...message, since };
     return true;
   });
   if (!written) throw new UserError("NotFound", `there is no tenant ${name}`);

@@ -201,6 +201,7 @@ export class OnlineCopies {
       const now = await store.get("Tenant", name);
       if (now && isDedicated(now)) throw new UserError("Conflict", "it is dedicated by now");
       signal.throwIfAborted();
+      await this.#untilFree(tenant, move, running);
       await this.#switch(tenant, move);
     } catch (error) {
       return await this.#failed(tenant, move, { error, attempts, running });
@@ -213,7 +214,7 @@ export class OnlineCopies {
     const { databaseMoves, workFor } = this.#context;
     const job = workFor?.(tenant.metadata.name);
     // What reads its tables for long would make the tenant's requests wait behind what is changed in them.
-    if (job !== undefined) return `a job (${job}) has the database`;
+    if (job !== undefined) return busyWords(job);
     const why = await databaseMoves?.whyNotOnline(tenant, secrets, to);
     if (why && !why.isPassing) throw new UserError("Conflict", why.words);
     return why?.words;
@@ -236,6 +237,20 @@ export class OnlineCopies {
     const message = `begun again soon: ${why}`;
     await noteCopy(this.#context, tenant, move, { step: "Waiting", attempts: counted, message }, BEFORE_SWITCH);
     await this.#pause(this.#retryDelay(attempts), running);
+  }
+
+  /** A job would be cut off by the switch, and look for the database where it was. */
+  async #untilFree(tenant: Tenant, move: DatabaseMove, running: Running): Promise<void> {
+    const { workFor, timing } = this.#context;
+    const { name } = tenant.metadata;
+    for (let isNoted = false; ; isNoted = true) {
+      const job = workFor?.(name);
+      if (job === undefined) return;
+      if (!isNoted)
+        await noteCopy(this.#context, tenant, move, { step: "Following", message: busyWords(job) }, BEFORE_SWITCH);
+      await this.#pause(timing.copiesEvery * 1000, running);
+      running.ending.signal.throwIfAborted();
+    }
   }
 
   /** The copy follows on until the tenant's start has taken it, or none has come for long. */
@@ -275,14 +290,16 @@ export class OnlineCopies {
   }
 
   #notes(tenant: Tenant, move: DatabaseMove): (progress: CopyProgress) => void {
-    const { clock, log } = this.#context;
+    const { clock, log, workFor } = this.#context;
     let noted = -Infinity;
     return (progress) => {
       const online = this.#moveOf(tenant.metadata.name)?.online;
       if (clock.now() - noted < NOTE_MS || !online || isMoveDue(this.#moveOf(tenant.metadata.name))) return;
       noted = clock.now();
       const { attempts } = online;
-      noteCopy(this.#context, tenant, move, { attempts, ...progress }, ["Copying", "Following"]).catch(
+      const job = progress.step === "Following" ? workFor?.(tenant.metadata.name) : undefined;
+      const message = job === undefined ? {} : { message: busyWords(job) };
+      noteCopy(this.#context, tenant, move, { attempts, ...progress, ...message }, ["Copying", "Following"]).catch(
         (error: unknown) =>
           log.warn({ tenant: tenant.metadata.name, why: messageOf(error) }, "the progress of a copy cannot be noted"),
       );
@@ -305,6 +322,10 @@ export class OnlineCopies {
       signal.addEventListener("abort", stop, { once: true });
     });
   }
+}
+
+function busyWords(job: string): string {
+  return `a job (${job}) has the database`;
 }
 
 function isDedicated({ spec, status }: Tenant): boolean {

@@ -3,7 +3,7 @@ import type pg from "pg";
 import { UserError } from "../../model/errors.ts";
 import { CopyPostponed } from "../../ports/database-moves.ts";
 import { identifier, literal } from "../connection.ts";
-import { MessageBound } from "./message-bound.ts";
+import { MessageBound } from "../message-bound.ts";
 import { parseMessage, type Message } from "./pgoutput.ts";
 
 /** A slot begins where no transaction of the whole server is open, which one that runs long puts off. */

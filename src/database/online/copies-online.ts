@@ -30,12 +30,14 @@ export class OnlineCopies {
   readonly #servers: DatabaseServers;
   readonly #programs: PgPrograms;
   readonly #reached: (stage: FollowStage) => void;
+  readonly #copyMs: number;
   readonly #following = new Map<string, Following>();
   /** What is being removed of copies, by their tenants. */
   readonly #leaving = new Map<string, Promise<void>>();
 
-  constructor(servers: DatabaseServers, programs: PgPrograms, reached: (stage: FollowStage) => void) {
+  constructor(servers: DatabaseServers, programs: PgPrograms, reached: (stage: FollowStage) => void, copyMs: number) {
     this.#servers = servers;
+    this.#copyMs = copyMs;
     this.#programs = programs;
     this.#reached = reached;
   }
@@ -78,6 +80,7 @@ export class OnlineCopies {
       former: loginOf(source, tenant, databasePassword),
       programs: this.#programs,
       onProgress,
+      copyMs: this.#copyMs,
       reached: this.#reached,
     });
     this.#following.set(name, { follower, target });

@@ -6,10 +6,10 @@ import { messageOf, UserError } from "../../model/errors.ts";
 import { CopyPostponed, HalfMoved, NotFollowed, type CopyProgress } from "../../ports/database-moves.ts";
 import type { DatabaseLogin } from "../../ports/databases.ts";
 import { asAdmin, DEFAULT_BOUNDS, identifier, literal, type AdminLogin, type Bounds } from "../connection.ts";
-import { emptyBeside, lockedOn, mark, open, readyBeside, SNAPSHOT_BOUNDS } from "../copies.ts";
+import { emptyBeside, lockedOn, mark, open, readyBeside, SNAPSHOT_BOUNDS, type Patience } from "../copies.ts";
 import { fenceAgainstAll, hasFence, raiseEpoch } from "../fence.ts";
 import { MOVED_HERE, streamName } from "../names.ts";
-import { pgDump, pgRestore, type PgPrograms } from "../pg-programs.ts";
+import { copiedWithin, pgDump, pgRestore, type PgPrograms } from "../pg-programs.ts";
 import { scramVerifier } from "../scram.ts";
 import { apply, APPLY_SETTINGS, batches, connectedUntil, differentCopy } from "./applying.ts";
 import { ChangeStream } from "./change-stream.ts";
@@ -47,6 +47,8 @@ const STILL_CLOSE_MS = 5_000;
 const SWITCH_MS = 20_000;
 const SWITCH_BOUNDS: Bounds = { connectMs: 5_000, statementMs: SWITCH_MS };
 const FENCE_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 10_000 };
+/** Somebody waits for the tenant. */
+const HASTE: Patience = { waitMs: 5_000, bounds: SWITCH_BOUNDS };
 /** Tables as the tenant sees them are in the way of what was decided already: triggers, and the order of what refers to each other. */
 const WITHOUT_TRIGGERS = "session_replication_role = replica";
 
@@ -59,6 +61,8 @@ export interface FollowerParts {
   former: DatabaseLogin;
   programs: PgPrograms;
   onProgress: (progress: CopyProgress) => void;
+  /** Its rows are copied within that. */
+  copyMs: number;
   /** Told after each stage: a test ends the process there. */
   reached?: (stage: FollowStage) => void;
 }
@@ -136,8 +140,10 @@ export class Follower {
       const connected = (from: pg.Client) =>
         connectedUntil(signal, copy, (to) => this.#switch(from, to, epoch), SWITCH_BOUNDS);
       await connectedUntil(signal, former, connected, SWITCH_BOUNDS);
-      clearTimeout(late);
-      await this.#makeReady();
+      await this.#makeReady(() => {
+        signal.throwIfAborted();
+        clearTimeout(late);
+      });
     } catch (error) {
       await this.#openAgain(error);
       throw error;
@@ -179,15 +185,18 @@ export class Follower {
     await unpublish(from, name, { alone: true });
   }
 
-  async #makeReady(): Promise<void> {
+  /** @param inTime called before what makes the copy whole @throws UserError, as `inTime` does */
+  async #makeReady(inTime: () => void): Promise<void> {
     const { former, target, tenant, source } = this.#parts;
-    await closeSource(source, tenant, undefined);
+    await closeSource(source, tenant, undefined, HASTE);
     this.#reached("closed");
-    await lockedOn(target, tenant, async (client) => {
+    const making = async (client: pg.Client) => {
       const password = literal(scramVerifier(former.password));
       await client.query(`ALTER ROLE ${identifier(former.user)} WITH LOGIN PASSWORD ${password}`);
+      inTime();
       await readyBeside(client, tenant, `${MOVED_HERE}${former.host}`);
-    });
+    };
+    await lockedOn(target, tenant, making, HASTE);
   }
 
   /** @throws HalfMoved where it cannot be: the next attempt begins with that */
@@ -269,7 +278,9 @@ export class Follower {
       this.#schema = await schemaHash(programs, former, signal, snapshot);
       // Tables that a crash empties are empty in the copy as well.
       const more = ["--compress=0", "--no-unlogged-table-data"];
-      await pgRestore(programs, copy, pgDump(programs, former, snapshot, signal, more), signal);
+      await copiedWithin(this.#parts.copyMs, signal, (until) =>
+        pgRestore(programs, copy, pgDump(programs, former, snapshot, until, more), until),
+      );
       this.#counts = await countRows(client, this.#shape.tables.map(placeOf));
     };
     await connectedUntil(signal, former, copying, SNAPSHOT_BOUNDS);

@@ -4,7 +4,7 @@ import type pg from "pg";
 import { UserError } from "../../model/errors.ts";
 import type { DatabaseLogin } from "../../ports/databases.ts";
 import { identifier, literal, withConnection, type AdminLogin } from "../connection.ts";
-import { lockedOn, loginOn } from "../copies.ts";
+import { lockedOn, loginOn, type Patience as Waits } from "../copies.ts";
 import { streamName } from "../names.ts";
 import { ensureRole } from "../roles.ts";
 import { scramVerifier } from "../scram.ts";
@@ -56,12 +56,13 @@ export async function closeSource(
   server: AdminLogin,
   tenant: string,
   former: DatabaseLogin | undefined,
+  waits?: Waits,
 ): Promise<void> {
   const name = streamName(tenant);
-  const isThere = await lockedOn(server, tenant, (client) => endStream(client, name));
+  const isThere = await lockedOn(server, tenant, (client) => endStream(client, name), waits);
   if (!isThere) return;
   if (former) await withConnection(former, former.database, (client) => unpublish(client, name));
-  await lockedOn(server, tenant, (client) => dropStreamRole(client, name));
+  await lockedOn(server, tenant, (client) => dropStreamRole(client, name), waits);
 }
 
 /**

@@ -155,6 +155,31 @@ it("waits while a job has the database", async () => {
   job = undefined;
 });
 
+it("does not switch while a job has the database that began meanwhile", async () => {
+  const isCopied = Promise.withResolvers<void>();
+  let isStopped = false;
+  world.fault = (call) => {
+    if (call === "stopTenant") isStopped = true;
+    return undefined;
+  };
+  world.copying = isCopied.promise;
+  await run.service.moveDatabase("a", { to: "db-2" });
+  await stepIs("Copying");
+  let job: string | undefined = "backup";
+  let asked = 0;
+  run.process.context.workFor = () => {
+    asked += 1;
+    return job;
+  };
+  isCopied.resolve();
+  const following = await stepIs("Following");
+  expect(following.status.databaseMove?.online?.message).toBe("a job (backup) has the database");
+  await until("several looks", () => asked > 3);
+  expect([world.copies.size, isStopped]).toEqual([1, false]);
+  job = undefined;
+  await moved();
+});
+
 it("begins again, a limited number of times, where the switch comes to nothing for what may pass", async () => {
   let moves = 0;
   world.fault = (call) =>

@@ -3,10 +3,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Client } from "pg";
 import { describe, expect, it } from "vitest";
 import { DEFAULT_BOUNDS, withConnection } from "../../../src/database/connection.ts";
-import { PostgresCopies, rename } from "../../../src/database/copies.ts";
+import { lockedOn, PostgresCopies, rename } from "../../../src/database/copies.ts";
 import { fenceAgainstAll } from "../../../src/database/fence.ts";
 import { streamName } from "../../../src/database/names.ts";
 import { closeToOthers, flushedEnd, positionOf } from "../../../src/database/online/server-facts.ts";
+import { PostgresMoves } from "../../../src/database/moves.ts";
 import { NotFollowed } from "../../../src/ports/database-moves.ts";
 import {
   asAdministrator,
@@ -267,6 +268,23 @@ describe("a switch that comes to nothing", () => {
     await expectNothingLeft(moves);
   });
 
+  it("ends soon, with the database open to its tenant, where somebody else works on the copy's server", async () => {
+    const held = Promise.withResolvers<void>();
+    let holding: Promise<void> | undefined;
+    const moves = movesThat((stage) => {
+      if (stage === "closed") holding = lockedOn(second.admin, "a", () => held.promise);
+    });
+    await follow(moves);
+    const begun = performance.now();
+    await expect(move(moves)).rejects.toMatchObject({ code: "Timeout" });
+    expect(performance.now() - begun).toBeLessThan(30_000);
+    await inside(first, "INSERT INTO events (body) VALUES ('on')");
+    held.resolve();
+    await holding;
+    await expectNothingLeft(moves);
+    expect(await databasesOf(second)).toEqual([]);
+  });
+
   it("has shut nobody out where the copy has fallen behind", async () => {
     const moves = movesThat();
     await follow(moves);
@@ -279,6 +297,46 @@ describe("a switch that comes to nothing", () => {
       });
     });
     await expectNothingLeft(moves);
+  });
+});
+
+describe("what the tenant's own code does while its database is copied", () => {
+  const slow = `CREATE FUNCTION slow() RETURNS boolean LANGUAGE plpgsql AS
+      'BEGIN IF current_database() LIKE ''filling%'' THEN PERFORM pg_sleep(3600); END IF; RETURN true; END';
+    CREATE TABLE waits (n int CHECK (slow())); INSERT INTO waits VALUES (1)`;
+
+  it.each([
+    ["while it runs", (moves: PostgresMoves) => follow(moves)],
+    ["while it is parked", (moves: PostgresMoves) => moves.move(tenant, secrets, { to: "db-2", epoch: 7 })],
+  ])("ends with the time that there is for it: %s", async (_when, copy) => {
+    await inside(first, slow);
+    const moves = new PostgresMoves(servers, programs, () => {}, 5_000);
+    await expect(copy(moves)).rejects.toMatchObject({
+      code: "Conflict",
+      message: "its rows were not copied in 5 seconds",
+    });
+    await expectNothingLeft(moves);
+    expect(
+      await asAdministrator(second, "SELECT FROM pg_stat_activity WHERE query ~ 'waits'  AND pid <> pg_backend_pid()"),
+    ).toEqual([]);
+    expect(await databasesOf(second)).toEqual([]);
+    await inside(first, "INSERT INTO events (body) VALUES ('on')");
+  });
+
+  it("takes no memory of who copies it, and few words of a record, with an error of any length", async () => {
+    const raise = (characters: number) =>
+      inside(first, `DO $$ BEGIN RAISE EXCEPTION '%', repeat('x', ${characters}); END $$`);
+    const before = process.memoryUsage().rss;
+    await expect(raise(300_000_000)).rejects.toThrow(/an answer has more than 16 MiB/);
+    expect(process.memoryUsage().rss - before).toBeLessThan(150 * 1024 ** 2);
+    const error = (await raise(5_000_000).catch((found: unknown) => found)) as Error;
+    const cause = error.cause as Error;
+    expect(error.message).toMatch(/xxx …$/);
+    expect([error.message, cause.message, cause.stack].map((words) => (words?.length ?? 0) < 2_000)).toEqual([
+      true,
+      true,
+      true,
+    ]);
   });
 });
 

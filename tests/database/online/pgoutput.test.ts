@@ -1,4 +1,4 @@
-import { MessageBound } from "../../../src/database/online/message-bound.ts";
+import { MessageBound } from "../../../src/database/message-bound.ts";
 import { describe, expect, it } from "vitest";
 import { parseMessage, type Relation, type Row } from "../../../src/database/online/pgoutput.ts";
 import { OtherTable, Statements, type RowCounts } from "../../../src/database/online/statements.ts";
