@@ -21,7 +21,7 @@ import {
   SNAPSHOT_BOUNDS,
 } from "./copies.ts";
 import { fenceAgainstAll } from "./fence.ts";
-import { besideNames, MOVED_HERE, tenantDatabaseName } from "./names.ts";
+import { besideNames, MOVED_HERE, movedHere, tenantDatabaseName } from "./names.ts";
 import { copiedWithin, COPY_MS, pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
 import { dropRole } from "./roles.ts";
 import { OnlineCopies } from "./online/copies-online.ts";
@@ -140,6 +140,7 @@ export class PostgresMoves implements DatabaseMoves {
     epoch: number,
   ): Promise<Contents> {
     const { signal } = new AbortController();
+    const comment = movedHere(former.host, await this.#servers.installation());
     await fenceAgainstAll(former, epoch, DEFAULT_BOUNDS);
     this.#reached("fenced");
     const filling = await lockedOn(target, name, (client) => emptyBeside(client, target, name, password));
@@ -170,7 +171,7 @@ export class PostgresMoves implements DatabaseMoves {
         "Environment",
         `the copy of ${former.database} is not what the database is: ${different.slice(0, 5).join(", ")}`,
       );
-    await lockedOn(target, name, (client) => readyBeside(client, name, `${MOVED_HERE}${former.host}`));
+    await lockedOn(target, name, (client) => readyBeside(client, name, comment));
     return found;
   }
 

@@ -49,6 +49,15 @@ export function besideNames(tenant: string): Record<(typeof BESIDE)[number], str
 /** What the comment on a database begins with that came from another server. */
 export const MOVED_HERE = "moved here from ";
 
+/** @param installation whose copy it is: several may share a server */
+export function movedHere(host: string, installation: string): string {
+  return `${MOVED_HERE}${host} by ${installation}`;
+}
+
+export function isMovedBy(comment: string, installation: string): boolean {
+  return comment.startsWith(MOVED_HERE) && comment.endsWith(` by ${installation}`);
+}
+
 /** The database in which an earlier state of a tenant is looked at, and its role. */
 export function inspectionName(tenant: string): string {
   return nameBeside(INSPECTED, tenant);

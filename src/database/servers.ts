@@ -33,6 +33,7 @@ export class DatabaseServers {
   /** Databases that are to be made: a server does not count them yet. */
   readonly #toCome = new Map<string, { server: string; since: number }>();
   #turn: Promise<unknown> = Promise.resolve();
+  #installation: string | undefined;
 
   /** @param recorded the record of the tenant whose data are named so (`storageOf`) */
   constructor(
@@ -46,6 +47,19 @@ export class DatabaseServers {
 
   static single(login: AdminLogin): DatabaseServers {
     return new DatabaseServers([{ name: OWN_SERVER, weight: 1, login }]);
+  }
+
+  /** Tells what is this installation's on a server that others use as well: the number that its own server was made with. */
+  async installation(): Promise<string> {
+    this.#installation ??= await asAdmin(this.main, DEFAULT_BOUNDS, async (client) => {
+      const may = "SELECT has_function_privilege('pg_control_system()', 'EXECUTE') AS may";
+      if (!(await client.query<{ may: boolean }>(may)).rows[0]?.may) return `${this.main.host}:${this.main.port}`;
+      const { rows } = await client.query<{ id: string }>(
+        "SELECT system_identifier::text AS id FROM pg_control_system()",
+      );
+      return rows[0]!.id;
+    });
+    return this.#installation;
   }
 
   get main(): AdminLogin {

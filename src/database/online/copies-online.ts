@@ -7,7 +7,7 @@ import { NotFollowed, type CopyProgress } from "../../ports/database-moves.ts";
 import type { DatabaseLogin } from "../../ports/databases.ts";
 import { asAdmin, DEFAULT_BOUNDS, withConnection, type AdminLogin } from "../connection.ts";
 import { drop, exists, lockedOn, loginOn, open } from "../copies.ts";
-import { besideNames, MOVED_HERE, streamName, tenantDatabaseName } from "../names.ts";
+import { besideNames, isMovedBy, streamName, tenantDatabaseName } from "../names.ts";
 import type { PgPrograms } from "../pg-programs.ts";
 import { dropRole } from "../roles.ts";
 import type { DatabaseServers } from "../servers.ts";
@@ -68,6 +68,7 @@ export class OnlineCopies {
   ): Promise<void> {
     const name = storageOf(tenant);
     await this.leave(name);
+    const installation = await this.#servers.installation();
     const source = this.#servers.of(tenant);
     const target = this.#servers.named(to);
     // Nothing is awaited between this and where `leave` finds it.
@@ -75,6 +76,7 @@ export class OnlineCopies {
     if (this.#following.has(name)) throw new UserError("Conflict", "it is being copied already");
     const follower = new Follower({
       tenant: name,
+      installation,
       source,
       target,
       former: loginOf(source, tenant, databasePassword),
@@ -130,21 +132,27 @@ export class OnlineCopies {
 
   async clean(tenants: Iterable<Tenant>, secretsOf: (storage: string) => Promise<TenantSecretData>): Promise<void> {
     const known = new Map([...tenants].map((tenant) => [streamName(storageOf(tenant)), tenant]));
+    const installation = await this.#servers.installation();
     let failure: unknown;
     const attempt = (work: Promise<void>) => work.catch((error: unknown) => void (failure ??= error));
     for (const { login: server, name } of this.#servers.all) {
       // One that cannot be cleaned keeps nobody else's from it.
-      const roles = await asAdmin(server, DEFAULT_BOUNDS, streamRoles).catch((error: unknown) => {
-        failure ??= error;
-        return [];
-      });
-      for (const { role, may } of roles) {
+      const roles = await asAdmin(server, DEFAULT_BOUNDS, (client) => streamRoles(client, installation)).catch(
+        (error: unknown) => {
+          failure ??= error;
+          return [];
+        },
+      );
+      for (const { role, may, isOurs } of roles) {
+        const owner = known.get(role);
+        // Another installation's, or nobody's that we know: its own cleans it.
+        if (!(isOurs ?? (owner !== undefined && this.#servers.of(owner) === server))) continue;
         // One that only stays until it can be removed has nothing in the database, which a switch may have closed just now.
-        const tenant = may ? known.get(role) : undefined;
+        const tenant = may ? owner : undefined;
         if (!this.#busy().some((each) => streamName(each) === role))
           await attempt(this.#cleanRole(server, role, tenant, secretsOf));
       }
-      await attempt(this.#cleanCopies(server, name, known.values()));
+      await attempt(this.#cleanCopies(server, name, known.values(), installation));
     }
     if (failure) throw failure;
   }
@@ -155,7 +163,12 @@ export class OnlineCopies {
   }
 
   /** Copies on a server that has no database of their tenant, and is to get none. */
-  async #cleanCopies(server: AdminLogin, serverName: string, tenants: Iterable<Tenant>): Promise<void> {
+  async #cleanCopies(
+    server: AdminLogin,
+    serverName: string,
+    tenants: Iterable<Tenant>,
+    installation: string,
+  ): Promise<void> {
     const there = await asAdmin(server, DEFAULT_BOUNDS, async (client) => {
       const sql = "SELECT datname AS name FROM pg_database WHERE datname ~ '^(filling|restored)_'";
       const { rows } = await client.query<{ name: string }>(sql);
@@ -164,7 +177,7 @@ export class OnlineCopies {
         rows.map(({ name }) => name),
       );
     });
-    const left = new Set(there.filter(({ comment }) => comment.startsWith(MOVED_HERE)).map(({ name }) => name));
+    const left = new Set(there.filter(({ comment }) => isMovedBy(comment, installation)).map(({ name }) => name));
     for (const name of this.#busy()) for (const database of Object.values(besideNames(name))) left.delete(database);
     if (left.size === 0) return;
     for (const tenant of tenants) {

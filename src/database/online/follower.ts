@@ -8,7 +8,7 @@ import type { DatabaseLogin } from "../../ports/databases.ts";
 import { asAdmin, DEFAULT_BOUNDS, identifier, literal, type AdminLogin, type Bounds } from "../connection.ts";
 import { emptyBeside, lockedOn, mark, open, readyBeside, SNAPSHOT_BOUNDS, type Patience } from "../copies.ts";
 import { fenceAgainstAll, hasFence, raiseEpoch } from "../fence.ts";
-import { MOVED_HERE, streamName } from "../names.ts";
+import { movedHere, streamName } from "../names.ts";
 import { copiedWithin, pgDump, pgRestore, type PgPrograms } from "../pg-programs.ts";
 import { scramVerifier } from "../scram.ts";
 import { apply, APPLY_SETTINGS, batches, connectedUntil, differentCopy } from "./applying.ts";
@@ -56,6 +56,8 @@ export type FollowStage = "opened" | "slot" | "copied" | "following" | "fenced" 
 
 export interface FollowerParts {
   tenant: string;
+  /** With which all that is made is marked. */
+  installation: string;
   source: AdminLogin;
   target: AdminLogin;
   former: DatabaseLogin;
@@ -194,7 +196,7 @@ export class Follower {
       const password = literal(scramVerifier(former.password));
       await client.query(`ALTER ROLE ${identifier(former.user)} WITH LOGIN PASSWORD ${password}`);
       inTime();
-      await readyBeside(client, tenant, `${MOVED_HERE}${former.host}`);
+      await readyBeside(client, tenant, movedHere(former.host, this.#parts.installation));
     };
     await lockedOn(target, tenant, making, HASTE);
   }
@@ -211,9 +213,9 @@ export class Follower {
   }
 
   async #run(): Promise<void> {
-    const { source, target, tenant, former } = this.#parts;
+    const { source, target, tenant, installation, former } = this.#parts;
     const { signal } = this.#ending;
-    const { login: stream, changed } = await openSource(source, tenant, former, signal);
+    const { login: stream, changed } = await openSource(source, { tenant, installation }, former, signal);
     this.#changed = changed;
     this.#reached("opened");
     signal.throwIfAborted();
@@ -222,7 +224,7 @@ export class Follower {
     const copy = await lockedOn(target, tenant, async (client) => {
       const login = await emptyBeside(client, target, tenant, password);
       // By which it is known as nobody's once this process is gone.
-      await mark(client, login.database, `${MOVED_HERE}${former.host}`);
+      await mark(client, login.database, movedHere(former.host, this.#parts.installation));
       return login;
     });
     signal.throwIfAborted();

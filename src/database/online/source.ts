@@ -10,7 +10,7 @@ import { ensureRole } from "../roles.ts";
 import { scramVerifier } from "../scram.ts";
 import { tablesIn } from "./shape.ts";
 import { placeOf } from "./statements.ts";
-import { dropStreamRole, endStream } from "./stream-role.ts";
+import { dropStreamRole, endStream, markStream } from "./stream-role.ts";
 
 /** What a table is locked for is done in no time; who waits for the lock holds up everybody behind it, as behind a pg_dump that reads the table. */
 const LOCK_TIMEOUT = "150ms";
@@ -33,7 +33,7 @@ const MOST_CONNECTIONS = 4;
  */
 export async function openSource(
   server: AdminLogin,
-  tenant: string,
+  { tenant, installation }: { tenant: string; installation: string },
   former: DatabaseLogin,
   signal: AbortSignal,
 ): Promise<{ login: DatabaseLogin; changed: Changed[] }> {
@@ -43,6 +43,7 @@ export async function openSource(
   const password = randomBytes(32).toString("base64url");
   await lockedOn(server, tenant, async (client) => {
     await ensureRole(client, name);
+    await markStream(client, name, installation);
     const rights = `LOGIN REPLICATION CONNECTION LIMIT ${MOST_CONNECTIONS}`;
     await client.query(`ALTER ROLE ${identifier(name)} WITH ${rights} PASSWORD ${literal(scramVerifier(password))}`);
     await client.query(`GRANT CONNECT ON DATABASE ${identifier(former.database)} TO ${identifier(name)}`);

@@ -1,12 +1,35 @@
 import type pg from "pg";
-import { identifier } from "../connection.ts";
+import { identifier, literal } from "../connection.ts";
 import { STREAM_PATTERN } from "../names.ts";
 import { dropRole, unlessForbidden } from "../roles.ts";
 
-/** Roles of streams on a server, nobody's where no stream is under way; and whether there may be something of them in a database. */
-export async function streamRoles(client: pg.Client): Promise<{ role: string; may: boolean }[]> {
-  const sql = "SELECT rolname AS role, rolreplication AS may FROM pg_roles WHERE rolname ~ $1 ORDER BY 1";
-  return (await client.query<{ role: string; may: boolean }>(sql, [STREAM_PATTERN])).rows;
+const MARK = "streams for ";
+
+/** Several installations may share a server. */
+export async function markStream(client: pg.Client, role: string, installation: string): Promise<void> {
+  await client.query(`COMMENT ON ROLE ${identifier(role)} IS ${literal(`${MARK}${installation}`)}`);
+}
+
+export interface StreamRole {
+  role: string;
+  /** There may be something of it in a database. */
+  may: boolean;
+  /** This installation has made it; undefined: nobody has marked it, as in a crash. */
+  isOurs: boolean | undefined;
+}
+
+/** Roles of streams on a server, nobody's where no stream is under way. */
+export async function streamRoles(client: pg.Client, installation: string): Promise<StreamRole[]> {
+  const { rows } = await client.query<{ role: string; may: boolean; words: string | null }>(
+    `SELECT rolname AS role, rolreplication AS may, shobj_description(oid, 'pg_authid') AS words
+     FROM pg_roles WHERE rolname ~ $1 ORDER BY 1`,
+    [STREAM_PATTERN],
+  );
+  return rows.map(({ role, may, words }) => ({
+    role,
+    may,
+    isOurs: words === null ? undefined : words === `${MARK}${installation}`,
+  }));
 }
 
 /**

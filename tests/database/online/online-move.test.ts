@@ -125,6 +125,28 @@ it("ends with a reason, and leaves nothing, where the target or the stream goes 
   await expectMoved();
 });
 
+it("leaves alone what another installation has on a server that both use", async () => {
+  const others = ["filling_tenant_other", "stream_tenant_other"];
+  await asAdministrator(first, "CREATE ROLE stream_tenant_other LOGIN REPLICATION");
+  await asAdministrator(first, "COMMENT ON ROLE stream_tenant_other IS 'streams for 42'");
+  await asAdministrator(second, "CREATE DATABASE filling_tenant_other");
+  await asAdministrator(second, "COMMENT ON DATABASE filling_tenant_other IS 'moved here from db by 42'");
+  const there = async () => [
+    ...(await asAdministrator(second, "SELECT datname AS name FROM pg_database WHERE datname ~ '^filling_'")),
+    ...(await asAdministrator(
+      first,
+      "SELECT rolname AS name FROM pg_roles WHERE rolname ~ '^stream_' AND rolcanlogin",
+    )),
+  ];
+  try {
+    await movesThat().cleanCopies([tenant], secretsOf);
+    expect((await there()).map(({ name }) => name)).toEqual(others);
+  } finally {
+    await asAdministrator(first, "DROP ROLE IF EXISTS stream_tenant_other");
+    await asAdministrator(second, "DROP DATABASE IF EXISTS filling_tenant_other");
+  }
+});
+
 it("is asked twice without harm, and can be left at any time", async () => {
   const moves = movesThat();
   const [one, other] = await Promise.allSettled([follow(moves), sleep(50).then(() => follow(moves))]);
