@@ -1,7 +1,7 @@
 import { Client, DatabaseError, escapeIdentifier, escapeLiteral } from "pg";
 import { messageOf, UserError, type ErrorCode } from "../model/errors.ts";
 import { DatabaseTrouble, type DatabaseTroubleReason } from "../ports/databases.ts";
-import { MessageBound } from "./message-bound.ts";
+import { boundMessages } from "./message-bound.ts";
 
 /** A login on a PostgreSQL server. */
 export interface Login {
@@ -139,7 +139,7 @@ async function withClient<T>(
   });
   // A connection that breaks between two queries says so by an event; the next query then fails anyway.
   client.on("error", () => {});
-  let exceeded: (() => boolean) | undefined;
+  let isExceeded = false;
   try {
     await client.connect().catch((error: unknown) => {
       const explained = describeError(error, `${login.host}:${login.port}`, database, login.user);
@@ -154,11 +154,11 @@ async function withClient<T>(
       });
     });
     // A stream of changes has a bound that says more.
-    if (!bounds.isReplication) exceeded = boundAnswers(client);
+    if (!bounds.isReplication) boundMessages(client, MOST_MESSAGE_BYTES, () => (isExceeded = true));
     return await work(client);
   } catch (error) {
     if (error instanceof EncryptionMismatch) throw error;
-    if (exceeded?.()) {
+    if (isExceeded) {
       const most = `${MOST_MESSAGE_BYTES / 1024 ** 2} MiB`;
       throw new UserError(
         "Environment",
@@ -175,24 +175,6 @@ async function withClient<T>(
   } finally {
     await endQuietly(client);
   }
-}
-
-interface Wire {
-  stream: { destroy(): void; prependListener(event: "data", listener: (chunk: Buffer) => void): void };
-}
-
-/** Ends a connection on which an answer begins that is too large to be kept. @returns whether one has */
-function boundAnswers(client: Client): () => boolean {
-  const { stream } = (client as unknown as { connection: Wire }).connection;
-  const bound = new MessageBound(MOST_MESSAGE_BYTES);
-  let isExceeded = false;
-  // Before the driver, which would keep it.
-  stream.prependListener("data", (chunk) => {
-    if (isExceeded || !bound.exceededBy(chunk)) return;
-    isExceeded = true;
-    stream.destroy();
-  });
-  return () => isExceeded;
 }
 
 async function endQuietly(client: Client): Promise<void> {
@@ -272,6 +254,11 @@ function reasonOf(error: unknown): string {
 /** Quotes a name for use in a statement. */
 export function identifier(name: string): string {
   return escapeIdentifier(name);
+}
+
+/** What a table or a sequence is called in a statement, whatever the search_path is. */
+export function placeOf({ schema, name }: { schema: string; name: string }): string {
+  return `${identifier(schema)}.${identifier(name)}`;
 }
 
 export function literal(text: string): string {

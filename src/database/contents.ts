@@ -1,5 +1,5 @@
 import type pg from "pg";
-import { identifier } from "./connection.ts";
+import { placeOf } from "./connection.ts";
 
 /** Rows of each table, and where each sequence stands. */
 export interface Contents {
@@ -18,7 +18,7 @@ export async function contentsOf(client: pg.Client): Promise<Contents> {
   const rows = new Map<string, string>();
   const sequences = new Map<string, string>();
   for (const { schema, name, kind } of found) {
-    const place = `${identifier(schema)}.${identifier(name)}`;
+    const place = placeOf({ schema, name });
     const what = kind === "S" ? "last_value::text || ' ' || is_called::text" : "count(*)::text";
     const result = await client.query<{ value: string }>(`SELECT ${what} AS value FROM ${place}`);
     (kind === "S" ? sequences : rows).set(place, result.rows[0]?.value ?? "");

@@ -21,6 +21,7 @@ import {
 import { withLock } from "./lock.ts";
 import { besideNames, SCRATCH_PREFIX, tenantDatabaseName } from "./names.ts";
 import { pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
+import { CLIENTS } from "./ended.ts";
 import { raiseEpoch } from "./fence.ts";
 import { makeFit } from "./restored.ts";
 import { lookThrough } from "./imported.ts";
@@ -295,8 +296,7 @@ export function loginOn({ host, port, sslMode }: AdminLogin, user: string, passw
 async function othersOf(client: pg.Client): Promise<number> {
   const { rows } = await client.query<{ others: string }>(
     `SELECT count(*)::text AS others FROM pg_catalog.pg_stat_activity
-     WHERE datname = current_database() AND pid <> pg_backend_pid() AND usesysid IS NOT NULL
-       AND coalesce(backend_type, 'client backend') = 'client backend'`,
+     WHERE datname = current_database() AND pid <> pg_backend_pid() AND ${CLIENTS}`,
   );
   return wholeNumber(rows[0]?.others, "pg_stat_activity");
 }

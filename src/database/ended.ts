@@ -5,6 +5,12 @@ import { UserError } from "../model/errors.ts";
 const LOOK_MS = 50;
 
 /**
+ * Of pg_stat_activity: connections of somebody's. What the server does itself has no user; its kind is not shown to everybody, and nobody but a superuser
+ * may end it.
+ */
+export const CLIENTS = "usesysid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend'";
+
+/**
  * Ends connections and waits until they are gone, also where they go on their own meanwhile.
  * @param which of pg_stat_activity: what comes after FROM @returns how many there were @throws UserError Unavailable
  */

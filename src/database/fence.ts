@@ -2,13 +2,13 @@ import type pg from "pg";
 import type { FenceState } from "../ports/databases.ts";
 import { wholeNumber } from "./whole-number.ts";
 import { withConnection, type Bounds, type Login } from "./connection.ts";
-import { endAll } from "./ended.ts";
+import { CLIENTS, endAll } from "./ended.ts";
 
 /** So the connections of processes that wait for the database are named; `multi_synapse/dedicated.py` has the same. */
 const WAITING = "synapse-shards waiting%";
 const OTHERS = `
   FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user
-  AND pid <> pg_backend_pid() AND coalesce(backend_type, 'client backend') = 'client backend'`;
+  AND pid <> pg_backend_pid() AND ${CLIENTS}`;
 
 type TenantLogin = Login & { database: string };
 

@@ -1,3 +1,5 @@
+import type { Client } from "pg";
+
 /** A message begins with its kind and its length, which counts itself: https://www.postgresql.org/docs/current/protocol-message-formats.html */
 const HEADER_BYTES = 5;
 
@@ -37,4 +39,20 @@ export class MessageBound {
     }
     return false;
   }
+}
+
+interface Wire {
+  stream: { destroy(): void; prependListener(event: "data", listener: (chunk: Buffer) => void): void };
+}
+
+/** Ends a connection on which a message begins that is larger than allowed. @param onExceeded told before that */
+export function boundMessages(client: Client, most: number, onExceeded: () => void): void {
+  const { stream } = (client as unknown as { connection: Wire }).connection;
+  const bound = new MessageBound(most);
+  // Before the driver, which would keep it.
+  stream.prependListener("data", (chunk) => {
+    if (!bound.exceededBy(chunk)) return;
+    onExceeded();
+    stream.destroy();
+  });
 }

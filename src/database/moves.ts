@@ -24,7 +24,7 @@ import { fenceAgainstAll } from "./fence.ts";
 import { besideNames, MOVED_HERE, movedHere, tenantDatabaseName } from "./names.ts";
 import { copiedWithin, COPY_MS, pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
 import { dropRole } from "./roles.ts";
-import { OnlineCopies } from "./online/copies-online.ts";
+import { Followers } from "./online/followers.ts";
 import type { FollowStage } from "./online/follower.ts";
 import type { DatabaseServers } from "./servers.ts";
 
@@ -39,8 +39,7 @@ export class PostgresMoves implements DatabaseMoves {
   readonly #servers: DatabaseServers;
   readonly #programs: PgPrograms;
   readonly #reached: (stage: MoveStage) => void;
-  readonly #online: OnlineCopies;
-
+  readonly #online: Followers;
   readonly #copyMs: number;
 
   /** @param reached told after each stage @param copyMs rows are copied within that */
@@ -54,7 +53,7 @@ export class PostgresMoves implements DatabaseMoves {
     this.#servers = servers;
     this.#programs = programs;
     this.#reached = reached;
-    this.#online = new OnlineCopies(servers, programs, reached, copyMs);
+    this.#online = new Followers(servers, programs, reached, copyMs);
   }
 
   servers(): Promise<ServerLoad[]> {

@@ -1,5 +1,5 @@
 import type pg from "pg";
-import { identifier } from "./connection.ts";
+import { placeOf } from "./connection.ts";
 
 /**
  * What a homeserver must not take up again from an earlier time, as its own role. Encryption breaks where a key that was given to
@@ -54,8 +54,7 @@ async function resetIdentities(client: pg.Client): Promise<void> {
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind = 'r' AND c.relreplident = 'f' AND n.nspname !~ '^pg_'`,
   );
-  for (const { schema, name } of rows)
-    await client.query(`ALTER TABLE ONLY ${identifier(schema)}.${identifier(name)} REPLICA IDENTITY DEFAULT`);
+  for (const table of rows) await client.query(`ALTER TABLE ONLY ${placeOf(table)} REPLICA IDENTITY DEFAULT`);
 }
 
 async function has(client: pg.Client, table: string): Promise<boolean> {

@@ -1,5 +1,6 @@
 import type pg from "pg";
 import { identifier } from "./connection.ts";
+import { CLIENTS } from "./ended.ts";
 
 /** Creates a role if there is none of that name. Call it under a lock. @returns whether it was made */
 export async function ensureRole(client: pg.Client, role: string): Promise<boolean> {
@@ -23,15 +24,11 @@ async function becomeMember(client: pg.Client, role: string): Promise<void> {
   await client.query(`GRANT ${identifier(role)} TO CURRENT_USER${options}`);
 }
 
-/**
- * Ends every other connection to a database that we may end. A worker of the server's, whose kind not everybody may see, has no user: nobody but a
- * superuser may end it, and the server does that itself.
- */
+/** Ends every other connection to a database that we may end. */
 export async function endConnections(client: pg.Client, database: string): Promise<void> {
   await client.query(
     `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-     WHERE datname = $1 AND pid <> pg_backend_pid() AND usesysid IS NOT NULL
-       AND coalesce(backend_type, 'client backend') = 'client backend'`,
+     WHERE datname = $1 AND pid <> pg_backend_pid() AND ${CLIENTS}`,
     [database],
   );
 }

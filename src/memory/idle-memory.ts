@@ -42,8 +42,9 @@ export function giveMemoryBackWhenIdle(): void {
   let before = performance.eventLoopUtilization();
   let last: Collected | undefined;
   setInterval(() => {
-    const { utilization } = performance.eventLoopUtilization(before);
-    before = performance.eventLoopUtilization();
+    const now = performance.eventLoopUtilization();
+    const { utilization } = performance.eventLoopUtilization(now, before);
+    before = now;
     const { total_physical_size: taken, used_heap_size: used } = getHeapStatistics();
     const look = { at: performance.now(), utilization, taken, used };
     if (!shouldCollect(look, last)) return;

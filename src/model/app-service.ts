@@ -15,7 +15,7 @@ const text = z.string().min(1).max(2048);
 const NamespaceSchema = z.array(z.looseObject({ regex: text, exclusive: z.boolean().default(true) }));
 
 /** A bridge's or bot's registration, as in the file that Synapse reads; a shard checks what is not named here. */
-export const RegistrationSchema = z.looseObject({
+const RegistrationSchema = z.looseObject({
   id: text.max(255),
   url: z.union([text, z.null()]).default(null),
   as_token: text,

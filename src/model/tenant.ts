@@ -53,7 +53,7 @@ export interface TenantSpec {
 
 export interface OpenAdminSession {
   userId: string;
-  /** When it ends by itself: to the millisecond, as the homeserver has it. */
+  /** When it ends automatically: to the millisecond, as the homeserver has it. */
   until: string;
   /** It is to be ended as soon as the tenant runs. */
   ending?: true;

@@ -254,7 +254,7 @@ describe("a database that is moved to another server", () => {
   it("survives the death of the process that copies it", async () => {
     await inside(first, "INSERT INTO events (body) SELECT repeat('x', 1000) FROM generate_series(1, 40000)");
     const login = (server: TestServer) => ({ ...server.admin });
-    const input = { first: login(first), second: login(second), binDir: programs.binDir, tenant, secrets };
+    const input = { first: login(first), second: login(second), binDir: programs.binDir, tenant, secrets, epoch: 5 };
     const child = spawn(process.execPath, [join(import.meta.dirname, "move-process.ts"), JSON.stringify(input)]);
     const ended = new Promise((done) => child.once("close", done));
     await expect.poll(() => databasesOf(second)).not.toEqual([]);

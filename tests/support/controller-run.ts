@@ -62,6 +62,26 @@ export async function created(world: FakeWorld, { service }: Run, names: string[
   for (const name of names) await tenantWhen(world, name, "created", runs);
 }
 
+/**
+ * Runs a controller that is killed at a call, and then another one, until what is waited for has come.
+ * @returns what came, whether the first one was killed before that, and the second one
+ */
+export async function throughKill<T>(
+  world: FakeWorld,
+  killAtCall: number,
+  wait: () => Promise<T>,
+): Promise<{ ended: T; end: "done" | "interrupted"; second: Run }> {
+  const first = runController(world, { killAtCall });
+  const done = wait();
+  const end = await Promise.race([
+    first.process.whenKilled.then(() => "interrupted" as const),
+    done.then(() => "done" as const),
+  ]);
+  first.process.kill();
+  const second = runController(world);
+  return { ended: await done, end, second };
+}
+
 /** Worlds that wait for their controllers side by side. */
 const AT_ONCE = 8;
 

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import type { Command } from "commander";
 import type { AppServicePing, Registration } from "../../model/app-service.ts";
 import type { Client } from "../client.ts";
-import { askFor, configOf } from "../config-changes.ts";
+import { askFor, configOf, verdictOn, verdictWords } from "../config-changes.ts";
 import { confirm } from "../confirm.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { asYaml, show, showList } from "../format.ts";
@@ -56,7 +56,7 @@ export function addAppServices(tenant: Command): void {
     .option("--url <url>", "where Synapse sends events to, in place of the file's")
     .option("--sender <localpart>", "the localpart of its bot, in place of the file's")
     .option("--users <regex...>", "regular expressions of the user ids reserved for it, in place of the file's")
-    .option("-y, --yes", "do not ask before one that is there is changed")
+    .option("-y, --yes", "change an existing one without asking")
     .option("--wait", "wait until the tenant runs with it")
     .addOption(timeoutOption())
     .addHelpText("after", RESTARTS)
@@ -147,6 +147,8 @@ async function change(
     note("nothing was changed");
     return;
   }
+  const verdict = await verdictOn(client, name, after);
+  if (verdict.verdict === "Refused") throw new CliError(EXIT.failed, verdictWords(verdict));
   const updated = await askFor(client, name, before, after);
   if (options.wait) await waitUntilRunning(client, name, updated.metadata.generation, options.timeout);
 }

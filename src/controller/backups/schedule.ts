@@ -64,7 +64,7 @@ export class BackupSchedule {
     return this.#known.has(storage);
   }
 
-  /** One that is none of the schedule was made: all is well with it, and it is due as before. */
+  /** A backup outside the schedule was made: earlier failures are forgotten, and the next one is due as before. */
   succeeded(storage: string): void {
     if (this.#known.has(storage)) this.learn(storage, this.#known.get(storage)?.last);
   }

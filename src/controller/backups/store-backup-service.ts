@@ -138,7 +138,7 @@ export class StoreBackupService implements BackupService {
     const { config, means } = this.#configured();
     const isJoined = this.work.underWay(name) !== undefined;
     const job = this.work.add("Backup", name, (context) => this.#make(name, config, means, context), id);
-    // Whoever else wants it wants it kept as any other.
+    // Anybody else who asks for it wants it kept like any other.
     if (!byTenantAdmin) this.#ofTenantAdmins.delete(job.id);
     else if (!isJoined) this.#ofTenantAdmins.add(job.id);
     return job;

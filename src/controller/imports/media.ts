@@ -22,21 +22,18 @@ export async function copyMedia(
   { say, signal }: Work,
 ): Promise<{ files: number; copied: number }> {
   const count = { files: 0, copied: 0 };
-  const earlier = new Set<string>();
-  for (const place of places) {
-    const here: string[] = [];
+  const taken = new Set<string>();
+  for (const place of places)
     for await (const file of ends.source.media(place)) {
       signal.throwIfAborted();
-      if (earlier.has(file.path)) continue;
-      here.push(file.path);
+      if (taken.has(file.path)) continue;
+      taken.add(file.path);
       count.files += 1;
       if (count.files % 50 === 0) say(`media: ${count.files} files, ${count.copied} of them copied now`);
       if (await ends.media.hasStaged(tenant, file)) continue;
       await copyFile(ends, tenant, place, file);
       count.copied += 1;
     }
-    for (const path of here) earlier.add(path);
-  }
   return count;
 }
 

@@ -65,7 +65,7 @@ export class DatabaseMoveService {
     return asked;
   }
 
-  /** Takes it back; does nothing where there is none. @throws UserError Conflict, NotFound */
+  /** Cancels the move; does nothing if there is none. @throws UserError Conflict, NotFound */
   async cancel(name: string): Promise<Tenant> {
     const { store, clock } = this.#context;
     const written = await modify(store, "Tenant", name, ({ status }) => {

@@ -115,11 +115,16 @@ export async function noteCopy(
 /**
  * Ends the copy that follows a tenant's database. What it has left where a server is away keeps nobody from going on: it is looked for until it is gone
  * (`OnlineCopies`).
+ * @returns whether nothing of it is left
  */
-export async function leaveCopy({ databaseMoves, log }: ControllerContext, storage: string): Promise<void> {
-  await databaseMoves?.leave(storage).catch((error: unknown) => {
+export async function leaveCopy({ databaseMoves, log }: ControllerContext, storage: string): Promise<boolean> {
+  try {
+    await databaseMoves?.leave(storage);
+    return true;
+  } catch (error) {
     log.warn({ storage, why: messageOf(error) }, "what a copy needed in the database cannot be removed yet");
-  });
+    return false;
+  }
 }
 
 /** @returns why it is not moved, where nothing has changed */

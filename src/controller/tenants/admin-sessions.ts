@@ -8,7 +8,7 @@ import { recordEvent, type ControllerContext } from "../context.ts";
 /** That a shard ends in one go. */
 const AT_ONCE = 100;
 const AGAIN_MS = 30_000;
-/** One that has ended for so long by the clock of this machine has by the shard's. */
+/** A session this long past its end by our clock is over by the shard's clock as well. */
 const CLOCKS_DIFFER_MS = 600_000;
 
 /** Ends the sessions that were opened for people at a tenant's admin UI, when the tenant is closed to its administrators or leaves the shards. */
@@ -20,7 +20,7 @@ export class AdminSessions {
   }
 
   /**
-   * Of a tenant that does not run on a shard, nobody is woken for it: the sessions end by themselves within their time, and when it runs again
+   * Of a tenant that does not run on a shard, nobody is woken for it: the sessions end automatically within their time, and when it runs again
    * before that, this is called again.
    * @returns milliseconds until it is to be tried again
    */

@@ -33,7 +33,6 @@ export async function holdNames<T>(
   if (!deletions) throw new UserError("Conflict", "this platform makes tenants of what it creates alone");
   const { serverName } = spec;
   const names = await deletions.lock.run(async () => {
-    refuseRenamedTo(context, name);
     const found: TenantNames = { name, serverName, storage: await storage() };
     await refuseTaken(context, deletions, found, spec);
     deletions.reserved.add(found, by);

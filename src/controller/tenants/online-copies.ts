@@ -8,7 +8,7 @@ import { wantAwake } from "../../model/wake.ts";
 import { CopyPostponed, type CopyProgress } from "../../ports/database-moves.ts";
 import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
-import { giveUpCopy, isPassing, noteCopy } from "../start/database-move.ts";
+import { giveUpCopy, isPassing, leaveCopy, noteCopy } from "../start/database-move.ts";
 
 /** A copy that breaks off is begun again; what always breaks it would go on forever. */
 const MOST_ATTEMPTS = 5;
@@ -166,13 +166,7 @@ export class OnlineCopies {
   }
 
   async #leave(storage: string): Promise<void> {
-    const { databaseMoves, log, clock } = this.#context;
-    try {
-      await databaseMoves?.leave(storage);
-    } catch (error) {
-      this.#cleanAt = clock.now() + CLEAN_AGAIN_MS;
-      log.warn({ storage, why: messageOf(error) }, "what a copy needed in the database cannot be removed yet");
-    }
+    if (!(await leaveCopy(this.#context, storage))) this.#cleanAt = this.#context.clock.now() + CLEAN_AGAIN_MS;
   }
 
   async #copy(name: string, move: DatabaseMove, running: Running): Promise<void> {

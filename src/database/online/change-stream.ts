@@ -3,7 +3,7 @@ import type pg from "pg";
 import { UserError } from "../../model/errors.ts";
 import { CopyPostponed } from "../../ports/database-moves.ts";
 import { identifier, literal } from "../connection.ts";
-import { MessageBound } from "../message-bound.ts";
+import { boundMessages } from "../message-bound.ts";
 import { parseMessage, type Message } from "./pgoutput.ts";
 
 /** A slot begins where no transaction of the whole server is open, which one that runs long puts off. */
@@ -29,8 +29,6 @@ interface CopyConnection {
   stream: {
     pause(): void;
     resume(): void;
-    destroy(): void;
-    prependListener(event: "data", listener: (chunk: Buffer) => void): void;
   };
   on(event: "copyData", listener: (message: { chunk: Buffer }) => void): void;
   sendCopyFromChunk(chunk: Buffer): void;
@@ -58,13 +56,7 @@ export class ChangeStream {
     this.#connection = (client as unknown as { connection: CopyConnection }).connection;
     this.#failed.promise.catch(() => {});
     client.on("error", (error) => this.#fail(error));
-    const bound = new MessageBound(MOST_MESSAGE_BYTES);
-    // Before the driver, which would keep it.
-    this.#connection.stream.prependListener("data", (chunk) => {
-      if (!bound.exceededBy(chunk)) return;
-      this.#fail(new UserError("Conflict", TOO_LARGE));
-      this.#connection.stream.destroy();
-    });
+    boundMessages(client, MOST_MESSAGE_BYTES, () => this.#fail(new UserError("Conflict", TOO_LARGE)));
     client.on("end", () => this.#fail(new UserError("Unavailable", "the server has ended the stream of changes")));
   }
 

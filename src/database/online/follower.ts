@@ -5,7 +5,7 @@ import { mebibytes } from "../../model/bytes.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import { CopyPostponed, HalfMoved, NotFollowed, type CopyProgress } from "../../ports/database-moves.ts";
 import type { DatabaseLogin } from "../../ports/databases.ts";
-import { asAdmin, DEFAULT_BOUNDS, identifier, literal, type AdminLogin, type Bounds } from "../connection.ts";
+import { asAdmin, DEFAULT_BOUNDS, identifier, literal, placeOf, type AdminLogin, type Bounds } from "../connection.ts";
 import { emptyBeside, lockedOn, mark, open, readyBeside, SNAPSHOT_BOUNDS, type Patience } from "../copies.ts";
 import { fenceAgainstAll, hasFence, raiseEpoch } from "../fence.ts";
 import { movedHere, streamName } from "../names.ts";
@@ -25,7 +25,7 @@ import {
 } from "./server-facts.ts";
 import { changedSchema, schemaHash, shapeOf, type Shape } from "./shape.ts";
 import { closeSource, openSource, resetCopiedIdentities, unpublish, type Changed } from "./source.ts";
-import { OtherTable, placeOf, Statements, type RowCounts } from "./statements.ts";
+import { OtherTable, Statements, type RowCounts } from "./statements.ts";
 import { alwaysGenerated, copySequences, countRows, otherCounts, smallPlacesIn } from "./tables.ts";
 
 /** As long as a stream may last; a timer holds no more. */
@@ -189,14 +189,14 @@ export class Follower {
 
   /** @param inTime called before what makes the copy whole @throws UserError, as `inTime` does */
   async #makeReady(inTime: () => void): Promise<void> {
-    const { former, target, tenant, source } = this.#parts;
+    const { former, target, tenant, source, installation } = this.#parts;
     await closeSource(source, tenant, undefined, HASTE);
     this.#reached("closed");
     const making = async (client: pg.Client) => {
       const password = literal(scramVerifier(former.password));
       await client.query(`ALTER ROLE ${identifier(former.user)} WITH LOGIN PASSWORD ${password}`);
       inTime();
-      await readyBeside(client, tenant, movedHere(former.host, this.#parts.installation));
+      await readyBeside(client, tenant, movedHere(former.host, installation));
     };
     await lockedOn(target, tenant, making, HASTE);
   }
@@ -224,7 +224,7 @@ export class Follower {
     const copy = await lockedOn(target, tenant, async (client) => {
       const login = await emptyBeside(client, target, tenant, password);
       // By which it is known as nobody's once this process is gone.
-      await mark(client, login.database, movedHere(former.host, this.#parts.installation));
+      await mark(client, login.database, movedHere(former.host, installation));
       return login;
     });
     signal.throwIfAborted();

@@ -1,6 +1,7 @@
 import type pg from "pg";
+import { lsnValue } from "../../model/point-in-time.ts";
 import { identifier } from "../connection.ts";
-import { endAll } from "../ended.ts";
+import { CLIENTS, endAll } from "../ended.ts";
 
 /** What a server may keep of its log for us: more would fill its disk. */
 const MOST_LOG_BYTES = 8 * 1024 ** 3;
@@ -9,7 +10,7 @@ const ENDED_MS = 10_000;
 /** How far the log is on the disk, before which nothing is streamed. */
 export async function endOfLog(client: pg.Client): Promise<bigint> {
   const sql = "SELECT pg_catalog.pg_current_wal_flush_lsn()::pg_catalog.text AS position";
-  return positionOf((await client.query<{ position: string }>(sql)).rows[0]?.position ?? "0/0");
+  return lsnValue((await client.query<{ position: string }>(sql)).rows[0]?.position ?? "0/0");
 }
 
 /**
@@ -37,7 +38,7 @@ export async function logOf(client: pg.Client, slot: string, database: string) {
     keptBytes: Number(row?.kept ?? 0),
     mostBytes,
     totalBytes: Number(row?.total ?? 0),
-    end: positionOf(row?.end ?? "0/0"),
+    end: lsnValue(row?.end ?? "0/0"),
   };
 }
 
@@ -62,16 +63,8 @@ export async function closeToOthers(client: pg.Client, database: string, pid: nu
 
 /** @returns how many there were: a login that was under way when the database was closed still gets in @throws UserError Unavailable */
 export function endOthers(client: pg.Client, database: string, pid: number): Promise<number> {
-  // What the server does itself has no user.
-  const others = `FROM pg_stat_activity WHERE datname = $1 AND pid NOT IN ($2, pg_backend_pid()) AND usesysid IS NOT NULL
-     AND coalesce(backend_type, 'client backend') = 'client backend'`;
+  const others = `FROM pg_stat_activity WHERE datname = $1 AND pid NOT IN ($2, pg_backend_pid()) AND ${CLIENTS}`;
   return endAll(client, others, { values: [database, pid], database, withinMs: ENDED_MS });
-}
-
-/** `16/B374D848` as a number. */
-export function positionOf(text: string): bigint {
-  const [high = "0", low = "0"] = text.split("/");
-  return (BigInt(`0x${high}`) << 32n) + BigInt(`0x${low}`);
 }
 
 export async function pidOf(client: pg.Client): Promise<number> {

@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import type pg from "pg";
 import { UserError } from "../../model/errors.ts";
 import type { DatabaseLogin } from "../../ports/databases.ts";
+import { placeOf } from "../connection.ts";
 import { startProgram, type PgPrograms } from "../pg-programs.ts";
-import { placeOf } from "./statements.ts";
 
 /** A table whose rows are written to the log. */
 export interface Table {

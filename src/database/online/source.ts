@@ -3,13 +3,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { UserError } from "../../model/errors.ts";
 import type { DatabaseLogin } from "../../ports/databases.ts";
-import { identifier, literal, withConnection, type AdminLogin } from "../connection.ts";
+import { identifier, literal, placeOf, withConnection, type AdminLogin } from "../connection.ts";
 import { lockedOn, loginOn, type Patience as Waits } from "../copies.ts";
 import { streamName } from "../names.ts";
 import { ensureRole } from "../roles.ts";
 import { scramVerifier } from "../scram.ts";
 import { tablesIn } from "./shape.ts";
-import { placeOf } from "./statements.ts";
 import { dropStreamRole, endStream, markStream } from "./stream-role.ts";
 
 /** What a table is locked for is done in no time; who waits for the lock holds up everybody behind it, as behind a pg_dump that reads the table. */

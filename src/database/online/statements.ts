@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { identifier } from "../connection.ts";
+import { identifier, placeOf } from "../connection.ts";
 import type { Message, Relation, Row } from "./pgoutput.ts";
 
 /** SQL that makes a change again, and how many rows it has to change. */
@@ -144,10 +144,6 @@ export class Statements {
     // A table may have no column at all.
     for (const _ of open.rows) this.#made.push({ sql: `INSERT INTO ${place} DEFAULT VALUES`, rows: 1 });
   }
-}
-
-export function placeOf({ schema, name }: { schema: string; name: string }): string {
-  return `${identifier(schema)}.${identifier(name)}`;
 }
 
 function valueOf(value: string | null | undefined): string {

@@ -1,7 +1,7 @@
 import type pg from "pg";
-import { literal } from "../connection.ts";
+import { literal, placeOf } from "../connection.ts";
 import { tablesIn } from "./shape.ts";
-import { placeOf, type RowCounts } from "./statements.ts";
+import type { RowCounts } from "./statements.ts";
 
 /** Counted while nobody is served: some milliseconds each. */
 const COUNTED_AT_ONCE_BYTES = 32 * 1024 ** 2;
@@ -34,8 +34,8 @@ export function otherCounts(expected: RowCounts, found: RowCounts): string[] {
     .map(([place, count]) => `${place} has ${count} rows instead of ${expected.get(place) ?? "none"}`);
 }
 
-/** Puts the sequences of a copy to where those of the database are: no log has them. @returns how many there are */
-export async function copySequences(former: pg.Client, copy: pg.Client): Promise<number> {
+/** Puts the sequences of a copy to where those of the database are: no log has them. */
+export async function copySequences(former: pg.Client, copy: pg.Client): Promise<void> {
   const { rows: found } = await former.query<{ schema: string; name: string }>(
     `SELECT n.nspname AS schema, c.relname AS name
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -54,7 +54,6 @@ export async function copySequences(former: pg.Client, copy: pg.Client): Promise
     );
     await copy.query(`SELECT ${sets.join(", ")}`);
   }
-  return places.length;
 }
 
 /** Columns whose values only the server may make. Names, with the table's. */

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { exchangeNow, type RestoreParts } from "../../../src/controller/backups/restore.ts";
 import { modify } from "../../../src/ports/store.ts";
-import { atEachCall, created, runController, runs, tenantWhen } from "../../support/controller-run.ts";
+import { atEachCall, created, runController, runs, tenantWhen, throughKill } from "../../support/controller-run.ts";
 import { FakeWorld } from "../../support/fake-world.ts";
 
 /** A tenant that runs, and a database beside its own. */
@@ -24,15 +24,10 @@ it("starts a tenant with the restored database, and one owner, whatever call the
     const world = await withDatabaseBeside();
     const { epoch } = (await world.store.get("Tenant", "a"))!.status;
     await askForExchange(world);
-    const first = runController(world, { killAtCall });
-    const done = tenantWhen(world, "a", "restored", (t) => runs(t) && t.status.restored !== undefined);
-    const end = await Promise.race([
-      first.process.whenKilled.then(() => "interrupted" as const),
-      done.then(() => "done" as const),
-    ]);
-    first.process.kill();
-    const second = runController(world);
-    const { status } = await done;
+    const { ended, end, second } = await throughKill(world, killAtCall, () =>
+      tenantWhen(world, "a", "restored", (t) => runs(t) && t.status.restored !== undefined),
+    );
+    const { status } = ended;
     expect(world.contents.get("a")).toBe("of the backup");
     expect(status.restore).toBeUndefined();
     expect(status.restored).toMatchObject({ backup: "b" });

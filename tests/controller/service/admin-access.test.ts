@@ -224,19 +224,24 @@ it("asks no shard about sessions that ended long ago", async () => {
   expect((await tenant()).status.adminSessions).toBeUndefined();
 });
 
-it("gives nobody a session that was opened while the tenant was closed, and ends it", async () => {
-  await access.change("a", { allowedNetworks: [] });
-  const slow = new AdminAccessService(
+/** Something happens while a session is opened. */
+function accessWhere(meanwhile: () => Promise<unknown>): AdminAccessService {
+  return new AdminAccessService(
     run.process.context,
     { adminEntrance: ENTRANCE, urlOf },
     {
       openSession: async (...asked) => {
         const session = await users().openSession(...asked);
-        await access.change("a", undefined);
+        await meanwhile();
         return session;
       },
     },
   );
+}
+
+it("gives nobody a session that was opened while the tenant was closed, and ends it", async () => {
+  await access.change("a", { allowedNetworks: [] });
+  const slow = accessWhere(() => access.change("a", undefined));
   await expect(slow.openSession(await tenant(), "ada")).rejects.toMatchObject({ code: "Conflict" });
   expect(world.sessions.size).toBe(0);
   expect((await tenant()).status.adminSessions).toBeUndefined();
@@ -244,17 +249,9 @@ it("gives nobody a session that was opened while the tenant was closed, and ends
 
 it("gives nobody a session that was opened while the tenant left for a dedicated process", async () => {
   await access.change("a", { allowedNetworks: [] });
-  const slow = new AdminAccessService(
-    run.process.context,
-    { adminEntrance: ENTRANCE, urlOf },
-    {
-      openSession: async (...asked) => {
-        const session = await users().openSession(...asked);
-        const dedicated = { address: "a:8008" };
-        await modify(world.store, "Tenant", "a", (t) => void Object.assign(t.status, { dedicated, shard: undefined }));
-        return session;
-      },
-    },
+  const dedicated = { address: "a:8008" };
+  const slow = accessWhere(() =>
+    modify(world.store, "Tenant", "a", (t) => void Object.assign(t.status, { dedicated, shard: undefined })),
   );
   await expect(slow.openSession(await tenant(), "ada")).rejects.toMatchObject({
     code: "Conflict",

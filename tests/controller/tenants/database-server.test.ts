@@ -6,7 +6,15 @@ import { modify } from "../../../src/ports/store.ts";
 import { HalfMoved } from "../../../src/ports/database-moves.ts";
 import { UserError } from "../../../src/model/errors.ts";
 import type { Assignment } from "../../../src/ports/shard-control.ts";
-import { atEachCall, created, runController, runs, tenantWhen, type Run } from "../../support/controller-run.ts";
+import {
+  atEachCall,
+  created,
+  runController,
+  runs,
+  tenantWhen,
+  throughKill,
+  type Run,
+} from "../../support/controller-run.ts";
 import { FakeWorld } from "../../support/fake-world.ts";
 
 let world: FakeWorld;
@@ -73,15 +81,7 @@ it("ends with one database and one owner, whatever call the controller is killed
     await before.stop();
     const asked = { id: "d", to: "db-2", requestedAt: new Date().toISOString() };
     await modify(here.store, "Tenant", "a", ({ status }) => void (status.databaseMove = asked));
-    const first = runController(here, { killAtCall });
-    const done = moved("a", "db-2", here);
-    const end = await Promise.race([
-      first.process.whenKilled.then(() => "interrupted" as const),
-      done.then(() => "done" as const),
-    ]);
-    first.process.kill();
-    const second = runController(here);
-    const ended = await done;
+    const { ended, end, second } = await throughKill(here, killAtCall, () => moved("a", "db-2", here));
     expect(ended.status.lastDatabaseMove).toMatchObject({ id: "d", outcome: "Succeeded" });
     expect(here.databasesAt.get("a")).toBe("db-2");
     await expect.poll(() => here.ownersOf("a")).toEqual([ended.status.shard]);

@@ -5,7 +5,15 @@ import type { OnlineCopy } from "../../../src/model/database-move.ts";
 import { modify } from "../../../src/ports/store.ts";
 import { NotFollowed } from "../../../src/ports/database-moves.ts";
 import { DatabaseTrouble } from "../../../src/ports/databases.ts";
-import { atEachCall, created, runController, runs, tenantWhen, type Run } from "../../support/controller-run.ts";
+import {
+  atEachCall,
+  created,
+  runController,
+  runs,
+  tenantWhen,
+  throughKill,
+  type Run,
+} from "../../support/controller-run.ts";
 import { until } from "../../support/patience.ts";
 import { FakeWorld } from "../../support/fake-world.ts";
 
@@ -258,15 +266,7 @@ it("ends with one database and one owner, whatever call the controller is killed
       "a",
       ({ status }) => void (status.databaseMove = { id: "d", to: "db-2", requestedAt, online }),
     );
-    const first = runController(here, { killAtCall });
-    const done = moved(here);
-    const end = await Promise.race([
-      first.process.whenKilled.then(() => "interrupted" as const),
-      done.then(() => "done" as const),
-    ]);
-    first.process.kill();
-    const second = runController(here);
-    const ended = await done;
+    const { ended, end, second } = await throughKill(here, killAtCall, () => moved(here));
     expect(ended.status.lastDatabaseMove).toMatchObject({ id: "d", outcome: "Succeeded" });
     expect(here.databasesAt.get("a")).toBe("db-2");
     await expect.poll(() => here.ownersOf("a")).toEqual([ended.status.shard]);

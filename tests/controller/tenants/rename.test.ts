@@ -5,7 +5,15 @@ import { StoreClusterService } from "../../../src/controller/service/store-clust
 import { UsageRecorder } from "../../../src/controller/usage/usage-recorder.ts";
 import { modify } from "../../../src/ports/store.ts";
 import type { UserError } from "../../../src/model/errors.ts";
-import { atEachCall, created, runController, runs, tenantWhen, type Run } from "../../support/controller-run.ts";
+import {
+  atEachCall,
+  created,
+  runController,
+  runs,
+  tenantWhen,
+  throughKill,
+  type Run,
+} from "../../support/controller-run.ts";
 import { until } from "../../support/patience.ts";
 import { FakeWorld } from "../../support/fake-world.ts";
 
@@ -354,15 +362,7 @@ it("ends with one tenant of the new name and one owner of its database, whatever
     await before.stop();
     const rename = { id: "n", to: "b", requestedAt: new Date().toISOString(), wakes: true };
     await modify(here.store, "Tenant", "a", ({ status }) => void (status.rename = rename));
-    const first = runController(here, { killAtCall });
-    const done = renamed("b", here);
-    const end = await Promise.race([
-      first.process.whenKilled.then(() => "interrupted" as const),
-      done.then(() => "done" as const),
-    ]);
-    first.process.kill();
-    const second = runController(here);
-    const ended: Tenant = await done;
+    const { ended, end, second } = await throughKill(here, killAtCall, () => renamed("b", here));
     expect(ended.status).toMatchObject({ storage: "a", formerNames: [{ name: "a" }] });
     expect((await here.store.list("Tenant")).map(({ metadata }) => metadata.name)).toEqual(["b"]);
     await expect.poll(() => here.ownersOf("b")).toEqual([ended.status.shard]);

@@ -6,8 +6,9 @@ import { DEFAULT_BOUNDS, withConnection } from "../../../src/database/connection
 import { lockedOn, PostgresCopies, rename } from "../../../src/database/copies.ts";
 import { fenceAgainstAll } from "../../../src/database/fence.ts";
 import { streamName } from "../../../src/database/names.ts";
-import { closeToOthers, flushedEnd, positionOf } from "../../../src/database/online/server-facts.ts";
+import { closeToOthers, flushedEnd } from "../../../src/database/online/server-facts.ts";
 import { PostgresMoves } from "../../../src/database/moves.ts";
+import { lsnValue } from "../../../src/model/point-in-time.ts";
 import { NotFollowed } from "../../../src/ports/database-moves.ts";
 import {
   asAdministrator,
@@ -65,7 +66,7 @@ it("waits for commits that were acknowledged before they were on the disk", asyn
       for (let n = 0; n < 50; n++) {
         await client.query("INSERT INTO events (body) VALUES ('here')");
         const { rows } = await client.query<{ at: string }>("SELECT pg_current_wal_insert_lsn()::text AS at");
-        expect(await flushedEnd(client)).toBeGreaterThanOrEqual(positionOf(rows[0]?.at ?? ""));
+        expect(await flushedEnd(client)).toBeGreaterThanOrEqual(lsnValue(rows[0]?.at ?? ""));
         await client.query("SET synchronous_commit = off");
       }
     });

@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { withConnection, type AdminLogin } from "../../../src/database/connection.ts";
 import type { MoveStage } from "../../../src/database/moves.ts";
 import { streamName } from "../../../src/database/names.ts";
-import { streamProblem } from "../../../src/database/online/copies-online.ts";
+import { streamProblem } from "../../../src/database/online/followers.ts";
 import { HalfMoved, NotFollowed, type CopyProgress } from "../../../src/ports/database-moves.ts";
 import {
   asAdministrator,
@@ -57,8 +57,9 @@ it("has every acknowledged write, once, and no other, while somebody writes unti
 describe("wherever the process is killed", () => {
   const STAGES: MoveStage[] = ["opened", "slot", "copied", "following", "fenced", "shut", "caughtUp", "closed"];
   const killedAt = async (stage: MoveStage) => {
-    const input = { first: first.admin, second: second.admin, binDir: programs.binDir, tenant, secrets, stage };
-    const child = spawn(process.execPath, [join(import.meta.dirname, "follow-process.ts"), JSON.stringify(input)], {
+    const logins = { first: first.admin, second: second.admin };
+    const input = { ...logins, binDir: programs.binDir, tenant, secrets, epoch: 7, online: true, stage };
+    const child = spawn(process.execPath, [join(import.meta.dirname, "../move-process.ts"), JSON.stringify(input)], {
       stdio: ["ignore", "inherit", "inherit"],
     });
     return new Promise<string | null>((done) => child.once("close", (_code, signal) => done(signal)));

@@ -160,20 +160,21 @@ test("leaves a tenant that the operator opened as it is, whatever its owner chan
   expect(closed?.do === "update" && closed.tenant.spec.adminAccess).toBeUndefined();
 });
 
+const IS_OPEN = {
+  type: "AdminAccess",
+  status: "True",
+  reason: "Open",
+  message: "",
+  lastTransitionTime: "t",
+} as const;
+
 /** Where the operator says whether it is open: the tenant after one round. */
 function updated(claim: SynapseTenant, hosted: SynapseTenant, ownersOpen = false): SynapseTenant {
   const [action] = decide([claim, hosted], ["clinic"], ownersOpen);
   return action?.do === "update" ? action.tenant : hosted;
 }
 function toldOf(claim: SynapseTenant, hosted: SynapseTenant): SynapseTenant {
-  const condition = {
-    type: "AdminAccess",
-    status: "True",
-    reason: "Open",
-    message: "",
-    lastTransitionTime: "t",
-  } as const;
-  const shown = hosted.spec.adminAccess ? { status: { conditions: [condition] } } : {};
+  const shown = hosted.spec.adminAccess ? { status: { conditions: [IS_OPEN] } } : {};
   const [action] = decide([claim, { ...hosted, ...shown }]);
   if (action?.do !== "setStatus") throw new Error(JSON.stringify(action));
   expect(decide([action.claim, { ...hosted, ...shown }])).toEqual([]);
@@ -220,14 +221,7 @@ test("leaves it to the owner whether a tenant is open, unless its namespace may 
 });
 
 test("says nothing of who may come in while a namespace's tenants are the operator's alone, who may close them", () => {
-  const condition = {
-    type: "AdminAccess",
-    status: "True",
-    reason: "Open",
-    message: "",
-    lastTransitionTime: "t",
-  } as const;
-  const claim = tenantAt("clinic/chat", OPEN, { status: { conditions: [condition] } });
+  const claim = tenantAt("clinic/chat", OPEN, { status: { conditions: [IS_OPEN] } });
   const hosted = hostedFor(claim);
   const [action, ...more] = decide([claim, hosted], [], true);
   expect(more).toEqual([]);

@@ -26,7 +26,7 @@ interface Following {
 }
 
 /** Copies that are made while their tenants run, by this process. */
-export class OnlineCopies {
+export class Followers {
   readonly #servers: DatabaseServers;
   readonly #programs: PgPrograms;
   readonly #reached: (stage: FollowStage) => void;
