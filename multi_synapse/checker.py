@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from . import config as tenant_config
-from . import errors
+from . import errors, lifetime
 from .options.meaning import meaning_of
 from .release import installed_release
 from .state import Assignment, write_atomically
 
 _IDLE_SECONDS = 60.0
+#: Above the shard's own limit (`checkers.py`), for when the shard has been killed during a check.
+_MOST_SECONDS = 30
 #: A check that needs more would hurt the shard.
 _MOST_MEMORY = 2 * 1024**3
 
@@ -58,7 +60,9 @@ def _serve(source: _Lines, out: Any) -> None:
         line = source.readline()
         if not line:
             return
-        out.write(json.dumps(answer(line)) + "\n")
+        with lifetime.at_most(_MOST_SECONDS):
+            said = answer(line)
+        out.write(json.dumps(said) + "\n")
         out.flush()
 
 

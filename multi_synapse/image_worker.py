@@ -22,10 +22,14 @@ from typing import Any, BinaryIO
 from PIL import Image
 from synapse.media.thumbnailer import Thumbnailer
 
+from . import lifetime
+
 #: Beyond what the process has when it begins: an image of 33 million pixels is 130 MiB with transparency, and is held up to three times.
 MEMORY_BYTES = 640 * 1024 * 1024
 LENGTH = struct.Struct("!I")
 _LONGEST_MESSAGE = 64 * 1024
+#: Above the shard's own limit (`images.OPERATION_SECONDS`), for when the shard has been killed during an operation.
+_MOST_SECONDS = 40
 
 
 def receive(stream: socket.socket) -> tuple[dict[str, Any] | None, int | None]:
@@ -84,17 +88,18 @@ def main() -> None:
         if message is None:
             return
         try:
-            if message["do"] == "open":
-                if thumbnailer is not None:
-                    thumbnailer.close()
-                    thumbnailer = None
-                assert file is not None
-                # It closes the file with the image.
-                thumbnailer = _open(os.fdopen(file, "rb"), message["pixels"])
-                answer, content = _facts(thumbnailer), b""
-            else:
-                assert thumbnailer is not None
-                answer, content = _carry_out(thumbnailer, message)
+            with lifetime.at_most(_MOST_SECONDS):
+                if message["do"] == "open":
+                    if thumbnailer is not None:
+                        thumbnailer.close()
+                        thumbnailer = None
+                    assert file is not None
+                    # It closes the file with the image.
+                    thumbnailer = _open(os.fdopen(file, "rb"), message["pixels"])
+                    answer, content = _facts(thumbnailer), b""
+                else:
+                    assert thumbnailer is not None
+                    answer, content = _carry_out(thumbnailer, message)
         except (Exception, MemoryError) as error:
             answer, content = {"error": f"{type(error).__name__}: {error}"[:300]}, b""
         send(stream, {**answer, "bytes": len(content)}, content=content)
@@ -150,8 +155,6 @@ def _limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # It writes no file; what it has to say goes through its socket.
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    # Neighbours' requests come before anybody's thumbnails.
-    os.nice(10)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from . import lifetime
+
 #: In the state directory: what was seen, the newest last.
 STALLS_FILE = "stalls.json"
 _MOST_STALLS = 20
@@ -123,6 +125,7 @@ def start(seconds: float, directory: Path) -> Beat:
             # The process is asked to end; the watchdog ends with it.
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
+            lifetime.end_with(watched)
             _watch(watched, beat, seconds, directory, stack)
         finally:
             os._exit(0)

@@ -61,19 +61,20 @@ export class SoakCluster {
     await this.#launch();
   }
 
-  /** Ends everything, by force where necessary. @returns pids of the processes that had to be forced */
-  async end(): Promise<number[]> {
+  /** Ends everything, by force where necessary. @returns the processes that had to be forced: pid and command line */
+  async end(): Promise<string[]> {
     await this.#end("SIGINT");
     const left = await this.processes();
+    const forced = left.map(({ pid, args }) => `${pid} (${args.join(" ").trim()})`);
     for (const { pid } of left) signal(pid, "SIGKILL");
     const postmaster = Number(
       (await readFile(join(pathsIn(this.dataDir).postgres, "postmaster.pid"), "utf8").catch(() => "")).split("\n")[0],
     );
     if (postmaster > 0 && (await this.#isPostmaster(postmaster))) {
       signal(postmaster, "SIGQUIT");
-      return [...left.map(({ pid }) => pid), postmaster];
+      return [...forced, `${postmaster} (PostgreSQL)`];
     }
-    return left.map(({ pid }) => pid);
+    return forced;
   }
 
   /** Asks the controller, and retries while it is away. @throws when it has been away for too long */

@@ -104,7 +104,7 @@ async function ending(run: Run | undefined, cluster: SoakCluster, say: (line: st
     await run?.close();
     const forced = await cluster.end();
     if (forced.length > 0)
-      say(`FAILED: after the orderly end of up there were still the processes ${forced.join(" ")}`);
+      say(`FAILED: after the orderly end of up there were still the processes ${forced.join(", ")}`);
     return forced.length === 0;
   } catch (error) {
     say(`FAILED at the end: ${String(error)}`);

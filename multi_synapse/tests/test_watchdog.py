@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 import time
@@ -108,6 +109,8 @@ def test_the_watchdog_ends_with_its_process(new_shard: Callable[..., Shard]) -> 
     shard = new_shard()
     assert shard.process is not None
     (watchdog_process,) = watchdogs_of(shard.process.pid)
+    # It would not notice anything by itself.
+    os.kill(watchdog_process, signal.SIGSTOP)
     shard.process.kill()
     shard.process.wait()
     wait_for(lambda: is_gone(watchdog_process))
