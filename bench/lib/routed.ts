@@ -24,7 +24,8 @@ export class RoutedGateway {
         request
           .on("data", (chunk) => (text += String(chunk)))
           .on("end", () => {
-            feed.acknowledge(JSON.parse(text) as RouteAck);
+            // What it has answered is told at another path, and nobody asks for it here.
+            if (url.pathname === "/v1/routes/acks") feed.acknowledge(JSON.parse(text) as RouteAck);
             response.end("{}");
           });
         return;
