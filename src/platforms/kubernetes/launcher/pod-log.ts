@@ -1,7 +1,7 @@
-import { createInterface } from "node:readline";
 import { PassThrough } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Log, type KubeConfig, type LogOptions, type V1Pod } from "@kubernetes/client-node";
+import { linesOf as linesIn } from "../../../logging/lines.ts";
 import { CONTAINER } from "./manifests.ts";
 
 /** Until a container that ended has been started again. */
@@ -76,7 +76,7 @@ async function* linesOf(
   };
   signal?.addEventListener("abort", abort, { once: true });
   try {
-    yield* createInterface({ input: stream, crlfDelay: Infinity });
+    yield* linesIn(stream);
   } finally {
     signal?.removeEventListener("abort", abort);
     abort();

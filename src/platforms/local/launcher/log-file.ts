@@ -1,8 +1,8 @@
 import { createReadStream, type Stats } from "node:fs";
 import { open, stat } from "node:fs/promises";
-import { createInterface } from "node:readline";
 import { StringDecoder } from "node:string_decoder";
 import { setTimeout as sleep } from "node:timers/promises";
+import { linesOf } from "../../../logging/lines.ts";
 
 const POLL_MS = 300;
 
@@ -14,7 +14,7 @@ export async function* lastLines(
   const last: string[] = [];
   for (const part of [`${file}.1`, file]) {
     if (!(await sizeOf(part))) continue;
-    for await (const line of createInterface({ input: createReadStream(part, "utf8"), crlfDelay: Infinity })) {
+    for await (const line of linesOf(createReadStream(part))) {
       last.push(line);
       // Dropped in blocks: shifting one by one through a large log would be quadratic.
       if (last.length > 2 * count + 1000) last.splice(0, last.length - count);
