@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Actor } from "../model/role.ts";
 import { changesBetween, type AuditChange, type Snapshot } from "./audit-changes.ts";
+import { Refusals } from "./audit-refusals.ts";
 
 /** One line of the audit log: who asked for what, and what came of it. */
 export interface AuditEntry {
@@ -18,6 +19,8 @@ export interface AuditEntry {
   client: string;
   /** What it changed; absent where that is nothing, or not of an object's wishes. */
   changes?: AuditChange[];
+  /** How many more were refused in that minute, of callers that nobody knows. */
+  omitted?: number;
 }
 
 /** What a check of a log's chain found. */
@@ -27,13 +30,17 @@ export interface ChainVerification {
   head: string;
   /** Entries from before there was a chain; nothing can be said of them. */
   unchained: number;
-  /** Where an entry was changed, removed or put in; empty: nowhere. */
+  /** Where an entry was changed, removed or put in, or (entry 0) a part of the log is missing; empty: nowhere. */
   breaks: { entry: number; time: string; problem: string }[];
 }
 
-/** Where audit entries are kept. Written in order, never changed. */
+/**
+ * Where audit entries are kept. Written in the order in which they were given, in one chain, and never changed, also over restarts of the process and
+ * where another one takes over: whoever was taken over from can add nothing.
+ */
 export interface AuditLog {
-  append(entry: AuditEntry): void;
+  /** @returns whether it is kept; what is not, or not yet, is said elsewhere. Never throws. */
+  append(entry: AuditEntry): boolean | Promise<boolean>;
   /** Oldest first; the newest `tail` where that is given. */
   read(options: { tail?: number }): AsyncIterable<AuditEntry>;
   /** Whether what is kept is what was written. */
@@ -50,6 +57,7 @@ declare module "fastify" {
   }
   interface FastifyRequest {
     auditedBefore?: Snapshot;
+    isAudited?: boolean;
   }
 }
 
@@ -71,15 +79,17 @@ export function registerAudit(
     const before = object && (await lookAt(look, object));
     if (before) request.auditedBefore = before;
   });
-  app.addHook("onResponse", async (request, reply) => {
-    const status = reply.statusCode;
+  const refusals = new Refusals<AuditEntry>((entry) => log.append(entry));
+  const record = async (request: FastifyRequest, status: number) => {
+    if (request.isAudited) return;
+    request.isAudited = true;
     const isAsked = isChange(request);
     const { isSignIn = false } = request.routeOptions.config;
     if (!isAsked && !isSignIn && status !== 401 && status !== 403) return;
     const { schema } = request.routeOptions;
     const object = isAsked && status < 400 ? objectOf(request) : undefined;
     const changes = object ? changesBetween(request.auditedBefore, await lookAt(look, object)) : [];
-    log.append({
+    const entry: AuditEntry = {
       time: now().toISOString(),
       actor: request.actor?.name ?? null,
       role: request.actor?.role ?? null,
@@ -90,8 +100,13 @@ export function registerAudit(
       status,
       client: request.ip,
       ...(changes.length === 0 ? {} : { changes }),
-    });
-  });
+    };
+    if (refusals.admits(entry)) await log.append(entry);
+  };
+  // Before the answer: whoever has heard that something was changed finds it in the log, whatever becomes of this process.
+  app.addHook("onSend", (request, reply) => record(request, reply.statusCode));
+  // Streams of lines are answered without it.
+  app.addHook("onResponse", (request, reply) => record(request, reply.statusCode));
 }
 
 function isChange(request: FastifyRequest): boolean {

@@ -95,7 +95,7 @@ export async function startApiUnderTest(
     metrics,
     namedTokens,
     audit: {
-      append: (entry) => void audited.push(entry),
+      append: (entry) => audited.push(entry) > 0,
       read: async function* ({ tail }) {
         yield* tail === undefined ? audited : audited.slice(-tail);
       },

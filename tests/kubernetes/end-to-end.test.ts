@@ -423,7 +423,9 @@ describe.skipIf(withoutCluster)(
         await expect
           .poll(left)
           .toEqual([
-            ...["a", "b", "c", "e"].map((name) => `secret/synapse-shards.${name}.deleted`),
+            "secret/synapse-shards.a.deleted",
+            "secret/synapse-shards.audit",
+            ...["b", "c", "e"].map((name) => `secret/synapse-shards.${name}.deleted`),
             "secret/synapse-shards.purges.0",
             "secret/synapse-shards.usage.0",
             "lease.coordination.k8s.io/synapse-shards-controller",

@@ -15,6 +15,7 @@ interface Entry {
   path: string;
   status: number;
   client: string;
+  omitted?: number;
 }
 
 const SHOWN = 300;
@@ -64,6 +65,7 @@ export function Audit() {
                     <td>{entry.action}</td>
                     <td>
                       <Badge tone={entry.status < 400 ? "good" : "warn"}>{String(entry.status)}</Badge>
+                      {entry.omitted !== undefined && <span className="muted"> and {entry.omitted} more</span>}
                     </td>
                     <td className="mono">{entry.path}</td>
                     <td className="mono">{entry.client}</td>

@@ -52,6 +52,7 @@ const AuditEntrySchema = z.object({
     .describe(
       "What it changed of the object's wishes, such as release, or config.max_upload_size; secrets are hidden.",
     ),
+  omitted: z.int().optional().describe("How many more were refused in that minute, of callers that nobody knows."),
   previous: z.string().optional().describe("The SHA-256 of the line before it."),
 });
 
@@ -61,7 +62,7 @@ const VerificationSchema = z
     head: z.string().describe("The SHA-256 of the newest line."),
     unchained: z.int().describe("Entries from before there was a chain."),
     breaks: z
-      .array(z.object({ entry: z.int(), time: z.string(), problem: z.string() }))
+      .array(z.object({ entry: z.int().describe("0: of none alone."), time: z.string(), problem: z.string() }))
       .describe("Where an entry was changed, removed or put in."),
   })
   .meta({ id: "AuditVerification" }) satisfies z.ZodType<ChainVerification>;

@@ -90,8 +90,9 @@ function entryTable(entries: AuditEntry[], wide: boolean): string {
   return table(
     wide ? [...head, "CHANGES"] : head,
     entries.map((entry) => {
-      const { time, actor, role, action, path, status, client } = entry;
-      const cells = [time, actor ?? "(unknown)", role ?? "", action, path, String(status), client];
+      const { time, actor, role, action, path, status, client, omitted = 0 } = entry;
+      const more = omitted === 0 ? "" : ` and ${omitted} more`;
+      const cells = [time, actor ?? "(unknown)", role ?? "", action, path, `${status}${more}`, client];
       return wide ? [...cells, changeWords(entry)] : cells;
     }),
   );
@@ -105,6 +106,8 @@ function changeWords({ changes = [] }: AuditEntry): string {
 
 function verdict({ entries, unchained, breaks, head }: ChainVerification): string {
   const older = unchained === 0 ? "" : `, of which ${unchained} are older than the chain`;
-  const lines = breaks.map(({ entry, time, problem }) => `entry ${entry} of ${time}: ${problem}`);
+  const lines = breaks.map(({ entry, time, problem }) =>
+    entry === 0 ? problem : `entry ${entry} of ${time}: ${problem}`,
+  );
   return [...lines, `${counted(entries, "entry", "entries")}${older}; head ${head || "(none)"}`].join("\n");
 }

@@ -27,6 +27,7 @@ export const KubernetesControllerConfigSchema = z.strictObject({
     plans: true,
     adminContact: true,
     deletedTenantsKeptDays: true,
+    auditKeptDays: true,
     tenantPolicy: true,
     publicAccess: true,
     signIn: true,

@@ -50,7 +50,8 @@ import { NodeMaintenance } from "./node-maintenance.ts";
 import { TenantNamespaces } from "./tenant-namespaces/tenant-namespaces.ts";
 import { releaseIfNamespaceEnds } from "./namespace-end.ts";
 import { readControllerConfig, type KubernetesControllerConfig } from "./controller-config.ts";
-import { LoggedAudit } from "./logged-audit.ts";
+import { KubernetesAudit } from "./audit/kubernetes-audit.ts";
+import { SecretShelf } from "./audit/audit-shelf.ts";
 import { startConsoleListener } from "./console/console-listener.ts";
 import { SecretEnds } from "./console/secret-ends.ts";
 import { TokenReviews } from "./console/token-reviews.ts";
@@ -330,6 +331,14 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     });
   void consoleAccess?.oidc?.check();
   const reviews = config.signIn.kubernetes && TokenReviews.of(kubeConfig, config.signIn.kubernetes);
+  const audit = await KubernetesAudit.open({
+    shelf: new SecretShelf({ config: kubeConfig, namespace, clusterId }),
+    clusterId,
+    keepDays: config.auditKeptDays,
+    // For the log collection, too: it has them before they are written, and for longer.
+    onEntry: (entry) => log.info({ audit: entry }, "audit"),
+    onProblem: (message) => log.error(message),
+  });
   // For this process alone: `startLeaderProxy` is what the world sees.
   const api = await startApi({
     service,
@@ -345,7 +354,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     namedTokens: tokens.named,
     ...(consoleAccess ? { console: consoleAccess } : {}),
     ...(reviews ? { reviewToken: (token: string) => reviews.actorOf(token) } : {}),
-    audit: new LoggedAudit(log),
+    audit,
     // Only our own proxy reaches it.
     trustProxy: true,
     metrics: registry,
@@ -359,6 +368,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
       await Promise.race([usage.close().catch((error: unknown) => onError(messageOf(error))), sleep(LOOPS_STOP_MS)]);
       context.feed.close();
       await api.close();
+      await audit.close();
       await databases.close();
       await maintenance?.close();
       await tenantNamespaces?.close();

@@ -1,8 +1,8 @@
 import { appendFileSync, createReadStream, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { createInterface } from "node:readline";
 import { AuditChain, entryOf, hashOf, verifyChain } from "../../api/audit-chain.ts";
 import type { AuditEntry, AuditLog, ChainVerification } from "../../api/audit.ts";
+import { linesOf } from "../../logging/lines.ts";
 import { messageOf } from "../../model/errors.ts";
 
 /** Some 40,000 entries. */
@@ -37,7 +37,7 @@ export class AuditFile implements AuditLog {
     this.#now = options.now ?? Date.now;
   }
 
-  append(entry: AuditEntry): void {
+  append(entry: AuditEntry): boolean {
     try {
       const chain = (this.#chain ??= this.#goOn());
       if ((statSync(this.#file, { throwIfNoEntry: false })?.size ?? 0) >= this.#bytes) this.#rotate();
@@ -47,9 +47,11 @@ export class AuditFile implements AuditLog {
       appendFileSync(this.#file, `${torn ? "\n" : ""}${line}\n`, { mode: 0o600, flush: true });
       this.#isTorn = false;
       written();
+      return true;
     } catch (error) {
       const line = JSON.stringify(entry);
       this.#options.onProblem(`cannot write to the audit log ${this.#file}: ${messageOf(error)}; the entry: ${line}`);
+      return false;
     }
   }
 
@@ -70,8 +72,7 @@ export class AuditFile implements AuditLog {
   }
 
   async *#lines(): AsyncGenerator<string> {
-    for (const file of this.#filesOldestFirst())
-      yield* createInterface({ input: createReadStream(file, "utf8"), crlfDelay: Infinity });
+    for (const file of this.#filesOldestFirst()) yield* linesOf(createReadStream(file));
   }
 
   /** The chain that a controller before this one began. */

@@ -6,12 +6,19 @@ import { KubernetesDeletedTenants } from "../../../../src/platforms/kubernetes/s
 import { KubernetesStore } from "../../../../src/platforms/kubernetes/store/kubernetes-store.ts";
 import { PurgeProofs } from "../../../../src/platforms/kubernetes/store/purge-proofs.ts";
 import { TENANT_LABEL } from "../../../../src/platforms/kubernetes/store/labelled-secrets.ts";
+import { headIn, packedHead } from "../../../../src/platforms/kubernetes/audit/audit-objects.ts";
+import { SecretShelf } from "../../../../src/platforms/kubernetes/audit/audit-shelf.ts";
+import { KubernetesAudit } from "../../../../src/platforms/kubernetes/audit/kubernetes-audit.ts";
 import { SecretUsageHistory } from "../../../../src/platforms/kubernetes/usage/secret-usage-history.ts";
 import { withoutCluster } from "../../../kubernetes/support/cluster.ts";
 import { applyCrds } from "../../../kubernetes/support/crds.ts";
+import { actionsOf, auditEntry, describeAuditLogContract } from "../../../ports/audit-log-contract.ts";
 import { describeDeletedTenantsContract, proofOf, recordOf } from "../../../ports/deleted-tenants-contract.ts";
 import { describeUsageHistoryContract } from "../../../ports/usage-history-contract.ts";
 import { CLUSTER, StoreNamespaces } from "./store-namespaces.ts";
+
+/** A head holds four entries, a block a few heads. */
+const SMALL_AUDIT = { headBytes: 1000, blockBytes: 1000 };
 
 describe.skipIf(withoutCluster)("records on Kubernetes (needs KUBECONFIG)", () => {
   const config = withoutCluster ? undefined! : loadKubeConfig();
@@ -108,6 +115,62 @@ describe.skipIf(withoutCluster)("records on Kubernetes (needs KUBECONFIG)", () =
       await store.close();
     };
     return { deleted, reopened, close };
+  });
+
+  describe("the audit log", () => {
+    const open = () => {
+      const { onError: onProblem, ...rest } = place();
+      const shelf = new SecretShelf(rest);
+      return KubernetesAudit.open({ shelf, clusterId: CLUSTER, keepDays: 400, onProblem, ...SMALL_AUDIT });
+    };
+
+    describeAuditLogContract("Kubernetes", async () => {
+      await at.next();
+      const logs = [await open()];
+      return {
+        log: logs[0]!,
+        reopened: async () => {
+          logs.push(await open());
+          return logs.at(-1)!;
+        },
+        tamper: async (change) => {
+          const shelf = new SecretShelf(place());
+          const found = (await shelf.read(`${CLUSTER}.audit`))!;
+          const head = headIn(found.data);
+          const changed = packedHead({ ...head, lines: change([...head.lines]) });
+          await shelf.replace(`${CLUSTER}.audit`, changed, found.version);
+        },
+        close: async () => {
+          for (const log of logs) await log.close();
+        },
+      };
+    });
+
+    it("takes nothing from a leader once another one leads", async () => {
+      await at.next();
+      const former = await open();
+      await former.append(auditEntry("before"));
+      const leader = await open();
+      expect(await former.append(auditEntry("late"))).toBe(false);
+      expect(await leader.append(auditEntry("after"))).toBe(true);
+      expect(await actionsOf(leader)).toEqual(["before", "after"]);
+      expect(await leader.verify()).toMatchObject({ entries: 2, breaks: [] });
+    });
+
+    it("is in few objects, which can be had by their label", async () => {
+      await at.next();
+      const log = await open();
+      for (let number = 0; number < 30; number++) await log.append(auditEntry(`action-${number}`));
+      const secrets = await secretsOf(`synapse-shards.io/audit-of=${CLUSTER}`);
+      expect(secrets.map(({ metadata }) => metadata?.name)).toContain(`${CLUSTER}.audit.1`);
+      // Where the head is lost, the blocks are found.
+      await at.core.deleteNamespacedSecret({ namespace: at.namespace, name: `${CLUSTER}.audit` });
+      const next = await open();
+      await next.append(auditEntry("after"));
+      const found = await actionsOf(next);
+      expect([found[0], found.at(-1)]).toEqual(["action-0", "after"]);
+      expect((await next.verify()).breaks).toHaveLength(1);
+    });
   });
 
   describe("deleted tenants", () => {
