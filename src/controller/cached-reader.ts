@@ -1,3 +1,4 @@
+import { mergedOrder } from "../model/kept-order.ts";
 import { storageOf } from "../model/storage-name.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { Change, Kind, Kinds, Store } from "../ports/store.ts";
@@ -10,6 +11,8 @@ import type { Change, Kind, Kinds, Store } from "../ports/store.ts";
 export class CachedReader {
   readonly #store: Store;
   readonly #objects: { [K in Kind]: Map<string, Kinds[K]> } = { Tenant: new Map(), Shard: new Map(), Fleet: new Map() };
+  /** Names in order, as of the last time that somebody asked, and those that were added since. */
+  readonly #sorted = new Map<Kind, { names: string[]; added: Set<string> }>();
   readonly #changes: Record<Kind, number> = { Tenant: 0, Shard: 0, Fleet: 0 };
   readonly #onShard = new Map<string, Set<string>>();
   /** Names of tenants by what their data is named by, where that is not their name. */
@@ -49,6 +52,17 @@ export class CachedReader {
     return this.#map(kind).values();
   }
 
+  /** By name. All are sorted once; what comes later is put in. */
+  sorted<K extends Kind>(kind: K): Kinds[K][] {
+    const objects = this.#map(kind);
+    const { names, added } = this.#sorted.get(kind) ?? { names: [], added: new Set(objects.keys()) };
+    const stay = names.filter((name) => objects.has(name) && !added.has(name));
+    const come = [...added].filter((name) => objects.has(name)).toSorted((a, b) => (a < b ? -1 : 1));
+    const now = mergedOrder(stay, come, (a, b) => a < b);
+    this.#sorted.set(kind, { names: now, added: new Set() });
+    return now.map((name) => objects.get(name)!);
+  }
+
   get<K extends Kind>(kind: K, name: string): Kinds[K] | undefined {
     return this.#map(kind).get(name);
   }
@@ -83,6 +97,7 @@ export class CachedReader {
     const { name } = resource.metadata;
     const objects = this.#map<Kind>(kind);
     if (kind === "Tenant") this.#enter(name, this.get("Tenant", name), type === "Deleted" ? undefined : resource);
+    if (!objects.has(name)) this.#sorted.get(kind)?.added.add(name);
     if (type === "Deleted") objects.delete(name);
     else objects.set(name, resource);
     this.#changes[kind] += 1;

@@ -28,6 +28,28 @@ it("has what is written while it opens", async () => {
   expect(reader.get("Tenant", "a")).toEqual(await store.get("Tenant", "a"));
 });
 
+it("has all by name, whatever comes and goes", async () => {
+  await store.create("Tenant", "m", SPEC, STATUS);
+  await reader.open();
+  const present = new Set(["m"]);
+  const seen: string[] = [];
+  const expected: string[] = [];
+  for (const name of ["z", "a", "m", "b", "a", "z", "a", "m", "c", "m"]) {
+    if (present.delete(name)) await store.remove("Tenant", name);
+    else {
+      present.add(name);
+      await store.create("Tenant", name, SPEC, STATUS);
+    }
+    // Not each time: what came and went meanwhile is not there twice.
+    if (name === "a") continue;
+    seen.push(names(reader.sorted("Tenant")).join());
+    expected.push([...present].toSorted().join());
+  }
+  expect(seen).toEqual(expected);
+  await modify(store, "Tenant", "c", (t) => void (t.status.epoch = 7));
+  expect(reader.sorted("Tenant").find(({ metadata }) => metadata.name === "c")?.status.epoch).toBe(7);
+});
+
 it("keeps what it heard while a list was on its way that is older", async () => {
   await store.create("Tenant", "a", SPEC, STATUS);
   const list = store.list.bind(store);

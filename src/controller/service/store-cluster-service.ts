@@ -36,7 +36,7 @@ import type { WakeReason } from "../../model/sleep.ts";
 import { occupancyOf } from "../../model/occupancy.ts";
 import type { Snapshot } from "../../planner/snapshot.ts";
 import { canDrain, chooseTarget } from "../../planner/requests.ts";
-import { modify, type Kinds } from "../../ports/store.ts";
+import { modify } from "../../ports/store.ts";
 import type { Claimant } from "../claims/claims.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import type { DeletedTenant, PurgeProof } from "../../model/deleted-tenant.ts";
@@ -272,7 +272,7 @@ export class StoreClusterService implements ClusterService {
   }
 
   async listTenants(): Promise<Tenant[]> {
-    return this.#sorted("Tenant");
+    return this.#context.reader.sorted("Tenant");
   }
 
   watchTenants({ signal }: { signal?: AbortSignal }): AsyncIterable<TenantChange> {
@@ -490,7 +490,7 @@ export class StoreClusterService implements ClusterService {
   async listShards(): Promise<ShardOverview[]> {
     const { reader, policy } = this.#context;
     const { tenantsOf } = occupancyOf(reader.values("Shard"), reader.values("Tenant"), policy);
-    return this.#sorted("Shard").map((shard) => ({
+    return reader.sorted("Shard").map((shard) => ({
       shard,
       tenants: tenantsOf.get(shard.metadata.name) ?? [],
       capacity: policy.maxTenantsPerShard,
@@ -534,8 +534,8 @@ export class StoreClusterService implements ClusterService {
 
   async status(): Promise<ClusterStatus> {
     const { policy, feed } = this.#context;
-    const tenants = this.#sorted("Tenant");
-    const shards = this.#sorted("Shard");
+    const tenants = this.#context.reader.sorted("Tenant");
+    const shards = this.#context.reader.sorted("Shard");
     const byPhase: Record<string, number> = {};
     for (const { status } of tenants) byPhase[status.phase] = (byPhase[status.phase] ?? 0) + 1;
     const { tags } = occupancyOf(shards, tenants, policy);
@@ -576,8 +576,8 @@ export class StoreClusterService implements ClusterService {
     const { feed, plans } = this.#context;
     const platform = this.#settings.platformProblems?.() ?? [];
     return problemsOf({
-      tenants: this.#sorted("Tenant"),
-      shards: this.#sorted("Shard"),
+      tenants: this.#context.reader.sorted("Tenant"),
+      shards: this.#context.reader.sorted("Shard"),
       gateways: feed.gateways().length,
       plans,
       platform,
@@ -612,11 +612,6 @@ export class StoreClusterService implements ClusterService {
   }
 
   /** From memory: with very many of them, reading the store would hold up everything else. */
-  #sorted<K extends "Tenant" | "Shard">(kind: K): Kinds[K][] {
-    const byName = (a: Kinds[K], b: Kinds[K]) => (a.metadata.name < b.metadata.name ? -1 : 1);
-    return [...this.#context.reader.values(kind)].toSorted(byName);
-  }
-
   /** @throws UserError SchemaTooNew, as far as it is known already */
   async #refuseOldSchema(present: Tenant, release: string): Promise<void> {
     const { databases } = this.#context;
