@@ -13,6 +13,8 @@ const PLACES: [path: string, version: RegExp][] = [
   ["charts/synapse-shards/Chart.yaml", /^appVersion: "?([^"\n]+)"?$/m],
   ["charts/matrix-stack/Chart.yaml", /^version: (.+)$/m],
   ["charts/matrix-stack/Chart.yaml", /^appVersion: "?([^"\n]+)"?$/m],
+  ["charts/synapse-tenant/Chart.yaml", /^version: (.+)$/m],
+  ["charts/synapse-tenant/Chart.yaml", /^appVersion: "?([^"\n]+)"?$/m],
 ];
 
 /** @returns what each place says, as `{place, version}` */

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { isMap, parse, parseDocument, stringify } from "yaml";
 
 const CHARTS = import.meta.dirname;
-const NAMES = ["synapse-shards", "matrix-stack"];
+const NAMES = ["synapse-shards", "matrix-stack", "synapse-tenant"];
 
 /** What is Kubernetes' own, or the same everywhere, is described once. */
 const COMMON = {

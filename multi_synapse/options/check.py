@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import INVALID_CONFIG, OPTION_NOT_ALLOWED, OptionError
 from . import TABLE
-from .hosts import check_public_url
+from .hosts import check_further_hosts, check_public_url
 from .kinds import ANY, MODULE, kind_of
 from .option import EACH, ITEM, REFUSED, TENANT, Option
 from .policy import Policy
@@ -58,6 +58,8 @@ def check_options(given: dict[str, Any], server_name: str, base: dict[str, Any],
         _check_database(options)
     if "public_baseurl" not in policy.allowed_options:
         check_public_url(options.get("public_baseurl"), server_name, base.get("public_baseurl"), policy.allowed_hosts)
+    # Whatever an operator lets through as it is: what leads to a tenant has to be names.
+    check_further_hosts(options, server_name, policy.allowed_hosts)
     return Checked(options, walk.warnings)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from .check import S3
-from .hosts import hosts_of
+from .hosts import further_hosts, hosts_of
 
 
 def meaning_of(config: Any, options: dict[str, Any]) -> dict[str, Any]:
     """@param config: Synapse's `HomeServerConfig`; @param options: the tenant's own"""
     return {
         "database": _database(config) if options.get("database") is not None else None,
-        "hosts": hosts_of(config.server.server_name, config.server.public_baseurl),
+        "hosts": hosts_of(config.server.server_name, config.server.public_baseurl, further_hosts(options)),
         "publicBaseUrl": str(config.server.public_baseurl),
         "bucket": _bucket(config),
     }

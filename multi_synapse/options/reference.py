@@ -36,7 +36,7 @@ it adds to that for one. A change counts at a tenant's next start.
 | --- | --- |
 | `allowedOptions` | paths of options as below, for example `rc_message` or `oidc_providers[].client_secret_path`; what is named passes as it is, with all below it |
 | `tenantDefaults` | a layer of homeserver.yaml between the platform's and the tenant's own; its top-level keys are replaced by the tenant's. A tenant may have any value that is in it, also above a bound |
-| `allowedHosts` | names that `public_baseurl` may have beside the tenant's server name and those below it: `matrix.example` or `*.hosting.example` |
+| `allowedHosts` | names that `public_baseurl` and `synapse_shards.hosts` may have beside the tenant's server name and those below it: `matrix.example` or `*.hosting.example` |
 | `allowedModules` | Python modules that tenants may name, dotted and with the class; [modules.md](modules.md) says how they are installed |
 | `allowedDestinations` | addresses and networks that tenants may connect to although they are private: `10.1.2.3:9000`, `10.1.0.0/16` |
 | `refusedNetworks` | networks that they may not connect to, beside private, loopback, link-local and other special ones; for all tenants only |
@@ -65,6 +65,7 @@ synapse_shards:
     -----BEGIN CERTIFICATE-----
   database_authorities: |
     -----BEGIN CERTIFICATE-----
+  hosts: [chat.clinic.example]      # further names that lead to the tenant
 ```
 
 Templates run in a sandbox: no macros and imports, filters and methods of texts that cannot make a text of any length,

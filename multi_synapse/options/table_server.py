@@ -295,6 +295,10 @@ _OURS = tenants(
         "synapse_shards.consent_templates.*.*": ANY,
         "synapse_shards.federation_authorities": (ANY, "certificates in PEM, in place of federation_custom_ca_list"),
         "synapse_shards.database_authorities": (ANY, "certificates in PEM, in place of libpq's sslrootcert"),
+        "synapse_shards.hosts": (
+            ANY,
+            "up to 20 further names that lead to the tenant, such as that of a Service: below its own server name, or in allowedHosts",
+        ),
     },
 )
 

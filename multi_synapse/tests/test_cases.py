@@ -11,6 +11,7 @@ import pytest
 
 from multi_synapse.config import TenantOptions, read_options
 from multi_synapse.errors import TenantError
+from multi_synapse.options.hosts import further_hosts, hosts_of
 from multi_synapse.options.policy import Policy, parse_policy
 from multi_synapse.state import Assignment
 
@@ -115,6 +116,28 @@ def test_other_hosts_of_ones_own_or_approved_pass() -> None:
     assert read("public_baseurl: https://matrix.other.example/", allowedHosts=["matrix.other.example"]).options
     assert read("public_baseurl: https://a.b.other.example/", allowedHosts=["*.other.example"]).options
     refusal("public_baseurl: https://other.example/", allowedHosts=["*.other.example"])
+
+
+@pytest.mark.parametrize("host", ["neighbor.example", "evilclinic.example", "example", "a.b.svc"])
+def test_further_hosts_of_others_are_refused_by_name(host: str) -> None:
+    error = refusal(f"synapse_shards: {{hosts: [chat.clinic.example, {host}]}}")
+    assert error.code == "OptionNotAllowed" and f"synapse_shards.hosts may not lead to {host}" in error.message
+
+
+@pytest.mark.parametrize(
+    "hosts", ["x", "{a: 1}", "[5]", "[Chat.clinic.example]", "['chat.clinic.example:8008']", "[127.0.0.1]", "['*.clinic.example']"]
+)
+def test_further_hosts_that_are_no_names_are_refused_though_an_operator_lets_all_through(hosts: str) -> None:
+    for policy in ({}, {"allowedOptions": ["synapse_shards", "synapse_shards.hosts"]}):
+        error = refusal(f"synapse_shards: {{hosts: {hosts}}}", **policy)
+        assert error.code == "InvalidConfig" and "synapse_shards.hosts" in error.message
+
+
+def test_further_hosts_lead_to_the_tenant_beside_its_own() -> None:
+    given = "synapse_shards: {hosts: [chat.clinic.example, clinic-synapse.clinic.svc.cluster.local]}"
+    options = read(given, allowedHosts=["*.clinic.svc.cluster.local"]).options
+    found = hosts_of("clinic.example", "https://matrix.clinic.example/", further_hosts(options))
+    assert found == ["clinic.example", "matrix.clinic.example", "chat.clinic.example", "clinic-synapse.clinic.svc.cluster.local"]
 
 
 def test_pixel_limit_of_a_neighbour_holds() -> None:

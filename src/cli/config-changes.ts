@@ -4,7 +4,9 @@ import type { ConfigVerdict } from "../model/config-verdict.ts";
 import type { Client } from "./client.ts";
 import { CliError, EXIT } from "./errors.ts";
 import { HAS, tenantPath } from "./commands/tenant-path.ts";
-import { isColored, plain } from "./output.ts";
+import type { WaitOptions } from "./options.ts";
+import { isColored, note, plain } from "./output.ts";
+import { waitUntilRunning } from "./wait.ts";
 
 const colors = pc.createColors(isColored);
 
@@ -31,6 +33,24 @@ export async function askFor(client: Client, name: string, before: string, after
   if ((await configOf(client, name)) !== before)
     throw new CliError(EXIT.failed, `somebody else has changed the configuration of tenant ${name} meanwhile`);
   return client.call<TenantView>("PATCH", tenantPath(name), { body: { config: after }, has: HAS });
+}
+
+/** Asks for it, unless it would be refused. */
+export async function changeConfig(
+  client: Client,
+  name: string,
+  before: string,
+  after: string,
+  options: WaitOptions,
+): Promise<void> {
+  if (after === before) {
+    note("nothing was changed");
+    return;
+  }
+  const verdict = await verdictOn(client, name, after);
+  if (verdict.verdict === "Refused") throw new CliError(EXIT.failed, verdictWords(verdict));
+  const updated = await askFor(client, name, before, after);
+  if (options.wait) await waitUntilRunning(client, name, updated.metadata.generation, options.timeout);
 }
 
 const WORDS = { Accepted: "would be accepted", Refused: "would be refused", Unknown: "cannot be judged now" };

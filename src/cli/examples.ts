@@ -103,6 +103,12 @@ tenant appservice remove clinic-a helpdesk
 
 tenant appservice ping clinic-a helpdesk
 
+tenant host list clinic-a
+
+tenant host add clinic-a chat.clinic-a.example --wait
+
+tenant host remove clinic-a chat.clinic-a.example
+
 tenant admin-access show clinic-a
 
 tenant admin-access open clinic-a --network 10.20.0.0/16 192.0.2.7

@@ -30,7 +30,7 @@ const RegistrationSchema = z.looseObject({
 export type Registration = z.output<typeof RegistrationSchema>;
 
 /** Where registrations are in a tenant's configuration. */
-const PLACE = ["synapse_shards", "app_services"] as const;
+export const APP_SERVICES = ["synapse_shards", "app_services"] as const;
 
 /**
  * @param source the text of a registration file; empty: none
@@ -66,9 +66,9 @@ export function withRegistration(config: string, registration: Registration): st
   const document = documentOf(config, "the configuration");
   const { index, services } = placeIn(document, registration.id);
   if (!isMap(document.contents)) document.contents = document.createNode({}) as never;
-  if (!isMap(document.get(PLACE[0]))) document.set(PLACE[0], document.createNode({}));
-  if (services.length === 0) document.setIn(PLACE, document.createNode([registration]));
-  else document.setIn([...PLACE, index ?? services.length], document.createNode(registration));
+  if (!isMap(document.get(APP_SERVICES[0]))) document.set(APP_SERVICES[0], document.createNode({}));
+  if (services.length === 0) document.setIn(APP_SERVICES, document.createNode([registration]));
+  else document.setIn([...APP_SERVICES, index ?? services.length], document.createNode(registration));
   return document.toString({ lineWidth: 0 });
 }
 
@@ -77,10 +77,10 @@ export function withoutRegistration(config: string, id: string): string | undefi
   const document = documentOf(config, "the configuration");
   const { index, services } = placeIn(document, id);
   if (index === undefined) return undefined;
-  if (services.length > 1) document.deleteIn([...PLACE, index]);
-  else document.deleteIn(PLACE);
-  const rest = document.get(PLACE[0]);
-  if (isMap(rest) && rest.items.length === 0) document.delete(PLACE[0]);
+  if (services.length > 1) document.deleteIn([...APP_SERVICES, index]);
+  else document.deleteIn(APP_SERVICES);
+  const rest = document.get(APP_SERVICES[0]);
+  if (isMap(rest) && rest.items.length === 0) document.delete(APP_SERVICES[0]);
   return document.toString({ lineWidth: 0 });
 }
 
@@ -94,9 +94,9 @@ function documentOf(source: string, what: string): Document {
 }
 
 function placeIn(document: Document, id: string | undefined): { index?: number; services: object[] } {
-  const list = isMap(document.contents) ? document.getIn(PLACE) : undefined;
+  const list = isMap(document.contents) ? document.getIn(APP_SERVICES) : undefined;
   if (list === undefined || list === null) return { services: [] };
-  if (!isSeq(list)) throw new UserError("InvalidInput", `${PLACE.join(".")} of the configuration is no list`);
+  if (!isSeq(list)) throw new UserError("InvalidInput", `${APP_SERVICES.join(".")} of the configuration is no list`);
   const services = list.toJSON() as object[];
   const index = services.findIndex((service) => (service as { id?: unknown } | null)?.id === id);
   return index === -1 ? { services } : { index, services };

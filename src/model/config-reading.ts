@@ -2,6 +2,8 @@ import { AdminContactSchema } from "./admin-contact.ts";
 import { YamlProblem } from "./bounded-yaml.ts";
 import type { ConfigMeaning, DatabaseAddress } from "./config-meaning.ts";
 import { UserError } from "./errors.ts";
+import { furtherHostProblem, MOST_HOSTS } from "./further-hosts.ts";
+import { isMapping } from "./mapping.ts";
 import { hostOf } from "./names.ts";
 import { readSynapseYaml } from "./synapse-yaml.ts";
 
@@ -18,6 +20,8 @@ export interface OwnDatabase extends DatabaseAddress {
 export interface ConfigReading {
   database?: OwnDatabase;
   publicBaseUrl?: string;
+  /** Further names that lead to it; only as far as they can be names of hosts. */
+  hosts?: string[];
   /** Where its users reach who runs it; only as far as it is a URI. */
   adminContact?: string;
 }
@@ -30,9 +34,11 @@ export function readConfig(text: string): ConfigReading {
   const config = parse(text);
   const url = config["public_baseurl"];
   const contact = AdminContactSchema.safeParse(config["admin_contact"]);
+  const hosts = furtherHostsIn(config);
   return {
     ...("database" in config ? { database: ownDatabaseIn(config["database"]) } : {}),
     ...(typeof url === "string" && URL.canParse(url) ? { publicBaseUrl: url } : {}),
+    ...(hosts.length > 0 ? { hosts } : {}),
     ...(contact.success ? { adminContact: contact.data } : {}),
   };
 }
@@ -47,11 +53,15 @@ export function tryReadConfig(text: string): ConfigReading | undefined {
   }
 }
 
-/** Names in `Host` that lead to a tenant of that server name and URL. */
-export function hostsOf(serverName: string, publicBaseUrl: string | undefined): string[] {
+/** Names in `Host` that lead to a tenant of that server name and URL, and with those further names. */
+export function hostsOf(
+  serverName: string,
+  publicBaseUrl: string | undefined,
+  further: readonly string[] = [],
+): string[] {
   const hosts = new Set([hostOf(serverName)]);
   if (publicBaseUrl !== undefined) hosts.add(new URL(publicBaseUrl).hostname.toLowerCase());
-  return [...hosts];
+  return [...new Set([...hosts, ...further])];
 }
 
 /** Why a configuration has two meanings, or undefined. */
@@ -61,6 +71,12 @@ export function disagreement(reading: ConfigReading, meaning: ConfigMeaning): st
     (database === undefined) === (meaning.database === null) &&
     (["host", "port", "name", "user"] as const).every((key) => database?.[key] === meaning.database?.[key]);
   return same ? undefined : "its database is named in a way that can be read differently; write it out in plain YAML";
+}
+
+function furtherHostsIn(config: Record<string, unknown>): string[] {
+  const { hosts } = isMapping(config["synapse_shards"]) ? config["synapse_shards"] : {};
+  if (!Array.isArray(hosts) || hosts.length > MOST_HOSTS) return [];
+  return hosts.filter((host): host is string => typeof host === "string" && furtherHostProblem(host) === undefined);
 }
 
 function parse(text: string): Record<string, unknown> {

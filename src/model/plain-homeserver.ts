@@ -55,6 +55,11 @@ export function plainHomeserver(request: PlainHomeserverRequest): PlainHomeserve
   const left = operatorsKeys.filter((name) => !(name in own));
   if (left.length > 0)
     notes.push(`The operator's settings for all homeservers are not included: ${left.join(", ")}. Set your own.`);
+  const { hosts: further } = mapping(inline);
+  if (Array.isArray(further) && further.length > 0)
+    notes.push(
+      `It also answered at ${further.join(", ")}: lead these names to it by your web server, if they are still used.`,
+    );
   if (JSON.stringify(options["media_storage_providers"] ?? "").includes("s3_storage_provider"))
     notes.push(
       "`media_storage_providers` names a bucket, which holds media that are not in this archive; Synapse needs the package `synapse-s3-storage-provider` to read it.",

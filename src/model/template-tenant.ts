@@ -27,6 +27,7 @@ const ITS_OWN = [
   "databases",
   "media_storage_providers",
   "synapse_shards.app_services",
+  "synapse_shards.hosts",
 ] as const;
 
 /** What machines write there is about one tenant. */

@@ -25,14 +25,19 @@ export type TenantPolicy = z.infer<typeof TenantPolicySchema>;
 /** What a shard is told with an assignment. */
 export type AssignmentPolicy = Omit<TenantPolicy, "byTenant"> & { quotas?: ShardQuotas };
 
-/** What holds for one tenant. @param more destinations that the platform itself needs tenants to reach */
-export function policyFor(policy: TenantPolicy, tenant: string, more: readonly string[] = []): AssignmentPolicy {
+/** What holds for one tenant. @param more what the platform itself lets it have: destinations that it may reach, and hosts that are its own */
+export function policyFor(
+  policy: TenantPolicy,
+  tenant: string,
+  more: { destinations?: readonly string[]; hosts?: readonly string[] } = {},
+): AssignmentPolicy {
+  const { destinations = [], hosts = [] } = more;
   const own = policy.byTenant[tenant] ?? OneTenantSchema.parse({});
   return {
     allowedOptions: [...policy.allowedOptions, ...own.allowedOptions],
     allowedModules: [...policy.allowedModules, ...own.allowedModules],
-    allowedHosts: [...policy.allowedHosts, ...own.allowedHosts],
-    allowedDestinations: [...policy.allowedDestinations, ...own.allowedDestinations, ...more],
+    allowedHosts: [...policy.allowedHosts, ...own.allowedHosts, ...hosts],
+    allowedDestinations: [...policy.allowedDestinations, ...own.allowedDestinations, ...destinations],
     tenantDefaults: { ...policy.tenantDefaults, ...own.tenantDefaults },
     refusedNetworks: policy.refusedNetworks,
   };

@@ -4,6 +4,7 @@ import { expect, it } from "vitest";
 import { parse } from "yaml";
 import { z } from "zod";
 import { TenantSchema, ShardSchema } from "../../src/api/schemas.ts";
+import { furtherHostProblem } from "../../src/model/further-hosts.ts";
 import { AdminAccessSchema } from "../../src/model/admin-access.ts";
 
 const DIRECTORY = resolve(import.meta.dirname, "../../charts/synapse-shards/crds");
@@ -50,6 +51,16 @@ it.each([
   const document = z.toJSONSchema(schema, { unrepresentable: "any" }) as Node & { $defs?: Record<string, Node> };
   const definitions = document.$defs ?? {};
   expect(missing(resolved(document, definitions).properties!["status"]!, statusOf(file), definitions)).toEqual([]);
+});
+
+it("takes the further hosts that a shard takes, as far as a pattern can tell", () => {
+  const text = readFileSync(join(DIRECTORY, "synapsetenants.yaml"), "utf8");
+  const [, source = ""] = /self\.matches\('(.*)'\)\n +message: a host is a name/.exec(text) ?? [];
+  const pattern = new RegExp(source);
+  for (const host of ["chat.clinic.example", "clinic-synapse.clinic.svc.cluster.local", "chat"])
+    expect([host, pattern.test(host), furtherHostProblem(host)]).toEqual([host, true, undefined]);
+  for (const host of ["Chat.example", "a:8008", "", "-a.example", "a..b", "*.example", "a_b.example", "a."])
+    expect([host, pattern.test(host), furtherHostProblem(host) === undefined]).toEqual([host, false, false]);
 });
 
 it("takes the networks of administrators that the gateway takes, as far as a pattern can tell", () => {

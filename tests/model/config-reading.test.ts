@@ -23,6 +23,20 @@ test("reads the database and the URL that Synapse reads in the same text", () =>
   expect(hostsOf("clinic.example", publicBaseUrl)).toEqual(["clinic.example", "matrix.clinic.example"]);
 });
 
+test("reads further names that lead to a tenant, and none that are no names", () => {
+  const hostsIn = (hosts: string) => {
+    const { hosts: further } = readConfig(`synapse_shards: {hosts: ${hosts}}`);
+    return hostsOf("clinic.example", "https://matrix.clinic.example/", further).slice(2);
+  };
+  expect(hostsIn("[chat.clinic.example, clinic-synapse.clinic.svc.cluster.local]")).toEqual([
+    "chat.clinic.example",
+    "clinic-synapse.clinic.svc.cluster.local",
+  ]);
+  expect(hostsIn("[matrix.clinic.example]")).toEqual([]);
+  for (const wrong of ["x", "{a: 1}", "[Chat.example]", "['a:8008']", "[10.0.0.1]", "[0x7f.1]", "[a_b]", "[5, ~]"])
+    expect(hostsIn(wrong), wrong).toEqual([]);
+});
+
 test("takes an empty configuration for what it is", () => {
   for (const text of ["", " \n", "# nothing\n", "---\n", "~", "{}"]) expect(readConfig(text), text).toEqual({});
 });

@@ -52,6 +52,7 @@ media_storage_providers:
 synapse_shards:
   templates: {x.html: hello}
   app_services: [{id: bridge}]
+  hosts: [chat.a.example]
 password_config: {pepper: secret, policy: {enabled: true}}
 rc_message: {per_second: 5}
 `;
@@ -66,6 +67,7 @@ rc_message: {per_second: 5}
     "database",
     "media_storage_providers",
     "synapse_shards.app_services",
+    "synapse_shards.hosts",
   ]);
   expect(spec.config).toContain("# by invitation");
   expect(readSynapseYaml(spec.config)).toEqual(

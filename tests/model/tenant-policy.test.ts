@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { policyFor, TenantPolicySchema } from "../../src/model/tenant-policy.ts";
 
-const policyOf = (tenantPolicy: object, tenant: string, more: string[] = []) =>
+const policyOf = (tenantPolicy: object, tenant: string, more: object = {}) =>
   policyFor(TenantPolicySchema.parse(tenantPolicy), tenant, more);
 
 describe("what an operator allows tenants", () => {
@@ -25,9 +25,9 @@ describe("what an operator allows tenants", () => {
         a: { allowedOptions: ["rc_login"], allowedHosts: ["x.example"], tenantDefaults: { enable_search: false } },
       },
     };
-    expect(policyOf(policy, "a", ["127.0.0.1:8448"])).toMatchObject({
+    expect(policyOf(policy, "a", { destinations: ["127.0.0.1:8448"], hosts: ["*.a.svc"] })).toMatchObject({
       allowedOptions: ["rc_message", "rc_login"],
-      allowedHosts: ["x.example"],
+      allowedHosts: ["x.example", "*.a.svc"],
       allowedDestinations: ["127.0.0.1:8448"],
       tenantDefaults: { report_stats: false, enable_search: false },
       refusedNetworks: ["203.0.113.0/24"],

@@ -673,10 +673,10 @@ const NO_LOAD = { cpuSeconds: 0, requests: 0, responseBytes: 0, databaseRows: 0,
 
 /** As a shard's checker reads it, for the few options that tests use. */
 export function fakeMeaning({ serverName, overrides }: Assignment): ConfigMeaning {
-  const { database: own, publicBaseUrl } = tryReadConfig(overrides) ?? {};
+  const { database: own, publicBaseUrl, hosts } = tryReadConfig(overrides) ?? {};
   return {
     database: own ? { host: own.host, port: own.port, name: own.name, user: own.user } : null,
-    hosts: hostsOf(serverName, publicBaseUrl),
+    hosts: hostsOf(serverName, publicBaseUrl, hosts),
     publicBaseUrl: publicBaseUrl ?? `https://${serverName}/`,
     bucket: null,
   };

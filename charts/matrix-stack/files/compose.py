@@ -11,6 +11,9 @@ from typing import Any
 
 import yaml
 
+from multi_synapse.errors import TenantError
+from multi_synapse.options.inline import KEY, write_files
+
 DEFAULTS = {"report_stats": False, "trusted_key_servers": [], "suppress_key_server_warning": True}
 KEYS = {
     "macaroon-secret-key": "macaroon_secret_key",
@@ -46,10 +49,14 @@ def main(secret: Path, refs: Path, chart: Path, out: Path) -> None:
     config: dict[str, Any] = dict(DEFAULTS)
     modules: list[Any] = []
     values = []
+    services = []
     for index, ref in enumerate(json.loads((chart / "refs.json").read_text("utf-8"))):
-        what = f"the key {ref['key']} of the Secret {ref['name']}"
+        kind, name = ("ConfigMap", ref["configMap"]) if "configMap" in ref else ("Secret", ref["name"])
+        what = f"the key {ref['key']} of the {kind} {name}"
         content = (refs / str(index)).read_text("utf-8")
-        if ref["for"] != "homeserver.yaml":
+        if ref["for"] == "app-service":
+            services.append(mapping(content, what))
+        elif ref["for"] != "homeserver.yaml":
             keys[ref["for"]] = content.strip()
         elif "path" in ref:
             values.append((ref["path"], content, what))
@@ -62,6 +69,18 @@ def main(secret: Path, refs: Path, chart: Path, out: Path) -> None:
         config["modules"] = [*modules, *(own.get("modules") or [])]
     for path, content, what in values:
         put(config, path, content, what)
+    ours = config.get(KEY) or {}
+    if not isinstance(ours, dict):
+        sys.exit(f"the option {KEY} is not a mapping")
+    inline = ours.get("app_services") or []
+    if not isinstance(inline, list):
+        sys.exit(f"the option {KEY}.app_services is not a list")
+    config[KEY] = {**ours, "app_services": [*inline, *services]}
+    try:
+        # What a tenant gives inline, for want of files, is in files here.
+        config = write_files(config, {}, out)
+    except TenantError as error:
+        sys.exit(error.message)
     missing = [name for name in [*KEYS, "signing.key"] if not keys.get(name)]
     if missing:
         sys.exit(f"these keys are missing: {', '.join(missing)}")

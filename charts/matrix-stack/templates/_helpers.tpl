@@ -1,3 +1,4 @@
+{{- /* Shared with the chart synapse-tenant (charts/share.mjs); what differs between the two is in _chart.tpl. */ -}}
 {{- /* tenant: on a shard. dedicated: outside shards, behind the cluster's gateway. standalone: without a cluster. */ -}}
 {{- define "matrix-stack.mode" -}}
 {{- $hook := .Values.synapse.asTenantHook -}}
@@ -14,9 +15,9 @@ tenant
 {{- /* Refuses what would not work, all at once and in words. */ -}}
 {{- define "matrix-stack.validate" -}}
 {{- $synapse := .Values.synapse -}}
-{{- $problems := list -}}
-{{- if not .Values.serverName }}{{ $problems = append $problems "serverName is required: what comes after the colon in user ids, e.g. example.org" }}{{ end -}}
-{{- if not $synapse.ingress.host }}{{ $problems = append $problems "synapse.ingress.host is required: where clients reach the homeserver, e.g. matrix.example.org" }}{{ end -}}
+{{- $problems := (include "chart.problems" . | fromJson).problems | default list -}}
+{{- if not (include "matrix-stack.serverName" .) }}{{ $problems = append $problems "serverName is required: what comes after the colon in user ids, e.g. example.org" }}{{ end -}}
+{{- if not (include "matrix-stack.host" .) }}{{ $problems = append $problems "synapse.ingress.host is required: where clients reach the homeserver, e.g. matrix.example.org" }}{{ end -}}
 {{- $config := include "matrix-stack.additional" . | fromYaml -}}
 {{- if not (hasKey $config "database") -}}
 {{- range list "host" "user" "database" -}}
@@ -35,7 +36,37 @@ tenant
 {{- if $synapse.image.digest }}{{ $problems = append $problems "synapse.image.digest is not for tenants: shards are made by tag; use synapse.image.tag" }}{{ end -}}
 {{- if gt (len .Release.Name) 53 }}{{ $problems = append $problems "the release's name is longer than 53 characters" }}{{ end -}}
 {{- end -}}
+{{- range $path := $synapse.ingress.additionalPaths -}}
+{{- if kindIs "map" $path -}}
+{{- if ne $path.availability "only_externally" }}{{ $problems = append $problems (include "matrix-stack.pathProblem" $path) }}
+{{- else if not $path.service }}{{ $problems = append $problems (printf "synapse.ingress.additionalPaths: %s has no service to lead to" $path.path) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- $problems = without $problems "" -}}
 {{- with $problems }}{{ fail (printf "\n  - %s" (join "\n  - " .)) }}{{ end -}}
+{{- end }}
+
+{{- /* Names may be templates of Helm, as in ess-helm. */ -}}
+{{- define "matrix-stack.serverName" -}}
+{{ tpl (.Values.serverName | default "") . }}
+{{- end }}
+
+{{- define "matrix-stack.host" -}}
+{{ tpl (.Values.synapse.ingress.host | default "") . }}
+{{- end }}
+
+{{- /* A domain may end with a dot, as ess-helm's does: names that are compared have none. */ -}}
+{{- define "matrix-stack.clusterDomain" -}}
+{{ .Values.clusterDomain | trimSuffix "." }}
+{{- end }}
+
+{{- /* Why a path of an availability is not possible, or empty. Call with the item of synapse.ingress.additionalPaths. */ -}}
+{{- define "matrix-stack.pathProblem" -}}
+{{- if eq .availability "internally_and_externally" -}}
+synapse.ingress.additionalPaths: {{ .path }} is internally_and_externally, and within the cluster the gateway sends every path to the homeserver; use only_externally, and the other Service itself from within
+{{- else if or (hasPrefix "/_matrix" .path) (hasPrefix "/_synapse/client" .path) -}}
+synapse.ingress.additionalPaths: {{ .path }} is blocked, and an Ingress has nothing that would refuse it; have the ingress controller do so, by an annotation of yours
+{{- end -}}
 {{- end }}
 
 {{- /* Its name in the cluster: releases of one name in several namespaces need different ones. */ -}}
@@ -54,7 +85,7 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}-{{ .component }}
 {{ end -}}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-app.kubernetes.io/part-of: matrix-stack
+app.kubernetes.io/part-of: {{ .root.Chart.Name }}
 {{ include "matrix-stack.selectorLabels" . }}
 {{- end }}
 
@@ -87,7 +118,7 @@ app.kubernetes.io/part-of: matrix-stack
 {{- end }}
 
 {{- define "matrix-stack.serverHost" -}}
-{{ regexReplaceAll ":[0-9]+$" .Values.serverName "" }}
+{{ regexReplaceAll ":[0-9]+$" (include "matrix-stack.serverName" .) "" }}
 {{- end }}
 
 {{- define "matrix-stack.tls" -}}
@@ -95,7 +126,10 @@ app.kubernetes.io/part-of: matrix-stack
 {{- if kindIs "invalid" $own }}{{ .root.Values.ingress.tlsEnabled }}{{ else }}{{ $own }}{{ end -}}
 {{- end }}
 
-{{- /* Call with (dict "root" $ "ingress" VALUES "name" NAME "host" HOST "paths" PATHS "adminAccess" WHETHER). */ -}}
+{{- /*
+Call with (dict "root" $ "ingress" VALUES "name" NAME "host" HOST "paths" PATHS "adminAccess" WHETHER). A path is text, and leads to the homeserver,
+or {path, availability, service}, as ess-helm has them.
+*/ -}}
 {{- define "matrix-stack.ingress" -}}
 {{- $root := .root -}}
 {{- $tls := eq (include "matrix-stack.tls" .) "true" -}}
@@ -119,7 +153,7 @@ spec:
   tls:
     - hosts: [{{ .host | quote }}]
       {{- with .ingress.tlsSecret | default $root.Values.ingress.tlsSecret | default (ternary (printf "%s-tls" .name) "" (not (empty $issuer))) }}
-      secretName: {{ . }}
+      secretName: {{ tpl . $root }}
       {{- end }}
   {{- end }}
   rules:
@@ -127,9 +161,15 @@ spec:
       http:
         paths:
           {{- range .paths }}
+          {{- if kindIs "string" . }}
           - path: {{ . }}
             pathType: Prefix
             backend: {service: {name: {{ include "matrix-stack.backend" $root }}, port: {name: http}}}
+          {{- else if eq .availability "only_externally" }}
+          - path: {{ .path }}
+            pathType: Prefix
+            backend: {service: {name: {{ tpl .service.name $root }}, port: {{ toJson .service.port }}}}
+          {{- end }}
           {{- end }}
           {{- if .adminAccess }}
           - path: /_synapse/admin

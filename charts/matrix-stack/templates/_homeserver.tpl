@@ -17,11 +17,16 @@
 {{- $scheme := ternary "https" "http" (eq (include "matrix-stack.tls" (dict "root" . "ingress" $synapse.ingress)) "true") -}}
 {{- $config := dict -}}
 {{- range $key, $value := include "matrix-stack.additional" . | fromYaml }}{{ $_ := set $config $key $value }}{{ end -}}
-{{- $_ := set $config "public_baseurl" (printf "%s://%s/" $scheme $synapse.ingress.host) -}}
+{{- $host := include "matrix-stack.host" . -}}
+{{- range $key, $value := include "chart.options" . | fromYaml -}}
+{{- if kindIs "map" $value }}{{ $value = merge (dict) $value (get $config $key | default dict) }}{{ end -}}
+{{- $_ := set $config $key $value -}}
+{{- end -}}
+{{- $_ := set $config "public_baseurl" (printf "%s://%s/" $scheme $host) -}}
 {{- $_ := set $config "max_upload_size" $synapse.media.maxUploadSize -}}
 {{- with $synapse.postgres -}}
 {{- if .host -}}
-{{- $args := dict "host" .host "port" (int .port) "user" .user "dbname" .database "sslmode" .sslMode "cp_min" 1 "cp_max" 5 -}}
+{{- $args := dict "host" (tpl .host $) "port" (int .port) "user" .user "dbname" .database "sslmode" .sslMode "cp_min" 1 "cp_max" 5 -}}
 {{- if (.password | default dict).value }}{{ $_ := set $args "password" .password.value }}{{ end -}}
 {{- $_ := set $config "database" (dict "name" "psycopg2" "args" $args) -}}
 {{- end -}}
@@ -40,11 +45,11 @@
 {{- end -}}
 {{- end -}}
 {{- with .Values.wellKnownDelegation -}}
-{{- if .enabled -}}
+{{- if include "chart.servesWellKnown" $ -}}
 {{- $client := include "matrix-stack.wellKnownAdditional" (dict "root" $ "kind" "client") | fromJson -}}
 {{- $_ := set $config "serve_server_wellknown" true -}}
 {{- with merge (get $config "extra_well_known_client_content" | default dict) $client }}{{ $_ := set $config "extra_well_known_client_content" . }}{{ end -}}
-{{- $server := dict "m.server" (printf "%s:%s" $synapse.ingress.host (ternary "443" "80" (eq $scheme "https"))) -}}
+{{- $server := dict "m.server" (printf "%s:%s" $host (ternary "443" "80" (eq $scheme "https"))) -}}
 {{- $content := dict "server" (merge $server (include "matrix-stack.wellKnownAdditional" (dict "root" $ "kind" "server") | fromJson)) -}}
 {{- with include "matrix-stack.wellKnownAdditional" (dict "root" $ "kind" "support") | fromJson }}{{ $_ := set $content "support" . }}{{ end -}}
 {{- $modules := append (get $config "modules" | default list) (dict "module" "multi_synapse.well_known.WellKnown" "config" $content) -}}
@@ -76,7 +81,7 @@
 {{- define "matrix-stack.dedicatedConfig" -}}
 {{- $http := dict "port" 8008 "type" "http" "tls" false "x_forwarded" true "resources" (list (dict "names" (list "client" "federation") "compress" false)) -}}
 {{- $dedicated := dict
-  "server_name" .Values.serverName
+  "server_name" (include "matrix-stack.serverName" .)
   "listeners" (list $http (dict "port" 9001 "type" "metrics" "bind_addresses" (list "0.0.0.0")))
   "enable_metrics" true
   "signing_key_path" "/etc/synapse/config/signing.key"

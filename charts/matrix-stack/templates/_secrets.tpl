@@ -29,25 +29,30 @@ What is in other Secrets: a list of {for, path?, name, key}, as in spec.secretRe
 {{- $synapse := .Values.synapse -}}
 {{- range $name := keys $synapse.additional | sortAlpha -}}
 {{- with get $synapse.additional $name -}}
-{{- if .configSecret }}{{ $refs = append $refs (dict "for" "homeserver.yaml" "name" .configSecret "key" .configSecretKey) }}{{ end -}}
+{{- if .configSecret }}{{ $refs = append $refs (dict "for" "homeserver.yaml" "name" (tpl .configSecret $) "key" (tpl .configSecretKey $)) }}{{ end -}}
 {{- end -}}
 {{- end -}}
 {{- if and $synapse.postgres.host ($synapse.postgres.password | default dict).secret -}}
-{{- $refs = append $refs (dict "for" "homeserver.yaml" "path" "/database/args/password" "name" $synapse.postgres.password.secret "key" $synapse.postgres.password.secretKey) -}}
+{{- $refs = append $refs (dict "for" "homeserver.yaml" "path" "/database/args/password" "name" (tpl $synapse.postgres.password.secret $) "key" (tpl $synapse.postgres.password.secretKey $)) -}}
 {{- end -}}
 {{- if $synapse.media.s3.bucket -}}
 {{- range $value, $option := dict "accessKeyId" "access_key_id" "secretAccessKey" "secret_access_key" -}}
 {{- with get $synapse.media.s3 $value -}}
-{{- if .secret }}{{ $refs = append $refs (dict "for" "homeserver.yaml" "path" (printf "/media_storage_providers/0/config/%s" $option) "name" .secret "key" .secretKey) }}{{ end -}}
+{{- if .secret }}{{ $refs = append $refs (dict "for" "homeserver.yaml" "path" (printf "/media_storage_providers/0/config/%s" $option) "name" (tpl .secret $) "key" (tpl .secretKey $)) }}{{ end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- range $synapse.appservices -}}
+{{- if .secret }}{{ $refs = append $refs (dict "for" "app-service" "name" (tpl .secret $) "key" (tpl .secretKey $)) }}
+{{- else }}{{ $refs = append $refs (dict "for" "app-service" "configMap" (tpl .configMap $) "key" (tpl .configMapKey $)) }}{{ end -}}
+{{- end -}}
+{{- range (include "chart.secretRefs" . | fromJson).refs }}{{ $refs = append $refs . }}{{ end -}}
 {{- $made := include "matrix-stack.madeKeys" . | fromJson -}}
 {{- range $name, $for := include "matrix-stack.keyNames" . | fromJson -}}
 {{- if hasKey $made $name }}{{ $refs = append $refs (dict "for" $for "name" (printf "%s-generated" $.Release.Name) "key" (get $made $name)) }}
 {{- else -}}
 {{- with get $synapse $name -}}
-{{- if .secret }}{{ $refs = append $refs (dict "for" $for "name" .secret "key" .secretKey) }}{{ end -}}
+{{- if .secret }}{{ $refs = append $refs (dict "for" $for "name" (tpl .secret $) "key" (tpl .secretKey $)) }}{{ end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -57,6 +62,15 @@ What is in other Secrets: a list of {for, path?, name, key}, as in spec.secretRe
 {{- /* The names of all Secrets that are read. */ -}}
 {{- define "matrix-stack.secretNames" -}}
 {{- $names := list (printf "%s-synapse-tenant" .Release.Name) -}}
-{{- range (include "matrix-stack.secretRefs" . | fromJson).refs }}{{ $names = append $names .name }}{{ end -}}
+{{- range (include "matrix-stack.secretRefs" . | fromJson).refs -}}
+{{- if .name }}{{ $names = append $names .name }}{{ end -}}
+{{- end -}}
 {{- $names | uniq | sortAlpha | toJson -}}
+{{- end }}
+
+{{- /* Secrets that a Job makes, with the keys that it makes in each. */ -}}
+{{- define "matrix-stack.madeSecrets" -}}
+{{- $secrets := include "chart.madeSecrets" . | fromJson -}}
+{{- with include "matrix-stack.madeKeys" . | fromJson }}{{ $_ := set $secrets (printf "%s-generated" $.Release.Name) (values . | sortAlpha) }}{{ end -}}
+{{- toJson $secrets -}}
 {{- end }}

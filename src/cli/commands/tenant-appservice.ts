@@ -1,14 +1,12 @@
 import { randomBytes } from "node:crypto";
 import type { Command } from "commander";
 import type { AppServicePing, Registration } from "../../model/app-service.ts";
-import type { Client } from "../client.ts";
-import { askFor, configOf, verdictOn, verdictWords } from "../config-changes.ts";
+import { changeConfig, configOf } from "../config-changes.ts";
 import { confirm } from "../confirm.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { asYaml, show, showList } from "../format.ts";
 import { readInput, timeoutOption, withClient, type WaitOptions } from "../options.ts";
-import { note, plain, table } from "../output.ts";
-import { waitUntilRunning } from "../wait.ts";
+import { plain, table } from "../output.ts";
 import { tenantPath } from "./tenant-path.ts";
 
 interface AddOptions extends WaitOptions {
@@ -75,7 +73,7 @@ export function addAppServices(tenant: Command): void {
             otherwise: "nothing was changed",
             yes: options.yes,
           });
-        await change(client, name, before, after, options);
+        await changeConfig(client, name, before, after, options);
         show(output, registration, () => asYaml(registration).trimEnd());
       }),
     );
@@ -101,7 +99,7 @@ export function addAppServices(tenant: Command): void {
           otherwise: "nothing was changed",
           yes: options.yes,
         });
-        await change(client, name, before, after, options);
+        await changeConfig(client, name, before, after, options);
         show(output, { tenant: name, id }, () => `application service ${plain(id)} is removed from tenant ${name}`);
       }),
     );
@@ -134,23 +132,6 @@ function changesIn({ id, url, sender, users }: AddOptions): object {
     ...(sender === undefined ? {} : { sender_localpart: sender }),
     ...(users === undefined ? {} : { namespaces: { users: users.map((regex) => ({ regex, exclusive: true })) } }),
   };
-}
-
-async function change(
-  client: Client,
-  name: string,
-  before: string,
-  after: string,
-  options: WaitOptions,
-): Promise<void> {
-  if (after === before) {
-    note("nothing was changed");
-    return;
-  }
-  const verdict = await verdictOn(client, name, after);
-  if (verdict.verdict === "Refused") throw new CliError(EXIT.failed, verdictWords(verdict));
-  const updated = await askFor(client, name, before, after);
-  if (options.wait) await waitUntilRunning(client, name, updated.metadata.generation, options.timeout);
 }
 
 function usersOf({ namespaces }: Registration): string {

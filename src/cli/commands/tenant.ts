@@ -34,6 +34,7 @@ import { addQuarantine } from "./tenant-quarantine.ts";
 import { addEdit } from "./tenant-edit.ts";
 import { addAdminAccess } from "./tenant-admin-access.ts";
 import { addAppServices } from "./tenant-appservice.ts";
+import { addHosts } from "./tenant-host.ts";
 import { addUsers } from "./tenant-users.ts";
 import { addRegisterUser } from "./tenant-register-user.ts";
 import { mebibytes } from "../../model/bytes.ts";
@@ -124,6 +125,7 @@ export function addTenant(program: Command): void {
   addRegisterUser(tenant);
   addUsers(tenant);
   addAppServices(tenant);
+  addHosts(tenant);
   addAdminAccess(tenant);
   addEdit(tenant);
 }

@@ -246,7 +246,7 @@ export class Claims {
     if (inEffect && runsAsAsked) return this.#claimsIn(tenant, inEffect.meaning);
     const reading = tryReadConfig(config);
     return this.#claimsIn(tenant, {
-      hosts: hostsOf(serverName, reading?.publicBaseUrl),
+      hosts: hostsOf(serverName, reading?.publicBaseUrl, reading?.hosts),
       database: reading?.database ?? null,
     });
   }

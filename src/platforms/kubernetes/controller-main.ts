@@ -255,7 +255,8 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     timing: { ...DEFAULT_TIMING, shardLostAfter: config.shardLostAfterSeconds, shardStartWithin: 300 },
     metrics,
     log,
-    environment: (tenant) => environmentOf(config, databases, tenant),
+    environment: (tenant) =>
+      environmentOf(config, databases, tenant, serviceHosts(store.secretNamespaceOf(tenant.metadata.name), config)),
     answers: answersHealth,
     asks: askPublicly,
     deletions: {
@@ -383,7 +384,17 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
 /** Where servers of a test are. */
 const PRIVATE_NETWORKS = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
 
-function environmentOf(config: KubernetesControllerConfig, databases: PostgresTenantDatabases, tenant: Tenant) {
+/** Names of all Services in a namespace: whoever has the tenant's Secrets there decides what these are. */
+function serviceHosts(namespace: string | undefined, { shard }: KubernetesControllerConfig): string[] {
+  return namespace === undefined ? [] : [`*.${namespace}.svc`, `*.${namespace}.svc.${shard.clusterDomain}`];
+}
+
+function environmentOf(
+  config: KubernetesControllerConfig,
+  databases: PostgresTenantDatabases,
+  tenant: Tenant,
+  hosts: readonly string[],
+) {
   const { name } = tenant.metadata;
   return {
     publicBaseUrl: `${platformUrlOf(tenant)}/`,
@@ -392,7 +403,10 @@ function environmentOf(config: KubernetesControllerConfig, databases: PostgresTe
     federationCaFiles: [],
     allowLocalFederation: config.allowLocalFederation,
     adminContact: config.adminContact,
-    policy: policyFor(config.tenantPolicy, name, config.allowLocalFederation ? PRIVATE_NETWORKS : []),
+    policy: policyFor(config.tenantPolicy, name, {
+      destinations: config.allowLocalFederation ? PRIVATE_NETWORKS : [],
+      hosts,
+    }),
   };
 }
 

@@ -454,7 +454,9 @@ function surroundingsOf(
     federationCaFiles: [config.caCertificate],
     allowLocalFederation,
     adminContact: config.cluster.adminContact,
-    policy: policyFor(config.cluster.tenantPolicy, name, allowLocalFederation ? gatewayPorts(config) : []),
+    policy: policyFor(config.cluster.tenantPolicy, name, {
+      destinations: allowLocalFederation ? gatewayPorts(config) : [],
+    }),
   };
 }
 

@@ -76,8 +76,23 @@ export async function helm(args: string[], values: Values, env: NodeJS.ProcessEn
 }
 
 /** Renders the chart without a cluster. */
-export async function template(values: Values, args: string[] = []): Promise<Manifest[]> {
-  const text = await helm(["template", "clinic-a", CHART, "--namespace", "clinic-a", ...args], values, {
+export function template(values: Values, args: string[] = []): Promise<Manifest[]> {
+  return render({ chart: CHART, release: "clinic-a", namespace: "clinic-a", args }, values);
+}
+
+interface Rendering {
+  chart: string;
+  release: string;
+  namespace: string;
+  args?: string[];
+}
+
+/** Renders a chart without a cluster. */
+export async function render(
+  { chart, release, namespace, args = [] }: Rendering,
+  values: Values,
+): Promise<Manifest[]> {
+  const text = await helm(["template", release, chart, "--namespace", namespace, ...args], values, {
     ...process.env,
     KUBECONFIG: "/dev/null",
   });

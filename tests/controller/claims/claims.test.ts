@@ -53,6 +53,26 @@ it("gives a server name to the first of two tenants, tells the other whose it is
   expect(all.hostsOf(second)).toEqual(["x.example"]);
 });
 
+it("claims further names like a server name: the first has them, and another one waits or runs on without", () => {
+  const all = claims();
+  all.settle();
+  const further = (...hosts: string[]) => `synapse_shards: {hosts: [${hosts.join(", ")}]}`;
+  const first = tenant("a", { config: further("chat.example") });
+  const second = tenant("b", { config: further("chat.example", "b.svc") });
+  all.set(first);
+  all.set(second);
+  expect(all.hostsOf(first)).toEqual(["a.example", "chat.example"]);
+  expect(all.conflictOf(second)).toEqual({
+    reason: "HostTaken",
+    holder: "a",
+    message: "host chat.example belongs to tenant a already",
+  });
+  expect(all.hostsOf(second)).toEqual(["b.example", "b.svc"]);
+  all.set(tenant("a"));
+  expect(all.conflictOf(second)).toBeUndefined();
+  expect(all.hostsOf(second)).toEqual(["b.example", "chat.example", "b.svc"]);
+});
+
 it("ranks tenants that were there before the controller: those that ran first, then the older ones, whatever the order of the list", () => {
   const x = { serverName: "x.example" };
   const cases: [Claimant, Claimant][] = [

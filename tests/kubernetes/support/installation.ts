@@ -182,13 +182,40 @@ export class Installation {
 
   /** Makes database, bucket and release of a tenant. */
   async createTenant(name: string, values: TenantValues = {}): Promise<void> {
+    await this.prepareTenant(name);
+    await this.helmTenant(name, values, "install");
+  }
+
+  /** Makes database, bucket and namespace of a tenant, whose release the test installs. */
+  async prepareTenant(name: string): Promise<void> {
     await this.createDatabase(name);
     await this.s3Admin("create-user", "-a", name, "-s", `secret-${name}`, "-r", "user");
     await this.s3Admin("create-bucket", "--owner", name, "--bucket", `bucket-${name}`);
     await kubectl("create", "namespace", this.namespaceOf(name));
     if (this.#isPrivate) await this.apply([this.#trusted()], this.namespaceOf(name));
     this.#tenants.add(name);
-    await this.helmTenant(name, values, "install");
+  }
+
+  /** Values of a tenant's release: where its database and bucket are. */
+  serversOf(name: string, host = this.#at("postgres")): { postgres: object; media: object } {
+    return {
+      postgres: {
+        host,
+        user: name,
+        database: name,
+        sslMode: this.#isPrivate ? "verify-full" : "disable",
+        password: { value: `pw-${name}` },
+      },
+      media: {
+        s3: {
+          bucket: `bucket-${name}`,
+          endpoint: `${this.#isPrivate ? "https" : "http"}://${this.#at("s3")}:7070`,
+          region: "us-east-1",
+          accessKeyId: { value: name },
+          secretAccessKey: { value: `secret-${name}` },
+        },
+      },
+    };
   }
 
   /** The release alone, where database, bucket and namespace are there. */
@@ -215,22 +242,7 @@ export class Installation {
           hibernation: more.hibernation ?? {},
         },
         image: { tag: tag ?? "" },
-        postgres: {
-          host: more.postgres ?? this.#at("postgres"),
-          user: name,
-          database: name,
-          sslMode: this.#isPrivate ? "verify-full" : "disable",
-          password: { value: `pw-${name}` },
-        },
-        media: {
-          s3: {
-            bucket: `bucket-${name}`,
-            endpoint: `${this.#isPrivate ? "https" : "http"}://${this.#at("s3")}:7070`,
-            region: "us-east-1",
-            accessKeyId: { value: name },
-            secretAccessKey: { value: `secret-${name}` },
-          },
-        },
+        ...this.serversOf(name, more.postgres),
         additional: { tests: { config: `${RELAXED}${config}` } },
         ingress: { host },
         ...this.#keys,

@@ -290,6 +290,11 @@ export class KubernetesStore implements Store {
     });
   }
 
+  /** The namespace of another owner that the tenant's Secrets are in. */
+  secretNamespaceOf(tenant: string): string | undefined {
+    return this.#caches.Tenant.get(tenant)?.spec.secretNamespace;
+  }
+
   readConfigInEffect(tenant: string): Promise<ConfigInEffect | undefined> {
     return this.#secrets.readConfigInEffect(tenant);
   }

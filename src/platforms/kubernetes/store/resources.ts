@@ -34,8 +34,8 @@ interface Custom<Spec, Status> extends KubernetesObject {
 
 /** A key of a Secret in the namespace of the tenant's Secret. */
 export interface SecretRef {
-  /** What it is: a key of a tenant's Secret. */
-  for: "homeserver.yaml" | "signing.key" | "macaroon-secret-key" | "form-secret" | "registration-shared-secret";
+  /** What it is: a key of a tenant's Secret, or the registration of an application service. */
+  for: "homeserver.yaml" | "app-service" | "signing.key" | "macaroon-secret-key" | "form-secret" | "registration-shared-secret";
   /** Of homeserver.yaml: a JSON pointer to the option; absent: further top-level options. */
   path?: string;
   name: string;
@@ -50,6 +50,8 @@ export type SynapseTenant = Custom<
     secretName?: string;
     secretNamespace?: string;
     secretRefs?: SecretRef[];
+    /** Further names that lead to it; the same as `synapse_shards.hosts` in its homeserver.yaml, and added to those. */
+    hosts?: string[];
     config?: string;
     revision?: number;
     dedicated?: { address: string };

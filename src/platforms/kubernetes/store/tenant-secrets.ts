@@ -17,6 +17,7 @@ const KEYS = {
 } as const;
 const OWN_KEYS = { serverName: "server-name", databasePassword: "database-password" } as const;
 const CONFIG_KEY = "homeserver.yaml";
+const APP_SERVICE = "app-service";
 const HASH_KEY = "config-hash";
 const KEPT_KEYS = "keys.json";
 
@@ -207,18 +208,20 @@ export class TenantSecrets {
     const secret = this.#usable(tenant, namespace, name);
     const text = secret?.data?.[CONFIG_KEY];
     const parts: ConfigPart[] = (tenant.spec.secretRefs ?? [])
-      .filter((ref) => ref.for === CONFIG_KEY)
+      .filter((ref) => ref.for === CONFIG_KEY || ref.for === APP_SERVICE)
       .map((ref) => ({
+        ...(ref.for === APP_SERVICE ? { isAppService: true as const } : {}),
         ...(ref.path === undefined ? {} : { path: ref.path }),
         ...this.#partOf(tenant, namespace, ref),
       }));
-    if (parts.length === 0) return text === undefined ? undefined : decode(text);
+    const { hosts = [] } = tenant.spec;
+    if (parts.length === 0 && hosts.length === 0) return text === undefined ? undefined : decode(text);
     const own = text === undefined ? (tenant.spec.config ?? "") : decode(text);
-    const from = JSON.stringify([own, parts]);
+    const from = JSON.stringify([own, parts, hosts]);
     const known = this.#composed.get(tenant.metadata?.uid ?? "");
     if (known?.from === from) return known.text;
     try {
-      const composed = composeConfig(own, parts);
+      const composed = composeConfig(own, parts, hosts);
       this.#composed.set(tenant.metadata?.uid ?? "", { from, text: composed });
       return composed;
     } catch (error) {

@@ -34,6 +34,25 @@ describe("homeserver.yaml with values from Secrets", () => {
     expect(read(composed)).toEqual({ a: 1, b: 3, c: 5, modules });
   });
 
+  it("adds registrations of application services to those that are there, and says where one does not fit", () => {
+    const part = { content: "id: bridge\nas_token: '012'\nurl: null\n", from, isAppService: true as const };
+    const servicesIn = (text: string) => (read(composeConfig(text, [part]))["synapse_shards"] as any).app_services;
+    const bridge = { id: "bridge", as_token: "012", url: null };
+    expect(servicesIn("a: 1\n")).toEqual([bridge]);
+    expect(servicesIn("synapse_shards: {hosts: [a], app_services: [{id: bot}]}\n")).toEqual([{ id: "bot" }, bridge]);
+    expect(() => servicesIn("synapse_shards: {app_services: wrong}\n")).toThrow(`${from} is to be the option`);
+    expect(() => composeConfig("", [{ ...part, content: "- a" }])).toThrow(`${from} is not a YAML mapping`);
+  });
+
+  it("adds the names of the object to those that homeserver.yaml has, and leaves what is wrong there to the shard", () => {
+    const hostsOf = (text: string) => (read(composeConfig(text, [], ["x.svc"]))["synapse_shards"] as any)?.hosts;
+    expect(hostsOf("")).toEqual(["x.svc"]);
+    expect(hostsOf("a: 1\nsynapse_shards: {templates: {}}\n")).toEqual(["x.svc"]);
+    expect(hostsOf("synapse_shards: {hosts: [chat.example]}\n")).toEqual(["chat.example", "x.svc"]);
+    expect(hostsOf("synapse_shards: {hosts: wrong}\n")).toEqual("wrong");
+    expect(composeConfig("a:   1", [], [])).toBe("a:   1");
+  });
+
   it.each([
     ["[1,2", [], "homeserver.yaml is not YAML"],
     ["- a", [], "homeserver.yaml is not a YAML mapping"],

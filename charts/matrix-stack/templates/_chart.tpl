@@ -1,0 +1,49 @@
+{{- /* What the chart synapse-tenant, which shares the other templates with this one (charts/share.mjs), has otherwise. */ -}}
+{{- define "chart.enabled" -}}
+{{ if .Values.synapse.enabled }}true{{ end }}
+{{- end }}
+
+{{- /* Whether the homeserver itself serves /.well-known/matrix/. */ -}}
+{{- define "chart.servesWellKnown" -}}
+{{ if .Values.wellKnownDelegation.enabled }}true{{ end }}
+{{- end }}
+
+{{- /* Options of homeserver.yaml of the chart's own. */ -}}
+{{- define "chart.options" -}}
+{}
+{{- end }}
+
+{{- /* More of what is in other Secrets, as matrix-stack.secretRefs. */ -}}
+{{- define "chart.secretRefs" -}}
+{"refs": []}
+{{- end }}
+
+{{- /* Further Secrets that a Job makes: their keys by their name. */ -}}
+{{- define "chart.madeSecrets" -}}
+{}
+{{- end }}
+
+{{- /* Further names that lead to the homeserver. */ -}}
+{{- define "chart.hosts" -}}
+{{- $hosts := list -}}
+{{- range .Values.synapse.hosts }}{{ $hosts = append $hosts (tpl . $ | trimSuffix ".") }}{{ end -}}
+{{- dict "hosts" $hosts | toJson -}}
+{{- end }}
+
+{{- /* What of the values is not possible, in words. */ -}}
+{{- define "chart.problems" -}}
+{{- $synapse := .Values.synapse -}}
+{{- $problems := list -}}
+{{- range $name, $worker := $synapse.workers -}}
+{{- if (default dict $worker).enabled }}{{ $problems = append $problems (printf "synapse.workers.%s: this chart runs one process; a Synapse with workers is what the chart ess-helm is for" $name) }}{{ end -}}
+{{- end -}}
+{{- if $synapse.redis }}{{ $problems = append $problems "synapse.redis: one process needs none" }}{{ end -}}
+{{- if $synapse.extraArgs }}{{ $problems = append $problems "synapse.extraArgs: give options in synapse.additional" }}{{ end -}}
+{{- if eq (include "matrix-stack.mode" .) "tenant" -}}
+{{- range $synapse.appservices -}}
+{{- if .configMap }}{{ $problems = append $problems (printf "synapse.appservices: the ConfigMap %s is not for tenants: a registration has tokens, and the controller reads Secrets alone; use secret and secretKey" .configMap) }}{{ end -}}
+{{- end -}}
+{{- if eq (toString $synapse.replicas) "0" }}{{ $problems = append $problems "synapse.replicas is 0: a tenant is stopped by `synapse-shards tenant suspend`" }}{{ end -}}
+{{- end -}}
+{{- dict "problems" $problems | toJson -}}
+{{- end }}
