@@ -286,6 +286,141 @@ describe.skipIf(withoutHelm)("chart matrix-stack", () => {
     ).toBeUndefined();
   });
 
+  it("takes names of hosts and Secrets as templates", async () => {
+    const named = (name: string) => ({ value: null, secret: `{{ .Release.Name }}-${name}` });
+    const values = withoutNull(
+      merged(TENANT, {
+        global: { domain: "clinic-a.example" },
+        serverName: "{{ .Values.global.domain }}",
+        synapse: {
+          postgres: { host: "{{ .Release.Name }}-db.example", password: { ...named("postgres"), secretKey: "k" } },
+          macaroon: { ...named("keys"), secretKey: "{{ .Release.Namespace }}" },
+          additional: { mail: { configSecret: "{{ .Release.Name }}-mail", configSecretKey: "mail.yaml" } },
+          ingress: { host: "matrix.{{ .Values.global.domain }}", tlsSecret: "{{ .Release.Name }}-tls" },
+        },
+      }),
+    );
+    const rendered = await template(values);
+    expect(find(rendered, "SynapseTenant").spec).toMatchObject({
+      serverName: "clinic-a.example",
+      secretRefs: [
+        { for: "homeserver.yaml", name: "clinic-a-mail", key: "mail.yaml" },
+        { path: "/database/args/password", name: "clinic-a-postgres", key: "k" },
+        { for: "macaroon-secret-key", name: "clinic-a-keys", key: "clinic-a" },
+      ],
+    });
+    expect(find(rendered, "Ingress", "clinic-a-synapse").spec).toMatchObject({
+      tls: [{ hosts: ["matrix.clinic-a.example"], secretName: "clinic-a-tls" }],
+      rules: [{ host: "matrix.clinic-a.example" }],
+    });
+    expect(find(rendered, "Ingress", "clinic-a-well-known").spec.rules[0].host).toBe("clinic-a.example");
+    const config = parse(content(find(rendered, "Secret", "clinic-a-synapse-tenant"), "homeserver.yaml"));
+    expect(config).toMatchObject({
+      public_baseurl: "https://matrix.clinic-a.example/",
+      database: { args: { host: "clinic-a-db.example" } },
+    });
+  });
+
+  it("leads paths of other Services there, and refuses what the gateway or an Ingress could not keep apart", async () => {
+    const paths = (...additionalPaths: unknown[]) => ({ synapse: { ingress: { additionalPaths } } });
+    const service = { name: "{{ .Release.Name }}-hooks", port: { number: 80 } };
+    const led = (rendered: Manifest[]) =>
+      find(rendered, "Ingress", "clinic-a-synapse").spec.rules[0].http.paths.map(({ path, backend }: any) => [
+        path,
+        backend.service,
+      ]);
+    for (const mode of [TENANT, DEDICATED, STANDALONE]) {
+      const hooks = { path: "/_matrix/hookshot", availability: "only_externally", service };
+      const rendered = await template(merged(mode, paths("/_synapse/x", hooks)));
+      expect(led(rendered)).toContainEqual(["/_matrix/hookshot", { name: "clinic-a-hooks", port: { number: 80 } }]);
+      expect(led(rendered).map(([path]: [string]) => path)).toContain("/_synapse/x");
+    }
+    // Nothing leads there anyway.
+    const blocked = await template(merged(TENANT, paths({ path: "/_synapse/admin", availability: "blocked" })));
+    expect(JSON.stringify(led(blocked))).not.toContain("/_synapse/admin");
+    const refused = (path: string, availability: string) =>
+      expect(template(merged(TENANT, paths({ path, availability, service }))));
+    await refused("/_matrix/x", "internally_and_externally").rejects.toThrow(/use only_externally/);
+    await refused("/_matrix/x", "blocked").rejects.toThrow(/\/_matrix\/x is blocked, and an Ingress has nothing/);
+    await expect(template(merged(TENANT, paths({ path: "/x", availability: "only_externally" })))).rejects.toThrow(
+      /\/x has no service to lead to/,
+    );
+  });
+
+  it("gives a homeserver its bridges by Secrets in each mode, and further names by which it is called", async () => {
+    const appservices = [{ secret: "{{ .Release.Name }}-bridge", secretKey: "registration.yaml" }];
+    const values = { synapse: { appservices, hosts: ["chat.{{ .Release.Namespace }}.svc.cluster.local."] } };
+    const ref = { for: "app-service", name: "clinic-a-bridge", key: "registration.yaml" };
+    const tenant = await template(merged(TENANT, values));
+    expect(find(tenant, "SynapseTenant").spec).toMatchObject({
+      secretRefs: [ref],
+      hosts: ["chat.clinic-a.svc.cluster.local"],
+    });
+    expect(find(tenant, "Role", "clinic-a-synapse-tenant").rules?.[0]?.resourceNames).toContain("clinic-a-bridge");
+    const inMap = { synapse: { appservices: [...appservices, { configMap: "bot", configMapKey: "k" }] } };
+    const dedicated = await template(merged(DEDICATED, inMap));
+    expect(JSON.parse(find(dedicated, "ConfigMap", "clinic-a-synapse").data?.["refs.json"] ?? "")).toEqual([
+      ref,
+      { for: "app-service", configMap: "bot", key: "k" },
+    ]);
+    const { volumes } = find(dedicated, "StatefulSet").spec.template.spec;
+    expect(volumes.find(({ name }: any) => name === "refs").projected.sources).toEqual([
+      { secret: { name: "clinic-a-bridge", items: [{ key: "registration.yaml", path: "0" }] } },
+      { configMap: { name: "bot", items: [{ key: "k", path: "1" }] } },
+    ]);
+  });
+
+  it("checks a dedicated Synapse's configuration before an upgrade changes anything, as the process will have it", async () => {
+    const volumes = {
+      extraVolumes: [
+        { name: "both", emptyDir: {} },
+        { name: "later", emptyDir: {}, mountContext: "runtime" },
+      ],
+      extraVolumeMounts: [
+        { name: "both", mountPath: "/both", mountContext: "both" },
+        { name: "later", mountPath: "/later", mountContext: "runtime" },
+      ],
+      hostAliases: [{ ip: "192.0.2.1", hostnames: ["db.example"] }],
+    };
+    for (const mode of [STANDALONE, DEDICATED]) {
+      const rendered = await template(merged(mode, { synapse: volumes }));
+      const name = "clinic-a-synapse-check-config";
+      expect(find(rendered, "Secret", name).data).toEqual(find(rendered, "Secret", "clinic-a-synapse-tenant").data);
+      expect(find(rendered, "ConfigMap", name).data).toEqual(find(rendered, "ConfigMap", "clinic-a-synapse").data);
+      const weights = ["Secret", "ConfigMap", "Job"].map((kind) => {
+        const { annotations } = find(rendered, kind, name).metadata;
+        expect(annotations?.["helm.sh/hook"]).toBe("pre-install,pre-upgrade");
+        return Number(annotations?.["helm.sh/hook-weight"]);
+      });
+      expect(weights).toEqual([-4, -4, 0]);
+      const check = find(rendered, "Job", name).spec.template.spec;
+      const process = find(rendered, "StatefulSet").spec.template.spec;
+      expect(check.initContainers).toEqual(process.initContainers);
+      const mounted = ({ containers }: any) => containers[0].volumeMounts.map((mount: any) => mount.mountPath);
+      expect([mounted(check).includes("/both"), mounted(check).includes("/later")]).toEqual([true, false]);
+      expect([mounted(process).includes("/both"), mounted(process).includes("/later")]).toEqual([true, true]);
+      expect(JSON.stringify(rendered)).not.toContain("mountContext");
+      expect(process.hostAliases).toEqual(volumes.hostAliases);
+      expect(find(rendered, "StatefulSet").spec.replicas).toBe(1);
+    }
+    const off = await template(merged(STANDALONE, { synapse: { checkConfigHook: { enabled: false }, replicas: 0 } }));
+    expect(off.some(({ metadata }) => metadata.name.includes("check-config"))).toBe(false);
+    expect(find(off, "StatefulSet").spec.replicas).toBe(0);
+    const tenant = await template(merged(TENANT, { synapse: volumes }));
+    expect(tenant.some(({ kind }) => kind === "Job" || kind === "StatefulSet")).toBe(false);
+  });
+
+  it.each<[string, Values, RegExp]>([
+    ["workers", { workers: { pusher: { enabled: true } } }, /synapse\.workers\.pusher: this chart runs one process/],
+    ["Redis", { redis: { host: "x" } }, /synapse\.redis: one process needs none/],
+    ["arguments", { extraArgs: ["-v"] }, /synapse\.extraArgs: give options in synapse\.additional/],
+    ["no process", { replicas: 0 }, /a tenant is stopped by `synapse-shards tenant suspend`/],
+    ["a ConfigMap", { appservices: [{ configMap: "a", configMapKey: "b" }] }, /the ConfigMap a is not for tenants/],
+    ["a host that is none", { hosts: ["https://x"] }, /\/synapse\/hosts/],
+  ])("says why a tenant cannot have what an ess-helm user may have: %s", async (_, synapse, words) => {
+    await expect(template(merged(TENANT, { synapse }))).rejects.toThrow(words);
+  });
+
   it.each([
     ["what is missing, all at once", { serverName: "" }, /serverName is required/],
     ["no host", { synapse: { ingress: { host: "" } } }, /synapse\.ingress\.host is required/],

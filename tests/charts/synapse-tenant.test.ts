@@ -169,15 +169,21 @@ describe.skipIf(withoutHelm)("chart synapse-tenant", () => {
       find(await companion(merged(VALUES, values)), "Ingress", "ess-tenant-synapse").metadata.annotations;
     const [size, time] = ["body-size", "read-timeout"].map((name) => `nginx.ingress.kubernetes.io/proxy-${name}`);
     expect(await annotations({})).toEqual({ "cert-manager.io/cluster-issuer": "letsencrypt" });
-    expect(await annotations({ ingress: { controllerType: "ingress-nginx", annotations: { [size!]: "1g" } } })).toEqual({
-      "cert-manager.io/cluster-issuer": "letsencrypt",
-      [size!]: "1g",
-      [time!]: "120",
-    });
+    expect(await annotations({ ingress: { controllerType: "ingress-nginx", annotations: { [size!]: "1g" } } })).toEqual(
+      {
+        "cert-manager.io/cluster-issuer": "letsencrypt",
+        [size!]: "1g",
+        [time!]: "120",
+      },
+    );
   });
 
   it.each<[string, Values, RegExp]>([
-    ["a Synapse beside it", { synapse: { enabled: true } }, /synapse\.enabled is true, and ess-helm would run a second/],
+    [
+      "a Synapse beside it",
+      { synapse: { enabled: true } },
+      /synapse\.enabled is true, and ess-helm would run a second/,
+    ],
     ["no cluster", { synapse: { asTenantHook: { clusterId: "" } } }, /needs synapse\.asTenantHook\.clusterId/],
     [
       "no secret to share",
@@ -190,7 +196,11 @@ describe.skipIf(withoutHelm)("chart synapse-tenant", () => {
       /synapseSharedSecret/,
     ],
     ["workers", { synapse: { workers: { pusher: { enabled: true } } } }, /synapse\.workers\.pusher: a tenant is one/],
-    ["volumes", { synapse: { extraVolumes: [{ name: "x" }] } }, /synapse\.extraVolumes: a shard's pods are no tenant's/],
+    [
+      "volumes",
+      { synapse: { extraVolumes: [{ name: "x" }] } },
+      /synapse\.extraVolumes: a shard's pods are no tenant's/,
+    ],
     ["a release of ess-helm's name", { ess: { release: "ess-tenant" } }, /has the name of ess-helm's/],
     [
       "a registration in a ConfigMap",
@@ -219,7 +229,9 @@ describe.skipIf(withoutHelm || ESS_HELM === "")("ess-helm (needs ESS_HELM_CHART)
     );
     const led = [...pathsOf(rendered, "ess-synapse")].filter(([, { name }]) => name === authentication.service);
     expect(led.map(([path]) => path).toSorted()).toEqual(authentication.paths.toSorted());
-    const mas = plainNames(find(rendered, "ConfigMap", authentication.service).data?.["mas-config-overrides.yaml"] ?? "");
+    const mas = plainNames(
+      find(rendered, "ConfigMap", authentication.service).data?.["mas-config-overrides.yaml"] ?? "",
+    );
     expect(parse(mas).matrix).toMatchObject({
       kind: authentication.kind,
       homeserver: "example.org",
@@ -255,7 +267,8 @@ describe.skipIf(withoutHelm || ESS_HELM === "")("ess-helm (needs ESS_HELM_CHART)
     const web = JSON.parse(find(theirs, "ConfigMap", "ess-element-web").data?.["config.json"] ?? "{}");
     const client = { base_url: "https://matrix.example.org" };
     expect(web.default_server_config["m.homeserver"]).toEqual({ ...client, server_name: "example.org" });
-    const wellKnown = theirs.find(({ kind, data }) => kind === "ConfigMap" && data?.["client"] !== undefined)?.data ?? {};
+    const wellKnown =
+      theirs.find(({ kind, data }) => kind === "ConfigMap" && data?.["client"] !== undefined)?.data ?? {};
     expect(JSON.parse(wellKnown["client"] ?? "")).toMatchObject({ "m.homeserver": client });
     expect(JSON.parse(wellKnown["server"] ?? "")).toEqual({ "m.server": "matrix.example.org:443" });
     const jwt = find(theirs, "Deployment", "ess-matrix-rtc-authorisation-service").spec.template.spec;

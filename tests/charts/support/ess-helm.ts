@@ -24,7 +24,12 @@ export const HOSTNAMES = {
 export const TENANT = {
   synapse: {
     asTenantHook: { clusterId: "synapse-shards", namespace: "shards" },
-    postgres: { host: "postgres.example", user: "example", database: "example", password: { value: "database-secret" } },
+    postgres: {
+      host: "postgres.example",
+      user: "example",
+      database: "example",
+      password: { value: "database-secret" },
+    },
     media: { s3: { bucket: "example", accessKeyId: { value: "key-id" }, secretAccessKey: { value: "bucket-secret" } } },
   },
 };

@@ -88,10 +88,7 @@ interface Rendering {
 }
 
 /** Renders a chart without a cluster. */
-export async function render(
-  { chart, release, namespace, args = [] }: Rendering,
-  values: Values,
-): Promise<Manifest[]> {
+export async function render({ chart, release, namespace, args = [] }: Rendering, values: Values): Promise<Manifest[]> {
   const text = await helm(["template", release, chart, "--namespace", namespace, ...args], values, {
     ...process.env,
     KUBECONFIG: "/dev/null",

@@ -92,6 +92,10 @@ function setValue(config: Mapping, path: string, { content, from }: ConfigPart):
   const value = new Scalar(content);
   value.type = Scalar.QUOTE_DOUBLE;
   try {
+    // What is missing on the way becomes a mapping; the library makes lists of pairs (!!omap) of it.
+    for (let depth = 1; depth < keys.length; depth += 1)
+      if (config.getIn(keys.slice(0, depth), true) === undefined)
+        config.setIn(keys.slice(0, depth), config.createNode({}));
     config.setIn(keys, value);
   } catch {
     throw noPlace(from, path);

@@ -35,7 +35,13 @@ interface Custom<Spec, Status> extends KubernetesObject {
 /** A key of a Secret in the namespace of the tenant's Secret. */
 export interface SecretRef {
   /** What it is: a key of a tenant's Secret, or the registration of an application service. */
-  for: "homeserver.yaml" | "app-service" | "signing.key" | "macaroon-secret-key" | "form-secret" | "registration-shared-secret";
+  for:
+    | "homeserver.yaml"
+    | "app-service"
+    | "signing.key"
+    | "macaroon-secret-key"
+    | "form-secret"
+    | "registration-shared-secret";
   /** Of homeserver.yaml: a JSON pointer to the option; absent: further top-level options. */
   path?: string;
   name: string;

@@ -20,6 +20,12 @@ describe("homeserver.yaml with values from Secrets", () => {
     }
   });
 
+  it("makes mappings of what is missing on the way to a value", () => {
+    const composed = composeConfig("a: 1\n", [{ path: "/b/c/d", content: "v", from }]);
+    expect(composed).not.toContain("!!");
+    expect(read(composed)).toEqual({ a: 1, b: { c: { d: "v" } } });
+  });
+
   it("keeps what Synapse's YAML means by what is already there", () => {
     const text = "a: yes\nb: 0o17\nc: 017\nd: 1_000\ne: 12:30\nf: &x {k: 1}\ng: {<<: *x}\n";
     expect(read(composeConfig(text, [{ path: "/z", content: "v", from }]))).toEqual({ ...read(text), z: "v" });
