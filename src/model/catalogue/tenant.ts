@@ -115,7 +115,7 @@ export const TENANT_REASONS = {
     runbook: "SynapseShardsTenantFailed",
   },
   HostTaken: {
-    means: "Another tenant has one of the hosts of this one's server name or `public_baseurl`.",
+    means: "Another tenant has one of the hosts of this one's server name, `public_baseurl` or `synapse_shards.hosts`.",
     todo: "Give one of them another host.",
     runbook: "SynapseShardsTenantFailed",
   },
