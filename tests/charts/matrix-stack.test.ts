@@ -341,6 +341,8 @@ describe.skipIf(withoutHelm)("chart matrix-stack", () => {
     const refused = (path: string, availability: string) =>
       expect(template(merged(TENANT, paths({ path, availability, service }))));
     await refused("/_matrix/x", "internally_and_externally").rejects.toThrow(/use only_externally/);
+    // Of which /_synapse/client would have to be kept from clients, too.
+    await refused("/_synapse", "blocked").rejects.toThrow(/\/_synapse is blocked/);
     await refused("/_matrix/x", "blocked").rejects.toThrow(/\/_matrix\/x is blocked, and an Ingress has nothing/);
     await expect(template(merged(TENANT, paths({ path: "/x", availability: "only_externally" })))).rejects.toThrow(
       /\/x has no service to lead to/,

@@ -64,7 +64,7 @@ tenant
 {{- define "matrix-stack.pathProblem" -}}
 {{- if eq .availability "internally_and_externally" -}}
 synapse.ingress.additionalPaths: {{ .path }} is internally_and_externally, and within the cluster the gateway sends every path to the homeserver; use only_externally, and the other Service itself from within
-{{- else if or (hasPrefix "/_matrix" .path) (hasPrefix "/_synapse/client" .path) -}}
+{{- else if or (hasPrefix "/_matrix" .path) (hasPrefix "/_synapse/client" .path) (eq (trimSuffix "/" .path) "/_synapse") -}}
 synapse.ingress.additionalPaths: {{ .path }} is blocked, and an Ingress has nothing that would refuse it; have the ingress controller do so, by an annotation of yours
 {{- end -}}
 {{- end }}
