@@ -118,7 +118,12 @@ describe.skipIf(withoutHelm)("chart synapse-tenant", () => {
     const own = { secret: "{{ .Release.Namespace }}-shared", secretKey: "k" };
     const given = await companion(merged(VALUES, { matrixAuthenticationService: { synapseSharedSecret: own } }));
     expect(JSON.stringify(find(given, "Job", "ess-tenant-init-secrets"))).not.toContain("ess-shared");
-    expect(JSON.stringify(find(given, "SynapseTenant").spec.secretRefs)).toContain('"name":"ess-shared","key":"k"');
+    expect(find(given, "SynapseTenant").spec.secretRefs).toContainEqual({
+      for: "homeserver.yaml",
+      path: "/matrix_authentication_service/secret",
+      name: "ess-shared",
+      key: "k",
+    });
   });
 
   it("leads signing in to Matrix Authentication Service, all else of Matrix to the gateway, and nothing to the admin API", async () => {
