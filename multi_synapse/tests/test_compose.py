@@ -67,6 +67,26 @@ def test_templates_and_authorities_go_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("option", "code", "words"), [("enable_search: false", 0, "parses OK"), ("max_upload_size: x", 1, "max_upload_size")]
+)
+def test_synapse_itself_reads_it_before_an_upgrade(tmp_path: Path, option: str, code: int, words: str) -> None:
+    """What the Job of `checkConfigHook` runs, which is to tell a wrong configuration from a right one."""
+    database = {"name": "psycopg2", "args": {"host": "db", "user": "u", "dbname": "d", "cp_min": 1, "cp_max": 5}}
+    ours = {"templates": {"notif.html": "hello"}}
+    text = f"{option}\n" + yaml.safe_dump({"database": database, "synapse_shards": ours})
+    composed = Composed(tmp_path, text, [app_service("bridge")])
+    assert composed.run.returncode == 0, composed.run.stderr
+    dedicated = {**json.loads((composed.out / "dedicated.yaml").read_text()), "media_store_path": str(tmp_path / "media")}
+    dedicated.update(signing_key_path=str(composed.out / "signing.key"), listeners=[])
+    (composed.out / "signing.key").write_text(f"ed25519 a_x {'A' * 43}\n")
+    (composed.out / "dedicated.yaml").write_text(json.dumps(dedicated))
+    files = [f"--config-path={composed.out / name}" for name in ("homeserver.yaml", "dedicated.yaml")]
+    arguments = [sys.executable, "-m", "synapse.config", *files]
+    read = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+    assert read.returncode == code and words in read.stdout + read.stderr, read.stderr
+
+
+@pytest.mark.parametrize(
     ("homeserver", "refs", "words"),
     [
         ("", [({"for": "app-service", "name": "s", "key": "k"}, "- a")], "the key k of the Secret s is not a YAML mapping"),

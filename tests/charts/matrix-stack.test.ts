@@ -18,7 +18,6 @@ import {
 const STANDALONE = merged(MINIMAL, { synapse: KEYS });
 const TENANT = merged(STANDALONE, { synapse: { asTenantHook: { enabled: true, ...HOOK } } });
 const DEDICATED = merged(STANDALONE, { synapse: { asTenantHook: { enabled: false, ...HOOK } } });
-const isHook = ({ annotations }: Manifest["metadata"]) => annotations?.["helm.sh/hook"] !== undefined;
 const withoutNull = (values: Values): Values =>
   JSON.parse(JSON.stringify(values, (_, value: unknown) => value ?? undefined)) as Values;
 
@@ -120,9 +119,9 @@ describe.skipIf(withoutHelm)("chart matrix-stack", () => {
       const rendered = await template(given);
       expect(await template(given)).toEqual(rendered);
       // What a Job makes is nothing that Helm would take away again.
-      // But for the check's, which goes when that has succeeded.
-      const kept = rendered.filter(({ kind, metadata }) => kind === "Secret" && !isHook(metadata));
-      expect(kept.map(({ metadata }) => metadata.name)).toEqual(["clinic-a-synapse-tenant"]);
+      expect(rendered.filter(({ kind }) => kind === "Secret").map(({ metadata }) => metadata.name)).toEqual([
+        "clinic-a-synapse-tenant",
+      ]);
       const { annotations } = find(rendered, "Job", "clinic-a-init-secrets").metadata;
       expect(annotations?.["helm.sh/hook"]).toBe("pre-install,pre-upgrade");
     }
@@ -339,12 +338,14 @@ describe.skipIf(withoutHelm)("chart matrix-stack", () => {
     // Nothing leads there anyway.
     const blocked = await template(merged(TENANT, paths({ path: "/_synapse/admin", availability: "blocked" })));
     expect(JSON.stringify(led(blocked))).not.toContain("/_synapse/admin");
-    const refused = (path: string, availability: string) =>
-      expect(template(merged(TENANT, paths({ path, availability, service }))));
-    await refused("/_matrix/x", "internally_and_externally").rejects.toThrow(/use only_externally/);
+    const leading = (path: string, availability: string) =>
+      template(merged(TENANT, paths({ path, availability, service })));
+    await expect(leading("/_matrix/x", "internally_and_externally")).rejects.toThrow(/use only_externally/);
     // Of which /_synapse/client would have to be kept from clients, too.
-    await refused("/_synapse", "blocked").rejects.toThrow(/\/_synapse is blocked/);
-    await refused("/_matrix/x", "blocked").rejects.toThrow(/\/_matrix\/x is blocked, and an Ingress has nothing/);
+    await expect(leading("/_synapse", "blocked")).rejects.toThrow(/\/_synapse is blocked/);
+    await expect(leading("/_matrix/x", "blocked")).rejects.toThrow(
+      /\/_matrix\/x is blocked, and an Ingress has nothing/,
+    );
     await expect(template(merged(TENANT, paths({ path: "/x", availability: "only_externally" })))).rejects.toThrow(
       /\/x has no service to lead to/,
     );
@@ -375,6 +376,7 @@ describe.skipIf(withoutHelm)("chart matrix-stack", () => {
 
   it("checks a dedicated Synapse's configuration before an upgrade changes anything, as the process will have it", async () => {
     const volumes = {
+      checkConfigHook: { enabled: true },
       extraVolumes: [
         { name: "both", emptyDir: {} },
         { name: "later", emptyDir: {}, mountContext: "runtime" },
@@ -406,7 +408,7 @@ describe.skipIf(withoutHelm)("chart matrix-stack", () => {
       expect(process.hostAliases).toEqual(volumes.hostAliases);
       expect(find(rendered, "StatefulSet").spec.replicas).toBe(1);
     }
-    const off = await template(merged(STANDALONE, { synapse: { checkConfigHook: { enabled: false }, replicas: 0 } }));
+    const off = await template(merged(STANDALONE, { synapse: { replicas: 0 } }));
     expect(off.some(({ metadata }) => metadata.name.includes("check-config"))).toBe(false);
     expect(find(off, "StatefulSet").spec.replicas).toBe(0);
     const tenant = await template(merged(TENANT, { synapse: volumes }));
