@@ -1,9 +1,9 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { Provider, type Configuration } from "oidc-provider";
+import type { Configuration } from "oidc-provider";
+import { identityProvider } from "../support/identity-provider.ts";
 
-export const CLIENT_ID = "synapse-shards";
-export const CLIENT_SECRET = "the-secret-of-the-client";
+export { CLIENT_ID, CLIENT_SECRET } from "../support/identity-provider.ts";
 
 /** A real OpenID Connect provider on a free port. Any login works; `groups` says who is in which. */
 export async function startIdentityProvider(
@@ -14,26 +14,12 @@ export async function startIdentityProvider(
   const server = createServer((_request, response) => response.writeHead(503).end());
   await new Promise<void>((listening) => void server.listen(0, "127.0.0.1", listening));
   const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  const redirects = { redirect_uris: [] as string[], post_logout_redirect_uris: [] as string[] };
-  const client = { client_id: CLIENT_ID, client_secret: CLIENT_SECRET, response_types: ["code" as const] };
+  const consoles: string[] = [];
   const attempts: URLSearchParams[] = [];
   /** The client's addresses are known only once the API listens. */
   const allow = (consoleUrl: string) => {
-    redirects.redirect_uris.push(`${consoleUrl}/v1/session/oidc/callback`);
-    redirects.post_logout_redirect_uris.push(`${consoleUrl}/`);
-    const provider = new Provider(claimedIssuer ?? issuer, {
-      clients: [{ ...client, ...redirects }],
-      pkce: { required: () => true },
-      claims: { openid: ["sub"], profile: ["preferred_username", "groups"] },
-      features: { devInteractions: { enabled: true }, rpInitiatedLogout: { enabled: true } },
-      ttl: { AccessToken: 600, Grant: 600, IdToken: 600, Interaction: 600, Session: 600 },
-      cookies: { keys: ["a key of the test"] },
-      findAccount: (_context, sub) => ({
-        accountId: sub,
-        claims: () => ({ sub, preferred_username: sub, groups: groups[sub] ?? [] }),
-      }),
-      ...settings,
-    });
+    consoles.push(consoleUrl);
+    const provider = identityProvider(claimedIssuer ?? issuer, consoles, groups, settings);
     const answer = provider.callback();
     server.removeAllListeners("request");
     server.on("request", (request, response) => {

@@ -14,12 +14,16 @@ export function browserProgram(): string | undefined {
   return NAMES.find((name) => spawnSync(name, ["--version"]).status === 0);
 }
 
-export async function startBrowser(): Promise<Browser> {
+export async function startBrowser(more: string[] = []): Promise<Browser> {
   const found = spawnSync("which", [browserProgram() ?? ""])
     .stdout.toString()
     .trim();
   // Its sandbox needs privileges that root in a container has not; what it opens here is our own.
-  return chromium.launch({ executablePath: found, args: ["--no-sandbox", "--disable-gpu"], timeout: PATIENCE_MS });
+  return chromium.launch({
+    executablePath: found,
+    args: ["--no-sandbox", "--disable-gpu", ...more],
+    timeout: PATIENCE_MS,
+  });
 }
 
 /** One browser for the tests of a file, with the console built. @returns it, from the first test on */
@@ -43,6 +47,8 @@ export interface ViewOptions {
   theme?: "light" | "dark";
   width?: number;
   height?: number;
+  /** Of an authority that the browser does not know. */
+  trustsAnyCertificate?: boolean;
 }
 
 /** @param url of the API */
@@ -52,6 +58,7 @@ export async function openView(browser: Browser, url: string, options: ViewOptio
     colorScheme: options.theme ?? "light",
     viewport: { width: options.width ?? 1280, height: options.height ?? 800 },
     reducedMotion: "reduce",
+    ignoreHTTPSErrors: options.trustsAnyCertificate ?? false,
   });
   context.setDefaultTimeout(PATIENCE_MS);
   const page = await context.newPage();
