@@ -367,6 +367,8 @@ describe.skipIf(withoutHelm)("chart matrix-stack", () => {
       ref,
       { for: "app-service", configMap: "bot", key: "k" },
     ]);
+    // The controller reads Secrets alone, and the API server refuses what it does not know.
+    expect(find(dedicated, "SynapseTenant").spec.secretRefs).toEqual([ref]);
     const { volumes } = find(dedicated, "StatefulSet").spec.template.spec;
     expect(volumes.find(({ name }: any) => name === "refs").projected.sources).toEqual([
       { secret: { name: "clinic-a-bridge", items: [{ key: "registration.yaml", path: "0" }] } },
