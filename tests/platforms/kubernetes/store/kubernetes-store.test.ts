@@ -263,6 +263,11 @@ describe.skipIf(withoutCluster)("store on Kubernetes (needs KUBECONFIG)", () => 
       expect(await words(at.apply("w", { secretNamespace: "home" }))).toContain("needs it");
       const ref = { for: "signing.key", path: "/a", name: "n", key: "k" };
       expect(await words(at.apply("w", { secretName: "s", secretRefs: [ref] }))).toContain("have a path");
+      const hosts = (...names: string[]) =>
+        words(at.apply("w", { secretName: "s", secretNamespace: "home", serverName: "w.example", hosts: names }));
+      expect(await hosts("chat.elsewhere.svc.cluster.local")).toContain("a Service in spec.hosts is one of");
+      expect(await hosts("chat.w.example:8008")).toContain("a host is a name in lower case");
+      expect(await words(at.apply("w", { serverName: "w.example", hosts: ["chat.w.example"] }))).toContain("need it");
       expect(await words(at.apply("w", { serverName: "w.example:70000" }))).toContain("at most 65535");
       expect(await words(at.apply("w", { serverName: "Upper.example" }))).toContain("domain name in lower case");
       expect(await words(at.apply("w.x", { serverName: "w.example" }))).toContain("DNS label");

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { parse } from "yaml";
 import { TenantSecrets } from "../../../../src/platforms/kubernetes/store/tenant-secrets.ts";
 import type { SynapseTenant } from "../../../../src/platforms/kubernetes/store/resources.ts";
 import { FakeApi } from "../support/fake-api.ts";
@@ -71,6 +72,29 @@ describe("a tenant's Secrets", () => {
     api.put(THEIRS, "postgres", secret({ password: "changed" }));
     await expect.poll(() => changed).toContain("clinic/postgres");
     expect(secrets.configOf(a)).toContain('password: "changed"');
+  });
+
+  it("bring bridges along, and the object further names, which are a part of the configuration and of its changes", async () => {
+    api.put(THEIRS, "a-synapse", secret({ "homeserver.yaml": "synapse_shards: {hosts: [chat.a.example]}\n", ...KEYS }));
+    api.put(THEIRS, "bridge", secret({ "r.yaml": "id: bridge\nas_token: x\n" }));
+    const a = tenant({
+      ...ELSEWHERE,
+      hosts: ["a-synapse.clinic.svc"],
+      secretRefs: [{ for: "app-service", name: "bridge", key: "r.yaml" }],
+    });
+    await open(a);
+    expect(parse(secrets.configOf(a) ?? "")).toEqual({
+      synapse_shards: {
+        hosts: ["chat.a.example", "a-synapse.clinic.svc"],
+        app_services: [{ id: "bridge", as_token: "x" }],
+      },
+    });
+    a.spec.hosts = [];
+    expect(secrets.configOf(a)).not.toContain("a-synapse.clinic.svc");
+    expect(secrets.problemOf(a)).toBeUndefined();
+
+    const plain = tenant({ ...ELSEWHERE, hosts: ["b.clinic.svc"] });
+    expect(parse(secrets.configOf(plain) ?? "").synapse_shards.hosts).toEqual(["chat.a.example", "b.clinic.svc"]);
   });
 
   it("of other tenants are refused: a Secret is used for the tenant that its label names, and for no other", async () => {
