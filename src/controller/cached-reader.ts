@@ -3,6 +3,15 @@ import { storageOf } from "../model/storage-name.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { Change, Kind, Kinds, Store } from "../ports/store.ts";
 
+interface Sorted<T> {
+  names: string[];
+  all: T[];
+  /** Where each name is. */
+  places: Map<string, number>;
+  added: Set<string>;
+  isShorter: boolean;
+}
+
 /**
  * What is in a store, kept in memory by its watch: for those who look at everything often. Nothing is copied, so that what it gives
  * must not be changed. As watchers hear of a write before its writer goes on, a reader never misses what its own controller did;
@@ -11,8 +20,8 @@ import type { Change, Kind, Kinds, Store } from "../ports/store.ts";
 export class CachedReader {
   readonly #store: Store;
   readonly #objects: { [K in Kind]: Map<string, Kinds[K]> } = { Tenant: new Map(), Shard: new Map(), Fleet: new Map() };
-  /** Names in order, as of the last time that somebody asked, and those that were added since. */
-  readonly #sorted = new Map<Kind, { names: string[]; added: Set<string> }>();
+  /** By name, once somebody has asked; `added` and `isShorter` say what came and went since then. */
+  readonly #sorted: { [K in Kind]?: Sorted<Kinds[K]> } = {};
   readonly #changes: Record<Kind, number> = { Tenant: 0, Shard: 0, Fleet: 0 };
   readonly #onShard = new Map<string, Set<string>>();
   /** Names of tenants by what their data is named by, where that is not their name. */
@@ -52,15 +61,19 @@ export class CachedReader {
     return this.#map(kind).values();
   }
 
-  /** By name. All are sorted once; what comes later is put in. */
+  /** By name. All are sorted once; what comes later is put in, and what changes takes its place. */
   sorted<K extends Kind>(kind: K): Kinds[K][] {
     const objects = this.#map(kind);
-    const { names, added } = this.#sorted.get(kind) ?? { names: [], added: new Set(objects.keys()) };
-    const stay = names.filter((name) => objects.has(name) && !added.has(name));
-    const come = [...added].filter((name) => objects.has(name)).toSorted((a, b) => (a < b ? -1 : 1));
-    const now = mergedOrder(stay, come, (a, b) => a < b);
-    this.#sorted.set(kind, { names: now, added: new Set() });
-    return now.map((name) => objects.get(name)!);
+    const { names: before, added, isShorter } = this.#sorted[kind] ?? noneOf(objects);
+    if (added.size > 0 || isShorter) {
+      const stay = before.filter((name) => objects.has(name) && !added.has(name));
+      const come = [...added].filter((name) => objects.has(name)).toSorted((a, b) => (a < b ? -1 : 1));
+      const names = mergedOrder(stay, come, (a, b) => a < b);
+      const places = new Map(names.map((name, place) => [name, place]));
+      const all = names.map((name) => objects.get(name)!);
+      this.#sorted[kind] = { names, all, places, added: new Set(), isShorter: false } as never;
+    }
+    return [...(this.#sorted[kind]?.all ?? [])];
   }
 
   get<K extends Kind>(kind: K, name: string): Kinds[K] | undefined {
@@ -97,7 +110,12 @@ export class CachedReader {
     const { name } = resource.metadata;
     const objects = this.#map<Kind>(kind);
     if (kind === "Tenant") this.#enter(name, this.get("Tenant", name), type === "Deleted" ? undefined : resource);
-    if (!objects.has(name)) this.#sorted.get(kind)?.added.add(name);
+    const sorted = this.#sorted[kind] as Sorted<Kinds[Kind]> | undefined;
+    const place = sorted?.places.get(name);
+    if (sorted && type === "Deleted") sorted.isShorter = true;
+    else if (sorted && place !== undefined && !sorted.added.has(name) && objects.has(name))
+      sorted.all[place] = resource;
+    else sorted?.added.add(name);
     if (type === "Deleted") objects.delete(name);
     else objects.set(name, resource);
     this.#changes[kind] += 1;
@@ -120,6 +138,11 @@ export class CachedReader {
       else this.#onShard.set(shard, new Set([name]));
     }
   }
+}
+
+/** Before anybody asked. */
+function noneOf(objects: ReadonlyMap<string, unknown>): Pick<Sorted<unknown>, "names" | "added" | "isShorter"> {
+  return { names: [], added: new Set(objects.keys()), isShorter: false };
 }
 
 /** The shards on which a tenant may run. */
