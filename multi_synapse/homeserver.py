@@ -322,6 +322,9 @@ def watch_requests(running: Running, name: str, on_request: Callable[[Any], None
             meant = request.getHeader(b"x-synapse-shards-tenant")
             if meant is not None and meant != name.encode():
                 return Misdirected()
+            if request.getHeader(b"x-synapse-shards-throttled") is not None:
+                for pool in pools_of(running.hs.hostname):
+                    pool.note_throttled()
             on_request(request)
             refused = keeper.refusal(request) if keeper is not None else None
             return refused or find(request)

@@ -5,6 +5,10 @@ the reactor handles. A neighbour's send is twenty jobs in a row with some fifty 
 them: it takes four times as long, however seldom the gateway lets such a sync through. So the busiest tenant has one job after
 another while others have work. That costs it little, as Python runs one of them at a time anyway. And threads are asked to hand
 over Python's lock sooner, as each statement's answer waits for it.
+
+A tenant that is over its budget is throttled: gateways let few of its requests through, and say so with each. It *steps back*: while a
+neighbour is at work, its jobs begin one by one, with a pause after each, so that what overlaps with a neighbour's request is little.
+When nobody else is at work, it goes on at once.
 """
 
 from __future__ import annotations
@@ -22,21 +26,34 @@ _BUSY_SHARE = 0.25
 _AVERAGE_SECONDS = 0.2
 #: A tenant has work if it was given a job within this time.
 _ACTIVE_SECONDS = 0.25
+#: A tenant is at work if it was given a job, or had one's result, within this time: in a request, one job follows another sooner.
+_AT_WORK_SECONDS = 0.01
+#: How long a tenant that steps back pauses while others are at work, for each second of processor time that it took: it has a fifth.
+_PAUSE_FOR_EACH = 4.0
+#: It gets on whatever others do.
+_LONGEST_PAUSE_SECONDS = 0.25
+#: How long a tenant steps back after a gateway has said that it is throttled.
+_STEPS_BACK_SECONDS = 5.0
 
 Clock = Callable[[], float]
 
 
 class Pace:
-    """The processor time that a tenant takes now, and whether it has work. An estimate: of two charges at once, one may be lost."""
+    """The processor time that a tenant takes now, whether it has work, and whether it steps back. An estimate: of two charges at once, one
+    may be lost."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._share = 0.0
         self._at = clock()
         self._had_work_at = float("-inf")
+        self._throttled_at = float("-inf")
+        self._pauses_until = float("-inf")
 
     def charge(self, seconds: float) -> None:
-        self._share, self._at = self.share() + seconds / _AVERAGE_SECONDS, self._clock()
+        now = self._clock()
+        self._share, self._at = self.share() + seconds / _AVERAGE_SECONDS, now
+        self._pauses_until = min(max(now, self._pauses_until) + seconds * _PAUSE_FOR_EACH, now + _LONGEST_PAUSE_SECONDS)
 
     def share(self) -> float:
         """Of a core."""
@@ -47,6 +64,19 @@ class Pace:
 
     def has_work(self) -> bool:
         return self._clock() - self._had_work_at < _ACTIVE_SECONDS
+
+    def is_at_work(self) -> bool:
+        return self._clock() - self._had_work_at < _AT_WORK_SECONDS
+
+    def note_throttled(self) -> None:
+        self._throttled_at = self._clock()
+
+    def steps_back(self) -> bool:
+        return self._clock() - self._throttled_at < _STEPS_BACK_SECONDS
+
+    def pause(self) -> float:
+        """Seconds until its next job, if it steps back."""
+        return max(0.0, self._pauses_until - self._clock())
 
 
 class Paces:
@@ -61,9 +91,18 @@ class Paces:
         return pace
 
     def gives_way(self, pace: Pace) -> bool:
-        """Whether this tenant is the busiest of those that have work, and there are others."""
+        """Whether this tenant has one job after another: it steps back, or is the busiest of those that have work, and there are others."""
+        if pace.steps_back():
+            return True
         own = pace.share()
         if own < _BUSY_SHARE:
             return False
         others = [other.share() for known in self._all if (other := known()) is not None and other is not pace and other.has_work()]
         return bool(others) and own > max(others)
+
+    def pause(self, pace: Pace) -> float:
+        """Seconds for which this tenant's next job has to wait while others are at work."""
+        if not pace.steps_back():
+            return 0.0
+        others = (other for known in self._all if (other := known()) is not None and other is not pace)
+        return pace.pause() if any(other.is_at_work() and not other.steps_back() for other in others) else 0.0

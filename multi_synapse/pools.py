@@ -46,6 +46,8 @@ S3_JOBS_OF_TENANT = 10
 _TERMINATE_SECONDS = 3.0
 #: A job that has taken this long waits for the database rather than for this process: others of its tenant need not wait for it.
 _HANGING_SECONDS = 0.05
+#: How often a job that waits for neighbours looks whether they are done.
+_LOOK_SECONDS = 0.005
 
 _job = threading.local()
 
@@ -193,9 +195,12 @@ class TenantJobs:
         self.min, self.max = 0, most
         self.pace = paces_of_shard.add(Pace())
         self._reactor = reactor
-        self._looks_again = False
+        self._looks_at = float("inf")
         #: When the job in a slot began, or was to.
         self._began_at: dict[int, float] = {}
+        #: For how long its jobs have had a pause, and since when they have one now.
+        self._held_back_seconds = 0.0
+        self._held_back_since: float | None = None
         self.threads: tuple[()] = ()
         self.working: set[int] = set()
         #: Jobs that were ever given to it.
@@ -225,13 +230,34 @@ class TenantJobs:
     def _take_slot(self) -> int | None:
         if not self._queue or not self._free:
             return None
-        if self._gives_way():
-            self._look_again()
+        if (wait := self._seconds_to_wait()) > 0:
+            self._look_again(wait)
             return None
         slot = heapq.heappop(self._free)
         self.working.add(slot)
-        self._began_at[slot] = time.monotonic()
+        self._note_begin(slot)
         return slot
+
+    def _note_begin(self, slot: int) -> None:
+        now = self._began_at[slot] = time.monotonic()
+        if self._held_back_since is not None:
+            self._held_back_seconds += now - self._held_back_since
+            self._held_back_since = None
+
+    def _seconds_to_wait(self, slot: int | None = None) -> float:
+        """Until it is to be asked again whether the next job, of this slot, may begin; 0 if it may."""
+        if self._gives_way(slot):
+            return _HANGING_SECONDS
+        pause = paces_of_shard.pause(self.pace)
+        if pause > 0 and self._held_back_since is None:
+            self._held_back_since = time.monotonic()
+        return min(pause, _LOOK_SECONDS)
+
+    def held_back_seconds(self) -> float:
+        """For how long its next job was kept for the sake of its neighbours (pace.py)."""
+        with self._lock:
+            since = self._held_back_since
+            return self._held_back_seconds + (time.monotonic() - since if since is not None else 0.0)
 
     def _gives_way(self, slot: int | None = None) -> bool:
         """Whether the next job, of this slot, has to wait for one that runs in another."""
@@ -239,17 +265,19 @@ class TenantJobs:
         is_computing = any(other != slot and began > recently for other, began in self._began_at.items())
         return is_computing and paces_of_shard.gives_way(self.pace)
 
-    def _look_again(self) -> None:
-        if not self._looks_again:
-            self._looks_again = True
-            self._reactor.callFromThread(self._reactor.callLater, _HANGING_SECONDS, self._on_look)
+    def _look_again(self, seconds: float) -> None:
+        due = time.monotonic() + seconds
+        # An earlier look takes care of a later one, which does no harm where it was set before.
+        if due < self._looks_at:
+            self._looks_at = due
+            self._reactor.callFromThread(self._reactor.callLater, seconds, self._on_look)
 
     def _on_look(self) -> None:
         with self._lock:
-            self._looks_again = False
+            self._looks_at = float("inf")
             slot = self._take_slot()
             if self._queue and self._free:
-                self._look_again()
+                self._look_again(self._seconds_to_wait() or _HANGING_SECONDS)
         self._run_soon(slot)
 
     def _run_soon(self, slot: int | None) -> None:
@@ -261,23 +289,24 @@ class TenantJobs:
         with self.limit:
             while True:
                 with self._lock:
-                    gives_way = bool(self._queue) and self._gives_way(slot)
-                    if not self._queue or gives_way:
+                    wait = self._seconds_to_wait(slot) if self._queue else 0.0
+                    if not self._queue or wait > 0:
                         del self._began_at[slot]
                         closed = self._closed
                         if not closed:
                             self._release(slot)
-                        if gives_way:
-                            self._look_again()
+                        if wait > 0:
+                            self._look_again(wait)
                         break
                     on_result, function, args, kwargs = self._queue.popleft()
-                    self._began_at[slot] = time.monotonic()
+                    self._note_begin(slot)
                 began = time.thread_time()
                 try:
                     ok, result = True, function(*args, **kwargs)
                 except BaseException:
                     ok, result = False, Failure()
                 self.pace.charge(time.thread_time() - began)
+                self.pace.note_work()
                 if on_result:
                     on_result(ok, result)
                 # A thread that waits for its next job must not keep the last one's tenant alive.
@@ -322,6 +351,7 @@ class TenantJobs:
             self._closed = True
             queued = list(self._queue)
             self._queue.clear()
+            self._held_back_since = None
             idle = list(self._free)
         for on_result, *_ in queued:
             if on_result:
@@ -348,6 +378,7 @@ class ChargedReactor:
             function(*args, **kwargs)
         finally:
             self._pace.charge(time.thread_time() - began)
+            self._pace.note_work()
 
 
 paces_of_shard = Paces()
@@ -396,12 +427,18 @@ class TenantPool(adbapi.ConnectionPool):
         if self.connections:
             threads_of_shard.database.callInThread(self._close_slots, idle)
 
+    def note_throttled(self) -> None:
+        self._jobs.pace.note_throttled()
+
     def close_idle(self, seconds: float) -> None:
         self._jobs.close_idle(seconds)
 
     def is_busy(self) -> bool:
         """Whether a job runs or a connection is open."""
         return bool(self._jobs.working or self.connections)
+
+    def held_back_seconds(self) -> float:
+        return self._jobs.held_back_seconds()
 
     def jobs_given(self) -> int:
         return self._jobs.given

@@ -631,6 +631,7 @@ def _load_of(tenant: Tenant, running: Running, by_server_name: dict[str, dict[st
         **by_server_name.get(name, metrics.empty_load()),
         "databaseRows": work.database_rows,
         "imageSeconds": work.image_seconds,
+        "heldBackSeconds": round(sum(pool.held_back_seconds() for pool in pools_of(name)), 3),
         "cacheEntries": cache_entries(name),
         "refused": dict(keeper.refused) if keeper is not None else {},
     }

@@ -5,7 +5,7 @@ import type { AdminLogin } from "../../src/database/connection.ts";
 import { databaseSeconds } from "../../src/database/usage.ts";
 import { DEFAULT_CPU_BUDGET } from "../../src/model/cpu-budget.ts";
 import { type Load, nextLoad } from "../../src/model/load.ts";
-import { type CpuStanding, nextStanding } from "../../src/planner/cpu-budget.ts";
+import { type CpuStanding, nextStanding, wantedShare } from "../../src/planner/cpu-budget.ts";
 import { atRate, LoadUser, ok, type Target } from "../load-client.ts";
 import { type Ask, asker, furnish, type Hammer, HAMMERS, hammerOn, type Kind, LIFTED } from "./hammers.ts";
 import { type Plot, quantile } from "./result.ts";
@@ -225,17 +225,20 @@ async function measureOne(
 async function keepBudget({ admin, loudShard, tenant, throttle }: Control, signal: AbortSignal): Promise<number> {
   let standing: CpuStanding = {};
   let known: Load | undefined;
+  let held: Load | undefined;
   let statements: Load | undefined;
   while (!signal.aborted) {
     const { tenants, process } = await loudShard.control.load();
     const { starvedSeconds } = process;
-    const { cpuSeconds = 0, imageSeconds = 0 } = tenants[tenant.name] ?? {};
-    const look = { at: Date.now(), cpuSeconds: cpuSeconds + imageSeconds, starvedSeconds };
-    known = nextLoad(known, look, LIMITS.averageSeconds);
+    const { cpuSeconds = 0, imageSeconds = 0, heldBackSeconds = 0 } = tenants[tenant.name] ?? {};
+    const at = Date.now();
+    known = nextLoad(known, { at, cpuSeconds: cpuSeconds + imageSeconds, starvedSeconds }, LIMITS.averageSeconds);
+    held = nextLoad(held, { at, cpuSeconds: heldBackSeconds, starvedSeconds: 0 }, LIMITS.averageSeconds);
     const active = (await databaseSeconds(admin, [tenant.name])).get(tenant.name) ?? 0;
     statements = nextLoad(statements, { at: Date.now(), cpuSeconds: active, starvedSeconds: 0 }, LIMITS.averageSeconds);
     const database = (statements.share ?? 0) / DEFAULT_CPU_BUDGET.databasePerTenant;
-    const seen = { share: known.share ?? 0, database, hasNeighbours: true };
+    const share = wantedShare(known.share ?? 0, held.share, LIMITS.budget);
+    const seen = { share, database, hasNeighbours: true };
     const next = nextStanding(Date.now(), standing, seen, LIMITS);
     if (next.throttle?.part !== standing.throttle?.part) await throttle(next.throttle?.part ?? 1);
     standing = next;

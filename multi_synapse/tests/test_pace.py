@@ -183,6 +183,78 @@ def test_several_jobs_that_hang_leave_the_others_a_slot(shard: Shard) -> None:
     assert [name for name in shard.ran if name != "neighbour"] == [f"job {number}" for number in range(6)]
 
 
+def _throttled(shard: Shard) -> tuple[TenantJobs, TenantJobs]:
+    """One that is throttled, and a neighbour that is at work."""
+    busy, neighbour = shard.tenant(), shard.tenant()
+    busy.pace.note_throttled()
+    neighbour.pace.note_work()
+    return busy, neighbour
+
+
+def test_a_throttled_tenant_pauses_after_each_job_in_proportion_to_what_it_took(shard: Shard) -> None:
+    busy, neighbour = _throttled(shard)
+    shard.during["job 0"] = lambda: busy.pace.charge(0.02)
+    for number in range(2):
+        shard.give(busy, f"job {number}")
+    shard.run_threads()
+    assert shard.ran == ["job 0"]
+    for _ in range(15):
+        shard.pass_time(0.005)
+        neighbour.pace.note_work()
+        shard.run_threads()
+    assert shard.ran == ["job 0"]
+    shard.pass_time(0.006)
+    shard.run_threads()
+    assert shard.ran == ["job 0", "job 1"]
+    assert busy.held_back_seconds() == pytest.approx(0.081, abs=0.006)
+
+
+def test_a_throttled_tenant_goes_on_at_once_when_nobody_else_is_at_work(shard: Shard) -> None:
+    busy, _neighbour = _throttled(shard)
+    shard.during["job 0"] = lambda: busy.pace.charge(10.0)
+    for number in range(2):
+        shard.give(busy, f"job {number}")
+    shard.run_threads()
+    shard.pass_time(0.011)
+    shard.run_threads()
+    assert shard.ran == ["job 0", "job 1"]
+
+
+def test_a_throttled_tenant_gets_on_however_busy_its_neighbours_are(shard: Shard) -> None:
+    busy, neighbour = _throttled(shard)
+    for number in range(3):
+        shard.during[f"job {number}"] = lambda: busy.pace.charge(10.0)
+        shard.give(busy, f"job {number}")
+    for _ in range(200):
+        shard.run_threads()
+        busy.pace.note_throttled()
+        neighbour.pace.note_work()
+        shard.pass_time(0.005)
+    assert [name for name in shard.ran if name.startswith("job")] == ["job 0", "job 1", "job 2"]
+
+
+def test_throttled_tenants_do_not_wait_for_each_other(shard: Shard) -> None:
+    busy, other = _throttled(shard)
+    other.pace.note_throttled()
+    shard.during["job 0"] = lambda: busy.pace.charge(1.0)
+    for number in range(2):
+        shard.give(busy, f"job {number}")
+    shard.run_threads()
+    assert shard.ran == ["job 0", "job 1"]
+
+
+def test_a_tenant_steps_back_no_longer_than_it_is_throttled(shard: Shard) -> None:
+    busy, neighbour = _throttled(shard)
+    shard.pass_time(5.1)
+    neighbour.pace.note_work()
+    shard.during["job 0"] = lambda: busy.pace.charge(0.01)
+    for number in range(2):
+        shard.give(busy, f"job {number}")
+    shard.run_threads()
+    assert shard.ran == ["job 0", "job 1"]
+    assert busy.held_back_seconds() == 0
+
+
 def test_what_a_stopped_tenant_waited_with_is_cancelled(shard: Shard) -> None:
     busy = _busy(shard)
     results: list[bool] = []

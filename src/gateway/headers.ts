@@ -20,11 +20,14 @@ const HOP_BY_HOP = new Set([
 const TENANT_HEADER = "X-Synapse-Shards-Tenant";
 /** Proves to a shard that a request comes from a gateway. */
 const SECRET_HEADER = "X-Synapse-Shards-Secret";
+/** Says that the tenant is over its budget: its shard lets its neighbours go first (docs/control-api.md). */
+const THROTTLED_HEADER = "X-Synapse-Shards-Throttled";
 
 /** What only a proxy may say; a client that says it would be believed by Synapse (rate limits, login by address). */
 const FORWARDING = new Set([
   TENANT_HEADER.toLowerCase(),
   SECRET_HEADER.toLowerCase(),
+  THROTTLED_HEADER.toLowerCase(),
   "forwarded",
   "x-forwarded-for",
   "x-forwarded-proto",
@@ -43,7 +46,7 @@ const NOT_PASSED_ON = new Set(["content-length", ...HOP_BY_HOP, ...FORWARDING]);
 export function requestHeaders(
   request: IncomingMessage,
   client: Client,
-  { tenant, secret }: Pick<Route, "tenant" | "secret">,
+  { tenant, secret, share = 1 }: Pick<Route, "tenant" | "secret" | "share">,
 ): string[] {
   const dropped = namedByConnection(request.headers.connection);
   const { rawHeaders } = request;
@@ -64,6 +67,7 @@ export function requestHeaders(
     tenant,
   );
   if (secret !== undefined) headers.push(SECRET_HEADER, secret);
+  if (share < 1) headers.push(THROTTLED_HEADER, "1");
   return headers;
 }
 

@@ -33,6 +33,12 @@ export const SHARD_METRICS: ShardMetric[] = [
     help: "Time that workers spent with a tenant's images since its start here",
   },
   {
+    name: "multi_synapse_tenant_held_back_seconds_total",
+    type: "counter",
+    labels: ["tenant"],
+    help: "Time for which a throttled tenant's database jobs were kept for the sake of its neighbours, since its start here",
+  },
+  {
     name: "multi_synapse_tenant_cache_entries",
     type: "gauge",
     labels: ["tenant"],

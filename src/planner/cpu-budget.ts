@@ -14,7 +14,7 @@ export interface CpuStanding {
 }
 
 export interface CpuSeen {
-  /** Smoothed share of a core (src/model/load.ts). */
+  /** Smoothed share of a core (src/model/load.ts), of what it wants (`wantedShare`). */
   share: number;
   /** The same of the database server's time, as a multiple of its budget there; all tenants of the server are neighbours. */
   database?: number;
@@ -30,6 +30,14 @@ export interface CpuLimits {
   averageSeconds: number;
   isolateAfterSeconds: number;
   calmSeconds: number;
+}
+
+/**
+ * The share of a core to judge a tenant by. A throttled one whose work its shard holds back takes little, for as long as its neighbours are
+ * at work; it would take its budget at least, for that part of the time.
+ */
+export function wantedShare(taken: number, heldBack: number | undefined, budget: number): number {
+  return Math.max(taken, Math.min(1, heldBack ?? 0) * budget);
 }
 
 /** Whether a share is so low that its tenant is no burden. */

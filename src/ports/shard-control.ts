@@ -70,6 +70,8 @@ const TenantLoadSchema = z.object({
   responseBytes: z.number().default(0),
   databaseRows: z.number().default(0),
   imageSeconds: z.number().default(0),
+  /** For how long its work was kept for the sake of its neighbours, while it was throttled. */
+  heldBackSeconds: z.number().default(0),
   /** Now. */
   cacheEntries: z.number().default(0),
   /** How often something was refused for a quota, by its name. */

@@ -1,7 +1,14 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { nextLoad, type Load } from "../../src/model/load.ts";
-import { isCalm, LEAST_PART, nextStanding, type CpuLimits, type CpuStanding } from "../../src/planner/cpu-budget.ts";
+import {
+  isCalm,
+  LEAST_PART,
+  nextStanding,
+  wantedShare,
+  type CpuLimits,
+  type CpuStanding,
+} from "../../src/planner/cpu-budget.ts";
 
 const LIMITS: CpuLimits = { budget: 0.25, averageSeconds: 30, isolateAfterSeconds: 600, calmSeconds: 3600 };
 const LOOK_MS = 10_000;
@@ -104,6 +111,39 @@ describe("the budget", () => {
     tenant.pass(3600, 0.01);
     expect(tenant.standing).toEqual({});
     expect(tenant.separations).toBe(1);
+  });
+
+  it("keeps a tenant throttled, and makes it heavy, whose shard holds its work back, however little it takes then", () => {
+    const held = (now: number, before: CpuStanding, heldBack: number) =>
+      nextStanding(now, before, { share: wantedShare(0.02, heldBack, LIMITS.budget), hasNeighbours: true }, LIMITS);
+    let standing: CpuStanding = { throttle: { part: 1 / 2, since: 0, changedAt: 0 } };
+    for (let now = 0; now <= 700_000; now += LOOK_MS) {
+      standing = held(now, standing, 0.8);
+      expect(standing.throttle?.part).toBe(1 / 2);
+    }
+    expect(standing.heavySince).toBeDefined();
+    const throttled: CpuStanding = { throttle: { part: 1 / 2, since: 0, changedAt: 0 } };
+    expect(held(700_000, throttled, 0)).toEqual({});
+  });
+
+  it("takes what is held back for no more than the budget, and for nothing where nothing is", () => {
+    const share = fc.double({ min: 0, max: 1, noNaN: true });
+    fc.assert(
+      fc.property(
+        share,
+        fc.option(
+          share.map((it) => it * 1.5),
+          { nil: undefined },
+        ),
+        share,
+        (taken, heldBack, budget) => {
+          const wanted = wantedShare(taken, heldBack, budget);
+          expect(wanted).toBeGreaterThanOrEqual(taken);
+          expect(wanted).toBeLessThanOrEqual(Math.max(taken, budget));
+          if (!heldBack) expect(wanted).toBe(taken);
+        },
+      ),
+    );
   });
 
   it("makes no tenant heavy that is on its way back from being throttled", () => {

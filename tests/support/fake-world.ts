@@ -91,7 +91,7 @@ export class FakeWorld {
     tempBytes: 0,
   });
   /** What a tenant made its shard hold. */
-  holdingsOf: (tenant: string) => Partial<Holdings> = () => ({});
+  holdingsOf: (tenant: string) => Partial<Holdings & Pick<TenantLoad, "heldBackSeconds">> = () => ({});
   /** What shards refused for quotas, since a tenant's start. */
   refusedOf: (tenant: string) => Record<string, number> = () => ({});
   memoryOf: (shard: string) => { bytes: number; limitBytes: number | null } = () => ({ bytes: 1, limitBytes: null });
@@ -669,7 +669,15 @@ function loadOf(world: FakeWorld, { instance, runs, tenants }: FakeShard, tenant
   };
 }
 
-const NO_LOAD = { cpuSeconds: 0, requests: 0, responseBytes: 0, databaseRows: 0, imageSeconds: 0, cacheEntries: 0 };
+const NO_LOAD = {
+  cpuSeconds: 0,
+  requests: 0,
+  responseBytes: 0,
+  databaseRows: 0,
+  imageSeconds: 0,
+  heldBackSeconds: 0,
+  cacheEntries: 0,
+};
 
 /** As a shard's checker reads it, for the few options that tests use. */
 export function fakeMeaning({ serverName, overrides }: Assignment): ConfigMeaning {

@@ -3,13 +3,15 @@ import { timeText } from "../../model/clock.ts";
 import { nextLoad, type Load } from "../../model/load.ts";
 import { bytesPassed, type Holdings } from "../../model/tenant-usage.ts";
 import type { Tenant, TenantStatus } from "../../model/tenant.ts";
-import { isCalm, nextStanding, type CpuStanding } from "../../planner/cpu-budget.ts";
+import { isCalm, nextStanding, wantedShare, type CpuStanding } from "../../planner/cpu-budget.ts";
 import type { ShardLoad } from "../../ports/shard-control.ts";
 import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 
 interface Known {
   load: Load;
+  /** For which part of the time its shard held its work back, smoothed, in place of a share of a core. */
+  heldBack: Load;
   /** Bytes that passed for it, smoothed: as seconds of a core are, so in place of them. */
   passing: Load;
   holdings: Holdings;
@@ -62,18 +64,26 @@ export class CpuBudgets {
   #next(name: string, figures: ShardLoad["tenants"][string], at: number, starvedSeconds: number): Known {
     const before = this.#known.get(name);
     const { cpuBudget } = this.#context;
-    const { cpuSeconds, responseBytes, databaseRows, imageSeconds, cacheEntries } = figures;
+    const { cpuSeconds, responseBytes, databaseRows, imageSeconds, cacheEntries, heldBackSeconds } = figures;
     // Its images take processors too, if not the shard's own.
     const look = { at, cpuSeconds: cpuSeconds + imageSeconds, starvedSeconds };
     const load = nextLoad(before?.load, look, cpuBudget.averageSeconds);
     const holdings = { responseBytes, databaseRows, imageSeconds, cacheEntries };
     const passed = { at, cpuSeconds: bytesPassed(holdings), starvedSeconds: 0 };
-    const known = { load, holdings, passing: nextLoad(before?.passing, passed, cpuBudget.averageSeconds) };
-    const calm = load.share !== undefined && isCalm(load.share, budgetOfTenant(this.#context, name));
+    const held = { at, cpuSeconds: heldBackSeconds, starvedSeconds: 0 };
+    const known = {
+      load,
+      heldBack: nextLoad(before?.heldBack, held, cpuBudget.averageSeconds),
+      holdings,
+      passing: nextLoad(before?.passing, passed, cpuBudget.averageSeconds),
+    };
+    const budget = budgetOfTenant(this.#context, name);
+    const calm = load.share !== undefined && isCalm(wantedShare(load.share, known.heldBack.share, budget), budget);
     return calm ? { ...known, calmSince: before?.calmSince ?? at } : known;
   }
 
-  async #judge(shard: string, name: string, { load, calmSince }: Known, hasNeighbours: boolean): Promise<void> {
+  async #judge(shard: string, name: string, known: Known, hasNeighbours: boolean): Promise<void> {
+    const { load, heldBack, calmSince } = known;
     const { store, reader, clock, cpuBudget, usage } = this.#context;
     const { at, share } = load;
     const { databaseShare = 0 } = usage.get(name);
@@ -81,11 +91,12 @@ export class CpuBudgets {
     const tenant = reader.get("Tenant", name);
     if (!tenant || share === undefined || !isSettledOn(tenant, shard)) return;
     const limits = { ...cpuBudget, budget: budgetOfTenant(this.#context, name) };
+    const wanted = wantedShare(share, heldBack.share, limits.budget);
     const next = (status: TenantStatus) =>
       nextStanding(
         at,
         standingOf(status, (time) => clock.past(time)),
-        { share, database, hasNeighbours, ...(calmSince === undefined ? {} : { calmSince }) },
+        { share: wanted, database, hasNeighbours, ...(calmSince === undefined ? {} : { calmSince }) },
         limits,
       );
     if (isSame(tenant.status, next(tenant.status))) return;

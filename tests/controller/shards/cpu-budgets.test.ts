@@ -93,6 +93,27 @@ it("gives a tenant that stays throttled a shard of its own, where it is throttle
   expect((await world.store.get("Tenant", "busy"))?.status.shard).toBe(B);
 });
 
+it("keeps a tenant throttled while its shard holds its work back, and lets it go when it wants no more", async () => {
+  process.context.cpuBudget.isolateAfterSeconds = 0;
+  let heldBackSeconds = 0;
+  let heldAt: number | undefined;
+  world.holdingsOf = (tenant) => {
+    if (tenant !== "busy") return {};
+    const now = performance.now();
+    if (heldAt !== undefined) heldBackSeconds += (now - heldAt) / 1000;
+    if (heldAt !== undefined) heldAt = now;
+    return { heldBackSeconds };
+  };
+  wanted = 0.6;
+  await tenantWhen("busy", "is throttled", ({ status }) => status.throttle !== undefined);
+  heldAt = performance.now();
+  wanted = 0.01;
+  await sleep(6 * BUDGET.averageSeconds * 1000);
+  expect((await world.store.get("Tenant", "busy"))?.status.throttle).toBeDefined();
+  heldAt = undefined;
+  await tenantWhen("busy", "is let go", ({ status }) => status.throttle === undefined);
+});
+
 it("counts the time of a tenant's images, which other processes decode", async () => {
   process.context.cpuBudget.isolateAfterSeconds = 0;
   const begunAt = performance.now();
