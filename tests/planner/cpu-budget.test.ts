@@ -140,7 +140,7 @@ describe("the budget", () => {
           const wanted = wantedShare(taken, heldBack, budget);
           expect(wanted).toBeGreaterThanOrEqual(taken);
           expect(wanted).toBeLessThanOrEqual(Math.max(taken, budget));
-          if (!heldBack) expect(wanted).toBe(taken);
+          expect(wanted).toBe(heldBack ? wanted : taken);
         },
       ),
     );
