@@ -314,6 +314,16 @@ def free_port(host: str, wanted: int) -> int:
 
 def watch_requests(running: Running, name: str, on_request: Callable[[Any], None], keeper: Keeper | None = None) -> None:
     """Calls `on_request` at each request that reaches the tenant, and turns away those for another one, and what its quotas forbid."""
+    was_throttled = False
+
+    def hear_of_throttle(is_throttled: bool) -> None:
+        """From a gateway, with each request."""
+        nonlocal was_throttled
+        if is_throttled or was_throttled:
+            for pool in pools_of(running.hs.hostname):
+                pool.note_throttled(is_throttled)
+        was_throttled = is_throttled
+
     for port in running.hs._listening_services:
         site = getattr(port.factory, "wrappedFactory", port.factory)
         find = site.getResourceFor
@@ -322,9 +332,8 @@ def watch_requests(running: Running, name: str, on_request: Callable[[Any], None
             meant = request.getHeader(b"x-synapse-shards-tenant")
             if meant is not None and meant != name.encode():
                 return Misdirected()
-            if request.getHeader(b"x-synapse-shards-throttled") is not None:
-                for pool in pools_of(running.hs.hostname):
-                    pool.note_throttled()
+            if meant is not None:
+                hear_of_throttle(request.getHeader(b"x-synapse-shards-throttled") is not None)
             on_request(request)
             refused = keeper.refusal(request) if keeper is not None else None
             return refused or find(request)

@@ -32,8 +32,8 @@ _AT_WORK_SECONDS = 0.01
 _PAUSE_FOR_EACH = 4.0
 #: It gets on whatever others do.
 _LONGEST_PAUSE_SECONDS = 0.25
-#: How long a tenant steps back after a gateway has said that it is throttled.
-_STEPS_BACK_SECONDS = 5.0
+#: How long a tenant steps back after a gateway has said that it is throttled, if none says anything else: longer than its requests take.
+_STEPS_BACK_SECONDS = 180.0
 
 Clock = Callable[[], float]
 
@@ -68,8 +68,8 @@ class Pace:
     def is_at_work(self) -> bool:
         return self._clock() - self._had_work_at < _AT_WORK_SECONDS
 
-    def note_throttled(self) -> None:
-        self._throttled_at = self._clock()
+    def note_throttled(self, is_throttled: bool) -> None:
+        self._throttled_at = self._clock() if is_throttled else float("-inf")
 
     def steps_back(self) -> bool:
         return self._clock() - self._throttled_at < _STEPS_BACK_SECONDS

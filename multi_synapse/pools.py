@@ -427,8 +427,8 @@ class TenantPool(adbapi.ConnectionPool):
         if self.connections:
             threads_of_shard.database.callInThread(self._close_slots, idle)
 
-    def note_throttled(self) -> None:
-        self._jobs.pace.note_throttled()
+    def note_throttled(self, is_throttled: bool) -> None:
+        self._jobs.pace.note_throttled(is_throttled)
 
     def close_idle(self, seconds: float) -> None:
         self._jobs.close_idle(seconds)

@@ -186,7 +186,7 @@ def test_several_jobs_that_hang_leave_the_others_a_slot(shard: Shard) -> None:
 def _throttled(shard: Shard) -> tuple[TenantJobs, TenantJobs]:
     """One that is throttled, and a neighbour that is at work."""
     busy, neighbour = shard.tenant(), shard.tenant()
-    busy.pace.note_throttled()
+    busy.pace.note_throttled(True)
     neighbour.pace.note_work()
     return busy, neighbour
 
@@ -227,7 +227,7 @@ def test_a_throttled_tenant_gets_on_however_busy_its_neighbours_are(shard: Shard
         shard.give(busy, f"job {number}")
     for _ in range(200):
         shard.run_threads()
-        busy.pace.note_throttled()
+        busy.pace.note_throttled(True)
         neighbour.pace.note_work()
         shard.pass_time(0.005)
     assert [name for name in shard.ran if name.startswith("job")] == ["job 0", "job 1", "job 2"]
@@ -235,7 +235,7 @@ def test_a_throttled_tenant_gets_on_however_busy_its_neighbours_are(shard: Shard
 
 def test_throttled_tenants_do_not_wait_for_each_other(shard: Shard) -> None:
     busy, other = _throttled(shard)
-    other.pace.note_throttled()
+    other.pace.note_throttled(True)
     shard.during["job 0"] = lambda: busy.pace.charge(1.0)
     for number in range(2):
         shard.give(busy, f"job {number}")
@@ -245,7 +245,9 @@ def test_throttled_tenants_do_not_wait_for_each_other(shard: Shard) -> None:
 
 def test_a_tenant_steps_back_no_longer_than_it_is_throttled(shard: Shard) -> None:
     busy, neighbour = _throttled(shard)
-    shard.pass_time(5.1)
+    shard.pass_time(60.0)
+    assert busy.pace.steps_back()
+    busy.pace.note_throttled(False)
     neighbour.pace.note_work()
     shard.during["job 0"] = lambda: busy.pace.charge(0.01)
     for number in range(2):
