@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -143,3 +144,38 @@ def test_a_database_that_restarts_is_told_apart_from_a_fault(shard: Shard, assig
     # What is wrong in itself stays what it is.
     assert client.call("PUT", f"{path}2", {"msgtype": 5}).status in (200, 400)
     assert client.call("GET", "/_matrix/client/v3/rooms/!none:t.localhost/state").status == 403
+
+
+def test_a_tenant_is_held_back_from_when_a_gateway_says_that_it_is_throttled_until_it_does_not(
+    shard: Shard, assign: Callable[..., dict[str, Any]]
+) -> None:
+    busy, neighbour = (Client(shard.expect_started(name, assign(name))["address"]).register() for name in ("busy", "neighbour"))
+    neighbour.create_room()
+    ending = threading.Event()
+
+    def be_at_work() -> None:
+        while not ending.is_set():
+            neighbour.send("hello")
+
+    def held_back() -> float:
+        return float(shard.call("GET", "/v1/load").json["tenants"]["busy"]["heldBackSeconds"])
+
+    def as_a_gateway(**headers: str) -> None:
+        headers = {"x-synapse-shards-tenant": "busy", "authorization": f"Bearer {busy.token}", **headers}
+        assert request(busy.address, "GET", "/_matrix/client/v3/account/whoami", headers=headers).status == 200
+
+    at_work = threading.Thread(target=be_at_work)
+    at_work.start()
+    try:
+        busy.create_room()
+        assert held_back() == 0
+        as_a_gateway(**{"x-synapse-shards-throttled": "1"})
+        busy.create_room()
+        held = held_back()
+        assert held > 0
+        as_a_gateway()
+        busy.create_room()
+        assert held_back() == held
+    finally:
+        ending.set()
+        at_work.join()
