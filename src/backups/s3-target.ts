@@ -1,9 +1,10 @@
 import { Readable } from "node:stream";
 import { DeleteObjectCommand, GetObjectCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
 import { Upload } from "@aws-sdk/lib-storage";
-import { messageOf, UserError, type ErrorCode } from "../model/errors.ts";
+import { messageOf, UserError } from "../model/errors.ts";
 import type { BackupTarget, Bytes } from "../ports/backups.ts";
 import { checkedKey } from "./keys.ts";
+import { atS3 } from "./s3-problems.ts";
 
 export interface S3Place {
   bucket: string;
@@ -111,30 +112,7 @@ export class S3Target implements BackupTarget {
     return `${this.#prefix}${checkedKey(key)}`;
   }
 
-  /** @throws UserError that names the bucket, for what S3 says */
-  async #at<T>(work: () => Promise<T>, key?: string): Promise<T> {
-    try {
-      return await work();
-    } catch (error) {
-      const {
-        name = "",
-        code = "",
-        $metadata,
-      } = error as {
-        name?: string;
-        code?: string;
-        $metadata?: { httpStatusCode?: number };
-      };
-      const status = $metadata?.httpStatusCode;
-      const isAway = code !== "" || name === "TimeoutError" || name === "AggregateError";
-      if (error instanceof UserError || (!isAway && status === undefined)) throw error;
-      if (key !== undefined && (name === "NoSuchKey" || name === "NotFound"))
-        throw new UserError("NotFound", `${this.place} has no ${key}`, { cause: error });
-      const isRefused = status === 401 || status === 403;
-      const kind: ErrorCode = isRefused ? "Unauthorized" : name === "NoSuchBucket" ? "Environment" : "Unavailable";
-      const words = messageOf(error) || code || name;
-      const what = isRefused ? "refuses the credentials" : name === "NoSuchBucket" ? "is not there" : "cannot be used";
-      throw new UserError(kind, `the backup target ${this.place} ${what}: ${words}`, { cause: error });
-    }
+  #at<T>(work: () => Promise<T>, key?: string): Promise<T> {
+    return atS3(`the backup target ${this.place}`, work, key);
   }
 }

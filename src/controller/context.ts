@@ -25,7 +25,8 @@ import type { DeletedTenants } from "../ports/deleted-tenants.ts";
 import type { Turns } from "./turns.ts";
 import type { ReservedNames } from "./tenants/reserved-names.ts";
 import type { DatabaseMoves } from "../ports/database-moves.ts";
-import type { BackupMeans } from "../ports/backups.ts";
+import type { TenantCounts } from "../model/backup.ts";
+import type { BackupMeans, Bytes, OwnDatabases } from "../ports/backups.ts";
 import type { Listener } from "./shards/listener.ts";
 
 /** What every reconciler works with; made once, in the composition root. */
@@ -69,6 +70,8 @@ export interface ControllerContext {
   deletions?: Deletions;
   /** What was restored beside a tenant's own; absent where the platform restores nothing. */
   restored?: Pick<BackupMeans, "copies" | "media">;
+  /** Restores into databases that tenants bring along; absent where the platform does not. */
+  ownRestores?: OwnRestores;
   /** Absent where the platform has no database servers to move databases between. */
   databaseMoves?: DatabaseMoves;
   /** The long work that is done with a tenant's database, in a word. */
@@ -91,6 +94,12 @@ export interface Deletions {
   keyOf?(tenant: string): Promise<string | undefined>;
   /** Makes a deleted tenant's object again where the platform has more of it than its `spec`; absent: the store makes it. */
   recreate?(record: DeletedTenant, status: TenantStatus): Promise<Tenant>;
+}
+
+export interface OwnRestores {
+  databases: OwnDatabases;
+  /** What a backup has, of the cluster's own target. @param storage whose @throws UserError */
+  read(storage: string, backup: string): Promise<{ counts: TenantCounts; dump: Bytes }>;
 }
 
 /** In seconds. */

@@ -6,12 +6,15 @@ import { messageOf, UserError } from "../model/errors.ts";
 import { machineProblem } from "../model/machine-problem.ts";
 import type { Bytes } from "../ports/backups.ts";
 import { DatabaseTrouble } from "../ports/databases.ts";
+import { ASIDE_SCHEMA } from "./aside.ts";
 import type { Login } from "./connection.ts";
 
 /** Where pg_dump and pg_restore are, and what their environment has. */
 export interface PgPrograms {
   binDir: string;
   environment: Record<string, string>;
+  /** A file with the authorities that servers' certificates are verified by, for logins that ask for it. */
+  authorities?: string;
 }
 
 type DatabaseLogin = Login & { database: string };
@@ -37,6 +40,8 @@ export async function* pgDump(
       // What streams a database to another server is not part of a copy of it.
       "--no-publications",
       "--no-subscriptions",
+      // What a restore put aside is not what the tenant has.
+      `--exclude-schema=${ASIDE_SCHEMA}`,
       // Waiting for a lock, it would hold up everybody who comes after.
       "--lock-wait-timeout=30s",
       ...more,
@@ -79,6 +84,36 @@ export async function pgRestore(
   }
 }
 
+/**
+ * What a dump has for Synapse, as statements and rows; a fence is not among them. Its stream fails where the dump does, at the latest at its end.
+ * @throws UserError InvalidInput where pg_restore does not take the dump
+ */
+export async function* pgScript(
+  programs: PgPrograms,
+  dump: Bytes,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const args = ["--no-owner", "--no-privileges", "--no-comments", "--schema=public", "--format=custom", "--file=-"];
+  const program = startProgram(programs, "pg_restore", args, undefined, signal);
+  let broken: unknown;
+  const source = Readable.from(dump, { objectMode: false });
+  source.on("error", (error) => (broken = error));
+  const fed = pipeline(source, program.stdin).catch(() => {
+    if (broken !== undefined) program.kill();
+  });
+  try {
+    for await (const chunk of program.stdout) yield chunk as Uint8Array;
+    await fed;
+    await program.succeeded();
+  } catch (error) {
+    throw broken ?? error;
+  } finally {
+    source.destroy();
+    program.kill();
+  }
+  if (broken !== undefined) throw broken;
+}
+
 /** Of a copy to another server. What a table's owner has made of it may run without end while it is filled. */
 export const COPY_MS = 2 * 3_600_000;
 
@@ -100,24 +135,14 @@ export async function copiedWithin<T>(
 
 /** Runs one of PostgreSQL's programs. Ends with `signal`, or by `kill`. */
 export function startProgram(
-  { binDir, environment }: PgPrograms,
+  programs: PgPrograms,
   name: string,
   args: string[],
-  login: DatabaseLogin,
+  login: DatabaseLogin | undefined,
   signal: AbortSignal,
 ) {
-  const child = spawn(join(binDir, name), args, {
-    env: {
-      ...environment,
-      PGHOST: login.host,
-      PGPORT: String(login.port),
-      PGUSER: login.user,
-      PGPASSWORD: login.password,
-      PGDATABASE: login.database,
-      PGSSLMODE: login.sslMode ?? "disable",
-      PGCONNECT_TIMEOUT: "10",
-      PGAPPNAME: "synapse-shards backup",
-    },
+  const child = spawn(join(programs.binDir, name), args, {
+    env: { ...programs.environment, ...(login ? loginEnvironment(programs, login) : {}) },
     stdio: "pipe",
     signal,
   });
@@ -149,6 +174,22 @@ export function startProgram(
       signal.throwIfAborted();
       if (code !== 0) throw problemOf(name, words, code);
     },
+  };
+}
+
+function loginEnvironment({ authorities }: PgPrograms, login: DatabaseLogin): Record<string, string> {
+  const { sslMode = "disable" } = login;
+  return {
+    PGHOST: login.host,
+    PGPORT: String(login.port),
+    PGUSER: login.user,
+    PGPASSWORD: login.password,
+    PGDATABASE: login.database,
+    PGSSLMODE: sslMode,
+    // Where there is such a file, `require` would verify as well.
+    ...(authorities !== undefined && sslMode.startsWith("verify-") ? { PGSSLROOTCERT: authorities } : {}),
+    PGCONNECT_TIMEOUT: "10",
+    PGAPPNAME: "synapse-shards backup",
   };
 }
 

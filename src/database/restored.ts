@@ -33,6 +33,12 @@ const TELL_AGAIN = `
 /** Makes a restored database fit to be taken into use. @param client logged in as the tenant's own role */
 export async function makeFit(client: pg.Client): Promise<void> {
   await client.query("BEGIN");
+  await makeFitWithin(client);
+  await client.query("COMMIT");
+}
+
+/** The same in a transaction that is under way. */
+export async function makeFitWithin(client: pg.Client): Promise<void> {
   for (const { needs, sql } of STATEMENTS) if (await has(client, needs)) await client.query(sql);
   // Schemas from before streams had names of their writers, and sequences, are not told again: clients do that when they next log in.
   const { rows } = await client.query<{ columns: string }>(
@@ -44,7 +50,6 @@ export async function makeFit(client: pg.Client): Promise<void> {
   await resetIdentities(client);
   if (await has(client, "synapse_shards.fence"))
     await client.query("UPDATE synapse_shards.fence SET shard = '', instance = ''");
-  await client.query("COMMIT");
 }
 
 /** Made while the database was copied to another server, it has tables whose rows were told apart by all columns for that time (`online/source.ts`). */

@@ -48,6 +48,8 @@ export const BackupManifestSchema = z.object({
     totalBytes: z.int().min(0),
     newFiles: z.int().min(0),
     newBytes: z.int().min(0),
+    /** Why there are none, or not all: the tenant's bucket could not be read, or it has none. Absent: all are there. */
+    leftOut: z.string().optional(),
   }),
 });
 export type BackupManifest = z.infer<typeof BackupManifestSchema>;

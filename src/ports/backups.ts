@@ -129,10 +129,19 @@ export interface MediaFile {
   modifiedAt: number;
 }
 
+/** A tenant's media are where only its own process gets at them, or nobody at the time. The message says why. */
+export class MediaOutOfReach extends UserError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("Unavailable", message, options);
+    this.name = "MediaOutOfReach";
+  }
+}
+
 /** Tenants' media. What can be made again, thumbnails and previews of URLs, is not among them. */
 export interface TenantMediaFiles {
+  /** @throws MediaOutOfReach */
   list(tenant: string): AsyncIterable<MediaFile>;
-  /** @returns undefined where it is gone by now */
+  /** @returns undefined where it is gone by now @throws MediaOutOfReach, also while it is read */
   open(tenant: string, path: string): Promise<Readable | undefined>;
   has(tenant: string, file: Pick<MediaFile, "path" | "bytes">): Promise<boolean>;
   /** Keeps a file until `admitStaged`; what is there of it already is replaced. @throws UserError */
@@ -143,6 +152,40 @@ export interface TenantMediaFiles {
   openStaged(tenant: string, path: string): Promise<Readable>;
   /** Gives the tenant the staged files that it does not have, while nobody runs it. */
   admitStaged(tenant: string): Promise<void>;
+}
+
+/** Of a restore into the database that a tenant brings along. */
+export interface OwnRestore {
+  /** Tells that it was done. */
+  id: string;
+  /** A new one: whoever had the database has none any more. */
+  epoch: number;
+}
+
+/**
+ * Databases that tenants bring along, for which there is their own login alone, and therefore no second database: a backup goes into the one that is
+ * there, and what was there is kept in it, in a schema beside. Each change is one transaction, so that there is never a half of anything.
+ */
+export interface OwnDatabases {
+  /**
+   * Puts what a dump has in the place of what the database has, while nobody runs the tenant; whoever still does is shut out. Made fit to be taken into
+   * use, as by `restoreBeside`.
+   * @param check is told what there is before it is kept @throws UserError, also of `check`; nothing has changed then
+   */
+  replace(
+    tenant: Tenant,
+    secrets: TenantSecretData,
+    restore: OwnRestore,
+    dump: Bytes,
+    check: (facts: CopyFacts) => void,
+    signal?: AbortSignal,
+  ): Promise<void>;
+  /** Puts what was there before into its place again, and keeps what is there now. @throws UserError NotFound where nothing is kept */
+  takeBack(tenant: Tenant, secrets: TenantSecretData, restore: OwnRestore): Promise<void>;
+  /** The id of the restore that was the last one; undefined where nothing from before one is kept. */
+  last(tenant: Tenant, secrets: TenantSecretData): Promise<string | undefined>;
+  /** Removes what was there before. */
+  forget(tenant: Tenant, secrets: TenantSecretData): Promise<void>;
 }
 
 export interface BackupMeans {

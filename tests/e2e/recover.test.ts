@@ -212,6 +212,37 @@ it("says that a backup is damaged, and restores nothing of it", async () => {
   await writeFile(file, whole);
 });
 
+it("brings a tenant back that brings its database along, in that database, and back again", async () => {
+  const { host, port } = await serverOf(cluster);
+  await sql("postgres", "CREATE ROLE theirs LOGIN PASSWORD 'theirs'");
+  await sql("postgres", "CREATE DATABASE theirs OWNER theirs TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'");
+  const args = { host, port, user: "theirs", password: "theirs", dbname: "theirs", cp_min: 1, cp_max: 5 };
+  const config = join(folder, "theirs.yaml");
+  await writeFile(config, JSON.stringify({ database: { name: "psycopg2", args } }));
+  await cluster.createTenant("clinic-x", "--config", config);
+  await until("clinic-x runs", async () => (await cluster.tenant("clinic-x")).phase === "Running");
+  const bob = await newUser(cluster, "clinic-x", "bob");
+  const { room_id: hers } = await bob.client.createRoom({});
+  await bob.client.sendTextMessage(hers, "before the backup");
+  await ok("tenant", "backup", "clinic-x");
+  await bob.client.sendTextMessage(hers, "after the backup");
+  const { epoch } = await cluster.tenant("clinic-x");
+  expect(await ok("tenant", "restore", "clinic-x")).toContain("it was away for");
+  expect((await bob.client.whoami()).user_id).toBe("@bob:clinic-x.localhost");
+  expect(await messagesOf(bob, hers)).toEqual(["before the backup"]);
+  expect((await cluster.tenant("clinic-x")).epoch).toBeGreaterThan(epoch);
+  await bob.client.sendTextMessage(hers, "after the restore");
+  await ok("tenant", "restore", "clinic-x", "--undo");
+  expect(await messagesOf(bob, hers)).toEqual(["before the backup", "after the backup"]);
+  await bob.client.sendTextMessage(hers, "and on");
+  await ok("tenant", "restore", "clinic-x", "--forget");
+  const again = await cluster.cli("tenant", "restore", "clinic-x", "--undo");
+  expect([again.code, again.stderr]).toEqual([1, expect.stringContaining("there is no restore to undo")]);
+  await ok("tenant", "delete", "clinic-x", "--purge", "--yes");
+  // A tenant that is gone comes back with its database alone, which is its owner's.
+  await rm(join(target, "backups", "clinic-x"), { recursive: true });
+});
+
 it("gives a tenant another name under load, and keeps its messages, media, logins, keys and backups", async () => {
   const keys = await keysOf("clinic-a");
   const other = (await alice.client.createRoom({})).room_id;

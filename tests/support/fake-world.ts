@@ -11,7 +11,13 @@ import { ReservedNames } from "../../src/controller/tenants/reserved-names.ts";
 import { UsageBook } from "../../src/controller/usage/usage-book.ts";
 import { IdleTenants } from "../../src/controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../src/controller/routes/route-feed.ts";
-import { NoCopy, type DatabaseCopies, type TenantMediaFiles } from "../../src/ports/backups.ts";
+import {
+  NoCopy,
+  type Bytes,
+  type DatabaseCopies,
+  type OwnDatabases,
+  type TenantMediaFiles,
+} from "../../src/ports/backups.ts";
 import type { ServerLoad } from "../../src/model/database-servers.ts";
 import { NotFollowed, type DatabaseMoves } from "../../src/ports/database-moves.ts";
 import type { KeptData, Migration, TenantDatabases, UsageQuestion } from "../../src/ports/databases.ts";
@@ -103,6 +109,10 @@ export class FakeWorld {
   /** What those that were exchanged were made of, until that is settled; and whose former ones are kept. */
   readonly placed = new Map<string, string>();
   readonly former = new Set<string>();
+  /** By which restore what is in databases that tenants bring along came there; what backups have, by their ids; why none can be had now. */
+  readonly ownRestores = new Map<string, string>();
+  readonly backups = new Map<string, string>();
+  ownRestoreFails: UserError | undefined;
   /** Databases of our own server. */
   readonly managed = new Map<string, KeptData>();
   /** The database server that a tenant's database is or is to be on; none: there is one alone. */
@@ -319,6 +329,10 @@ export class FakeProcess {
         copies: this.#guarded(fakeCopies(world), []),
         media: this.#guarded(fakeMedia(world), []),
       },
+      ownRestores: {
+        databases: this.#guarded(fakeOwnDatabases(world), []),
+        read: async (_storage, backup) => ({ counts: NOTHING, dump: oneChunk(world.backups.get(backup) ?? "") }),
+      },
       databaseMoves: this.#guarded(fakeDatabaseMoves(world), []),
       answers: async (address) => {
         world.dedicated.get(address)?.look();
@@ -405,6 +419,31 @@ function fakeCopies(world: FakeWorld): DatabaseCopies {
     settle,
     hasFormer: async (tenant: string) => world.former.has(tenant),
   } as unknown as DatabaseCopies;
+}
+
+const NOTHING = { users: 0, devices: 0, rooms: 0, events: 0, media: 0 };
+
+async function* oneChunk(text: string): Bytes {
+  yield Buffer.from(text);
+}
+
+/** What of them a start uses: each exchange happens as a whole, or not at all. */
+function fakeOwnDatabases(world: FakeWorld): OwnDatabases {
+  return {
+    replace: async ({ metadata: { name } }, _secrets, { id, epoch }, dump, check) => {
+      if (world.ownRestores.get(name) === id) return;
+      const runs = world.ownersOf(name);
+      if (runs.length > 0) throw new Error(`${name} is restored while ${runs.join()} runs it`);
+      if (world.ownRestoreFails) throw world.ownRestoreFails;
+      let text = "";
+      for await (const chunk of dump) text += Buffer.from(chunk).toString();
+      check({ counts: NOTHING, schemaVersion: 84, schemaCompatVersion: world.schemaCompatVersion });
+      world.contents.set(name, text);
+      world.ownRestores.set(name, id);
+      world.fences.set(name, { epoch, shard: "" });
+    },
+    last: async ({ metadata: { name } }) => world.ownRestores.get(name),
+  } as Partial<OwnDatabases> as OwnDatabases;
 }
 
 /** Databases on several servers, each in one place at a time. */

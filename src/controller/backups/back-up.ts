@@ -84,7 +84,7 @@ export async function backUp(
   const keysStored = await store(target, keyOf(storage, id, "keys.age"), once(keys));
   work.say("media");
   const media = await storeMedia(means, storage, keyOf(storage, id, "media.ndjson.gz"), {
-    last: backupAt(earlier),
+    last: backupAt(earlier.filter(hasAllMedia)) ?? backupAt(earlier),
     ...work,
   });
   const by = askedBy();
@@ -119,6 +119,10 @@ async function repeated<T>(dump: () => Promise<T>, { say, signal }: Work): Promi
   }
 }
 
+function hasAllMedia({ media }: BackupManifest): boolean {
+  return media.leftOut === undefined;
+}
+
 /** A target that is away is not asked time and again: who looks at the backup wants to know it. */
 function isDatabases({ message }: UserError): boolean {
   return /^(pg_dump|PostgreSQL) /.test(message);
@@ -135,6 +139,9 @@ export async function prune(
   const catalogue = new Catalogue(target);
   const all = await catalogue.all(tenant);
   const due = new Set(expired(all, retention, now));
+  // However old: with it, the only copies of media would go that the ones since then were made without.
+  const lastWithMedia = backupAt(all.filter(hasAllMedia));
+  if (lastWithMedia) due.delete(lastWithMedia);
   for (const backup of due) await catalogue.remove(backup);
   const complete = new Set((await catalogue.ids(tenant)).get(tenant));
   const leftovers: string[] = [];

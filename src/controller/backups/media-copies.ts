@@ -2,7 +2,13 @@ import { pipeline, Readable } from "node:stream";
 import { createGunzip, createGzip } from "node:zlib";
 import type { BackupManifest } from "../../model/backup.ts";
 import { UserError } from "../../model/errors.ts";
-import type { BackupTarget, Bytes, MediaFile, TenantMediaFiles } from "../../ports/backups.ts";
+import {
+  MediaOutOfReach,
+  type BackupTarget,
+  type Bytes,
+  type MediaFile,
+  type TenantMediaFiles,
+} from "../../ports/backups.ts";
 import { Hashed, readThrough, store, stored } from "./hashing.ts";
 
 export interface ListedFile extends MediaFile {
@@ -18,6 +24,7 @@ function objectKey(tenant: string, sha256: string): string {
 
 /**
  * Stores what the target does not have. A file that is as it was at the last backup is not read again; equal files are stored once.
+ * Media that are out of reach are left out, and what says so is part of the backup: the rest of it is worth having.
  * @param last the backup before
  */
 export async function storeMedia(
@@ -32,8 +39,17 @@ export async function storeMedia(
   const before = new Map<string, ListedFile>();
   if (last) for await (const file of listedFiles(target, last)) before.set(file.path, file);
   const count = { files: 0, totalBytes: 0, newFiles: 0, newBytes: 0 };
+  let leftOut: string | undefined;
 
   async function* lines(): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      yield* linesInReach();
+    } catch (error) {
+      if (!(error instanceof MediaOutOfReach)) throw error;
+      leftOut = error.message;
+    }
+  }
+  async function* linesInReach(): AsyncGenerator<Uint8Array, void, undefined> {
     for await (const file of media.list(tenant)) {
       signal.throwIfAborted();
       const known = before.get(file.path);
@@ -56,7 +72,7 @@ export async function storeMedia(
   }
   const packed = pipeline(Readable.from(lines(), { objectMode: false }), createGzip(), () => {});
   const list = await store(target, listKey, packed as Bytes);
-  return { ...list, ...count };
+  return { ...list, ...count, ...(leftOut === undefined ? {} : { leftOut }) };
 }
 
 async function hashOf(media: TenantMediaFiles, tenant: string, path: string): Promise<string | undefined> {

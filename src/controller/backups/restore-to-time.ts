@@ -14,7 +14,8 @@ import { Catalogue } from "./catalogue.ts";
 import type { LogArchive } from "./log-archive.ts";
 import type { LogArchiver } from "./log-archiver.ts";
 import { stageMedia } from "./media-copies.ts";
-import { exchangeNow, refuseNewerSchema, refuseUnlike, type Restore, type RestoreParts } from "./restore.ts";
+import { refuseNewerSchema, refuseUnlike } from "../start/copy-checks.ts";
+import { exchangeNow, type Restore, type RestoreParts } from "./restore.ts";
 
 export interface PointInTimeParts extends RestoreParts {
   archiver: LogArchiver;

@@ -6,26 +6,29 @@ import { timeText } from "../../model/clock.ts";
 import { UserError } from "../../model/errors.ts";
 import { ownDatabase } from "../../model/homeserver-config.ts";
 import { isSuspended, wantedRelease, type Tenant, type TenantSpec } from "../../model/tenant.ts";
-import type { BackupMeans, CopyFacts, DatabaseCopies } from "../../ports/backups.ts";
+import type { BackupMeans, BackupTarget, Bytes, DatabaseCopies } from "../../ports/backups.ts";
 import type { DatabaseLogin } from "../../ports/databases.ts";
 import { modify } from "../../ports/store.ts";
 import type { ControllerContext } from "../context.ts";
 import type { TenantSecretData } from "../../model/tenant-secrets.ts";
 import type { ClusterService, CreateTenantRequest } from "../service/cluster-service.ts";
-import { asItRuns } from "../start/configs.ts";
-import { schemaRefusal } from "../start/start.ts";
+import { asItRuns, bringsDatabase } from "../start/configs.ts";
+import { refuseNewerSchema, refuseUnlike } from "../start/copy-checks.ts";
 import { holdNames, type HeldNames } from "../tenants/holding-names.ts";
 import type { TenantNames } from "../tenants/reserved-names.ts";
 import { isFree, storageFor } from "../tenants/storage-names.ts";
 import { openSealed, type SealedTenant, type Work } from "./back-up.ts";
-import { nameOf } from "./catalogue.ts";
-import { stored } from "./hashing.ts";
+import { Catalogue, nameOf } from "./catalogue.ts";
+import { readThrough, stored } from "./hashing.ts";
 import { stageMedia } from "./media-copies.ts";
 import { mebibytes } from "../../model/bytes.ts";
 
 /** The first tenant of a release waits until the release is installed and its schema made. */
 const RUNS_WITHIN_MS = 15 * 60_000;
+/** Its database is restored while it is stopped. */
+const OWN_RUNS_WITHIN_MS = 4 * 3_600_000;
 const POLL_MS = 100;
+const SLOW_POLL_MS = 1_000;
 
 export interface RestoreParts {
   context: ControllerContext;
@@ -54,6 +57,17 @@ export function readBackup<T>(
   return use(manifest.database.counts, (into) => copies.restore(into, dump(), work.signal));
 }
 
+/** What a target has of a database, for a start that restores it. @throws UserError */
+export async function databaseIn(
+  target: BackupTarget | undefined,
+  storage: string,
+  backup: string,
+): Promise<{ counts: TenantCounts; dump: Bytes }> {
+  if (!target) throw new UserError("Conflict", "no backups are configured any more");
+  const { database } = await new Catalogue(target).manifest(storage, backup);
+  return { counts: database.counts, dump: stored(target, database) };
+}
+
 /** Why an existing tenant cannot be brought back to a backup, or undefined. */
 export function whyNotRestored({ metadata, spec, status }: Tenant): string | undefined {
   const { name } = metadata;
@@ -64,14 +78,13 @@ export function whyNotRestored({ metadata, spec, status }: Tenant): string | und
   if (isSuspended({ spec, status })) return `tenant ${name} is suspended; resume it, as a restore starts it`;
   if (status.databaseMove)
     return `the database of ${name} is on its way to ${status.databaseMove.to}; restore it after that`;
-  if (ownDatabase(spec.config))
-    return `tenant ${name} brings its database along, which is its owner's to restore: by pg_restore, as docs/backups.md says`;
   return undefined;
 }
 
 /**
  * Brings an existing tenant back to a backup. It serves while the database is restored beside its own; then it is stopped, the two are
- * exchanged (src/controller/start/start.ts), and it starts. Interrupted before that, nothing has happened to it.
+ * exchanged (src/controller/start/start.ts), and it starts. Interrupted before that, nothing has happened to it. The database that a tenant brings
+ * along is restored while it is stopped (src/controller/start/own-restore.ts).
  */
 export async function restoreInPlace(parts: RestoreParts, tenant: Tenant, manifest: BackupManifest, work: Work) {
   const { context, means } = parts;
@@ -83,11 +96,15 @@ export async function restoreInPlace(parts: RestoreParts, tenant: Tenant, manife
       "Conflict",
       `the keys of tenant ${name} are missing: delete the tenant, and restore it with --identity`,
     );
-  const dump = stored(means.target, manifest.database, progressOf(manifest, work));
-  const password = runs.secrets.databasePassword;
-  const facts = await means.copies.restoreBeside(storage, { password, backup: manifest.id }, dump, work.signal);
-  refuseUnlike(`backup ${manifest.id}`, manifest.database.counts, facts);
-  refuseNewerSchema(context, wantedRelease(tenant), facts);
+  const isOwn = bringsDatabase(runs.tenant.spec);
+  const dump = stored(means.target, manifest.database, progressOf(manifest, work, isOwn ? "read" : "restored"));
+  if (isOwn) await readThrough(dump);
+  else {
+    const password = runs.secrets.databasePassword;
+    const facts = await means.copies.restoreBeside(storage, { password, backup: manifest.id }, dump, work.signal);
+    refuseUnlike(`backup ${manifest.id}`, manifest.database.counts, facts);
+    refuseNewerSchema(context, wantedRelease(tenant), facts);
+  }
   await stageMedia(means, manifest, storage, work);
   return exchangeNow(parts, name, { backup: manifest.id, schemaRelease: manifest.schemaRelease }, work);
 }
@@ -111,12 +128,13 @@ export async function exchangeNow(
   if (!asked) throw new UserError("NotFound", `there is no tenant ${name}`);
   if (asked.status.sleep) await service.wakeTenant(name);
   work.say("the databases are exchanged");
-  const ended = await until(context, name, work, ({ status }) => status.restore?.id !== id);
+  const within = bringsDatabase(asked.spec) ? OWN_RUNS_WITHIN_MS : RUNS_WITHIN_MS;
+  const ended = await until(context, name, work, ({ status }) => status.restore?.id !== id, within);
   const { lastMove, restored } = ended.status;
   if (restored?.at === asked.status.restored?.at)
     throw new UserError(
       "Conflict",
-      `${name} was not restored, as the copy was not where its database is now; nothing was changed`,
+      `${name} was not restored, and goes on with the database that it has; the event NotRestored says why (synapse-shards events --for tenant/${name})`,
     );
   const blackout = lastMove?.reason === "Restored" ? `; it was away for ${lastMove.blackoutSeconds} s` : "";
   return `${name} runs with ${words ?? `backup ${what.backup}`}${blackout}`;
@@ -136,7 +154,7 @@ export async function restoreGone(
   if (ownDatabase(config))
     throw new UserError(
       "Conflict",
-      `${manifest.tenant} brought its database along: restore that by pg_restore, as docs/backups.md says, and create the tenant`,
+      `${manifest.tenant} brought its database along: create the tenant again with its keys and an empty database, as docs/backups.md says, and restore it then`,
     );
   // What it was named by is its own again, so that its backups stay together.
   const storage = async () =>
@@ -210,8 +228,13 @@ async function until(
   name: string,
   { say, signal }: Work,
   isDone: (tenant: Tenant) => boolean,
+  withinMs = RUNS_WITHIN_MS,
 ): Promise<Tenant> {
-  for (const deadline = clock.now() + RUNS_WITHIN_MS; ; await sleep(POLL_MS, undefined, { signal })) {
+  for (
+    const deadline = clock.now() + withinMs;
+    ;
+    await sleep(withinMs > RUNS_WITHIN_MS ? SLOW_POLL_MS : POLL_MS, undefined, { signal })
+  ) {
     const tenant = await store.get("Tenant", name);
     if (!tenant) throw new UserError("NotFound", `tenant ${name} was deleted meanwhile`);
     const { phase, reason, message } = tenant.status;
@@ -220,33 +243,11 @@ async function until(
     if (isDone(tenant) && phase === "Failed")
       throw new UserError("Conflict", `the restored ${name} cannot be started: ${why}`);
     if (clock.now() > deadline)
-      throw new UserError("Timeout", `${name} does not run within ${RUNS_WITHIN_MS / 60_000} minutes: ${why}`);
+      throw new UserError("Timeout", `${name} does not run within ${withinMs / 60_000} minutes: ${why}`);
     say(`${name} is ${phase}${message === "" ? "" : `: ${message}`}`);
   }
 }
 
-function progressOf({ database }: BackupManifest, { say }: Work): (bytes: number) => void {
-  return (bytes) => say(`database: ${mebibytes(bytes)} of ${mebibytes(database.bytes)} restored`);
-}
-
-/** @param what was restored, in words @throws UserError InvalidInput */
-export function refuseUnlike(what: string, counts: TenantCounts, facts: CopyFacts): void {
-  const differing = (Object.keys(counts) as (keyof TenantCounts)[]).filter(
-    (each) => facts.counts[each] !== counts[each],
-  );
-  if (differing.length === 0) return;
-  const words = differing.map((each) => `${facts.counts[each]} ${each} instead of ${counts[each]}`).join(", ");
-  throw new UserError("InvalidInput", `${what} was not restored as it was made: ${words}; nothing was changed`);
-}
-
-/** @throws UserError SchemaTooNew where the release that the tenant has cannot read the backup */
-export function refuseNewerSchema(
-  { databases }: ControllerContext,
-  release: string,
-  { schemaVersion, schemaCompatVersion }: CopyFacts,
-): void {
-  if (schemaVersion === undefined) return;
-  const found = { schemaVersion, schemaCompatVersion: schemaCompatVersion ?? schemaVersion, epoch: 0 };
-  const refusal = schemaRefusal(found, release, databases.facts(release));
-  if (refusal !== undefined) throw new UserError("SchemaTooNew", refusal);
+function progressOf({ database }: BackupManifest, { say }: Work, how = "restored"): (bytes: number) => void {
+  return (bytes) => say(`database: ${mebibytes(bytes)} of ${mebibytes(database.bytes)} ${how}`);
 }

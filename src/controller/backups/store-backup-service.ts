@@ -23,7 +23,9 @@ import {
 } from "../service/backup-service.ts";
 import type { ClusterService } from "../service/cluster-service.ts";
 import { Turns } from "../turns.ts";
-import { asItRuns, bringsDatabase } from "../start/configs.ts";
+import { asItRuns, bringsDatabase, type StartConfig } from "../start/configs.ts";
+import type { TenantSecretData } from "../../model/tenant-secrets.ts";
+import type { OwnRestores } from "../context.ts";
 import { AskedBackups } from "./asked-backups.ts";
 import { backUp, prune, verify, type Work } from "./back-up.ts";
 import { Catalogue, nameOf } from "./catalogue.ts";
@@ -68,6 +70,8 @@ export class StoreBackupService implements BackupService {
   readonly #asked: AskedBackups;
   /** Jobs that tenant admins asked for, and nobody else. */
   readonly #ofTenantAdmins = new Set<string>();
+  /** Why the newest backups have not all media, by what tenants' data are named by. */
+  readonly #withoutMedia = new Map<string, string>();
   #cancel: () => void = () => {};
   #look: Promise<void> | undefined;
   #isClosed = false;
@@ -117,6 +121,7 @@ export class StoreBackupService implements BackupService {
     return [
       ...(missed === undefined ? [] : [missed]),
       ...this.#schedule.problems((storage) => this.#context.reader.withStorage(storage)?.metadata.name),
+      ...this.#mediaProblems(),
       ...(this.#archiver?.problems() ?? []),
     ];
   }
@@ -151,7 +156,11 @@ export class StoreBackupService implements BackupService {
       if (manifest.by === undefined) this.#schedule.learn(manifest.tenant, Date.parse(manifest.takenAt));
       else this.#schedule.succeeded(manifest.tenant);
       const { database, media, id } = manifest;
-      return `backup ${id}: database ${mebibytes(database.bytes)}, ${media.files} media files (${media.newFiles} new, ${mebibytes(media.newBytes)})`;
+      const words = `backup ${id}: database ${mebibytes(database.bytes)}, ${media.files} media files (${media.newFiles} new, ${mebibytes(media.newBytes)})`;
+      if (media.leftOut === undefined) return words;
+      const left = `media are left out: ${media.leftOut}`;
+      await this.#say(name, "Warning", "MediaNotBackedUp", `backup ${id} of ${name} is made, but its ${left}`);
+      return `${words}; ${left}`;
     } catch (error) {
       if (!signal.aborted) await this.#tellFailure(name, messageOf(error));
       throw error;
@@ -228,6 +237,11 @@ export class StoreBackupService implements BackupService {
         "Conflict",
         `tenant ${as} is ${tenant.spec.serverName}, and the backup is of ${manifest.serverName}: give another name`,
       );
+    if (tenant && request.from && bringsDatabase(await this.#asItRuns(tenant)))
+      throw new UserError(
+        "Conflict",
+        `tenant ${as} brings its database along, into which backups of the cluster's own target go: copy the backup there`,
+      );
     const { identity } = request;
     if (!tenant && identity === undefined)
       throw new UserError(
@@ -298,17 +312,20 @@ export class StoreBackupService implements BackupService {
   }
 
   async undoRestore(name: string): Promise<Job> {
-    const copies = this.#copies();
     const tenant = await this.#service.getTenant(name);
     const refusal = whyNotRestored(tenant);
     if (refusal !== undefined) throw new UserError("Conflict", refusal);
     const parts = { context: this.#context, service: this.#service };
+    const own = await this.#ownOf(tenant);
+    const copies = own ? undefined : this.#copies();
     return this.work.add("Restore", name, async ({ job: _job, ...rest }) => {
       // Interrupted after it was put beside, it is there still.
       const storage = storageOf(tenant);
-      const beside = await copies.beside(storage);
+      const beside = await copies?.beside(storage);
       // Without a mark, it was put there by an earlier version.
-      if (beside !== FORMER && beside !== "") await copies.takeBack(storage);
+      if (copies && beside !== FORMER && beside !== "") await copies.takeBack(storage);
+      if (own && (await own.databases.last(own.tenant, own.secrets)) === undefined)
+        throw new UserError("NotFound", `no former database of ${name} is kept: there is no restore to undo`);
       const schemaRelease = tenant.status.restored?.schemaRelease;
       const what = { backup: FORMER, ...(schemaRelease === undefined ? {} : { schemaRelease }) };
       await exchangeNow(parts, name, what, this.#work(rest));
@@ -319,10 +336,38 @@ export class StoreBackupService implements BackupService {
   }
 
   async forgetRestore(name: string): Promise<void> {
-    const copies = this.#copies();
     const tenant = await this.#service.getTenant(name);
     if (tenant.status.restore) throw new UserError("Conflict", `tenant ${name} is being restored`);
-    await copies.forget(storageOf(tenant));
+    const own = await this.#ownOf(tenant);
+    if (own) await own.databases.forget(own.tenant, own.secrets);
+    else await this.#copies().forget(storageOf(tenant));
+  }
+
+  /** Of a tenant that brings its database along, what its restores need. */
+  async #ownOf(
+    tenant: Tenant,
+  ): Promise<(Pick<OwnRestores, "databases"> & { tenant: Tenant; secrets: TenantSecretData }) | undefined> {
+    const runs = await asItRuns(this.#context, tenant);
+    if (!runs || !bringsDatabase(runs.tenant.spec)) return undefined;
+    const { ownRestores } = this.#context;
+    if (ownRestores) return { ...runs, databases: ownRestores.databases };
+    throw new UserError("Conflict", "this platform restores no databases that tenants bring along");
+  }
+
+  async #asItRuns(tenant: Tenant): Promise<Pick<StartConfig, "config">> {
+    return (await asItRuns(this.#context, tenant))?.tenant.spec ?? tenant.spec;
+  }
+
+  #noteMedia({ tenant, media }: BackupManifest): void {
+    if (media.leftOut === undefined) this.#withoutMedia.delete(tenant);
+    else this.#withoutMedia.set(tenant, media.leftOut);
+  }
+
+  #mediaProblems(): string[] {
+    return [...this.#withoutMedia].flatMap(([storage, why]) => {
+      const tenant = this.#context.reader.withStorage(storage);
+      return tenant ? [`the last backup of tenant ${tenant.metadata.name} is without media: ${why}`] : [];
+    });
   }
 
   jobs(): Job[] {
@@ -345,6 +390,7 @@ export class StoreBackupService implements BackupService {
       this.#ofTenantAdmins.has(job.id) ? "tenant-admin" : undefined,
     );
     job.backup = manifest.id;
+    this.#noteMedia(manifest);
     rest.say("what is due is removed");
     const removed = await prune(means, storageOf(tenant), retentionFor(config, name), work.now());
     if (removed > 0)
@@ -455,6 +501,7 @@ export class StoreBackupService implements BackupService {
         if (!this.#schedule.knows(storage)) {
           const last = backupAt((await catalogue.all(storage)).filter(({ by }) => by === undefined));
           this.#schedule.learn(storage, last && Date.parse(last.takenAt));
+          if (last) this.#noteMedia(last);
           if (!this.#schedule.isDue(tenant, now.config, clock.wall())) continue;
         }
         this.#begin(name);

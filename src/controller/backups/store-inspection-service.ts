@@ -7,7 +7,7 @@ import type { Inspections } from "../../ports/inspections.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 import type { InspectionService, InspectRequest } from "../service/inspection-service.ts";
 import { knownStorageOf } from "../tenants/storage-names.ts";
-import { refuseUnlike } from "./restore.ts";
+import { refuseUnlike } from "../start/copy-checks.ts";
 import type { StoreBackupService } from "./store-backup-service.ts";
 
 const HOUR_MS = 3_600_000;

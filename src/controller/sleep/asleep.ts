@@ -24,7 +24,8 @@ import {
   type StartConfig,
   type TenantConfigs,
 } from "../start/configs.ts";
-import { assignmentOf, nextEpoch, schemaRefusal } from "../start/start.ts";
+import { schemaRefusal } from "../start/schema-refusal.ts";
+import { assignmentOf, nextEpoch } from "../start/start.ts";
 
 /** While no shard is there to ask, or what is the platform's is away. */
 const AGAIN_MS = 30_000;

@@ -1,5 +1,4 @@
 import { storageOf } from "../../model/storage-name.ts";
-import type { ReleaseFacts } from "../../ports/launcher.ts";
 import { StartFailure, UserError } from "../../model/errors.ts";
 import { reasonOfRunning, type Tenant, type TenantStatus } from "../../model/tenant.ts";
 import {
@@ -16,11 +15,13 @@ import { noteAwake } from "../../model/wake.ts";
 import { baseHomeserverConfig } from "../../model/homeserver-config.ts";
 import { judged, Postponement } from "../blame.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
-import type { Migration, StoredSchema } from "../../ports/databases.ts";
+import type { Migration } from "../../ports/databases.ts";
 import { isMoveDue } from "../../model/database-move.ts";
 import { admit } from "./admission.ts";
 import { bringsDatabase, keepConfigInEffect, withConfig, type StartConfig } from "./configs.ts";
 import { leaveCopy, takeMoved } from "./database-move.ts";
+import { restoreOwn } from "./own-restore.ts";
+import { schemaRefusal } from "./schema-refusal.ts";
 import { timeText } from "../../model/clock.ts";
 import { exponential } from "../../model/backoff.ts";
 import { quotasOf, shardQuotas } from "../../model/quota.ts";
@@ -87,7 +88,7 @@ export async function startOn(context: ControllerContext, tenant: Tenant, target
 
 async function start(context: ControllerContext, asked: Tenant, target: StartTarget): Promise<Started> {
   const { config, client, release } = target;
-  const restored = asked.status.restore ? await takeRestored(context, asked, config) : asked;
+  const restored = asked.status.restore ? await takeRestored(context, asked, config, release) : asked;
   const tenant = isMoveDue(restored.status.databaseMove)
     ? await takeMoved(context, await nextEpoch(context, restored.metadata.name), config)
     : restored;
@@ -115,10 +116,20 @@ async function start(context: ControllerContext, asked: Tenant, target: StartTar
 }
 
 /** Exchanges its database and the one that was restored beside it, while nobody runs it. */
-async function takeRestored(context: ControllerContext, tenant: Tenant, config: StartConfig): Promise<Tenant> {
-  const { restored, store, clock } = context;
+async function takeRestored(
+  context: ControllerContext,
+  tenant: Tenant,
+  config: StartConfig,
+  release: string,
+): Promise<Tenant> {
+  const { restored } = context;
   const { name } = tenant.metadata;
   const asked = tenant.status.restore;
+  if (asked && bringsDatabase(config)) {
+    const raised = await nextEpoch(context, name);
+    const problem = await restoreOwn(context, raised, config, asked, release);
+    return problem ? giveUpRestore(context, name, asked, problem) : noteRestored(context, name, asked);
+  }
   if (!restored) throw new StartFailure("RestoreImpossible", "this platform restores no databases");
   const storage = storageOf(tenant);
   if (!asked) return tenant;
@@ -136,13 +147,17 @@ async function takeRestored(context: ControllerContext, tenant: Tenant, config: 
       throw error;
     }
     // The database says that it was exchanged only until it is settled.
-    await modify(store, "Tenant", name, ({ status }) => {
+    await modify(context.store, "Tenant", name, ({ status }) => {
       if (status.restore?.id !== asked.id) return false;
       status.restore.exchanged = true;
       return true;
     });
   }
   await restored.copies.settle(storage);
+  return noteRestored(context, name, asked);
+}
+
+async function noteRestored({ store, clock }: ControllerContext, name: string, asked: { id: string }): Promise<Tenant> {
   const written = await modify(store, "Tenant", name, ({ status }) => {
     const { restore, schemaRelease } = status;
     if (restore?.id !== asked.id) return false;
@@ -254,19 +269,6 @@ export async function schemaProblem(
   const facts = databases.facts(release);
   if (!facts || configured.status.schemaRelease === release) return undefined;
   return schemaRefusal(await databases.describe(configured, secrets), release, facts);
-}
-
-/** Why a release cannot take a database, or undefined. */
-export function schemaRefusal(
-  stored: StoredSchema | undefined,
-  release: string,
-  facts: ReleaseFacts | undefined,
-): string | undefined {
-  if (!facts || !stored || stored.schemaCompatVersion <= facts.schemaVersion) return undefined;
-  return (
-    `Synapse ${release} knows database schemas up to ${facts.schemaVersion}, and this database can only be read from schema ` +
-    `${stored.schemaCompatVersion} on; choose a newer release, or restore a backup made with ${release}`
-  );
 }
 
 /** What is written down of a configuration that runs. */

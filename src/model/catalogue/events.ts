@@ -94,6 +94,11 @@ const OF_TENANTS = {
     means: "Backups of the schedule cannot be made for half an hour: the backup target does not say which are there.",
     todo: "The message says why: usually the target is away, or refuses the credentials.",
   },
+  MediaNotBackedUp: {
+    means:
+      "A backup has the tenant's database, configuration and keys, but not its media, or not all: they are in no bucket, or the bucket cannot be read. The newest backup with all media is kept.",
+    todo: "The message says why: usually the bucket's credentials, or `tenantPolicy.allowedDestinations`.",
+  },
   BackupsResumed: { means: "Backups of the schedule are made again." },
   BackupDamaged: {
     means: "A backup cannot be restored: files are missing or changed.",
@@ -137,8 +142,8 @@ const OF_TENANTS = {
   },
   NotRestored: {
     means:
-      "A restore found no copy where the tenant's database is, as the database was moved meanwhile or the copy was removed. Nothing is lost: the tenant goes on with the database that it has.",
-    todo: "Restore it again.",
+      "A restore found no copy where the tenant's database is, or could not bring the backup into the database that the tenant brings along. Nothing is lost: the tenant goes on with the database that it has.",
+    todo: "The message says why; restore it again once that is over.",
   },
   Renamed: { means: "A tenant has another name. Its server name, and what its data are named by, stay as they were." },
   NotRenamed: {

@@ -35,11 +35,13 @@ import { reachabilityIn } from "../../checks/reachability.ts";
 import { WorldChecker } from "../../checks/world-checker.ts";
 import { backupTarget } from "../../backups/target.ts";
 import { ageSealer } from "../../backups/age-sealer.ts";
+import { databaseIn } from "../../controller/backups/restore.ts";
 import { StoreBackupService } from "../../controller/backups/store-backup-service.ts";
 import { StoreInspectionService } from "../../controller/backups/store-inspection-service.ts";
 import { StoreExportService } from "../../controller/exports/store-export-service.ts";
 import { StoreImportService } from "../../controller/imports/store-import-service.ts";
 import { PostgresCopies } from "../../database/copies.ts";
+import { PostgresOwnDatabases } from "../../database/own-databases.ts";
 import { PostgresInspections } from "../../database/inspections.ts";
 import { PostgresServerLog } from "../../database/server-log.ts";
 import { PostgresMoves } from "../../database/moves.ts";
@@ -161,6 +163,14 @@ async function main(): Promise<void> {
     copies: new PostgresCopies(servers, programs),
     media: new LocalMediaFiles(media),
   };
+  const meansAt = (target: BackupTargetConfig) => ({
+    ...restored,
+    sealer: ageSealer,
+    target: backupTarget(target, config.dataDir),
+  });
+  const backupsOf = (asked: ControllerConfig["cluster"]["backups"]) =>
+    asked && { config: asked, means: meansAt(asked.target) };
+  let backupsNow = backupsOf(config.cluster.backups);
   const clock = new SteadyClock();
   const context: ControllerContext = {
     store,
@@ -199,6 +209,10 @@ async function main(): Promise<void> {
       mediaOf: (tenant) => media.inventory(tenant),
     },
     restored,
+    ownRestores: {
+      databases: new PostgresOwnDatabases(programs),
+      read: (storage, backup) => databaseIn(backupsNow?.means.target, storage, backup),
+    },
     databaseMoves: new PostgresMoves(servers, programs),
     removeMedia: (tenant) => media.remove(tenant),
   };
@@ -249,14 +263,6 @@ async function main(): Promise<void> {
     ],
   };
   const service = new StoreClusterService(context, settings);
-  const meansAt = (target: BackupTargetConfig) => ({
-    ...restored,
-    sealer: ageSealer,
-    target: backupTarget(target, config.dataDir),
-  });
-  const backupsOf = (asked: ControllerConfig["cluster"]["backups"]) =>
-    asked && { config: asked, means: meansAt(asked.target) };
-  let backupsNow = backupsOf(config.cluster.backups);
   const backups: StoreBackupService = new StoreBackupService(context, service, {
     config: () => backupsNow,
     meansAt,

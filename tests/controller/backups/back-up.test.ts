@@ -10,7 +10,14 @@ import { stageMedia } from "../../../src/controller/backups/media-copies.ts";
 import { UserError } from "../../../src/model/errors.ts";
 import { newTenantSecrets } from "../../../src/model/tenant-secrets.ts";
 import { newTenantStatus, type Tenant } from "../../../src/model/tenant.ts";
-import type { BackupMeans, Bytes, CopyFacts, DatabaseCopies, TenantMediaFiles } from "../../../src/ports/backups.ts";
+import {
+  MediaOutOfReach,
+  type BackupMeans,
+  type Bytes,
+  type CopyFacts,
+  type DatabaseCopies,
+  type TenantMediaFiles,
+} from "../../../src/ports/backups.ts";
 
 const tenant: Tenant = {
   kind: "Tenant",
@@ -100,6 +107,41 @@ it("reads what is new only, and stores equal content once", async () => {
   expect((await backUpNow()).media).toMatchObject({ files: 3, newFiles: 1 });
   expect(reads).not.toContain("local_content/a");
   expect(await contents()).toHaveLength(2);
+});
+
+it("is made without media that are out of reach, says so, and goes on with them as soon as they are not", async () => {
+  await backUpNow();
+  const { list } = means.media;
+  means.media.list = async function* () {
+    yield* [];
+    throw new MediaOutOfReach("the bucket a refuses the credentials");
+  };
+  const without = await backUpNow();
+  expect(without.media).toMatchObject({ files: 0, leftOut: "the bucket a refuses the credentials" });
+  expect(await verify(means, without, work())).toMatchObject({ ok: true });
+  means.media.list = list;
+  reads = [];
+  const again = await backUpNow();
+  expect(again.media).toMatchObject({ files: 1, newFiles: 0 });
+  expect(again.media.leftOut).toBeUndefined();
+  expect(reads).toEqual([]);
+});
+
+it("keeps the newest backup with all media, however old it is", async () => {
+  const first = await backUpNow();
+  const whole = await backUpNow();
+  means.media.list = async function* () {
+    yield* [];
+    throw new MediaOutOfReach("the bucket a is not there");
+  };
+  now += 100 * DAY;
+  const without = await backUpNow();
+  const due = { keepLast: 1, keepDays: 1, keepOfTenantAdmins: 1 };
+  expect(await prune(means, "a", due, now)).toBe(1);
+  const kept = await new Catalogue(means.target).all("a");
+  expect(kept.map(({ id }) => id)).toEqual([whole.id, without.id]);
+  expect(first.id).not.toBe(whole.id);
+  expect(await contents()).toHaveLength(1);
 });
 
 it("is not in the catalogue when its dump breaks off, and can be repeated", async () => {

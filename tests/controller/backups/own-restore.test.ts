@@ -1,0 +1,58 @@
+import { expect, it } from "vitest";
+import { UserError } from "../../../src/model/errors.ts";
+import { modify } from "../../../src/ports/store.ts";
+import { atEachCall, runController, runs, tenantWhen, throughKill } from "../../support/controller-run.ts";
+import { FakeWorld } from "../../support/fake-world.ts";
+
+const CONFIG = `database: {name: psycopg2, args: {host: db.example, user: a, password: pw, dbname: a}}`;
+
+/** A tenant that runs with a database that it brings along. */
+async function withOwnDatabase(): Promise<FakeWorld> {
+  const world = new FakeWorld();
+  const run = runController(world);
+  await run.service.createTenant({ name: "a", config: CONFIG });
+  await tenantWhen(world, "a", "created", runs);
+  await run.stop();
+  world.contents.set("a", "of today");
+  world.backups.set("b", "of the backup");
+  return world;
+}
+
+async function ask(world: FakeWorld): Promise<void> {
+  const restore = { id: "r", backup: "b", requestedAt: new Date().toISOString(), schemaRelease: "1.163.2" };
+  await modify(world.store, "Tenant", "a", ({ status }) => void (status.restore = restore));
+}
+
+it("starts a tenant with what was restored into its database, and one owner, whatever call the controller is killed at", async () => {
+  const interrupted = await atEachCall(async (killAtCall) => {
+    const world = await withOwnDatabase();
+    const { epoch } = (await world.store.get("Tenant", "a"))!.status;
+    await ask(world);
+    const { ended, end, second } = await throughKill(world, killAtCall, () =>
+      tenantWhen(world, "a", "restored", (t) => runs(t) && t.status.restored !== undefined),
+    );
+    const { status } = ended;
+    expect(world.contents.get("a")).toBe("of the backup");
+    expect(status.restore).toBeUndefined();
+    expect(status.restored).toMatchObject({ backup: "b" });
+    expect(status.epoch).toBeGreaterThan(epoch);
+    await expect.poll(() => world.ownersOf("a")).toEqual([status.shard]);
+    await second.stop();
+    return end;
+  });
+  // The test is worth something only if it really went through all of it.
+  expect(interrupted).toBeGreaterThan(20);
+}, 120_000);
+
+it("goes on with what it has where the backup cannot be had, and says why", async () => {
+  const world = await withOwnDatabase();
+  world.ownRestoreFails = new UserError("Unavailable", "the backup target s3://backups/ cannot be used: it is away");
+  await ask(world);
+  const run = runController(world);
+  const { status } = await tenantWhen(world, "a", "runs on", (t) => runs(t) && !t.status.restore);
+  expect(status.restored).toBeUndefined();
+  expect(world.contents.get("a")).toBe("of today");
+  const events = await world.store.listEvents({ object: "Tenant/a", limit: 100 });
+  expect(events.find(({ reason }) => reason === "NotRestored")?.message).toContain("it is away");
+  await run.stop();
+});
