@@ -32,12 +32,16 @@ export interface CpuLimits {
   calmSeconds: number;
 }
 
+/** A tenant that is held back for this part of the time would take its budget. The rest it may spend waiting for its database. */
+const WHOLLY_HELD_BACK = 0.25;
+
 /**
  * The share of a core to judge a tenant by. A throttled one whose work its shard holds back takes little, for as long as its neighbours are
- * at work; it would take its budget at least, for that part of the time.
+ * at work; but it would take more.
+ * @param heldBack part of the time
  */
 export function wantedShare(taken: number, heldBack: number | undefined, budget: number): number {
-  return Math.max(taken, Math.min(1, heldBack ?? 0) * budget);
+  return Math.max(taken, Math.min(1, (heldBack ?? 0) / WHOLLY_HELD_BACK) * budget);
 }
 
 /** Whether a share is so low that its tenant is no burden. */

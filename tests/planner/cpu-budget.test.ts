@@ -118,7 +118,7 @@ describe("the budget", () => {
       nextStanding(now, before, { share: wantedShare(0.02, heldBack, LIMITS.budget), hasNeighbours: true }, LIMITS);
     let standing: CpuStanding = { throttle: { part: 1 / 2, since: 0, changedAt: 0 } };
     for (let now = 0; now <= 700_000; now += LOOK_MS) {
-      standing = held(now, standing, 0.8);
+      standing = held(now, standing, 0.2);
       expect(standing.throttle?.part).toBe(1 / 2);
     }
     expect(standing.heavySince).toBeDefined();
