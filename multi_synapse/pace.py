@@ -49,6 +49,7 @@ class Pace:
         self._had_work_at = float("-inf")
         self._throttled_at = float("-inf")
         self._pauses_until = float("-inf")
+        self._is_let_go = False
 
     def charge(self, seconds: float) -> None:
         now = self._clock()
@@ -71,8 +72,12 @@ class Pace:
     def note_throttled(self, is_throttled: bool) -> None:
         self._throttled_at = self._clock() if is_throttled else float("-inf")
 
+    def let_go(self) -> None:
+        """From now on it steps back for nobody, whatever gateways say."""
+        self._is_let_go = True
+
     def steps_back(self) -> bool:
-        return self._clock() - self._throttled_at < _STEPS_BACK_SECONDS
+        return not self._is_let_go and self._clock() - self._throttled_at < _STEPS_BACK_SECONDS
 
     def pause(self) -> float:
         """Seconds until its next job, if it steps back."""
@@ -91,14 +96,15 @@ class Paces:
         return pace
 
     def gives_way(self, pace: Pace) -> bool:
-        """Whether this tenant has one job after another: it steps back, or is the busiest of those that have work, and there are others."""
-        if pace.steps_back():
-            return True
+        """Whether this tenant has one job after another: others have work, and it steps back or is the busiest of all."""
         own = pace.share()
-        if own < _BUSY_SHARE:
+        steps_back = pace.steps_back()
+        if own < _BUSY_SHARE and not steps_back:
             return False
-        others = [other.share() for known in self._all if (other := known()) is not None and other is not pace and other.has_work()]
-        return bool(others) and own > max(others)
+        others = [other for known in self._all if (other := known()) is not None and other is not pace and other.has_work()]
+        if steps_back:
+            return any(not other.steps_back() for other in others)
+        return bool(others) and own > max(other.share() for other in others)
 
     def pause(self, pace: Pace) -> float:
         """Seconds for which this tenant's next job has to wait while others are at work."""

@@ -253,6 +253,11 @@ class TenantJobs:
             self._held_back_since = time.monotonic()
         return min(pause, _LOOK_SECONDS)
 
+    def is_working(self) -> bool:
+        """Whether a job runs, or waits."""
+        with self._lock:
+            return bool(self.working or self._queue)
+
     def held_back_seconds(self) -> float:
         """For how long its next job was kept for the sake of its neighbours (pace.py)."""
         with self._lock:
@@ -267,13 +272,15 @@ class TenantJobs:
 
     def _look_again(self, seconds: float) -> None:
         due = time.monotonic() + seconds
-        # An earlier look takes care of a later one, which does no harm where it was set before.
+        # A look takes care of what a later one was for, which does nothing then.
         if due < self._looks_at:
             self._looks_at = due
-            self._reactor.callFromThread(self._reactor.callLater, seconds, self._on_look)
+            self._reactor.callFromThread(self._reactor.callLater, seconds, self._on_look, due)
 
-    def _on_look(self) -> None:
+    def _on_look(self, due: float) -> None:
         with self._lock:
+            if due != self._looks_at:
+                return
             self._looks_at = float("inf")
             slot = self._take_slot()
             if self._queue and self._free:
@@ -430,6 +437,10 @@ class TenantPool(adbapi.ConnectionPool):
     def note_throttled(self, is_throttled: bool) -> None:
         self._jobs.pace.note_throttled(is_throttled)
 
+    def let_go(self) -> None:
+        """What is left of its work does not wait for others any more: the tenant is being stopped."""
+        self._jobs.pace.let_go()
+
     def close_idle(self, seconds: float) -> None:
         self._jobs.close_idle(seconds)
 
@@ -444,7 +455,7 @@ class TenantPool(adbapi.ConnectionPool):
         return self._jobs.given
 
     def is_working(self) -> bool:
-        return bool(self._jobs.working)
+        return self._jobs.is_working()
 
     def abort(self) -> None:
         """Has the server end the statements that run; their connections are cut if it does not react."""

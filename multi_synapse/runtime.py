@@ -471,9 +471,8 @@ class Shard:
             tenant.greeting.close()
             tenant.greeting = None
         keeping = self._keeping(tenant, running) if gracefully else None
-        # What is left of its work keeps others waiting who want the tenant elsewhere.
         for pool in pools_of(tenant.server_name):
-            pool.note_throttled(False)
+            pool.let_go()
         drained = await drain(running.hs, drain_seconds, self._reactor)
         if not self.shutting_down:
             # Before its counters are dropped.

@@ -237,7 +237,7 @@ async function keepBudget({ admin, loudShard, tenant, throttle }: Control, signa
     const active = (await databaseSeconds(admin, [tenant.name])).get(tenant.name) ?? 0;
     statements = nextLoad(statements, { at: Date.now(), cpuSeconds: active, starvedSeconds: 0 }, LIMITS.averageSeconds);
     const database = (statements.share ?? 0) / DEFAULT_CPU_BUDGET.databasePerTenant;
-    const share = wantedShare(known.share ?? 0, held.share, LIMITS.budget);
+    const share = wantedShare(known.share ?? 0, held.share);
     const seen = { share, database, hasNeighbours: true };
     const next = nextStanding(Date.now(), standing, seen, LIMITS);
     if (next.throttle?.part !== standing.throttle?.part) await throttle(next.throttle?.part ?? 1);

@@ -233,6 +233,51 @@ def test_a_throttled_tenant_gets_on_however_busy_its_neighbours_are(shard: Shard
     assert [name for name in shard.ran if name.startswith("job")] == ["job 0", "job 1", "job 2"]
 
 
+def test_a_throttled_tenant_alone_has_its_jobs_at_once(shard: Shard) -> None:
+    busy = shard.tenant()
+    busy.pace.note_throttled(True)
+    for number in range(5):
+        shard.give(busy, f"job {number}")
+    assert len(shard.threads) == 5
+
+
+def test_what_waits_takes_one_timer_and_little_more(shard: Shard) -> None:
+    busy, neighbour = _throttled(shard)
+    for number in range(100):
+        shard.during[f"job {number}"] = lambda: busy.pace.charge(0.002)
+        shard.give(busy, f"job {number}")
+    most = 0
+    while busy.is_working():
+        neighbour.pace.note_work()
+        shard.run_threads()
+        shard.pass_time(0.001)
+        most = max(most, len(shard.reactor.getDelayedCalls()))
+    assert len(shard.ran) == 100
+    # Those that a shorter wait has taken the place of end by themselves.
+    assert most <= 10
+
+
+def test_a_tenant_that_is_being_stopped_steps_back_no_more(shard: Shard) -> None:
+    busy, _neighbour = _throttled(shard)
+    busy.pace.let_go()
+    busy.pace.note_throttled(True)
+    shard.during["job 0"] = lambda: busy.pace.charge(1.0)
+    for number in range(2):
+        shard.give(busy, f"job {number}")
+    shard.run_threads()
+    assert shard.ran == ["job 0", "job 1"]
+
+
+def test_a_job_that_is_held_back_is_work(shard: Shard) -> None:
+    busy, _neighbour = _throttled(shard)
+    shard.during["job 0"] = lambda: busy.pace.charge(1.0)
+    for number in range(2):
+        shard.give(busy, f"job {number}")
+    shard.run_threads()
+    assert (shard.ran, busy.working) == (["job 0"], set())
+    assert busy.is_working()
+
+
 def test_throttled_tenants_do_not_wait_for_each_other(shard: Shard) -> None:
     busy, other = _throttled(shard)
     other.pace.note_throttled(True)

@@ -32,16 +32,16 @@ export interface CpuLimits {
   calmSeconds: number;
 }
 
-/** A tenant that is held back for this part of the time would take its budget. The rest it may spend waiting for its database. */
-const WHOLLY_HELD_BACK = 0.25;
+/** Of the time, that a shard leaves to a tenant that it holds back, whatever its neighbours do (multi_synapse/pace.py). */
+const LEFT_AT_LEAST = 0.2;
 
 /**
- * The share of a core to judge a tenant by. A throttled one whose work its shard holds back takes little, for as long as its neighbours are
- * at work; but it would take more.
+ * The share of a core to judge a tenant by: what it takes in the time in which its shard does not hold it back. One that wants little takes
+ * little then, too; one that wants more is not thought calm because it was held back.
  * @param heldBack part of the time
  */
-export function wantedShare(taken: number, heldBack: number | undefined, budget: number): number {
-  return Math.max(taken, Math.min(1, (heldBack ?? 0) / WHOLLY_HELD_BACK) * budget);
+export function wantedShare(taken: number, heldBack = 0): number {
+  return Math.min(1, taken / Math.max(1 - heldBack, LEFT_AT_LEAST));
 }
 
 /** Whether a share is so low that its tenant is no burden. */

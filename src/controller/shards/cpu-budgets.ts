@@ -78,7 +78,7 @@ export class CpuBudgets {
       passing: nextLoad(before?.passing, passed, cpuBudget.averageSeconds),
     };
     const budget = budgetOfTenant(this.#context, name);
-    const calm = load.share !== undefined && isCalm(wantedShare(load.share, known.heldBack.share, budget), budget);
+    const calm = load.share !== undefined && isCalm(wantedShare(load.share, known.heldBack.share), budget);
     return calm ? { ...known, calmSince: before?.calmSince ?? at } : known;
   }
 
@@ -91,7 +91,7 @@ export class CpuBudgets {
     const tenant = reader.get("Tenant", name);
     if (!tenant || share === undefined || !isSettledOn(tenant, shard)) return;
     const limits = { ...cpuBudget, budget: budgetOfTenant(this.#context, name) };
-    const wanted = wantedShare(share, heldBack.share, limits.budget);
+    const wanted = wantedShare(share, heldBack.share);
     const next = (status: TenantStatus) =>
       nextStanding(
         at,
