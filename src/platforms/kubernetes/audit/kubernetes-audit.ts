@@ -36,6 +36,12 @@ interface Waiting {
   settle: (isKept: boolean) => void;
 }
 
+interface Attempt {
+  head: Head;
+  /** How many of those that wait are in it. */
+  entries: number;
+}
+
 /**
  * The audit log on Kubernetes: one chain over all leaders, in a few Secrets. The newest entries are in a small one, the head, which is written again
  * with each entry, as an object of half a MiB would fill etcd; its lines go on to large ones, the blocks, which are compressed, bounded in number, and
@@ -51,6 +57,11 @@ export class KubernetesAudit implements AuditLog {
   readonly #waiting: Waiting[] = [];
   #head: Head;
   #version: string;
+  /**
+   * A write whose outcome is not known. It is tried again as it is, without the entries that came meanwhile: if the API server carried it out and the
+   * answer was lost, it is known by that.
+   */
+  #attempt: Attempt | undefined;
   #isWriting = false;
   /** Writes in a row that failed. */
   #failures = 0;
@@ -158,8 +169,18 @@ export class KubernetesAudit implements AuditLog {
     this.#isWriting = false;
   }
 
-  /** As many entries as came meanwhile, with one write. */
   async #writeSome(): Promise<void> {
+    this.#attempt ??= await this.#next();
+    const { head, entries } = this.#attempt;
+    const written = await this.#replace(head);
+    this.#attempt = undefined;
+    if (!written) return;
+    this.#head = written;
+    for (const { settle } of this.#waiting.splice(0, entries)) settle(true);
+  }
+
+  /** As many entries as came meanwhile, with one write. */
+  async #next(): Promise<Attempt> {
     const { headBytes = HEAD_BYTES } = this.#options;
     const chain = new AuditChain(this.#head.last);
     const lines: string[] = [];
@@ -175,20 +196,17 @@ export class KubernetesAudit implements AuditLog {
     }
     const present = this.#head.lines.reduce((sum, line) => sum + line.length, 0);
     const room = present > 0 && present + bytes > headBytes ? await this.#blocks.take(this.#head) : this.#head;
-    const head = { ...room, lines: [...room.lines, ...lines], last };
-    if (!(await this.#replace(head))) return;
-    this.#head = head;
-    for (const { settle } of this.#waiting.splice(0, lines.length)) settle(true);
+    return { head: { ...room, lines: [...room.lines, ...lines], last }, entries: lines.length };
   }
 
-  /** @returns whether it is written @throws what is gone the next time */
-  async #replace(head: Head): Promise<boolean> {
+  /** @returns the head as it is there; undefined: it is not written @throws where that is not known, or is gone the next time */
+  async #replace(head: Head): Promise<Head | undefined> {
     const { shelf, onProblem } = this.#options;
     try {
       this.#version =
         (await shelf.replace(this.#name, packedHead(head), this.#version)) ??
         (await shelf.create(this.#name, packedHead(head)));
-      return true;
+      return head;
     } catch (error) {
       if (!isConflict(error)) throw error;
     }
@@ -197,17 +215,19 @@ export class KubernetesAudit implements AuditLog {
     const there = readable(found);
     if (there && there.leader !== head.leader) {
       this.#end("another controller leads");
-      return false;
+      return undefined;
     }
     this.#version = found.version;
     // It was written, and the answer was lost.
-    if (there?.last === head.last && there.lines.length === head.lines.length) return true;
-    const { lines } = this.#head;
-    if (there && there.lines.length === lines.length && there.lines.every((line, n) => line === lines[n])) return false;
-    onProblem(`somebody changed the Secret ${this.#name}; audit verify shows what is not as it was written`);
-    // What was made of it stays as it is, for the chain to tell.
-    if (there) this.#head = { ...this.#head, lines: there.lines };
-    return false;
+    const isWritten = there?.last === head.last;
+    const expected = isWritten ? head : this.#head;
+    if (!there || !areEqual(there.lines, expected.lines))
+      onProblem(`somebody changed the Secret ${this.#name}; audit verify shows what is not as it was written`);
+    // What was made of the lines stays as it is, for the chain to tell.
+    const present = { ...expected, lines: there?.lines ?? expected.lines };
+    if (isWritten) return present;
+    this.#head = present;
+    return undefined;
   }
 
   #end(why: string): void {
@@ -264,6 +284,10 @@ function fitting(entry: AuditEntry): AuditEntry {
 
 function entriesOf(lines: readonly string[]): AuditEntry[] {
   return lines.flatMap((line) => entryOf(line) ?? []);
+}
+
+function areEqual(some: readonly string[], others: readonly string[]): boolean {
+  return some.length === others.length && some.every((line, n) => line === others[n]);
 }
 
 function isConflict(error: unknown): boolean {
