@@ -1,6 +1,7 @@
 import { Document, isMap, isSeq } from "yaml";
 import { parseBounded, YamlProblem } from "./bounded-yaml.ts";
 import { UserError } from "./errors.ts";
+import { hostOf } from "./names.ts";
 
 /** Each is a claim that every controller and gateway keeps; as a shard has it (multi_synapse/options/hosts.py). */
 export const MOST_HOSTS = 20;
@@ -16,6 +17,24 @@ export function furtherHostProblem(host: string): string | undefined {
   if (host.length <= 253 && NAME.test(host) && !ADDRESS.test(host)) return undefined;
   const text = host.length > 80 ? `${host.slice(0, 77)}…` : host;
   return `${JSON.stringify(text)} is not the name of a host in lower case, without a port`;
+}
+
+/**
+ * Whether a host may lead to a tenant, by the rule that shards have (`_is_own` in multi_synapse/options/hosts.py).
+ * @param allowed beside its own name and those below: names, or *.name for all below one
+ */
+export function isOwnHost(host: string, serverName: string, allowed: readonly string[]): boolean {
+  const own = hostOf(serverName);
+  if (host === own) return true;
+  if (isAddress(host)) return false;
+  return (
+    (host.endsWith(`.${own}`) && !isAddress(own)) ||
+    allowed.some((pattern) => (pattern.startsWith("*.") ? host.endsWith(pattern.slice(1)) : host === pattern))
+  );
+}
+
+function isAddress(host: string): boolean {
+  return host.startsWith("[") || ADDRESS.test(host);
 }
 
 /** @throws UserError InvalidInput where the configuration cannot be read */

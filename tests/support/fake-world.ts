@@ -53,6 +53,8 @@ import { policyFor, TenantPolicySchema } from "../../src/model/tenant-policy.ts"
  * its n-th call of anything outside itself. Shards, databases with their fence, and the store outlive it, as they do in earnest.
  */
 export class FakeWorld {
+  /** What tenants may have beside their own names. */
+  allowedHosts: readonly string[] = [];
   readonly store = new LocalStore(":memory:");
   readonly shards = new Map<string, FakeShard>();
   /** The fence of each tenant's database. */
@@ -294,7 +296,11 @@ export class FakeProcess {
       maintenanceWindows: options.maintenanceWindows ?? [],
       shardClients: new Map(),
       idle: new IdleTenants(new SteadyClock(clockOf(world))),
-      claims: new Claims((tenant) => fakeDatabases(world).address(tenant), new SteadyClock(clockOf(world))),
+      claims: new Claims(
+        (tenant) => fakeDatabases(world).address(tenant),
+        new SteadyClock(clockOf(world)),
+        () => world.allowedHosts,
+      ),
       cpuBudget: { ...DEFAULT_CPU_BUDGET, ...options.cpuBudget },
       plans: options.plans ?? {},
       // Nobody uses its tenants: they would all fall asleep.

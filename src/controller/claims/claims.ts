@@ -4,6 +4,7 @@ import { hasStarted, type Tenant } from "../../model/tenant.ts";
 import type { Placed } from "../../ports/databases.ts";
 import { hostsOf, tryReadConfig } from "../../model/config-reading.ts";
 import type { ConfigMeaning, DatabaseAddress } from "../../model/config-meaning.ts";
+import { isOwnHost } from "../../model/further-hosts.ts";
 import { hostOf } from "../../model/names.ts";
 import { belongsTo } from "../../model/holder.ts";
 
@@ -64,6 +65,10 @@ interface Entry {
   runsAsAsked: boolean;
   /** What it asks for: `host NAME`, `database SERVER/NAME`, `database-id SYSTEM/OID`. */
   wanted: readonly string[];
+  /** Hosts that it asks for, and may not have. */
+  notAllowed: readonly string[];
+  /** What it may have, in one text: it changes with the namespace of its Secrets. */
+  allowed: string;
   /** What it runs with; it may ask for something else by now. */
   held: readonly string[];
   /** Both. */
@@ -76,13 +81,15 @@ interface Entry {
  * The holder keeps it until it lets go, so that no newcomer, and no changed configuration, can disturb it. When a controller begins, what runs
  * decides: those go first that run with it, then those that ever ran, then those that were not refused before, then the older ones.
  *
- * What a tenant runs with is what its shard reported; what it asks for is read from its configuration until a shard has reported on it.
+ * What a tenant runs with is what its shard reported; what it asks for is read from its configuration until a shard has reported on it. Of hosts that
+ * only counts which it may have: it can keep nobody out of others by asking for them, and a dedicated process, which no shard checks, gets none.
  *
  * Pure, and kept change by change: each costs by the tenant's own claims, not by the number of tenants.
  */
 export class Claims {
   readonly #managed: (tenant: Placed) => Database;
   readonly #clock: Clock;
+  readonly #allowedHosts: (tenant: string) => readonly string[];
   readonly #entries = new Map<string, Entry>();
   /** Claimants, the holder first; a name alone where nobody else wants it, as almost always. */
   readonly #claimants = new Map<string, string | string[]>();
@@ -90,10 +97,18 @@ export class Claims {
   readonly #listeners = new Set<(tenant: string) => void>();
   #settled = false;
 
-  /** @param managed the database that a tenant has from us, if it brings none; with an empty host where there are none */
-  constructor(managed: (tenant: Placed) => Database, clock: Clock) {
+  /**
+   * @param managed the database that a tenant has from us, if it brings none; with an empty host where there are none
+   * @param allowedHosts what a tenant may have beside its own name and those below, as its shard is told
+   */
+  constructor(
+    managed: (tenant: Placed) => Database,
+    clock: Clock,
+    allowedHosts: (tenant: string) => readonly string[],
+  ) {
     this.#managed = managed;
     this.#clock = clock;
+    this.#allowedHosts = allowedHosts;
   }
 
   /** @param listener called with each tenant whose rival is another than before, through no change of its own */
@@ -128,6 +143,12 @@ export class Claims {
   /** Who has something that the tenant, as it is given here, asks for. Its server name goes before anything else. */
   conflictOf(tenant: Claimant): ClaimConflict | undefined {
     return this.#conflictIn(tenant, this.#entryOf(tenant, this.#entries.get(tenant.metadata.name)).wanted);
+  }
+
+  /** The same for who asks and is answered at once: also what it may not have is another's, and names whose it is. */
+  conflictWhenAsked(tenant: Claimant): ClaimConflict | undefined {
+    const { wanted, notAllowed } = this.#entryOf(tenant, this.#entries.get(tenant.metadata.name));
+    return this.#conflictIn(tenant, [...wanted, ...notAllowed.map((host) => `${HOST}${host}`)]);
   }
 
   /** The same for a configuration as a shard reads it. */
@@ -187,6 +208,11 @@ export class Claims {
       .map((claim) => claim.slice(HOST.length));
   }
 
+  /** The hosts that the tenant asks for and may not have, as far as no shard has read its configuration; they do not lead to it. */
+  hostsNotAllowed(tenant: Claimant): readonly string[] {
+    return this.#entryOf(tenant, this.#entries.get(tenant.metadata.name)).notAllowed;
+  }
+
   #rival({ spec }: Claimant, claim: string, holder: string): ClaimConflict {
     if (claim.startsWith(DATABASE)) {
       const database = claim.slice(DATABASE.length);
@@ -217,9 +243,12 @@ export class Claims {
     const rank = { started, refused, since: metadata.creationTimestamp };
     const found = this.#reserved.get(metadata.name);
     const reservation = found?.config === config ? found : undefined;
+    const allowedHosts = this.#allowedHosts(metadata.name);
+    const allowed = allowedHosts.join(" ");
     if (
       known?.serverName === serverName &&
       known.config === config &&
+      known.allowed === allowed &&
       known.inEffect === inEffect &&
       known.databaseId === databaseId &&
       known.databaseServer === databaseServer &&
@@ -229,26 +258,32 @@ export class Claims {
     const isNews =
       known !== undefined && (known.config !== config || (known.inEffect === inEffect && !known.runsAsAsked));
     const runsAsAsked = isSettled(tenant) && !isNews;
-    const wanted = reservation
-      ? [...this.#claimsIn(tenant, reservation.meaning), ...idClaim(reservation.databaseId)]
-      : this.#wantedBy(tenant, runsAsAsked);
+    const { wanted, notAllowed = [] } = reservation
+      ? { wanted: [...this.#claimsIn(tenant, reservation.meaning), ...idClaim(reservation.databaseId)] }
+      : this.#wantedBy(tenant, runsAsAsked, allowedHosts);
     const held = status.inEffect
       ? [...this.#claimsIn(tenant, status.inEffect.meaning), ...idClaim(databaseId)]
       : idClaim(databaseId);
     const claims = [...new Set([...wanted, ...held])];
-    const asked = { serverName, config, inEffect, databaseId, databaseServer, reservation };
-    return { ...asked, runsAsAsked, wanted, held, claims, rank };
+    const asked = { serverName, config, allowed, inEffect, databaseId, databaseServer, reservation };
+    return { ...asked, runsAsAsked, wanted, notAllowed, held, claims, rank };
   }
 
-  #wantedBy(tenant: Claimant, runsAsAsked: boolean): string[] {
+  #wantedBy(
+    tenant: Claimant,
+    runsAsAsked: boolean,
+    allowed: readonly string[],
+  ): { wanted: string[]; notAllowed?: string[] } {
     const { serverName, config } = tenant.spec;
     const { inEffect } = tenant.status;
-    if (inEffect && runsAsAsked) return this.#claimsIn(tenant, inEffect.meaning);
+    if (inEffect && runsAsAsked) return { wanted: this.#claimsIn(tenant, inEffect.meaning) };
     const reading = tryReadConfig(config);
-    return this.#claimsIn(tenant, {
-      hosts: hostsOf(serverName, reading?.publicBaseUrl, reading?.hosts),
-      database: reading?.database ?? null,
-    });
+    const asked = hostsOf(serverName, reading?.publicBaseUrl, reading?.hosts);
+    const hosts = asked.filter((host) => isOwnHost(host, serverName, allowed));
+    return {
+      wanted: this.#claimsIn(tenant, { hosts, database: reading?.database ?? null }),
+      notAllowed: asked.filter((host) => !hosts.includes(host)),
+    };
   }
 
   #claimsIn({ metadata, status }: Claimant, { hosts, database }: Pick<ConfigMeaning, "hosts" | "database">): string[] {

@@ -463,7 +463,7 @@ export class StoreClusterService implements ClusterService {
     const tenant = await this.getTenant(name);
     const problem = configProblem(config);
     if (problem !== undefined) return { verdict: "Refused", reason: "InvalidConfig", message: problem, warnings: [] };
-    const rival = this.#context.claims.conflictOf({ ...tenant, spec: { ...tenant.spec, config } });
+    const rival = this.#context.claims.conflictWhenAsked({ ...tenant, spec: { ...tenant.spec, config } });
     if (rival) return { verdict: "Refused", reason: rival.reason, message: rival.message, warnings: [] };
     return checkConfig(this.#context, tenant, config);
   }
@@ -648,7 +648,7 @@ export class StoreClusterService implements ClusterService {
 
   /** Two tenants of one host or one database would be two owners of one thing. */
   #refuseClash(tenant: Claimant): void {
-    const rival = this.#context.claims.conflictOf(tenant);
+    const rival = this.#context.claims.conflictWhenAsked(tenant);
     if (rival) throw new UserError("AlreadyExists", rival.message);
   }
 

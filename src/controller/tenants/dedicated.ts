@@ -16,6 +16,7 @@ import type { FenceState } from "../../ports/databases.ts";
 import { timeText } from "../../model/clock.ts";
 import { messageOf } from "../../model/errors.ts";
 import type { DedicatedTransition } from "../../model/move.ts";
+import { hostOf } from "../../model/names.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
@@ -35,6 +36,8 @@ const ANSWERS_POLL_MS = 200;
 const WATCH_MS = 10_000;
 const SILENT_WATCH_MS = 1_000;
 const PROBE_MS = 3_000;
+/** In a sentence. */
+const NAMED_HOSTS = 3;
 
 /** `shard`s have the name of their release; a dedicated Synapse calls itself so in the fence. */
 const DEDICATED = "dedicated";
@@ -237,15 +240,11 @@ export class DedicatedTransitions {
   async #awaitAnswer(tenant: Tenant, transition: DedicatedTransition): Promise<Tenant | number | undefined> {
     const address = tenant.spec.dedicated?.address ?? "";
     if (await this.#context.answers(address)) {
-      return this.#finish(tenant, transition, ({ metadata, status }) => {
+      return this.#finish(tenant, transition, (t) => {
+        const { metadata, status } = t;
         status.dedicated = { address };
-        Object.assign(status, {
-          phase: "Running",
-          reason: "",
-          message: "",
-          address,
-          observedGeneration: metadata.generation,
-        });
+        const observedGeneration = metadata.generation;
+        Object.assign(status, { phase: "Running", ...this.#wordsOf(t), address, observedGeneration });
       });
     }
     await this.#letIn(tenant);
@@ -274,17 +273,13 @@ export class DedicatedTransitions {
     const { name, generation } = tenant.metadata;
     if (await this.#context.answers(address)) {
       this.#silentSince.delete(name);
-      const { phase, address: served, observedGeneration } = tenant.status;
-      if (phase !== "Running" || served !== address || observedGeneration !== generation) {
-        await this.#write(tenant, undefined, ({ metadata, status }) => {
-          status.dedicated = { address };
-          Object.assign(status, {
-            phase: "Running",
-            reason: "",
-            message: "",
-            address,
-            observedGeneration: metadata.generation,
-          });
+      const { phase, address: served, observedGeneration, message } = tenant.status;
+      const isAsWritten = observedGeneration === generation && message === this.#wordsOf(tenant).message;
+      if (phase !== "Running" || served !== address || !isAsWritten) {
+        await this.#write(tenant, undefined, (t) => {
+          t.status.dedicated = { address };
+          const now = { address, observedGeneration: t.metadata.generation };
+          Object.assign(t.status, { phase: "Running", ...this.#wordsOf(t), ...now });
         });
       }
       return WATCH_MS;
@@ -372,6 +367,19 @@ export class DedicatedTransitions {
         failedRequests: failed,
       };
     });
+  }
+
+  /** What is to be said of one that serves: nothing, or which names do not lead to it. Shards refuse such a configuration; its process has read it. */
+  #wordsOf(tenant: Tenant): { reason: string; message: string } {
+    const hosts = this.#context.claims.hostsNotAllowed(tenant);
+    if (hosts.length === 0) return { reason: "", message: "" };
+    const named = hosts.slice(0, NAMED_HOSTS).join(", ");
+    const more = hosts.length > NAMED_HOSTS ? ` and ${hosts.length - NAMED_HOSTS} more` : "";
+    const allowed = `allowed are ${hostOf(tenant.spec.serverName)}, names below it, and those in the operator's allowedHosts`;
+    return {
+      reason: "OptionNotAllowed",
+      message: `${named}${more} in its configuration ${hosts.length === 1 ? "does" : "do"} not lead to it: ${allowed}`,
+    };
   }
 
   async #sayUnanswered(tenant: Tenant, address: string, phase: "Starting" | "Failed"): Promise<void> {

@@ -65,7 +65,11 @@ async function refuseTaken(
         `tenant ${other.metadata.name} has the server name ${other.spec.serverName}; two homeservers of one name would break both`,
       );
   const metadata = { name, creationTimestamp: "", resourceVersion: "", generation: 0 };
-  const rival = claims.conflictOf({ metadata, spec, status: { ...newTenantStatus(), ...storageField(storage, name) } });
+  const rival = claims.conflictWhenAsked({
+    metadata,
+    spec,
+    status: { ...newTenantStatus(), ...storageField(storage, name) },
+  });
   if (rival) throw new UserError("AlreadyExists", rival.message);
   for (const record of await records.list()) {
     const kept = reservation(record, { name, serverName });

@@ -228,6 +228,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
   const reader = new CachedReader(store);
   const usage = await SecretUsageHistory.open({ config: kubeConfig, namespace, clusterId, onError });
   const deleted = await KubernetesDeletedTenants.open({ config: kubeConfig, namespace, clusterId, store, onError });
+  const hostsIn = (tenant: string) => serviceHosts(store.secretNamespaceOf(tenant), config);
   const context: ControllerContext = {
     store,
     reader,
@@ -243,7 +244,11 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
       log,
       ...plotsFrom(config.history, clock, () => config.maxTenantsPerShard),
     }),
-    claims: new Claims((tenant) => databases.address(tenant), clock),
+    claims: new Claims(
+      (tenant) => databases.address(tenant),
+      clock,
+      (tenant) => policyFor(config.tenantPolicy, tenant, { hosts: hostsIn(tenant) }).allowedHosts,
+    ),
     policy: config,
     cpuBudget: config.cpuBudget,
     plans: config.plans,
@@ -255,8 +260,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     timing: { ...DEFAULT_TIMING, shardLostAfter: config.shardLostAfterSeconds, shardStartWithin: 300 },
     metrics,
     log,
-    environment: (tenant) =>
-      environmentOf(config, databases, tenant, serviceHosts(store.secretNamespaceOf(tenant.metadata.name), config)),
+    environment: (tenant) => environmentOf(config, databases, tenant, hostsIn(tenant.metadata.name)),
     answers: answersHealth,
     asks: askPublicly,
     deletions: {

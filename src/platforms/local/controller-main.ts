@@ -186,7 +186,11 @@ async function main(): Promise<void> {
       log,
       ...plotsFrom(config.cluster.history, clock, () => context.policy.maxTenantsPerShard),
     }),
-    claims: new Claims((tenant) => databases.address(tenant), clock),
+    claims: new Claims(
+      (tenant) => databases.address(tenant),
+      clock,
+      (tenant) => policyFor(config.cluster.tenantPolicy, tenant).allowedHosts,
+    ),
     policy: policyOf(config.cluster, availableParallelism()),
     cpuBudget: config.cluster.cpuBudget,
     plans: config.cluster.plans,

@@ -60,7 +60,7 @@ async function lostAndRestored(spec: Partial<TenantSpec>): Promise<{ calls: stri
       databases: { keptData: async () => ({ hasDatabase: false }) },
       reader: { values: () => [], withStorage: () => undefined },
       clock: { now: () => 0 },
-      claims: { conflictOf: () => undefined },
+      claims: { conflictWhenAsked: () => undefined },
       deletions: { records: { list: async () => [] }, lock: new Turns(), reserved: new ReservedNames() },
     },
     service: {

@@ -147,6 +147,7 @@ it("refuses a changed configuration that names another's database without stoppi
     await run.make("second", "b.example", own("two"));
     await expectWell(run, "first");
     await expectWell(run, "second");
+    run.world.allowedHosts = ["b.example"];
     await run.edit("first", `${own("two")}\npublic_baseurl: https://b.example/`);
     const first = await expectReason(run, "first", "HostTaken");
     expect(first.status).toMatchObject({

@@ -1,12 +1,18 @@
 import * as fc from "fast-check";
-import { expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { SteadyClock } from "../../../src/model/clock.ts";
 import { Claims, type Claimant } from "../../../src/controller/claims/claims.ts";
 import type { ConfigMeaning } from "../../../src/model/config-meaning.ts";
 import { STATUS } from "../../ports/store-contract.ts";
 
 const OURS = { host: "postgres.ours", port: 5432 };
-const claims = () => new Claims(({ metadata }) => ({ ...OURS, name: `synapse_${metadata.name}` }), new SteadyClock());
+const ALLOWED = ["*.example", "*.svc", "x", "y", "z"];
+const claims = (allowed: readonly string[] = ALLOWED) =>
+  new Claims(
+    ({ metadata }) => ({ ...OURS, name: `synapse_${metadata.name}` }),
+    new SteadyClock(),
+    () => allowed,
+  );
 
 interface Options {
   serverName?: string;
@@ -73,6 +79,43 @@ it("claims further names like a server name: the first has them, and another one
   expect(all.hostsOf(second)).toEqual(["b.example", "chat.example", "b.svc"]);
 });
 
+describe("hosts that a tenant may not have", () => {
+  const further = (...hosts: string[]) => `synapse_shards: {hosts: [${hosts.join(", ")}]}`;
+
+  it("do not lead to a dedicated process, which no shard checks", () => {
+    const allowed = ["*.a.svc", "*.hosting.test"];
+    const all = claims(allowed);
+    all.settle();
+    const hosts = ["web.a.svc", "web.a.svc.test", "web.b.svc", "chat.a.example", "a.hosting.test", "b.example"];
+    const config = `${baseUrl("c.example")}\n${further(...hosts)}`;
+    const dedicated = tenant("a", { config, status: { epoch: 1, dedicated: { address: "synapse.a.svc:8008" } } });
+    all.set(dedicated);
+    expect(all.hostsOf(dedicated)).toEqual(["a.example", "web.a.svc", "chat.a.example", "a.hosting.test"]);
+    expect(all.hostsNotAllowed(dedicated)).toEqual(["c.example", "web.a.svc.test", "web.b.svc", "b.example"]);
+    // As when its namespace is known.
+    allowed.push("*.a.svc.test");
+    expect(all.hostsNotAllowed(dedicated)).toEqual(["c.example", "web.b.svc", "b.example"]);
+  });
+
+  it("are not kept from whoever has them by a configuration that asks for them, and is refused", () => {
+    const all = claims([]);
+    all.settle();
+    const status = { ...inEffect(meaning("a.example")), observedGeneration: 0 };
+    for (const more of [
+      undefined,
+      { ...status, refusedConfig: { hash: "two", reason: "OptionNotAllowed", message: "" } },
+    ])
+      for (const config of [baseUrl("b.example"), further("b.example")]) {
+        all.set(tenant("a", { config, status: more }));
+        const other = tenant("b");
+        all.set(other);
+        expect(all.conflictOf(other)).toBeUndefined();
+        expect(all.hostsOf(other)).toEqual(["b.example"]);
+        all.remove("b");
+      }
+  });
+});
+
 it("ranks tenants that were there before the controller: those that ran first, then the older ones, whatever the order of the list", () => {
   const x = { serverName: "x.example" };
   const cases: [Claimant, Claimant][] = [
@@ -126,6 +169,7 @@ it("keeps a newcomer out of a database made for another tenant, under any local 
   const all = new Claims(
     ({ metadata: { name } }) => ({ host: "127.0.0.1", port: 5432, name: `synapse_${name}` }),
     new SteadyClock(),
+    () => [],
   );
   all.settle();
   all.set(tenant("a"));

@@ -112,7 +112,7 @@ function world(
     reader: { values: () => [], withStorage: () => undefined },
     databases: { keptData: async () => ({ hasDatabase: false }), drop: async () => step("dropped") },
     clock: { now: () => 0 },
-    claims: { conflictOf: () => undefined },
+    claims: { conflictWhenAsked: () => undefined },
     deletions: { records: { list: async () => [] }, lock: new Turns(), reserved: new ReservedNames() },
   };
   const service = { createTenant: async (request: unknown) => (step("created"), created.push(request), running) };

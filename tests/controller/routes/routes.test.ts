@@ -12,6 +12,7 @@ function routeIn(status: Partial<TenantStatus>) {
   const claims = new Claims(
     ({ metadata: { name } }) => ({ host: "postgres.ours", port: 5432, name }),
     new SteadyClock(),
+    () => [],
   );
   const tenant: Tenant = {
     kind: "Tenant",

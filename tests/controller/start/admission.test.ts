@@ -19,7 +19,11 @@ const MEANING: ConfigMeaning = {
 
 /** What a shard and a server say; and what was asked of them. */
 class Situation {
-  readonly claims = new Claims(() => ({ host: "", port: 1, name: "" }), new SteadyClock());
+  readonly claims = new Claims(
+    () => ({ host: "", port: 1, name: "" }),
+    new SteadyClock(),
+    () => [],
+  );
   readonly asked: string[] = [];
   meaning: ConfigMeaning | undefined = MEANING;
   databaseId: string | undefined = "7/1";

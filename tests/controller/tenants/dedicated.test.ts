@@ -258,6 +258,25 @@ it("removes only the route when a dedicated tenant is deleted", async () => {
   await controller.stop();
 });
 
+it("leads names to a dedicated process that a shard would allow it, and says of others that it does not", async () => {
+  const { world } = await onItsOwn();
+  const current = run(world);
+  const configure = (config: string) =>
+    modify(world.store, "Tenant", "a", ({ spec }) => void Object.assign(spec, { config }));
+  await configure("synapse_shards: {hosts: [chat.a.localhost, b.localhost]}\npublic_baseurl: https://c.localhost/");
+  const said = await tenantWhen(world, "told", ({ status }) => status.reason === "OptionNotAllowed");
+  expect(said.status).toMatchObject({ phase: "Running", address: ADDRESS });
+  expect(said.status.message).toBe(
+    "c.localhost, b.localhost in its configuration do not lead to it: allowed are a.localhost, names below it, and those in the operator's allowedHosts",
+  );
+  const hosts = () => current.process.context.feed.get("a")?.hosts;
+  await expect.poll(hosts).toEqual(["a.localhost", "chat.a.localhost"]);
+  await configure("");
+  await tenantWhen(world, "well again", (tenant) => isDedicated(tenant) && tenant.status.reason === "");
+  await expect.poll(hosts).toEqual(["a.localhost"]);
+  await end(current);
+});
+
 it("restarts a tenant whose Secret changes, though its generation does not", async () => {
   const world = await onShard();
   const { controller } = run(world);
