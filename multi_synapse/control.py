@@ -40,12 +40,7 @@ _FAMILIES_OF_TENANTS = (
     ("multi_synapse_tenant_response_bytes_total", "counter", "responseBytes", "Bytes of a tenant's answers since its start."),
     ("multi_synapse_tenant_database_rows_total", "counter", "databaseRows", "Rows that a tenant read and wrote since its start."),
     ("multi_synapse_tenant_image_seconds_total", "counter", "imageSeconds", "Time that workers spent with a tenant's images."),
-    (
-        "multi_synapse_tenant_held_back_seconds_total",
-        "counter",
-        "heldBackSeconds",
-        "Time for which a throttled tenant's database jobs were kept for the sake of its neighbours.",
-    ),
+    ("multi_synapse_tenant_held_back_seconds_total", "counter", "heldBackSeconds", "Time that a throttled tenant's jobs had to wait."),
     ("multi_synapse_tenant_cache_entries", "gauge", "cacheEntries", "Entries of a tenant's caches."),
 )
 

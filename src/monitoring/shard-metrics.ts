@@ -36,7 +36,7 @@ export const SHARD_METRICS: ShardMetric[] = [
     name: "multi_synapse_tenant_held_back_seconds_total",
     type: "counter",
     labels: ["tenant"],
-    help: "Time for which a throttled tenant's database jobs were kept for the sake of its neighbours, since its start here",
+    help: "Time that a throttled tenant's database jobs had to wait for its neighbours, since its start here",
   },
   {
     name: "multi_synapse_tenant_cache_entries",
