@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Actor } from "../model/role.ts";
 import { changesBetween, type AuditChange, type Snapshot } from "./audit-changes.ts";
-import { Refusals } from "./audit-refusals.ts";
+import { ChangeRate, Refusals } from "./audit-refusals.ts";
 
 /** One line of the audit log: who asked for what, and what came of it. */
 export interface AuditEntry {
@@ -19,7 +19,7 @@ export interface AuditEntry {
   client: string;
   /** What it changed; absent where that is nothing, or not of an object's wishes. */
   changes?: AuditChange[];
-  /** How many more were refused in that minute, of callers that nobody knows. */
+  /** How many more were refused in that minute, of the same caller, or of all that nobody knows. */
   omitted?: number;
 }
 
@@ -63,6 +63,8 @@ declare module "fastify" {
 
 /** Longer than any honest path; a longer one is cut. */
 const LONGEST_PATH = 500;
+/** Of what is refused anybody can make a long one. */
+const LONGEST_REFUSED_PATH = 200;
 
 /**
  * Records each request that changes something, or would have, and each one that is refused for its token. Those of gateways and of Prometheus,
@@ -74,7 +76,10 @@ export function registerAudit(
   look: Look,
   now: () => Date = () => new Date(),
 ): void {
+  const rate = new ChangeRate(now);
   app.addHook("preHandler", async (request) => {
+    const { actor } = request;
+    if (actor?.role === "tenant-admin" && isChange(request)) rate.count(actor.name);
     const object = isChange(request) ? objectOf(request) : undefined;
     const before = object && (await lookAt(look, object));
     if (before) request.auditedBefore = before;
@@ -96,7 +101,10 @@ export function registerAudit(
       action: schema?.operationId ?? "unknown",
       method: request.method,
       // What a provider sends along lets in whoever has it.
-      path: (isSignIn ? (request.url.split("?", 1)[0] ?? "") : request.url).slice(0, LONGEST_PATH),
+      path: (isSignIn ? (request.url.split("?", 1)[0] ?? "") : request.url).slice(
+        0,
+        status < 400 ? LONGEST_PATH : LONGEST_REFUSED_PATH,
+      ),
       status,
       client: request.ip,
       ...(changes.length === 0 ? {} : { changes }),

@@ -52,7 +52,10 @@ const AuditEntrySchema = z.object({
     .describe(
       "What it changed of the object's wishes, such as release, or config.max_upload_size; secrets are hidden.",
     ),
-  omitted: z.int().optional().describe("How many more were refused in that minute, of callers that nobody knows."),
+  omitted: z
+    .int()
+    .optional()
+    .describe("How many more were refused in that minute, of the same caller, or of all that nobody knows."),
   previous: z.string().optional().describe("The SHA-256 of the line before it."),
 });
 
