@@ -343,6 +343,14 @@ describe.skipIf(withoutHelm)("chart matrix-stack", () => {
     await expect(leading("/_matrix/x", "internally_and_externally")).rejects.toThrow(/use only_externally/);
     // Of which /_synapse/client would have to be kept from clients, too.
     await expect(leading("/_synapse", "blocked")).rejects.toThrow(/\/_synapse is blocked/);
+    await expect(leading("/", "blocked")).rejects.toThrow(/additionalPaths: \/ is blocked, and an Ingress has nothing/);
+    const open = { synapse: { asTenantHook: { adminAccess: true } } };
+    for (const path of ["/_synapse", "/_synapse/admin", "/_synapse/admin/", "/_synapse/admin/v1/users"])
+      await expect(
+        template(merged(merged(TENANT, open), paths({ path, availability: "blocked" }))),
+        path,
+      ).rejects.toThrow(`${path} is blocked, and `);
+    await template(merged(merged(TENANT, open), paths({ path: "/_synapse/mas", availability: "blocked" })));
     await expect(leading("/_matrix/x", "blocked")).rejects.toThrow(
       /\/_matrix\/x is blocked, and an Ingress has nothing/,
     );

@@ -38,7 +38,7 @@ tenant
 {{- end -}}
 {{- range $path := $synapse.ingress.additionalPaths -}}
 {{- if kindIs "map" $path -}}
-{{- if ne $path.availability "only_externally" }}{{ $problems = append $problems (include "matrix-stack.pathProblem" $path) }}
+{{- if ne $path.availability "only_externally" }}{{ $problems = append $problems (include "matrix-stack.pathProblem" (dict "root" $ "path" $path)) }}
 {{- else if not $path.service }}{{ $problems = append $problems (printf "synapse.ingress.additionalPaths: %s has no service to lead to" $path.path) }}{{ end -}}
 {{- end -}}
 {{- end -}}
@@ -60,12 +60,18 @@ tenant
 {{ .Values.clusterDomain | trimSuffix "." }}
 {{- end }}
 
-{{- /* Why a path of an availability is not possible, or empty. Call with the item of synapse.ingress.additionalPaths. */ -}}
+{{- /* Why a path of an availability is not possible, or empty. Call with (dict "root" $ "path" ITEM), the item of synapse.ingress.additionalPaths. */ -}}
 {{- define "matrix-stack.pathProblem" -}}
+{{- $root := .root -}}
+{{- with .path -}}
+{{- $path := trimSuffix "/" .path -}}
 {{- if eq .availability "internally_and_externally" -}}
 synapse.ingress.additionalPaths: {{ .path }} is internally_and_externally, and within the cluster the gateway sends every path to the homeserver; use only_externally, and the other Service itself from within
-{{- else if or (hasPrefix "/_matrix" .path) (hasPrefix "/_synapse/client" .path) (eq (trimSuffix "/" .path) "/_synapse") -}}
+{{- else if or (hasPrefix "/_matrix" .path) (hasPrefix "/_synapse/client" .path) (has $path (list "" "/_synapse")) -}}
 synapse.ingress.additionalPaths: {{ .path }} is blocked, and an Ingress has nothing that would refuse it; have the ingress controller do so, by an annotation of yours
+{{- else if and (eq (include "matrix-stack.adminAccess" $root) "true") (or (eq $path "/_synapse/admin") (hasPrefix "/_synapse/admin/" .path)) -}}
+synapse.ingress.additionalPaths: {{ .path }} is blocked, and synapse.asTenantHook.adminAccess leads /_synapse/admin to the entrance for administrators; take one of the two away
+{{- end -}}
 {{- end -}}
 {{- end }}
 
