@@ -6,7 +6,7 @@ import { identifier, literal } from "./connection.ts";
 export const ASIDE_SCHEMA = "synapse_shards_former";
 const SWAP_SCHEMA = "synapse_shards_swap";
 /** Where Synapse keeps everything. */
-const SYNAPSE_SCHEMA = "public";
+export const SYNAPSE_SCHEMA = "public";
 
 /** As statements that move them: what is Synapse's, and its owner's, in a schema. What belongs to a table moves with it; extensions stay. */
 const MOVABLE = `

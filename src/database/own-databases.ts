@@ -12,17 +12,22 @@ import { factsOf, SNAPSHOT_BOUNDS } from "./copies.ts";
 import { fenceAgainstAll, hasFence } from "./fence.ts";
 import { pgScript, type PgPrograms } from "./pg-programs.ts";
 import { scriptParts } from "./restore-script.ts";
+import { explainLock } from "./held-locks.ts";
 import { makeFitWithin } from "./restored.ts";
 
 /** Any number, of a tenant's own database. */
 const RESTORE_LOCK = 7_360_114;
+/** Other roles' sessions are not ended, and the tenant is away for as long as one of them has a table: as for pg_dump. */
+const LOCK_MS = 30_000;
 
 /** Restores into databases that tenants bring along, as the tenant's own role. */
 export class PostgresOwnDatabases implements OwnDatabases {
   readonly #programs: PgPrograms;
+  readonly #lockMs: number;
 
-  constructor(programs: PgPrograms) {
+  constructor(programs: PgPrograms, { lockMs = LOCK_MS }: { lockMs?: number } = {}) {
     this.#programs = programs;
+    this.#lockMs = lockMs;
   }
 
   async replace(
@@ -40,6 +45,7 @@ export class PostgresOwnDatabases implements OwnDatabases {
         else await copyIn(client, part.copy, part.rows);
       // The script has set it for itself.
       await client.query("SET LOCAL search_path TO public");
+      await this.#boundLocks(client);
       check(await factsOf(client));
       await makeFitWithin(client);
     });
@@ -77,15 +83,24 @@ export class PostgresOwnDatabases implements OwnDatabases {
       login.database,
       async (client) => {
         await client.query("BEGIN");
-        // A controller that leads no longer may still be at it: one of the two comes first, and the other finds it done.
-        await client.query("SELECT pg_catalog.pg_advisory_xact_lock($1)", [RESTORE_LOCK]);
-        if ((await asideOf(client)) === id) return;
-        await refuseSpent(client, epoch);
-        await work(client);
-        await client.query("COMMIT");
+        await this.#boundLocks(client);
+        try {
+          // A controller that leads no longer may still be at it: one of the two comes first, and the other finds it done.
+          await client.query("SELECT pg_catalog.pg_advisory_xact_lock($1)", [RESTORE_LOCK]);
+          if ((await asideOf(client)) === id) return;
+          await refuseSpent(client, epoch);
+          await work(client);
+          await client.query("COMMIT");
+        } catch (error) {
+          throw await explainLock(client, error, this.#lockMs);
+        }
       },
       SNAPSHOT_BOUNDS,
     );
+  }
+
+  #boundLocks(client: pg.Client): Promise<unknown> {
+    return client.query(`SET LOCAL lock_timeout = ${this.#lockMs}`);
   }
 }
 

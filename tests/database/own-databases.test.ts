@@ -216,3 +216,29 @@ it("ends whoever still has the database, and says where the server forbids it to
   await expect(refused).rejects.toMatchObject({ code: "Unauthorized" });
   expect(await bodies()).toEqual(BEFORE);
 });
+
+it.each([
+  [
+    "a restore",
+    (patient: PostgresOwnDatabases, dump: Buffer) =>
+      patient.replace(tenant, secrets, { id: "s", epoch: 8 }, bytes(dump), () => {}),
+  ],
+  ["its undoing", (patient: PostgresOwnDatabases) => patient.takeBack(tenant, secrets, { id: "s", epoch: 8 })],
+])("does not keep a tenant away because another role has a lock: %s says who has it", async (_what, attempt) => {
+  const { dump } = await dumped();
+  await own.replace(tenant, secrets, { id: "r", epoch: 7 }, bytes(dump), () => {});
+  const { binDir } = await ensurePostgres();
+  const patient = new PostgresOwnDatabases({ binDir, environment: systemEnvironment() }, { lockMs: 200 });
+  const reader = withConnection(server.admin, ROLE, async (client) => {
+    await client.query("BEGIN; LOCK TABLE users IN ACCESS SHARE MODE");
+    const words = `table public.users is locked by role ${server.admin.user} `;
+    await expect(attempt(patient, dump)).rejects.toMatchObject({
+      code: "Conflict",
+      message: expect.stringContaining(words),
+    });
+    await client.query("COMMIT");
+  });
+  await reader;
+  expect(await own.last(tenant)).toBe("r");
+  expect(await bodies()).toEqual(BEFORE);
+});

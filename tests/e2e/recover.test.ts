@@ -224,12 +224,15 @@ it("brings a tenant back that brings its database along, in that database, and b
   const bob = await newUser(cluster, "clinic-x", "bob");
   const { room_id: hers } = await bob.client.createRoom({});
   await bob.client.sendTextMessage(hers, "before the backup");
+  const { content_uri: scan } = await bob.client.uploadContent("a scan", { type: "text/plain" });
   await ok("tenant", "backup", "clinic-x");
+  await rm(join(cluster.dataDir, "media", "clinic-x", "local_content"), { recursive: true });
   await bob.client.sendTextMessage(hers, "after the backup");
   const { epoch } = await cluster.tenant("clinic-x");
   expect(await ok("tenant", "restore", "clinic-x")).toContain("it was away for");
   expect((await bob.client.whoami()).user_id).toBe("@bob:clinic-x.localhost");
   expect(await messagesOf(bob, hers)).toEqual(["before the backup"]);
+  expect(await downloadMedia(bob, scan)).toBe("a scan");
   expect((await cluster.tenant("clinic-x")).epoch).toBeGreaterThan(epoch);
   await bob.client.sendTextMessage(hers, "after the restore");
   await ok("tenant", "restore", "clinic-x", "--undo");

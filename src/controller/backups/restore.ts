@@ -78,6 +78,9 @@ export function whyNotRestored({ metadata, spec, status }: Tenant): string | und
   if (isSuspended({ spec, status })) return `tenant ${name} is suspended; resume it, as a restore starts it`;
   if (status.databaseMove)
     return `the database of ${name} is on its way to ${status.databaseMove.to}; restore it after that`;
+  // The second one would put aside what the first has brought, and with that lose what was there before it.
+  if (status.restore)
+    return `tenant ${name} is being restored (${status.restore.backup}); try again once it runs with that, or the event NotRestored says why not`;
   return undefined;
 }
 

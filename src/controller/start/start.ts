@@ -128,7 +128,9 @@ async function takeRestored(
   if (asked && bringsDatabase(config)) {
     const raised = await nextEpoch(context, name);
     const problem = await restoreOwn(context, raised, config, asked, release);
-    return problem ? giveUpRestore(context, name, asked, problem) : noteRestored(context, name, asked);
+    if (problem) return giveUpRestore(context, name, asked, problem);
+    await restored?.media.admitStaged(storageOf(tenant));
+    return noteRestored(context, name, asked, true);
   }
   if (!restored) throw new StartFailure("RestoreImpossible", "this platform restores no databases");
   const storage = storageOf(tenant);
@@ -157,10 +159,20 @@ async function takeRestored(
   return noteRestored(context, name, asked);
 }
 
-async function noteRestored({ store, clock }: ControllerContext, name: string, asked: { id: string }): Promise<Tenant> {
+/** @param isOwn another controller may have given the restore up, or written it down, while this one was at it: its database is another one in any case */
+async function noteRestored(
+  { store, clock }: ControllerContext,
+  name: string,
+  asked: { id: string },
+  isOwn = false,
+): Promise<Tenant> {
   const written = await modify(store, "Tenant", name, ({ status }) => {
     const { restore, schemaRelease } = status;
-    if (restore?.id !== asked.id) return false;
+    if (restore?.id !== asked.id) {
+      if (!isOwn || schemaRelease === undefined) return false;
+      delete status.schemaRelease;
+      return true;
+    }
     const before = schemaRelease === undefined ? {} : { schemaRelease };
     status.restored = { backup: restore.backup, at: timeText(clock.now()), ...before };
     // Unknown, the schema is looked at.

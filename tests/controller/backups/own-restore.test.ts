@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import { exchangeNow, type RestoreParts } from "../../../src/controller/backups/restore.ts";
 import { UserError } from "../../../src/model/errors.ts";
 import { modify } from "../../../src/ports/store.ts";
 import { atEachCall, runController, runs, tenantWhen, throughKill } from "../../support/controller-run.ts";
@@ -33,6 +34,7 @@ it("starts a tenant with what was restored into its database, and one owner, wha
     );
     const { status } = ended;
     expect(world.contents.get("a")).toBe("of the backup");
+    expect(world.log).toContain("media of a admitted");
     expect(status.restore).toBeUndefined();
     expect(status.restored).toMatchObject({ backup: "b" });
     expect(status.epoch).toBeGreaterThan(epoch);
@@ -54,5 +56,38 @@ it("goes on with what it has where the backup cannot be had, and says why", asyn
   expect(world.contents.get("a")).toBe("of today");
   const events = await world.store.listEvents({ object: "Tenant/a", limit: 100 });
   expect(events.find(({ reason }) => reason === "NotRestored")?.message).toContain("it is away");
+  await run.stop();
+});
+
+it("refuses another restore while one is pending, which would put aside what the first has brought", async () => {
+  const world = await withOwnDatabase();
+  const { context } = runController(world, { killAtCall: 1 }).process;
+  await ask(world);
+  const parts = { context, service: {} as RestoreParts["service"] };
+  const work = { say: () => {}, signal: new AbortController().signal, now: () => Date.now() };
+  const { status } = (await world.store.get("Tenant", "a"))!;
+  const other = exchangeNow({ ...parts, context: { ...context, store: world.store } }, "a", { backup: "c" }, work);
+  await expect(other).rejects.toMatchObject({ code: "Conflict", message: expect.stringContaining("being restored") });
+  expect((await world.store.get("Tenant", "a"))!.status.restore).toEqual(status.restore);
+});
+
+it("looks at the schema of what it restored, also where somebody else wrote down meanwhile how that ended", async () => {
+  const world = await withOwnDatabase();
+  await ask(world);
+  const run = runController(world);
+  const { context } = run.process;
+  const read = context.ownRestores!.read;
+  context.ownRestores!.read = async (...of) => {
+    await modify(world.store, "Tenant", "a", ({ status }) => void delete status.restore);
+    return read(...of);
+  };
+  const described: string[] = [];
+  const { describe } = context.databases;
+  context.databases.describe = async (tenant, secrets) => {
+    described.push(tenant.metadata.name);
+    return describe(tenant, secrets);
+  };
+  await tenantWhen(world, "a", "restored", (t) => runs(t) && world.contents.get("a") === "of the backup");
+  expect(described).toEqual(["a"]);
   await run.stop();
 });
