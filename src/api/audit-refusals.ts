@@ -3,8 +3,12 @@ import type { Role } from "../model/role.ts";
 
 /** Of each caller, and of all that nobody knows together. */
 const KEPT_A_MINUTE = 20;
-/** Above what a script does that makes accounts one by one. */
-const CHANGES_A_MINUTE = 120;
+/**
+ * Of what one person changes: 120 ordinary changes, above what a script does that makes accounts one by one. Who does nothing else fills the log on
+ * Kubernetes in about a day.
+ */
+const CHARACTERS_A_MINUTE = 60_000;
+const ORDINARY_ENTRY = 500;
 const MINUTE_MS = 60_000;
 
 interface Refusable {
@@ -59,27 +63,42 @@ export class Refusals<Entry extends Refusable> {
   }
 }
 
-/** How often somebody changes something. A change has its entry, whoever makes it; so that these fill no log, there are not too many. */
-export class ChangeRate {
+/**
+ * What the changes of one person take in the log. A change has its entry whoever makes it, and whole; so that these fill no log, whoever makes too
+ * many, or too long ones, waits.
+ */
+export class ChangeBudget {
   readonly #now: () => Date;
-  readonly #counts = new Map<string, number>();
-  #minute = 0;
+  /** What is not paid off, which it is at an even pace. */
+  readonly #debts = new Map<string, { characters: number; at: number }>();
 
   constructor(now: () => Date) {
     this.#now = now;
   }
 
-  /** @throws UserError RateLimited */
-  count(actor: string): void {
-    const minute = Math.floor(this.#now().getTime() / MINUTE_MS);
-    if (minute !== this.#minute) this.#counts.clear();
-    this.#minute = minute;
-    const count = (this.#counts.get(actor) ?? 0) + 1;
-    this.#counts.set(actor, count);
-    if (count > CHANGES_A_MINUTE)
+  /** Before a change. @throws UserError RateLimited */
+  ask(actor: string): void {
+    const wait = (this.#debtOf(actor) + ORDINARY_ENTRY - CHARACTERS_A_MINUTE) * (MINUTE_MS / CHARACTERS_A_MINUTE);
+    if (wait > 0)
       throw new UserError(
         "RateLimited",
-        `a tenant admin may make ${CHANGES_A_MINUTE} changes a minute; try again in the next one`,
+        `a tenant admin may make ${CHARACTERS_A_MINUTE / ORDINARY_ENTRY} changes a minute, or fewer long ones; try again in ${Math.ceil(wait / 1000)} s`,
       );
+    this.#add(actor, ORDINARY_ENTRY);
+  }
+
+  /** After it. */
+  charge(actor: string, entry: object): void {
+    this.#add(actor, Math.max(0, JSON.stringify(entry).length - ORDINARY_ENTRY));
+  }
+
+  #add(actor: string, characters: number): void {
+    this.#debts.set(actor, { characters: this.#debtOf(actor) + characters, at: this.#now().getTime() });
+  }
+
+  #debtOf(actor: string): number {
+    const { characters, at } = this.#debts.get(actor) ?? { characters: 0, at: 0 };
+    const paid = (this.#now().getTime() - at) * (CHARACTERS_A_MINUTE / MINUTE_MS);
+    return Math.max(0, characters - Math.max(0, paid));
   }
 }

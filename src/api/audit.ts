@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Actor } from "../model/role.ts";
 import { changesBetween, type AuditChange, type Snapshot } from "./audit-changes.ts";
-import { ChangeRate, Refusals } from "./audit-refusals.ts";
+import { ChangeBudget, Refusals } from "./audit-refusals.ts";
 
 /** One line of the audit log: who asked for what, and what came of it. */
 export interface AuditEntry {
@@ -76,10 +76,10 @@ export function registerAudit(
   look: Look,
   now: () => Date = () => new Date(),
 ): void {
-  const rate = new ChangeRate(now);
+  const budget = new ChangeBudget(now);
   app.addHook("preHandler", async (request) => {
     const { actor } = request;
-    if (actor?.role === "tenant-admin" && isChange(request)) rate.count(actor.name);
+    if (actor?.role === "tenant-admin" && isChange(request)) budget.ask(actor.name);
     const object = isChange(request) ? objectOf(request) : undefined;
     const before = object && (await lookAt(look, object));
     if (before) request.auditedBefore = before;
@@ -109,6 +109,7 @@ export function registerAudit(
       client: request.ip,
       ...(changes.length === 0 ? {} : { changes }),
     };
+    if (request.actor?.role === "tenant-admin") budget.charge(request.actor.name, entry);
     if (refusals.admits(entry)) await log.append(entry);
   };
   // Before the answer: whoever has heard that something was changed finds it in the log, whatever becomes of this process.

@@ -87,8 +87,17 @@ test("a tenant admin makes so many changes a minute, each with an entry, and no 
     expect(statuses).toEqual([...Array(120).fill(200), ...Array(5).fill(429)]);
     expect(api.audited.filter(({ status, changes }) => status === 200 && changes?.length === 1)).toHaveLength(120);
     expect(service.tenants.get("ours")?.spec.config).toBe("max_upload_size: 120M\n");
-    vi.setSystemTime(Date.UTC(2026, 0, 1, 0, 1, 0));
+    vi.setSystemTime(Date.UTC(2026, 0, 1, 0, 1, 30));
     expect(await change(126)).toBe(200);
+    // One long change, whose entry is whole, is as many short ones.
+    const options = Array.from({ length: 100 }, (_, n) => `option${n}: ${"x".repeat(900)}`);
+    const long = { method: "PATCH", token, body: JSON.stringify({ config: options.join("\n") }) };
+    expect((await api.request("/v1/tenants/ours", long)).status).toBe(200);
+    expect(api.audited.at(-1)?.changes).toHaveLength(101);
+    vi.setSystemTime(Date.UTC(2026, 0, 1, 0, 2, 0));
+    expect(await change(127)).toBe(429);
+    vi.setSystemTime(Date.UTC(2026, 0, 1, 0, 5, 0));
+    expect(await change(128)).toBe(200);
     await api.request(`/v1/fleet?x=${"x".repeat(2000)}`, { token });
     expect(api.audited.at(-1)).toMatchObject({ status: 403, actor: "reseller" });
     expect(api.audited.at(-1)!.path).toHaveLength(200);
