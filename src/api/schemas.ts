@@ -460,6 +460,7 @@ export const TenantSchema = z
           id: z.string(),
           backup: z.string(),
           requestedAt: Time,
+          storage: z.string().optional().describe("What the target keeps the backup by; its own if not given."),
           schemaRelease: z.string().optional(),
           exchanged: z.literal(true).optional().describe("It is in its place."),
         })

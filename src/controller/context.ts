@@ -128,6 +128,11 @@ export interface Timing {
   expiryGrace: number;
   /** How often it is looked whether a database is to be copied while its tenant runs. */
   copiesEvery: number;
+  /**
+   * How long a restore into the database that a tenant brings along may take, while the tenant is away and has one of the places for moves. Several times
+   * as long as a dump may take: indexes are made again.
+   */
+  ownRestoreWithin: number;
   /** First and longest delay between attempts to start a tenant. */
   retryFirst: number;
   retryMost: number;
@@ -146,6 +151,7 @@ export const DEFAULT_TIMING: Timing = {
   expiryEvery: 600,
   expiryGrace: 3_600,
   copiesEvery: 1,
+  ownRestoreWithin: 12 * 3_600,
   retryFirst: 1,
   retryMost: 60,
 };

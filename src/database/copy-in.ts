@@ -3,7 +3,11 @@ import type { Bytes } from "../ports/backups.ts";
 
 /** The part of pg's connection that a COPY needs; its types do not have it. */
 interface CopyConnection {
-  stream: { writableNeedDrain: boolean; once(event: "drain" | "close", listener: () => void): void };
+  stream: {
+    writableNeedDrain: boolean;
+    once(event: "drain" | "close", listener: () => void): void;
+    off(event: "drain" | "close", listener: () => void): void;
+  };
   sendCopyFromChunk(chunk: Uint8Array): void;
   endCopyFrom(): void;
   sendCopyFail(message: string): void;
@@ -25,15 +29,29 @@ export async function copyIn(client: Client, statement: string, rows: Bytes): Pr
   client.query(query as unknown as Submittable);
   const connection = await asked.promise;
   let isOver = false;
-  ended.promise.then(
-    () => (isOver = true),
-    () => (isOver = true),
-  );
+  let goOn = () => {};
+  const note = () => {
+    isOver = true;
+    goOn();
+  };
+  // Once: a promise keeps what waits for it until it is settled, and there are as many waits as the rows are long.
+  ended.promise.then(note, note);
+  const drained = () =>
+    new Promise<void>((resolve) => {
+      const { stream } = connection;
+      goOn = () => {
+        stream.off("drain", goOn);
+        stream.off("close", goOn);
+        resolve();
+      };
+      stream.once("drain", goOn);
+      stream.once("close", goOn);
+    });
   try {
     for await (const chunk of rows) {
       if (isOver) break;
       connection.sendCopyFromChunk(chunk);
-      if (connection.stream.writableNeedDrain) await Promise.race([drained(connection), ended.promise.catch(() => {})]);
+      if (connection.stream.writableNeedDrain) await drained();
     }
   } catch (error) {
     if (!isOver) connection.sendCopyFail("its source has failed");
@@ -42,11 +60,4 @@ export async function copyIn(client: Client, statement: string, rows: Bytes): Pr
   }
   if (!isOver) connection.endCopyFrom();
   await ended.promise;
-}
-
-function drained({ stream }: CopyConnection): Promise<void> {
-  return new Promise((resolve) => {
-    stream.once("drain", resolve);
-    stream.once("close", resolve);
-  });
 }

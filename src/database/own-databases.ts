@@ -6,12 +6,13 @@ import type { TenantSecretData } from "../model/tenant-secrets.ts";
 import type { Bytes, CopyFacts, OwnDatabases, OwnRestore } from "../ports/backups.ts";
 import type { DatabaseLogin } from "../ports/databases.ts";
 import { asideOf, dropAside, putAside, takeFromAside } from "./aside.ts";
-import { DEFAULT_BOUNDS, withConnection } from "./connection.ts";
+import { DEFAULT_BOUNDS, withConnection, type Bounds } from "./connection.ts";
 import { copyIn } from "./copy-in.ts";
-import { factsOf, SNAPSHOT_BOUNDS } from "./copies.ts";
+import { factsOf } from "./copies.ts";
 import { fenceAgainstAll, hasFence } from "./fence.ts";
 import { pgScript, type PgPrograms } from "./pg-programs.ts";
 import { scriptParts } from "./restore-script.ts";
+import { endAll } from "./ended.ts";
 import { explainLock } from "./held-locks.ts";
 import { makeFitWithin } from "./restored.ts";
 
@@ -19,6 +20,10 @@ import { makeFitWithin } from "./restored.ts";
 const RESTORE_LOCK = 7_360_114;
 /** Other roles' sessions are not ended, and the tenant is away for as long as one of them has a table: as for pg_dump. */
 const LOCK_MS = 30_000;
+/** A statement that is at its commit is done with that first. */
+const ENDED_MS = 10_000;
+/** One table may be most of a database. Its caller bounds the whole, and this is beyond that. */
+const RESTORE_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 24 * 3_600_000 };
 
 /** Restores into databases that tenants bring along, as the tenant's own role. */
 export class PostgresOwnDatabases implements OwnDatabases {
@@ -38,7 +43,7 @@ export class PostgresOwnDatabases implements OwnDatabases {
     check: (facts: CopyFacts) => void,
     signal: AbortSignal = new AbortController().signal,
   ): Promise<void> {
-    await this.#exchange(tenant, restore, async (client) => {
+    await this.#exchange(tenant, restore, signal, async (client) => {
       await putAside(client, restore.id);
       for await (const part of scriptParts(pgScript(this.#programs, dump, signal)))
         if ("sql" in part) await client.query(part.sql);
@@ -51,8 +56,13 @@ export class PostgresOwnDatabases implements OwnDatabases {
     });
   }
 
-  async takeBack(tenant: Tenant, _secrets: TenantSecretData, restore: OwnRestore): Promise<void> {
-    await this.#exchange(tenant, restore, async (client) => {
+  async takeBack(
+    tenant: Tenant,
+    _secrets: TenantSecretData,
+    restore: OwnRestore,
+    signal: AbortSignal = new AbortController().signal,
+  ): Promise<void> {
+    await this.#exchange(tenant, restore, signal, async (client) => {
       await takeFromAside(client, restore.id);
       await client.query("SET LOCAL search_path TO public");
       await makeFitWithin(client);
@@ -73,34 +83,69 @@ export class PostgresOwnDatabases implements OwnDatabases {
   async #exchange(
     tenant: Tenant,
     { id, epoch }: OwnRestore,
+    signal: AbortSignal,
     work: (client: pg.Client) => Promise<void>,
   ): Promise<void> {
     const login = loginOf(tenant);
     await withConnection(login, login.database, (client) => refuseSpent(client, epoch), DEFAULT_BOUNDS);
     await fenceAgainstAll(login, epoch, DEFAULT_BOUNDS);
-    await withConnection(
+    let pid: number | undefined;
+    const exchanged = withConnection(
       login,
       login.database,
-      async (client) => {
-        await client.query("BEGIN");
-        await this.#boundLocks(client);
-        try {
-          // A controller that leads no longer may still be at it: one of the two comes first, and the other finds it done.
-          await client.query("SELECT pg_catalog.pg_advisory_xact_lock($1)", [RESTORE_LOCK]);
-          if ((await asideOf(client)) === id) return;
-          await refuseSpent(client, epoch);
-          await work(client);
-          await client.query("COMMIT");
-        } catch (error) {
-          throw await explainLock(client, error, this.#lockMs);
-        }
-      },
-      SNAPSHOT_BOUNDS,
+      (client) =>
+        unlessAborted(signal, async () => {
+          pid = await pidOf(client);
+          await client.query("BEGIN");
+          await this.#boundLocks(client);
+          try {
+            // A controller that leads no longer may still be at it: one of the two comes first, and the other finds it done.
+            await client.query("SELECT pg_catalog.pg_advisory_xact_lock($1)", [RESTORE_LOCK]);
+            if ((await asideOf(client)) === id) return;
+            await refuseSpent(client, epoch);
+            await work(client);
+            await client.query("COMMIT");
+          } catch (error) {
+            throw await explainLock(client, error, this.#lockMs);
+          }
+        }),
+      RESTORE_BOUNDS,
     );
+    try {
+      await exchanged;
+    } catch (error) {
+      // The server may be at it still, and has everything locked until it sees that nobody listens; or it is about to commit.
+      if (pid !== undefined) await endSession(login, pid).catch(() => {});
+      throw error;
+    }
   }
 
   #boundLocks(client: pg.Client): Promise<unknown> {
     return client.query(`SET LOCAL lock_timeout = ${this.#lockMs}`);
+  }
+}
+
+async function pidOf(client: pg.Client): Promise<number | undefined> {
+  return (await client.query<{ pid: number }>("SELECT pg_catalog.pg_backend_pid() AS pid")).rows[0]?.pid;
+}
+
+/** Whoever has the database by now keeps it. */
+async function endSession(login: DatabaseLogin, pid: number): Promise<void> {
+  const one = "FROM pg_catalog.pg_stat_activity WHERE pid = $1 AND usename = current_user";
+  const options = { values: [pid], database: login.database, withinMs: ENDED_MS };
+  await withConnection(login, login.database, (client) => endAll(client, one, options), DEFAULT_BOUNDS);
+}
+
+/** Its connection is closed then, which ends the work. @throws the signal's reason */
+async function unlessAborted<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  signal.throwIfAborted();
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(signal.reason);
+  signal.addEventListener("abort", abort);
+  try {
+    return await Promise.race([work(), aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", abort);
   }
 }
 

@@ -9,6 +9,8 @@ const MOST_SQL_BYTES = 64 * 1024 ** 2;
 const COPY = /^COPY .+ FROM stdin;$/;
 /** Of psql; it guards against what nobody here runs. */
 const META = /^\\(un)?restrict [A-Za-z0-9]+$/;
+/** Begins what makes one object. What is sent together is bounded in time together: many indexes of large tables would be too long. */
+const OBJECT = /^-- Name: .+; Type: .+; Schema: .+; Owner: /;
 /** Servers before 17 do not know it. */
 const NEWER = "SET transaction_timeout = 0;";
 /** A row ends before it, and no row is like it: a backslash is written twice. */
@@ -16,7 +18,7 @@ const END = Buffer.from("\n\\.\n");
 const NEWLINE = 0x0a;
 
 /**
- * Takes the script apart as it comes, without holding more of it than one section's statements. Rows have to be read to their end before the next part is
+ * Takes the script apart as it comes, without holding more of it than the statements of one object. Rows have to be read to their end before the next part is
  * asked for. What a dump's owner writes into names and functions may cut it in wrong places; the server then refuses what comes of it.
  */
 export async function* scriptParts(script: Bytes): AsyncGenerator<ScriptPart, void, undefined> {
@@ -58,11 +60,13 @@ export async function* scriptParts(script: Bytes): AsyncGenerator<ScriptPart, vo
       isOver = at === -1;
       const line = rest.subarray(0, isOver ? rest.length : at).toString("utf8");
       rest = rest.subarray(isOver ? rest.length : at + 1);
-      if (COPY.test(line)) {
+      const isCopy = COPY.test(line);
+      if (isCopy || OBJECT.test(line)) {
         if (lines.length > 0) yield { sql: lines.join("\n") };
         [lines, bytes] = [[], 0];
-        yield { copy: line, rows: rows() };
-      } else if (line !== "" && line !== NEWER && !line.startsWith("--") && !META.test(line)) {
+      }
+      if (isCopy) yield { copy: line, rows: rows() };
+      else if (line !== "" && line !== NEWER && !line.startsWith("--") && !META.test(line)) {
         bytes += line.length;
         if (bytes > MOST_SQL_BYTES) throw tooLong();
         lines.push(line);

@@ -33,12 +33,16 @@ const TELL_AGAIN = `
 /** Makes a restored database fit to be taken into use. @param client logged in as the tenant's own role */
 export async function makeFit(client: pg.Client): Promise<void> {
   await client.query("BEGIN");
-  await makeFitWithin(client);
+  await fit(client, "n.nspname !~ '^pg_'");
   await client.query("COMMIT");
 }
 
-/** The same in a transaction that is under way. */
-export async function makeFitWithin(client: pg.Client): Promise<void> {
+/** The same in a transaction that is under way, in a database in which a restore has brought `public` alone: the rest is not its business. */
+export function makeFitWithin(client: pg.Client): Promise<void> {
+  return fit(client, "n.nspname = 'public' AND pg_catalog.pg_get_userbyid(c.relowner) = current_user");
+}
+
+async function fit(client: pg.Client, restored: string): Promise<void> {
   for (const { needs, sql } of STATEMENTS) if (await has(client, needs)) await client.query(sql);
   // Schemas from before streams had names of their writers, and sequences, are not told again: clients do that when they next log in.
   const { rows } = await client.query<{ columns: string }>(
@@ -47,17 +51,17 @@ export async function makeFitWithin(client: pg.Client): Promise<void> {
        AND attname = 'instance_name'`,
   );
   if (Number(rows[0]?.columns) === 2 && (await has(client, "device_lists_sequence"))) await client.query(TELL_AGAIN);
-  await resetIdentities(client);
+  await resetIdentities(client, restored);
   if (await has(client, "synapse_shards.fence"))
     await client.query("UPDATE synapse_shards.fence SET shard = '', instance = ''");
 }
 
 /** Made while the database was copied to another server, it has tables whose rows were told apart by all columns for that time (`online/source.ts`). */
-async function resetIdentities(client: pg.Client): Promise<void> {
+async function resetIdentities(client: pg.Client, restored: string): Promise<void> {
   const { rows } = await client.query<{ schema: string; name: string }>(
     `SELECT n.nspname AS schema, c.relname AS name
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.relkind = 'r' AND c.relreplident = 'f' AND n.nspname !~ '^pg_'`,
+     WHERE c.relkind = 'r' AND c.relreplident = 'f' AND ${restored}`,
   );
   for (const table of rows) await client.query(`ALTER TABLE ONLY ${placeOf(table)} REPLICA IDENTITY DEFAULT`);
 }

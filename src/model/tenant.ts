@@ -124,8 +124,18 @@ export interface TenantStatus {
   wake?: Wake;
   /** Since when it has been awake, and why it was woken; absent where it never slept. */
   awake?: { since: string; reason: WakeReason };
-  /** Its next start is with the database that was restored beside its own. `exchanged`: it is in its place. */
-  restore?: { id: string; backup: string; requestedAt: string; schemaRelease?: string; exchanged?: true };
+  /**
+   * Its next start is with the database that was restored beside its own, or with that backup in the database that it brings along. `exchanged`: it is in
+   * its place. `storage`: what the target keeps the backup by; its own if not given.
+   */
+  restore?: {
+    id: string;
+    backup: string;
+    requestedAt: string;
+    storage?: string;
+    schemaRelease?: string;
+    exchanged?: true;
+  };
   /** The last restore; `schemaRelease` is of the database that it put aside. */
   restored?: { backup: string; at: string; schemaRelease?: string };
   /** Somebody asked for a backup, which is not done yet: the job that makes it. */

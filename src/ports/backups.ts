@@ -170,7 +170,8 @@ export interface OwnDatabases {
   /**
    * Puts what a dump has in the place of what the database has, while nobody runs the tenant; whoever still does is shut out. Made fit to be taken into
    * use, as by `restoreBeside`.
-   * @param check is told what there is before it is kept @throws UserError, also of `check`; nothing has changed then
+   * @param check is told what there is before it is kept
+   * @param signal ends it @throws UserError, also of `check`, and the signal's reason; nothing has changed then
    */
   replace(
     tenant: Tenant,
@@ -181,7 +182,7 @@ export interface OwnDatabases {
     signal?: AbortSignal,
   ): Promise<void>;
   /** Puts what was there before into its place again, and keeps what is there now. @throws UserError NotFound where nothing is kept */
-  takeBack(tenant: Tenant, secrets: TenantSecretData, restore: OwnRestore): Promise<void>;
+  takeBack(tenant: Tenant, secrets: TenantSecretData, restore: OwnRestore, signal?: AbortSignal): Promise<void>;
   /** The id of the restore that was the last one; undefined where nothing from before one is kept. */
   last(tenant: Tenant, secrets: TenantSecretData): Promise<string | undefined>;
   /** Removes what was there before. */

@@ -1,6 +1,8 @@
+import type { Socket } from "node:net";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { ASIDE_SCHEMA } from "../../src/database/aside.ts";
 import { withConnection } from "../../src/database/connection.ts";
+import { copyIn } from "../../src/database/copy-in.ts";
 import { PostgresCopies } from "../../src/database/copies.ts";
 import { PostgresOwnDatabases } from "../../src/database/own-databases.ts";
 import { DatabaseServers } from "../../src/database/servers.ts";
@@ -242,3 +244,54 @@ it.each([
   expect(await own.last(tenant)).toBe("r");
   expect(await bodies()).toEqual(BEFORE);
 });
+
+it("leaves what is not Synapse's as it is, whoever owns it", async () => {
+  await inside("ALTER TABLE events REPLICA IDENTITY FULL");
+  const { dump } = await dumped();
+  await inside("CREATE SCHEMA theirs; CREATE TABLE theirs.own (a int); ALTER TABLE theirs.own REPLICA IDENTITY FULL");
+  await withConnection(server.admin, ROLE, (client) =>
+    client.query(`
+      CREATE SCHEMA others; CREATE TABLE others.apart (a int); CREATE TABLE public.beside (a int);
+      ALTER TABLE others.apart REPLICA IDENTITY FULL; ALTER TABLE public.beside REPLICA IDENTITY FULL`),
+  );
+  await own.replace(tenant, secrets, { id: "r", epoch: 7 }, bytes(dump), () => {});
+  await own.takeBack(tenant, secrets, { id: "u", epoch: 8 });
+  await own.takeBack(tenant, secrets, { id: "v", epoch: 9 });
+  const full = await inside(
+    "SELECT oid::regclass::text AS name FROM pg_class WHERE relreplident = 'f' AND relkind = 'r' ORDER BY 1",
+  );
+  expect(full.map(({ name }) => name)).toEqual(["beside", "others.apart", "theirs.own"]);
+});
+
+it("copies any number of rows in with as many listeners as for one", async () => {
+  const row = Buffer.from(`${"x".repeat(1024 ** 2)}\n`);
+  async function* rows(): Bytes {
+    for (let n = 0; n < 40; n++) yield row;
+  }
+  await withConnection(server.admin, ROLE, async (client) => {
+    const { stream } = (client as unknown as { connection: { stream: Socket } }).connection;
+    const before = stream.listenerCount("close");
+    let drains = 0;
+    stream.on("drain", () => (drains += 1));
+    await client.query("CREATE TEMPORARY TABLE large (a text)");
+    await copyIn(client, "COPY large FROM stdin", rows());
+    expect(drains).toBeGreaterThan(5);
+    expect(stream.listenerCount("close")).toBe(before);
+  });
+}, 30_000);
+
+it("ends at once when it is told to, also in the midst of a statement, and leaves nothing locked", async () => {
+  const { dump } = await dumped();
+  await withConnection(server.admin, ROLE, async (client) => {
+    await client.query("BEGIN; LOCK TABLE users IN ACCESS SHARE MODE");
+    const ending = new AbortController();
+    const replaced = own.replace(tenant, secrets, { id: "r", epoch: 7 }, bytes(dump), () => {}, ending.signal);
+    const waits = "SELECT FROM pg_locks WHERE NOT granted";
+    await expect.poll(async () => (await client.query(waits)).rowCount, { timeout: 10_000 }).toBe(1);
+    ending.abort(new UserError("Timeout", "too long"));
+    await expect(replaced).rejects.toThrow("too long");
+    expect((await client.query(waits)).rowCount).toBe(0);
+    await client.query("COMMIT");
+  });
+  expect(await bodies()).toEqual(BEFORE);
+}, 60_000);

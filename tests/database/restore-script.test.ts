@@ -72,3 +72,27 @@ it("refuses statements without end, and holds no more of them", async () => {
   await expect(partsOf(endless())).rejects.toMatchObject({ code: "InvalidInput" });
   expect(sent).toBeLessThan(70);
 });
+
+it("has a part for what makes one object, which may take its time", async () => {
+  const script = `SET check_function_bodies = false;
+
+--
+-- Name: a a_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.a
+    ADD CONSTRAINT a_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: b; Type: INDEX; Schema: public; Owner: -
+--
+
+CREATE INDEX b ON public.a USING btree (id);
+`;
+  expect(await partsOf(pieces(script, 50))).toEqual([
+    { sql: "SET check_function_bodies = false;" },
+    { sql: "ALTER TABLE ONLY public.a\n    ADD CONSTRAINT a_pkey PRIMARY KEY (id);" },
+    { sql: "CREATE INDEX b ON public.a USING btree (id);" },
+  ]);
+});

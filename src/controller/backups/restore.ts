@@ -25,8 +25,6 @@ import { mebibytes } from "../../model/bytes.ts";
 
 /** The first tenant of a release waits until the release is installed and its schema made. */
 const RUNS_WITHIN_MS = 15 * 60_000;
-/** Its database is restored while it is stopped. */
-const OWN_RUNS_WITHIN_MS = 4 * 3_600_000;
 const POLL_MS = 100;
 const SLOW_POLL_MS = 1_000;
 
@@ -109,17 +107,19 @@ export async function restoreInPlace(parts: RestoreParts, tenant: Tenant, manife
     refuseNewerSchema(context, wantedRelease(tenant), facts);
   }
   await stageMedia(means, manifest, storage, work);
-  return exchangeNow(parts, name, { backup: manifest.id, schemaRelease: manifest.schemaRelease }, work);
+  const { id: backup, schemaRelease } = manifest;
+  // It is read once more, and may be another tenant's of the same server name.
+  return exchangeNow(parts, name, { backup, schemaRelease, ...(isOwn ? { storage: manifest.tenant } : {}) }, work);
 }
 
 /** Has the tenant started with the database that is beside its own. @returns how that went, in words */
 export async function exchangeNow(
   { context, service }: Pick<RestoreParts, "context" | "service">,
   name: string,
-  { words, ...what }: { backup: string; schemaRelease?: string; words?: string },
+  { words, ...what }: { backup: string; schemaRelease?: string; storage?: string; words?: string },
   work: Work,
 ): Promise<string> {
-  const { store, clock } = context;
+  const { store, clock, timing } = context;
   const id = randomUUID();
   const asked = await modify(store, "Tenant", name, (tenant) => {
     const refusal = whyNotRestored(tenant);
@@ -131,7 +131,9 @@ export async function exchangeNow(
   if (!asked) throw new UserError("NotFound", `there is no tenant ${name}`);
   if (asked.status.sleep) await service.wakeTenant(name);
   work.say("the databases are exchanged");
-  const within = bringsDatabase(asked.spec) ? OWN_RUNS_WITHIN_MS : RUNS_WITHIN_MS;
+  // Its database is restored while it is stopped.
+  const own = bringsDatabase(asked.spec) ? timing.ownRestoreWithin * 1_000 : 0;
+  const within = RUNS_WITHIN_MS + own;
   const ended = await until(context, name, work, ({ status }) => status.restore?.id !== id, within);
   const { lastMove, restored } = ended.status;
   if (restored?.at === asked.status.restored?.at)
@@ -157,7 +159,7 @@ export async function restoreGone(
   if (ownDatabase(config))
     throw new UserError(
       "Conflict",
-      `${manifest.tenant} brought its database along: create the tenant again with its keys and an empty database, as docs/backups.md says, and restore it then`,
+      `${manifest.tenant} brought its database along, and is gone: a backup goes into the database of a tenant that is there, and none is made for it. docs/backups.md says what can be had of it`,
     );
   // What it was named by is its own again, so that its backups stay together.
   const storage = async () =>

@@ -18,7 +18,7 @@ export async function restoreOwn(
   context: ControllerContext,
   tenant: Tenant,
   config: StartConfig,
-  { id, backup }: Asked,
+  { id, backup, storage = storageOf(tenant) }: Asked,
   release: string,
 ): Promise<UserError | undefined> {
   const { ownRestores } = context;
@@ -26,21 +26,24 @@ export async function restoreOwn(
   const { databases } = ownRestores;
   const here = withConfig(tenant, config);
   const restore = { id, epoch: tenant.status.epoch };
+  const seconds = context.timing.ownRestoreWithin;
+  const late = AbortSignal.timeout(seconds * 1_000);
   try {
-    if (backup === FORMER) await databases.takeBack(here, config.secrets, restore);
+    if (backup === FORMER) await databases.takeBack(here, config.secrets, restore, late);
     else {
-      const { counts, dump } = await ownRestores.read(storageOf(tenant), backup);
+      const { counts, dump } = await ownRestores.read(storage, backup);
       const check = (facts: CopyFacts) => {
         refuseUnlike(`backup ${backup}`, counts, facts);
         refuseNewerSchema(context, release, facts);
       };
-      await databases.replace(here, config.secrets, restore, dump, check);
+      await databases.replace(here, config.secrets, restore, dump, check, late);
     }
     return undefined;
   } catch (error) {
     // It may have been the answer to its very last statement that was lost.
     if ((await databases.last(here, config.secrets)) === id) return undefined;
     context.log.warn({ tenant: tenant.metadata.name, backup, why: messageOf(error) }, "a restore has failed");
+    if (late.aborted) return new UserError("Timeout", `it was not done in ${seconds / 3_600} hours`, { cause: error });
     return error instanceof UserError ? error : new UserError("Environment", messageOf(error), { cause: error });
   }
 }

@@ -88,16 +88,12 @@ export async function startOn(context: ControllerContext, tenant: Tenant, target
 
 async function start(context: ControllerContext, asked: Tenant, target: StartTarget): Promise<Started> {
   const { config, client, release } = target;
-  const restored = asked.status.restore ? await takeRestored(context, asked, config, release) : asked;
+  const restored = asked.status.restore ? await takeRestored(context, asked, target) : asked;
   const tenant = isMoveDue(restored.status.databaseMove)
     ? await takeMoved(context, await nextEpoch(context, restored.metadata.name), config)
     : restored;
   const { name } = tenant.metadata;
-  const isAdmitted = config.hash === tenant.status.inEffect?.hash;
-  // Also of a tenant that never ran: nothing is started with it, and a shard knows no epoch below 1.
-  const checked = { ...assignmentOf(context, tenant, config), epoch: Math.max(1, tenant.status.epoch) };
-  const request = { ...config, tenant: withConfig(tenant, config), assignment: checked };
-  const databaseId = isAdmitted ? undefined : await admit(context, client, request);
+  const databaseId = await admitUnlessInEffect(context, tenant, target);
   const claimed = await claim(context, tenant, config, databaseId);
   const configured = withConfig(claimed, config);
   const assignment = assignmentOf(context, claimed, config);
@@ -115,18 +111,28 @@ async function start(context: ControllerContext, asked: Tenant, target: StartTar
   return { tenant: claimed, state };
 }
 
-/** Exchanges its database and the one that was restored beside it, while nobody runs it. */
-async function takeRestored(
+/** What is in effect was admitted before. @returns and @throws as `admit` */
+async function admitUnlessInEffect(
   context: ControllerContext,
   tenant: Tenant,
-  config: StartConfig,
-  release: string,
-): Promise<Tenant> {
+  { config, client }: StartTarget,
+): Promise<string | undefined> {
+  if (config.hash === tenant.status.inEffect?.hash) return undefined;
+  // Also of a tenant that never ran: nothing is started with it, and a shard knows no epoch below 1.
+  const assignment = { ...assignmentOf(context, tenant, config), epoch: Math.max(1, tenant.status.epoch) };
+  return admit(context, client, { ...config, tenant: withConfig(tenant, config), assignment });
+}
+
+/** Exchanges its database and the one that was restored beside it, while nobody runs it. */
+async function takeRestored(context: ControllerContext, tenant: Tenant, target: StartTarget): Promise<Tenant> {
+  const { config, release } = target;
   const { restored } = context;
   const { name } = tenant.metadata;
   const asked = tenant.status.restore;
   if (asked && bringsDatabase(config)) {
-    const raised = await nextEpoch(context, name);
+    // It is written to, and may be another's, or where it may not connect to.
+    await admitUnlessInEffect(context, tenant, target);
+    const raised = await nextEpoch(context, name, { change: (t) => refuseTaken(context, t, config) });
     const problem = await restoreOwn(context, raised, config, asked, release);
     if (problem) return giveUpRestore(context, name, asked, problem);
     await restored?.media.admitStaged(storageOf(tenant));
@@ -210,9 +216,7 @@ function claim(
   databaseId: string | undefined,
 ): Promise<Tenant> {
   const change = (t: Tenant) => {
-    // Claiming its database would shut out whom it belongs to.
-    const rival = context.claims.conflictOf(withConfig(t, config));
-    if (rival) throw new StartFailure(rival.reason, rival.message);
+    refuseTaken(context, t, config);
     const { generation } = tenant.metadata;
     if (config.hash !== t.status.configHash || t.status.observedGeneration !== generation) {
       t.status.failures = 0;
@@ -224,6 +228,12 @@ function claim(
     t.status.observedGeneration = generation;
   };
   return nextEpoch(context, tenant.metadata.name, { change });
+}
+
+/** Claiming its database would shut out whom it belongs to. @throws StartFailure */
+function refuseTaken({ claims }: ControllerContext, tenant: Tenant, config: StartConfig): void {
+  const rival = claims.conflictOf(withConfig(tenant, config));
+  if (rival) throw new StartFailure(rival.reason, rival.message);
 }
 
 /** A shard that did not confirm an earlier stop may still run it, with an epoch that is spent. */
