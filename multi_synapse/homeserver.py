@@ -315,12 +315,14 @@ def free_port(host: str, wanted: int) -> int:
 def watch_requests(running: Running, name: str, on_request: Callable[[Any], None], keeper: Keeper | None = None) -> None:
     """Calls `on_request` at each request that reaches the tenant, and turns away those for another one, and what its quotas forbid."""
     was_throttled = False
+    # A connection that stays open holds what is named here, and must not hold the homeserver.
+    server_name = running.hs.hostname
 
     def hear_of_throttle(is_throttled: bool) -> None:
         """From a gateway, with each request."""
         nonlocal was_throttled
         if is_throttled or was_throttled:
-            for pool in pools_of(running.hs.hostname):
+            for pool in pools_of(server_name):
                 pool.note_throttled(is_throttled)
         was_throttled = is_throttled
 
