@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readlinkSync } from "node:fs";
+import { existsSync, readdirSync, readlinkSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, it } from "vitest";
 import { ClusterConfigSchema } from "../../../src/model/cluster-config.ts";
@@ -47,6 +47,22 @@ it(
 
     await install([]);
     expect(readdirSync(directory)).toEqual([]);
+  },
+);
+
+it(
+  "installs what shards, which are other users, can read, although nothing else is for others",
+  { timeout: 120_000 },
+  async () => {
+    const directory = join(await temporaryDirectory(), "modules");
+    const before = process.umask(0o077);
+    try {
+      await new TenantModules(directory, [LDAP]).install("1.163.2", python);
+    } finally {
+      process.umask(before);
+    }
+    for (const path of ["", "1.163.2"]) expect(statSync(join(directory, path)).mode & 0o777).toBe(0o755);
+    expect(statSync(join(directory, "1.163.2", "ldap_auth_provider.py")).mode & 0o444).toBe(0o444);
   },
 );
 

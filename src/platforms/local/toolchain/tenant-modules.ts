@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { existsSync, realpathSync } from "node:fs";
-import { mkdir, readdir, readlink, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readdir, readlink, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { Logger } from "pino";
 import type { ClusterConfig } from "../../../model/cluster-config.ts";
@@ -85,7 +85,9 @@ export class TenantModules {
 
   async #fill(directory: string, release: string, python: string, progress: Progress): Promise<void> {
     await rm(directory, { recursive: true, force: true });
-    await mkdir(directory, { recursive: true, mode: 0o755 });
+    await mkdir(directory, { recursive: true });
+    // Shards, which are other users, read it, whatever the umask is.
+    await chmod(directory, 0o755);
     const list = `${directory}.txt`;
     const lines = this.#packages.map(({ name, version, hashes }) =>
       [`${name}==${version}`, ...hashes.map((hash) => `--hash=${hash}`)].join(" "),
