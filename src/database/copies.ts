@@ -7,7 +7,7 @@ import type { TenantCounts } from "../model/backup.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
 import { FORMER, NoCopy, type Bytes, type CopyFacts, type DatabaseCopies } from "../ports/backups.ts";
-import type { DatabaseLogin } from "../ports/databases.ts";
+import { loginTo, type DatabaseLogin } from "../ports/databases.ts";
 import {
   asAdmin,
   DEFAULT_BOUNDS,
@@ -253,8 +253,7 @@ export class PostgresCopies implements DatabaseCopies {
     const own = ownDatabase(tenant.spec.config);
     const name = tenantDatabaseName(storageOf(tenant));
     if (!own) return { ...loginOn(this.#servers.of(tenant), name, secrets.databasePassword), database: name };
-    const { host, port, user, password, sslMode } = own;
-    return { host, port, user, password, sslMode, database: own.name };
+    return loginTo(own);
   }
 }
 

@@ -1,7 +1,4 @@
-import { writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { getCACertificates } from "node:tls";
 import { ageSealer } from "../../../backups/age-sealer.ts";
 import { BucketMediaFiles } from "../../../backups/bucket-media.ts";
 import { backupTarget } from "../../../backups/target.ts";
@@ -63,8 +60,5 @@ async function bucketOf(
 }
 
 function programsOfImage(): PgPrograms {
-  // libpq knows neither the public authorities nor those of NODE_EXTRA_CA_CERTS by itself.
-  const authorities = join(tmpdir(), "authorities.pem");
-  writeFileSync(authorities, getCACertificates("default").join("\n"));
-  return { binDir: BIN_DIR, environment: { PATH: process.env["PATH"] ?? "", HOME: tmpdir() }, authorities };
+  return { binDir: BIN_DIR, environment: { PATH: process.env["PATH"] ?? "", HOME: tmpdir() } };
 }
