@@ -1,4 +1,4 @@
-import { PostgresCopies } from "../../../database/copies.ts";
+import { PostgresCopies, restoreScript } from "../../../database/copies.ts";
 import type { PgPrograms } from "../../../database/pg-programs.ts";
 import type { ScratchServer } from "../../../database/scratch-server.ts";
 import { DatabaseServers } from "../../../database/servers.ts";
@@ -46,8 +46,9 @@ export class BroughtCopies implements DatabaseCopies {
   }
 
   rehearse(dump: Bytes, signal: AbortSignal): Promise<CopyFacts> {
+    // By the means of a restore: servers note of columns what others do not know.
     return this.#scratch.use(signal, (admin, within) =>
-      new PostgresCopies(DatabaseServers.single(admin), this.#programs).rehearse(dump, within),
+      new PostgresCopies(DatabaseServers.single(admin), this.#programs).rehearse(dump, within, restoreScript),
     );
   }
 
