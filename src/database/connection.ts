@@ -1,13 +1,16 @@
 import { Client, DatabaseError, escapeIdentifier, escapeLiteral } from "pg";
 import { messageOf, UserError, type ErrorCode } from "../model/errors.ts";
 import { DatabaseTrouble, type DatabaseTroubleReason } from "../ports/databases.ts";
-import { encryptionOf, refusedCertificate, withoutTls, type Encryption, type Server } from "./encryption.ts";
 import { boundMessages } from "./message-bound.ts";
 
 /** A login on a PostgreSQL server. */
-export interface Login extends Server {
+export interface Login {
+  host: string;
+  port: number;
   user: string;
   password: string;
+  /** As libpq's `sslmode`; `disable` if not given. Certificates are verified for `verify-ca` and `verify-full`, against the public authorities and those of NODE_EXTRA_CA_CERTS. */
+  sslMode?: string;
 }
 
 /** A superuser, or a role with CREATEDB and CREATEROLE. */
@@ -89,8 +92,30 @@ const REPLICATION_OPTIONS = Object.entries({ ...VALUES_AS_TEXT, tcp_keepalives_i
   .map(([name, value]) => `-c ${name}=${value}`)
   .join(" ");
 
+/** TLS and how its certificate is verified, or none. */
+type Encryption = false | { rejectUnauthorized: boolean; checkServerIdentity?: () => undefined };
+
 /** The server does not want to speak as we tried; nothing was done yet. */
 class EncryptionMismatch extends Error {}
+
+/** What to try, in order. */
+function encryptionOf({ sslMode }: Login): readonly [Encryption, Encryption?] {
+  const verified = { rejectUnauthorized: true };
+  switch (sslMode) {
+    case "allow":
+      return [false, { rejectUnauthorized: false }];
+    case "prefer":
+      return [{ rejectUnauthorized: false }, false];
+    case "require":
+      return [{ rejectUnauthorized: false }];
+    case "verify-ca":
+      return [{ ...verified, checkServerIdentity: () => undefined }];
+    case "verify-full":
+      return [verified];
+    default:
+      return [false];
+  }
+}
 
 async function withClient<T>(
   login: Login,
@@ -117,13 +142,16 @@ async function withClient<T>(
   let isExceeded = false;
   try {
     await client.connect().catch((error: unknown) => {
-      if (/does not support SSL/.test(messageOf(error)))
-        throw new EncryptionMismatch("the other way", { cause: withoutTls(login) });
-      const explained = connectProblem(error, login, database);
-      // What pg_hba.conf says to a connection without it, or with it.
-      if (/(no|SSL) encryption/.test(messageOf(error)))
+      const explained = describeError(error, `${login.host}:${login.port}`, database, login.user);
+      // `no encryption` is what pg_hba.conf says to a connection without it.
+      if (/does not support SSL|no encryption/.test(messageOf(error)))
         throw new EncryptionMismatch("the other way", { cause: explained });
-      throw explained;
+      if (explained instanceof UserError || certificateProblem(error)) throw error;
+      // No bug of ours: whatever answers there, it is not a server that lets us in.
+      const where = `${login.host}:${login.port}`;
+      throw new UserError("Unavailable", `PostgreSQL at ${where} cannot be connected to: ${reasonOf(error)}`, {
+        cause: error,
+      });
     });
     // A stream of changes has a bound that says more.
     if (!bounds.isReplication) boundMessages(client, MOST_MESSAGE_BYTES, () => (isExceeded = true));
@@ -137,6 +165,12 @@ async function withClient<T>(
         `PostgreSQL at ${login.host}:${login.port}, database ${database}: an answer has more than ${most}`,
       );
     }
+    if (certificateProblem(error))
+      throw new UserError(
+        "Unauthorized",
+        `PostgreSQL at ${login.host}:${login.port} has a certificate that sslmode ${login.sslMode} refuses: ${messageOf(error)}`,
+        { cause: error },
+      );
     throw describeError(error, `${login.host}:${login.port}`, database, login.user);
   } finally {
     await endQuietly(client);
@@ -150,15 +184,10 @@ async function endQuietly(client: Client): Promise<void> {
   clearTimeout(timer);
 }
 
-/** What keeps us from a server. */
-export function connectProblem(error: unknown, login: Login, database = ""): UserError {
-  const where = `${login.host}:${login.port}`;
-  const explained = refusedCertificate(error, login) ?? describeError(error, where, database, login.user);
-  if (explained instanceof UserError) return explained;
-  // No bug of ours: whatever answers there, it is not a server that lets us in.
-  return new UserError("Unavailable", `PostgreSQL at ${where} cannot be connected to: ${reasonOf(error)}`, {
-    cause: error,
-  });
+/** Node's words for what is wrong with a certificate. */
+function certificateProblem(error: unknown): boolean {
+  const code = String((error as { code?: unknown }).code ?? "");
+  return /^(ERR_TLS_CERT|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|CERT_)/.test(code);
 }
 
 function describeError(error: unknown, where: string, database: string, user: string): unknown {

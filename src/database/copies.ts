@@ -7,7 +7,7 @@ import type { TenantCounts } from "../model/backup.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
 import { FORMER, NoCopy, type Bytes, type CopyFacts, type DatabaseCopies } from "../ports/backups.ts";
-import { loginTo, type DatabaseLogin } from "../ports/databases.ts";
+import type { DatabaseLogin } from "../ports/databases.ts";
 import {
   asAdmin,
   DEFAULT_BOUNDS,
@@ -20,9 +20,7 @@ import {
 } from "./connection.ts";
 import { withLock } from "./lock.ts";
 import { besideNames, SCRATCH_PREFIX, tenantDatabaseName } from "./names.ts";
-import { copyIn } from "./copy-in.ts";
-import { scriptParts } from "./restore-script.ts";
-import { pgDump, pgRestore, pgScript, type PgPrograms } from "./pg-programs.ts";
+import { pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
 import { CLIENTS } from "./ended.ts";
 import { raiseEpoch } from "./fence.ts";
 import { makeFit } from "./restored.ts";
@@ -101,8 +99,7 @@ export class PostgresCopies implements DatabaseCopies {
     );
   }
 
-  /** @param restore by what means, into the scratch database */
-  async rehearse(dump: Bytes, signal: AbortSignal, restore: typeof pgRestore = pgRestore): Promise<CopyFacts> {
+  async rehearse(dump: Bytes, signal: AbortSignal): Promise<CopyFacts> {
     const name = `${SCRATCH_PREFIX}${randomBytes(8).toString("hex")}`;
     const password = randomBytes(32).toString("base64url");
     const server = this.#servers.main;
@@ -113,7 +110,7 @@ export class PostgresCopies implements DatabaseCopies {
         await createEmpty(client, name, name);
       });
       const login = { ...loginOn(server, name, password), database: name };
-      await restore(this.#programs, login, dump, signal);
+      await pgRestore(this.#programs, login, dump, signal);
       return await withConnection(login, name, factsOf, SNAPSHOT_BOUNDS);
     } finally {
       await dropWithRole(server, name);
@@ -256,23 +253,9 @@ export class PostgresCopies implements DatabaseCopies {
     const own = ownDatabase(tenant.spec.config);
     const name = tenantDatabaseName(storageOf(tenant));
     if (!own) return { ...loginOn(this.#servers.of(tenant), name, secrets.databasePassword), database: name };
-    return loginTo(own);
+    const { host, port, user, password, sslMode } = own;
+    return { host, port, user, password, sslMode, database: own.name };
   }
-}
-
-/** Restores as into a database that a tenant brings along. */
-export function restoreScript(
-  programs: PgPrograms,
-  into: DatabaseLogin,
-  dump: Bytes,
-  signal: AbortSignal,
-): Promise<void> {
-  const work = async (client: pg.Client) => {
-    for await (const part of scriptParts(pgScript(programs, dump, signal)))
-      if ("sql" in part) await client.query(part.sql);
-      else await copyIn(client, part.copy, part.rows);
-  };
-  return withConnection(into, into.database, work, SNAPSHOT_BOUNDS);
 }
 
 /** A database of nobody's but its role, which has the same name. */

@@ -4,7 +4,7 @@ import { ownDatabase } from "../model/homeserver-config.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
 import type { Bytes, CopyFacts, OwnDatabases, OwnRestore } from "../ports/backups.ts";
-import { loginTo, type DatabaseLogin } from "../ports/databases.ts";
+import type { DatabaseLogin } from "../ports/databases.ts";
 import { asideOf, dropAside, putAside, takeFromAside } from "./aside.ts";
 import { DEFAULT_BOUNDS, withConnection, type Bounds } from "./connection.ts";
 import { copyIn } from "./copy-in.ts";
@@ -160,5 +160,6 @@ async function refuseSpent(client: pg.Client, epoch: number): Promise<void> {
 function loginOf({ metadata, spec }: Tenant): DatabaseLogin {
   const own = ownDatabase(spec.config);
   if (!own) throw new UserError("Conflict", `tenant ${metadata.name} brings no database along`);
-  return loginTo(own);
+  const { host, port, user, password, sslMode, name } = own;
+  return { host, port, user, password, sslMode, database: name };
 }

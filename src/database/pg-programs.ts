@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
-import { Readable, type Writable } from "node:stream";
+import { Readable } from "node:stream";
 import { finished, pipeline } from "node:stream/promises";
 import { messageOf, UserError } from "../model/errors.ts";
 import { machineProblem } from "../model/machine-problem.ts";
@@ -8,12 +8,13 @@ import type { Bytes } from "../ports/backups.ts";
 import { DatabaseTrouble } from "../ports/databases.ts";
 import { ASIDE_SCHEMA } from "./aside.ts";
 import type { Login } from "./connection.ts";
-import { startRelay } from "./tls-relay.ts";
 
 /** Where pg_dump and pg_restore are, and what their environment has. */
 export interface PgPrograms {
   binDir: string;
   environment: Record<string, string>;
+  /** A file with the authorities that servers' certificates are verified by, for logins that ask for it. */
+  authorities?: string;
 }
 
 type DatabaseLogin = Login & { database: string };
@@ -28,7 +29,7 @@ export async function* pgDump(
   signal: AbortSignal,
   more: readonly string[] = [],
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const program = await startProgram(
+  const program = startProgram(
     programs,
     "pg_dump",
     [
@@ -65,14 +66,19 @@ export async function pgRestore(
   signal: AbortSignal,
 ): Promise<void> {
   const args = ["--no-owner", "--no-privileges", "--exit-on-error", "--format=custom"];
-  const program = await startProgram(programs, "pg_restore", [...args, `--dbname=${login.database}`], login, signal);
+  const program = startProgram(programs, "pg_restore", [...args, `--dbname=${login.database}`], login, signal);
   program.stdout.resume();
-  const { fed, broken } = feed(program, dump);
+  let broken: unknown;
+  const source = Readable.from(dump, { objectMode: false });
+  source.on("error", (error) => (broken = error));
   try {
-    await fed;
+    // Its words say more than that it reads no further.
+    await pipeline(source, program.stdin).catch(() => {
+      if (broken !== undefined) program.kill();
+    });
     await program.succeeded();
   } catch (error) {
-    throw broken() ?? error;
+    throw broken ?? error;
   } finally {
     program.kill();
   }
@@ -88,32 +94,24 @@ export async function* pgScript(
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const args = ["--no-owner", "--no-privileges", "--no-comments", "--schema=public", "--format=custom", "--file=-"];
-  const program = await startProgram(programs, "pg_restore", args, undefined, signal);
-  const { source, fed, broken } = feed(program, dump);
+  const program = startProgram(programs, "pg_restore", args, undefined, signal);
+  let broken: unknown;
+  const source = Readable.from(dump, { objectMode: false });
+  source.on("error", (error) => (broken = error));
+  const fed = pipeline(source, program.stdin).catch(() => {
+    if (broken !== undefined) program.kill();
+  });
   try {
     for await (const chunk of program.stdout) yield chunk as Uint8Array;
     await fed;
     await program.succeeded();
   } catch (error) {
-    throw broken() ?? error;
+    throw broken ?? error;
   } finally {
     source.destroy();
     program.kill();
   }
-  if (broken() !== undefined) throw broken();
-}
-
-/** @returns what the dump itself failed with, as well: the program's words say more than that it reads no further */
-function feed(program: { stdin: Writable; kill(): void }, dump: Bytes) {
-  let broken: unknown;
-  const source = Readable.from(dump, { objectMode: false });
-  source.on("error", (error) => {
-    if (!program.stdin.errored) broken = error;
-  });
-  const fed = pipeline(source, program.stdin).catch(() => {
-    if (broken !== undefined) program.kill();
-  });
-  return { source, fed, broken: () => broken };
+  if (broken !== undefined) throw broken;
 }
 
 /** Of a copy to another server. What a table's owner has made of it may run without end while it is filled. */
@@ -135,44 +133,31 @@ export async function copiedWithin<T>(
   }
 }
 
-/** Runs one of PostgreSQL's programs, whose libpq has no TLS. Ends with `signal`, or by `kill`. @throws UserError Environment */
-export async function startProgram(
+/** Runs one of PostgreSQL's programs. Ends with `signal`, or by `kill`. */
+export function startProgram(
   programs: PgPrograms,
   name: string,
   args: string[],
   login: DatabaseLogin | undefined,
   signal: AbortSignal,
 ) {
-  const relay = login && wantsTls(login) ? await startRelay(login) : undefined;
-  const closeRelay = async () => relay?.close().catch(() => {});
-  const start = () =>
-    spawn(join(programs.binDir, name), args, {
-      env: { ...programs.environment, ...(login ? loginEnvironment(login, relay?.directory) : {}) },
-      stdio: "pipe",
-      signal,
-    });
-  let child: ReturnType<typeof start>;
-  try {
-    child = start();
-  } catch (error) {
-    // Such as a password that no environment can have.
-    await closeRelay();
-    throw error;
-  }
+  const child = spawn(join(programs.binDir, name), args, {
+    env: { ...programs.environment, ...(login ? loginEnvironment(programs, login) : {}) },
+    stdio: "pipe",
+    signal,
+  });
   let words = "";
   child.stderr.on("data", (chunk: Buffer) => (words = `${words}${chunk.toString("utf8")}`.slice(-WORDS_KEPT)));
   const ended = new Promise<number>((resolve, reject) => {
     child.once("error", (error) => {
       child.stdout.destroy();
-      void closeRelay();
       reject(
         signal.aborted
           ? error
           : new UserError("Environment", `${name} cannot be run: ${machineProblem(error) ?? messageOf(error)}`),
       );
     });
-    // Nothing of it is left when it has ended.
-    child.once("close", (code) => void closeRelay().finally(() => resolve(code ?? -1)));
+    child.once("close", (code) => resolve(code ?? -1));
   });
   // Asked about only after its output.
   ended.catch(() => {});
@@ -187,26 +172,22 @@ export async function startProgram(
       await finished(child.stderr, { error: false }).catch(() => {});
       const code = await ended;
       signal.throwIfAborted();
-      const problem = relay?.problem();
-      if (code !== 0 && problem) throw new UserError(problem.code, `${name} failed: ${problem.message}`);
       if (code !== 0) throw problemOf(name, words, code);
     },
   };
 }
 
-/** At a socket there is none, whatever `sslmode` says: as with libpq. */
-function wantsTls({ host, sslMode = "disable" }: Login): boolean {
-  return sslMode !== "disable" && !host.startsWith("/");
-}
-
-function loginEnvironment(login: DatabaseLogin, relayed: string | undefined): Record<string, string> {
+function loginEnvironment({ authorities }: PgPrograms, login: DatabaseLogin): Record<string, string> {
+  const { sslMode = "disable" } = login;
   return {
-    PGHOST: relayed ?? login.host,
+    PGHOST: login.host,
     PGPORT: String(login.port),
     PGUSER: login.user,
     PGPASSWORD: login.password,
     PGDATABASE: login.database,
-    PGSSLMODE: "disable",
+    PGSSLMODE: sslMode,
+    // Where there is such a file, `require` would verify as well.
+    ...(authorities !== undefined && sslMode.startsWith("verify-") ? { PGSSLROOTCERT: authorities } : {}),
     PGCONNECT_TIMEOUT: "10",
     PGAPPNAME: "synapse-shards backup",
   };

@@ -18,7 +18,6 @@ import { readUsers } from "./users-reading.ts";
 import { readTenantUsage } from "./usage-reading.ts";
 import {
   DatabaseTrouble,
-  loginTo,
   type DatabasePlace,
   type Placed,
   type FenceState,
@@ -216,7 +215,10 @@ export class PostgresTenantDatabases implements TenantDatabases {
 
   #login(tenant: Tenant, secrets: TenantSecretData) {
     const own = ownDatabase(tenant.spec.config);
-    if (own) return loginTo(own);
+    if (own) {
+      const { host, port, user, password, sslMode } = own;
+      return { host, port, user, password, sslMode, database: own.name };
+    }
     const { name, ...place } = this.address(tenant);
     return { ...place, password: secrets.databasePassword, database: name };
   }

@@ -13,8 +13,6 @@ const META = /^\\(un)?restrict [A-Za-z0-9]+$/;
 const OBJECT = /^-- Name: .+; Type: .+; Schema: .+; Owner: /;
 /** Servers before 17 do not know it. */
 const NEWER = "SET transaction_timeout = 0;";
-/** What newer minor versions of servers note of each column for themselves, and others do not know; pg_dump of those leaves it out. */
-const VERSIONED = /^(ALTER (?:FOREIGN )?TABLE ONLY .+ ALTER COLUMN .+ SET \()(?:(.*), )?pg_attver=\d+\);$/;
 /** A row ends before it, and no row is like it: a backslash is written twice. */
 const END = Buffer.from("\n\\.\n");
 const NEWLINE = 0x0a;
@@ -60,7 +58,7 @@ export async function* scriptParts(script: Bytes): AsyncGenerator<ScriptPart, vo
         continue;
       }
       isOver = at === -1;
-      const line = unversioned(rest.subarray(0, isOver ? rest.length : at).toString("utf8"));
+      const line = rest.subarray(0, isOver ? rest.length : at).toString("utf8");
       rest = rest.subarray(isOver ? rest.length : at + 1);
       const isCopy = COPY.test(line);
       if (isCopy || OBJECT.test(line)) {
@@ -78,11 +76,6 @@ export async function* scriptParts(script: Bytes): AsyncGenerator<ScriptPart, vo
   } finally {
     await source.return?.();
   }
-}
-
-function unversioned(line: string): string {
-  if (!line.endsWith(");")) return line;
-  return line.replace(VERSIONED, (_all, begin: string, others?: string) => (others ? `${begin}${others});` : ""));
 }
 
 function tooLong(): UserError {

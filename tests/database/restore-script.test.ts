@@ -96,12 +96,3 @@ CREATE INDEX b ON public.a USING btree (id);
     { sql: "CREATE INDEX b ON public.a USING btree (id);" },
   ]);
 });
-
-it("leaves out what newer servers note of columns for themselves, and keeps what else is said of them", async () => {
-  const script = `ALTER TABLE ONLY public.a ALTER COLUMN b SET (pg_attver=26587256);
-ALTER TABLE ONLY public.a ALTER COLUMN c SET (n_distinct=-0.02, pg_attver=26587256);
-`;
-  expect(await partsOf(pieces(script, 50))).toEqual([
-    { sql: "ALTER TABLE ONLY public.a ALTER COLUMN c SET (n_distinct=-0.02);" },
-  ]);
-});

@@ -21,7 +21,6 @@ export interface TenantStatus {
   move?: { step: string };
   lastMove?: { outcome: string; from: string; to: string; failedRequests: number };
   schemaRelease?: string;
-  restored?: { backup: string };
   sleep?: { step: string; reason: string; preparedAt?: string };
   awake?: { since: string; reason: string };
 }
@@ -36,8 +35,6 @@ interface TenantValues {
   host?: string;
   /** Another name of the PostgreSQL server. */
   postgres?: string;
-  /** The secret of its bucket's key, where that is to be another one. */
-  media?: string;
   /** When it sleeps. */
   hibernation?: { mode: "Auto" | "Never"; afterIdleSeconds?: number };
 }
@@ -200,7 +197,7 @@ export class Installation {
   }
 
   /** Values of a tenant's release: where its database and bucket are. */
-  serversOf(name: string, host = this.#at("postgres"), secret = `secret-${name}`): { postgres: object; media: object } {
+  serversOf(name: string, host = this.#at("postgres")): { postgres: object; media: object } {
     return {
       postgres: {
         host,
@@ -215,7 +212,7 @@ export class Installation {
           endpoint: `${this.#isPrivate ? "https" : "http"}://${this.#at("s3")}:7070`,
           region: "us-east-1",
           accessKeyId: { value: name },
-          secretAccessKey: { value: secret },
+          secretAccessKey: { value: `secret-${name}` },
         },
       },
     };
@@ -245,7 +242,7 @@ export class Installation {
           hibernation: more.hibernation ?? {},
         },
         image: { tag: tag ?? "" },
-        ...this.serversOf(name, more.postgres, more.media),
+        ...this.serversOf(name, more.postgres),
         additional: { tests: { config: `${RELAXED}${config}` } },
         ingress: { host },
         ...this.#keys,
