@@ -4,7 +4,7 @@ import type { Bench, BenchOptions, BenchResult, Figure } from "./lib/result.ts";
 import { median } from "./lib/statistics.ts";
 import { World } from "./lib/world.ts";
 
-const FULL: BesideSize = { neighbours: 24, rounds: 3, seconds: 15, rooms: 30, settleMs: 18_000 };
+const FULL: BesideSize = { neighbours: 24, rounds: 2, seconds: 15, rooms: 30, settleMs: 18_000 };
 const QUICK: BesideSize = { neighbours: 4, rounds: 1, seconds: 5, rooms: 10, settleMs: 10_000 };
 
 export const bench: Bench = {
