@@ -191,12 +191,17 @@ def _throttled(shard: Shard) -> tuple[TenantJobs, TenantJobs]:
     return busy, neighbour
 
 
-def test_a_throttled_tenant_pauses_after_each_job_in_proportion_to_what_it_took(shard: Shard) -> None:
-    busy, neighbour = _throttled(shard)
-    shard.during["job 0"] = lambda: busy.pace.charge(0.02)
+def _run_two(shard: Shard, busy: TenantJobs, seconds: float) -> None:
+    """Two jobs, of which the first takes that long, as far as they may run."""
+    shard.during["job 0"] = lambda: busy.pace.charge(seconds)
     for number in range(2):
         shard.give(busy, f"job {number}")
     shard.run_threads()
+
+
+def test_a_throttled_tenant_pauses_after_each_job_in_proportion_to_what_it_took(shard: Shard) -> None:
+    busy, neighbour = _throttled(shard)
+    _run_two(shard, busy, 0.02)
     assert shard.ran == ["job 0"]
     for _ in range(15):
         shard.pass_time(0.005)
@@ -211,10 +216,7 @@ def test_a_throttled_tenant_pauses_after_each_job_in_proportion_to_what_it_took(
 
 def test_a_throttled_tenant_goes_on_at_once_when_nobody_else_is_at_work(shard: Shard) -> None:
     busy, _neighbour = _throttled(shard)
-    shard.during["job 0"] = lambda: busy.pace.charge(10.0)
-    for number in range(2):
-        shard.give(busy, f"job {number}")
-    shard.run_threads()
+    _run_two(shard, busy, 10.0)
     shard.pass_time(0.011)
     shard.run_threads()
     assert shard.ran == ["job 0", "job 1"]
@@ -261,19 +263,13 @@ def test_a_tenant_that_is_being_stopped_steps_back_no_more(shard: Shard) -> None
     busy, _neighbour = _throttled(shard)
     busy.pace.let_go()
     busy.pace.note_throttled(True)
-    shard.during["job 0"] = lambda: busy.pace.charge(1.0)
-    for number in range(2):
-        shard.give(busy, f"job {number}")
-    shard.run_threads()
+    _run_two(shard, busy, 1.0)
     assert shard.ran == ["job 0", "job 1"]
 
 
 def test_a_job_that_is_held_back_is_work(shard: Shard) -> None:
     busy, _neighbour = _throttled(shard)
-    shard.during["job 0"] = lambda: busy.pace.charge(1.0)
-    for number in range(2):
-        shard.give(busy, f"job {number}")
-    shard.run_threads()
+    _run_two(shard, busy, 1.0)
     assert (shard.ran, busy.working) == (["job 0"], set())
     assert busy.is_working()
 
@@ -281,10 +277,7 @@ def test_a_job_that_is_held_back_is_work(shard: Shard) -> None:
 def test_throttled_tenants_do_not_wait_for_each_other(shard: Shard) -> None:
     busy, other = _throttled(shard)
     other.pace.note_throttled(True)
-    shard.during["job 0"] = lambda: busy.pace.charge(1.0)
-    for number in range(2):
-        shard.give(busy, f"job {number}")
-    shard.run_threads()
+    _run_two(shard, busy, 1.0)
     assert shard.ran == ["job 0", "job 1"]
 
 
@@ -294,10 +287,7 @@ def test_a_tenant_steps_back_no_longer_than_it_is_throttled(shard: Shard) -> Non
     assert busy.pace.steps_back()
     busy.pace.note_throttled(False)
     neighbour.pace.note_work()
-    shard.during["job 0"] = lambda: busy.pace.charge(0.01)
-    for number in range(2):
-        shard.give(busy, f"job {number}")
-    shard.run_threads()
+    _run_two(shard, busy, 0.01)
     assert shard.ran == ["job 0", "job 1"]
     assert busy.held_back_seconds() == 0
 

@@ -1,3 +1,4 @@
+import { modify } from "../../src/ports/store.ts";
 import type { Timing } from "../../src/controller/context.ts";
 import { Controller } from "../../src/controller/controller.ts";
 import { StoreClusterService } from "../../src/controller/service/store-cluster-service.ts";
@@ -96,4 +97,10 @@ export async function atEachCall(attempt: (killAtCall: number) => Promise<"done"
     interrupted += ends.filter((end) => end === "interrupted").length;
     if (ends.includes("done")) return interrupted;
   }
+}
+
+/** What a restore of tenant "a" asks of the controller. */
+export async function askForRestore(world: FakeWorld): Promise<void> {
+  const restore = { id: "r", backup: "b", requestedAt: new Date().toISOString(), schemaRelease: "1.163.2" };
+  await modify(world.store, "Tenant", "a", ({ status }) => void (status.restore = restore));
 }

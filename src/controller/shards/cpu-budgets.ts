@@ -12,6 +12,8 @@ interface Known {
   load: Load;
   /** For which part of the time its shard held its work back, smoothed, in place of a share of a core. */
   heldBack: Load;
+  /** The share of a core that it is judged by; undefined before the second look. */
+  wanted: number | undefined;
   /** Bytes that passed for it, smoothed: as seconds of a core are, so in place of them. */
   passing: Load;
   holdings: Holdings;
@@ -71,27 +73,27 @@ export class CpuBudgets {
     const holdings = { responseBytes, databaseRows, imageSeconds, cacheEntries };
     const passed = { at, cpuSeconds: bytesPassed(holdings), starvedSeconds: 0 };
     const held = { at, cpuSeconds: heldBackSeconds, starvedSeconds: 0 };
+    const heldBack = nextLoad(before?.heldBack, held, cpuBudget.averageSeconds);
+    const wanted = load.share === undefined ? undefined : wantedShare(load.share, heldBack.share);
     const known = {
       load,
-      heldBack: nextLoad(before?.heldBack, held, cpuBudget.averageSeconds),
+      heldBack,
+      wanted,
       holdings,
       passing: nextLoad(before?.passing, passed, cpuBudget.averageSeconds),
     };
-    const budget = budgetOfTenant(this.#context, name);
-    const calm = load.share !== undefined && isCalm(wantedShare(load.share, known.heldBack.share), budget);
+    const calm = wanted !== undefined && isCalm(wanted, budgetOfTenant(this.#context, name));
     return calm ? { ...known, calmSince: before?.calmSince ?? at } : known;
   }
 
-  async #judge(shard: string, name: string, known: Known, hasNeighbours: boolean): Promise<void> {
-    const { load, heldBack, calmSince } = known;
+  async #judge(shard: string, name: string, { load, wanted, calmSince }: Known, hasNeighbours: boolean): Promise<void> {
     const { store, reader, clock, cpuBudget, usage } = this.#context;
     const { at, share } = load;
     const { databaseShare = 0 } = usage.get(name);
     const database = cpuBudget.databasePerTenant > 0 ? databaseShare / cpuBudget.databasePerTenant : 0;
     const tenant = reader.get("Tenant", name);
-    if (!tenant || share === undefined || !isSettledOn(tenant, shard)) return;
+    if (!tenant || share === undefined || wanted === undefined || !isSettledOn(tenant, shard)) return;
     const limits = { ...cpuBudget, budget: budgetOfTenant(this.#context, name) };
-    const wanted = wantedShare(share, heldBack.share);
     const next = (status: TenantStatus) =>
       nextStanding(
         at,

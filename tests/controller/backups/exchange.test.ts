@@ -1,7 +1,14 @@
 import { expect, it } from "vitest";
 import { exchangeNow, type RestoreParts } from "../../../src/controller/backups/restore.ts";
-import { modify } from "../../../src/ports/store.ts";
-import { atEachCall, created, runController, runs, tenantWhen, throughKill } from "../../support/controller-run.ts";
+import {
+  askForRestore,
+  atEachCall,
+  created,
+  runController,
+  runs,
+  tenantWhen,
+  throughKill,
+} from "../../support/controller-run.ts";
 import { FakeWorld } from "../../support/fake-world.ts";
 
 /** A tenant that runs, and a database beside its own. */
@@ -14,16 +21,11 @@ async function withDatabaseBeside(): Promise<FakeWorld> {
   return world;
 }
 
-async function askForExchange(world: FakeWorld): Promise<void> {
-  const restore = { id: "r", backup: "b", requestedAt: new Date().toISOString(), schemaRelease: "1.163.2" };
-  await modify(world.store, "Tenant", "a", ({ status }) => void (status.restore = restore));
-}
-
 it("starts a tenant with the restored database, and one owner, whatever call the controller is killed at", async () => {
   const interrupted = await atEachCall(async (killAtCall) => {
     const world = await withDatabaseBeside();
     const { epoch } = (await world.store.get("Tenant", "a"))!.status;
-    await askForExchange(world);
+    await askForRestore(world);
     const { ended, end, second } = await throughKill(world, killAtCall, () =>
       tenantWhen(world, "a", "restored", (t) => runs(t) && t.status.restored !== undefined),
     );
@@ -43,7 +45,7 @@ it("starts a tenant with the restored database, and one owner, whatever call the
 it("goes on with the database that it has where no copy is where that is, and does not say that it was restored", async () => {
   const world = await withDatabaseBeside();
   world.beside.clear();
-  await askForExchange(world);
+  await askForRestore(world);
   const run = runController(world);
   const { status } = await tenantWhen(world, "a", "runs on", (t) => runs(t) && !t.status.restore);
   expect(status.restored).toBeUndefined();
@@ -65,7 +67,7 @@ it("starts a failed tenant with the restored database at once", async () => {
   const run = runController(world);
   await tenantWhen(world, "a", "failed", ({ status }) => status.phase === "Failed");
   world.failingStarts.clear();
-  await askForExchange(world);
+  await askForRestore(world);
   await tenantWhen(world, "a", "restored", (t) => runs(t) && t.status.restored?.backup === "b");
   expect(world.contents.get("a")).toBe("of the backup");
   await run.stop();

@@ -11,7 +11,14 @@ import { UserError } from "../../../src/model/errors.ts";
 import type { Tenant } from "../../../src/model/tenant.ts";
 import type { Bytes } from "../../../src/ports/backups.ts";
 import { modify } from "../../../src/ports/store.ts";
-import { atEachCall, runController, runs, tenantWhen, throughKill } from "../../support/controller-run.ts";
+import {
+  askForRestore,
+  atEachCall,
+  runController,
+  runs,
+  tenantWhen,
+  throughKill,
+} from "../../support/controller-run.ts";
 import { FakeWorld } from "../../support/fake-world.ts";
 
 const NONE = { users: 0, devices: 0, rooms: 0, events: 0, media: 0 };
@@ -41,16 +48,11 @@ async function withOwnDatabase(): Promise<FakeWorld> {
   return world;
 }
 
-async function ask(world: FakeWorld): Promise<void> {
-  const restore = { id: "r", backup: "b", requestedAt: new Date().toISOString(), schemaRelease: "1.163.2" };
-  await modify(world.store, "Tenant", "a", ({ status }) => void (status.restore = restore));
-}
-
 it("starts a tenant with what was restored into its database, and one owner, whatever call the controller is killed at", async () => {
   const interrupted = await atEachCall(async (killAtCall) => {
     const world = await withOwnDatabase();
     const { epoch } = (await world.store.get("Tenant", "a"))!.status;
-    await ask(world);
+    await askForRestore(world);
     const { ended, end, second } = await throughKill(world, killAtCall, () =>
       tenantWhen(world, "a", "restored", (t) => runs(t) && t.status.restored !== undefined),
     );
@@ -71,7 +73,7 @@ it("starts a tenant with what was restored into its database, and one owner, wha
 it("goes on with what it has where the backup cannot be had, and says why", async () => {
   const world = await withOwnDatabase();
   world.ownRestoreFails = new UserError("Unavailable", "the backup target s3://backups/ cannot be used: it is away");
-  await ask(world);
+  await askForRestore(world);
   const run = runController(world);
   const { status } = await tenantWhen(world, "a", "runs on", (t) => runs(t) && !t.status.restore);
   expect(status.restored).toBeUndefined();
@@ -84,7 +86,7 @@ it("goes on with what it has where the backup cannot be had, and says why", asyn
 it("refuses another restore while one is pending, which would put aside what the first has brought", async () => {
   const world = await withOwnDatabase();
   const { context } = runController(world, { killAtCall: 1 }).process;
-  await ask(world);
+  await askForRestore(world);
   const parts = { context, service: {} as RestoreParts["service"] };
   const work = { say: () => {}, signal: new AbortController().signal, now: () => Date.now() };
   const { status } = (await world.store.get("Tenant", "a"))!;
@@ -95,7 +97,7 @@ it("refuses another restore while one is pending, which would put aside what the
 
 it("looks at the schema of what it restored, also where somebody else wrote down meanwhile how that ended", async () => {
   const world = await withOwnDatabase();
-  await ask(world);
+  await askForRestore(world);
   const run = runController(world);
   const { context } = run.process;
   const read = context.ownRestores!.read;
@@ -149,7 +151,7 @@ it("restores into no database that the tenant may not have", async () => {
   const run = runController(world);
   await run.service.createTenant({ name: "a", config: CONFIG });
   const { status } = await tenantWhen(world, "a", "failed", (t) => t.status.phase === "Failed");
-  await ask(world);
+  await askForRestore(world);
   const isTriedAgain = (t: Tenant) => t.status.failures > status.failures + 1;
   const tried = await tenantWhen(world, "a", "tried again, or restored", (t) => isTriedAgain(t) || !t.status.restore);
   expect(tried.status).toMatchObject({ restore: { id: "r" }, reason: "InvalidConfig" });
@@ -162,7 +164,7 @@ it("restores into no database that the tenant may not have", async () => {
 
 it("gives up a restore that does not end, and goes on with what it has", async () => {
   const world = await withOwnDatabase();
-  await ask(world);
+  await askForRestore(world);
   const run = runController(world, { timing: { ownRestoreWithin: 0.2 } });
   run.process.context.ownRestores!.databases.replace = (_tenant, _secrets, _restore, _dump, _check, signal) =>
     new Promise((_resolve, reject) => signal?.addEventListener("abort", () => reject(signal.reason as Error)));
