@@ -78,7 +78,6 @@ export function Tenants() {
       {chosen.size > 0 && <BulkBar names={[...chosen]} clear={() => setChosen(new Set())} />}
       {first.data && (
         <TenantTable
-          key={JSON.stringify(search)}
           search={search}
           total={first.data.total}
           isNarrowed={isNarrowed}

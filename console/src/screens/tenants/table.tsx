@@ -1,4 +1,4 @@
-import { useMemo, useRef } from "react";
+import { useLayoutEffect, useMemo, useRef } from "react";
 import { useQueries } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
 import { useVirtualizer } from "@tanstack/react-virtual";
@@ -40,6 +40,11 @@ export function TenantTable({ search, total, isNarrowed, onSort, chosen, onChoos
     estimateSize: () => ROW_HEIGHT,
     overscan: 8,
   });
+  // What was looked for anew is seen from its beginning. The table itself stays, and with it the keyboard's focus.
+  const looked = JSON.stringify(search);
+  useLayoutEffect(() => {
+    box.current?.scrollTo(0, 0);
+  }, [looked]);
   const rows = virtualizer.getVirtualItems();
   const pages = useMemo(() => {
     const seen = new Set(rows.map(({ index }) => Math.floor(index / TENANTS_A_PAGE)));
