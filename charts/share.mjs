@@ -11,6 +11,7 @@ export const SHARED = [
   "files/init-secrets.py",
   "templates/_helpers.tpl",
   "templates/_homeserver.tpl",
+  "templates/_routes.tpl",
   "templates/_secrets.tpl",
   "templates/init-secrets.yaml",
   "templates/synapse/secret.yaml",

@@ -9,10 +9,10 @@ import time
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from twisted.internet import defer
+from twisted.internet import defer, threads
 from twisted.web import http, resource, server
 
-from . import app_services, errors, holdings, metrics, probe, users
+from . import app_services, errors, exposition, holdings, probe, users
 from .errors import Refused
 from .gateway_secret import of_shard
 from .memory import Memory
@@ -119,7 +119,7 @@ class ControlResource(resource.Resource):
         if parts == ["metrics"]:
             # Names and numbers, nothing secret; and who collects them cannot have each shard's token.
             _allow(method, "GET")
-            return self._own_metrics() + metrics.render()
+            return self._own_metrics() + await self._exposition()
         self._check_token(request)
         match parts:
             case ["v1", "shard"]:
@@ -156,6 +156,9 @@ class ControlResource(resource.Resource):
                 _allow_for(name, method, "POST")
                 ended = await self._shard.end_sessions(name, users.Opened.parse_all(_json_in(request)))
                 return {"ended": _if_running(name, ended)}
+            case ["v1", "tenants", name, "metrics"]:
+                _allow_for(name, method, "GET")
+                return await self._metrics_of(name)
             case ["v1", "tenants", name, "app-service-ping"]:
                 _allow_for(name, method, "POST")
                 return _if_running(name, await self._shard.ping_app_service(name, app_services.id_in(_json_in(request))))
@@ -243,13 +246,21 @@ class ControlResource(resource.Resource):
         phases = self._shard.phases()
         lines = ["# HELP multi_synapse_tenants Tenants on this shard by phase.", "# TYPE multi_synapse_tenants gauge"]
         lines += [f'multi_synapse_tenants{{phase="{phase}"}} {phases.count(phase)}' for phase in sorted({"running", *phases})]
-        loads = sorted(self._shard.load().items())
-        for family, kind, key, meaning in _FAMILIES_OF_TENANTS:
-            lines += [f"# HELP {family} {meaning}", f"# TYPE {family} {kind}"]
-            lines += [f'{family}{{tenant="{name}"}} {round(load[key], 3)}' for name, load in loads]
+        lines += _lines_of(self._shard.load())
         lines += ["# HELP multi_synapse_database_connections Open database connections.", "# TYPE multi_synapse_database_connections gauge"]
         lines += [f"multi_synapse_database_connections {open_connections()}"]
         return ("\n".join(lines) + "\n").encode()
+
+    async def _metrics_of(self, name: str) -> bytes:
+        server_name = _if_running(name, self._shard.server_name_of(name))
+        lines = _lines_of({name: self._shard.load()[name]})
+        return ("\n".join(lines) + "\n").encode() + await self._exposition(server_name)
+
+    async def _exposition(self, only: str | None = None) -> bytes:
+        if not exposition.is_much():
+            return exposition.render(only)
+        rendering: defer.Deferred[bytes] = threads.deferToThreadPool(self._reactor, threads_of_shard.start, exposition.render, only)
+        return await rendering
 
 
 class ControlSite(server.Site):
@@ -257,6 +268,14 @@ class ControlSite(server.Site):
 
     def log(self, request: http.Request) -> None:
         """No access log: the controller asks every second."""
+
+
+def _lines_of(loads: dict[str, Any]) -> list[str]:
+    lines = []
+    for family, kind, key, meaning in _FAMILIES_OF_TENANTS:
+        lines += [f"# HELP {family} {meaning}", f"# TYPE {family} {kind}"]
+        lines += [f'{family}{{tenant="{name}"}} {round(load[key], 3)}' for name, load in sorted(loads.items())]
+    return lines
 
 
 def _allow(method: str, *allowed: str) -> None:

@@ -19,6 +19,7 @@ from .drain import Misdirected
 from .fence import Claim
 from .holdings import work_of_tenants
 from .memory import Memory
+from .options.families import Families
 from .options.network import Networks
 from .patches import s3
 from .patches.network import TenantReactor, forget_networks, set_networks
@@ -67,11 +68,19 @@ def has_open_requests(running: Running) -> bool:
 
 
 async def start_homeserver(
-    config: HomeServerConfig, limit: Limit, reactor: Any, memory: Memory, networks: Networks = _DEFAULT_NETWORKS
+    config: HomeServerConfig,
+    limit: Limit,
+    reactor: Any,
+    memory: Memory,
+    networks: Networks = _DEFAULT_NETWORKS,
+    families: Families | None = None,
 ) -> Running:
-    """Starts a tenant whose database is already ours. A failed start is closed before its exception leaves here."""
+    """Starts a tenant whose database is already ours. A failed start is closed before its exception leaves here.
+
+    @param families of metrics that are exported of it besides those of each tenant
+    """
     server_name = config.server.server_name
-    metrics.begin_series(server_name)
+    metrics.begin_series(server_name, families)
     caches_of_tenants.add_tenant(server_name, config.caches)
     set_networks(server_name, networks)
     running: Running | None = None

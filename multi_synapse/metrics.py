@@ -1,6 +1,7 @@
 """What a shard tells of its tenants: load totals, a short list of Synapse's metric families, and no series of stopped tenants.
 
-Rendering all that Synapse records takes seconds at 100 tenants, on the reactor; so only the families named here are exported.
+Rendering all that Synapse records takes seconds at 100 tenants; so only the families named here are exported, and of single tenants
+those that an operator asks for (`policy.metrics` of the assignment). exposition.py renders them.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import synapse.metrics.background_process_metrics as background_metrics
-from prometheus_client import REGISTRY, generate_latest
+from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 from synapse.http import request_metrics
 
-_SERVER_NAME = "server_name"
+from .options.families import Families
+
+SERVER_NAME = "server_name"
 
 #: Synapse's family → the total it counts towards.
 _LOAD_FAMILIES = {
@@ -43,23 +46,30 @@ EXPORTED_FAMILIES = (
     "python_gc_time_bucket",
 )
 
-_EXPORTED_NAMES = frozenset(name.removesuffix("_total") for name in EXPORTED_FAMILIES)
+EXPORTED_NAMES = frozenset(name.removesuffix("_total") for name in EXPORTED_FAMILIES)
 #: Families as prometheus_client names them: children of no other are kept for a tenant (patches/series.py).
-READ_FAMILIES = _EXPORTED_NAMES | _LOAD_FAMILIES.keys()
+READ_FAMILIES = EXPORTED_NAMES | _LOAD_FAMILIES.keys()
 #: Read only as the sum of a tenant's children, so one child is enough.
-SUMMED_FAMILIES = READ_FAMILIES - _EXPORTED_NAMES
+SUMMED_FAMILIES = READ_FAMILIES - EXPORTED_NAMES
 
 
-_served: set[str] = set()
+#: What is exported of each tenant that is served, besides `EXPORTED_FAMILIES`.
+_served: dict[str, Families] = {}
 
 
-def begin_series(server_name: str) -> None:
-    """A tenant starts: what is counted of it is kept until `drop_series`."""
-    _served.add(server_name)
+def begin_series(server_name: str, more: Families | None = None) -> None:
+    """A tenant starts: what is counted of it is kept until `drop_series`; of further families, those that are asked for."""
+    _served[server_name] = more or Families()
 
 
 def has_series(server_name: str) -> bool:
     return server_name in _served
+
+
+def is_asked_for(server_name: str, family: str) -> bool:
+    """Whether a family is exported of this tenant that is not of each. @param family as prometheus_client names it"""
+    more = _served.get(server_name)
+    return more is not None and family in more
 
 
 def empty_load() -> dict[str, float]:
@@ -68,13 +78,13 @@ def empty_load() -> dict[str, float]:
 
 def load_by_server_name(only: str | None = None) -> dict[str, dict[str, float]]:
     """Totals of each tenant, or of one only, since its start, by server name; without rendering the registry (8 ms at 25 tenants)."""
-    _count_running_work()
+    count_running_work()
     totals: dict[str, dict[str, float]] = {}
     for family in _families():
         total = _LOAD_FAMILIES.get(family._name)
         if total is None:
             continue
-        position = family._labelnames.index(_SERVER_NAME)
+        position = family._labelnames.index(SERVER_NAME)
         for labels, child in list(family._metrics.items()):
             if only is not None and labels[position] != only:
                 continue
@@ -87,10 +97,10 @@ def load_by_server_name(only: str | None = None) -> dict[str, dict[str, float]]:
 def drop_series(server_name: str) -> int:
     """Removes every series of a stopped tenant: Synapse keeps them forever. What still ends of it afterwards brings none back
     (patches/series.py). Returns how many there were."""
-    _served.discard(server_name)
+    _served.pop(server_name, None)
     dropped = 0
     for family in _families():
-        position = family._labelnames.index(_SERVER_NAME)
+        position = family._labelnames.index(SERVER_NAME)
         with family._lock:
             for labels in [labels for labels in family._metrics if labels[position] == server_name]:
                 del family._metrics[labels]
@@ -98,13 +108,12 @@ def drop_series(server_name: str) -> int:
     return dropped
 
 
-def render() -> bytes:
-    """Prometheus text of the exported families."""
-    _count_running_work()
-    return generate_latest(REGISTRY.restricted_registry(EXPORTED_FAMILIES))
+def asking() -> dict[str, Families]:
+    """Tenants of which further families are exported."""
+    return {name: more for name, more in list(_served.items()) if more}
 
 
-def _count_running_work() -> None:
+def count_running_work() -> None:
     """Requests and background processes add to their counters when they end; long ones should count while they run."""
     with request_metrics._in_flight_requests_lock:
         requests = set(request_metrics._in_flight_requests)
@@ -131,7 +140,7 @@ def _families() -> list[Any]:
     present = (len(sys.modules), len(REGISTRY._collector_to_names))
     if present != _known_for:
         found = {id(value): value for holder in _holders() for value in list(vars(holder).values()) if isinstance(value, MetricWrapperBase)}
-        _known_families[:] = [value for value in found.values() if _SERVER_NAME in value._labelnames]
+        _known_families[:] = [value for value in found.values() if SERVER_NAME in value._labelnames]
         _known_for = present
     return _known_families
 

@@ -179,6 +179,11 @@ class Shard:
             tenant.name: _load_of(tenant, tenant.running, by_server_name) for tenant in self._tenants.values() if tenant.running is not None
         }
 
+    def server_name_of(self, name: str) -> str | None:
+        """None if the tenant does not run here."""
+        tenant = self._tenants.get(name)
+        return None if tenant is None or tenant.running is None else tenant.server_name
+
     async def idle_state(self, name: str) -> dict[str, Any] | None:
         """The Idle of docs/control-api.md; None if the tenant does not run here."""
         tenant = self._tenants.get(name)
@@ -367,14 +372,15 @@ class Shard:
             await self._bounded(limit, lambda: claim_database(arguments, claim, limit, left_alone))
             claims_of_shard.add(assignment.server_name, claim)
             async with _turn(self._starting, limit):
-                tenant.running = await start_homeserver(config, limit, self._reactor, self._memory, assignment.policy.networks())
+                policy = assignment.policy
+                tenant.running = await start_homeserver(config, limit, self._reactor, self._memory, policy.networks(), policy.families())
             tenant.run = secrets.token_hex(8)
             tenant.port = tenant.running.port
             tenant.housekeeping = self._housekeeping_of(tenant.running)
             self._media.watch(tenant.name, tenant.running.hs)
             tenant.use.note()
             tenant.use.watch_polls(tenant.running.hs)
-            keeper = keepers_of_tenants.add(tenant.running.hs, assignment.policy.quotas)
+            keeper = keepers_of_tenants.add(tenant.running.hs, policy.quotas)
             watch_requests(tenant.running, tenant.name, tenant.note_request, keeper)
             await self._in_thread(lambda: self._state.assign(tenant.name, assignment, tenant.port))
             tenant.phase = RUNNING

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import INVALID_CONFIG, TenantError
+from .families import Families, parse_pattern
 from .network import Networks, parse_destination, parse_network
 from .quotas import Quotas, parse_quotas
 
@@ -28,11 +29,16 @@ class Policy:
     allowed_destinations: tuple[str, ...] = ()
     #: Further networks that they may not connect to.
     refused_networks: tuple[str, ...] = ()
+    #: Families of metrics that are exported of it, besides those of each tenant.
+    metrics: tuple[str, ...] = ()
     #: What it may have at most.
     quotas: Quotas = field(default_factory=Quotas)
 
     def networks(self) -> Networks:
         return Networks.of(self.allowed_destinations, self.refused_networks)
+
+    def families(self) -> Families:
+        return Families(self.metrics)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -42,6 +48,7 @@ class Policy:
             "allowedHosts": list(self.allowed_hosts),
             "allowedDestinations": list(self.allowed_destinations),
             "refusedNetworks": list(self.refused_networks),
+            "metrics": list(self.metrics),
             "quotas": self.quotas.to_json(),
         }
 
@@ -74,7 +81,7 @@ def parse_policy(raw: Any) -> Policy:
     for host in lists["allowedHosts"]:
         if not _HOST.fullmatch(host):
             raise wrong(f"allowedHosts has {host!r}, which is neither a name such as matrix.example nor *.matrix.example")
-    for key, parse in (("allowedDestinations", parse_destination), ("refusedNetworks", parse_network)):
+    for key, parse in (("allowedDestinations", parse_destination), ("refusedNetworks", parse_network), ("metrics", parse_pattern)):
         for item in lists[key]:
             try:
                 parse(item)
@@ -87,5 +94,6 @@ def parse_policy(raw: Any) -> Policy:
         lists["allowedHosts"],
         lists["allowedDestinations"],
         lists["refusedNetworks"],
+        lists["metrics"],
         quotas,
     )

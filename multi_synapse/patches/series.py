@@ -2,7 +2,8 @@
 
 A shard exports few families (`multi_synapse.metrics`), and a tenant has no metrics listener; so the others' children per tenant
 (a lock, a number and a dictionary each) would only fill memory, and be looked for at each stop. Of families that are only summed
-up for a tenant's load, one child is kept instead of one for each kind of work. A tenant that has stopped counts nothing: work of
+up for a tenant's load, one child is kept instead of one for each kind of work. An operator may ask for further families of a
+tenant, whose children are then kept. A tenant that has stopped counts nothing: work of
 it that ends later would bring its series back, for good.
 """
 
@@ -43,7 +44,7 @@ UNREAD = _Unread()
 
 
 def keep_read_families_only() -> None:
-    from ..metrics import READ_FAMILIES, SUMMED_FAMILIES, has_series
+    from ..metrics import READ_FAMILIES, SUMMED_FAMILIES, has_series, is_asked_for
 
     original = MetricWrapperBase.labels
 
@@ -51,12 +52,11 @@ def keep_read_families_only() -> None:
     def labels(self: Any, *values: Any, **named: Any) -> Any:
         if _SERVER_NAME not in self._labelnames:
             return original(self, *values, **named)
-        if self._name not in READ_FAMILIES:
-            return UNREAD
         server_name = values[self._labelnames.index(_SERVER_NAME)] if values else named[_SERVER_NAME]
-        if not has_series(server_name):
+        is_asked = is_asked_for(server_name, self._name)
+        if not is_asked and (self._name not in READ_FAMILIES or not has_series(server_name)):
             return UNREAD
-        if self._name in SUMMED_FAMILIES:
+        if self._name in SUMMED_FAMILIES and not is_asked:
             return original(self, *("" if name != _SERVER_NAME else server_name for name in self._labelnames))
         return original(self, *values, **named)
 

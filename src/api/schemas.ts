@@ -36,6 +36,7 @@ import { ONLINE_COPY_STEPS, type OnlineCopy } from "../model/database-move.ts";
 import { labelsProblem } from "../model/labels.ts";
 import { MOST_WAKES, WAKE_CAUSES, type WakeCause, type WakeRequest } from "../model/routes.ts";
 import { TENANT_PHASES, type TenantPhase } from "../model/tenant.ts";
+import { MetricFamiliesSchema } from "../model/metric-families.ts";
 import { PLAN_NAME, QUOTA_STATES, QuotasSchema, type QuotaState } from "../model/quota.ts";
 import type { TenantUsage } from "../model/tenant-usage.ts";
 import { isMonth, type UsageMonth } from "../model/usage-month.ts";
@@ -154,13 +155,16 @@ export const UpdateTenantBody = z
     labels: LabelChangesSchema.optional(),
     plan: Plan.nullable().optional().describe("null: none."),
     quotas: QuotasSchema.optional().describe("Take the place of its own; {}: none of its own."),
+    metrics: MetricFamiliesSchema.optional().describe(
+      "Families of metrics that its shard exports of it, besides those of each tenant; [all]: all; []: no more. Take the place of those it has.",
+    ),
     revertConfig: z
       .literal(true)
       .optional()
       .describe("Takes back the configuration that is not in effect: the one that runs is asked for again."),
   })
   .refine((body) => Object.values(body).some((value) => value !== undefined), {
-    message: "give release, config, hibernation, placement, labels, plan, quotas or revertConfig",
+    message: "give release, config, hibernation, placement, labels, plan, quotas, metrics or revertConfig",
   })
   .refine(({ config, revertConfig }) => config === undefined || revertConfig === undefined, {
     message: "give config or revertConfig, not both",
@@ -340,6 +344,10 @@ const SpecFields = {
   labels: z.record(z.string(), z.string()).optional(),
   plan: z.string().optional().describe("The plan whose quotas it has."),
   quotas: QuotasSchema.optional().describe("Quotas of its own, which go before those of its plan."),
+  metrics: z
+    .array(z.string())
+    .optional()
+    .describe("Families of metrics that its shard exports of it, besides those of each tenant."),
   adminAccess: z
     .object({ allowedNetworks: z.array(z.string()) })
     .optional()

@@ -50,6 +50,7 @@ import { lineSender } from "./streams.ts";
 import { tenantRoutes } from "./tenant-routes.ts";
 import { configRoutes } from "./config-routes.ts";
 import { appServiceRoutes } from "./app-service-routes.ts";
+import { metricRoutes } from "./metric-routes.ts";
 import { userRoutes } from "./user-routes.ts";
 import { usageRoutes } from "./usage-routes.ts";
 import { watchRoutes } from "./watch-routes.ts";
@@ -142,6 +143,7 @@ export async function buildApi(options: ApiOptions): Promise<Api> {
   tenantRoutes(app, context);
   userRoutes(app, context);
   appServiceRoutes(app, context);
+  metricRoutes(app, context);
   configRoutes(app, context);
   watchRoutes(app, context);
   onboardingRoutes(app, context);

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { messageOf } from "./errors.ts";
 import { LONGEST_SELECTOR, parseSelector } from "./labels.ts";
-import { isTokenName, ROLE_NAMES, type Grant } from "./role.ts";
+import { isLimited, isTokenName, ROLE_NAMES, type Grant, type Role } from "./role.ts";
 
 /** Of who has a grant: a token, an account. */
 export const PrincipalName = z
@@ -19,21 +19,24 @@ const TenantsSelector = z
       context.addIssue({ code: "custom", message: messageOf(error) });
     }
   })
-  .describe("Of a tenant admin: the selector of its tenants, such as customer=acme.");
+  .describe(
+    "Of a tenant admin, and of who reads tenants' metrics: the selector of its tenants, such as customer=acme.",
+  );
 
 /** Fields that every form of a grant has: in a token, an account, a mapping of groups. */
 export const GrantFields = { role: RoleSchema, tenants: TenantsSelector.optional() };
 
-/** A tenant admin without a limit would be one of all tenants, and a limit on another role would mean nothing. */
-export function refineGrant(grant: { role: string; tenants?: string | undefined }, context: z.RefinementCtx): void {
-  const message =
-    grant.role === "tenant-admin"
-      ? grant.tenants === undefined
-        ? "a tenant admin needs a selector of its tenants, such as customer=acme"
-        : undefined
-      : grant.tenants === undefined
-        ? undefined
-        : `only a tenant admin is limited to tenants; the role ${grant.role} is for the whole cluster`;
+const WHO = { "tenant-admin": "a tenant admin", "tenant-metrics": "who reads tenants' metrics" } as const;
+
+/** A limited role without a limit would be one of all tenants, and a limit on another role would mean nothing. */
+export function refineGrant(grant: { role: Role; tenants?: string | undefined }, context: z.RefinementCtx): void {
+  const message = isLimited(grant.role)
+    ? grant.tenants === undefined
+      ? `${WHO[grant.role]} needs a selector of its tenants, such as customer=acme`
+      : undefined
+    : grant.tenants === undefined
+      ? undefined
+      : `only tenant-admin and tenant-metrics are limited to tenants; the role ${grant.role} is for the whole cluster`;
   if (message !== undefined) context.addIssue({ code: "custom", path: ["tenants"], message });
 }
 

@@ -1,7 +1,8 @@
-/** What a principal may do. Each role of the whole cluster may do what those before it may; a tenant admin is none of them. */
+/** What a principal may do. Each role of the whole cluster may do what those before it may; those that are limited to tenants are none of them. */
 export const ROLES = {
   "tenant-admin":
     "sees and configures the tenants that a selector of labels gives to it, and nothing else (docs/access.md)",
+  "tenant-metrics": "reads the metrics of the tenants that a selector of labels gives to it, and nothing else",
   viewer: "sees tenants, shards, events and the status; neither configurations nor logs",
   operator: "also moves, drains, updates and creates tenants, registers users, and reads configurations and logs",
   admin: "also deletes tenants, stops the cluster, and manages tokens; reads the audit log",
@@ -9,8 +10,14 @@ export const ROLES = {
 export type Role = keyof typeof ROLES;
 export const ROLE_NAMES = Object.keys(ROLES) as [Role, ...Role[]];
 
+/** Of some tenants alone. */
+export type LimitedRole = "tenant-admin" | "tenant-metrics";
 /** A role that is for the whole cluster. */
-export type ClusterRole = Exclude<Role, "tenant-admin">;
+export type ClusterRole = Exclude<Role, LimitedRole>;
+
+export function isLimited(role: Role): role is LimitedRole {
+  return role === "tenant-admin" || role === "tenant-metrics";
+}
 
 const ORDER: readonly Role[] = ["viewer", "operator", "admin"];
 
@@ -28,7 +35,7 @@ export function isTokenName(name: string): boolean {
 /** What somebody may do, and with which tenants. */
 export interface Grant {
   role: Role;
-  /** The selector of the tenants of a tenant admin; such as `customer=acme`. Others have none. */
+  /** The selector of the tenants of a limited role; such as `customer=acme`. Others have none. */
   tenants?: string;
 }
 

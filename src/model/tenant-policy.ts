@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { familiesOf, MetricFamiliesSchema } from "./metric-families.ts";
 import type { ShardQuotas } from "./quota.ts";
 
 const names = (what: string) => z.array(z.string().min(1).max(255)).max(1000).describe(what).default([]);
@@ -18,12 +19,17 @@ export const TenantPolicySchema = z.strictObject({
   ...OneTenantSchema.shape,
   /** Networks that no tenant may connect to, beside those that are private anyway. */
   refusedNetworks: names("networks such as 203.0.113.0/24"),
+  /** Families of metrics that shards export of each tenant, besides the few; a tenant may have more of its own. */
+  metrics: MetricFamiliesSchema.default([]),
   byTenant: z.record(z.string(), OneTenantSchema).default({}),
 });
 export type TenantPolicy = z.infer<typeof TenantPolicySchema>;
 
 /** What a shard is told with an assignment. */
-export type AssignmentPolicy = Omit<TenantPolicy, "byTenant"> & { quotas?: ShardQuotas };
+export type AssignmentPolicy = Omit<TenantPolicy, "byTenant" | "metrics"> & {
+  quotas?: ShardQuotas;
+  metrics?: string[];
+};
 
 /** What holds for one tenant. @param more what the platform itself lets it have: destinations that it may reach, and hosts that are its own */
 export function policyFor(
@@ -40,5 +46,6 @@ export function policyFor(
     allowedDestinations: [...policy.allowedDestinations, ...own.allowedDestinations, ...destinations],
     tenantDefaults: { ...policy.tenantDefaults, ...own.tenantDefaults },
     refusedNetworks: policy.refusedNetworks,
+    ...familiesOf(policy.metrics),
   };
 }

@@ -47,6 +47,8 @@ export interface TenantSpec {
   plan?: string;
   /** Quotas of its own, which go before those of its plan. */
   quotas?: Quotas;
+  /** Families of metrics that its shard exports of it, besides those of each tenant; absent: none. */
+  metrics?: string[];
   /** Its own administrators may come in (docs/admin-access.md); absent: they may not. */
   adminAccess?: AdminAccess;
 }

@@ -224,6 +224,11 @@ export interface ShardControl {
    * @returns undefined from a shard of an earlier version @throws ShardRefusal NotFound, AppServiceNotFound; ShardUnreachable
    */
   pingAppService(name: string, id: string): Promise<AppServicePing | undefined>;
+  /**
+   * Metrics of a tenant that runs here, and of nothing else, in Prometheus' text format.
+   * @returns undefined from a shard of an earlier version @throws ShardRefusal NotFound, ShardUnreachable
+   */
+  metricsOf(name: string): Promise<string | undefined>;
   load(): Promise<ShardLoad>;
   readonly preparers: PreparerCalls;
   close(): Promise<void>;

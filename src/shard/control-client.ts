@@ -99,6 +99,11 @@ export class ControlClient implements ShardControl {
     return answer === undefined ? undefined : AppServicePingSchema.parse(answer);
   }
 
+  async metricsOf(name: string): Promise<string | undefined> {
+    const answer = await ifKnown(name, this.#call("GET", `/v1/tenants/${name}/metrics`, undefined, 10_000, asText));
+    return answer === undefined ? undefined : z.string().parse(answer);
+  }
+
   async load(timeoutMs = 3_000): Promise<ShardLoad> {
     return LoadSchema.parse(await this.#call("GET", "/v1/load", undefined, timeoutMs));
   }
@@ -122,6 +127,7 @@ export class ControlClient implements ShardControl {
     path: string,
     body: unknown,
     timeoutMs: number,
+    read: (text: string) => unknown = parse,
   ): Promise<unknown> {
     let status: number;
     let text: string;
@@ -143,9 +149,8 @@ export class ControlClient implements ShardControl {
     } catch (error) {
       throw new ShardUnreachable(this.#shard, error);
     }
-    const answer = parse(text);
-    if (status === 200) return answer;
-    const problem = z.object({ error: z.object({ code: z.string(), message: z.string() }) }).safeParse(answer);
+    if (status === 200) return read(text);
+    const problem = z.object({ error: z.object({ code: z.string(), message: z.string() }) }).safeParse(parse(text));
     if (problem.success) throw new ShardRefusal(status, problem.data.error.code, problem.data.error.message);
     throw new ShardRefusal(
       status,
@@ -154,6 +159,8 @@ export class ControlClient implements ShardControl {
     );
   }
 }
+
+const asText = (text: string) => text;
 
 function changeAsAsked(change: UserChange): object {
   switch (change.kind) {

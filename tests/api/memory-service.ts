@@ -485,6 +485,10 @@ export class MemoryService implements ClusterService {
     return { ...(id === "away" ? { problem: "it did not answer in time" } : { milliseconds: 12 }), woken };
   }
 
+  async tenantMetrics(name: string): Promise<string> {
+    return `synapse_shards_tenant_phase{tenant="${name}",phase="${this.#tenant(name).status.phase}"} 1\n`;
+  }
+
   async checkConfig(name: string, config: string): Promise<ConfigVerdict> {
     this.#tenant(name);
     const [, option] = /^(listeners):/m.exec(config) ?? [];

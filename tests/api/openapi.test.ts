@@ -106,6 +106,7 @@ test("documents every call", () => {
       "GET /v1/tenants/{name}/dns",
       "GET /v1/tenants/{name}/inspection",
       "GET /v1/tenants/{name}/logs",
+      "GET /v1/tenants/{name}/metrics",
       "GET /v1/tenants/{name}/quotas",
       "GET /v1/tenants/{name}/rest",
       "GET /v1/tenants/{name}/usage",
@@ -176,7 +177,7 @@ test("every call has a summary, a name, and its failures", () => {
     for (const [status, { description }] of Object.entries(responses)) {
       expect([call, status, description]).not.toEqual([call, status, "Default Response"]);
     }
-    const open = /healthz|metrics$/.test(call);
+    const open = /healthz| \/metrics$/.test(call);
     expect([call, "401" in responses]).toEqual([call, !open]);
   }
 });

@@ -272,6 +272,7 @@ describe("a tenant admin", () => {
       { plan: "large" },
       { plan: null },
       { quotas: { users: 1000 } },
+      { metrics: ["all"] },
       { placement: { shard: "1.163.2-0" } },
       { release: "1.164.0" },
       { hibernation: { mode: "Never" } },

@@ -53,6 +53,7 @@ export function describeShardControlContract(name: string, open: () => Promise<S
       expect(await code(control.changeUser("a", "ada", { kind: "admin", admin: true }))).toBe("NotFound");
       expect(await code(control.openSession("a", "ada", 60))).toBe("NotFound");
       expect(await code(control.pingAppService("a", "bridge"))).toBe("NotFound");
+      expect(await code(control.metricsOf("a"))).toBe("NotFound");
       expect(await code(control.endSessions("a", [{ user: "ada", until: 1 }]))).toBe("NotFound");
     });
 

@@ -659,6 +659,11 @@ export function fakeClient(world: FakeWorld, name: string): ShardControl {
       if (id === "unknown") throw new ShardRefusal(404, "AppServiceNotFound", `there is no application service ${id}`);
       return id === "away" ? { problem: "it did not answer in time" } : { milliseconds: 12 };
     },
+    metricsOf: async (tenant) => {
+      if (!shard().tenants.has(tenant)) throw new ShardRefusal(404, "NotFound", `there is no tenant ${tenant} here`);
+      world.log.push(`metrics ${tenant} ${name}`);
+      return `synapse_storage_events_persisted_events_total{server_name="${shard().tenants.get(tenant)?.serverName}"} 1\n`;
+    },
     openSession: async (tenant, localpart, seconds) => {
       if (!shard().tenants.has(tenant)) throw new ShardRefusal(404, "NotFound", `there is no tenant ${tenant} here`);
       const userId = `@${localpart}:${shard().tenants.get(tenant)?.serverName}`;

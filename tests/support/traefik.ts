@@ -11,7 +11,7 @@ const { XDG_CACHE_HOME: cache = join(homedir(), ".cache"), TRAEFIK } = process.e
 const PROGRAM = TRAEFIK ?? join(cache, "synapse-shards-test/traefik-3.6.12");
 export const HAS_TRAEFIK = existsSync(PROGRAM);
 
-/** An ingress controller that is not ours, as a process of this machine; it asks the API server of KUBECONFIG for Ingresses. */
+/** An ingress controller that is not ours, as a process of this machine; it asks the API server of KUBECONFIG for Ingresses, or routes of the Gateway API. */
 export class Traefik {
   readonly port: number;
   readonly #child: ChildProcess;
@@ -26,7 +26,7 @@ export class Traefik {
   /** @param namespace whose Ingresses count, of the class of the same name */
   static async start(namespace: string): Promise<Traefik> {
     const port = await freePort();
-    const args = [
+    return Traefik.#run(port, [
       `--entrypoints.websecure.address=127.0.0.1:${port}`,
       "--entrypoints.websecure.http.tls=true",
       "--providers.kubernetesingress=true",
@@ -34,10 +34,17 @@ export class Traefik {
       `--providers.kubernetesingress.namespaces=${namespace}`,
       // Services of the test lead to this machine.
       "--providers.kubernetesingress.allowexternalnameservices=true",
-      "--global.checknewversion=false",
-      "--global.sendanonymoususage=false",
-      "--accesslog=true",
-    ];
+    ]);
+  }
+
+  /** The Gateway API's, for GatewayClasses of Traefik's and listeners at its port. */
+  static async startForGateways(): Promise<Traefik> {
+    const port = await freePort();
+    return Traefik.#run(port, [`--entrypoints.web.address=127.0.0.1:${port}`, "--providers.kubernetesgateway=true"]);
+  }
+
+  static async #run(port: number, own: string[]): Promise<Traefik> {
+    const args = [...own, "--global.checknewversion=false", "--global.sendanonymoususage=false", "--accesslog=true"];
     const traefik = new Traefik(port, spawn(PROGRAM, args, { stdio: ["ignore", "pipe", "inherit"] }));
     await until("Traefik listens", () => traefik.#listens());
     return traefik;

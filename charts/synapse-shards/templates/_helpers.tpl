@@ -82,14 +82,29 @@ httpGet: {{ toYaml .get | nindent 2 }}
 {{- if .Values.history.prometheus.url }}{{ .Values.history.prometheus.tokenSecret.name }}{{ end }}
 {{- end }}
 
-{{- /* For hosts of tenants, to the Service of its name. */ -}}
-{{- define "synapse-shards.gatewayIngress" -}}
-{{- $service := printf "%s-%s" .root.Release.Name .name -}}
+{{- /*
+What leads hosts to a Service of the chart: an Ingress, an HTTPRoute of the Gateway API, or both.
+Call with (dict "root" $ "name" SUFFIX "component" … "ingress" VALUES "hosts" HOSTS "path" "/" "service" NAME "port" (dict "name" … "number" …)).
+*/ -}}
+{{- define "synapse-shards.routes" -}}
+{{- $api := .root.Values.gatewayApi -}}
+{{- $with := merge (dict "object" (printf "%s-%s" .root.Release.Name .name)) . -}}
+{{- if or (not $api.enabled) $api.ingresses }}
+{{ include "synapse-shards.ingress" $with }}
+{{- end }}
+{{- if $api.enabled }}
+{{- if not $api.parentRefs }}{{ fail "gatewayApi.enabled is true and gatewayApi.parentRefs is empty; name the Gateway, e.g. [{name: public, namespace: infra}]" }}{{ end }}
+---
+{{ include "synapse-shards.httpRoute" $with }}
+{{- end }}
+{{- end }}
+
+{{- define "synapse-shards.ingress" -}}
 apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata:
-  name: {{ $service }}
-  labels: {{ include "synapse-shards.labels" (dict "root" .root "component" "gateway") | nindent 4 }}
+  name: {{ .object }}
+  labels: {{ include "synapse-shards.labels" (dict "root" .root "component" .component) | nindent 4 }}
   {{- with .ingress.annotations }}
   annotations: {{ toYaml . | nindent 4 }}
   {{- end }}
@@ -99,19 +114,40 @@ spec:
   {{- end }}
   {{- if .ingress.tlsEnabled }}
   tls:
-    - hosts: {{ toYaml .ingress.hosts | nindent 8 }}
+    - hosts: {{ toYaml .hosts | nindent 8 }}
       {{- with .ingress.tlsSecret }}
       secretName: {{ . }}
       {{- end }}
   {{- end }}
   rules:
-    {{- $path := .path }}
-    {{- range .ingress.hosts }}
+    {{- $to := . }}
+    {{- range .hosts }}
     - host: {{ . | quote }}
       http:
         paths:
-          - path: {{ $path }}
+          - path: {{ $to.path }}
             pathType: Prefix
-            backend: {service: {name: {{ $service }}, port: {name: http}}}
+            backend: {service: {name: {{ $to.service }}, port: {name: {{ $to.port.name }}}}}
     {{- end }}
+{{- end }}
+
+{{- define "synapse-shards.httpRoute" -}}
+{{- $api := .root.Values.gatewayApi -}}
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  name: {{ .object }}
+  labels: {{ include "synapse-shards.labels" (dict "root" .root "component" .component) | nindent 4 }}
+  {{- with $api.annotations }}
+  annotations: {{ toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  parentRefs: {{ toYaml $api.parentRefs | nindent 4 }}
+  hostnames: {{ toYaml .hosts | nindent 4 }}
+  rules:
+    - matches: [{path: {type: PathPrefix, value: {{ .path }}}}]
+      backendRefs: [{name: {{ .service }}, port: {{ .port.number }}}]
+      {{- with $api.timeouts }}
+      timeouts: {{ toYaml . | nindent 8 }}
+      {{- end }}
 {{- end }}

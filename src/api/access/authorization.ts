@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { UserError } from "../../model/errors.ts";
-import { mayActAs, type Actor, type ClusterRole } from "../../model/role.ts";
+import { mayActAs, type Actor, type ClusterRole, type Role } from "../../model/role.ts";
 import type { Tenant } from "../../model/tenant.ts";
 import { Scope } from "./scope.ts";
 import { ruleOf } from "./tenant-admin-rules.ts";
@@ -19,6 +19,9 @@ declare module "fastify" {
     scope: Scope;
   }
 }
+
+/** What a token may call that a Prometheus has: whoever reads it there shall have no more of it. */
+const OF_METRICS: ReadonlySet<string> = new Set(["whoAmI", "getTenantMetrics"]);
 
 /**
  * Decides for every route whether whoever asks may call it, and for which tenants: for roles of the whole cluster by `config.access`, for tenant
@@ -41,7 +44,10 @@ export function registerAuthorization(
     }
     // What there is not is there for nobody.
     if (request.is404) return;
-    const rule = ruleOf(request.routeOptions.schema?.operationId);
+    const { operationId } = request.routeOptions.schema ?? {};
+    if (actor?.role === "tenant-metrics" && !OF_METRICS.has(operationId ?? ""))
+      refuse(actor, "this call is not about metrics: it", "tenant-admin");
+    const rule = ruleOf(operationId);
     if (rule === "never") refuse(actor, "this call is for the whole cluster: it");
     if (rule === "everybody" || rule === "filtered") return;
     const { name } = request.params as { name: string };
@@ -84,7 +90,7 @@ export function notFound(name: string): UserError {
   return new UserError("NotFound", `there is no tenant ${name}`);
 }
 
-function refuse(actor: Actor | undefined, what: string, needed?: ClusterRole): never {
+function refuse(actor: Actor | undefined, what: string, needed?: Role): never {
   const has = actor ? `the token ${actor.name} has the role ${actor.role}` : "nobody is known to ask";
   const needs = needed === undefined ? "a role of the cluster" : `the role ${needed}`;
   throw new UserError("Forbidden", `${what} needs ${needs}, and ${has}`);

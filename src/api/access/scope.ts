@@ -1,12 +1,12 @@
 import { matches, parseSelector, type Labels, type Selector } from "../../model/labels.ts";
-import type { Actor } from "../../model/role.ts";
+import { isLimited, type Actor } from "../../model/role.ts";
 import type { Tenant } from "../../model/tenant.ts";
 
 interface Labelled {
   labels?: Labels | undefined;
 }
 
-/** The tenants that whoever asks may see: all, or those of a tenant admin's selector. */
+/** The tenants that whoever asks may see: all, or those of its selector. */
 export class Scope {
   /** Tells one scope from another. */
   readonly key: string;
@@ -20,8 +20,8 @@ export class Scope {
   static readonly all = new Scope();
 
   static of(actor: Actor | undefined): Scope {
-    if (actor?.role !== "tenant-admin") return Scope.all;
-    // No tenant admin is without one; should one be, then it is of no tenant.
+    if (!actor || !isLimited(actor.role)) return Scope.all;
+    // No limited role is without one; should one be, then it is of no tenant.
     return new Scope(actor.tenants ?? "no-tenant,!no-tenant");
   }
 

@@ -46,6 +46,7 @@ export const TENANT_ADMIN_RULES: Readonly<Record<string, TenantAdminRule>> = {
   deactivateUser: own("erase"),
   makeAdmin: own("admin"),
   pingAppService: own(),
+  getTenantMetrics: own(),
   getAdminAccess: own(),
   // Where the operator lets them; the handler looks.
   openAdminAccess: own("allowedNetworks"),

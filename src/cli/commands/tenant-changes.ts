@@ -37,6 +37,7 @@ interface SpecOptions extends WaitOptions {
   plan?: string;
   quota?: Quotas;
   fromTemplate?: string;
+  metrics?: string[];
 }
 
 interface DeleteOptions extends WaitOptions, ChoiceOptions {
@@ -112,6 +113,7 @@ export function addTenantChanges(tenant: Command): void {
     .addOption(planOption('the plan of the configuration whose quotas they have; "none": no plan'))
     .addOption(quotaOption())
     .option("--no-quotas", "remove the quotas of their own")
+    .addOption(metricsOption())
     .option("--revert-config", "take back settings that are not in effect: those they run with are asked for again")
     .option("--dry-run", "with --config: only say what would become of the configuration; 1 where it would be refused")
     .option("--wait", "wait until they run with the change")
@@ -130,17 +132,28 @@ export function addTenantChanges(tenant: Command): void {
           !placement &&
           !labels &&
           !quotas &&
+          !options.metrics &&
           plan === undefined &&
           !revertConfig
         )
           throw new CliError(
             EXIT.usage,
-            "nothing to change: give --release, --config, --hibernation, --placement, --label, --plan, --quota or --revert-config",
+            "nothing to change: give --release, --config, --hibernation, --placement, --label, --plan, --quota, --metrics or --revert-config",
           );
         if (options.config !== undefined && revertConfig)
           throw new CliError(EXIT.usage, "give --config or --revert-config, not both");
         const config = options.config === undefined ? undefined : await readOverrides(options.config);
-        const body = { release, config, hibernation, placement, labels, plan, quotas, revertConfig };
+        const body = {
+          release,
+          config,
+          hibernation,
+          placement,
+          labels,
+          plan,
+          quotas,
+          metrics: options.metrics,
+          revertConfig,
+        };
         await actOn(await choose(client, given, options, "update"), output, {
           begin: (name) => client.call<TenantView>("PATCH", tenantPath(name), { body, has: HAS }),
           finish: async (_name, updated) => (options.wait ? untilRunning(client, updated, options) : updated),
@@ -175,6 +188,14 @@ export function addTenantChanges(tenant: Command): void {
         });
       }),
     );
+}
+
+/** Which there are, Synapse's release says; the API checks what can be a name. */
+function metricsOption(): Option {
+  return new Option(
+    "--metrics <families>",
+    'families of Synapse\'s metrics to export of them besides the few: names or beginnings such as "synapse_util_*", with commas; "all"; "few": no more',
+  ).argParser((text) => (text === "few" ? [] : text.split(",").map((family) => family.trim())));
 }
 
 /** Nothing but a configuration can be judged beforehand. */

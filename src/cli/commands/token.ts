@@ -80,12 +80,15 @@ interface CreateOptions {
 export function withGrant(command: Command): Command {
   return command
     .addOption(new Option("--role <role>", "what they may do").choices(Object.keys(ROLES)).makeOptionMandatory())
-    .option("--tenants <selector>", "of a tenant admin: the labels of its tenants, such as customer=acme");
+    .option(
+      "--tenants <selector>",
+      "of tenant-admin and tenant-metrics: the labels of their tenants, such as customer=acme",
+    );
 }
 
 export function rolesHelp(): string {
   return Object.entries(ROLES)
-    .map(([role, what]) => `  ${role.padEnd(12)} ${what}`)
+    .map(([role, what]) => `  ${role.padEnd(14)} ${what}`)
     .join("\n");
 }
 

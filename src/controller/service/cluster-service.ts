@@ -118,6 +118,8 @@ export interface ClusterService {
    * @throws UserError NotFound, Unavailable
    */
   pingAppService(name: string, id: string): Promise<AppServicePing & { woken: boolean }>;
+  /** What its shard exports of it alone, in Prometheus' text format, and its phase; wakes nobody. @throws UserError NotFound, Unavailable */
+  tenantMetrics(name: string): Promise<string>;
   /** What would become of a configuration, by the check that decides before a start; changes nothing. @throws UserError NotFound */
   checkConfig(name: string, config: string): Promise<ConfigVerdict>;
   /** Lines of the log that concern the tenant, oldest first. */
@@ -199,9 +201,9 @@ export interface CreateTenantRequest {
   fromTemplate?: string;
 }
 
-/** `placement`, `quotas`: take the place of those it has; empty: anywhere, none of its own. */
+/** `placement`, `quotas`, `metrics`: take the place of those it has; empty: anywhere, none of its own. */
 export interface UpdateTenantRequest extends Partial<
-  Pick<TenantSpec, "release" | "config" | "hibernation" | "placement" | "quotas">
+  Pick<TenantSpec, "release" | "config" | "hibernation" | "placement" | "quotas" | "metrics">
 > {
   /** Sets these and leaves the others; null removes one. */
   labels?: Readonly<Record<string, string | null>>;

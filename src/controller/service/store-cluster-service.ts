@@ -59,6 +59,7 @@ import { DatabaseMoveService } from "./database-moves.ts";
 import { filledIn } from "./from-template.ts";
 import { Onboarding, type OnboardingSettings } from "./onboarding.ts";
 import { followTenants } from "./tenant-changes.ts";
+import { TenantMetrics } from "./tenant-metrics.ts";
 import { TenantUsers } from "./tenant-users.ts";
 import { SleepService } from "./sleep-service.ts";
 import {
@@ -101,6 +102,7 @@ export class StoreClusterService implements ClusterService {
   readonly #sleep: SleepService;
   readonly #onboarding: Onboarding;
   readonly #users: TenantUsers;
+  readonly #metrics: TenantMetrics;
   readonly #adminAccess: AdminAccessService;
   readonly #databases: DatabaseMoveService;
   readonly #renames: RenameService;
@@ -109,6 +111,7 @@ export class StoreClusterService implements ClusterService {
   constructor(context: ControllerContext, settings: ServiceSettings) {
     this.#sleep = new SleepService(context);
     this.#users = new TenantUsers(context, this.#sleep);
+    this.#metrics = new TenantMetrics(context);
     this.#startedAt = timeText(context.clock.now());
     this.#context = context;
     this.#kept = context.deletions && new KeptTenants(context, context.deletions);
@@ -201,6 +204,8 @@ export class StoreClusterService implements ClusterService {
       else if (plan !== undefined) spec.plan = plan;
       if (quotas) spec.quotas = quotas;
       if (isEmpty(spec.quotas)) delete spec.quotas;
+      if (request.metrics) spec.metrics = request.metrics;
+      if (spec.metrics?.length === 0) delete spec.metrics;
       if (config !== undefined) {
         // Asked for once more, it is tried once more.
         if (status.refusedConfig && spec.config === config) status.observedGeneration = t.metadata.generation - 1;
@@ -457,6 +462,10 @@ export class StoreClusterService implements ClusterService {
 
   async pingAppService(name: string, id: string): Promise<AppServicePing & { woken: boolean }> {
     return this.#users.pingAppService(await this.getTenant(name), id);
+  }
+
+  async tenantMetrics(name: string): Promise<string> {
+    return this.#metrics.of(await this.getTenant(name));
   }
 
   async checkConfig(name: string, config: string): Promise<ConfigVerdict> {

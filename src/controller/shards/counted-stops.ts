@@ -19,6 +19,7 @@ export function countedStops(
     openSession: (name, localpart, seconds) => client.openSession(name, localpart, seconds),
     endSessions: (name, sessions) => client.endSessions(name, sessions),
     pingAppService: (name, id) => client.pingAppService(name, id),
+    metricsOf: (name) => client.metricsOf(name),
     greet: (name, spreadSeconds) => client.greet(name, spreadSeconds),
     load: () => client.load(),
     get preparers() {

@@ -5,6 +5,7 @@ import { ownDatabase } from "../../model/homeserver-config.ts";
 import type { RefusedConfig, Tenant } from "../../model/tenant.ts";
 import type { ConfigInEffect } from "../../model/config-meaning.ts";
 import type { TenantSecretData } from "../../model/tenant-secrets.ts";
+import { familiesOf } from "../../model/metric-families.ts";
 import { quotasOf, shardQuotas, type Plans } from "../../model/quota.ts";
 import type { ControllerContext } from "../context.ts";
 
@@ -110,8 +111,11 @@ export function configHash(tenant: Pick<Tenant, "spec">, secrets: TenantSecretDa
   const { signingKey, macaroonSecretKey, formSecret, registrationSharedSecret, databasePassword } = secrets;
   const keys = [signingKey, macaroonSecretKey, formSecret, registrationSharedSecret, databasePassword];
   const quotas = shardQuotas(quotasOf(plans, tenant.spec));
+  const { metrics } = familiesOf(tenant.spec.metrics);
   return createHash("sha256")
-    .update(JSON.stringify([tenant.spec.config, ...keys, ...(quotas ? [quotas] : [])]))
+    .update(
+      JSON.stringify([tenant.spec.config, ...keys, ...(quotas ? [quotas] : []), ...(metrics ? [{ metrics }] : [])]),
+    )
     .digest("hex")
     .slice(0, 16);
 }

@@ -24,6 +24,7 @@ import { restoreOwn } from "./own-restore.ts";
 import { schemaRefusal } from "./schema-refusal.ts";
 import { timeText } from "../../model/clock.ts";
 import { exponential } from "../../model/backoff.ts";
+import { familiesOf } from "../../model/metric-families.ts";
 import { quotasOf, shardQuotas } from "../../model/quota.ts";
 import type { ConfigMeaning } from "../../model/config-meaning.ts";
 
@@ -257,7 +258,11 @@ export function assignmentOf(context: ControllerContext, tenant: Tenant, config:
     base: baseHomeserverConfig(configured, config.secrets, environment),
     overrides: config.config,
     signingKey: config.secrets.signingKey,
-    policy: { ...environment.policy, ...(quotas ? { quotas } : {}) },
+    policy: {
+      ...environment.policy,
+      ...familiesOf(environment.policy?.metrics, tenant.spec.metrics),
+      ...(quotas ? { quotas } : {}),
+    },
   };
 }
 

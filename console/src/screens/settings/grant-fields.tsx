@@ -1,9 +1,9 @@
 import { useState, type ReactNode } from "react";
-import { ROLES, ROLE_NAMES, type Role } from "../../../../src/model/role.ts";
+import { isLimited as isLimitedRole, ROLES, ROLE_NAMES, type Role } from "../../../../src/model/role.ts";
 import { sentence } from "../../api/client.ts";
 import { quoted } from "../../ui/command.tsx";
 
-/** Somebody's name, what they may do, and of a tenant admin, with which tenants. */
+/** Somebody's name, what they may do, and of limited roles, with which tenants. */
 export function useGrant(): {
   body: { name: string; role: Role; tenants?: string };
   /** As the command line has it. */
@@ -13,7 +13,7 @@ export function useGrant(): {
   const [name, setName] = useState("");
   const [role, setRole] = useState<Role>("viewer");
   const [tenants, setTenants] = useState("");
-  const isLimited = role === "tenant-admin";
+  const isLimited = isLimitedRole(role);
   const limit = isLimited ? ` --tenants ${quoted(tenants || "customer=acme")}` : "";
   return {
     body: { name, role, ...(isLimited ? { tenants } : {}) },

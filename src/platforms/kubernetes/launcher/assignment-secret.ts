@@ -88,6 +88,10 @@ export class CopyingControl implements ShardControl {
     return this.#inner.pingAppService(name, id);
   }
 
+  metricsOf(name: string): Promise<string | undefined> {
+    return this.#inner.metricsOf(name);
+  }
+
   openSession(name: string, localpart: string, seconds: number): Promise<OpenedSession | undefined> {
     return this.#inner.openSession(name, localpart, seconds);
   }

@@ -46,6 +46,7 @@ export function tenantOf(custom: SynapseTenant, secretConfig: string | undefined
       ...(spec.placement ? { placement: copyOf(spec.placement) } : {}),
       ...(spec.plan ? { plan: spec.plan } : {}),
       ...(spec.quotas ? { quotas: copyOf(spec.quotas) } : {}),
+      ...(spec.metrics?.length ? { metrics: copyOf(spec.metrics) } : {}),
       ...defined({ adminAccess: adminAccessOf(custom) }),
       ...labelsOf(custom),
     },
@@ -122,11 +123,11 @@ export function withSpec<K extends Kind>(
   function specOf(of: Tenant | Shard | Fleet): object {
     if (of.kind === "Tenant") {
       const { serverName, release, reclaimPolicy, revision, dedicated } = of.spec;
-      const { hibernation, suspended, placement, plan, quotas } = of.spec;
+      const { hibernation, suspended, placement, plan, quotas, metrics } = of.spec;
       const adminAccess = of.spec.adminAccess ?? unreadableAdminAccess(object as SynapseTenant);
       const image = release === "" ? undefined : { tag: release };
       const config = secretConfig === undefined ? { config: of.spec.config } : {};
-      const wishes = { hibernation, suspended, placement, plan, quotas, adminAccess };
+      const wishes = { hibernation, suspended, placement, plan, quotas, metrics, adminAccess };
       return { serverName, image, ...config, reclaimPolicy, revision, dedicated, ...wishes };
     }
     if (of.kind === "Shard") return { name: of.metadata.name, image: { tag: of.spec.release }, drain: of.spec.drain };

@@ -66,6 +66,7 @@ export type SynapseTenant = Custom<
     placement?: Placement;
     plan?: string;
     quotas?: Quotas;
+    metrics?: string[];
     /** As it is written: what the model has of it is checked. */
     adminAccess?: AdminAccess;
     reclaimPolicy?: TenantSpec["reclaimPolicy"];
