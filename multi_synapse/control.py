@@ -259,8 +259,8 @@ class ControlResource(resource.Resource):
     async def _exposition(self, only: str | None = None) -> bytes:
         if not exposition.is_much():
             return exposition.render(only)
-        rendering: defer.Deferred[bytes] = threads.deferToThreadPool(self._reactor, threads_of_shard.start, exposition.render, only)
-        return await rendering
+        text: bytes = await threads.deferToThreadPool(self._reactor, threads_of_shard.start, exposition.render, only)
+        return text
 
 
 class ControlSite(server.Site):

@@ -233,7 +233,7 @@ describe("tenant update", () => {
     expect(await cluster.cli(["tenant", "update", "clinic-a"])).toMatchInlineSnapshot(`
       {
         "code": 2,
-        "stderr": "error: nothing to change: give --release, --config, --hibernation, --placement, --label, --plan, --quota or --revert-config
+        "stderr": "error: nothing to change: give --release, --config, --hibernation, --placement, --label, --plan, --quota, --metrics or --revert-config
       ",
         "stdout": "",
       }
