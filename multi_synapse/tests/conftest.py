@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from .forks import ForkServer
+from .peer import Peer
 from .postgres import Postgres
 from .shard import CHECKOUT, SHARED_SECRET, UNTESTED, Shard
 from .watching import PATIENCE_SECONDS
@@ -281,3 +282,23 @@ def assign(databases: Databases, folder: Path) -> Callable[..., dict[str, Any]]:
         }
 
     return make
+
+
+@pytest.fixture
+def new_peer(folder: Path) -> Iterator[Callable[[], Peer]]:
+    made: list[Peer] = []
+
+    def make() -> Peer:
+        made.append(Peer(folder))
+        return made[-1]
+
+    yield make
+    for peer in made:
+        peer.close()
+
+
+@pytest.fixture
+def federated(assign: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    assignment = assign("here")
+    assignment["base"] |= {"federation_verify_certificates": False, "rc_federation": {"window_size": 1000, "sleep_limit": 1000}}
+    return assignment

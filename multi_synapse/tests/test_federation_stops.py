@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,26 +18,6 @@ from .watching import PATIENCE_SECONDS, wait_for
 
 Assign = Callable[..., dict[str, Any]]
 Shards = Callable[..., Shard]
-
-
-@pytest.fixture
-def new_peer(folder: Path) -> Iterator[Callable[[], Peer]]:
-    made: list[Peer] = []
-
-    def make() -> Peer:
-        made.append(Peer(folder))
-        return made[-1]
-
-    yield make
-    for peer in made:
-        peer.close()
-
-
-@pytest.fixture
-def federated(assign: Assign) -> dict[str, Any]:
-    assignment = assign("here")
-    assignment["base"] |= {"federation_verify_certificates": False, "rc_federation": {"window_size": 1000, "sleep_limit": 1000}}
-    return assignment
 
 
 def open_room(client: Client) -> str:
