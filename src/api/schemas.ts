@@ -7,6 +7,7 @@ import {
   type TenantRest,
 } from "../controller/service/cluster-service.ts";
 import type { Problem } from "../controller/service/problems.ts";
+import { authenticationUrlProblem } from "../model/authentication-service.ts";
 import { serverNameProblem, tenantNameProblem } from "../model/names.ts";
 import { CHANGE_STATES, type ChangeState } from "../model/change.ts";
 import {
@@ -122,6 +123,8 @@ const LabelChangesSchema = z
 
 const Plan = z.string().regex(PLAN_NAME, "a plan of the configuration");
 
+const AuthenticationUrl = checkedBy(authenticationUrlProblem);
+
 export const CreateTenantBody = z
   .strictObject({
     name: checkedBy(tenantNameProblem).describe("A DNS label."),
@@ -137,6 +140,9 @@ export const CreateTenantBody = z
     labels: LabelsSchema.optional(),
     plan: Plan.optional().describe("The plan whose quotas it has."),
     quotas: QuotasSchema.optional().describe("Quotas of its own, which go before those of its plan."),
+    authenticationService: AuthenticationUrl.optional().describe(
+      "URL of the authentication service that keeps its accounts (matrix_authentication_service), where gateways send logins to.",
+    ),
     fromTemplate: checkedBy(tenantNameProblem)
       .optional()
       .describe(
@@ -158,13 +164,15 @@ export const UpdateTenantBody = z
     metrics: MetricFamiliesSchema.optional().describe(
       "Families of metrics that its shard exports of it, besides those of each tenant; [all]: all; []: no more. Take the place of those it has.",
     ),
+    authenticationService: AuthenticationUrl.nullable().optional().describe("null: none."),
     revertConfig: z
       .literal(true)
       .optional()
       .describe("Takes back the configuration that is not in effect: the one that runs is asked for again."),
   })
   .refine((body) => Object.values(body).some((value) => value !== undefined), {
-    message: "give release, config, hibernation, placement, labels, plan, quotas, metrics or revertConfig",
+    message:
+      "give release, config, hibernation, placement, labels, plan, quotas, metrics, authenticationService or revertConfig",
   })
   .refine(({ config, revertConfig }) => config === undefined || revertConfig === undefined, {
     message: "give config or revertConfig, not both",
@@ -348,6 +356,7 @@ const SpecFields = {
     .array(z.string())
     .optional()
     .describe("Families of metrics that its shard exports of it, besides those of each tenant."),
+  authenticationService: z.string().optional().describe("Where gateways send its clients' logins to."),
   adminAccess: z
     .object({ allowedNetworks: z.array(z.string()) })
     .optional()

@@ -23,6 +23,7 @@ const WantedSchema = z
     config: z.union([z.string(), z.record(z.string(), z.unknown())]).optional(),
     labels: z.record(z.string(), z.string().nullable()).optional(),
     plan: z.string().nullable().optional(),
+    authenticationService: z.string().nullable().optional(),
   })
   .transform(({ config, ...rest }) => ({
     ...rest,
@@ -112,7 +113,7 @@ export function planOf(wanted: Wanted, present: TenantView | undefined): ChangeP
     );
   const body: Record<string, unknown> = {};
   const lines: string[] = [];
-  for (const key of ["release", "hibernation", "placement", "plan", "quotas"] as const) {
+  for (const key of ["release", "hibernation", "placement", "plan", "quotas", "authenticationService"] as const) {
     const [is, given] = [present.spec[key], rest[key]];
     if (given === undefined || isDeepStrictEqual(orNothing(is), orNothing(given))) continue;
     body[key] = given;

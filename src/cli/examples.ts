@@ -5,6 +5,7 @@ up --demo
 
 tenant create clinic-a
 tenant create clinic-a --domain clinic.example --admin ada --wait
+tenant create clinic-a --mas http://127.0.0.1:8090 --wait
 tenant create clinic-b --from-template clinic-a --label plan=small --quota users=50 --quota mediaBytes=10G
 
 tenant update clinic-a --config clinic-a.yaml --wait
@@ -108,6 +109,10 @@ tenant host list clinic-a
 tenant host add clinic-a chat.clinic-a.example --wait
 
 tenant host remove clinic-a chat.clinic-a.example
+
+tenant authentication show clinic-a
+
+tenant authentication set clinic-a http://127.0.0.1:8090 --wait
 
 tenant admin-access show clinic-a
 

@@ -156,6 +156,13 @@ export const errors = {
     message: "The homeserver's database does not answer at present",
     retryAfterSeconds: RETRY_SOON_SECONDS,
   }),
+  authenticationAway: (): GatewayError => ({
+    code: "AuthenticationAway",
+    status: 503,
+    errcode: "M_LIMIT_EXCEEDED",
+    message: "The homeserver's authentication service does not answer at present",
+    retryAfterSeconds: RETRY_SOON_SECONDS,
+  }),
   wrongConnection: (): GatewayError => ({
     code: "WrongConnection",
     status: 421,

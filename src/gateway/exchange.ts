@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import type { Logger } from "pino";
 import type { Dispatcher } from "undici";
 import { SUSPENDED, type Route } from "../model/routes.ts";
+import { isForAuthentication, leadsToAuthentication, routeToAuthentication } from "./authentication-paths.ts";
 import { answerBeforeBody } from "./discard.ts";
 import { delegationAnswer } from "./delegation.ts";
 import { isAnsweredWhileDraining } from "./draining.ts";
@@ -88,6 +89,8 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   readonly #rest: Rest;
   /** How long its sender waits for sure, if that is less than what others may wait. */
   readonly #patienceMs: number | undefined;
+  /** Its tenant's authentication service answers it, if there is one. */
+  readonly #authenticates: boolean;
   /** For the fair share, and whether it is counted as computing. */
   readonly #computes: boolean;
   readonly #onDone: () => void;
@@ -135,6 +138,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#refusal = input.refusal;
     const { method = "GET", url = "/" } = input.request;
     this.#patienceMs = isShortOfPatience(url) ? (context.timeouts.senderMs ?? SHORT_MS) : undefined;
+    this.#authenticates = isForAuthentication(url);
     this.#computes = countsForShare(method, url);
     this.#body = new RequestBody(input.request, {
       contentLength: input.contentLength,
@@ -225,20 +229,26 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
       this.#leavePark("sent");
       return this.#body.prepare(() => this.#advance());
     }
-    // What a drain waits for does not wait for its turn.
-    if (route.state === "parked" || this.#mayGo()) this.#dispatch(address, route);
+    // What a drain waits for does not wait for its turn; nor does what takes no time of the homeserver: an authentication service asks that one in
+    // turn, and must not wait for places that those have who wait for it.
+    if (route.state === "parked" || leadsToAuthentication(route) || this.#mayGo()) this.#dispatch(address, route);
   }
 
   /** Its tenant's. The host decides, not the name: that may be another tenant's by now. */
   #route(): Route | undefined {
-    const route = this.#context.table.lookup(this.#host);
+    const route = this.#lookup();
     return route?.tenant === this.#tenant ? route : undefined;
+  }
+
+  #lookup(): Route | undefined {
+    const route = this.#context.table.lookup(this.#host);
+    return route && this.#authenticates ? routeToAuthentication(route) : route;
   }
 
   /** Its tenant has another name now: what it takes is taken of what that one may have. */
   #renamed(): Route | undefined {
-    const { table, memory } = this.#context;
-    const route = table.lookup(this.#host);
+    const { memory } = this.#context;
+    const route = this.#lookup();
     if (route?.formerly !== this.#tenant) return undefined;
     this.#rest.leave("passed");
     this.#leavePark("sent");
@@ -474,6 +484,9 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
 
   /** Nothing listens there: the tenant restarts, or moved and its new route is on its way. */
   #refused(): void {
+    const route = this.#route();
+    // It neither moves nor wakes: nobody will say that it is back.
+    if (route && leadsToAuthentication(route)) return this.#fail(errors.authenticationAway());
     this.#context.metrics.retries.inc(this.#tenant, "refused");
     this.#holdAndRetry();
   }

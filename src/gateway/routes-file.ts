@@ -31,6 +31,7 @@ export const RouteSchema = z.object({
   position: z.string().max(1000).optional(),
   revision: z.string().max(200).optional(),
   delegate: address.optional(),
+  authentication: address.optional(),
   said: z.record(z.string().max(100), z.string().max(MOST_ANSWER_BYTES)).optional(),
   contact: AdminContactSchema.optional(),
   adminAccess: z.object({ allowedNetworks: z.array(z.string().max(60)).max(100) }).optional(),

@@ -91,6 +91,8 @@ export class Upstreams {
       if (before?.address !== undefined && before.address !== after?.address) this.#retire(before.address);
       const drained = before?.draining;
       if (drained !== undefined && drained !== after?.draining && drained !== after?.address) this.#retire(drained);
+      const service = before?.authentication;
+      if (service !== undefined && service !== after?.authentication) this.#retire(service);
     }
   }
 

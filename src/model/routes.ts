@@ -41,6 +41,8 @@ export interface Route {
   said?: Record<string, string>;
   /** Of a suspended tenant: a URI at which its clients' users reach somebody who knows why. */
   contact?: string;
+  /** `host:port` of its authentication service, which answers its clients' logins in its place. */
+  authentication?: string;
   /** Its own administrators may come in, from these networks; none: from any. Absent: they may not. */
   adminAccess?: { allowedNetworks: string[] };
   /** CamelCase, for logs and metrics: Moving, Pending, Failed, Deleting, Suspended, FallingAsleep, Asleep, Waking, … */

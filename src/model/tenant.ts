@@ -49,6 +49,8 @@ export interface TenantSpec {
   quotas?: Quotas;
   /** Families of metrics that its shard exports of it, besides those of each tenant; absent: none. */
   metrics?: string[];
+  /** URL of the authentication service that keeps its accounts, to which gateways send logins (docs/authentication-service.md). */
+  authenticationService?: string;
   /** Its own administrators may come in (docs/admin-access.md); absent: they may not. */
   adminAccess?: AdminAccess;
 }

@@ -169,6 +169,7 @@ export class MemoryService implements ClusterService {
       ...(request.labels ? { labels: request.labels } : {}),
       ...(request.plan === undefined ? {} : { plan: request.plan }),
       ...(request.quotas ? { quotas: request.quotas } : {}),
+      ...(request.authenticationService ? { authenticationService: request.authenticationService } : {}),
     });
     const answer = structuredClone(tenant);
     this.onCreate(tenant);

@@ -7,7 +7,7 @@ import type { Tenant } from "../../src/model/tenant.ts";
 import { until } from "./patience.ts";
 import { FakeProcess, type FakeWorld } from "./fake-world.ts";
 
-const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
+export const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 
 /** A controller with its API in a world. */
 export interface Run {

@@ -16,6 +16,7 @@ import { tenantDetails } from "../rows.ts";
 import { waitUntilGone, waitUntilRunning } from "../wait.ts";
 import { dnsOfTenant, dnsWords, waitUntilReachable } from "../onboarding.ts";
 import { planOption, quotaOption } from "./quotas.ts";
+import { authenticated, sectionOf } from "./tenant-authentication.ts";
 import { HAS, tenantPath } from "./tenant-path.ts";
 import { givenPassword, register, registered } from "./tenant-register-user.ts";
 
@@ -38,6 +39,7 @@ interface SpecOptions extends WaitOptions {
   quota?: Quotas;
   fromTemplate?: string;
   metrics?: string[];
+  mas?: string;
 }
 
 interface DeleteOptions extends WaitOptions, ChoiceOptions {
@@ -68,6 +70,12 @@ export function addTenantChanges(tenant: Command): void {
       "take release, configuration, placement, sleep, labels, plan and quotas of this tenant, where no option says " +
         "otherwise; not its keys, server name, hosts, database, bucket, bridges and data",
     )
+    .addOption(
+      new Option(
+        "--mas <url>",
+        "its accounts are kept by a Matrix Authentication Service at this URL; prints what belongs into that one's configuration",
+      ).conflicts(["fromTemplate", "admin"]),
+    )
     .option("--admin <user>", "register this first administrator when it runs; the password is made, and printed once")
     .option("--admin-password-stdin", "with --admin: the password is the first line of stdin")
     .option("--wait", "wait until it runs; with --domain, until clients and other servers find it")
@@ -79,15 +87,17 @@ export function addTenantChanges(tenant: Command): void {
         const wishes = { hibernation, placement, plan, fromTemplate };
         const password = await adminPassword(options);
         const labels = labelsToSet(options.label);
-        const config = options.config === undefined ? undefined : await readOverrides(options.config);
+        const given = options.config === undefined ? undefined : await readOverrides(options.config);
+        const { config, authenticationService } = await authenticated(given, options.mas);
         const created = await client.call<TenantView>("POST", "/v1/tenants", {
-          body: { name, domain, host, serverName, release, config, labels, quotas, ...wishes },
+          body: { name, domain, host, serverName, release, config, labels, quotas, authenticationService, ...wishes },
           has: HAS,
         });
         // Before it is waited for: nothing is seen from outside until somebody publishes them.
         const dns = domain === undefined ? undefined : await dnsOfTenant(client, name);
         if (dns && isForPeople(output)) print(`${dnsWords(dns)}\n`);
         const waits = options.wait === true || options.admin !== undefined;
+        if (authenticationService !== undefined && isForPeople(output)) print(await sectionOf(created, config));
         const now = waits ? await untilRunning(client, created, options) : created;
         const admin = await firstAdmin(client, name, options.admin, password);
         // At once, whatever comes after it: nobody can be told the password again.

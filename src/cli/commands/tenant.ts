@@ -33,6 +33,7 @@ import { addSuspend } from "./tenant-suspend.ts";
 import { addQuarantine } from "./tenant-quarantine.ts";
 import { addEdit } from "./tenant-edit.ts";
 import { addAdminAccess } from "./tenant-admin-access.ts";
+import { addAuthentication } from "./tenant-authentication.ts";
 import { addAppServices } from "./tenant-appservice.ts";
 import { addHosts } from "./tenant-host.ts";
 import { addUsers } from "./tenant-users.ts";
@@ -126,6 +127,7 @@ export function addTenant(program: Command): void {
   addUsers(tenant);
   addAppServices(tenant);
   addHosts(tenant);
+  addAuthentication(tenant);
   addAdminAccess(tenant);
   addEdit(tenant);
 }
@@ -182,6 +184,9 @@ function description(tenant: TenantView, { usage, rest, events }: More): string 
     ["Epoch", String(status.epoch)],
     ["Created", `${metadata.creationTimestamp} (${age(metadata.creationTimestamp)} ago)`],
     ["Generation", `${metadata.generation} (acted upon: ${status.observedGeneration})`],
+    ...(spec.authenticationService === undefined
+      ? []
+      : [["Authentication", spec.authenticationService] satisfies [string, string]]),
     ["Own configuration", tenant.hasConfig ? "yes (tenant get --show-config -o yaml shows it)" : "none"],
   ];
   if (metadata.deletionTimestamp !== undefined) {

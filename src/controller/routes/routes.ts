@@ -1,4 +1,5 @@
 import type { MoveStep, TransitionStep } from "../../model/move.ts";
+import { authenticationAddress } from "../../model/authentication-service.ts";
 import { configuredUrlOf, delegateOf } from "../../model/delegation.ts";
 import { tryReadConfig } from "../../model/config-reading.ts";
 import { answersIn } from "../../model/public-answers.ts";
@@ -12,12 +13,13 @@ export function routeOf(tenant: Tenant, claims: Claims): Route {
   const { phase, reason, address, epoch, move, transition, shard, dedicated, throttle, wake } = tenant.status;
   const { name } = tenant.metadata;
   const delegate = delegateOf(tenant.spec.serverName, configuredUrlOf(tenant));
-  const { adminAccess } = tenant.spec;
+  const { adminAccess, authenticationService } = tenant.spec;
   const formerly = tenant.status.formerNames?.at(-1)?.name;
   const facts = {
     ...(formerly === undefined ? {} : { formerly }),
     ...revisionOf(tenant),
     ...(delegate === undefined ? {} : { delegate }),
+    ...(authenticationService === undefined ? {} : { authentication: authenticationAddress(authenticationService) }),
     ...(adminAccess ? { adminAccess: { allowedNetworks: adminAccess.allowedNetworks } } : {}),
   };
   const route = { tenant: name, hosts: claims.hostsOf(tenant), epoch, ...facts };

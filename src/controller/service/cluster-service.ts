@@ -197,6 +197,8 @@ export interface CreateTenantRequest {
   labels?: Labels;
   plan?: string;
   quotas?: Quotas;
+  /** URL of its authentication service, where gateways send logins to. */
+  authenticationService?: string;
   /** A tenant whose release, configuration, placement, labels and quotas it takes, as far as none are given here; labels add to its. */
   fromTemplate?: string;
 }
@@ -211,6 +213,8 @@ export interface UpdateTenantRequest extends Partial<
   revertConfig?: boolean;
   /** null: none. */
   plan?: string | null;
+  /** null: none. */
+  authenticationService?: string | null;
 }
 
 /** Long enough to look at what the move was for; a consolidation that waits costs a shard's memory. */

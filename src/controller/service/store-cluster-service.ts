@@ -5,6 +5,8 @@ import type { Placement } from "../../model/placement.ts";
 import { randomUUID } from "node:crypto";
 import { timeText } from "../../model/clock.ts";
 import { UserError } from "../../model/errors.ts";
+import { authenticationUrlProblem } from "../../model/authentication-service.ts";
+import { defined } from "../../model/defined.ts";
 import { readConfig } from "../../model/config-reading.ts";
 import { serverNameProblem, tenantNameProblem } from "../../model/names.ts";
 import {
@@ -48,6 +50,7 @@ import { RenameService } from "./renames.ts";
 import { followEvents } from "./event-stream.ts";
 import { snapshotOf } from "../planning/planned-cluster.ts";
 import { createShard } from "../planning/planning.ts";
+import { routeOf } from "../routes/routes.ts";
 import { asItRuns, configsOf } from "../start/configs.ts";
 import { checkConfig } from "./config-check.ts";
 import { problemsOf, type Problem } from "./problems.ts";
@@ -86,6 +89,8 @@ export interface ServiceSettings extends OnboardingSettings, AdminAccessSettings
   /** The release of tenants that name none. */
   release: string;
   baseDomain: string;
+  /** Whether gateways lead logins to authentication services; where they do not, something before them does. */
+  leadsToAuthentication?: boolean;
   /** What is wrong with the platform now, one sentence each. */
   platformProblems?(): string[];
   /** The long work that is being done for a tenant, or is to be, in words. */
@@ -135,6 +140,7 @@ export class StoreClusterService implements ClusterService {
     const problem = tenantNameProblem(name) ?? serverNameProblem(serverName) ?? configProblem(request.config ?? "");
     if (problem !== undefined) throw new UserError("InvalidInput", problem);
     if (request.release === FOLLOWS_FLEET) await this.#refuseWithoutFleet();
+    if (request.authenticationService !== undefined) this.#refuseAuthentication(request.authenticationService);
     const spec: TenantSpec = {
       serverName,
       release: request.release === FOLLOWS_FLEET ? "" : (request.release ?? this.#settings.release),
@@ -145,6 +151,7 @@ export class StoreClusterService implements ClusterService {
       ...(Object.keys(request.labels ?? {}).length === 0 ? {} : { labels: request.labels }),
       ...(request.plan === undefined ? {} : { plan: request.plan }),
       ...(isEmpty(request.quotas) ? {} : { quotas: request.quotas }),
+      ...defined({ authenticationService: request.authenticationService }),
     };
     if (request.plan !== undefined) checkPlan(this.#context.plans, request.plan);
     if (await store.get("Tenant", name))
@@ -176,7 +183,8 @@ export class StoreClusterService implements ClusterService {
     const { store } = this.#context;
     const present = await this.getTenant(name);
     this.#refuseDeleted(present);
-    const { hibernation, placement, labels, plan, quotas } = request;
+    const { hibernation, placement, labels, plan, quotas, authenticationService } = request;
+    if (typeof authenticationService === "string") this.#refuseAuthentication(authenticationService);
     if (typeof plan === "string") checkPlan(this.#context.plans, plan);
     const release = request.release === FOLLOWS_FLEET ? "" : request.release;
     const config = request.revertConfig ? await this.#configInEffect(present) : request.config;
@@ -206,6 +214,8 @@ export class StoreClusterService implements ClusterService {
       if (isEmpty(spec.quotas)) delete spec.quotas;
       if (request.metrics) spec.metrics = request.metrics;
       if (spec.metrics?.length === 0) delete spec.metrics;
+      if (authenticationService === null) delete spec.authenticationService;
+      else if (authenticationService !== undefined) spec.authenticationService = authenticationService;
       if (config !== undefined) {
         // Asked for once more, it is tried once more.
         if (status.refusedConfig && spec.config === config) status.observedGeneration = t.metadata.generation - 1;
@@ -218,6 +228,8 @@ export class StoreClusterService implements ClusterService {
       if (status.phase === "Running") Object.assign(status, reasonOfRunning(status));
       if (!isInstalled && release !== undefined) Object.assign(status, installing(release));
     });
+    const { feed, claims } = this.#context;
+    if (updated && authenticationService !== undefined) feed.publish(routeOf(updated, claims));
     return updated ?? this.getTenant(name);
   }
 
@@ -653,6 +665,16 @@ export class StoreClusterService implements ClusterService {
   #refuseDeleted({ metadata }: Tenant): void {
     if (metadata.deletionTimestamp !== undefined)
       throw new UserError("Conflict", `tenant ${metadata.name} is being deleted`);
+  }
+
+  #refuseAuthentication(url: string): void {
+    if (!this.#settings.leadsToAuthentication)
+      throw new UserError(
+        "Conflict",
+        "gateways lead no logins to an authentication service here: the Ingress does (docs/ess-helm.md)",
+      );
+    const problem = authenticationUrlProblem(url);
+    if (problem !== undefined) throw new UserError("InvalidInput", problem);
   }
 
   /** Two tenants of one host or one database would be two owners of one thing. */

@@ -74,6 +74,10 @@ export const GATEWAY_CODES = {
     todo: "Check the database server, and the network between it and the shards.",
     runbook: "SynapseShardsGatewayErrors",
   },
+  AuthenticationAway: {
+    means: "503 M_LIMIT_EXCEEDED: nothing listens where the tenant's authentication service is said to be.",
+    todo: "Start the service; `tenant authentication show` says where it is looked for.",
+  },
   WrongConnection: {
     means: "421 M_UNKNOWN: the connection was made for another tenant; the client opens another one.",
   },

@@ -73,6 +73,7 @@ import { LocalStore } from "./store/local-store.ts";
 import { SecretBox, storeKey } from "./store/secret-box.ts";
 import { inspectStore } from "./store/store-file.ts";
 import { ownUrlOf } from "../../model/homeserver-config.ts";
+import { authenticationDestinations } from "../../model/authentication-service.ts";
 import { policyFor } from "../../model/tenant-policy.ts";
 import { type ControllerConfig, ControllerConfigSchema } from "./controller-config.ts";
 import { databaseServers } from "./database-servers.ts";
@@ -245,6 +246,7 @@ async function main(): Promise<void> {
     version: VERSION,
     release: config.cluster.release,
     baseDomain: config.cluster.baseDomain,
+    leadsToAuthentication: true,
     urlOf: (tenant: Tenant) => urlOf(config, tenant),
     ...adminEntranceOf(config),
     publicAccess: () => publicAccess,
@@ -465,7 +467,10 @@ function surroundingsOf(
     allowLocalFederation,
     adminContact: config.cluster.adminContact,
     policy: policyFor(config.cluster.tenantPolicy, name, {
-      destinations: allowLocalFederation ? gatewayPorts(config) : [],
+      destinations: [
+        ...(allowLocalFederation ? gatewayPorts(config) : []),
+        ...authenticationDestinations(tenant.spec.authenticationService),
+      ],
     }),
   };
 }

@@ -1,0 +1,126 @@
+import { afterEach, describe, expect, it } from "vitest";
+import { isForAuthentication, routeToAuthentication } from "../../src/gateway/authentication-paths.ts";
+import type { Route } from "../../src/model/routes.ts";
+import { ask, Bench, serving } from "./harness.ts";
+
+const CLIENT = "/_matrix/client";
+
+describe("what an authentication service answers", () => {
+  it.each([
+    "/v3/login",
+    "/r0/login",
+    "/api/v1/login",
+    "/unstable/login?x=/",
+    "/v3/login/sso/redirect",
+    "/v3/login/sso/redirect?redirectUrl=https%3A%2F%2Fapp.example",
+    "/v3/login/sso/redirect/oidc-own",
+    "/v3/logout",
+    "/v3/logout/all",
+    "/v3/refresh",
+  ])("is %s", (path) => expect(isForAuthentication(CLIENT + path)).toBe(true));
+
+  it.each([
+    "/v3/sync",
+    "/v1/login/get_token",
+    "/v3/login/",
+    "/v3/login/sso",
+    "/v3/login/sso/redirect/a/b",
+    "/v3/logout/some",
+    "/v3/refresh/x",
+    "/v9/login",
+    "/v3/logi%6e",
+    "/v3/../login",
+    "/versions?x=/_matrix/client/v3/login",
+  ])("is not %s", (path) => expect(isForAuthentication(CLIENT + path)).toBe(false));
+
+  it("is asked there by a route that has nothing of the shard, unless the tenant is unavailable", () => {
+    const shard = { address: "127.0.0.1:1", secret: "s", share: 0.5, shard: "a", draining: "127.0.0.1:2" };
+    const route: Route = {
+      tenant: "a",
+      hosts: ["a"],
+      state: "parked",
+      epoch: 3,
+      authentication: "127.0.0.1:9",
+      ...shard,
+    };
+    expect(routeToAuthentication(route)).toEqual({
+      tenant: "a",
+      hosts: ["a"],
+      state: "serving",
+      epoch: 3,
+      address: "127.0.0.1:9",
+      authentication: "127.0.0.1:9",
+    });
+    const suspended: Route = { ...route, state: "unavailable" };
+    expect(routeToAuthentication(suspended)).toBe(suspended);
+    const { authentication: _, ...without } = route;
+    expect(routeToAuthentication(without)).toBe(without);
+  });
+});
+
+describe("a tenant with an authentication service", () => {
+  let bench: Bench;
+  afterEach(() => bench.stop());
+
+  it("has logins answered there while it serves, moves and sleeps, and everything else by its homeserver; the shard's secret stays with it", async () => {
+    bench = await Bench.start([]);
+    const [home, service] = [await bench.origin(), await bench.origin()];
+    const route = { ...serving("a", home), secret: "of-the-shard", authentication: service.address };
+    const login = () => ask(bench, "a.example", { method: "POST", path: `${CLIENT}/v3/login`, body: "{}" });
+    await bench.controller.update([route]);
+    expect((await ask(bench, "a.example", { path: `${CLIENT}/v3/account/whoami` })).json.port).toBe(home.port);
+    expect((await login()).json.port).toBe(service.port);
+    const { address: _, ...nowhere } = route;
+    for (const state of ["parked", "asleep"] as const) {
+      await bench.controller.update([{ ...nowhere, state }]);
+      expect([state, (await login()).json.port]).toEqual([state, service.port]);
+    }
+    expect(bench.controller.wakes).toEqual([]);
+    expect(service.seen.map(({ headers }) => headers["x-synapse-shards-secret"])).toEqual([
+      undefined,
+      undefined,
+      undefined,
+    ]);
+    expect(service.seen[0]!.headers).toMatchObject({ host: "a.example", "x-forwarded-for": "127.0.0.1" });
+  });
+
+  it("lets nobody in while it is suspended", async () => {
+    bench = await Bench.start([]);
+    const service = await bench.origin();
+    const { address: _, ...route } = serving("a", service);
+    await bench.controller.update([
+      { ...route, state: "unavailable", reason: "Suspended", authentication: service.address },
+    ]);
+    expect((await ask(bench, "a.example", { path: `${CLIENT}/v3/login` })).status).toBe(403);
+    expect(service.seen).toEqual([]);
+  });
+
+  it("has the service ask it in turn while as many logins wait for that as it has places", async () => {
+    bench = await Bench.start([], { maxInFlightPerTenant: 3 });
+    const home = await bench.origin();
+    const all = Promise.withResolvers<void>();
+    let come = 0;
+    const service = await bench.origin((request, response) => {
+      request.resume();
+      if ((come += 1) === 3) all.resolve();
+      const asksHome = () => ask(bench, "a.example", { path: "/_synapse/mas/query_user" });
+      void all.promise.then(asksHome).then(({ status }) => response.end(`{"bytes": ${status}}`));
+    });
+    await bench.controller.update([{ ...serving("a", home), authentication: service.address }]);
+    const login = () => ask(bench, "a.example", { method: "POST", path: `${CLIENT}/v3/login`, body: "{}" });
+    expect((await Promise.all([login(), login(), login()])).map(({ json }) => json.bytes)).toEqual([200, 200, 200]);
+    // As many as there are places: nobody had to wait for one.
+    expect(await bench.metric("share_seconds_count")).toBe(0);
+  });
+
+  it("that is away tells clients to come again at once, and its tenant's other requests go on", async () => {
+    bench = await Bench.start([]);
+    const [home, service] = [await bench.origin(), await bench.origin()];
+    await bench.controller.update([{ ...serving("a", home), authentication: service.address }]);
+    await service.close();
+    const login = await ask(bench, "a.example", { method: "POST", path: `${CLIENT}/v3/login`, body: "{}" });
+    expect(login).toMatchObject({ status: 503, json: { errcode: "M_LIMIT_EXCEEDED" } });
+    expect(login.headers).toMatchObject({ "x-synapse-shards-error": "AuthenticationAway", "retry-after": "2" });
+    expect((await ask(bench, "a.example", { path: `${CLIENT}/v3/sync` })).json.port).toBe(home.port);
+  });
+});

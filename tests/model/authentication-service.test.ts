@@ -1,0 +1,55 @@
+import { describe, expect, it } from "vitest";
+import { parse } from "yaml";
+import {
+  authenticationAddress,
+  authenticationDestinations,
+  authenticationSecret,
+  authenticationUrlProblem,
+  withAuthenticationService,
+} from "../../src/model/authentication-service.ts";
+
+describe("the URL of an authentication service", () => {
+  it.each([
+    ["http://127.0.0.1:8090", "127.0.0.1:8090", ["127.0.0.1:8090"]],
+    ["http://[fd00::1]:8090/", "[fd00::1]:8090", ["[fd00::1]:8090"]],
+    ["http://10.1.2.3", "10.1.2.3:80", ["10.1.2.3:80"]],
+    ["http://mas.internal:8090", "mas.internal:8090", []],
+  ])("%s is for gateways %s, and opens %j", (url, address, destinations) => {
+    expect(authenticationUrlProblem(url)).toBeUndefined();
+    expect([authenticationAddress(url), authenticationDestinations(url)]).toEqual([address, destinations]);
+  });
+
+  it.each([
+    "",
+    "127.0.0.1:8090",
+    "https://mas.example",
+    "http://mas.example/auth",
+    "http://user@mas.example",
+    "http://mas.example?x",
+    "http://mas.example/#x",
+    "ftp://mas.example",
+    `http://${"a".repeat(260)}`,
+  ])("is not %s", (url) => expect(authenticationUrlProblem(url)).toContain("by http and without a path"));
+});
+
+describe("the configuration of a tenant with one", () => {
+  const service = { url: "http://127.0.0.1:8090", secret: "s" };
+
+  it("keeps everything else, and is the same when it is made again", () => {
+    const once = withAuthenticationService("# ours\nmax_upload_size: 5M # small\n", service);
+    expect(once).toMatch(/^# ours\nmax_upload_size: 5M # small\n/);
+    expect(withAuthenticationService(once, service)).toBe(once);
+    expect(authenticationSecret(once)).toBe("s");
+  });
+
+  it("begins where there is none, and takes the place of what is no mapping", () => {
+    for (const config of ["", "password_config:\nmatrix_authentication_service: 5\n"])
+      expect(parse(withAuthenticationService(config, service))).toEqual({
+        matrix_authentication_service: { enabled: true, endpoint: service.url, secret: "s" },
+        password_config: { enabled: false },
+        experimental_features: { msc4108_enabled: true },
+      });
+    expect(authenticationSecret("matrix_authentication_service: {secret: 5}")).toBeUndefined();
+    expect(() => authenticationSecret("a: [")).toThrow(/the configuration/);
+  });
+});
