@@ -32,6 +32,7 @@ let serverName: string;
 /** By token. */
 const sessions = new Map<string, Record<string, unknown>>();
 const asked: { shape: Introspected["asked"]; authorization: string | undefined; token: unknown }[] = [];
+const listen = () => new Promise<void>((done) => service.listen(Number(new URL(url).port), "127.0.0.1", done));
 const places = () => ({ serverName, service: url, home });
 
 beforeAll(async () => {
@@ -50,7 +51,7 @@ beforeAll(async () => {
       outgoing.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(answer));
     })();
   });
-  await new Promise<void>((done) => service.listen(Number(new URL(url).port), "127.0.0.1", done));
+  await listen();
   cluster = await Cluster.start({});
   home = `http://localhost:${await cluster.gatewayPort()}`;
   serverName = `localhost:${await cluster.gatewayPort("https")}`;
@@ -80,6 +81,14 @@ async function ask(
   });
   return { status: answer.statusCode, body: await answer.body.json() };
 }
+
+/** Answered without a body. */
+const deleteDevice = (device: object) =>
+  request(`${home}/_synapse/mas/delete_device`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${secret}`, "content-type": "application/json" },
+    body: JSON.stringify(device),
+  });
 
 const replayed = async ({ method, path, body }: AskedOfTenant) => {
   const { status, body: answer } = await ask(
@@ -134,6 +143,61 @@ describe("what a tenant asks of the service", () => {
     const { body } = await ask("GET", "/_matrix/client/v1/auth_metadata");
     expect(body.issuer).toBe((unplaced(CONTRACT.metadata, places()) as { issuer: string }).issuer);
   });
+});
+
+const whoAmI = (token: string) => ask("GET", "/_matrix/client/v3/account/whoami", token);
+const timesAsked = (token: string) => asked.filter((one) => one.token === token).length;
+const [SOMEBODY] = CONTRACT.introspections;
+
+it("the service is asked about a token once, and once more after a move, in which nothing fails", async () => {
+  await sessionOf(SOMEBODY!.answer, "moved");
+  for (let n = 0; n < 3; n += 1) expect((await whoAmI("moved")).status).toBe(200);
+  expect(timesAsked("moved")).toBe(1);
+  const [moved, meanwhile] = await Promise.all([cluster.move("clinic"), whoAmI("moved")]);
+  expect([moved.failedRequests, meanwhile.status]).toEqual([0, 200]);
+  for (let n = 0; n < 3; n += 1) expect((await whoAmI("moved")).status).toBe(200);
+  expect(timesAsked("moved")).toBe(2);
+});
+
+it("a token whose device the service removes is refused at once, though it is remembered", async () => {
+  const answer: Record<string, unknown> = { ...SOMEBODY!.answer, device_id: "LEAVING" };
+  await sessionOf(answer, "leaving");
+  expect((await whoAmI("leaving")).status).toBe(200);
+  const device = { localpart: answer["username"], device_id: "LEAVING" };
+  expect((await deleteDevice(device)).statusCode).toBe(204);
+  expect([(await whoAmI("leaving")).status, timesAsked("leaving")]).toEqual([401, 1]);
+});
+
+it("while the service is away, tokens that are remembered go on and others are to come again, and a tenant starts; when it is back, all goes on", async () => {
+  await sessionOf(SOMEBODY!.answer, "known");
+  await sessionOf(SOMEBODY!.answer, "unknown");
+  expect((await whoAmI("known")).status).toBe(200);
+  await new Promise((done) => {
+    service.close(done);
+    service.closeAllConnections();
+  });
+  expect((await whoAmI("known")).status).toBe(200);
+  expect(await whoAmI("unknown")).toMatchObject({
+    status: 503,
+    body: { error: "Unable to introspect the access token" },
+  });
+  expect(await ask("POST", LOGIN, undefined, {})).toMatchObject({ status: 503, body: { errcode: "M_LIMIT_EXCEEDED" } });
+  await expect.poll(async () => (await cluster.cli("tenant", "sleep", "clinic", "--wait")).code).toBe(0);
+  expect((await ask("GET", "/_matrix/key/v2/server")).status).toBe(200);
+  expect((await cluster.cli("tenant", "wake", "clinic", "--wait")).code).toBe(0);
+  expect((await whoAmI("unknown")).status).toBe(503);
+  await listen();
+  expect((await whoAmI("unknown")).status).toBe(200);
+  expect((await ask("POST", LOGIN, undefined, {})).status).toBe(200);
+});
+
+it("asking how to sign in is answered by the service while the tenant sleeps, and wakes nobody; a client with a token wakes it", async () => {
+  await sessionOf(SOMEBODY!.answer, "waker");
+  await expect.poll(async () => (await cluster.cli("tenant", "sleep", "clinic", "--wait")).code).toBe(0);
+  expect((await ask("GET", LOGIN)).body).toEqual({ answeredBy: "the service", path: LOGIN });
+  expect((await cluster.tenant("clinic")).phase).toBe("Asleep");
+  expect((await whoAmI("waker")).status).toBe(200);
+  expect((await cluster.tenant("clinic")).phase).toBe("Running");
 });
 
 it("the homeserver has a rendezvous for sign-ins by QR code", async () => {
