@@ -17,6 +17,7 @@ const PARTS = [
   "moves",
   "peers",
   "latency",
+  "servers",
   "neighbours",
   "isolated",
   "gateway",

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { stringify } from "yaml";
+import { dendriteConfig, dendriteKey } from "./dendrite.ts";
 import { type BackOff, HOST, Peer, type PeerOptions } from "./peer.ts";
 
 const METRICS = { username: "metrics", password: randomBytes(16).toString("hex") };
@@ -43,9 +44,7 @@ export class DendritePeer extends Peer {
       ...[...this.#reaches, this.name.split(":")[0]].map((name) => `${HOST} ${name}`),
     ];
     await writeFile(this.file("hosts"), `${hosts.join("\n")}\n`);
-    const key = randomBytes(32).toString("base64");
-    const pem = `-----BEGIN MATRIX PRIVATE KEY-----\nKey-ID: ed25519:auto\n\n${key}\n-----END MATRIX PRIVATE KEY-----\n`;
-    await writeFile(this.file("matrix_key.pem"), pem, { mode: 0o600 });
+    await writeFile(this.file("matrix_key.pem"), dendriteKey(), { mode: 0o600 });
     await writeFile(this.file("dendrite.yaml"), stringify(this.#config()), { mode: 0o600 });
     const listen = ["--http-bind-address", `${HOST}:0`, "--https-bind-address", `${HOST}:${this.port}`];
     const tls = ["--tls-cert", this.file("tls.crt"), "--tls-key", this.file("tls.key")];
@@ -55,37 +54,17 @@ export class DendritePeer extends Peer {
   }
 
   #config(): Record<string, unknown> {
-    const database = (name: string) => ({ connection_string: `file:${this.file(`${name}.db`)}` });
-    return {
-      version: 2,
-      global: {
-        server_name: this.name,
-        private_key: this.file("matrix_key.pem"),
-        jetstream: { storage_path: this.file("jetstream") },
-        metrics: { enabled: true, basic_auth: METRICS },
-        presence: { enable_inbound: false, enable_outbound: false },
-      },
-      app_service_api: { database: database("appservice") },
-      client_api: {
-        registration_disabled: true,
-        registration_shared_secret: this.secret,
-        rate_limiting: { enabled: false },
-      },
-      federation_api: {
-        database: database("federation"),
+    return dendriteConfig({
+      name: this.name,
+      keyFile: this.file("matrix_key.pem"),
+      secret: this.secret,
+      directory: this.file(""),
+      database: (component) => ({ connection_string: `file:${this.file(`${component}.db`)}` }),
+      more: {
+        global: { metrics: { enabled: true, basic_auth: METRICS } },
         // Everything is on this machine, with certificates of no authority.
-        disable_tls_validation: true,
-        prefer_direct_fetch: true,
-        key_perspectives: [],
+        federation: { disable_tls_validation: true, prefer_direct_fetch: true },
       },
-      key_server: { database: database("keys") },
-      media_api: { database: database("media"), base_path: this.file("media") },
-      mscs: { database: database("mscs") },
-      relay_api: { database: database("relay") },
-      room_server: { database: database("rooms") },
-      sync_api: { database: database("sync") },
-      user_api: { account_database: database("accounts"), device_database: database("devices"), bcrypt_cost: 4 },
-      logging: [{ type: "std", level: "info" }],
-    };
+    });
   }
 }
