@@ -297,15 +297,23 @@ export class Installation {
     const slices = await of("endpointslices", "-l", `kubernetes.io/service-name=${CLUSTER}-controller`, "-o", ready);
     const [ip] = slices.split(" ");
     if (!ip) throw new Error("no controller is ready");
-    const token = Buffer.from(await of("secret", `${CLUSTER}-tokens`, "-o", "jsonpath={.data.api-token}"), "base64");
     const response = await fetch(`http://${ip}:8010${path}`, {
       method,
-      headers: { authorization: `Bearer ${token.toString()}`, ...(body ? { "content-type": "application/json" } : {}) },
+      headers: {
+        authorization: `Bearer ${await this.token()}`,
+        ...(body ? { "content-type": "application/json" } : {}),
+      },
       ...(body ? { body: JSON.stringify(body) } : {}),
     });
     const text = await response.text();
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
     return text === "" ? undefined : JSON.parse(text);
+  }
+
+  /** Of the API, and good for the console. */
+  async token(): Promise<string> {
+    const secret = ["get", "secret", `${CLUSTER}-tokens`, "-o", "jsonpath={.data.api-token}"];
+    return Buffer.from(await kubectl("-n", this.namespace, ...secret), "base64").toString();
   }
 
   async register(tenant: string, name: string): Promise<TestUser> {

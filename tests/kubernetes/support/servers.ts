@@ -3,7 +3,7 @@
 const SECURITY = { runAsNonRoot: true, runAsUser: 10001, fsGroup: 10001, seccompProfile: { type: "RuntimeDefault" } };
 
 /** Tests' servers are pods beside the shards, and tests themselves, with their Prometheus, are on the first node. */
-const TESTS = { ipBlock: { cidr: "10.244.0.1/32" } };
+export const TESTS = { ipBlock: { cidr: "10.244.0.1/32" } };
 export const NETWORK = {
   networkPolicies: {
     servers: [
