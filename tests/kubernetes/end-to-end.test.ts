@@ -419,8 +419,8 @@ describe.skipIf(withoutCluster)(
           (await inNamespace("get", kinds, "-o", "name"))
             .split("\n")
             .filter((name) => name !== "" && !own.includes(name) && !name.startsWith("secret/sh.helm"))
-            // As many as the audit log takes.
-            .filter((name) => !/^secret\/synapse-shards\.audit\.\d+$/.test(name));
+            // As many as the audit log takes, and the levels of the plots' history.
+            .filter((name) => !/^secret\/synapse-shards\.(audit\.\d+|history\.\w+)$/.test(name));
         // What belongs to an object that is gone is collected a moment later.
         await expect
           .poll(left)

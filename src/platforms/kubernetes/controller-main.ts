@@ -25,7 +25,6 @@ import { PostgresTenantDatabases } from "../../database/postgres-tenant-database
 import { LoadBook } from "../../controller/shards/load-book.ts";
 import { HistoryRecorder } from "../../controller/history/history-recorder.ts";
 import { plotsFrom } from "../../controller/history/prometheus.ts";
-import { MemoryHistory } from "../../controller/history/memory-history.ts";
 import { UsageBook } from "../../controller/usage/usage-book.ts";
 import { UsageRecorder } from "../../controller/usage/usage-recorder.ts";
 import { IdleTenants } from "../../controller/sleep/idle-tenants.ts";
@@ -33,6 +32,7 @@ import { RouteFeed } from "../../controller/routes/route-feed.ts";
 import { Turns } from "../../controller/turns.ts";
 import { ReservedNames } from "../../controller/tenants/reserved-names.ts";
 import { ShardPreparers } from "./shard-preparers.ts";
+import { HISTORY_LABEL, ShelfHistory } from "./history/shelf-history.ts";
 import { SecretUsageHistory } from "./usage/secret-usage-history.ts";
 import { KubernetesLauncher } from "./launcher/kubernetes-launcher.ts";
 import { MEDIA_CACHE_PATH } from "./launcher/manifests.ts";
@@ -50,8 +50,8 @@ import { NodeMaintenance } from "./node-maintenance.ts";
 import { TenantNamespaces } from "./tenant-namespaces/tenant-namespaces.ts";
 import { releaseIfNamespaceEnds } from "./namespace-end.ts";
 import { readControllerConfig, type KubernetesControllerConfig } from "./controller-config.ts";
-import { KubernetesAudit } from "./audit/kubernetes-audit.ts";
-import { SecretShelf } from "./audit/audit-shelf.ts";
+import { AUDIT_LABEL, KubernetesAudit } from "./audit/kubernetes-audit.ts";
+import { SecretShelf } from "./secret-shelf.ts";
 import { startConsoleListener } from "./console/console-listener.ts";
 import { SecretEnds } from "./console/secret-ends.ts";
 import { TokenReviews } from "./console/token-reviews.ts";
@@ -238,8 +238,11 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     usage: new UsageBook(),
     recorder: new UsageRecorder({ history: usage, reader, clock, log }),
     history: new HistoryRecorder({
-      // Of this leader's time; Prometheus has what was before.
-      store: new MemoryHistory(),
+      store: await ShelfHistory.open({
+        shelf: new SecretShelf({ config: kubeConfig, namespace, clusterId, label: HISTORY_LABEL }),
+        clusterId,
+        onError,
+      }),
       clock,
       log,
       ...plotsFrom(config.history, clock, () => config.maxTenantsPerShard),
@@ -337,7 +340,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
   void consoleAccess?.oidc?.check();
   const reviews = config.signIn.kubernetes && TokenReviews.of(kubeConfig, config.signIn.kubernetes);
   const audit = await KubernetesAudit.open({
-    shelf: new SecretShelf({ config: kubeConfig, namespace, clusterId }),
+    shelf: new SecretShelf({ config: kubeConfig, namespace, clusterId, label: AUDIT_LABEL }),
     clusterId,
     keepDays: config.auditKeptDays,
     // For the log collection, too: it has them before they are written, and for longer.

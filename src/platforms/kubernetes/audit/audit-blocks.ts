@@ -1,5 +1,5 @@
 import { blockIn, blockWith, linesIn, packedBlock, type Head } from "./audit-objects.ts";
-import type { AuditShelf } from "./audit-shelf.ts";
+import type { Shelf } from "../secret-shelf.ts";
 
 /** Half of what Kubernetes takes in an object. Some 9,000 entries. */
 const BLOCK_BYTES = 512 * 1024;
@@ -11,7 +11,7 @@ const MOST_BLOCKS = 128;
 const DAY_MS = 86_400_000;
 
 export interface AuditBlocksOptions {
-  shelf: AuditShelf;
+  shelf: Shelf;
   clusterId: string;
   /** A block is removed whose newest entry is older. */
   keepDays: number;

@@ -1,8 +1,6 @@
 import { gunzipSync, gzipSync } from "node:zlib";
 import { entryOf } from "../../../api/audit-chain.ts";
-
-/** What the objects of the audit log hold, by key. */
-export type ObjectData = Readonly<Record<string, Buffer>>;
+import type { ObjectData } from "../secret-shelf.ts";
 
 /** The newest lines, and where those before them are. Entries are numbered from the first there ever was. */
 export interface Head {

@@ -6,8 +6,10 @@ import { exponential, type Backoff } from "../../../model/backoff.ts";
 import { messageOf, UserError } from "../../../model/errors.ts";
 import { AuditBlocks, type AuditBlocksOptions } from "./audit-blocks.ts";
 import { headIn, packedHead, type Head } from "./audit-objects.ts";
-import type { AuditShelf, ShelfObject } from "./audit-shelf.ts";
+import type { Shelf, ShelfObject } from "../secret-shelf.ts";
 
+/** On each of its objects: the cluster. */
+export const AUDIT_LABEL = "synapse-shards.io/audit-of";
 /** Of lines, some 200 entries: each write takes all of them, a tenth as long by compression, and etcd keeps what was before for minutes. */
 const HEAD_BYTES = 64 * 1024;
 /** Of one entry, which has to fit into the head; changes of an honest configuration are a hundredth of that. */
@@ -23,7 +25,7 @@ const TAKE_OVER_TRIES = 5;
 const LINES_AT_ONCE = 500;
 
 export interface KubernetesAuditOptions extends Omit<AuditBlocksOptions, "shelf"> {
-  shelf: AuditShelf;
+  shelf: Shelf;
   /** Told of each entry at once, before it is written. */
   onEntry?: (entry: AuditEntry) => void;
   headBytes?: number;

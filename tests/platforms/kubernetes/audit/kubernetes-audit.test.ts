@@ -2,7 +2,7 @@ import { array, assert, asyncProperty, constantFrom, nat, record } from "fast-ch
 import { beforeEach, describe, expect, it } from "vitest";
 import type { AuditEntry } from "../../../../src/api/audit.ts";
 import { headIn, packedHead } from "../../../../src/platforms/kubernetes/audit/audit-objects.ts";
-import type { AuditShelf } from "../../../../src/platforms/kubernetes/audit/audit-shelf.ts";
+import type { Shelf } from "../../../../src/platforms/kubernetes/secret-shelf.ts";
 import {
   KubernetesAudit,
   type KubernetesAuditOptions,
@@ -21,7 +21,7 @@ beforeEach(() => {
   problems = [];
 });
 
-function open(shelf: AuditShelf = shelves.client(), more: Partial<KubernetesAuditOptions> = {}) {
+function open(shelf: Shelf = shelves.client(), more: Partial<KubernetesAuditOptions> = {}) {
   // One that goes on after its test is nothing to the next one.
   const own = problems;
   const onProblem = (problem: string) => void own.push(problem);

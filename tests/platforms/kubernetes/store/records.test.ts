@@ -7,8 +7,9 @@ import { KubernetesStore } from "../../../../src/platforms/kubernetes/store/kube
 import { PurgeProofs } from "../../../../src/platforms/kubernetes/store/purge-proofs.ts";
 import { TENANT_LABEL } from "../../../../src/platforms/kubernetes/store/labelled-secrets.ts";
 import { headIn, packedHead } from "../../../../src/platforms/kubernetes/audit/audit-objects.ts";
-import { SecretShelf } from "../../../../src/platforms/kubernetes/audit/audit-shelf.ts";
-import { KubernetesAudit } from "../../../../src/platforms/kubernetes/audit/kubernetes-audit.ts";
+import { SecretShelf } from "../../../../src/platforms/kubernetes/secret-shelf.ts";
+import { AUDIT_LABEL, KubernetesAudit } from "../../../../src/platforms/kubernetes/audit/kubernetes-audit.ts";
+import { HISTORY_LABEL, ShelfHistory } from "../../../../src/platforms/kubernetes/history/shelf-history.ts";
 import { SecretUsageHistory } from "../../../../src/platforms/kubernetes/usage/secret-usage-history.ts";
 import { withoutCluster } from "../../../kubernetes/support/cluster.ts";
 import { applyCrds } from "../../../kubernetes/support/crds.ts";
@@ -100,6 +101,23 @@ describe.skipIf(withoutCluster)("records on Kubernetes (needs KUBECONFIG)", () =
     });
   });
 
+  it("the history for the plots goes on with the next leader", async () => {
+    await at.next();
+    const open = () => {
+      const shelf = new SecretShelf({ ...place(), label: HISTORY_LABEL });
+      return ShelfHistory.open({ ...place(), shelf });
+    };
+    const former = await open();
+    const day = 24 * 3_600_000;
+    await former.write([{ step: day, at: day, count: 1440, values: { running: 7 } }]);
+    await former.close();
+    const next = await open();
+    expect(await next.read(day, 0, 2 * day)).toEqual([{ at: day, count: 1440, values: { running: 7 } }]);
+    await next.close();
+    const names = (await secretsOf(`${HISTORY_LABEL}=${CLUSTER}`)).map(({ metadata }) => metadata?.name);
+    expect(names).toEqual([`${CLUSTER}.history.days`]);
+  });
+
   describeDeletedTenantsContract("Kubernetes", async () => {
     await at.next();
     const store = await KubernetesStore.open(at.options);
@@ -120,7 +138,7 @@ describe.skipIf(withoutCluster)("records on Kubernetes (needs KUBECONFIG)", () =
   describe("the audit log", () => {
     const open = () => {
       const { onError: onProblem, ...rest } = place();
-      const shelf = new SecretShelf(rest);
+      const shelf = new SecretShelf({ ...rest, label: AUDIT_LABEL });
       return KubernetesAudit.open({ shelf, clusterId: CLUSTER, keepDays: 400, onProblem, ...SMALL_AUDIT });
     };
 
@@ -134,7 +152,7 @@ describe.skipIf(withoutCluster)("records on Kubernetes (needs KUBECONFIG)", () =
           return logs.at(-1)!;
         },
         tamper: async (change) => {
-          const shelf = new SecretShelf(place());
+          const shelf = new SecretShelf({ ...place(), label: AUDIT_LABEL });
           const found = (await shelf.read(`${CLUSTER}.audit`))!;
           const head = headIn(found.data);
           const changed = packedHead({ ...head, lines: change([...head.lines]) });

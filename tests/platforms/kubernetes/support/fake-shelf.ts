@@ -1,6 +1,5 @@
 import { UserError } from "../../../../src/model/errors.ts";
-import type { ObjectData } from "../../../../src/platforms/kubernetes/audit/audit-objects.ts";
-import type { AuditShelf, ShelfObject } from "../../../../src/platforms/kubernetes/audit/audit-shelf.ts";
+import type { ObjectData, Shelf, ShelfObject } from "../../../../src/platforms/kubernetes/secret-shelf.ts";
 
 export type ShelfCall = "read" | "create" | "replace" | "remove" | "names";
 /** Before it is carried out, or after: the answer is lost. */
@@ -12,7 +11,7 @@ export class FakeShelves {
   #version = 0;
 
   /** @param fault decides about each call */
-  client(fault: (call: ShelfCall, name: string) => ShelfFault = () => undefined): AuditShelf {
+  client(fault: (call: ShelfCall, name: string) => ShelfFault = () => undefined): Shelf {
     const carryOut = async <T>(call: ShelfCall, name: string, act: () => T): Promise<T> => {
       await Promise.resolve();
       const failing = fault(call, name);

@@ -1,12 +1,12 @@
 import { CoreV1Api, type KubeConfig, type V1Secret } from "@kubernetes/client-node";
-import { attempt, attemptIfThere, retrying } from "../api-error.ts";
-import { apiClient } from "../client.ts";
-import type { ObjectData } from "./audit-objects.ts";
+import { attempt, attemptIfThere, retrying } from "./api-error.ts";
+import { apiClient } from "./client.ts";
 
-/** On each of them: the cluster. */
-const LABEL = "synapse-shards.io/audit-of";
 /** Of up to half a MiB each. */
 const LISTED_AT_ONCE = 4;
+
+/** What an object holds, by key. */
+export type ObjectData = Readonly<Record<string, Buffer>>;
 
 export interface ShelfObject {
   data: ObjectData;
@@ -14,8 +14,8 @@ export interface ShelfObject {
   version: string;
 }
 
-/** Where the objects of the audit log are. A write names the version that it is based on, and is refused where there is another. */
-export interface AuditShelf {
+/** Where some objects of the controller are. A write names the version that it is based on, and is refused where there is another. */
+export interface Shelf {
   read(name: string): Promise<ShelfObject | undefined>;
   /** @returns its version @throws UserError Conflict where there is one */
   create(name: string, data: ObjectData): Promise<string>;
@@ -29,10 +29,12 @@ export interface SecretShelfOptions {
   config: KubeConfig;
   namespace: string;
   clusterId: string;
+  /** On each of them, with the cluster as its value. */
+  label: string;
 }
 
-/** Secrets, as entries have names and addresses of people. None belongs to an object that goes with the chart: the log outlives it. */
-export class SecretShelf implements AuditShelf {
+/** Secrets: ConfigMaps would be a right that the controller has no other use for. None belongs to an object that goes with the chart: they outlive it. */
+export class SecretShelf implements Shelf {
   readonly #options: SecretShelfOptions;
   readonly #api: CoreV1Api;
 
@@ -78,13 +80,13 @@ export class SecretShelf implements AuditShelf {
   }
 
   async names(): Promise<string[]> {
-    const { namespace, clusterId } = this.#options;
+    const { namespace, clusterId, label } = this.#options;
     const names: string[] = [];
     let next: string | undefined;
     do {
-      const labelSelector = `${LABEL}=${clusterId}`;
+      const labelSelector = `${label}=${clusterId}`;
       const options = { namespace, labelSelector, limit: LISTED_AT_ONCE, ["_continue"]: next };
-      const { items, metadata } = await attempt("list the Secrets of the audit log", () =>
+      const { items, metadata } = await attempt(`list the Secrets with the label ${label}`, () =>
         retrying(() => this.#api.listNamespacedSecret(options)),
       );
       names.push(...items.flatMap((secret) => secret.metadata?.name ?? []));
@@ -94,12 +96,12 @@ export class SecretShelf implements AuditShelf {
   }
 
   #body(name: string, data: ObjectData, resourceVersion?: string): V1Secret {
-    const { namespace, clusterId } = this.#options;
+    const { namespace, clusterId, label } = this.#options;
     return {
       metadata: {
         name,
         namespace,
-        labels: { [LABEL]: clusterId, "app.kubernetes.io/managed-by": "synapse-shards-controller" },
+        labels: { [label]: clusterId, "app.kubernetes.io/managed-by": "synapse-shards-controller" },
         ...(resourceVersion === undefined ? {} : { resourceVersion }),
       },
       type: "Opaque",
