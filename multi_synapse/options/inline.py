@@ -14,6 +14,7 @@ from ..errors import INVALID_CONFIG, TenantError
 
 KEY = "synapse_shards"
 FOLDER = "files"
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -42,8 +43,10 @@ def write_files(options: dict[str, Any], base: dict[str, Any], directory: Path) 
                 _write(place, _text(text, f"consent_templates.{language}.{version}"))
         made["user_consent"] = {**(made.get("user_consent") or {}), "template_dir": str(folder / "consent")}
     if given.get("federation_authorities"):
-        path = _write(folder / "federation-authorities.pem", _text(given["federation_authorities"], "federation_authorities"))
-        made["federation_custom_ca_list"] = [*(base.get("federation_custom_ca_list") or []), str(path)]
+        # Synapse takes one of each file, and passes over all others in it.
+        certificates = _certificates(_text(given["federation_authorities"], "federation_authorities"))
+        paths = [str(_write(folder / f"federation-authority-{index}.pem", text)) for index, text in enumerate(certificates)]
+        made["federation_custom_ca_list"] = [*(base.get("federation_custom_ca_list") or []), *paths]
     if given.get("database_authorities"):
         path = _write(folder / "database-authorities.pem", _text(given["database_authorities"], "database_authorities"))
         if made.get("database"):
@@ -60,6 +63,11 @@ def _app_service(service: Any, index: int, folder: Path) -> str:
             raise _wrong(f"app_services[{index}].{key}", "is missing or not a text")
     text = yaml.dump({"url": None, "namespaces": {}, **service}, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper))
     return str(_write(folder / "app-services" / f"{index}.yaml", text))
+
+
+def _certificates(pem: str) -> list[str]:
+    """Where there is none, it is for Synapse to say what is wrong with the text."""
+    return _CERTIFICATE.findall(pem) or [pem]
 
 
 def _name(name: str, where: str) -> str:

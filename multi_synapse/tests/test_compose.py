@@ -66,6 +66,13 @@ def test_templates_and_authorities_go_along(tmp_path: Path) -> None:
     assert [Path(path).read_text() for path in config["federation_custom_ca_list"]] == ["PEM"]
 
 
+def test_each_authority_has_a_file_of_its_own_as_synapse_takes_one_of_each(tmp_path: Path) -> None:
+    authorities = [f"-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----" for name in ("one", "two")]
+    pem = "# ours\n" + "\n# theirs\n".join(authorities) + "\n"
+    config = Composed(tmp_path, yaml.safe_dump({"synapse_shards": {"federation_authorities": pem}}), []).config
+    assert [Path(path).read_text() for path in config["federation_custom_ca_list"]] == authorities
+
+
 @pytest.mark.parametrize(
     ("option", "code", "words"), [("enable_search: false", 0, "parses OK"), ("max_upload_size: x", 1, "max_upload_size")]
 )

@@ -108,6 +108,8 @@ const LOG_CONFIG = yaml({
   disable_existing_loggers: false,
 });
 
+const CERTIFICATES = /-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----/gs;
+
 function databaseToMake(): Mapping {
   const args = { user: "synapse", password: PASSWORD, dbname: "synapse", host: "localhost", port: 5432 };
   return { name: "psycopg2", args: { ...args, cp_min: 5, cp_max: 10 } };
@@ -135,8 +137,12 @@ function inFiles(inline: Mapping, options: Mapping, files: Map<string, string>):
   if (consents > 0) made["user_consent"] = { ...mapping(options["user_consent"]), template_dir: "consent" };
   for (const [name, text] of texts(inline)) {
     if (name === "federation_authorities") {
-      files.set("federation-authorities.pem", text);
-      made["federation_custom_ca_list"] = ["federation-authorities.pem"];
+      // Synapse takes one of each file, and passes over all others in it.
+      made["federation_custom_ca_list"] = (text.match(CERTIFICATES) ?? [text]).map((certificate, index) => {
+        const path = `federation-authority-${index}.pem`;
+        files.set(path, certificate);
+        return path;
+      });
     }
     if (name === "database_authorities" && options["database"]) {
       files.set("database-authorities.pem", text);

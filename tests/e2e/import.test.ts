@@ -8,7 +8,7 @@ import { Cluster } from "./support/cluster.ts";
 import { read, withCrypto } from "./support/crypto-clients.ts";
 import { downloadMedia, logIn, messagesOf, type TestUser } from "./support/matrix.ts";
 import { OldSynapse, Way } from "./support/old-synapse.ts";
-import { serverOf } from "./support/plain-synapse.ts";
+import { databaseBeside, serverOf } from "./support/plain-synapse.ts";
 
 // A schema is made in each of them, by several releases: minutes on a machine that is busy with others.
 vi.setConfig({ testTimeout: 8 * PATIENCE_MS, hookTimeout: 8 * PATIENCE_MS });
@@ -23,12 +23,7 @@ let reader: { user: TestUser; way: Way; heard: string[] };
 beforeAll(async () => {
   const sqlite = OldSynapse.start("1.99.0", "old.localhost");
   cluster = await Cluster.start();
-  const server = await serverOf(cluster);
-  await withConnection(server, "postgres", async (client) => {
-    await client.query("CREATE ROLE former LOGIN PASSWORD 'former'");
-    await client.query("CREATE DATABASE former OWNER former ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0");
-  });
-  const database = { host: server.host, port: server.port, user: "former", password: "former", database: "former" };
+  const database = await databaseBeside(cluster, "former");
   const more = { redis: { enabled: true }, no_such_option: 1 };
   [onSqlite, onPostgres] = await Promise.all([
     sqlite,

@@ -45,7 +45,13 @@ synapse_shards:
   app_services: [{id: bridge, as_token: a, hs_token: b, sender_localpart: bridge}]
   templates: {notif_mail.html: "<p>Hello</p>"}
   consent_templates: {en: {"1.0": "<p>Policy</p>"}}
-  federation_authorities: PEM
+  federation_authorities: |
+    -----BEGIN CERTIFICATE-----
+    one
+    -----END CERTIFICATE-----
+    -----BEGIN CERTIFICATE-----
+    two
+    -----END CERTIFICATE-----
 user_consent: {version: "1.0"}
 `);
   const options = readSynapseYaml(files.get("homeserver.yaml") ?? "");
@@ -53,7 +59,8 @@ user_consent: {version: "1.0"}
     app_service_config_files: ["app-services/0.yaml"],
     templates: { custom_template_directory: "templates" },
     user_consent: { version: "1.0", template_dir: "consent" },
-    federation_custom_ca_list: ["federation-authorities.pem"],
+    // Synapse takes one of each file.
+    federation_custom_ca_list: ["federation-authority-0.pem", "federation-authority-1.pem"],
     signing_key_path: "signing.key",
   });
   expect(options).not.toHaveProperty("synapse_shards");
@@ -61,6 +68,7 @@ user_consent: {version: "1.0"}
   expect(JSON.stringify(options["listeners"])).toContain("consent");
   expect(files.get("signing.key")).toBe("ed25519 own AAAA\n");
   expect(parse(files.get("app-services/0.yaml") ?? "")).toMatchObject({ id: "bridge", url: null });
+  expect(files.get("federation-authority-1.pem")).toMatch(/\ntwo\n/);
   expect(files.get("templates/notif_mail.html")).toBe("<p>Hello</p>");
   expect(files.get("consent/en/1.0.html")).toBe("<p>Policy</p>");
 });

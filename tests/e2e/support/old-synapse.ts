@@ -52,11 +52,19 @@ export class OldSynapse {
     this.#url = url;
   }
 
-  /** @param database of PostgreSQL; default: SQLite */
+  /**
+   * @param options.database of PostgreSQL; default: SQLite
+   * @param options.more of its configuration, in what is imported alone
+   * @param options.federation how other servers of this machine reach it, and whom it trusts
+   */
   static async start(
     release: string,
     serverName: string,
-    { database, more = {} }: { database?: Record<string, unknown>; more?: Record<string, unknown> } = {},
+    {
+      database,
+      more = {},
+      federation,
+    }: { database?: Record<string, unknown>; more?: Record<string, unknown>; federation?: Federation } = {},
   ): Promise<OldSynapse> {
     const directory = await mkdtemp(join(tmpdir(), "synapse-shards-old-"));
     const port = await freePort("127.0.0.1");
@@ -76,8 +84,13 @@ export class OldSynapse {
       registration_shared_secret: SHARED_SECRET,
       report_stats: false,
       trusted_key_servers: [],
+      ...(federation ? { federation_custom_ca_list: [federation.trusts] } : {}),
     };
-    const hurried = { ...config, background_updates: { sleep_enabled: false } };
+    const hurried = {
+      ...config,
+      background_updates: { sleep_enabled: false },
+      ...(federation ? await openTo(federation, directory, config.listeners) : {}),
+    };
     await writeFile(join(directory, "plain.yaml"), stringify(hurried, { version: "1.1" }));
     // What the old server itself could not bear here, such as Redis, is only in what is imported.
     await writeFile(join(directory, "homeserver.yaml"), stringify({ ...config, ...more }, { version: "1.1" }));
@@ -94,6 +107,7 @@ export class OldSynapse {
   async #launch(python: string): Promise<void> {
     const child = spawn(python, ["-m", "synapse.app.homeserver", "--config-path", "plain.yaml"], {
       cwd: this.directory,
+      env: { ...process.env, PYTHONPATH: this.directory },
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#process = child;
@@ -160,6 +174,37 @@ export class OldSynapse {
     child.kill("SIGTERM");
     await ended;
   }
+}
+
+export interface Federation {
+  port: number;
+  certificate: string;
+  key: string;
+  /** A file of the authority of other servers' certificates. */
+  trusts: string;
+}
+
+/** Names below .localhost are this machine, as for clients and shards; the system's resolver may not know that. */
+const NAMES = `import socket
+asked = socket.getaddrinfo
+def getaddrinfo(host, *args, **more):
+    return asked("127.0.0.1" if str(host).endswith(".localhost") else host, *args, **more)
+socket.getaddrinfo = getaddrinfo
+`;
+
+/** What only the old server itself has of it: in front of a tenant is a gateway. */
+async function openTo({ port, certificate, key }: Federation, directory: string, listeners: object[]) {
+  const files = { certificate: join(directory, "tls.crt"), key: join(directory, "tls.key") };
+  await writeFile(files.certificate, certificate);
+  await writeFile(files.key, key);
+  await writeFile(join(directory, "sitecustomize.py"), NAMES);
+  const resources = [{ names: ["federation"] }];
+  return {
+    listeners: [...listeners, { port, type: "http", tls: true, bind_addresses: ["127.0.0.1"], resources }],
+    tls_certificate_path: files.certificate,
+    tls_private_key_path: files.key,
+    federation_ip_range_blacklist: [],
+  };
 }
 
 const COUNT = "SELECT count(*) AS left FROM background_updates";

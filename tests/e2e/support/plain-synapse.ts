@@ -23,6 +23,16 @@ export async function serverOf(cluster: Cluster) {
   return { ...postgres, password: (await readFile(postgres.passwordFile, "utf8")).trim() };
 }
 
+/** An empty database for a Synapse that is no tenant, on the cluster's PostgreSQL server. @returns psycopg2's arguments */
+export async function databaseBeside(cluster: Cluster, name: string): Promise<Record<string, unknown>> {
+  const server = await serverOf(cluster);
+  await withConnection(server, "postgres", async (client) => {
+    await client.query(`CREATE ROLE ${name} LOGIN PASSWORD '${name}'`);
+    await client.query(`CREATE DATABASE ${name} OWNER ${name} ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0`);
+  });
+  return { host: server.host, port: server.port, user: name, password: name, database: name };
+}
+
 /** Follows the README of an exported archive, with the cluster's PostgreSQL server standing for another one. */
 export async function startFromArchive(cluster: Cluster, directory: string): Promise<PlainSynapse> {
   const server = await serverOf(cluster);
