@@ -346,7 +346,13 @@ const SpecFields = {
   reclaimPolicy: z.enum(["Retain", "Delete"]),
   suspended: z.boolean().optional().describe("It is to run nowhere until this is taken back."),
   revision: z.number().optional(),
-  dedicated: z.object({ address: z.string() }).optional().describe("Where a dedicated Synapse serves it."),
+  dedicated: z
+    .object({
+      address: z.string(),
+      metricsPort: z.number().optional().describe("Where it tells its metrics, at the same host."),
+    })
+    .optional()
+    .describe("Where a dedicated Synapse serves it."),
   hibernation: HibernationSchema.optional(),
   placement: PlacementSchema.optional(),
   labels: z.record(z.string(), z.string()).optional(),

@@ -11,6 +11,7 @@ import type { Store } from "../ports/store.ts";
 import type { TenantEnvironment } from "../model/homeserver-config.ts";
 import type { Claims } from "./claims/claims.ts";
 import type { ControllerMetrics } from "./metrics.ts";
+import type { ProcessTime } from "./usage/process-time.ts";
 import type { UsageBook } from "./usage/usage-book.ts";
 import type { UsageRecorder } from "./usage/usage-recorder.ts";
 import type { LoadBook } from "./shards/load-book.ts";
@@ -64,6 +65,8 @@ export interface ControllerContext {
   environment(tenant: Tenant): TenantEnvironment;
   /** Whether a dedicated Synapse answers at `host:port`. */
   answers(address: string): Promise<boolean>;
+  /** What processor time a dedicated Synapse has taken, by its metrics at `host:port`. @throws where they do not tell */
+  processTime(address: string): Promise<ProcessTime>;
   /** What a homeserver of ours answers to what anybody may ask; empty where it does not answer. */
   asks(listener: Listener): Promise<PublicAnswers>;
   /** Where deleted tenants are kept for a time; absent: their data is kept until somebody removes it. */

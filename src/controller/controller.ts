@@ -15,6 +15,7 @@ import { Sleeper } from "./sleep/sleeper.ts";
 import { TenantReconciler } from "./tenants/tenant-reconciler.ts";
 import { DatabaseTimeLoop } from "./usage/database-time.ts";
 import { DatabaseUsageLoop } from "./usage/database-usage.ts";
+import { DedicatedUsageLoop } from "./usage/dedicated-usage.ts";
 import { GatewayCounts } from "./usage/gateway-counts.ts";
 import type { AnsweredRequests } from "../model/routes.ts";
 import { UsageReadingLoop } from "./usage/usage-reading.ts";
@@ -46,6 +47,7 @@ export class Controller {
   readonly #onlineCopies: OnlineCopies;
   readonly #databaseTime: DatabaseTimeLoop;
   readonly #usageReading: UsageReadingLoop;
+  readonly #dedicatedUsage: DedicatedUsageLoop;
   readonly #quotaWatch: QuotaWatch;
   readonly #gatewayCounts = new GatewayCounts();
   #unwatch: () => void = () => {};
@@ -83,6 +85,7 @@ export class Controller {
     this.#onlineCopies = new OnlineCopies(context);
     this.#databaseTime = new DatabaseTimeLoop(context);
     this.#usageReading = new UsageReadingLoop(context);
+    this.#dedicatedUsage = new DedicatedUsageLoop(context);
     this.#quotaWatch = new QuotaWatch(context);
     context.feed.placesOf = (name) => quotasOfTenant(context, name).requestsInFlight;
     context.feed.onAnswered = (requests) => this.#countAnswered(requests);
@@ -111,6 +114,7 @@ export class Controller {
     this.#databaseTime.start();
     this.#context.recorder?.start();
     this.#usageReading.start();
+    this.#dedicatedUsage.start();
     this.#quotaWatch.start();
     this.#context.history?.start((since) => this.#look(since));
     metrics.leader.set(1);
@@ -134,6 +138,7 @@ export class Controller {
     await this.#onlineCopies.close();
     await this.#databaseTime.close();
     await this.#usageReading.close();
+    await this.#dedicatedUsage.close();
     await this.#quotaWatch.close();
     await Promise.all([this.#planQueue.close(), this.#tenantQueue.close(), this.#shardQueue.close()]);
     await this.#mover.close();

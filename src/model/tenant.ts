@@ -33,8 +33,8 @@ export interface TenantSpec {
   reclaimPolicy: "Retain" | "Delete";
   /** Counts up with each change of where its owner wants it to run; orders claims of the fence (docs/kubernetes-design.md). Default 0. */
   revision?: number;
-  /** Set where a dedicated Synapse serves it, outside shards: gateways route to its `host:port`. */
-  dedicated?: { address: string };
+  /** Set where a dedicated Synapse serves it, outside shards: gateways route to its `host:port`. At the same host it may tell its metrics. */
+  dedicated?: { address: string; metricsPort?: number };
   /** Whether it sleeps when nobody uses it; absent: as the cluster has it. */
   hibernation?: TenantHibernation;
   /** Its operator's own words about it, to select tenants by. On Kubernetes those of the object. */

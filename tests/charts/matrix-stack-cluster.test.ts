@@ -57,7 +57,7 @@ describe.skipIf(withoutCluster)("chart matrix-stack in a cluster", () => {
     expect((await get("secret", `${release}-synapse-tenant`))!.data).toEqual(tenant.data);
     expect((await get("synapsetenant", release, shards))!.spec).toMatchObject({
       revision: 2,
-      dedicated: { address: `${release}-synapse.${namespace}.svc.cluster.local:8008` },
+      dedicated: { address: `${release}-synapse.${namespace}.svc.cluster.local:8008`, metricsPort: 9001 },
     });
     const pod = (await get("statefulset", `${release}-synapse`))!.spec.template;
 

@@ -181,6 +181,7 @@ describe.skipIf(withoutHelm)("chart matrix-stack", () => {
     const rendered = await template(DEDICATED);
     expect(find(rendered, "SynapseTenant").spec.dedicated).toEqual({
       address: "clinic-a-synapse.clinic-a.svc.cluster.local:8008",
+      metricsPort: 9001,
     });
     find(rendered, "StatefulSet", "clinic-a-synapse");
     expect((await template(STANDALONE)).some(({ kind }) => kind === "SynapseTenant")).toBe(false);

@@ -219,6 +219,8 @@ export class FakeDedicated {
   state: "absent" | "waiting" | "running" | "refused" = "absent";
   /** The real one waits two minutes before it gives up. */
   isPatient = false;
+  /** What its metrics say. */
+  took = { startedAt: 1, cpuSeconds: 0 };
   #epoch = 0;
   constructor(world: FakeWorld, tenant: string, address: string, revision: number) {
     this.#world = world;
@@ -343,6 +345,12 @@ export class FakeProcess {
       answers: async (address) => {
         world.dedicated.get(address)?.look();
         return world.dedicated.get(address)?.serves() ?? false;
+      },
+      processTime: async (address) => {
+        const at = address.replace(/:\d+$/, "");
+        const found = [...world.dedicated.values()].find((one) => one.serves() && one.address.startsWith(`${at}:`));
+        if (!found) throw new Error(`nobody tells metrics at ${address}`);
+        return { ...found.took };
       },
       asks: async ({ address, serverName }) => {
         const [name, epoch] = address.split(":");

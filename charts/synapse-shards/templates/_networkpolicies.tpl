@@ -82,6 +82,9 @@ podSelector: {matchLabels: {{ include "synapse-shards.selectorLabels" . | fromYa
   ports: [{port: 8010, protocol: TCP}]
 - to: [{{ include "synapse-shards.peer" (dict "root" . "component" "shard") | fromYaml | toJson }}]
 {{ include "synapse-shards.egress.dedicated" . }}
+{{- /* Their processor time is counted from their metrics. */}}
+- to: [{namespaceSelector: {}, podSelector: {matchLabels: {app.kubernetes.io/name: synapse}}}]
+  ports: [{port: 9001, protocol: TCP}]
 {{- /* The API server is an address that a chart does not know. */}}
 - ports:
     {{- range .Values.networkPolicies.apiServerPorts }}

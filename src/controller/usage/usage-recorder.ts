@@ -31,8 +31,9 @@ import { Rounds } from "./rounds.ts";
 const WRITE_EVERY_MS = 300_000;
 const RATE_OVER_MS = 60_000;
 
-type CountedLoad = Pick<TenantLoad, "run" | "epoch" | "cpuSeconds" | "requests"> &
-  Partial<Pick<TenantLoad, "imageSeconds">>;
+/** @param requests absent where somebody else counts them */
+type CountedLoad = Pick<TenantLoad, "run" | "epoch" | "cpuSeconds"> &
+  Partial<Pick<TenantLoad, "imageSeconds" | "requests">>;
 
 interface Open {
   account: UsageAccount;
@@ -196,8 +197,13 @@ export class UsageRecorder {
         const { runs } = open.account.position;
         ended = runs.length > 0 && runs.every((known) => known.run !== run);
         // Its images take processors too, if not the shard's own.
-        open.account = counted(open.account, at, { run, epoch, requests, cpuSeconds: cpuSeconds + imageSeconds });
-        noteRate(open, at, run, requests);
+        open.account = counted(open.account, at, {
+          run,
+          epoch,
+          requests: requests ?? 0,
+          cpuSeconds: cpuSeconds + imageSeconds,
+        });
+        if (requests !== undefined) noteRate(open, at, run, requests);
       });
       if (ended) await this.#write([keyOf(owner)], true);
     } catch (error) {

@@ -19,6 +19,7 @@ import { StoreClusterService } from "../../controller/service/store-cluster-serv
 import { DEFAULT_TIMING, type ControllerContext } from "../../controller/context.ts";
 import { Controller } from "../../controller/controller.ts";
 import { answersHealth } from "../../controller/tenants/dedicated.ts";
+import { processTimeAt } from "../../controller/usage/process-time.ts";
 import { askPublicly } from "../../controller/tenants/last-words.ts";
 import { createControllerMetrics } from "../../controller/metrics.ts";
 import { PostgresTenantDatabases } from "../../database/postgres-tenant-databases.ts";
@@ -265,6 +266,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     log,
     environment: (tenant) => environmentOf(config, databases, tenant, hostsIn(tenant.metadata.name)),
     answers: answersHealth,
+    processTime: processTimeAt,
     asks: askPublicly,
     deletions: {
       records: deleted,

@@ -25,6 +25,7 @@ import { StoreClusterService } from "../../controller/service/store-cluster-serv
 import { DEFAULT_TIMING, type ControllerContext } from "../../controller/context.ts";
 import { Controller } from "../../controller/controller.ts";
 import { answersHealth } from "../../controller/tenants/dedicated.ts";
+import { processTimeAt } from "../../controller/usage/process-time.ts";
 import { askPublicly } from "../../controller/tenants/last-words.ts";
 import { createControllerMetrics } from "../../controller/metrics.ts";
 import { AcmeAuthority } from "../../acme/acme-authority.ts";
@@ -205,6 +206,7 @@ async function main(): Promise<void> {
     log,
     environment: (tenant) => surroundingsOf(config, databases, media, tenant),
     answers: answersHealth,
+    processTime: processTimeAt,
     asks: askPublicly,
     deletions: {
       records: store.deleted,

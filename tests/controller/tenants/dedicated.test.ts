@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { expect, it } from "vitest";
 import { StoreClusterService } from "../../../src/controller/service/store-cluster-service.ts";
 import { Controller } from "../../../src/controller/controller.ts";
+import { DedicatedUsageLoop } from "../../../src/controller/usage/dedicated-usage.ts";
 import { UsageReadingLoop } from "../../../src/controller/usage/usage-reading.ts";
 import { UsageRecorder } from "../../../src/controller/usage/usage-recorder.ts";
 import type { Tenant } from "../../../src/model/tenant.ts";
@@ -309,6 +310,38 @@ it("counts the requests that gateways say were answered, and only while it is de
   world.readingOf = () => ({ users: 7 });
   await new UsageReadingLoop(process.context).turn();
   expect((await process.context.recorder.months({ tenant: "a" })).at(-1)).toMatchObject({ users: 7, requests: 4 });
+  await end({ process, controller });
+});
+
+it("counts the processor time that its metrics tell, of each start, once, and also what they took meanwhile", async () => {
+  const { world, dedicated } = await onItsOwn();
+  await modify(
+    world.store,
+    "Tenant",
+    "a",
+    ({ spec }) => void (spec.dedicated = { address: ADDRESS, metricsPort: 9001 }),
+  );
+  const { process, controller } = run(world);
+  const { context } = process;
+  context.recorder = new UsageRecorder({ ...context, history: world.store.usage });
+  await tenantWhen(world, "on its own", isDedicated);
+  const loop = new DedicatedUsageLoop(context);
+  const seconds = async () => (await context.recorder?.months({ tenant: "a" }))?.at(-1)?.cpuSeconds;
+  for (const [startedAt, cpuSeconds, total] of [
+    [1, 5, 5],
+    [1, 5, 5],
+    [1, 7, 7],
+    [2, 1.5, 8.5],
+    [2, 3, 10],
+  ] as const) {
+    dedicated.took = { startedAt, cpuSeconds };
+    await loop.turn();
+    expect(await seconds()).toBe(total);
+  }
+  // Whoever tells nothing is asked again.
+  dedicated.leave();
+  await loop.turn();
+  expect(await seconds()).toBe(10);
   await end({ process, controller });
 });
 

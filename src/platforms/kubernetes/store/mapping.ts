@@ -40,7 +40,7 @@ export function tenantOf(custom: SynapseTenant, secretConfig: string | undefined
       config: secretConfig ?? spec.config ?? "",
       reclaimPolicy: spec.reclaimPolicy ?? "Retain",
       ...(spec.revision === undefined ? {} : { revision: spec.revision }),
-      ...(spec.dedicated ? { dedicated: { address: spec.dedicated.address } } : {}),
+      ...(spec.dedicated ? { dedicated: dedicatedOf(spec.dedicated) } : {}),
       ...(spec.hibernation ? { hibernation: copyOf(spec.hibernation) } : {}),
       ...(spec.suspended ? { suspended: true } : {}),
       ...(spec.placement ? { placement: copyOf(spec.placement) } : {}),
@@ -52,6 +52,10 @@ export function tenantOf(custom: SynapseTenant, secretConfig: string | undefined
     },
     status: statusOf(custom, newTenantStatus()),
   };
+}
+
+function dedicatedOf({ address, metricsPort }: NonNullable<SynapseTenant["spec"]["dedicated"]>) {
+  return { address, ...defined({ metricsPort }) };
 }
 
 /** Whoever made the object, such as Helm, has labels of its own there too: they are kept, and can be selected by as well. */

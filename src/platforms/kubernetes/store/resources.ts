@@ -60,7 +60,7 @@ export type SynapseTenant = Custom<
     hosts?: string[];
     config?: string;
     revision?: number;
-    dedicated?: { address: string };
+    dedicated?: { address: string; metricsPort?: number };
     hibernation?: TenantHibernation;
     suspended?: boolean;
     placement?: Placement;

@@ -64,7 +64,7 @@ describe("custom resources and the model", () => {
       config: "x: 1\n",
       reclaimPolicy: "Delete",
       revision: 7,
-      dedicated: { address: "a.example:8008" },
+      dedicated: { address: "a.example:8008", metricsPort: 9001 },
       adminAccess: { allowedNetworks: ["10.0.0.0/8", "fd00::1"] },
     };
     const object = newObject("Tenant", "a", spec, CLUSTER);

@@ -1,0 +1,43 @@
+const ANSWERS_WITHIN_MS = 5_000;
+/** Synapse's metrics have some 300 KiB; what answers there is the owner's. */
+const MOST_BYTES = 8 * 1024 ** 2;
+
+/** What one start of a dedicated Synapse has taken. */
+export interface ProcessTime {
+  /** Tells starts apart. */
+  startedAt: number;
+  cpuSeconds: number;
+}
+
+/** What a Synapse at `host:port` tells of its process. @throws Error where it tells no such thing */
+export async function processTimeAt(address: string): Promise<ProcessTime> {
+  const answer = await fetch(`http://${address}/_synapse/metrics`, {
+    signal: AbortSignal.timeout(ANSWERS_WITHIN_MS),
+    redirect: "error",
+  });
+  if (answer.status !== 200) throw new Error(`${address} answers ${answer.status}`);
+  let text = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of answer.body ?? []) {
+    text += decoder.decode(chunk, { stream: true });
+    if (text.length > MOST_BYTES)
+      throw new Error(`the metrics of ${address} have more than ${MOST_BYTES / 1024 ** 2} MiB`);
+  }
+  const cpuSeconds = metricIn(text, "process_cpu_seconds_total");
+  const startedAt = metricIn(text, "process_start_time_seconds");
+  if (cpuSeconds === undefined || startedAt === undefined)
+    throw new Error(`the metrics of ${address} do not have process_cpu_seconds_total and process_start_time_seconds`);
+  return { cpuSeconds, startedAt };
+}
+
+/** https://prometheus.io/docs/instrumenting/exposition_formats/ */
+function metricIn(text: string, name: string): number | undefined {
+  const at = text.startsWith(`${name} `) ? 0 : text.indexOf(`\n${name} `) + 1;
+  if (at === 0 && !text.startsWith(`${name} `)) return undefined;
+  const [, value = ""] = text
+    .slice(at, text.indexOf("\n", at) + 1 || undefined)
+    .trim()
+    .split(" ");
+  const number = Number(value);
+  return value !== "" && Number.isFinite(number) && number >= 0 ? number : undefined;
+}
