@@ -1,16 +1,13 @@
 import { Client, DatabaseError, escapeIdentifier, escapeLiteral } from "pg";
 import { messageOf, UserError, type ErrorCode } from "../model/errors.ts";
-import { DatabaseTrouble, type DatabaseTroubleReason } from "../ports/databases.ts";
+import { DatabaseTrouble, type DatabaseLogin, type DatabaseTroubleReason } from "../ports/databases.ts";
+import { encryptionOf, refusedCertificate, withoutTls, type Encryption, type Server } from "./encryption.ts";
 import { boundMessages } from "./message-bound.ts";
 
 /** A login on a PostgreSQL server. */
-export interface Login {
-  host: string;
-  port: number;
+export interface Login extends Server {
   user: string;
   password: string;
-  /** As libpq's `sslmode`; `disable` if not given. Certificates are verified for `verify-ca` and `verify-full`, against the public authorities and those of NODE_EXTRA_CA_CERTS. */
-  sslMode?: string;
 }
 
 /** A superuser, or a role with CREATEDB and CREATEROLE. */
@@ -58,6 +55,31 @@ export async function withConnection<T>(
   }
 }
 
+/** As `withConnection`; the work ends where the signal is aborted, also in the midst of a long statement. @throws its reason then */
+export async function connectedUntil<T>(
+  signal: AbortSignal,
+  login: DatabaseLogin,
+  work: (client: Client) => Promise<T>,
+  bounds: Bounds,
+): Promise<T> {
+  const run = async (client: Client) => {
+    const cut = () => void client.end().catch(() => {});
+    signal.addEventListener("abort", cut, { once: true });
+    try {
+      signal.throwIfAborted();
+      return await work(client);
+    } finally {
+      signal.removeEventListener("abort", cut);
+    }
+  };
+  try {
+    return await withConnection(login, login.database, run, bounds);
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  }
+}
+
 /**
  * Runs `work` as the administrator. Nothing but the server's own functions is found by name: what somebody else left behind in this database
  * would run with the administrator's rights.
@@ -92,30 +114,8 @@ const REPLICATION_OPTIONS = Object.entries({ ...VALUES_AS_TEXT, tcp_keepalives_i
   .map(([name, value]) => `-c ${name}=${value}`)
   .join(" ");
 
-/** TLS and how its certificate is verified, or none. */
-type Encryption = false | { rejectUnauthorized: boolean; checkServerIdentity?: () => undefined };
-
 /** The server does not want to speak as we tried; nothing was done yet. */
 class EncryptionMismatch extends Error {}
-
-/** What to try, in order. */
-function encryptionOf({ sslMode }: Login): readonly [Encryption, Encryption?] {
-  const verified = { rejectUnauthorized: true };
-  switch (sslMode) {
-    case "allow":
-      return [false, { rejectUnauthorized: false }];
-    case "prefer":
-      return [{ rejectUnauthorized: false }, false];
-    case "require":
-      return [{ rejectUnauthorized: false }];
-    case "verify-ca":
-      return [{ ...verified, checkServerIdentity: () => undefined }];
-    case "verify-full":
-      return [verified];
-    default:
-      return [false];
-  }
-}
 
 async function withClient<T>(
   login: Login,
@@ -133,6 +133,8 @@ async function withClient<T>(
     database,
     application_name: "synapse-shards",
     connectionTimeoutMillis: bounds.connectMs,
+    // A server that is gone without a word is found out, however long a statement may take.
+    keepAlive: true,
     statement_timeout: bounds.statementMs,
     query_timeout: bounds.statementMs + SILENCE_MS,
     ...(bounds.isReplication ? { replication: "database", options: REPLICATION_OPTIONS } : {}),
@@ -142,16 +144,13 @@ async function withClient<T>(
   let isExceeded = false;
   try {
     await client.connect().catch((error: unknown) => {
-      const explained = describeError(error, `${login.host}:${login.port}`, database, login.user);
-      // `no encryption` is what pg_hba.conf says to a connection without it.
-      if (/does not support SSL|no encryption/.test(messageOf(error)))
+      if (/does not support SSL/.test(messageOf(error)))
+        throw new EncryptionMismatch("the other way", { cause: withoutTls(login) });
+      const explained = connectProblem(error, login, database);
+      // What pg_hba.conf says to a connection without it, or with it.
+      if (/(no|SSL) encryption/.test(messageOf(error)))
         throw new EncryptionMismatch("the other way", { cause: explained });
-      if (explained instanceof UserError || certificateProblem(error)) throw error;
-      // No bug of ours: whatever answers there, it is not a server that lets us in.
-      const where = `${login.host}:${login.port}`;
-      throw new UserError("Unavailable", `PostgreSQL at ${where} cannot be connected to: ${reasonOf(error)}`, {
-        cause: error,
-      });
+      throw explained;
     });
     // A stream of changes has a bound that says more.
     if (!bounds.isReplication) boundMessages(client, MOST_MESSAGE_BYTES, () => (isExceeded = true));
@@ -165,12 +164,6 @@ async function withClient<T>(
         `PostgreSQL at ${login.host}:${login.port}, database ${database}: an answer has more than ${most}`,
       );
     }
-    if (certificateProblem(error))
-      throw new UserError(
-        "Unauthorized",
-        `PostgreSQL at ${login.host}:${login.port} has a certificate that sslmode ${login.sslMode} refuses: ${messageOf(error)}`,
-        { cause: error },
-      );
     throw describeError(error, `${login.host}:${login.port}`, database, login.user);
   } finally {
     await endQuietly(client);
@@ -184,10 +177,15 @@ async function endQuietly(client: Client): Promise<void> {
   clearTimeout(timer);
 }
 
-/** Node's words for what is wrong with a certificate. */
-function certificateProblem(error: unknown): boolean {
-  const code = String((error as { code?: unknown }).code ?? "");
-  return /^(ERR_TLS_CERT|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|CERT_)/.test(code);
+/** What keeps us from a server. */
+export function connectProblem(error: unknown, login: Login, database = ""): UserError {
+  const where = `${login.host}:${login.port}`;
+  const explained = refusedCertificate(error, login) ?? describeError(error, where, database, login.user);
+  if (explained instanceof UserError) return explained;
+  // No bug of ours: whatever answers there, it is not a server that lets us in.
+  return new UserError("Unavailable", `PostgreSQL at ${where} cannot be connected to: ${reasonOf(error)}`, {
+    cause: error,
+  });
 }
 
 function describeError(error: unknown, where: string, database: string, user: string): unknown {

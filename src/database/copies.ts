@@ -7,7 +7,7 @@ import type { TenantCounts } from "../model/backup.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
 import { FORMER, NoCopy, type Bytes, type CopyFacts, type DatabaseCopies } from "../ports/backups.ts";
-import type { DatabaseLogin } from "../ports/databases.ts";
+import { loginTo, type DatabaseLogin } from "../ports/databases.ts";
 import {
   asAdmin,
   DEFAULT_BOUNDS,
@@ -20,7 +20,8 @@ import {
 } from "./connection.ts";
 import { withLock } from "./lock.ts";
 import { besideNames, SCRATCH_PREFIX, tenantDatabaseName } from "./names.ts";
-import { pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
+import { restoreDump } from "./restore-dump.ts";
+import { pgDump, type PgPrograms } from "./pg-programs.ts";
 import { CLIENTS } from "./ended.ts";
 import { raiseEpoch } from "./fence.ts";
 import { makeFit } from "./restored.ts";
@@ -110,7 +111,7 @@ export class PostgresCopies implements DatabaseCopies {
         await createEmpty(client, name, name);
       });
       const login = { ...loginOn(server, name, password), database: name };
-      await pgRestore(this.#programs, login, dump, signal);
+      await restoreDump(this.#programs, login, dump, signal);
       return await withConnection(login, name, factsOf, SNAPSHOT_BOUNDS);
     } finally {
       await dropWithRole(server, name);
@@ -123,7 +124,7 @@ export class PostgresCopies implements DatabaseCopies {
     dump: Bytes,
     signal: AbortSignal,
   ): Promise<CopyFacts> {
-    const fill = (login: DatabaseLogin) => pgRestore(this.#programs, login, dump, signal);
+    const fill = (login: DatabaseLogin) => restoreDump(this.#programs, login, dump, signal);
     const { facts } = await this.#fill(tenant, { password, backup }, fill, async () => []);
     return facts;
   }
@@ -142,7 +143,7 @@ export class PostgresCopies implements DatabaseCopies {
   }
 
   restore(into: DatabaseLogin, dump: Bytes, signal: AbortSignal): Promise<void> {
-    return pgRestore(this.#programs, into, dump, signal);
+    return restoreDump(this.#programs, into, dump, signal);
   }
 
   async #fill(
@@ -253,8 +254,7 @@ export class PostgresCopies implements DatabaseCopies {
     const own = ownDatabase(tenant.spec.config);
     const name = tenantDatabaseName(storageOf(tenant));
     if (!own) return { ...loginOn(this.#servers.of(tenant), name, secrets.databasePassword), database: name };
-    const { host, port, user, password, sslMode } = own;
-    return { host, port, user, password, sslMode, database: own.name };
+    return loginTo(own);
   }
 }
 

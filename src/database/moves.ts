@@ -22,7 +22,8 @@ import {
 } from "./copies.ts";
 import { fenceAgainstAll } from "./fence.ts";
 import { besideNames, MOVED_HERE, movedHere, tenantDatabaseName } from "./names.ts";
-import { copiedWithin, COPY_MS, pgDump, pgRestore, type PgPrograms } from "./pg-programs.ts";
+import { copiedWithin, COPY_MS, pgDump, type PgPrograms } from "./pg-programs.ts";
+import { restoreDump } from "./restore-dump.ts";
 import { dropRole } from "./roles.ts";
 import { Followers } from "./online/followers.ts";
 import type { FollowStage } from "./online/follower.ts";
@@ -152,7 +153,7 @@ export class PostgresMoves implements DatabaseMoves {
         // On its way it would be compressed for nothing.
         await copiedWithin(this.#copyMs, signal, (until) => {
           const dump = pgDump(this.#programs, former, rows[0]?.id ?? "", until, ["--compress=0"]);
-          return pgRestore(this.#programs, filling, dump, until);
+          return restoreDump(this.#programs, filling, dump, until);
         });
         return contentsOf(client);
       },

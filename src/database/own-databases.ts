@@ -4,14 +4,13 @@ import { ownDatabase } from "../model/homeserver-config.ts";
 import type { Tenant } from "../model/tenant.ts";
 import type { TenantSecretData } from "../model/tenant-secrets.ts";
 import type { Bytes, CopyFacts, OwnDatabases, OwnRestore } from "../ports/backups.ts";
-import type { DatabaseLogin } from "../ports/databases.ts";
+import { loginTo, type DatabaseLogin } from "../ports/databases.ts";
 import { asideOf, dropAside, putAside, takeFromAside } from "./aside.ts";
-import { DEFAULT_BOUNDS, withConnection, type Bounds } from "./connection.ts";
-import { copyIn } from "./copy-in.ts";
+import { DEFAULT_BOUNDS, withConnection } from "./connection.ts";
 import { factsOf } from "./copies.ts";
 import { fenceAgainstAll, hasFence } from "./fence.ts";
-import { pgScript, type PgPrograms } from "./pg-programs.ts";
-import { scriptParts } from "./restore-script.ts";
+import { OF_SYNAPSE, pgScript, type PgPrograms } from "./pg-programs.ts";
+import { RESTORE_BOUNDS, runScript } from "./restore-dump.ts";
 import { endAll } from "./ended.ts";
 import { explainLock } from "./held-locks.ts";
 import { makeFitWithin } from "./restored.ts";
@@ -22,8 +21,6 @@ const RESTORE_LOCK = 7_360_114;
 const LOCK_MS = 30_000;
 /** A statement that is at its commit is done with that first. */
 const ENDED_MS = 10_000;
-/** One table may be most of a database. Its caller bounds the whole, and this is beyond that. */
-const RESTORE_BOUNDS: Bounds = { connectMs: 5_000, statementMs: 24 * 3_600_000 };
 
 /** Restores into databases that tenants bring along, as the tenant's own role. */
 export class PostgresOwnDatabases implements OwnDatabases {
@@ -45,9 +42,7 @@ export class PostgresOwnDatabases implements OwnDatabases {
   ): Promise<void> {
     await this.#exchange(tenant, restore, signal, async (client) => {
       await putAside(client, restore.id);
-      for await (const part of scriptParts(pgScript(this.#programs, dump, signal)))
-        if ("sql" in part) await client.query(part.sql);
-        else await copyIn(client, part.copy, part.rows);
+      await runScript(client, pgScript(this.#programs, dump, signal, OF_SYNAPSE));
       // The script has set it for itself.
       await client.query("SET LOCAL search_path TO public");
       await this.#boundLocks(client);
@@ -160,6 +155,5 @@ async function refuseSpent(client: pg.Client, epoch: number): Promise<void> {
 function loginOf({ metadata, spec }: Tenant): DatabaseLogin {
   const own = ownDatabase(spec.config);
   if (!own) throw new UserError("Conflict", `tenant ${metadata.name} brings no database along`);
-  const { host, port, user, password, sslMode, name } = own;
-  return { host, port, user, password, sslMode, database: name };
+  return loginTo(own);
 }

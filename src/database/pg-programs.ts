@@ -1,20 +1,19 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
-import { Readable } from "node:stream";
-import { finished, pipeline } from "node:stream/promises";
+import type { Writable } from "node:stream";
+import { finished } from "node:stream/promises";
 import { messageOf, UserError } from "../model/errors.ts";
 import { machineProblem } from "../model/machine-problem.ts";
 import type { Bytes } from "../ports/backups.ts";
 import { DatabaseTrouble } from "../ports/databases.ts";
 import { ASIDE_SCHEMA } from "./aside.ts";
 import type { Login } from "./connection.ts";
+import { startRelay } from "./tls-relay.ts";
 
 /** Where pg_dump and pg_restore are, and what their environment has. */
 export interface PgPrograms {
   binDir: string;
   environment: Record<string, string>;
-  /** A file with the authorities that servers' certificates are verified by, for logins that ask for it. */
-  authorities?: string;
 }
 
 type DatabaseLogin = Login & { database: string };
@@ -29,7 +28,7 @@ export async function* pgDump(
   signal: AbortSignal,
   more: readonly string[] = [],
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const program = startProgram(
+  const program = await startProgram(
     programs,
     "pg_dump",
     [
@@ -58,60 +57,72 @@ export async function* pgDump(
   }
 }
 
-/** @throws UserError InvalidInput where pg_restore does not take the dump */
-export async function pgRestore(
-  programs: PgPrograms,
-  login: DatabaseLogin,
-  dump: Bytes,
-  signal: AbortSignal,
-): Promise<void> {
-  const args = ["--no-owner", "--no-privileges", "--exit-on-error", "--format=custom"];
-  const program = startProgram(programs, "pg_restore", [...args, `--dbname=${login.database}`], login, signal);
-  program.stdout.resume();
-  let broken: unknown;
-  const source = Readable.from(dump, { objectMode: false });
-  source.on("error", (error) => (broken = error));
-  try {
-    // Its words say more than that it reads no further.
-    await pipeline(source, program.stdin).catch(() => {
-      if (broken !== undefined) program.kill();
-    });
-    await program.succeeded();
-  } catch (error) {
-    throw broken ?? error;
-  } finally {
-    program.kill();
-  }
-}
+/** What Synapse has in a database: no fence, nothing of others. */
+export const OF_SYNAPSE = ["--schema=public", "--no-comments"];
 
 /**
- * What a dump has for Synapse, as statements and rows; a fence is not among them. Its stream fails where the dump does, at the latest at its end.
+ * What a dump is made of, as statements and rows. Its stream fails where the dump does, at the latest at its end.
  * @throws UserError InvalidInput where pg_restore does not take the dump
  */
 export async function* pgScript(
   programs: PgPrograms,
   dump: Bytes,
   signal: AbortSignal,
+  only: readonly string[] = [],
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const args = ["--no-owner", "--no-privileges", "--no-comments", "--schema=public", "--format=custom", "--file=-"];
-  const program = startProgram(programs, "pg_restore", args, undefined, signal);
-  let broken: unknown;
-  const source = Readable.from(dump, { objectMode: false });
-  source.on("error", (error) => (broken = error));
-  const fed = pipeline(source, program.stdin).catch(() => {
-    if (broken !== undefined) program.kill();
-  });
+  const args = ["--no-owner", "--no-privileges", ...only, "--format=custom", "--file=-"];
+  const program = await startProgram(programs, "pg_restore", args, undefined, signal);
+  const feeding = feed(program, dump);
+  let isTaken = false;
   try {
     for await (const chunk of program.stdout) yield chunk as Uint8Array;
-    await fed;
     await program.succeeded();
+    isTaken = true;
   } catch (error) {
-    throw broken ?? error;
+    // What the dump itself failed with says more than that the program reads no further.
+    throw feeding.broken() ?? error;
   } finally {
-    source.destroy();
     program.kill();
+    if (!isTaken) feeding.stop();
   }
-  if (broken !== undefined) throw broken;
+  await feeding.fed;
+  if (feeding.broken() !== undefined) throw feeding.broken();
+}
+
+/**
+ * The program ends once it has what it needs. What is left then is read all the same: that a dump is whole shows at its end. Nobody waits for the
+ * rest of what a program does not take.
+ */
+function feed(program: RunningProgram, dump: Bytes) {
+  const { stdin, ended } = program;
+  const source = dump[Symbol.asyncIterator]();
+  let broken: unknown;
+  let isStopped = false;
+  const feeding = async () => {
+    for (let next = await source.next(); !next.done; next = await source.next()) {
+      if (stdin.writable && !stdin.write(next.value)) await drained(stdin);
+      if (isStopped || (!stdin.writable && (await ended) !== 0)) break;
+    }
+    stdin.end();
+    await source.return?.();
+  };
+  const fed = feeding().catch((error: unknown) => {
+    broken = error;
+    program.kill();
+  });
+  return { fed, broken: () => broken, stop: () => void (isStopped = true) };
+}
+
+async function drained(stream: Writable): Promise<void> {
+  if (!stream.writable) return;
+  await new Promise<void>((resolve) => {
+    const events = ["drain", "error", "close"];
+    const goOn = () => {
+      for (const event of events) stream.off(event, goOn);
+      resolve();
+    };
+    for (const event of events) stream.on(event, goOn);
+  });
 }
 
 /** Of a copy to another server. What a table's owner has made of it may run without end while it is filled. */
@@ -133,31 +144,46 @@ export async function copiedWithin<T>(
   }
 }
 
-/** Runs one of PostgreSQL's programs. Ends with `signal`, or by `kill`. */
-export function startProgram(
+type RunningProgram = Awaited<ReturnType<typeof startProgram>>;
+
+/** Runs one of PostgreSQL's programs, whose libpq has no TLS. Ends with `signal`, or by `kill`. @throws UserError Environment */
+export async function startProgram(
   programs: PgPrograms,
   name: string,
   args: string[],
   login: DatabaseLogin | undefined,
   signal: AbortSignal,
 ) {
-  const child = spawn(join(programs.binDir, name), args, {
-    env: { ...programs.environment, ...(login ? loginEnvironment(programs, login) : {}) },
-    stdio: "pipe",
-    signal,
-  });
+  const relay = login && wantsTls(login) ? await startRelay(login) : undefined;
+  const closeRelay = async () => relay?.close().catch(() => {});
+  const start = () =>
+    spawn(join(programs.binDir, name), args, {
+      env: { ...programs.environment, ...(login ? loginEnvironment(login, relay?.directory) : {}) },
+      stdio: "pipe",
+      signal,
+    });
+  let child: ReturnType<typeof start>;
+  try {
+    child = start();
+  } catch (error) {
+    // Such as a password that no environment can have.
+    await closeRelay();
+    throw error;
+  }
   let words = "";
   child.stderr.on("data", (chunk: Buffer) => (words = `${words}${chunk.toString("utf8")}`.slice(-WORDS_KEPT)));
   const ended = new Promise<number>((resolve, reject) => {
     child.once("error", (error) => {
       child.stdout.destroy();
+      void closeRelay();
       reject(
         signal.aborted
           ? error
           : new UserError("Environment", `${name} cannot be run: ${machineProblem(error) ?? messageOf(error)}`),
       );
     });
-    child.once("close", (code) => resolve(code ?? -1));
+    // Nothing of it is left when it has ended.
+    child.once("close", (code) => void closeRelay().finally(() => resolve(code ?? -1)));
   });
   // Asked about only after its output.
   ended.catch(() => {});
@@ -165,6 +191,7 @@ export function startProgram(
   return {
     stdin: child.stdin,
     stdout: child.stdout,
+    ended,
     /** The last of what it said on stderr. */
     words: () => words,
     kill: () => void child.kill("SIGKILL"),
@@ -172,22 +199,26 @@ export function startProgram(
       await finished(child.stderr, { error: false }).catch(() => {});
       const code = await ended;
       signal.throwIfAborted();
+      const problem = relay?.problem();
+      if (code !== 0 && problem) throw new UserError(problem.code, `${name} failed: ${problem.message}`);
       if (code !== 0) throw problemOf(name, words, code);
     },
   };
 }
 
-function loginEnvironment({ authorities }: PgPrograms, login: DatabaseLogin): Record<string, string> {
-  const { sslMode = "disable" } = login;
+/** At a socket there is none, whatever `sslmode` says: as with libpq. */
+function wantsTls({ host, sslMode = "disable" }: Login): boolean {
+  return sslMode !== "disable" && !host.startsWith("/");
+}
+
+function loginEnvironment(login: DatabaseLogin, relayed: string | undefined): Record<string, string> {
   return {
-    PGHOST: login.host,
+    PGHOST: relayed ?? login.host,
     PGPORT: String(login.port),
     PGUSER: login.user,
     PGPASSWORD: login.password,
     PGDATABASE: login.database,
-    PGSSLMODE: sslMode,
-    // Where there is such a file, `require` would verify as well.
-    ...(authorities !== undefined && sslMode.startsWith("verify-") ? { PGSSLROOTCERT: authorities } : {}),
+    PGSSLMODE: "disable",
     PGCONNECT_TIMEOUT: "10",
     PGAPPNAME: "synapse-shards backup",
   };

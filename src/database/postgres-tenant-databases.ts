@@ -18,6 +18,7 @@ import { readUsers } from "./users-reading.ts";
 import { readTenantUsage } from "./usage-reading.ts";
 import {
   DatabaseTrouble,
+  loginTo,
   type DatabasePlace,
   type Placed,
   type FenceState,
@@ -215,10 +216,7 @@ export class PostgresTenantDatabases implements TenantDatabases {
 
   #login(tenant: Tenant, secrets: TenantSecretData) {
     const own = ownDatabase(tenant.spec.config);
-    if (own) {
-      const { host, port, user, password, sslMode } = own;
-      return { host, port, user, password, sslMode, database: own.name };
-    }
+    if (own) return loginTo(own);
     const { name, ...place } = this.address(tenant);
     return { ...place, password: secrets.databasePassword, database: name };
   }

@@ -80,7 +80,7 @@ export class PostgresServerLog implements ServerLog {
     // By default it tells only every ten seconds how far it is, and the server keeps as much more.
     args.push("--status-interval=1");
     const login = { ...this.#server, database: "" };
-    const program = startProgram(this.#programs, "pg_receivewal", args, login, signal);
+    const program = await startProgram(this.#programs, "pg_receivewal", args, login, signal);
     program.stdin.end();
     program.stdout.resume();
     try {
@@ -131,7 +131,7 @@ export class PostgresServerLog implements ServerLog {
     const args = ["--pgdata=-", "--format=tar", "--wal-method=none", "--checkpoint=fast", "--no-manifest"];
     const login = { ...this.#server, database: "" };
     const more = ["--label=synapse-shards", "--no-password"];
-    const program = startProgram(this.#programs, "pg_basebackup", [...args, ...more], login, signal);
+    const program = await startProgram(this.#programs, "pg_basebackup", [...args, ...more], login, signal);
     program.stdin.end();
     let beginning = "";
     async function* tar(): AsyncGenerator<Uint8Array, void, undefined> {

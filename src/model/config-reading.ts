@@ -11,6 +11,8 @@ import { readSynapseYaml } from "./synapse-yaml.ts";
 export interface OwnDatabase extends DatabaseAddress {
   password: string;
   sslMode: string;
+  /** Whom its certificate is verified by, in PEM, where not by the authorities that everybody knows. */
+  authorities?: string;
 }
 
 /**
@@ -36,7 +38,7 @@ export function readConfig(text: string): ConfigReading {
   const contact = AdminContactSchema.safeParse(config["admin_contact"]);
   const hosts = furtherHostsIn(config);
   return {
-    ...("database" in config ? { database: ownDatabaseIn(config["database"]) } : {}),
+    ...("database" in config ? { database: { ...ownDatabaseIn(config["database"]), ...authoritiesIn(config) } } : {}),
     ...(typeof url === "string" && URL.canParse(url) ? { publicBaseUrl: url } : {}),
     ...(hosts.length > 0 ? { hosts } : {}),
     ...(contact.success ? { adminContact: contact.data } : {}),
@@ -77,6 +79,12 @@ function furtherHostsIn(config: Record<string, unknown>): string[] {
   const { hosts } = isMapping(config["synapse_shards"]) ? config["synapse_shards"] : {};
   if (!Array.isArray(hosts) || hosts.length > MOST_HOSTS) return [];
   return hosts.filter((host): host is string => typeof host === "string" && furtherHostProblem(host) === undefined);
+}
+
+/** A shard refuses what is no text. */
+function authoritiesIn(config: Record<string, unknown>): { authorities?: string } {
+  const { database_authorities: pem } = isMapping(config["synapse_shards"]) ? config["synapse_shards"] : {};
+  return typeof pem === "string" && pem !== "" ? { authorities: pem } : {};
 }
 
 function parse(text: string): Record<string, unknown> {

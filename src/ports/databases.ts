@@ -1,3 +1,4 @@
+import type { OwnDatabase } from "../model/config-reading.ts";
 import { UserError } from "../model/errors.ts";
 import type { DatabaseUsage } from "../model/tenant-usage.ts";
 import type { UserPage, UserQuery } from "../model/user.ts";
@@ -15,6 +16,12 @@ export interface DatabaseLogin {
   password: string;
   database: string;
   sslMode?: string;
+  /** Whom its certificate is verified by, in PEM, where not by the authorities that everybody knows. */
+  authorities?: string;
+}
+
+export function loginTo({ name, ...login }: OwnDatabase): DatabaseLogin {
+  return { ...login, database: name };
 }
 
 /** Who a tenant's database belongs to (docs/control-api.md, *The fence*). */

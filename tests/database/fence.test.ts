@@ -82,5 +82,5 @@ it("grants a released database only", async () => {
 it("tries with and without TLS where sslmode allows both, as libpq does", async () => {
   for (const sslMode of [undefined, "disable", "allow", "prefer"])
     expect(await readFence({ ...tenant, sslMode }, BOUNDS)).toMatchObject({ owner: "dedicated/a/b" });
-  await expect(readFence({ ...tenant, sslMode: "require" }, BOUNDS)).rejects.toThrow(/SSL/);
+  await expect(readFence({ ...tenant, sslMode: "require" }, BOUNDS)).rejects.toThrow(/has no TLS, which sslmode/);
 });

@@ -7,14 +7,15 @@ import { ensurePostgres } from "../../src/platforms/local/toolchain/toolchain.ts
 
 export interface TestServer {
   admin: AdminLogin;
+  dataDir: string;
   /** All that the server has logged; every statement is. */
   log(): Promise<string>;
   stop(): Promise<void>;
 }
 
-/** A PostgreSQL server of its own, which logs every statement and is gone after `stop`. */
-export async function startTestServer(): Promise<TestServer> {
-  const { binDir } = await ensurePostgres();
+/** A PostgreSQL server of its own, which logs every statement and is gone after `stop`. @param from where another one is than ours */
+export async function startTestServer(from?: string): Promise<TestServer> {
+  const binDir = from ?? (await ensurePostgres()).binDir;
   const directory = await mkdtemp(join(tmpdir(), "synapse-shards-database-"));
   // The server's user, if it is another one, has to get through to its data.
   await chmod(directory, 0o711);
@@ -28,6 +29,7 @@ export async function startTestServer(): Promise<TestServer> {
   });
   return {
     admin,
+    dataDir: server.dataDir,
     log: () => readFile(logFile, "utf8"),
     stop: async () => {
       await server.stop();

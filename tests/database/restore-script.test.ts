@@ -96,3 +96,57 @@ CREATE INDEX b ON public.a USING btree (id);
     { sql: "CREATE INDEX b ON public.a USING btree (id);" },
   ]);
 });
+
+it("leaves out what newer servers note of columns for themselves, and keeps what else is said of them", async () => {
+  const script = `ALTER TABLE ONLY public.a ALTER COLUMN b SET (pg_attver=26587256);
+ALTER TABLE ONLY public.a ALTER COLUMN c SET (pg_attver=26587256, n_distinct=-0.02);
+ALTER TABLE ONLY public."odd
+name" ALTER COLUMN c SET (n_distinct=-0.02, pg_attver=26587256, n_distinct_inherited=3);
+ALTER TABLE ONLY public.a ALTER COLUMN d SET (n_distinct=5);
+`;
+  expect(await partsOf(pieces(script, 50))).toEqual([
+    {
+      sql: `ALTER TABLE ONLY public.a ALTER COLUMN c SET (n_distinct=-0.02);
+ALTER TABLE ONLY public."odd
+name" ALTER COLUMN c SET (n_distinct=-0.02, n_distinct_inherited=3);
+ALTER TABLE ONLY public.a ALTER COLUMN d SET (n_distinct=5);`,
+    },
+  ]);
+});
+
+it("keeps names, defaults and functions as they are, whatever is in them", async () => {
+  const trap =
+    "\n\n--\n-- Name: x; Type: TABLE; Schema: public; Owner: -\n\nSET transaction_timeout = 0;\nCOPY a FROM stdin;\n";
+  const texts = [
+    `CREATE FUNCTION public.f() RETURNS text LANGUAGE sql AS $_$${trap} SELECT '$1 " /*' $_$;`,
+    `CREATE FUNCTION public.g() RETURNS text LANGUAGE sql AS $$${trap}$_$ $$;`,
+    `ALTER TABLE public.a ALTER COLUMN b SET DEFAULT 'it''s ${trap} \\';`,
+    `ALTER TABLE public.a ALTER COLUMN b SET DEFAULT E'it\\'s ''${trap} \\\\';`,
+    `CREATE VIEW public."odd ""${trap}" AS SELECT a$$b$$ FROM c;`,
+    `/* a /* comment */ ${trap} ' */ SELECT 1;`,
+    `SELECT 1; -- it's`,
+  ];
+  for (const text of texts)
+    expect(await partsOf(pieces(`${text}\nCOPY public.a (b) FROM stdin;\n1\n\\.\n`, 7))).toEqual([
+      { sql: text },
+      { copy: "COPY public.a (b) FROM stdin;", rows: "1\n" },
+    ]);
+  const odd = `COPY public."a${trap}" (b) FROM stdin;`;
+  expect(await partsOf(pieces(`${odd}\n1\n\\.\n`, 9))).toEqual([{ copy: odd, rows: "1\n" }]);
+  const escaping = `SET standard_conforming_strings = off;\nSELECT 'it\\'s${trap}';`;
+  expect(await partsOf(pieces(escaping, 9))).toEqual([{ sql: escaping }]);
+});
+
+it("sends rows that are statements before they are too many", async () => {
+  const insert = `INSERT INTO public.a VALUES ('${"x".repeat(1000)}\n');\n`;
+  const parts = (await partsOf(pieces(insert.repeat(5000), 70_000))) as { sql: string }[];
+  expect(parts.length).toBeGreaterThan(3);
+  expect(parts.map(({ sql }) => sql).join("\n")).toBe(insert.repeat(5000).trimEnd());
+});
+
+it("refuses a dump that is not in UTF-8", async () => {
+  async function* latin(): Bytes {
+    yield Buffer.from('CREATE TABLE public."\xe4" ();\n', "latin1");
+  }
+  await expect(partsOf(latin())).rejects.toThrow("not in UTF-8");
+});

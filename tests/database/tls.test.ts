@@ -73,3 +73,22 @@ test("trusts a private authority that it was given; verify-full wants the name a
     setDefaultCACertificates(trusted);
   }
 });
+
+test("trusts the authority that a configuration names, alone, by require as well", async () => {
+  for (const sslMode of ["require", "verify-ca", "verify-full"]) {
+    expect(await connects({ host: "localhost", sslMode, authorities: authority })).toBe(true);
+    const { pem } = await Authority.make("CN=Somebody else");
+    await expect(connects({ host: "localhost", sslMode, authorities: pem })).rejects.toThrow(/refuses: /);
+  }
+  await expect(connects({ host: "127.0.0.1", sslMode: "verify-full", authorities: authority })).rejects.toThrow(
+    /refuses: /,
+  );
+});
+
+test("says that a server has no TLS, and that a sslmode is not known, rather than do without", async () => {
+  await expect(connects({ port: server.admin.port, sslMode: "require" })).rejects.toMatchObject({
+    name: "UserError",
+    message: expect.stringContaining("has no TLS, which sslmode require asks for") as string,
+  });
+  await expect(connects({ sslMode: "verify_full" })).rejects.toThrow(/sslmode verify_full is not known/);
+});

@@ -17,6 +17,7 @@ import { ensurePostgres } from "../../src/platforms/local/toolchain/toolchain.ts
 import { STATUS, SPEC } from "../ports/store-contract.ts";
 import { startTestServer, type TestServer } from "./postgres-server.ts";
 import { smallPreparers } from "./small-schema.ts";
+import { TLS_BIN_DIR } from "./tls-server.ts";
 
 let first: TestServer;
 let second: TestServer;
@@ -229,6 +230,26 @@ describe("a database that is moved to another server", () => {
     await expectMoved();
     await movesThat(() => {}).forget("a", "main");
     expect(await databasesOf(first)).toEqual([]);
+  });
+
+  it.skipIf(!TLS_BIN_DIR)("goes to a server of another version, and back (needs one, such as Debian's)", async () => {
+    const older = await startTestServer(TLS_BIN_DIR);
+    try {
+      here = cluster({ weights: [1, 0], away: older.admin });
+      const there = async (to: string, epoch: number) => {
+        const moved = await movesThat(() => {}).move(tenant, secrets, { to, epoch });
+        tenant.status.databaseServer = to;
+        return moved;
+      };
+      expect(await there("db-2", 7)).toMatchObject({ tables: 5, rows: 504 });
+      expect(await inside(older, "INSERT INTO events (body) VALUES ('next') RETURNING id::int")).toEqual([{ id: 501 }]);
+      expect(await there("main", 8)).toMatchObject({ tables: 5, rows: 505 });
+      expect(await inside(first, "SELECT count(*)::int AS n FROM events")).toEqual([{ n: 501 }]);
+      await here.databases.drop("a");
+    } finally {
+      records.clear();
+      await older.stop();
+    }
   });
 
   it("is complete and one, wherever the work was cut off, once it is repeated", async () => {

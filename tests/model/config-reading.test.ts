@@ -91,3 +91,10 @@ test("sees where a shard reads another database, or one where none is seen here"
   for (const other of [{ host: "x" }, { port: 1 }, { name: "x" }, { user: "x" }])
     expect(disagreement(reading, { ...meaning, database: { ...theirs, ...other } })).toBeDefined();
 });
+
+test("reads whom a database's certificate is verified by, and leaves what is no text to the shard, which refuses it", () => {
+  const text =
+    "database: {name: psycopg2, args: {host: h, dbname: d, user: u}}\nsynapse_shards: {database_authorities: PEM}";
+  expect(readConfig(text).database?.authorities).toBe("PEM");
+  expect(readConfig(text.replace("PEM", "[PEM]")).database).not.toHaveProperty("authorities");
+});

@@ -21,7 +21,7 @@ Keep it as secret as the homeserver itself.
 | --- | --- |
 | \`${ARCHIVED.config}\`, \`${ARCHIVED.logConfig}\` | the configuration, and the files beside it that it names |
 | \`${ARCHIVED.signingKey}\` | the key by which other servers know ${serverName} |
-| \`${ARCHIVED.database}\` | the database, for \`pg_restore\` of PostgreSQL ${postgresMajor} or newer; the server may be older |
+| \`${ARCHIVED.database}\` | the database, for \`pg_restore\` of PostgreSQL ${postgresMajor} or newer |
 | \`${ARCHIVED.media}/\` | uploads, and media of other servers; thumbnails are made again |
 | \`${ARCHIVED.checksums}\` | hashes of all files: \`sha256sum --check ${ARCHIVED.checksums}\` |
 | \`${ARCHIVED.manifest}\` | what there was: release, counts |
@@ -39,6 +39,13 @@ Run them in this directory.
    createuser --pwprompt synapse
    createdb --owner=synapse --encoding=UTF8 --locale=C --template=template0 synapse
    pg_restore --no-owner --no-privileges --exit-on-error --host=localhost --username=synapse --dbname=synapse ${ARCHIVED.database}
+   \`\`\`
+
+   A server before PostgreSQL 17 does not know one of the settings; the last line is then:
+
+   \`\`\`sh
+   pg_restore --no-owner --no-privileges --file=- ${ARCHIVED.database} | sed '/^SET transaction_timeout = 0;$/d' \\
+     | psql --quiet --set=ON_ERROR_STOP=1 --host=localhost --username=synapse --dbname=synapse
    \`\`\`
 
 3. Put the password into \`${ARCHIVED.config}\`.

@@ -1,7 +1,6 @@
 import type pg from "pg";
 import { UserError } from "../../model/errors.ts";
-import type { DatabaseLogin } from "../../ports/databases.ts";
-import { VALUES_AS_TEXT, withConnection, type Bounds } from "../connection.ts";
+import { VALUES_AS_TEXT } from "../connection.ts";
 import type { Statement } from "./statements.ts";
 
 /** A transaction of the copy: large enough that its commit does not count. */
@@ -19,31 +18,6 @@ export const APPLY_SETTINGS = Object.entries({
 })
   .map(([name, value]) => `SET ${name} = '${value}'`)
   .join("; ");
-
-/** The work ends where that is aborted, also in the midst of a long statement. @throws its reason then */
-export async function connectedUntil<T>(
-  signal: AbortSignal,
-  login: DatabaseLogin,
-  work: (client: pg.Client) => Promise<T>,
-  bounds: Bounds,
-): Promise<T> {
-  const run = async (client: pg.Client) => {
-    const cut = () => void client.end().catch(() => {});
-    signal.addEventListener("abort", cut, { once: true });
-    try {
-      signal.throwIfAborted();
-      return await work(client);
-    } finally {
-      signal.removeEventListener("abort", cut);
-    }
-  };
-  try {
-    return await withConnection(login, login.database, run, bounds);
-  } catch (error) {
-    signal.throwIfAborted();
-    throw error;
-  }
-}
 
 export function* batches(statements: readonly Statement[]): Generator<Statement[]> {
   let batch: Statement[] = [];

@@ -5,13 +5,23 @@ import { mebibytes } from "../../model/bytes.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import { CopyPostponed, HalfMoved, NotFollowed, type CopyProgress } from "../../ports/database-moves.ts";
 import type { DatabaseLogin } from "../../ports/databases.ts";
-import { asAdmin, DEFAULT_BOUNDS, identifier, literal, placeOf, type AdminLogin, type Bounds } from "../connection.ts";
+import {
+  asAdmin,
+  connectedUntil,
+  DEFAULT_BOUNDS,
+  identifier,
+  literal,
+  placeOf,
+  type AdminLogin,
+  type Bounds,
+} from "../connection.ts";
 import { emptyBeside, lockedOn, mark, open, readyBeside, SNAPSHOT_BOUNDS, type Patience } from "../copies.ts";
 import { fenceAgainstAll, hasFence, raiseEpoch } from "../fence.ts";
 import { movedHere, streamName } from "../names.ts";
-import { copiedWithin, pgDump, pgRestore, type PgPrograms } from "../pg-programs.ts";
+import { copiedWithin, pgDump, type PgPrograms } from "../pg-programs.ts";
+import { restoreDump } from "../restore-dump.ts";
 import { scramVerifier } from "../scram.ts";
-import { apply, APPLY_SETTINGS, batches, connectedUntil, differentCopy } from "./applying.ts";
+import { apply, APPLY_SETTINGS, batches, differentCopy } from "./applying.ts";
 import { ChangeStream } from "./change-stream.ts";
 import {
   closeToOthers,
@@ -281,7 +291,7 @@ export class Follower {
       // Tables that a crash empties are empty in the copy as well.
       const more = ["--compress=0", "--no-unlogged-table-data"];
       await copiedWithin(this.#parts.copyMs, signal, (until) =>
-        pgRestore(programs, copy, pgDump(programs, former, snapshot, until, more), until),
+        restoreDump(programs, copy, pgDump(programs, former, snapshot, until, more), until),
       );
       this.#counts = await countRows(client, this.#shape.tables.map(placeOf));
     };

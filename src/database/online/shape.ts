@@ -145,7 +145,7 @@ export async function schemaHash(
   // A word of chance would be in each otherwise.
   args.push("--restrict-key=shards", "--lock-wait-timeout=30s");
   if (snapshot !== undefined) args.push(`--snapshot=${snapshot}`);
-  const program = startProgram(programs, "pg_dump", args, login, signal);
+  const program = await startProgram(programs, "pg_dump", args, login, signal);
   try {
     program.stdin.end();
     const hash = createHash("sha256");
