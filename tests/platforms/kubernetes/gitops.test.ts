@@ -26,14 +26,14 @@ const VALUES = join(EXAMPLE, "flux/fleet/values.yaml");
 
 interface Applied {
   kind: string;
-  metadata: { name: string; namespace?: string; resourceVersion?: string; managedFields?: object[] };
+  metadata: { name: string; namespace?: string; resourceVersion?: string };
   status?: object;
 }
 
 /** The generation counts changes of the spec. A default of `status`, as Flux's kinds have, is stored at the next write, and no change of what was applied. */
 function withoutServers(item: Applied): object {
-  const { resourceVersion, managedFields, ...metadata } = item.metadata;
-  expect(resourceVersion !== undefined && managedFields !== undefined).toBe(true);
+  const { resourceVersion, ...metadata } = item.metadata;
+  expect(resourceVersion).toBeDefined();
   return { ...item, metadata, status: undefined };
 }
 
