@@ -3,6 +3,9 @@
 Everything is upstream's `synapse.app.homeserver` with all its options; added are the claim of the database before anything
 touches it, the proof that each of its connections asks for, an orderly end, and the release of the database then. So a tenant can
 move between a shard and a dedicated Synapse, and never runs in both (docs/control-api.md, *The fence*).
+
+With `--crew DIRECTORY` it has workers, and with `--worker NAME` as well it is one: upstream's `synapse.app.generic_worker`, which joins
+the claim of the main process, and begins anew when that has another one (crew.py).
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import secrets
 import select
 import signal
@@ -18,11 +22,13 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 import psycopg2
 
+from .crew import MAIN, Crew
 from .release import UnsupportedRelease, check_release, warn
 
 logger = logging.getLogger("multi_synapse.dedicated")
@@ -49,7 +55,14 @@ _SWEEP_SECONDS = 600.0
 #: How often the fence is read by a process that opens no connection.
 _WATCH_SECONDS = 5.0
 _RECONNECT_SECONDS = 1.0
+#: How often it is looked whether the other processes have ended.
+_CREW_STEP_SECONDS = 0.05
+#: Beyond the time to drain, for what processes ask each other at last, and for workers to end after that.
+_LAST_ASKED_SECONDS = 2.0
+_WORKERS_END_SECONDS = 15.0
 
+
+_WORKER_NAME = re.compile(r"(?!main$)[a-z0-9][a-z0-9-]{0,60}")
 
 #: Of `patches`: the fence, and what a stop needs.
 _PATCHES = ("fence", "long-polls", "processes", "services-in-flight", "servers-in-flight", "queues-of-servers")
@@ -66,6 +79,9 @@ class Settings:
     handover_seconds: float
     drain_seconds: float
     allow_untested_releases: tuple[str, ...] = ()
+    #: Where its processes meet, if there are workers; and its name, if it is one.
+    crew: Path | None = None
+    worker: str | None = None
 
 
 def parse_arguments(arguments: list[str]) -> tuple[Settings, list[str]]:
@@ -78,7 +94,11 @@ def parse_arguments(arguments: list[str]) -> tuple[Settings, list[str]]:
     parser.add_argument("--handover-seconds", type=_seconds, default=120.0, metavar="S")
     parser.add_argument("--drain-seconds", type=_seconds, default=10.0, metavar="S")
     parser.add_argument("--allow-untested-release", action="append", default=[], metavar="VERSION")
+    parser.add_argument("--crew", type=Path, metavar="DIRECTORY")
+    parser.add_argument("--worker", metavar="NAME")
     ours, rest = parser.parse_known_args(arguments)
+    if ours.worker is not None and (ours.crew is None or not _WORKER_NAME.fullmatch(ours.worker)):
+        parser.error(f"--worker {ours.worker}: needs --crew, and a name of small letters, digits and dashes that is not main")
     if not ours.fence_owner:
         parser.error("--fence-owner is empty; it names this deployment in the fence")
     number = ours.fence_revision
@@ -87,7 +107,8 @@ def parse_arguments(arguments: list[str]) -> tuple[Settings, list[str]]:
             number = _revision(ours.fence_revision_file.read_text("utf-8"))
         except (OSError, ValueError, argparse.ArgumentTypeError) as error:
             parser.error(f"--fence-revision-file {ours.fence_revision_file}: {error}")
-    return Settings(ours.fence_owner, number, ours.handover_seconds, ours.drain_seconds, tuple(ours.allow_untested_release)), rest
+    untested = tuple(ours.allow_untested_release)
+    return Settings(ours.fence_owner, number, ours.handover_seconds, ours.drain_seconds, untested, ours.crew, ours.worker), rest
 
 
 def acquire(arguments: dict[str, Any], settings: Settings, instance: str) -> Any:
@@ -168,8 +189,9 @@ class _Waiting:
 class Dedicated:
     """One run of Synapse's `main` with the fence around it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, crew: Crew | None) -> None:
         self._settings = settings
+        self._crew = crew
         self._instance = secrets.token_hex(8)
         self._arguments: dict[str, Any] = {}
         self._claim: Any = None
@@ -177,16 +199,15 @@ class Dedicated:
         self._stopping = False
 
     def run(self, arguments: list[str]) -> int:
-        from synapse.app import homeserver as synapse_app
-
         from . import patches
         from .fence import claims_of_shard
         from .patches.process import replace
 
+        synapse_app = import_module("synapse.app.generic_worker" if self._settings.worker else "synapse.app.homeserver")
         patches.allow(self._settings.allow_untested_releases)
         for name in _PATCHES:
             patches.apply(name)
-        claims_of_shard.on_fenced = lambda _server_name: _end(FENCED, "another owner has taken the tenant's database")
+        claims_of_shard.on_fenced = lambda _server_name: self._fenced("another owner has taken the tenant's database")
         create = synapse_app.create_homeserver
 
         def create_homeserver(config: Any, *args: Any, **kwargs: Any) -> Any:
@@ -200,14 +221,16 @@ class Dedicated:
 
         replace(synapse_app, "create_homeserver", create_homeserver)
         replace(synapse_app, "start", _and_resume(synapse_app.start))
-        # The first process of a container gets no signal that it does not ask for. Ends what is under way, by an exception.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         sys.argv[1:] = arguments
         try:
             synapse_app.main()
         finally:
             self._release()
         return 0
+
+    @property
+    def _is_worker(self) -> bool:
+        return self._settings.worker is not None
 
     def _own(self, config: Any) -> None:
         from twisted.internet import reactor
@@ -220,14 +243,20 @@ class Dedicated:
             check_databases(config)
             # A server that does not answer must not be waited for forever.
             self._arguments = {"connect_timeout": _CONNECT_SECONDS, **database_arguments(config)}
-            self._claim = acquire(self._arguments, self._settings, self._instance)
+            if self._crew is not None and self._is_worker:
+                self._claim = self._crew.await_claim(self._arguments, _say)
+            else:
+                self._claim = acquire(self._arguments, self._settings, self._instance)
         except CannotOwn as error:
             _end(NEWER_REVISION, str(error))
         except TenantError as error:
             _end(WRONG_CONFIGURATION, error.message)
         except psycopg2.Error as error:
             _end(1, f"the database cannot be claimed: {' '.join(str(error).split())}")
-        _say(f"this is the owner of the database now, with epoch {self._claim.epoch}")
+        who = f"a worker of {self._claim.shard}, which is" if self._is_worker else "this is"
+        _say(f"{who} the owner of the database now, with epoch {self._claim.epoch}")
+        if self._crew is not None:
+            self._crew.join()
         claims_of_shard.add(config.server.server_name, self._claim)
         # Not before: Synapse may go into the background first, and threads do not go along.
         reactor.callWhenRunning(self._up)  # type: ignore[attr-defined]
@@ -237,6 +266,11 @@ class Dedicated:
 
         signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(self._down))  # type: ignore[attr-defined]
         threading.Thread(target=self._watch, name="fence", daemon=True).start()
+        if self._crew is not None and self._crew.is_main:
+            self._crew.publish(self._claim)
+        if self._is_worker:
+            # What is local, they share with the main process.
+            return
         from .media_cache import Bounds, MediaCaches
 
         caches = MediaCaches(reactor, reactor.getThreadPool(), Bounds(), lambda _name: True)  # type: ignore[attr-defined]
@@ -259,14 +293,34 @@ class Dedicated:
         from twisted.internet import reactor, threads
 
         from . import kept
-        from .drain import drain
+        from .drain import LINGER_SECONDS, drain
         from .waiting import Limit
 
         services = kept.hold_services(self._hs)
-        await drain(self._hs, self._settings.drain_seconds, reactor)
+        if self._crew is None:
+            # Whoever stops it has not told the gateway before.
+            await drain(self._hs, self._settings.drain_seconds, reactor, LINGER_SECONDS)
+        else:
+            await self._drain_with_others(self._crew, reactor)
         queued = kept.collect(self._hs, services)
         if queued:
             await threads.deferToThread(kept.write, self._arguments, self._claim, queued, Limit(_KEEP_SECONDS))
+
+    async def _drain_with_others(self, crew: Crew, reactor: Any) -> None:
+        """Clients first: what a client asks of one process, that one may ask of another, so each is there until all have answered."""
+        from twisted.internet import task
+
+        from .drain import LINGER_SECONDS, drain
+
+        hs, end = self._hs, time.monotonic() + self._settings.drain_seconds
+        between = [port for port in hs._listening_services if _is_between_processes(hs, port)]
+        hs._listening_services[:] = [port for port in hs._listening_services if port not in between]
+        await drain(hs, self._settings.drain_seconds, reactor, LINGER_SECONDS)
+        crew.stop_serving()
+        while crew.others_serve() and time.monotonic() < end:
+            await task.deferLater(reactor, _CREW_STEP_SECONDS)
+        hs._listening_services.extend(between)
+        await drain(hs, _LAST_ASKED_SECONDS, reactor)
 
     def _watch(self) -> None:
         """Ends the process when the database has another owner: its claim ends this connection, too."""
@@ -280,22 +334,31 @@ class Dedicated:
                     poll.register(connection.fileno(), select.POLLIN)
                     while not self._stopping:
                         epoch, shard, instance = read_fence(connection)
-                        if (epoch, instance) != (self._claim.epoch, self._instance) and not self._stopping:
-                            _end(FENCED, f"the database belongs to {shard or 'nobody'} with epoch {epoch} by now")
+                        if (epoch, instance) != (self._claim.epoch, self._claim.instance) and not self._stopping:
+                            self._fenced(f"the database belongs to {shard or 'nobody'} with epoch {epoch} by now")
                         poll.poll(_WATCH_SECONDS * 1000)
                 finally:
                     connection.close()
             except psycopg2.Error:
                 time.sleep(_RECONNECT_SECONDS)
 
+    def _fenced(self, sentence: str) -> NoReturn:
+        if self._is_worker and not self._stopping:
+            _begin_anew(sentence)
+        _end(FENCED, sentence)
+
     def _release(self) -> None:
         from .fence import release_database
         from .waiting import Limit
 
         claim, self._claim = self._claim, None
-        if claim is None:
+        if claim is None or self._is_worker:
             return
         self._stopping = True
+        if self._crew is not None and not _ends(self._crew.others_are_there, _WORKERS_END_SECONDS):
+            # Who claims it shuts them out; what is released belongs to nobody, and they may still write.
+            _say("workers have not ended; the database is not released")
+            return
         try:
             # Its own restart must not depend on the revision, which a rollback lowers.
             release_database(self._arguments, claim, Limit(_RELEASE_SECONDS), heir=self._settings.owner)
@@ -329,6 +392,33 @@ def _end(code: int, sentence: str) -> NoReturn:
     os._exit(code)
 
 
+def _begin_anew(sentence: str) -> NoReturn:
+    """In the place of this process, at once and in any thread; nothing of it is left. It waits for its main process then."""
+    _say(f"{sentence}; beginning anew")
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+
+
+def _ends(goes_on: Callable[[], bool], seconds: float) -> bool:
+    """Whether it ends within the time. Blocks."""
+    end = time.monotonic() + seconds
+    while goes_on():
+        if time.monotonic() > end:
+            return False
+        time.sleep(_CREW_STEP_SECONDS)
+    return True
+
+
+def _is_between_processes(hs: Any, port: Any) -> bool:
+    """Whether a listening port is for other processes of this Synapse."""
+    listeners = hs.config.worker.worker_listeners if hs.config.worker.worker_app else hs.config.server.listeners
+    between = {
+        getattr(listener, "port", None)
+        for listener in listeners
+        if listener.http_options is not None and any("replication" in resource.names for resource in listener.http_options.resources)
+    }
+    return getattr(port.getHost(), "port", None) in between
+
+
 def _revision(text: str) -> int:
     number = int(text)
     if not 0 <= number <= _LARGEST_REVISION:
@@ -344,13 +434,21 @@ def _seconds(text: str) -> float:
 
 
 def main() -> int:
+    # The first process of a container gets no signal that it does not ask for. Ends what is under way, by an exception.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings, rest = parse_arguments(sys.argv[1:])
+    crew = Crew(settings.crew, settings.worker or MAIN) if settings.crew is not None else None
+    if crew is not None and crew.is_main:
+        crew.begin()
     try:
         warn(check_release(settings.allow_untested_releases), "multi_synapse.dedicated")
+        return Dedicated(settings, crew).run(rest)
     except UnsupportedRelease as error:
         _say(str(error))
         return WRONG_CONFIGURATION
-    return Dedicated(settings).run(rest)
+    finally:
+        if crew is not None and crew.is_main:
+            crew.end()
 
 
 if __name__ == "__main__":

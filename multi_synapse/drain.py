@@ -32,6 +32,8 @@ _GRACE_SECONDS = 0.05
 _GRACE_STEPS = 3
 #: For what another server asked while everything else was finished: it is asked for again if there is no answer.
 _LAST_SECONDS = 1.0
+#: For whom something still sends to it while it stops listening: a connection that came just then is there before its request.
+LINGER_SECONDS = 0.1
 
 #: What other servers ask of a tenant while they answer it; docs/control-api.md. Reading alone: nothing new may begin.
 _ANSWERED_WHILE_DRAINING = {
@@ -132,8 +134,11 @@ def _answer_servers_only(site: Any, before: set[HTTPChannel]) -> None:
     site.getResourceFor = draining
 
 
-async def drain(hs: Any, seconds: float, reactor: Any) -> Drained:
-    """Drains a tenant for up to `seconds`, then closes its connections. The caller shuts the HomeServer down."""
+async def drain(hs: Any, seconds: float, reactor: Any, linger: float = 0.0) -> Drained:
+    """Drains a tenant for up to `seconds`, then closes its connections. The caller shuts the HomeServer down.
+
+    `linger`: for how long it still answers, that it is not here, on connections that came before it stopped listening.
+    """
     begun = time.monotonic()
     result = Drained()
     listeners = Listeners(hs)
@@ -144,6 +149,8 @@ async def drain(hs: Any, seconds: float, reactor: Any) -> Drained:
         result.long_polls += end_long_polls(hs)
         await _finish(hs, listeners, begun, begun + seconds, result, reactor)
     await listeners.stop_accepting()
+    if linger > 0:
+        await task.deferLater(reactor, linger)
     end = time.monotonic() + min(seconds, _LAST_SECONDS)
     while listeners.open_requests_of_servers() and time.monotonic() < end:
         await task.deferLater(reactor, _STEP_SECONDS)

@@ -131,8 +131,8 @@ class ServicesHeld:
 
 
 def hold_services(hs: Any) -> ServicesHeld | None:
-    """From now on application services get nothing but the answer to what is on its way. None if the tenant has no such service."""
-    if not hs.get_datastores().main.get_app_services():
+    """From now on application services get nothing but the answer to what is on its way. None where none gets anything from here."""
+    if not hs.config.worker.should_notify_appservices or not hs.get_datastores().main.get_app_services():
         return None
     return ServicesHeld(hs.get_application_service_scheduler())
 
@@ -259,14 +259,20 @@ def _read_for_servers(transaction: Any) -> list[tuple[str, dict[str, Any]]]:
     return [(name, json.loads(content)) for name, content in transaction.fetchall()]
 
 
-def _forget_for_servers(transaction: Any) -> None:
-    transaction.execute("DELETE FROM synapse_shards.kept WHERE kind = ?", (SERVER,))
+def _forget_for_servers(transaction: Any, names: list[str]) -> None:
+    transaction.execute("DELETE FROM synapse_shards.kept WHERE kind = ? AND name = ANY(?)", (SERVER, names))
+
+
+def sends_to(sender: Any, destination: str) -> bool:
+    """Whether it is this process, of several, that sends to a server."""
+    return bool(sender._federation_shard_config.should_handle(sender._instance_name, destination))
 
 
 async def fill_server_queues(sender: Any) -> None:
     """Puts back what was on its way to other servers. To be called before anything is sent to them (`patches/stops.py`)."""
     store = sender.store
-    rows = await store.db_pool.runInteraction("shard_read_kept", _read_for_servers)
+    found = await store.db_pool.runInteraction("shard_read_kept", _read_for_servers)
+    rows = [(destination, content) for destination, content in found if sends_to(sender, destination)]
     for destination, content in rows:
         queue = sender._get_per_destination_queue(destination)
         if queue is None:
@@ -284,7 +290,7 @@ async def fill_server_queues(sender: Any) -> None:
         queue.mark_new_data()
     if rows:
         # Not before they are in the queues, which the next stop writes down.
-        await store.db_pool.runInteraction("shard_forget_kept", _forget_for_servers)
+        await store.db_pool.runInteraction("shard_forget_kept", _forget_for_servers, [destination for destination, _ in rows])
         logger.info("sending on what was on its way to %d servers when the tenant stopped", len(rows))
 
 

@@ -53,21 +53,25 @@ async def resume(hs: Any) -> None:
     """Takes up what the last process left. To be awaited before the tenant gets requests, so that nothing new comes first."""
     store = hs.get_datastores().main
     services = store.get_app_services()
-    found = await store.db_pool.runInteraction("shard_resume", _look, bool(services))
+    # With workers, each does what is its own.
+    notifies = bool(services) and hs.config.worker.should_notify_appservices
+    found = await store.db_pool.runInteraction("shard_resume", _look, notifies)
     newest = store.get_room_max_token()
-    if services and hs.config.worker.should_notify_appservices:
+    if notifies:
         await _resume_services(hs, found.for_services)
         hs.get_application_service_handler().notify_interested_services(newest)
     if hs.should_send_federation():
         sender = hs.get_federation_sender()
         sender.notify_new_events(newest)
         for server in found.servers:
+            if not kept.sends_to(sender, server):
+                continue
             queue = sender._get_per_destination_queue(server)
             if queue is not None:
                 queue.mark_new_data()
                 # One after the other, as they may be many.
                 sender._destination_wakeup_queue.add_to_queue(server)
-    if found.staged:
+    if found.staged and hs.config.worker.worker_app is None:
         _resume_staged_events(hs)
 
 

@@ -15,7 +15,7 @@ from .shard import CHECKOUT, UNTESTED, request
 from .watching import PATIENCE_SECONDS, wait_for
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -24,11 +24,11 @@ def _free_port() -> int:
 class Dedicated:
     """Runs the tenant of an assignment in a dedicated Synapse."""
 
-    def __init__(self, python: Path, folder: Path, assignment: dict[str, Any], *options: str) -> None:
+    def __init__(self, python: Path, folder: Path, assignment: dict[str, Any], *options: str, worker: str | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         allowed = [f"--allow-untested-release={release}" for release in UNTESTED]
         self.python, self.folder, self.options = python, folder, (*options, *allowed)
-        self.port = _free_port()
+        self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         (folder / "signing.key").write_text(assignment["signingKey"])
         listener = {
@@ -39,11 +39,22 @@ class Dedicated:
             "resources": [{"names": ["client", "federation"]}],
         }
         (folder / "base.yaml").write_text(yaml.safe_dump(assignment["base"]))
-        own = {"signing_key_path": str(folder / "signing.key"), "listeners": [listener], "pid_file": str(folder / "pid")}
-        (folder / "own.yaml").write_text(yaml.safe_dump(own))
+        self._own: dict[str, Any] = {"signing_key_path": str(folder / "signing.key"), "pid_file": str(folder / "pid")}
+        self._listeners = [listener]
+        self._key = "listeners"
+        if worker is not None:
+            self._own |= {"worker_app": "synapse.app.generic_worker", "worker_name": worker}
+            self._key = "worker_listeners"
         self.process: subprocess.Popen[bytes] | None = None
 
+    def add_config(self, options: dict[str, Any]) -> None:
+        self._own |= options
+
+    def add_listener(self, listener: dict[str, Any]) -> None:
+        self._listeners.append(listener)
+
     def start(self) -> Dedicated:
+        (self.folder / "own.yaml").write_text(yaml.safe_dump({**self._own, self._key: self._listeners}))
         configs = [part for name in ("base.yaml", "own.yaml") for part in ("--config-path", str(self.folder / name))]
         with (self.folder / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(

@@ -427,8 +427,7 @@ describe.skipIf(withoutHelm)("chart matrix-stack", () => {
   });
 
   it.each<[string, Values, RegExp]>([
-    ["workers", { workers: { pusher: { enabled: true } } }, /synapse\.workers\.pusher: this chart runs one process/],
-    ["Redis", { redis: { host: "x" } }, /synapse\.redis: one process needs none/],
+    ["Redis", { redis: { host: "x" } }, /synapse\.redis: a homeserver with workers has a Redis of its own/],
     ["arguments", { extraArgs: ["-v"] }, /synapse\.extraArgs: give options in synapse\.additional/],
     ["no process", { replicas: 0 }, /a tenant is stopped by `synapse-shards tenant suspend`/],
     ["a ConfigMap", { appservices: [{ configMap: "a", configMapKey: "b" }] }, /the ConfigMap a is not for tenants/],

@@ -2,46 +2,14 @@ import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { TestUser } from "../e2e/support/matrix.ts";
-import { Chatter } from "./support/chatter.ts";
 import { withoutCluster } from "./support/cluster.ts";
 import { Installation } from "./support/installation.ts";
 import { helm, kubectl } from "./support/run.ts";
+import { unnoticedBy } from "./support/unnoticed.ts";
 import { until } from "../support/patience.ts";
 
 const MINUTES = 60_000;
 const TENANT = "grows";
-
-/** Who is connected to the tenant's database with its role, besides the controller and those that wait; each pod has an address of its own. */
-const OWNERS = `SELECT string_agg(DISTINCT host(client_addr), ' ') FROM pg_stat_activity
-  WHERE datname = current_database() AND usename = '${TENANT}' AND application_name NOT LIKE 'synapse-shards%'`;
-
-/** Looks at a database all the time. */
-class OwnerWatch {
-  readonly #cluster: Installation;
-  readonly seen = new Set<string>();
-  readonly doubles: string[] = [];
-  #isOn = true;
-  readonly #loop: Promise<void>;
-
-  constructor(cluster: Installation) {
-    this.#cluster = cluster;
-    this.#loop = this.#watch();
-  }
-
-  async #watch(): Promise<void> {
-    while (this.#isOn) {
-      const owners = (await this.#cluster.sql(OWNERS, TENANT)).trim();
-      if (owners !== "") this.seen.add(owners);
-      if (owners.includes(" ")) this.doubles.push(owners);
-      await sleep(50);
-    }
-  }
-
-  async end(): Promise<void> {
-    this.#isOn = false;
-    await this.#loop;
-  }
-}
 
 /** One tenant, with servers whose authority only its company knows, that goes between a shard and a dedicated Synapse, and what may happen on the way. The tests build on each other. */
 describe.skipIf(withoutCluster)(
@@ -68,24 +36,7 @@ describe.skipIf(withoutCluster)(
       return { name, verifyKeys, user: (await ada.client.whoami()).user_id, hasRooms: rooms > 0 };
     }
 
-    /** Does something while clients are at it, and expects that nobody noticed and no two had the database. */
-    async function unnoticed(what: () => Promise<unknown>): Promise<OwnerWatch> {
-      const chatter = await Chatter.begin(ada, await cluster.logIn(TENANT, "ada"));
-      const watch = new OwnerWatch(cluster);
-      try {
-        await until("a few messages are sent", async () => chatter.count > 5);
-        await what();
-        const count = chatter.count;
-        await until("it goes on", async () => chatter.count > count + 5);
-      } finally {
-        await watch.end();
-        const { sent, kept, failures } = await chatter.end();
-        expect(failures).toEqual([]);
-        expect(kept).toEqual(sent);
-        expect(watch.doubles).toEqual([]);
-      }
-      return watch;
-    }
+    const unnoticed = (what: () => Promise<unknown>) => unnoticedBy(ada, cluster, TENANT, what);
 
     async function expectAllThere(): Promise<void> {
       expect(await identity()).toEqual(before);

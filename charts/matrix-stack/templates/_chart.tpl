@@ -34,10 +34,7 @@
 {{- define "chart.problems" -}}
 {{- $synapse := .Values.synapse -}}
 {{- $problems := list -}}
-{{- range $name, $worker := $synapse.workers -}}
-{{- if (default dict $worker).enabled }}{{ $problems = append $problems (printf "synapse.workers.%s: this chart runs one process; a Synapse with workers is what the chart ess-helm is for" $name) }}{{ end -}}
-{{- end -}}
-{{- if $synapse.redis }}{{ $problems = append $problems "synapse.redis: one process needs none" }}{{ end -}}
+{{- if $synapse.redis }}{{ $problems = append $problems "synapse.redis: a homeserver with workers has a Redis of its own in its pod, and others need none" }}{{ end -}}
 {{- if $synapse.extraArgs }}{{ $problems = append $problems "synapse.extraArgs: give options in synapse.additional" }}{{ end -}}
 {{- if eq (include "matrix-stack.mode" .) "tenant" -}}
 {{- range $synapse.appservices -}}

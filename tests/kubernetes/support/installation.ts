@@ -29,6 +29,8 @@ interface TenantValues {
   serverName?: string;
   tag?: string;
   dedicated?: boolean;
+  /** Of a dedicated one, by kind. */
+  workers?: Record<string, { enabled: true; replicas?: number }>;
   /** More of homeserver.yaml. */
   config?: string;
   /** Where its clients go; otherwise the server name. */
@@ -234,6 +236,7 @@ export class Installation {
       serverName,
       ...(this.#isPrivate ? TRUST : {}),
       ingress: { tlsEnabled: false },
+      ...(more.workers ? SIDECARS : {}),
       synapse: {
         asTenantHook: {
           enabled: !dedicated,
@@ -242,6 +245,7 @@ export class Installation {
           hibernation: more.hibernation ?? {},
         },
         image: { tag: tag ?? "" },
+        ...(more.workers ? { workers: more.workers, resources: SMALL } : {}),
         ...this.serversOf(name, more.postgres),
         additional: { tests: { config: `${RELAXED}${config}` } },
         ingress: { host },
@@ -407,6 +411,13 @@ const KEYS = {
   macaroon: { value: "macaroon" },
   registrationSharedSecret: { value: "registration" },
   formSecret: { value: "form" },
+};
+
+/** Its processes ask for no more than a small machine has. */
+const SMALL = { requests: { cpu: "10m", memory: "100Mi" } };
+const SIDECARS = {
+  haproxy: { image: { registry: "", repository: "synapse-shards-test/haproxy", tag: "2.6" }, resources: SMALL },
+  redis: { image: { registry: "", repository: "synapse-shards-test/redis", tag: "7.0" }, resources: SMALL },
 };
 
 const TRUST = { trustedCAs: { configMap: "private-ca" } };

@@ -24,7 +24,8 @@ export const RUNTIME_PACKAGES = ["psycopg2-binary", "greenlet", "google-re2", "b
 const WITHOUT_DEPENDENCIES = ["--no-deps", "synapse-s3-storage-provider"];
 /**
  * Of Synapse's optional parts those that a tenant can use. The rest is for options that no tenant of a shard has: SAML (reads files and runs
- * programs that its configuration names), Redis, Sentry, OpenTracing and cache tuning by memory (of the whole process).
+ * programs that its configuration names), Sentry, OpenTracing and cache tuning by memory (of the whole process), and Redis, which images have for
+ * dedicated processes with workers.
  */
 const EXTRAS = "[oidc,jwt,url-preview]";
 
@@ -136,8 +137,8 @@ export async function ensureTestTools(options: ToolchainOptions = {}): Promise<T
       directory: join(directoryOf(options), `synapse-${DEFAULT_RELEASE}`),
       stamp: "test-tools",
       title: "the Python test tools",
-      installs: [["pytest", "pytest-xdist", "ruff", "mypy", "types-PyYAML"]],
-      check: `import json, pytest, xdist, mypy, ruff\nprint(json.dumps({}))`,
+      installs: [["pytest", "pytest-xdist", "ruff", "mypy", "types-PyYAML", "txredisapi<1.6", "hiredis"]],
+      check: `import json, pytest, xdist, mypy, ruff, txredisapi, hiredis\nprint(json.dumps({}))`,
     },
     options,
   );

@@ -1,0 +1,69 @@
+"""A dedicated Synapse with workers under test: a Redis, the main process and workers, as the chart runs them in one pod."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from .dedicated import Dedicated, free_port
+from .watching import wait_for
+
+REDIS = shutil.which("redis-server") or shutil.which("valkey-server")
+
+
+class Team:
+    """`duties` are options of homeserver.yaml that name workers, such as stream_writers."""
+
+    def __init__(
+        self, python: Path, folder: Path, assignment: dict[str, Any], *options: str, workers: list[str], duties: dict[str, Any]
+    ) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._redis_port = free_port()
+        self._redis: subprocess.Popen[bytes] | None = None
+        ports = {name: free_port() for name in ["main", *workers]}
+        places = {name: {"host": "127.0.0.1", "port": port} for name, port in ports.items()}
+        shared = {"redis": {"enabled": True, "port": self._redis_port}, "instance_map": places, **duties}
+        crew = f"--crew={folder / 'crew'}"
+        self.main = Dedicated(python, folder / "main", assignment, crew, *options)
+        self.workers = {
+            name: Dedicated(python, folder / name, assignment, crew, f"--worker={name}", *options, worker=name) for name in workers
+        }
+        for name, process in [("main", self.main), *self.workers.items()]:
+            process.add_config(shared)
+            between = {"port": ports[name], "bind_addresses": ["127.0.0.1"], "type": "http", "resources": [{"names": ["replication"]}]}
+            process.add_listener(between)
+
+    def start(self) -> Team:
+        assert REDIS is not None
+        arguments = [REDIS, "--bind", "127.0.0.1", "--port", str(self._redis_port), "--save", "", "--appendonly", "no"]
+        self._redis = subprocess.Popen(arguments, cwd=self.folder, stdout=subprocess.DEVNULL)
+        for process in self.processes:
+            process.start()
+        return self
+
+    @property
+    def processes(self) -> list[Dedicated]:
+        return [self.main, *self.workers.values()]
+
+    def expect_healthy(self) -> Team:
+        for process in self.processes:
+            process.expect_healthy()
+        return self
+
+    def signal(self, number: int) -> None:
+        for process in self.processes:
+            process.signal(number)
+
+    def kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+        if self._redis is not None:
+            self._redis.kill()
+            self._redis.wait()
+
+    def expect_unhealthy(self) -> None:
+        for process in self.processes:
+            wait_for(lambda process=process: not process.is_healthy())  # type: ignore[misc]
