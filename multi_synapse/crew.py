@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +26,9 @@ MAIN = "main"
 #: There while the main process has ended in an orderly way: the router and Redis, which the others need until then, end after it.
 ENDED = "ended"
 _CLAIM = "claim.json"
-_SERVING, _THERE = "serving", "there"
+_READY, _SERVING, _THERE = "ready", "serving", "there"
+#: For workers that are slow, or that fail: nobody is to wait for these alone.
+_READY_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 #: A database that is away is asked less often.
 _AWAY_SECONDS = 1.0
@@ -51,6 +53,15 @@ class Crew:
         for name in (_CLAIM, ENDED):
             (self._directory / name).unlink(missing_ok=True)
 
+    def await_workers(self, names: Collection[str], say: Callable[[str], None]) -> None:
+        """Of the main process, before it is ready for a database that another has: nobody is to wait while workers begin. Blocks."""
+        end = time.monotonic() + _READY_SECONDS
+        while missing := sorted(name for name in names if not _is_locked(self._path(name, _READY))):
+            if time.monotonic() > end:
+                say(f"going on without workers that are not ready: {', '.join(missing)}")
+                return
+            time.sleep(_POLL_SECONDS)
+
     def publish(self, claim: Claim) -> None:
         """Of the main process, once the schema is there: workers may join."""
         new = self._directory / f"{_CLAIM}.new"
@@ -63,6 +74,7 @@ class Crew:
 
     def await_claim(self, arguments: dict[str, Any], say: Callable[[str], None]) -> Claim:
         """Of a worker: waits until the main process owns the database. Blocks without an end: a worker has nothing to do without it."""
+        self._take(_READY)
         said = ""
         while True:
             seconds, now = _POLL_SECONDS, "waiting for the main process to own the database"
@@ -80,9 +92,15 @@ class Crew:
     def join(self) -> None:
         """From now on it serves, and has connections to the database."""
         for state in (_SERVING, _THERE):
-            descriptor = os.open(self._directory / f"{self.name}.{state}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            self._locks[state] = descriptor
+            self._take(state)
+
+    def _take(self, state: str) -> None:
+        descriptor = os.open(self._path(self.name, state), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        self._locks[state] = descriptor
+
+    def _path(self, name: str, state: str) -> Path:
+        return self._directory / f"{name}.{state}"
 
     def stop_serving(self) -> None:
         """It has answered its clients, and still does what other processes ask."""
@@ -95,7 +113,8 @@ class Crew:
         return self._others(_THERE)
 
     def _others(self, state: str) -> bool:
-        return any(_is_locked(path) for path in self._directory.glob(f"*.{state}") if path.name != f"{self.name}.{state}")
+        own = self._path(self.name, state)
+        return any(_is_locked(path) for path in self._directory.glob(f"*.{state}") if path != own)
 
     def _published(self) -> Claim | None:
         from .fence import Claim

@@ -246,6 +246,8 @@ class Dedicated:
             if self._crew is not None and self._is_worker:
                 self._claim = self._crew.await_claim(self._arguments, _say)
             else:
+                if self._crew is not None:
+                    self._crew.await_workers(set(config.worker.instance_map) - {MAIN}, _say)
                 self._claim = acquire(self._arguments, self._settings, self._instance)
         except CannotOwn as error:
             _end(NEWER_REVISION, str(error))
@@ -268,8 +270,9 @@ class Dedicated:
         threading.Thread(target=self._watch, name="fence", daemon=True).start()
         if self._crew is not None and self._crew.is_main:
             self._crew.publish(self._claim)
-        if self._is_worker:
-            # What is local, they share with the main process.
+        # Of workers one tidies what they share; a process without media has no such option.
+        tidies = getattr(self._hs.config.media, "media_instance_running_background_jobs", None) or "master"
+        if tidies != self._hs.get_instance_name():
             return
         from .media_cache import Bounds, MediaCaches
 

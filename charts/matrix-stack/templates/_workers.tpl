@@ -89,7 +89,8 @@ address alone. So they are there together or not at all, and nobody else reaches
 {{- $kinds := include "matrix-stack.workerKinds" . | fromJson -}}
 global
   log stdout format raw local0 notice
-  maxconn 20000
+  # Of what the machine allows, which may be so much that the tables for it take all memory.
+  fd-hard-limit 40000
 
 defaults
   mode http

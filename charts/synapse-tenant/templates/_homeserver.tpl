@@ -89,8 +89,13 @@
   "media_store_path" "/var/lib/synapse/media"
   "pid_file" "/tmp/homeserver.pid"
   "daemonize" false -}}
+{{- $files := dict -}}
+{{- if include "matrix-stack.hasWorkers" . -}}
+{{- $dedicated = merge (dict) (include "matrix-stack.workerOptions" . | fromJson) $dedicated -}}
+{{- $files = include "matrix-stack.workerFiles" . | fromYaml -}}
+{{- end -}}
 {{- $refs := (include "matrix-stack.secretRefs" . | fromJson).refs | default list -}}
-{{- dict "dedicated.yaml" (toYaml $dedicated) "log.yaml" (include "matrix-stack.log" .) "refs.json" (toJson $refs) "compose.py" (.Files.Get "files/compose.py") | toYaml -}}
+{{- dict "dedicated.yaml" (toYaml $dedicated) "log.yaml" (include "matrix-stack.log" .) "refs.json" (toJson $refs) "compose.py" (.Files.Get "files/compose.py") | merge $files | toYaml -}}
 {{- end }}
 
 {{- define "matrix-stack.log" -}}
