@@ -66,6 +66,7 @@ _WORKER_NAME = re.compile(r"(?!main$)[a-z0-9][a-z0-9-]{0,60}")
 
 #: Of `patches`: the fence, and what a stop needs.
 _PATCHES = ("fence", "long-polls", "processes", "services-in-flight", "servers-in-flight", "queues-of-servers")
+_PATCHES_OF_WORKERS = ("ports-of-workers",)
 
 
 class CannotOwn(Exception):
@@ -205,7 +206,7 @@ class Dedicated:
 
         synapse_app = import_module("synapse.app.generic_worker" if self._settings.worker else "synapse.app.homeserver")
         patches.allow(self._settings.allow_untested_releases)
-        for name in _PATCHES:
+        for name in (*_PATCHES, *(_PATCHES_OF_WORKERS if self._is_worker else ())):
             patches.apply(name)
         claims_of_shard.on_fenced = lambda _server_name: self._fenced("another owner has taken the tenant's database")
         create = synapse_app.create_homeserver
@@ -296,13 +297,12 @@ class Dedicated:
         from twisted.internet import reactor, threads
 
         from . import kept
-        from .drain import LINGER_SECONDS, drain
+        from .drain import drain
         from .waiting import Limit
 
         services = kept.hold_services(self._hs)
         if self._crew is None:
-            # Whoever stops it has not told the gateway before.
-            await drain(self._hs, self._settings.drain_seconds, reactor, LINGER_SECONDS)
+            await drain(self._hs, self._settings.drain_seconds, reactor)
         else:
             await self._drain_with_others(self._crew, reactor)
         queued = kept.collect(self._hs, services)
@@ -313,15 +313,18 @@ class Dedicated:
         """Clients first: what a client asks of one process, that one may ask of another, so each is there until all have answered."""
         from twisted.internet import task
 
-        from .drain import LINGER_SECONDS, drain
+        from .drain import drain
 
         hs, end = self._hs, time.monotonic() + self._settings.drain_seconds
         between = [port for port in hs._listening_services if _is_between_processes(hs, port)]
         hs._listening_services[:] = [port for port in hs._listening_services if port not in between]
-        await drain(hs, self._settings.drain_seconds, reactor, LINGER_SECONDS)
-        crew.stop_serving()
-        while crew.others_serve() and time.monotonic() < end:
-            await task.deferLater(reactor, _CREW_STEP_SECONDS)
+
+        async def others() -> None:
+            crew.stop_serving()
+            while crew.others_serve() and time.monotonic() < end:
+                await task.deferLater(reactor, _CREW_STEP_SECONDS)
+
+        await drain(hs, self._settings.drain_seconds, reactor, others)
         hs._listening_services.extend(between)
         await drain(hs, _LAST_ASKED_SECONDS, reactor)
 

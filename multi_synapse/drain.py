@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +30,9 @@ _STEP_SECONDS = 0.01
 #: long these take on a busy machine.
 _GRACE_SECONDS = 0.05
 _GRACE_STEPS = 3
-#: For what another server asked while everything else was finished: it is asked for again if there is no answer.
+#: For what another server asked while everything else was finished: it is asked for again if there is no answer. And for connections
+#: that came last, whose request may still be on its way: each is answered once, and closed then.
 _LAST_SECONDS = 1.0
-#: For whom something still sends to it while it stops listening: a connection that came just then is there before its request.
-LINGER_SECONDS = 0.1
 
 #: What other servers ask of a tenant while they answer it; docs/control-api.md. Reading alone: nothing new may begin.
 _ANSWERED_WHILE_DRAINING = {
@@ -107,8 +106,9 @@ class Listeners:
         """On connections that were open before the drain."""
         return sum(1 for channel in self.channels() if channel.requests and channel in self._before)
 
-    def open_requests_of_servers(self) -> int:
-        return sum(1 for channel in self.channels() if channel.requests and channel not in self._before)
+    def has_late_connections(self) -> bool:
+        """That came since the drain began, and have not been answered."""
+        return any(channel not in self._before for channel in self.channels())
 
 
 def _site(port: Any) -> Any:
@@ -134,10 +134,10 @@ def _answer_servers_only(site: Any, before: set[HTTPChannel]) -> None:
     site.getResourceFor = draining
 
 
-async def drain(hs: Any, seconds: float, reactor: Any, linger: float = 0.0) -> Drained:
+async def drain(hs: Any, seconds: float, reactor: Any, others: Callable[[], Awaitable[None]] | None = None) -> Drained:
     """Drains a tenant for up to `seconds`, then closes its connections. The caller shuts the HomeServer down.
 
-    `linger`: for how long it still answers, that it is not here, on connections that came before it stopped listening.
+    `others`: awaited when all is finished; until then whoever comes is told that it is not here.
     """
     begun = time.monotonic()
     result = Drained()
@@ -148,11 +148,11 @@ async def drain(hs: Any, seconds: float, reactor: Any, linger: float = 0.0) -> D
     if seconds > 0:
         result.long_polls += end_long_polls(hs)
         await _finish(hs, listeners, begun, begun + seconds, result, reactor)
+    if others is not None:
+        await others()
     await listeners.stop_accepting()
-    if linger > 0:
-        await task.deferLater(reactor, linger)
     end = time.monotonic() + min(seconds, _LAST_SECONDS)
-    while listeners.open_requests_of_servers() and time.monotonic() < end:
+    while listeners.has_late_connections() and time.monotonic() < end:
         await task.deferLater(reactor, _STEP_SECONDS)
     result.requests_left = listeners.open_requests()
     listeners.close_connections()

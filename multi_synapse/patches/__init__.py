@@ -309,6 +309,17 @@ PATCHES: tuple[Patch, ...] = (
         when=ON_DEMAND,
     ),
     Patch(
+        "ports-of-workers",
+        "a worker does not note what it listens on, so a stop would not know of its requests",
+        http.note_ports_of_workers,
+        {
+            "synapse.app._base:listen_http": (
+                "hs, listener_config, root_resource, version_string, max_request_body_size, context_factory, reactor"
+            )
+        },
+        when=ON_DEMAND,
+    ),
+    Patch(
         "s3-faults",
         "an S3 server that is dead, silent or refuses leaves requests without an answer",
         s3_faults.apply,

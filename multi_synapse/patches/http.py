@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from synapse.app import _base
 from synapse.http.site import SynapseSite
 from synapse.logging.context import PreserveLoggingContext
 from synapse.notifier import Notifier
@@ -28,6 +29,18 @@ def make_long_polls_drainable() -> None:
         return result
 
     replace(Notifier, "wait_for_events", wait_for_events)
+
+
+def note_ports_of_workers() -> None:
+    """For a process that is a worker: the main process notes them itself."""
+    original = _base.listen_http
+
+    def listen_http(hs: Any, *args: Any, **kwargs: Any) -> Any:
+        ports = original(hs, *args, **kwargs)
+        hs._listening_services.extend(ports)
+        return ports
+
+    replace(_base, "listen_http", listen_http)
 
 
 def no_log_dates() -> None:

@@ -416,8 +416,8 @@ const KEYS = {
 /** Its processes ask for no more than a small machine has. */
 const SMALL = { requests: { cpu: "10m", memory: "100Mi" } };
 const SIDECARS = {
-  haproxy: { image: { registry: "", repository: "synapse-shards-test/haproxy", tag: "2.6" }, resources: SMALL },
-  redis: { image: { registry: "", repository: "synapse-shards-test/redis", tag: "7.0" }, resources: SMALL },
+  haproxy: { image: { registry: "", repository: "synapse-shards-test/haproxy", tag: "2.6" } },
+  redis: { image: { registry: "", repository: "synapse-shards-test/redis", tag: "7.0" } },
 };
 
 const TRUST = { trustedCAs: { configMap: "private-ca" } };
