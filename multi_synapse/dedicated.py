@@ -57,6 +57,8 @@ _WATCH_SECONDS = 5.0
 _RECONNECT_SECONDS = 1.0
 #: How often it is looked whether the other processes have ended.
 _CREW_STEP_SECONDS = 0.05
+#: The router asks twice in this time whether a process is there, and sends nothing more to one that says it is not.
+_ROUTER_SECONDS = 1.0
 #: Beyond the time to drain, for what processes ask each other at last, and for workers to end after that.
 _LAST_ASKED_SECONDS = 2.0
 _WORKERS_END_SECONDS = 15.0
@@ -323,6 +325,7 @@ class Dedicated:
             crew.stop_serving()
             while crew.others_serve() and time.monotonic() < end:
                 await task.deferLater(reactor, _CREW_STEP_SECONDS)
+            await task.deferLater(reactor, _ROUTER_SECONDS)
 
         await drain(hs, self._settings.drain_seconds, reactor, others)
         hs._listening_services.extend(between)

@@ -111,7 +111,7 @@ defaults
   http-check expect status 200
   timeout check 5s
   # A process that ends refuses, and is out at once; one that is busy has its time.
-  default-server check inter 1s fastinter 300ms downinter 300ms fall 1 rise 1
+  default-server check inter 500ms fastinter 300ms downinter 300ms fall 1 rise 1
   {{- if eq (include "matrix-stack.mode" .) "standalone" }}
   http-error status 503 content-type application/json hdr Retry-After 2 hdr Access-Control-Allow-Origin * string '{"errcode":"M_UNKNOWN","error":"This homeserver is starting"}'
   {{- else }}
@@ -134,6 +134,8 @@ frontend http
   {{- with get $kinds "event-persister" }}
   http-request return status 503 content-type text/plain string "event persisters are missing" if { path /health } { nbsrv(event-persister) lt {{ .replicas }} }
   {{- end }}
+  # As Synapse assumes where it is missing, and says at each request.
+  http-request set-header X-Forwarded-Proto https if !{ req.hdr(x-forwarded-proto) -m found }
   http-request set-var(txn.to) path,map_reg(/etc/haproxy/paths.map,main)
   http-request set-var(txn.to) path,map_reg(/etc/haproxy/get.map,main) if { method GET HEAD } { var(txn.to) -m str main }
   {{- if hasKey $kinds "initial-synchrotron" }}

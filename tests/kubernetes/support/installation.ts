@@ -245,7 +245,7 @@ export class Installation {
           hibernation: more.hibernation ?? {},
         },
         image: { tag: tag ?? "" },
-        ...(more.workers ? { workers: more.workers, resources: SMALL } : {}),
+        ...(more.workers ? { workers: more.workers } : {}),
         ...this.serversOf(name, more.postgres),
         additional: { tests: { config: `${RELAXED}${config}` } },
         ingress: { host },
@@ -413,8 +413,6 @@ const KEYS = {
   formSecret: { value: "form" },
 };
 
-/** Its processes ask for no more than a small machine has. */
-const SMALL = { requests: { cpu: "10m", memory: "100Mi" } };
 const SIDECARS = {
   haproxy: { image: { registry: "", repository: "synapse-shards-test/haproxy", tag: "2.6" } },
   redis: { image: { registry: "", repository: "synapse-shards-test/redis", tag: "7.0" } },
