@@ -38,7 +38,7 @@ describe.skipIf(withoutCluster)(
     /** Which processes have written events since an event of the stream. */
     async function writers(): Promise<string[]> {
       const sql =
-        "SELECT DISTINCT instance_name FROM (SELECT * FROM events ORDER BY stream_ordering DESC LIMIT 20) AS newest";
+        "SELECT DISTINCT instance_name FROM (SELECT * FROM events ORDER BY stream_ordering DESC LIMIT 3) AS newest";
       return (await cluster.sql(sql, TENANT))
         .split("\n")
         .filter((name) => name !== "")
