@@ -198,7 +198,7 @@ describe.skipIf(withoutHelm)("workers of the chart matrix-stack", () => {
   });
 
   it("are of every kind that the schema knows, and no other", () => {
-    const schema = JSON.parse(readFileSync(join(CHART, "values.schema.json"), "utf8")) as any;
+    const schema = JSON.parse(readFileSync(join(CHART, "values.schema.json"), "utf8"));
     const kinds = schema.properties.synapse.properties.workers.properties as Record<string, { $ref: string }>;
     expect(Object.keys(kinds).toSorted()).toEqual(Object.keys(TABLE).toSorted());
     for (const [kind, { $ref }] of Object.entries(kinds))
