@@ -114,7 +114,7 @@ spec:
 
 ## Plots
 The plots of the console and of \`synapse-shards history\` come from the controller's own history: an entry a minute,
-bounded, for 13 months; on Kubernetes it is the leader's, in memory. They come from a Prometheus instead where the
+bounded, for 13 months ([console.md](console.md#history)). They come from a Prometheus instead where the
 configuration names one, or on Kubernetes the value \`history\` of the chart:
 
 \`\`\`yaml
