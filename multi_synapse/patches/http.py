@@ -19,13 +19,23 @@ def make_long_polls_drainable() -> None:
     async def wait_for_events(
         self: Any, user_id: Any, timeout: int, callback: Any, room_ids: Any = None, from_token: Any = StreamToken.START
     ) -> Any:
+        is_last = False
+
+        async def answer(before: Any, after: Any) -> Any:
+            nonlocal is_last
+            if getattr(self, "_shard_draining", False):
+                # Synapse gives the position of when something last happened to this user. Where the streams are now shows that nothing
+                # was missed, also to the code that answers the next request.
+                after = self.event_sources.get_current_token()
+                is_last = True
+            return await callback(before, after)
+
         if getattr(self, "_shard_draining", False):
             timeout = 0
-        result = await original(self, user_id, timeout, callback, room_ids, from_token)
-        if not result and getattr(self, "_shard_draining", False):
-            # Its position is of when something last happened to this user. Where the streams are now shows that nothing was missed,
-            # also to the code that answers the next request.
-            result = await callback(from_token, self.event_sources.get_current_token())
+        result = await original(self, user_id, timeout, answer, room_ids, from_token)
+        if not result and getattr(self, "_shard_draining", False) and not is_last:
+            # It was woken for nothing just before the drain, and has waited again since.
+            result = await answer(from_token, None)
         return result
 
     replace(Notifier, "wait_for_events", wait_for_events)

@@ -6,10 +6,17 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from synapse.notifier import Notifier
+from synapse.types import StreamToken
+from synapse.util.clock import Clock
+from twisted.internet import defer, task
+
+from multi_synapse.patches.http import end_long_polls, make_long_polls_drainable
 
 from .postgres import Postgres
 from .shard import Client, Shard, expect_no_stall, gateway_headers
@@ -93,6 +100,42 @@ def test_nobody_in_flight_is_cut_off(shard: Shard, assign: Assign, postgres: Pos
     assert postgres.connections_to(database) == 0
     stored = {row[0] for row in postgres.query("SELECT event_id FROM events", database=database)}
     assert set(sent) <= stored
+
+
+@pytest.mark.parametrize("is_woken_before", [False, True])
+def test_a_poll_that_a_stop_ends_is_worked_out_once(is_woken_before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Guards against: each poll makes stops and moves longer by work that is done twice; or its answer is of before the last event.
+    monkeypatch.setattr(Notifier, "wait_for_events", Notifier.wait_for_events)
+    make_long_polls_drainable()
+    clock = Clock(task.Clock(), server_name="a.example")  # type: ignore[arg-type,multiple-argument-names]
+    streams: dict[str, Any] = {}
+    notifier = SimpleNamespace(
+        user_to_user_stream=streams,
+        event_sources=SimpleNamespace(get_current_token=lambda: StreamToken.START),
+        reactor=None,
+        clock=clock,
+        hs=SimpleNamespace(get_clock=lambda: clock),
+        _register_with_keys=lambda stream: streams.update({stream.user_id: stream}),
+    )
+    seen: list[Any] = []
+
+    async def nothing_new(_before: Any, after: Any) -> str:
+        seen.append(after)
+        return ""
+
+    waiting = defer.ensureDeferred(Notifier.wait_for_events(notifier, "@ada:a.example", 30_000, nothing_new, room_ids=[]))  # type: ignore[arg-type]
+    (stream,) = streams.values()
+    expected = 1
+    if is_woken_before:
+        for listener in stream.update_and_fetch_deferreds(StreamToken.START, 0):
+            listener.callback(StreamToken.START)
+        expected = 2
+    assert not waiting.called
+    notifier.event_sources = SimpleNamespace(get_current_token=lambda: "now")
+    assert end_long_polls(SimpleNamespace(get_notifier=lambda: notifier)) == 1
+    assert waiting.result == ""
+    assert len(seen) == expected
+    assert seen[-1] == "now"
 
 
 def lasting(position: str) -> list[str]:
