@@ -1,8 +1,9 @@
-import { resolve, sep } from "node:path";
+import { readFile, stat } from "node:fs/promises";
+import { join, resolve, sep } from "node:path";
 import { z } from "zod";
 import type { BackupTargetConfig } from "../model/backup.ts";
 import type { BucketConfig } from "../model/bucket.ts";
-import { readConfigFile } from "../model/config-file.ts";
+import { checkConfig, readConfigFile } from "../model/config-file.ts";
 import { UserError } from "../model/errors.ts";
 import type { BackupTarget, Bytes } from "../ports/backups.ts";
 import { DirectoryTarget } from "./directory-target.ts";
@@ -25,6 +26,14 @@ export function bucketTarget(config: BucketConfig): BackupTarget {
   return new LateS3Target(config);
 }
 
+/** A file; or, as Kubernetes has Secrets, a directory with a file for each. */
+async function readCredentials(path: string): Promise<z.infer<typeof CredentialsSchema>> {
+  if (!(await stat(path).catch(() => undefined))?.isDirectory()) return readConfigFile(path, CredentialsSchema);
+  const read = async (key: string) => (await readFile(join(path, key), "utf8").catch(() => "")).trim();
+  const [accessKeyId, secretAccessKey] = await Promise.all(["accessKeyId", "secretAccessKey"].map(read));
+  return checkConfig({ accessKeyId, secretAccessKey }, CredentialsSchema, path);
+}
+
 /** The client of S3 takes a while to load, and most clusters do without. */
 class LateS3Target implements BackupTarget {
   readonly place: string;
@@ -35,7 +44,7 @@ class LateS3Target implements BackupTarget {
     let target: Promise<BackupTarget> | undefined;
     this.#target = () =>
       (target ??= import("./s3-target.ts").then(
-        ({ S3Target }) => new S3Target(config, () => readConfigFile(config.credentialsFile, CredentialsSchema)),
+        ({ S3Target }) => new S3Target(config, () => readCredentials(config.credentialsFile)),
       ));
   }
 

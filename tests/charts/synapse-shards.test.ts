@@ -40,6 +40,11 @@ const find = (manifests: Manifest[], kind: string, name: string) => {
   return found;
 };
 
+function controllerConfig(manifests: Manifest[]) {
+  const text = find(manifests, "ConfigMap", "cluster-a-controller").data?.["controller.yaml"] ?? "";
+  return KubernetesControllerConfigSchema.parse(parse(text));
+}
+
 describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
   it("passes helm lint", async () => {
     expect(await helm("lint", {}, "--strict")).toContain("0 chart(s) failed");
@@ -194,6 +199,53 @@ describe.skipIf(withoutHelm)("chart synapse-shards (needs helm)", () => {
     expect(configIn(own)).toEqual({ prometheus: { url, labels: { cluster: "x" } } });
     for (const wrong of ["prometheus:9090", "http://user:secret@prometheus"])
       await expect(template({ history: { prometheus: { url: wrong } } })).rejects.toThrow("history/prometheus/url");
+  });
+
+  it("has the controller back tenants up where that is asked for, to a bucket or a volume", async () => {
+    const recipient = `age1${"q".repeat(58)}`;
+    const s3 = { bucket: "backups", prefix: "cluster-a/", endpoint: "https://s3.example", credentialsSecret: "s3" };
+    const tenants = { a: { schedule: "0 * * * *", retention: { keepLast: 48, keepDays: 90 } }, b: { schedule: "" } };
+    const backups = { enabled: true, target: s3, recipient, schedule: "30 2 * * *", tenants, scratchSize: "20Gi" };
+    const bucket = await template({ backups });
+    const parsed = controllerConfig(bucket).backups;
+    expect(parsed).toMatchObject({
+      target: {
+        bucket: "backups",
+        prefix: "cluster-a/",
+        endpoint: "https://s3.example",
+        region: "us-east-1",
+        credentialsFile: "/run/synapse-shards/backups",
+      },
+      recipient,
+      schedule: "30 2 * * *",
+      retention: { keepLast: 7, keepDays: 30, keepOfTenantAdmins: 3 },
+      tenants: { a: { schedule: "0 * * * *", retention: { keepLast: 48, keepDays: 90 } }, b: { schedule: null } },
+      scratch: { directory: "/scratch", bytes: 20 * 1024 ** 3 },
+    });
+    const podOf = (manifests: Manifest[]) => find(manifests, "Deployment", "cluster-a-controller").spec.template.spec;
+    expect(podOf(bucket).volumes).toEqual(
+      expect.arrayContaining([
+        { name: "scratch", emptyDir: { sizeLimit: "20Gi" } },
+        expect.objectContaining({ name: "backups", secret: expect.objectContaining({ secretName: "s3" }) as object }),
+      ]),
+    );
+    const volume = await template({ backups: { enabled: true, recipient, target: { claimName: "backups" } } });
+    expect(controllerConfig(volume).backups?.target).toEqual({ directory: "/var/backups" });
+    expect(podOf(volume).volumes).toContainEqual({ name: "backups", persistentVolumeClaim: { claimName: "backups" } });
+    expect(podOf(volume).containers[0].volumeMounts).toContainEqual({ name: "backups", mountPath: "/var/backups" });
+    expect(JSON.stringify(podOf(await template()))).not.toMatch(/backups|scratch/);
+  });
+
+  it("refuses backups that could not be made", async () => {
+    const recipient = `age1${"q".repeat(58)}`;
+    const wrong = (backups: object) => template({ backups: { enabled: true, ...backups } });
+    await expect(wrong({ recipient })).rejects.toThrow("backups.target.bucket or backups.target.claimName");
+    const both = { bucket: "backups", claimName: "backups", credentialsSecret: "s3" };
+    await expect(wrong({ recipient, target: both })).rejects.toThrow("one of them");
+    await expect(wrong({ recipient, target: { bucket: "backups" } })).rejects.toThrow("credentialsSecret is empty");
+    await expect(wrong({ target: { claimName: "backups" } })).rejects.toThrow("backups.recipient is empty");
+    await expect(wrong({ recipient: "age-secret" })).rejects.toThrow("backups/recipient");
+    await expect(wrong({ scratchSize: "500Mi" })).rejects.toThrow("backups/scratchSize");
   });
 
   it("shows the console where that is asked for, at a port that has nothing else, and to whom the values say", async () => {

@@ -82,6 +82,27 @@ httpGet: {{ toYaml .get | nindent 2 }}
 {{- if .Values.history.prometheus.url }}{{ .Values.history.prometheus.tokenSecret.name }}{{ end }}
 {{- end }}
 
+{{- /* Of the controller's configuration. Here and not there, as its reasons to fail are many. */ -}}
+{{- define "synapse-shards.backups" -}}
+{{- $values := .Values.backups -}}
+{{- $target := $values.target -}}
+{{- if eq (empty $target.bucket) (empty $target.claimName) }}{{ fail "backups.enabled is true; say backups.target.bucket or backups.target.claimName, one of them" }}{{ end -}}
+{{- if and $target.bucket (empty $target.credentialsSecret) }}{{ fail "backups.target.credentialsSecret is empty; name the Secret with accessKeyId and secretAccessKey of the bucket" }}{{ end -}}
+{{- if empty $values.recipient }}{{ fail "backups.recipient is empty; make a key pair with age-keygen, and give the public half, age1…" }}{{ end -}}
+{{- $size := $values.scratchSize -}}
+{{- $bytes := mul (trimSuffix "Gi" (trimSuffix "Ti" $size) | int64) (ternary 1099511627776 1073741824 (hasSuffix "Ti" $size)) -}}
+{{- $place := dict "directory" "/var/backups" -}}
+{{- if $target.bucket }}{{ $place = merge (dict "credentialsFile" "/run/synapse-shards/backups") (pick $target "bucket" "prefix" "region") (ternary (dict) (dict "endpoint" $target.endpoint) (empty $target.endpoint)) }}{{ end -}}
+{{- /* Helm takes a null out of the values. */ -}}
+{{- $tenants := dict -}}
+{{- range $name, $own := $values.tenants -}}
+{{- $_ := set $tenants $name (merge (ternary (dict "schedule" nil) (dict) (and (hasKey $own "schedule") (empty $own.schedule))) (omit $own "schedule") (ternary (dict) (pick $own "schedule") (empty $own.schedule))) -}}
+{{- end -}}
+{{- $config := dict "target" $place "recipient" $values.recipient "retention" $values.retention "tenants" $tenants "scratch" (dict "directory" "/scratch" "bytes" $bytes) -}}
+{{- with $values.schedule }}{{ $_ := set $config "schedule" . }}{{ end -}}
+{{- toYaml $config }}
+{{- end }}
+
 {{- /*
 What leads hosts to a Service of the chart: an Ingress, an HTTPRoute of the Gateway API, or both.
 Call with (dict "root" $ "name" SUFFIX "component" … "ingress" VALUES "hosts" HOSTS "path" "/" "service" NAME "port" (dict "name" … "number" …)).

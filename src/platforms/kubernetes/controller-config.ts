@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { KubernetesBackupsSchema } from "./backups/config.ts";
 import { ShardPodOptionsSchema } from "./launcher/pod-options.ts";
 import { AdminAccessConfigSchema } from "../../model/admin-access.ts";
 import { ClusterConfigSchema } from "../../model/cluster-config.ts";
@@ -56,6 +57,8 @@ export const KubernetesControllerConfigSchema = z.strictObject({
   nodeMaintenance: z.boolean().default(false),
   /** Hosts the SynapseTenants of other namespaces that an administrator has labelled; needs the right to read those. */
   tenantNamespaces: z.boolean().default(false),
+  /** Absent: tenants are not backed up by the cluster. */
+  backups: KubernetesBackupsSchema.optional(),
   shard: ShardPodOptionsSchema.prefault({}),
   /** Where federation of the tenants may reach private addresses, as in a test. */
   allowLocalFederation: z.boolean().default(false),

@@ -16,6 +16,8 @@ import { WorldChecker } from "../../checks/world-checker.ts";
 import { Claims } from "../../controller/claims/claims.ts";
 import { StoreFleetService } from "../../controller/service/fleet-service.ts";
 import { StoreClusterService } from "../../controller/service/store-cluster-service.ts";
+import { databaseIn } from "../../controller/backups/restore.ts";
+import { StoreBackupService } from "../../controller/backups/store-backup-service.ts";
 import { DEFAULT_TIMING, type ControllerContext } from "../../controller/context.ts";
 import { Controller } from "../../controller/controller.ts";
 import { answersHealth } from "../../controller/tenants/dedicated.ts";
@@ -32,6 +34,7 @@ import { IdleTenants } from "../../controller/sleep/idle-tenants.ts";
 import { RouteFeed } from "../../controller/routes/route-feed.ts";
 import { Turns } from "../../controller/turns.ts";
 import { ReservedNames } from "../../controller/tenants/reserved-names.ts";
+import { backupParts } from "./backups/means.ts";
 import { ShardPreparers } from "./shard-preparers.ts";
 import { HISTORY_LABEL, ShelfHistory } from "./history/shelf-history.ts";
 import { SecretUsageHistory } from "./usage/secret-usage-history.ts";
@@ -44,7 +47,7 @@ import { CachedReader } from "../../controller/cached-reader.ts";
 import { KubernetesDeletedTenants } from "./store/kubernetes-deleted-tenants.ts";
 import { KubernetesStore } from "./store/kubernetes-store.ts";
 import { ownUrlOf } from "../../model/homeserver-config.ts";
-import { policyFor } from "../../model/tenant-policy.ts";
+import { policyFor, type AssignmentPolicy } from "../../model/tenant-policy.ts";
 import { loadKubeConfig } from "./client.ts";
 import { ClusterTokens } from "./cluster-tokens.ts";
 import { NodeMaintenance } from "./node-maintenance.ts";
@@ -300,6 +303,18 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
         onError,
       })
     : undefined;
+  const parts = config.backups && backupParts(config.backups, context, (tenant) => environmentPolicy(config, tenant));
+  if (parts) {
+    const { copies, media } = parts.means;
+    context.restored = { copies, media };
+    context.ownRestores = {
+      databases: parts.databases,
+      read: (storage, backup) => databaseIn(parts.means.target, storage, backup),
+    };
+  }
+  let backups: StoreBackupService | undefined;
+  const workFor = (tenant: string) => backups?.work.underWay(tenant)?.kind;
+  context.workFor = workFor;
   metrics.tenantSecretUnreadable.ask = () => store.secretProblems().map(({ tenant, reason }) => ({ tenant, reason }));
   context.feed.adminContact = config.adminContact;
   const controller = new Controller(context);
@@ -311,7 +326,8 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     urlOf,
     ...(adminAccess ? { adminEntrance: { ...adminAccess, listensAt: adminAccess.port } } : {}),
     accessSaidIn: (tenant) => tenantNamespaces?.accessSaidIn(tenant),
-    platformProblems: () => consoleAccess?.oidc?.problems() ?? [],
+    platformProblems: () => [...(backups?.problems() ?? []), ...(consoleAccess?.oidc?.problems() ?? [])],
+    workFor,
     publicAccess: () => config.publicAccess,
     checker: new WorldChecker({
       network: new Network({ access: () => config.publicAccess, allowPrivate: config.allowLocalFederation }),
@@ -319,6 +335,16 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
       isLocal: config.allowLocalFederation,
     }),
   });
+  if (config.backups && parts) {
+    const settings = { config: config.backups, means: parts.means };
+    backups = new StoreBackupService(context, service, {
+      config: () => settings,
+      meansAt: () => {
+        throw new UserError("Conflict", "on Kubernetes, backups are those of the target that the values name");
+      },
+    });
+    await backups.start();
+  }
   const owner = await store.fleetReference();
   const consoleAccess =
     config.console &&
@@ -357,6 +383,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
         "on Kubernetes, the values of the chart synapse-shards describe it: `helm upgrade … --set fleet.imageTag=…`",
     }),
     routeFeed: context.feed,
+    ...(backups ? { backups } : {}),
     host: "127.0.0.1",
     port: 0,
     apiToken: () => tokens.api(),
@@ -373,7 +400,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
   return {
     apiUrl: api.url,
     stop: async () => {
-      await Promise.race([controller.stop(), sleep(LOOPS_STOP_MS)]);
+      await Promise.race([Promise.all([controller.stop(), backups?.close()]), sleep(LOOPS_STOP_MS)]);
       // Where the API server is away, the lease is not to wait for it.
       await Promise.race([usage.close().catch((error: unknown) => onError(messageOf(error))), sleep(LOOPS_STOP_MS)]);
       context.feed.close();
@@ -412,11 +439,16 @@ function environmentOf(
     federationCaFiles: [],
     allowLocalFederation: config.allowLocalFederation,
     adminContact: config.adminContact,
-    policy: policyFor(config.tenantPolicy, name, {
-      destinations: config.allowLocalFederation ? PRIVATE_NETWORKS : [],
-      hosts,
-    }),
+    policy: environmentPolicy(config, name, hosts),
   };
+}
+
+function environmentPolicy(
+  { tenantPolicy, allowLocalFederation }: KubernetesControllerConfig,
+  tenant: string,
+  hosts: readonly string[] = [],
+): AssignmentPolicy {
+  return policyFor(tenantPolicy, tenant, { destinations: allowLocalFederation ? PRIVATE_NETWORKS : [], hosts });
 }
 
 /** The tenant's URL for clients: its own word for it, or its server name. */

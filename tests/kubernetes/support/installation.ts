@@ -21,6 +21,7 @@ export interface TenantStatus {
   move?: { step: string };
   lastMove?: { outcome: string; from: string; to: string; failedRequests: number };
   schemaRelease?: string;
+  restored?: { backup: string };
   sleep?: { step: string; reason: string; preparedAt?: string };
   awake?: { since: string; reason: string };
 }
@@ -37,6 +38,8 @@ interface TenantValues {
   host?: string;
   /** Another name of the PostgreSQL server. */
   postgres?: string;
+  /** The secret of its bucket's key, where that is to be another one. */
+  media?: string;
   /** When it sleeps. */
   hibernation?: { mode: "Auto" | "Never"; afterIdleSeconds?: number };
 }
@@ -199,7 +202,7 @@ export class Installation {
   }
 
   /** Values of a tenant's release: where its database and bucket are. */
-  serversOf(name: string, host = this.#at("postgres")): { postgres: object; media: object } {
+  serversOf(name: string, host = this.#at("postgres"), secret = `secret-${name}`): { postgres: object; media: object } {
     return {
       postgres: {
         host,
@@ -214,7 +217,7 @@ export class Installation {
           endpoint: `${this.#isPrivate ? "https" : "http"}://${this.#at("s3")}:7070`,
           region: "us-east-1",
           accessKeyId: { value: name },
-          secretAccessKey: { value: `secret-${name}` },
+          secretAccessKey: { value: secret },
         },
       },
     };
@@ -246,7 +249,7 @@ export class Installation {
         },
         image: { tag: tag ?? "" },
         ...(more.workers ? { workers: more.workers } : {}),
-        ...this.serversOf(name, more.postgres),
+        ...this.serversOf(name, more.postgres, more.media),
         additional: { tests: { config: `${RELAXED}${config}` } },
         ingress: { host },
         ...this.#keys,
