@@ -23,6 +23,8 @@ export async function ensureConsole(): Promise<void> {
 }
 
 async function buildConsole(sources: string): Promise<void> {
+  // An image is built of it, and read there by somebody else; `up` keeps its own files to itself.
+  process.umask(0o022);
   // Beside it, then in its place: a cluster that starts meanwhile finds the one or the other.
   const fresh = `${BUILT}.${process.pid}`;
   const { build } = await import("vite");
