@@ -79,6 +79,8 @@ export interface ControllerContext {
   databaseMoves?: DatabaseMoves;
   /** The long work that is done with a tenant's database, in a word. */
   workFor?(tenant: string): string | undefined;
+  /** Whether media that are in no bucket are lost by a move: shards have no disk in common. */
+  mediaNeedBuckets?: boolean;
   /** Removes the media of a tenant that is deleted with `reclaimPolicy: Delete`. */
   removeMedia(tenant: string): Promise<void>;
 }

@@ -26,6 +26,8 @@ export interface ConfigReading {
   hosts?: string[];
   /** Where its users reach who runs it; only as far as it is a URI. */
   adminContact?: string;
+  /** Whether it has no media: `enable_media_repo: false`. */
+  keepsNoMedia?: true;
 }
 
 /** Ways to name a database that leave its place to files, to the environment, or to several servers. */
@@ -41,6 +43,7 @@ export function readConfig(text: string): ConfigReading {
     ...("database" in config ? { database: { ...ownDatabaseIn(config["database"]), ...authoritiesIn(config) } } : {}),
     ...(typeof url === "string" && URL.canParse(url) ? { publicBaseUrl: url } : {}),
     ...(hosts.length > 0 ? { hosts } : {}),
+    ...(config["enable_media_repo"] === false ? { keepsNoMedia: true } : {}),
     ...(contact.success ? { adminContact: contact.data } : {}),
   };
 }

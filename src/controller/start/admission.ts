@@ -5,6 +5,11 @@ import type { TenantSecretData } from "../../model/tenant-secrets.ts";
 import type { Assignment, ShardControl, TenantCheck } from "../../ports/shard-control.ts";
 import type { ControllerContext } from "../context.ts";
 
+type Admitting = Pick<ControllerContext, "claims" | "databases" | "mediaNeedBuckets">;
+
+const NO_BUCKET =
+  "media_storage_providers: name a bucket for media, which would be lost with the shard's disk by the next move; or set enable_media_repo: false";
+
 export interface AdmissionRequest {
   /** With the configuration that is to be admitted. */
   tenant: Tenant;
@@ -23,14 +28,15 @@ export interface AdmissionRequest {
  * @throws StartFailure, UserError InvalidConfig, ShardRefusal, ShardUnreachable
  */
 export async function admit(
-  { claims, databases }: Pick<ControllerContext, "claims" | "databases">,
+  context: Admitting,
   client: ShardControl,
   { tenant, secrets, hash, assignment, isForMove = false }: AdmissionRequest,
 ): Promise<string | undefined> {
+  const { claims } = context;
   const { name } = tenant.metadata;
   const reserved = claims.reservation(name, hash);
   if (reserved && !isForMove && !claims.conflictOf(tenant)) return reserved.databaseId;
-  const { meaning, databaseId } = await examine({ claims, databases }, client, { tenant, secrets, assignment });
+  const { meaning, databaseId } = await examine(context, client, { tenant, secrets, assignment });
   // A shard of an earlier version says only whether it could be started.
   if (!meaning) return undefined;
   const conflict = claims.reserve(tenant, { hash, meaning, databaseId });
@@ -43,7 +49,7 @@ export async function admit(
  * @returns with what is probably a mistake in it @throws as `admit`
  */
 export async function examine(
-  { claims, databases }: Pick<ControllerContext, "claims" | "databases">,
+  { claims, databases, mediaNeedBuckets = false }: Admitting,
   client: ShardControl,
   { tenant, secrets, assignment }: Pick<AdmissionRequest, "tenant" | "secrets" | "assignment">,
 ): Promise<TenantCheck & { databaseId?: string }> {
@@ -55,6 +61,9 @@ export async function examine(
   if (!meaning) return check;
   const twofold = disagreement(reading, meaning);
   if (twofold !== undefined) throw new StartFailure("InvalidConfig", twofold);
+  // One that runs without a bucket goes on: whoever keeps it so may have no media.
+  const isNewWithout = meaning.bucket === null && tenant.status.inEffect?.meaning.bucket !== null;
+  if (mediaNeedBuckets && isNewWithout && !reading.keepsNoMedia) throw new StartFailure("InvalidConfig", NO_BUCKET);
   // What is taken by its name needs no connection to be found out.
   const rival = claims.conflictWith(tenant, meaning);
   if (rival) throw new StartFailure(rival.reason, rival.message);

@@ -280,6 +280,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
       keyOf: (tenant) => store.ownSigningKey(tenant),
       recreate: (record, status) => deleted.recreate(record, status),
     },
+    mediaNeedBuckets: true,
     // A tenant's bucket is its owner's; what is in a shard's cache goes with the shard.
     removeMedia: async () => {},
   };

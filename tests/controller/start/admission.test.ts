@@ -27,6 +27,8 @@ class Situation {
   readonly asked: string[] = [];
   meaning: ConfigMeaning | undefined = MEANING;
   databaseId: string | undefined = "7/1";
+  mediaNeedBuckets = false;
+  inEffect: ConfigMeaning | undefined;
 
   constructor() {
     this.claims.settle();
@@ -37,7 +39,7 @@ class Situation {
       kind: "Tenant",
       metadata: { name, creationTimestamp: "2026-01-01T00:00:00Z", resourceVersion: "1", generation: 1 },
       spec: { ...SPEC, serverName: `${name}.example`, config },
-      status: { ...STATUS },
+      status: { ...STATUS, ...(this.inEffect ? { inEffect: { hash: "former", meaning: this.inEffect } } : {}) },
     } satisfies Tenant;
     this.claims.set(tenant);
     const databases = {
@@ -54,7 +56,8 @@ class Situation {
       },
     } as unknown as ShardControl;
     const request = { tenant, secrets: newTenantSecrets("a.example"), hash, assignment: { epoch: 0 } as Assignment };
-    return admit({ claims: this.claims, databases }, client, request);
+    const { claims, mediaNeedBuckets } = this;
+    return admit({ claims, databases, mediaNeedBuckets }, client, request);
   }
 }
 
@@ -106,4 +109,21 @@ it("goes by names alone where a server does not identify its databases", async (
   here.databaseId = undefined;
   expect(await here.admit("a")).toBeUndefined();
   await expect(here.admit("b")).rejects.toMatchObject({ reason: "DatabaseTaken" });
+});
+
+it("refuses media in no bucket where a move would lose them, but for a tenant that runs so", async () => {
+  const here = new Situation();
+  expect(await here.admit("a", OWN, "1")).toBe("7/1");
+  here.mediaNeedBuckets = true;
+  const lost = { reason: "InvalidConfig", message: expect.stringContaining("media_storage_providers") as string };
+  await expect(here.admit("a", OWN, "2")).rejects.toMatchObject(lost);
+  expect(await here.admit("a", `enable_media_repo: false\n${OWN}`, "3")).toBe("7/1");
+  const bucket = "media";
+  here.inEffect = { ...MEANING, bucket };
+  await expect(here.admit("a", OWN, "4")).rejects.toMatchObject(lost);
+  here.inEffect = MEANING;
+  expect(await here.admit("a", OWN, "5")).toBe("7/1");
+  here.inEffect = undefined;
+  here.meaning = { ...MEANING, bucket };
+  expect(await here.admit("a", OWN, "6")).toBe("7/1");
 });
