@@ -314,7 +314,7 @@ describe.skipIf(withoutCluster)(
             metadata: { name: "chat-synapse-tenant", labels: { "synapse-shards.io/tenant": hosted } },
             stringData: {
               ...keys,
-              "homeserver.yaml": JSON.stringify({ database: { name: "psycopg2", args } }),
+              "homeserver.yaml": JSON.stringify({ database: { name: "psycopg2", args }, enable_media_repo: false }),
               "signing.key": "ed25519 a_0001 hwVOQXMTWpPh0b0ZYHvsgsJPTHtlXeXvlcDkKJnAPXQ",
             },
           };

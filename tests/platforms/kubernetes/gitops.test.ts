@@ -130,6 +130,8 @@ describe.skipIf(withoutCluster)("a fleet in Git (needs KUBECONFIG, helm and Go)"
       const secret = documents.find((one) => one.kind !== "SynapseTenant" && one.metadata.name === spec.secretName);
       const template = secret.spec.target?.template ?? secret.spec.template;
       expect(template.metadata.labels).toEqual({ "synapse-shards.io/tenant": metadata.name });
+      // Media in no bucket would be refused.
+      expect(parse(spec.config).media_storage_providers).toHaveLength(1);
     }
   });
 
