@@ -15,6 +15,7 @@ def meaning_of(config: Any, options: dict[str, Any]) -> dict[str, Any]:
         "hosts": hosts_of(config.server.server_name, config.server.public_baseurl, further_hosts(options)),
         "publicBaseUrl": str(config.server.public_baseurl),
         "bucket": _bucket(config),
+        "authenticationService": bool(getattr(getattr(config, "mas", None), "enabled", False)),
     }
 
 

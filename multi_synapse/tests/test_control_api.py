@@ -183,8 +183,16 @@ def test_checks_a_configuration_without_starting_it(shard: Shard, assign: Callab
     running = shard.expect_started("a", assign("a"))
     check = "/v1/tenants/a/check"
     good = shard.call("POST", check, assign("a", epoch=2)).json
-    hosts = {"database": None, "hosts": ["a.localhost"], "publicBaseUrl": "http://a.localhost:8008/", "bucket": None}
-    assert good == {"ok": True, "warnings": [], "meaning": hosts}
+    meaning = {
+        "database": None,
+        "hosts": ["a.localhost"],
+        "publicBaseUrl": "http://a.localhost:8008/",
+        "bucket": None,
+        "authenticationService": False,
+    }
+    assert good == {"ok": True, "warnings": [], "meaning": meaning}
+    mas = "matrix_authentication_service: {enabled: true, endpoint: 'https://mas.example/', secret: s}\npassword_config: {enabled: false}"
+    assert shard.call("POST", check, assign("a", epoch=2, overrides=mas)).json["meaning"] == meaning | {"authenticationService": True}
     bad = shard.call("POST", check, assign("a", epoch=2, overrides="media_retention: {local_media_lifetime: soon}"))
     assert (bad.status, bad.code) == (422, "InvalidConfig")
     refused = shard.call("POST", check, assign("a", epoch=2, overrides="use_frozen_dicts: true"))

@@ -28,11 +28,28 @@ export async function configOf(client: Client, name: string): Promise<string> {
   return (await withItsConfig(client, name)).spec.config ?? "";
 }
 
-/** Asks for a configuration in the place of the one that was read. @throws CliError where it is another one by now */
-export async function askFor(client: Client, name: string, before: string, after: string): Promise<TenantView> {
+/** What a new tenant takes of another one's configuration. */
+export async function copiedConfig(client: Client, template: string): Promise<string> {
+  const config = await configOf(client, template);
+  // Commands that do not need YAML do not load it.
+  const { copyOf } = await import("../model/template-tenant.ts");
+  return copyOf(config).text;
+}
+
+/**
+ * Asks for a configuration in the place of the one that was read.
+ * @param more what is changed with it @throws CliError where it is another one by now
+ */
+export async function askFor(
+  client: Client,
+  name: string,
+  before: string,
+  after: string,
+  more: object = {},
+): Promise<TenantView> {
   if ((await configOf(client, name)) !== before)
     throw new CliError(EXIT.failed, `somebody else has changed the configuration of tenant ${name} meanwhile`);
-  return client.call<TenantView>("PATCH", tenantPath(name), { body: { config: after }, has: HAS });
+  return client.call<TenantView>("PATCH", tenantPath(name), { body: { config: after, ...more }, has: HAS });
 }
 
 /** Asks for it, unless it would be refused. */

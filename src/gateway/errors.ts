@@ -163,6 +163,18 @@ export const errors = {
     message: "The homeserver's authentication service does not answer at present",
     retryAfterSeconds: RETRY_SOON_SECONDS,
   }),
+  authenticationTimeout: (): GatewayError => ({
+    code: "AuthenticationTimeout",
+    status: 504,
+    errcode: "M_UNKNOWN",
+    message: "The homeserver's authentication service did not answer in time",
+  }),
+  authenticationLoop: (): GatewayError => ({
+    code: "AuthenticationLoop",
+    status: 508,
+    errcode: "M_UNKNOWN",
+    message: "The homeserver's authentication service is said to be where this gateway is",
+  }),
   wrongConnection: (): GatewayError => ({
     code: "WrongConnection",
     status: 421,

@@ -8,14 +8,22 @@ import { answerBeforeBody } from "./discard.ts";
 import { delegationAnswer } from "./delegation.ts";
 import { isAnsweredWhileDraining } from "./draining.ts";
 import { errors, sendError, sendPreflight, type GatewayError } from "./errors.ts";
-import { countsForShare, type FairShare, type SharePlace, type ShareRequest } from "./fair-share.ts";
-import { headBytes, isDatabaseAway, isMisdirected, isPreflight, requestHeaders, responseHeaders } from "./headers.ts";
+import { AUTHENTICATION_MS, countsForShare, type FairShare, type SharePlace, type ShareRequest } from "./fair-share.ts";
+import {
+  headBytes,
+  isDatabaseAway,
+  isFromGateway,
+  isMisdirected,
+  isPreflight,
+  requestHeaders,
+  responseHeaders,
+} from "./headers.ts";
 import type { HeldMemory } from "./held-memory.ts";
 import type { GatewayMetrics, RetryReason } from "./metrics.ts";
 import type { ParkCounts } from "./park-counts.ts";
 import { isShortOfPatience, SHORT_MS } from "./patience.ts";
 import type { Parking, ParkingTicket } from "./parking.ts";
-import { RequestBody, UpstreamBody } from "./request-body.ts";
+import { KEPT_BODY_BYTES, RequestBody, UpstreamBody } from "./request-body.ts";
 import type { AnsweredCounts } from "./answered-requests.ts";
 import type { RouteTable } from "./route-table.ts";
 import { sendKept, type KeptAnswer } from "./sleep/answer.ts";
@@ -47,6 +55,8 @@ export interface ExchangeContext {
   parks: ParkCounts;
   memory: HeldMemory;
   share: FairShare;
+  /** Of what authentication services answer. */
+  authenticationShare: FairShare;
   sleepers: Sleepers;
   upstreams: Upstreams;
   metrics: GatewayMetrics;
@@ -55,7 +65,7 @@ export interface ExchangeContext {
   trusted: TrustedProxies;
   /** As it is at present. */
   limits: { maxBodyBytes: number };
-  timeouts: { bodyStallMs?: number; bodyGraceMs?: number; senderMs?: number };
+  timeouts: { bodyStallMs?: number; bodyGraceMs?: number; senderMs?: number; authenticationMs?: number };
   /** Answers then end their connection. */
   leaving(): boolean;
 }
@@ -98,6 +108,8 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   #ticket: ParkingTicket | undefined;
   /** In the tenant's share; undefined as well for requests that do not count. */
   #place: SharePlace | undefined;
+  /** Whose place that is. */
+  #share: FairShare;
   #connection: Connection | undefined;
   #controller: Dispatcher.DispatchController | undefined;
   #address = "";
@@ -129,6 +141,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
 
   constructor(context: ExchangeContext, route: Route, input: ExchangeInput, onDone: () => void) {
     this.#context = context;
+    this.#share = context.share;
     this.#host = input.host;
     this.#tenant = route.tenant;
     this.#request = input.request;
@@ -216,6 +229,8 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
       if (route.reason !== SUSPENDED) return this.#fail(errors.unavailable(route.reason));
       return this.#fail(JOINS.test(this.#request.url ?? "") ? errors.joinElsewhere() : errors.suspended(route.contact));
     }
+    // Sent on, it would come back here, and again.
+    if (leadsToAuthentication(route) && isFromGateway(this.#request)) return this.#fail(errors.authenticationLoop());
     if (this.#rest.dealsWith(route)) return;
     const address = this.#addressIn(route);
     if (address === undefined) {
@@ -229,9 +244,11 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
       this.#leavePark("sent");
       return this.#body.prepare(() => this.#advance());
     }
-    // What a drain waits for does not wait for its turn; nor does what takes no time of the homeserver: an authentication service asks that one in
-    // turn, and must not wait for places that those have who wait for it.
-    if (route.state === "parked" || leadsToAuthentication(route) || this.#mayGo()) this.#dispatch(address, route);
+    // A place at an authentication service is not for who sends slowly: what it is asked is small.
+    if (leadsToAuthentication(route) && this.#body.whole === undefined)
+      return this.#fail(errors.tooLarge(KEPT_BODY_BYTES));
+    // What a drain waits for does not wait for its turn.
+    if (route.state === "parked" || this.#mayGo(route)) this.#dispatch(address, route);
   }
 
   /** Its tenant's. The host decides, not the name: that may be another tenant's by now. */
@@ -308,8 +325,11 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
   }
 
   /** Whether it is its turn in the tenant's share. If not, it waits there, or has been answered. */
-  #mayGo(): boolean {
-    const { share } = this.#context;
+  #mayGo(route: Route): boolean {
+    // An authentication service asks the homeserver in turn, and must not wait for places that those have who wait for it.
+    const share = leadsToAuthentication(route) ? this.#context.authenticationShare : this.#context.share;
+    if (share !== this.#share) this.#leaveShare();
+    this.#share = share;
     if (this.#place?.state === "counted" || !share.counts(this.#tenant, this.#computes)) return true;
     if (isPreflight(this.#request)) return true;
     this.#place = share.enter(this);
@@ -333,7 +353,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     if (!this.#place) return;
     const place = this.#place;
     this.#place = undefined;
-    this.#context.share.leave(place);
+    this.#share.leave(place);
   }
 
   #hold(): void {
@@ -376,7 +396,10 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#sending = false;
     const { method = "GET" } = this.#request;
     this.#connection = this.#context.upstreams.take(address);
-    this.#connection.dispatch({ path: this.#rest.target, method, headers, body }, this);
+    const patience = leadsToAuthentication(route)
+      ? { headersTimeout: this.#context.timeouts.authenticationMs ?? AUTHENTICATION_MS }
+      : {};
+    this.#connection.dispatch({ path: this.#rest.target, method, headers, body, ...patience }, this);
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -456,7 +479,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     switch (faultOf(error)) {
       case "timeout":
         this.#context.metrics.upstreamErrors.inc(this.#tenant, "timeout");
-        return this.#fail(errors.upstreamTimeout());
+        return this.#fail(this.#isAtAuthentication ? errors.authenticationTimeout() : errors.upstreamTimeout());
       case "request":
         return this.#fail(errors.badRequest("The request cannot be passed on to the homeserver"));
       case "response":
@@ -484,9 +507,8 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
 
   /** Nothing listens there: the tenant restarts, or moved and its new route is on its way. */
   #refused(): void {
-    const route = this.#route();
-    // It neither moves nor wakes: nobody will say that it is back.
-    if (route && leadsToAuthentication(route)) return this.#fail(errors.authenticationAway());
+    // Nobody will say that it is back.
+    if (this.#isAtAuthentication) return this.#fail(errors.authenticationAway());
     this.#context.metrics.retries.inc(this.#tenant, "refused");
     this.#holdAndRetry();
   }
@@ -535,7 +557,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     this.#context.metrics.upstreamErrors.inc(this.#tenant, "cut");
     this.#context.log.warn(
       { tenant: this.#tenant, address: this.#address, code: (error as NodeJS.ErrnoException).code },
-      "homeserver broke off",
+      this.#isAtAuthentication ? "authentication service broke off" : "homeserver broke off",
     );
     this.#fail(errors.upstreamCut());
   }
@@ -546,9 +568,15 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     if (this.#controller?.paused) this.#controller.resume();
   }
 
+  /** Whether its tenant's authentication service has it, which neither moves nor wakes. */
+  get #isAtAuthentication(): boolean {
+    const route = this.#route();
+    return route !== undefined && leadsToAuthentication(route);
+  }
+
   /** An error that the client sees; if the tenant was parked meanwhile, the move is to blame. */
   #countFailure(): void {
-    if (this.#counted) return;
+    if (this.#counted || this.#isAtAuthentication) return;
     this.#counted = true;
     this.#context.parks.fails(this.#tenant, this.#startedAt);
   }

@@ -1,6 +1,9 @@
 /** How long a request counts as taking its homeserver's time: one that takes longer waits for another server, and costs nothing. */
 export const COUNTED_MS = 2_000;
 
+/** Of an authentication service, which is a server of its own: all that it has not answered yet counts, for as long as it may take. */
+export const AUTHENTICATION_MS = 60_000;
+
 /** Of a tenant that has less than one place; else one request that waited for another server would keep it away for minutes. */
 const LONGEST_REST_MS = 10_000;
 

@@ -5,7 +5,7 @@ import { z } from "zod";
 import { messageOf } from "../model/errors.ts";
 import type { AnsweredRequests, RouteAck, RouteFeedLine, WakeRequest } from "../model/routes.ts";
 import { describeIssues } from "../model/validation.ts";
-import { RouteSchema } from "./routes-file.ts";
+import { heardRoutes } from "./heard-routes.ts";
 import { exponential } from "../model/backoff.ts";
 
 /** Three pings missed. */
@@ -17,14 +17,15 @@ const POST_TIMEOUT_MS = 5_000;
 /** A snapshot of 100,000 tenants is some 20 MB. */
 const MAX_LINE_BYTES = 128 * 1024 * 1024;
 
-const LineSchema: z.ZodType<RouteFeedLine> = z.discriminatedUnion("type", [
+/** Its routes are read one by one (`heardRoutes`). */
+const LineSchema = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("snapshot"),
     stream: z.string().optional(),
     version: z.int(),
-    routes: z.array(RouteSchema),
+    routes: z.array(z.unknown()),
   }),
-  z.object({ type: z.literal("update"), version: z.int(), routes: z.array(RouteSchema), removed: z.array(z.string()) }),
+  z.object({ type: z.literal("update"), version: z.int(), routes: z.array(z.unknown()), removed: z.array(z.string()) }),
   z.object({ type: z.literal("ping") }),
 ]);
 
@@ -138,7 +139,7 @@ export class RouteFeedClient {
       let first = true;
       for await (const text of lines(response.body, MAX_LINE_BYTES)) {
         watchdog.refresh();
-        const line = parseLine(text);
+        const line = parseLine(text, log);
         if (first) {
           if (line.type !== "snapshot") throw new Error("the feed did not begin with a snapshot");
           // The controller counts from the beginning after a restart.
@@ -232,10 +233,19 @@ export class RouteFeedClient {
   }
 }
 
-function parseLine(text: string): RouteFeedLine {
+function parseLine(text: string, log: Logger): RouteFeedLine {
   const result = LineSchema.safeParse(JSON.parse(text));
-  if (result.success) return result.data;
-  throw new Error(`a line of the feed is not as agreed: ${describeIssues(result.error).slice(0, 3).join("; ")}`);
+  if (!result.success)
+    throw new Error(`a line of the feed is not as agreed: ${describeIssues(result.error).slice(0, 3).join("; ")}`);
+  const line = result.data;
+  if (line.type === "ping") return line;
+  const { routes, problems } = heardRoutes(line.routes);
+  if (problems.length > 0)
+    log.error(
+      { version: line.version, routes: problems.length, problems: problems.slice(0, 3) },
+      "routes cannot be read; their tenants are unavailable here",
+    );
+  return { ...line, routes };
 }
 
 async function* lines(body: AsyncIterable<Buffer>, maxBytes: number): AsyncGenerator<string> {

@@ -13,7 +13,7 @@ import { connectionsByDescriptors, Connections, plainAddress } from "./connectio
 import { answerBeforeBody } from "./discard.ts";
 import { errors, sendError, sendPreflight, type GatewayError } from "./errors.ts";
 import { Exchange, type ExchangeContext } from "./exchange.ts";
-import { FairShare, type ShareObserver } from "./fair-share.ts";
+import { AUTHENTICATION_MS, FairShare, type ShareObserver } from "./fair-share.ts";
 import { RouteFeedClient } from "./feed.ts";
 import { isPreflight } from "./headers.ts";
 import { HeldMemory } from "./held-memory.ts";
@@ -63,6 +63,7 @@ export class Gateway {
   readonly #memory: HeldMemory;
   readonly #connections: Connections;
   readonly #share: FairShare;
+  readonly #authenticationShare: FairShare;
   readonly #sleepers: Sleepers;
   readonly #context: ExchangeContext;
   readonly #feed: RouteFeedClient;
@@ -91,7 +92,7 @@ export class Gateway {
       parked: () => this.#parking.sizes(),
       parkedSeconds: () => this.#parking.durations(),
       oldestParkSeconds: () => this.#parking.oldestSeconds(),
-      queued: () => this.#share.sizes(),
+      queued: () => [...this.#share.sizes(), ...this.#authenticationShare.sizes()],
       inFlight: () => this.#exchanges.length,
       heldBytes: () => this.#memory.total,
       connections: () => this.#connections.size,
@@ -118,6 +119,8 @@ export class Gateway {
     const partOf = (tenant: string): number => this.#table.tenant(tenant)?.share ?? 1;
     const placesOf = (tenant: string): number | undefined => this.#table.tenant(tenant)?.places;
     this.#share = new FairShare(this.#config, shareObserver, undefined, partOf, placesOf);
+    const whole = (): number => 1;
+    this.#authenticationShare = new FairShare(this.#config, shareObserver, AUTHENTICATION_MS, whole, placesOf);
     this.#sleepers = new Sleepers({
       limits: this.#config.sleeping,
       routeOf: (tenant) => this.#table.tenant(tenant),
@@ -144,6 +147,7 @@ export class Gateway {
       parks: this.#parks,
       memory: this.#memory,
       share: this.#share,
+      authenticationShare: this.#authenticationShare,
       sleepers: this.#sleepers,
       upstreams: this.#upstreams,
       metrics: this.#metrics,
@@ -394,6 +398,7 @@ export class Gateway {
       this.#parks.forget(tenant);
       this.#metrics.forget(tenant);
       this.#share.forget(tenant);
+      this.#authenticationShare.forget(tenant);
       this.#answered.forget(tenant);
     }
     for (const change of changes) this.#sleepers.follow(change);

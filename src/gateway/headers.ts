@@ -91,6 +91,11 @@ export function responseHeaders(parsed: IncomingHttpHeaders): string[] {
 /** A shard's word about an answer, which is not for clients. */
 const SHARD_WORD = "x-synapse-shards";
 
+/** Whether a gateway has passed the request on. A client that says so of itself harms nobody but itself. */
+export function isFromGateway({ headers }: IncomingMessage): boolean {
+  return headers[TENANT_HEADER.toLowerCase()] !== undefined;
+}
+
 /** Whether the answer is no homeserver's but a shard's: the tenant that was asked for does not live at this port. */
 export function isMisdirected(status: number, headers: IncomingHttpHeaders): boolean {
   return status === 421 && headers[SHARD_WORD] === "misdirected";

@@ -19,6 +19,7 @@ export interface MetricSources {
   parked(): Iterable<[tenant: string, size: number]>;
   parkedSeconds(): Iterable<[tenant: string, seconds: number]>;
   oldestParkSeconds(): number;
+  /** A tenant may be there more than once. */
   queued(): Iterable<[tenant: string, size: number]>;
   inFlight(): number;
   heldBytes(): number;
@@ -158,7 +159,7 @@ export class GatewayMetrics {
       registers: [],
       collect() {
         this.reset();
-        for (const [tenant, size] of sources.queued()) this.set({ tenant }, size);
+        for (const [tenant, size] of sources.queued()) this.inc({ tenant }, size);
       },
     });
     const inFlight = new Gauge({

@@ -4,13 +4,10 @@ import { z } from "zod";
 import { UserError } from "../model/errors.ts";
 import { AdminContactSchema } from "../model/admin-contact.ts";
 import { MOST_ANSWER_BYTES } from "../model/public-answers.ts";
-import type { Route } from "../model/routes.ts";
+import { isRouteAddress, type Route } from "../model/routes.ts";
 import { describeIssues } from "../model/validation.ts";
 
-const address = z
-  .string()
-  .regex(/^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$/, "host:port")
-  .refine((text) => URL.canParse(`http://${text}`), "host:port");
+const address = z.string().refine(isRouteAddress, "host:port");
 
 /** Unknown keys are let pass: a newer controller may say more. */
 export const RouteSchema = z.object({

@@ -39,6 +39,7 @@ export interface Timeouts {
   bodyGraceMs?: number;
   wakeAgainMs?: number;
   senderMs?: number;
+  authenticationMs?: number;
   tellAnsweredMs?: number;
 }
 

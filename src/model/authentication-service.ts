@@ -1,7 +1,11 @@
 import { isIP } from "node:net";
-import { Document, isMap } from "yaml";
+import { isDeepStrictEqual } from "node:util";
+import { Document, isMap, Scalar, YAMLMap } from "yaml";
 import { parseBounded, YamlProblem } from "./bounded-yaml.ts";
 import { UserError } from "./errors.ts";
+import { isMapping } from "./mapping.ts";
+import { isRouteAddress } from "./routes.ts";
+import { readSynapseYaml } from "./synapse-yaml.ts";
 
 /**
  * Of a tenant whose accounts an authentication service keeps (Matrix Authentication Service). Its URL is the operator's
@@ -10,13 +14,18 @@ import { UserError } from "./errors.ts";
 
 /** Where it is in a tenant's configuration. */
 const OPTION = "matrix_authentication_service";
+const FAILSAFE = { version: "1.1", schema: "failsafe" } as const;
 
 /** What is wrong with its URL, or undefined. Gateways speak HTTP with it, and keep the paths. */
 export function authenticationUrlProblem(text: string): string | undefined {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   const isPlain = url?.username === "" && url.password === "" && url.pathname === "/" && url.search + url.hash === "";
-  if (url?.protocol === "http:" && isPlain && text.length <= 255) return undefined;
-  return "an authentication service is at a URL such as http://127.0.0.1:8090, by http and without a path";
+  if (url?.protocol === "http:" && isPlain && text.length <= 255 && isRouteAddress(authenticationAddress(text)))
+    return undefined;
+  return (
+    "an authentication service is at a URL such as http://127.0.0.1:8090, by http and without a path; " +
+    "its host is an address or a name of letters, digits, dots, hyphens and underscores, its port 1 to 65535"
+  );
 }
 
 /** `host:port` for gateways. */
@@ -34,29 +43,41 @@ export function authenticationDestinations(text: string | undefined): string[] {
 
 /** The secret that a configuration shares with the service; undefined: none. @throws UserError InvalidInput where it cannot be read */
 export function authenticationSecret(config: string): string | undefined {
-  const document = documentOf(config);
-  const secret = isMap(document.contents) ? document.getIn([OPTION, "secret"]) : undefined;
+  const option = asRead(() => readSynapseYaml(config))[OPTION];
+  const secret = isMapping(option) ? option["secret"] : undefined;
   return typeof secret === "string" && secret !== "" ? secret : undefined;
 }
 
 /**
  * The configuration of a homeserver whose accounts the service keeps; all else of the text stays. Passwords are the
  * service's, and clients may be signed in by a QR code, as the service has the device grant that this takes.
- * @throws UserError InvalidInput where it cannot be read
+ * @throws UserError InvalidInput where it cannot be read, or written so that all else would not stay
  */
 export function withAuthenticationService(config: string, { url, secret }: { url: string; secret: string }): string {
-  const document = documentOf(config);
-  if (!isMap(document.contents)) document.contents = document.createNode({}) as never;
-  const set = (path: readonly [string, string], value: unknown) => {
-    if (!isMap(document.get(path[0]))) document.set(path[0], document.createNode({}));
-    document.setIn(path, value);
+  const wanted = asRead(() => readSynapseYaml(config));
+  // As texts: numbers and switches that YAML 1.1 has more of would not stay as they are written.
+  const document = asRead(() => parseBounded(config, FAILSAFE).document ?? new Document({}, FAILSAFE));
+  if (!isMap(document.contents)) document.contents = new YAMLMap() as never;
+  const set = (path: readonly [string, string], value: string | boolean) => {
+    const [option, key] = path;
+    const before = isMapping(wanted[option]) ? wanted[option] : {};
+    if (before[key] === value) return;
+    wanted[option] = plain({ ...before, [key]: value });
+    if (!isMap(document.get(option))) document.set(option, new YAMLMap());
+    document.setIn(path, scalarOf(value));
   };
   set([OPTION, "enabled"], true);
   set([OPTION, "endpoint"], url);
   set([OPTION, "secret"], secret);
   set(["password_config", "enabled"], false);
   set(["experimental_features", "msc4108_enabled"], true);
-  return document.toString({ lineWidth: 0 });
+  const text = textOf(document);
+  // Aliases and merge keys can lose what they led to, or bring a change to where it does not belong.
+  if (text !== undefined && isDeepStrictEqual(readable(text), wanted)) return text;
+  throw new UserError(
+    "InvalidInput",
+    `the configuration: ${OPTION}, password_config and experimental_features cannot be set as it is written: write these out without aliases and merge keys`,
+  );
 }
 
 /** The section of the service's own configuration that is about the homeserver. @param endpoint the homeserver's, as the service reaches it */
@@ -64,9 +85,37 @@ export function sectionFor(serverName: string, endpoint: string, secret: string)
   return { matrix: { kind: "synapse_modern", homeserver: serverName, endpoint, secret } };
 }
 
-function documentOf(source: string): Document {
+/** @returns undefined where an alias has lost what it stood for */
+function textOf(document: Document): string | undefined {
   try {
-    return parseBounded(source).document ?? new Document({});
+    return document.toString({ lineWidth: 0 });
+  } catch {
+    return undefined;
+  }
+}
+
+function readable(text: string): Record<string, unknown> | undefined {
+  try {
+    return readSynapseYaml(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function scalarOf(value: string | boolean): Scalar {
+  const scalar = new Scalar(String(value));
+  scalar.type = typeof value === "string" ? Scalar.QUOTE_DOUBLE : Scalar.PLAIN;
+  return scalar;
+}
+
+/** As configurations are read: without a prototype. */
+function plain(mapping: Record<string, unknown>): Record<string, unknown> {
+  return Object.assign(Object.create(null) as Record<string, unknown>, mapping);
+}
+
+function asRead<T>(read: () => T): T {
+  try {
+    return read();
   } catch (error) {
     if (error instanceof YamlProblem) throw new UserError("InvalidInput", `the configuration: ${error.message}`);
     throw error;

@@ -17,6 +17,8 @@ export interface ConfigMeaning {
   publicBaseUrl: string;
   /** The S3 bucket of its media; null where it has none. */
   bucket: string | null;
+  /** An authentication service keeps its accounts; absent where a shard of an earlier version has read it. */
+  authenticationService?: boolean | undefined;
 }
 
 /**

@@ -49,6 +49,14 @@ export interface Route {
   reason?: string;
 }
 
+const ADDRESS = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})$/;
+
+/** Whether a text is `host:port` as routes have it: what a gateway reads, and so all that may be told to it. */
+export function isRouteAddress(text: string): boolean {
+  const port = Number(ADDRESS.exec(text)?.[1]);
+  return port > 0 && URL.canParse(`http://${text}`);
+}
+
 /**
  * Reason of an unavailable route: the tenant is suspended. Gateways refuse its requests in words that neither log clients out nor make other
  * servers give up; a gateway that does not know it answers 503, as for any that is unavailable.

@@ -30,6 +30,9 @@ const ITS_OWN = [
   "synapse_shards.hosts",
 ] as const;
 
+/** What its authentication service is the reason of: without one, a homeserver lets nobody in, or does not start. */
+const OF_ITS_SERVICE = ["password_config.enabled", "experimental_features.msc4108_enabled"] as const;
+
 /** What machines write there is about one tenant. */
 const OURS = /^synapse-shards\.io\//;
 
@@ -45,7 +48,7 @@ export interface FromTemplate {
  */
 export function fromTemplate(template: TenantSpec, withConfig = true): FromTemplate {
   const { release, hibernation, placement, labels, plan, quotas } = template;
-  const { text, left } = withConfig ? configWithout(template.config, ITS_OWN) : { text: "", left: [] };
+  const { text, left } = withConfig ? copyOf(template.config) : { text: "", left: [] };
   // Until when it was not to be moved is of its own past.
   const { doNotMoveUntil: _, ...where } = placement ?? {};
   const words: Labels = Object.fromEntries(Object.entries(labels ?? {}).filter(([key]) => !OURS.test(key)));
@@ -63,10 +66,16 @@ export function fromTemplate(template: TenantSpec, withConfig = true): FromTempl
   };
 }
 
-/** Comments and order stay. */
-function configWithout(config: string, paths: readonly string[]): { text: string; left: string[] } {
+/**
+ * A configuration without what is one homeserver's own. Comments and order stay.
+ * @returns also the options that are not copied @throws UserError InvalidInput where it cannot be taken apart as it is written
+ */
+export function copyOf(config: string): { text: string; left: string[] } {
   const before = readSynapseYaml(config);
-  const left = paths.filter((path) => valueAt(before, path.split(".")) !== undefined);
+  const hasService = valueAt(before, ["matrix_authentication_service", "enabled"]) === true;
+  const left = [...ITS_OWN, ...(hasService ? OF_ITS_SERVICE : [])].filter(
+    (path) => valueAt(before, path.split(".")) !== undefined,
+  );
   if (left.length === 0) return { text: config, left };
   // Merge keys and aliases can bring back what was taken out, or lose what they led to.
   const text = deleted(config, left);

@@ -11,6 +11,7 @@ export const ConfigMeaningSchema = z.object({
   hosts: z.array(z.string()),
   publicBaseUrl: z.string(),
   bucket: z.string().nullable(),
+  authenticationService: z.boolean().optional(),
 }) satisfies z.ZodType<ConfigMeaning>;
 
 /** A shard's answers; docs/control-api.md is the contract. */

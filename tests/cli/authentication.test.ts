@@ -65,3 +65,32 @@ test("what is no address of a service is refused, and a tenant without one has n
   expect(both.code).toBe(2);
   expect(cluster.service.tenants.has("clinic-a")).toBe(false);
 });
+
+test("tenant authentication set leaves alone what somebody else has changed meanwhile", async () => {
+  cluster.service.addTenant("clinic-a", {}, "enable_registration: false\n");
+  const { spec } = cluster.service.tenants.get("clinic-a")!;
+  const check = cluster.service.checkConfig.bind(cluster.service);
+  cluster.service.checkConfig = (...asked) => {
+    spec.config = "max_upload_size: 5M\n";
+    return check(...asked);
+  };
+  const set = await cluster.cli(["tenant", "authentication", "set", "clinic-a", URL]);
+  expect(set).toMatchObject({ code: 1, stderr: expect.stringContaining("somebody else has changed") as string });
+  expect(spec).toMatchObject({ config: "max_upload_size: 5M\n" });
+  expect(spec).not.toHaveProperty("authenticationService");
+});
+
+test("tenant create --mas --from-template copies the configuration, with a service and a secret of its own", async () => {
+  await cluster.cli(["tenant", "create", "clinic-a", "--mas", URL, "--config", "-"], {
+    stdin: "signing_key: ed25519 a_x AAAA\nenable_registration: false\n",
+  });
+  const other = "http://127.0.0.1:8091";
+  const copied = await cluster.cli(["tenant", "create", "clinic-b", "--mas", other, "--from-template", "clinic-a"]);
+  expect(copied).toMatchObject({ code: 0, stderr: "" });
+  const [a, b] = ["clinic-a", "clinic-b"].map(
+    (name) => parse(cluster.service.tenants.get(name)!.spec.config) as Record<string, { secret: string }>,
+  );
+  expect(b).toMatchObject({ enable_registration: false, matrix_authentication_service: { endpoint: other } });
+  expect(b).not.toHaveProperty("signing_key");
+  expect(b!["matrix_authentication_service"]!.secret).not.toBe(a!["matrix_authentication_service"]!.secret);
+});

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { isForAuthentication, routeToAuthentication } from "../../src/gateway/authentication-paths.ts";
 import type { Route } from "../../src/model/routes.ts";
-import { ask, Bench, serving } from "./harness.ts";
+import { ask, Bench, eventually, serving } from "./harness.ts";
 
 const CLIENT = "/_matrix/client";
 
@@ -111,6 +111,67 @@ describe("a tenant with an authentication service", () => {
     expect((await Promise.all([login(), login(), login()])).map(({ json }) => json.bytes)).toEqual([200, 200, 200]);
     // As many as there are places: nobody had to wait for one.
     expect(await bench.metric("share_seconds_count")).toBe(0);
+  });
+
+  it("has no more logins there at once than it has places, however slow the service is, and all of its own places meanwhile", async () => {
+    bench = await Bench.start([], { maxInFlightPerTenant: 2 });
+    const home = await bench.origin();
+    const held: (() => void)[] = [];
+    const service = await bench.origin((request, response) => {
+      request.resume();
+      held.push(() => response.end("{}"));
+    });
+    await bench.controller.update([{ ...serving("a", home), authentication: service.address }]);
+    const login = () => ask(bench, "a.example", { method: "POST", path: `${CLIENT}/v3/login`, body: "{}" });
+    const logins = [login(), login(), login()];
+    const waiting = () => bench.metric('share_waiting_requests{tenant="a"}');
+    await eventually("two are there, and one waits", async () => held.length === 2 && (await waiting()) === 1);
+    expect((await ask(bench, "a.example", { path: `${CLIENT}/v3/account/whoami` })).json.port).toBe(home.port);
+    held.shift()!();
+    await eventually("it is the third one's turn", () => held.length === 2);
+    for (const answer of held) answer();
+    expect((await Promise.all(logins)).map(({ status }) => status)).toEqual([200, 200, 200]);
+  });
+
+  it("that does not answer in time, or breaks off, is to blame itself, and not a move of its tenant", async () => {
+    bench = await Bench.start([], {}, { authenticationMs: 100 });
+    const home = await bench.origin();
+    let breaksOff = false;
+    const service = await bench.origin((request, response) => {
+      request.resume();
+      if (breaksOff) response.destroy();
+    });
+    const login = () => ask(bench, "a.example", { method: "POST", path: `${CLIENT}/v3/login`, body: "{}" });
+    const { address: _, ...nowhere } = { ...serving("a", home), authentication: service.address };
+    await bench.controller.update([{ ...nowhere, state: "parked" }]);
+    const slow = await login();
+    expect([slow.status, slow.headers["x-synapse-shards-error"]]).toEqual([504, "AuthenticationTimeout"]);
+    breaksOff = true;
+    expect((await login()).status).toBe(502);
+    const { parks } = await bench.controller.update([{ ...serving("a", home), authentication: service.address }]);
+    expect(parks).toEqual({ a: { parked: 0, failed: 0 } });
+    expect(bench.logged.join("")).toContain("authentication service broke off");
+    expect(bench.logged.join("")).not.toContain("homeserver broke off");
+  });
+
+  it("is sent no login that is larger than any, as a slow sender would take its places", async () => {
+    bench = await Bench.start([]);
+    const [home, service] = [await bench.origin(), await bench.origin()];
+    await bench.controller.update([{ ...serving("a", home), authentication: service.address }]);
+    const login = (bytes: number) =>
+      ask(bench, "a.example", { method: "POST", path: `${CLIENT}/v3/login`, body: "x".repeat(bytes) });
+    expect((await login(64 * 1024)).json).toMatchObject({ port: service.port, bytes: 64 * 1024 });
+    expect((await login(64 * 1024 + 1)).status).toBe(413);
+    expect(service.seen).toHaveLength(1);
+  });
+
+  it("whose URL leads back to the gateway has its logins refused in words, at once", async () => {
+    bench = await Bench.start([]);
+    const home = await bench.origin();
+    await bench.controller.update([{ ...serving("a", home), authentication: `127.0.0.1:${bench.port}` }]);
+    const login = await ask(bench, "a.example", { method: "POST", path: `${CLIENT}/v3/login`, body: "{}" });
+    expect([login.status, login.headers["x-synapse-shards-error"]]).toEqual([508, "AuthenticationLoop"]);
+    expect(bench.logged.filter((line) => line.includes('"msg":"request"'))).toHaveLength(2);
   });
 
   it("that is away tells clients to come again at once, and its tenant's other requests go on", async () => {

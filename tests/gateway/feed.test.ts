@@ -116,16 +116,45 @@ describe("the route feed", () => {
     expect((await bench.controller.update([serving("a", one)])).version).toBe(1);
   });
 
+  it("has a tenant unavailable whose route it cannot read, nobody else in its place, and all others as they are told", async () => {
+    bench = await Bench.start([]);
+    const [origin, other] = [await bench.origin(), await bench.origin()];
+    await bench.controller.update([serving("a", origin), serving("b", origin), serving("c", origin)]);
+    const bad = [
+      { ...serving("a", origin), address: "http://evil/", secret: "of-the-shard" },
+      { ...serving("c", origin), authentication: "sho!p:80" },
+    ];
+    // One that has no name at all is nobody's.
+    const nameless = { hosts: ["c.example"], state: "serving", address: other.address, epoch: 1 };
+    const claimant = { ...serving("d", other), hosts: ["a.example", "d.example"] };
+    await bench.controller.update([...bad, nameless as never, claimant, serving("b", other, 2)]);
+    const seen = async () =>
+      Promise.all(["a", "b", "c", "d"].map(async (name) => (await ask(bench, `${name}.example`)).json.port));
+    expect(await seen()).toEqual([undefined, other.port, undefined, other.port]);
+    const answer = await ask(bench, "a.example");
+    expect(answer).toMatchObject({
+      status: 503,
+      json: { error: expect.stringContaining("UnreadableRoute") as string },
+    });
+    expect(bench.controller.gateways).toHaveLength(1);
+    // The same from a snapshot.
+    const { port } = bench.controller;
+    await bench.controller.close();
+    await bench.controller.listen(port);
+    await eventually("it connects again", () => bench.controller.gateways.length === 2);
+    expect(await seen()).toEqual([undefined, other.port, undefined, other.port]);
+    await bench.controller.update([serving("a", origin)]);
+    expect((await ask(bench, "a.example")).json.port).toBe(origin.port);
+    const logged = bench.logged.filter((line) => line.includes("routes cannot be read"));
+    expect(logged[0]).toMatch(/a: address: host:port.*c: authentication: host:port.*a tenant: tenant/);
+    expect(logged.join("")).not.toContain("of-the-shard");
+  });
+
   it("passes over lines that do not follow the contract", async () => {
     bench = await Bench.start([]);
     const origin = await bench.origin();
     await bench.controller.update([serving("a", origin)]);
-    bench.controller.line({
-      type: "update",
-      version: 99,
-      routes: [{ tenant: "a", hosts: ["a.example"], state: "serving", address: "http://evil/", epoch: 1 }],
-      removed: [],
-    });
+    bench.controller.line({ type: "update", version: 99, routes: [], removed: "a" });
     await eventually("it connects again", () => bench.controller.gateways.length === 2);
     expect((await ask(bench, "a.example")).status).toBe(200);
     expect(bench.controller.acks.some((ack) => ack.version === 99)).toBe(false);

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
+import { readSynapseYaml } from "../../src/model/synapse-yaml.ts";
 import {
   authenticationAddress,
   authenticationDestinations,
@@ -28,6 +29,9 @@ describe("the URL of an authentication service", () => {
     "http://mas.example?x",
     "http://mas.example/#x",
     "ftp://mas.example",
+    "http://127.0.0.1:0",
+    "http://sho!p:8090",
+    "http://ma$s.example",
     `http://${"a".repeat(260)}`,
   ])("is not %s", (url) => expect(authenticationUrlProblem(url)).toContain("by http and without a path"));
 });
@@ -52,4 +56,25 @@ describe("the configuration of a tenant with one", () => {
     expect(authenticationSecret("matrix_authentication_service: {secret: 5}")).toBeUndefined();
     expect(() => authenticationSecret("a: [")).toThrow(/the configuration/);
   });
+
+  it("keeps values that YAML 1.2 reads otherwise, and turns passwords off however they are on", () => {
+    const config = "a: 0777\nb: yes\npassword_config: {enabled: yes} # on\n";
+    expect(readSynapseYaml(withAuthenticationService(config, service))).toMatchObject({
+      a: 0o777,
+      b: true,
+      password_config: { enabled: false },
+    });
+  });
+
+  it("has the secret that an alias stands for", () =>
+    expect(authenticationSecret("x: &x s\nmatrix_authentication_service: {secret: *x}\n")).toBe("s"));
+
+  it.each([
+    ["an alias", "x: &x {policy: {enabled: true}}\npassword_config: *x\n"],
+    ["what an alias elsewhere stands for", "password_config: &x {policy: {enabled: true}}\nx: *x\n"],
+    ["a merge key", "x: &x {password_config: {policy: {enabled: true}}}\n<<: *x\n"],
+    ["an alias as the secret, which would be lost", "matrix_authentication_service: {secret: &x old}\nx: *x\n"],
+  ])("is not made where its options are %s", (_what, config) =>
+    expect(() => withAuthenticationService(config, service)).toThrow(/without aliases and merge keys/),
+  );
 });

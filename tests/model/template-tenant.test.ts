@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { withAuthenticationService } from "../../src/model/authentication-service.ts";
 import { UserError } from "../../src/model/errors.ts";
 import { readSynapseYaml } from "../../src/model/synapse-yaml.ts";
 import { fromTemplate } from "../../src/model/template-tenant.ts";
@@ -88,4 +89,21 @@ test("refuses a configuration whose merge keys would bring a key back", () => {
 
 test("a configuration of nothing but its own leaves an empty one", () => {
   expect(fromTemplate(specWith({ config: "public_baseurl: https://a.example/\n" })).spec.config).toBe("");
+});
+
+test("leaves out what an authentication service was the reason of, as a homeserver without one would let nobody in", () => {
+  const own = "password_config: {policy: {enabled: true}}\nexperimental_features: {msc3030_enabled: true}\n";
+  const config = withAuthenticationService(own, { url: "http://127.0.0.1:8090", secret: "s" });
+  const { spec, left } = fromTemplate(specWith({ config }));
+  expect(readSynapseYaml(spec.config)).toEqual(readSynapseYaml(own));
+  expect(left).toEqual([
+    "matrix_authentication_service",
+    "password_config.enabled",
+    "experimental_features.msc4108_enabled",
+  ]);
+  // Without a service, a homeserver that has no passwords has none for a reason of its own.
+  const without = "password_config:\n  enabled: false\n";
+  expect(fromTemplate(specWith({ config: without })).spec.config).toBe(without);
+  const unused = `matrix_authentication_service:\n  enabled: false\n${without}`;
+  expect(fromTemplate(specWith({ config: unused })).spec.config).toBe(without);
 });

@@ -745,6 +745,7 @@ export function fakeMeaning({ serverName, overrides }: Assignment): ConfigMeanin
     hosts: hostsOf(serverName, publicBaseUrl, hosts),
     publicBaseUrl: publicBaseUrl ?? `https://${serverName}/`,
     bucket: null,
+    authenticationService: /^matrix_authentication_service: *\{enabled: true/m.test(overrides),
   };
 }
 

@@ -1,13 +1,12 @@
 import { randomBytes } from "node:crypto";
 import type { Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
-import { verdictOn, verdictWords, withItsConfig } from "../config-changes.ts";
+import { askFor, configOf, verdictOn, verdictWords, withItsConfig } from "../config-changes.ts";
 import { CliError, EXIT } from "../errors.ts";
 import { asYaml, show } from "../format.ts";
 import { timeoutOption, withClient, type WaitOptions } from "../options.ts";
 import { note } from "../output.ts";
 import { waitUntilRunning } from "../wait.ts";
-import { HAS, tenantPath } from "./tenant-path.ts";
 
 const NAME = ["<name>", "name of the tenant"] as const;
 
@@ -45,12 +44,11 @@ export function addAuthentication(tenant: Command): void {
     )
     .action((name: string, url: string, options: WaitOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
-        const before = await withItsConfig(client, name);
-        const { config, authenticationService } = await authenticated(before.spec.config, url);
-        const verdict = await verdictOn(client, name, config ?? "");
+        const before = await configOf(client, name);
+        const { config = "", authenticationService } = await authenticated(before, url);
+        const verdict = await verdictOn(client, name, config);
         if (verdict.verdict === "Refused") throw new CliError(EXIT.failed, verdictWords(verdict));
-        const body = { config, authenticationService };
-        const updated = await client.call<TenantView>("PATCH", tenantPath(name), { body, has: HAS });
+        const updated = await askFor(client, name, before, config, { authenticationService });
         if (options.wait) await waitUntilRunning(client, name, updated.metadata.generation, options.timeout);
         const section = await sectionIn(updated, config);
         show(output, { ...section, authenticationService: url }, () => wordsOf(section, url));

@@ -4,7 +4,7 @@ import type { Placement } from "../../model/placement.ts";
 import type { Quotas } from "../../model/quota.ts";
 import type { TenantHibernation } from "../../model/sleep.ts";
 import type { Client } from "../client.ts";
-import { verdictOn, verdictWords } from "../config-changes.ts";
+import { copiedConfig, verdictOn, verdictWords } from "../config-changes.ts";
 import { actOn, choose, takesTenants, type Choice, type ChoiceOptions } from "../bulk.ts";
 import { confirm } from "../confirm.ts";
 import { CliError, EXIT } from "../errors.ts";
@@ -74,7 +74,7 @@ export function addTenantChanges(tenant: Command): void {
       new Option(
         "--mas <url>",
         "its accounts are kept by a Matrix Authentication Service at this URL; prints what belongs into that one's configuration",
-      ).conflicts(["fromTemplate", "admin"]),
+      ).conflicts("admin"),
     )
     .option("--admin <user>", "register this first administrator when it runs; the password is made, and printed once")
     .option("--admin-password-stdin", "with --admin: the password is the first line of stdin")
@@ -88,7 +88,10 @@ export function addTenantChanges(tenant: Command): void {
         const password = await adminPassword(options);
         const labels = labelsToSet(options.label);
         const given = options.config === undefined ? undefined : await readOverrides(options.config);
-        const { config, authenticationService } = await authenticated(given, options.mas);
+        // The service's options are written into it here, and so it is copied here.
+        const isCopied = given === undefined && options.mas !== undefined && fromTemplate !== undefined;
+        const own = isCopied ? await copiedConfig(client, fromTemplate) : given;
+        const { config, authenticationService } = await authenticated(own, options.mas);
         const created = await client.call<TenantView>("POST", "/v1/tenants", {
           body: { name, domain, host, serverName, release, config, labels, quotas, authenticationService, ...wishes },
           has: HAS,

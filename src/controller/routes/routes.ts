@@ -13,13 +13,13 @@ export function routeOf(tenant: Tenant, claims: Claims): Route {
   const { phase, reason, address, epoch, move, transition, shard, dedicated, throttle, wake } = tenant.status;
   const { name } = tenant.metadata;
   const delegate = delegateOf(tenant.spec.serverName, configuredUrlOf(tenant));
-  const { adminAccess, authenticationService } = tenant.spec;
+  const { adminAccess } = tenant.spec;
   const formerly = tenant.status.formerNames?.at(-1)?.name;
   const facts = {
     ...(formerly === undefined ? {} : { formerly }),
     ...revisionOf(tenant),
     ...(delegate === undefined ? {} : { delegate }),
-    ...(authenticationService === undefined ? {} : { authentication: authenticationAddress(authenticationService) }),
+    ...authenticationOf(tenant),
     ...(adminAccess ? { adminAccess: { allowedNetworks: adminAccess.allowedNetworks } } : {}),
   };
   const route = { tenant: name, hosts: claims.hostsOf(tenant), epoch, ...facts };
@@ -62,6 +62,13 @@ export function routeOf(tenant: Tenant, claims: Claims): Route {
 function revisionOf(tenant: Tenant): Pick<Route, "revision"> {
   const { inEffect, schemaRelease = "" } = tenant.status;
   return inEffect ? { revision: `${wantedRelease(tenant)}/${schemaRelease}/${inEffect.hash}` } : {};
+}
+
+/** Where logins go while its accounts are kept there by what runs: whatever is asked for, a homeserver that keeps them itself has to answer. */
+function authenticationOf({ spec, status }: Tenant): Pick<Route, "authentication"> {
+  const { authenticationService: url } = spec;
+  if (url === undefined || status.inEffect?.meaning.authenticationService !== true) return {};
+  return { authentication: authenticationAddress(url) };
 }
 
 /** What gateways say in its place. */

@@ -1,5 +1,6 @@
 import { storageOf } from "../../model/storage-name.ts";
 import { createHash } from "node:crypto";
+import { authenticationDestinations } from "../../model/authentication-service.ts";
 import { messageOf, UserError } from "../../model/errors.ts";
 import { ownDatabase } from "../../model/homeserver-config.ts";
 import type { RefusedConfig, Tenant } from "../../model/tenant.ts";
@@ -112,10 +113,15 @@ export function configHash(tenant: Pick<Tenant, "spec">, secrets: TenantSecretDa
   const keys = [signingKey, macaroonSecretKey, formSecret, registrationSharedSecret, databasePassword];
   const quotas = shardQuotas(quotasOf(plans, tenant.spec));
   const { metrics } = familiesOf(tenant.spec.metrics);
+  // Part of what its shard is told of networks.
+  const destinations = authenticationDestinations(tenant.spec.authenticationService);
+  const more = [
+    ...(quotas ? [quotas] : []),
+    ...(metrics ? [{ metrics }] : []),
+    ...(destinations.length > 0 ? [{ destinations }] : []),
+  ];
   return createHash("sha256")
-    .update(
-      JSON.stringify([tenant.spec.config, ...keys, ...(quotas ? [quotas] : []), ...(metrics ? [{ metrics }] : [])]),
-    )
+    .update(JSON.stringify([tenant.spec.config, ...keys, ...more]))
     .digest("hex")
     .slice(0, 16);
 }

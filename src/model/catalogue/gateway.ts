@@ -78,6 +78,15 @@ export const GATEWAY_CODES = {
     means: "503 M_LIMIT_EXCEEDED: nothing listens where the tenant's authentication service is said to be.",
     todo: "Start the service; `tenant authentication show` says where it is looked for.",
   },
+  AuthenticationTimeout: {
+    means: "504 M_UNKNOWN: the tenant's authentication service did not answer within a minute.",
+    todo: "See what the service is busy with, in its log.",
+  },
+  AuthenticationLoop: {
+    means:
+      "508 M_UNKNOWN: a request for the tenant's authentication service has come through a gateway already: its URL leads back to one.",
+    todo: "Correct the URL: `tenant authentication set`.",
+  },
   WrongConnection: {
     means: "421 M_UNKNOWN: the connection was made for another tenant; the client opens another one.",
   },

@@ -37,6 +37,10 @@ export const TENANT_REASONS = {
   Waking: {
     means: "The tenant is being woken. Its requests wait at the gateway.",
   },
+  UnreadableRoute: {
+    means: "Said by a gateway in its 503 alone: it cannot read what the controller says of where the tenant is.",
+    todo: "The gateway's log says what it cannot read. A gateway of an earlier version is to be upgraded; otherwise it is a bug.",
+  },
   UpgradePending: {
     means: "The tenant runs, and waits for its move to another release.",
     todo: "If it lasts, look at the events: a maintenance window, other moves or a lack of places holds it up.",

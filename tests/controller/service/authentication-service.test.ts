@@ -1,8 +1,11 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
+import type { Tenant } from "../../../src/model/tenant.ts";
 import { StoreClusterService } from "../../../src/controller/service/store-cluster-service.ts";
 import { created, runController, SETTINGS, tenantWhen, type Run } from "../../support/controller-run.ts";
 import { FakeWorld } from "../../support/fake-world.ts";
+import { until } from "../../support/patience.ts";
 
+const MAS = "matrix_authentication_service: {enabled: true}\n";
 const [FIRST, SECOND] = ["http://127.0.0.1:8090", "http://127.0.0.1:8091"];
 
 let world: FakeWorld;
@@ -13,7 +16,7 @@ beforeEach(async () => {
   run = runController(world);
   service = new StoreClusterService(run.process.context, { ...SETTINGS, leadsToAuthentication: true });
   await created(world, run, ["b"]);
-  await service.createTenant({ name: "a", authenticationService: FIRST });
+  await service.createTenant({ name: "a", authenticationService: FIRST, config: MAS });
   await tenantWhen(world, "a", "runs", ({ status }) => status.phase === "Running");
 });
 afterEach(() => run.stop());
@@ -29,6 +32,32 @@ it("tells gateways where a tenant's logins go, at once, also after a move, and o
   expect(told()).toBe("127.0.0.1:8091");
   await service.updateTenant("a", { authenticationService: null });
   expect(told()).toBeUndefined();
+});
+
+it("has logins go where what runs has its accounts, whatever is asked for", async () => {
+  const inEffect = async () => (await service.getTenant("b")).status.inEffect?.hash;
+  const toldOfB = () => run.process.context.feed.get("b")?.authentication;
+  const refused = `${MAS}limit_profile_requests_to_users_who_share_rooms: soon\n`;
+  world.wrongConfigs.add(refused);
+  const before = await inEffect();
+  await service.updateTenant("b", { authenticationService: FIRST, config: refused });
+  await tenantWhen(world, "b", "is refused", ({ status }) => status.refusedConfig !== undefined);
+  expect([toldOfB(), await inEffect()]).toEqual([undefined, before]);
+  await service.updateTenant("b", { revertConfig: true });
+  await tenantWhen(world, "b", "goes on", ({ status }) => status.refusedConfig === undefined);
+  expect(toldOfB()).toBeUndefined();
+  await service.updateTenant("b", { config: MAS });
+  await tenantWhen(world, "b", "runs with it", ({ status }) => status.inEffect?.meaning.authenticationService === true);
+  await until("it is told", toldOfB);
+  expect(toldOfB()).toBe("127.0.0.1:8090");
+});
+
+it("starts a tenant again whose service is at another address, as its shard refuses that one until then", async () => {
+  const { epoch, inEffect } = (await service.getTenant("a")).status;
+  await service.updateTenant("a", { authenticationService: SECOND });
+  const again = ({ status }: Tenant) => status.phase === "Running" && status.epoch > epoch;
+  await tenantWhen(world, "a", "runs again", again);
+  expect((await service.getTenant("a")).status.inEffect?.hash).not.toBe(inEffect?.hash);
 });
 
 it("is left alone by other changes, and is not taken from a template", async () => {
