@@ -132,7 +132,6 @@ export class Controller {
     metrics.scrape.end();
     this.#unwatch();
     this.#unhear?.();
-    await this.#context.history?.close();
     await this.#databaseUsage.close();
     await this.#expiry.close();
     await this.#onlineCopies.close();
@@ -144,6 +143,8 @@ export class Controller {
     await this.#mover.close();
     await this.#shards.close();
     await this.#context.recorder?.close();
+    // Last: nobody's work depends on it, and where it is kept may be away.
+    await this.#context.history?.close();
     this.#reader.close();
   }
 

@@ -48,6 +48,28 @@ test("the next leader has what the one before wrote down, in an object for each 
   expect(await next.minutes()).toEqual([1, 2]);
 });
 
+// Guards against: a leader that stops keeps its lease, or its loops, because a plot cannot be written.
+test("the end does not wait for an API server that does not answer, and begins no further write", async () => {
+  const shelves = new FakeShelves();
+  const shelf = shelves.client();
+  const asked: string[] = [];
+  let answer = () => {};
+  const create: typeof shelf.create = async (name, data) => {
+    asked.push(name);
+    await new Promise<void>((done) => (answer = done));
+    return shelf.create(name, data);
+  };
+  const problems: string[] = [];
+  const onError = (text: string) => void problems.push(text);
+  const history = await ShelfHistory.open({ shelf: { ...shelf, create }, clusterId: "shards", onError, closeMs: 1 });
+  for (const step of [MINUTE, HOUR]) await history.write([{ step, at: step, count: 1, values: { load: 1 } }]);
+  await history.close();
+  expect(problems).toEqual([expect.stringContaining("not written to its end")]);
+  answer();
+  await history.flush();
+  expect(asked).toEqual(["shards.history.minutes"]);
+});
+
 test("two leaders that wrote at the same time both leave what they saw", async () => {
   const shelves = new FakeShelves();
   const [former, leader] = [await open(shelves), await open(shelves)];

@@ -11,6 +11,8 @@ const KEY = "samples.json.gz";
 /** As the levels are. */
 const NAMES = ["minutes", "hours", "days"];
 const WRITE_EVERY_MS = 600_000;
+/** An API server that is away is not waited for at the end: what is not written is missing in a plot, and nowhere else. */
+const CLOSE_MS = 3_000;
 
 export interface ShelfHistoryOptions {
   shelf: Shelf;
@@ -18,6 +20,8 @@ export interface ShelfHistoryOptions {
   /** Told in words what cannot be read or written. */
   onError: (message: string) => void;
   writeEveryMs?: number;
+  /** How long the end waits for what is to be written. */
+  closeMs?: number;
 }
 
 /** One level in one object. */
@@ -39,6 +43,8 @@ export class ShelfHistory implements HistoryStore {
   readonly #parts: Part[];
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> = Promise.resolve();
+  /** Its end has not waited for it. */
+  #isLate = false;
 
   private constructor(options: ShelfHistoryOptions) {
     this.#options = options;
@@ -76,16 +82,26 @@ export class ShelfHistory implements HistoryStore {
     return this.#memory.prune(step, from, to);
   }
 
-  /** Writes what there is to write. */
+  /** Writes what there is to write, as far as that takes seconds. */
   async close(): Promise<void> {
+    const { closeMs = CLOSE_MS, onError } = this.#options;
     clearInterval(this.#timer);
-    await this.flush();
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((done) => {
+      timer = setTimeout(() => {
+        this.#isLate = true;
+        onError("the history for the plots is not written to its end: the API server is slow, or away");
+        done();
+      }, closeMs);
+    });
+    await Promise.race([this.flush(), late]);
+    clearTimeout(timer);
   }
 
   /** One after the other; what cannot be written is tried again the next time. */
   flush(): Promise<void> {
     this.#writing = this.#writing.then(async () => {
-      for (const part of this.#parts) if (part.isChanged) await this.#writePart(part);
+      for (const part of this.#parts) if (part.isChanged && !this.#isLate) await this.#writePart(part);
     });
     return this.#writing;
   }
