@@ -40,7 +40,7 @@ more, by what Prometheus or Synapse calls them, by the beginning of names with \
 | for | on one machine | on Kubernetes |
 | --- | --- | --- |
 | each tenant | \`tenantPolicy.metrics: [synapse_util_caches_*]\` in the configuration; counts from a tenant's next start on | the same value of the chart \`synapse-shards\` |
-| one tenant | \`synapse-shards tenant update clinic-a --metrics all\`, and back with \`--metrics few\` | \`spec.metrics: [all]\` of the SynapseTenant; in the charts of homeservers \`synapse.asTenantHook.metrics\` |
+| one tenant | \`synapse-shards tenant update clinic-a --metrics all\`, and back with \`--metrics few\` | \`spec.metrics: [all]\` of the SynapseTenant in the shards' namespace; in the charts of homeservers \`synapse.asTenantHook.metrics\` |
 
 A tenant whose families change is started again at once, as with a changed configuration: its requests wait meanwhile. Of
 families that one tenant alone has, its neighbours have no series, and pay for none. What is of the process

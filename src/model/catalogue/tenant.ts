@@ -174,8 +174,8 @@ export const CONDITION_REASONS = {
   },
   OperatorsChoice: {
     means:
-      "Whether the tenant is open to its administrators, and from where, is the operator's to say, and is not as its owner wrote it.",
-    todo: "Ask the operator to change it, or to set `gateway.adminAccess.tenantAdmins`. To close the tenant, take `spec.adminAccess` out.",
+      "Something of the tenant is the operator's to say, and is not as its owner wrote it: what the tenant takes of the cluster (condition `Accepted`), or whether it is open to its administrators, and from where (condition `AdminAccess`).",
+    todo: "Take what the message names out of the object, or ask the operator to change it; for `spec.adminAccess`, also to set `gateway.adminAccess.tenantAdmins`. To close the tenant, take `spec.adminAccess` out.",
   },
   SecretKeyMissing: {
     means: "A Secret that the tenant names lacks a key.",

@@ -4,6 +4,7 @@ import { defined } from "../../../model/defined.ts";
 import { adminAccessOf } from "../store/admin-access.ts";
 import { conditionOf, type Finding } from "../store/conditions.ts";
 import type { SynapseTenant } from "../store/resources.ts";
+import { notTakenUp, specOf } from "./owners-spec.ts";
 
 /** On a customer's namespace, set by an administrator: the shards' namespace whose clusters may host its tenants. */
 export const ALLOWED_LABEL = "synapse-shards.io/shards-namespace";
@@ -15,6 +16,9 @@ const CLAIM_GENERATION = "synapse-shards.io/claim-generation";
 /** Whether the claim asks for administrators to come in: an owner who takes that back closes the tenant, whoever opened it. */
 const CLAIM_ASKS = "synapse-shards.io/claim-admin-access";
 const ADMIN_ACCESS = "AdminAccess";
+/** On a claim of which something is not taken up. */
+const ACCEPTED = "Accepted";
+const OPERATORS_CHOICE = "OperatorsChoice";
 /** A tenant's name is a label in DNS. */
 const LONGEST_NAME = 63;
 
@@ -120,12 +124,13 @@ function actionFor(
       },
     };
   const status = statusOf(claim, tenant);
-  const finding = ownersOpen ? undefined : operatorsChoice(claim, tenant);
-  return statusAction(claim, finding ? withFinding(claim, status, finding, now) : status);
+  const findings = [ownersOpen ? undefined : accessFinding(claim, tenant), acceptedFinding(claim, tenant)];
+  const told = findings.reduce((so, finding) => (finding ? withFinding(claim, so, finding, now) : so), status);
+  return statusAction(claim, told);
 }
 
 /**
- * The same tenant in the shards' namespace. Its Secrets are those of the claim's namespace, whatever that says. Whether it is open to its
+ * The same tenant in the shards' namespace, with what is the operator's to say as it is there (`owners-spec.ts`). Its Secrets are those of the claim's namespace, whatever that says. Whether it is open to its
  * administrators is as the claim says where owners may say so; else as it is, until its owner no longer asks for it.
  */
 function hostedOf(
@@ -134,7 +139,8 @@ function hostedOf(
   present?: SynapseTenant,
 ): SynapseTenant {
   const own = claim.metadata?.namespace ?? "";
-  const { secretNamespace: _, adminAccess: asked, ...spec } = claim.spec;
+  const { adminAccess: asked } = claim.spec;
+  const spec = specOf(claim.spec, present?.spec);
   const isTakenBack = asked === undefined && present?.metadata?.annotations?.[CLAIM_ASKS] === "true";
   const left = isTakenBack ? undefined : present?.spec.adminAccess;
   const adminAccess = ownersOpen ? asked : left;
@@ -175,11 +181,19 @@ function statusOf(claim: SynapseTenant, tenant: SynapseTenant): NonNullable<Syna
   };
 }
 
-/** What an owner is told where it is not as the claim says. */
-function operatorsChoice(claim: SynapseTenant, tenant: SynapseTenant): Finding | undefined {
+/** What an owner is told of what is the operator's to say, and is not as the claim says. */
+function acceptedFinding({ spec }: SynapseTenant, tenant: SynapseTenant): Finding | undefined {
+  const fields = notTakenUp(spec, tenant.spec);
+  if (fields.length === 0) return undefined;
+  const message = `not taken up: ${fields.join(", ")}, which the operator says`;
+  return { type: ACCEPTED, status: "False", reason: OPERATORS_CHOICE, message };
+}
+
+/** What an owner is told where who may come in is not as the claim says. */
+function accessFinding(claim: SynapseTenant, tenant: SynapseTenant): Finding | undefined {
   const [asked, holds] = [claim, tenant].map((of) => adminAccessOf(of) ?? of.spec.adminAccess);
   if (isDeepStrictEqual(asked, holds)) return undefined;
-  const reason = "OperatorsChoice";
+  const reason = OPERATORS_CHOICE;
   const whose = "the operator's to say (gateway.adminAccess.tenantAdmins)";
   if (holds === undefined)
     return {
@@ -218,8 +232,8 @@ function withFinding(
 function refusal(claim: SynapseTenant, reason: string, message: string): ClaimAction | undefined {
   // What it was, if it ran: only the reason changes.
   const phase = claim.status?.phase ?? "Pending";
-  // The operator may open and close it meanwhile, of which nothing is told here.
-  const conditions = claim.status?.conditions?.filter(({ type }) => type !== ADMIN_ACCESS);
+  // The operator may change it meanwhile, of which nothing is told here.
+  const conditions = claim.status?.conditions?.filter(({ type }) => type !== ADMIN_ACCESS && type !== ACCEPTED);
   return statusAction(claim, { ...claim.status, phase, reason, message, ...defined({ conditions }) });
 }
 

@@ -58,6 +58,37 @@ test("reads Secrets of the claim's own namespace alone, whatever it says", () =>
   expect(hostedFor(tenantAt("clinic/chat", { secretNamespace: "kube-system" })).spec.secretNamespace).toBeUndefined();
 });
 
+const OPERATORS = {
+  metrics: ["all"],
+  plan: "large",
+  quotas: { cpuShare: 0 },
+  placement: { isolate: true },
+};
+
+// Guards against: an owner who lifts the tenant's quotas, or has it fill its neighbours' shard, by a field of the object.
+test("leaves out what a tenant takes of the cluster, and tells the owner so, once", () => {
+  const claim = tenantAt("clinic/chat", { ...OPERATORS, authenticationService: "http://10.0.0.1/", hibernation: { mode: "Never" } });
+  const hosted = hostedFor(claim);
+  expect(hosted.spec).toEqual({ ...SPEC, hibernation: { mode: "Never" } });
+  const told = toldOf(claim, hosted);
+  expect(told.status?.conditions).toMatchObject([{ type: "Accepted", status: "False", reason: "OperatorsChoice" }]);
+  for (const field of Object.keys(OPERATORS)) expect(told.status?.conditions?.[0]?.message).toContain(`spec.${field}`);
+  const [quiet] = decide([{ ...told, spec: { ...SPEC, hibernation: { mode: "Never" } } }, hosted]);
+  expect(quiet?.do === "setStatus" && quiet.claim.status?.conditions).toBeFalsy();
+});
+
+test("leaves as they are what the operator set beside the shards, whatever the owner changes", () => {
+  const hosted = hostedFor(tenantAt("clinic/chat"));
+  const given = { ...hosted, spec: { ...hosted.spec, ...OPERATORS } };
+  expect(updated(tenantAt("clinic/chat"), given)).toBe(given);
+  const changed = tenantAt("clinic/chat", { config: "x: 1", plan: "small" });
+  const after = updated(changed, given);
+  expect(after.spec).toEqual({ ...SPEC, ...OPERATORS, config: "x: 1" });
+  expect(toldOf(changed, after).status?.conditions?.[0]?.message).toBe(
+    "not taken up: spec.plan, which the operator says",
+  );
+});
+
 test("leaves tenants of other clusters, and those in the shards' namespace, alone", () => {
   expect(decide([tenantAt("clinic/chat", { clusterId: "theirs" }), tenantAt("shards/own")])).toEqual([]);
 });
@@ -151,10 +182,10 @@ test("opens a tenant to its administrators by its owner's word only where owners
 });
 
 test("leaves a tenant that the operator opened as it is, whatever its owner changes", () => {
-  const claim = tenantAt("clinic/chat", { plan: "small" });
+  const claim = tenantAt("clinic/chat", { config: "x: 1" });
   const hosted = hostedFor(tenantAt("clinic/chat"));
   const opened = { ...hosted, spec: { ...hosted.spec, ...OPEN } };
-  expect(decide([claim, opened])).toMatchObject([{ do: "update", tenant: { spec: { ...OPEN, plan: "small" } } }]);
+  expect(decide([claim, opened])).toMatchObject([{ do: "update", tenant: { spec: { ...OPEN, config: "x: 1" } } }]);
   // An owner who may open it may close it as well.
   const [closed] = decide([claim, opened], ["clinic"], true);
   expect(closed?.do === "update" && closed.tenant.spec.adminAccess).toBeUndefined();
