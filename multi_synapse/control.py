@@ -16,6 +16,7 @@ from . import app_services, errors, exposition, holdings, probe, users
 from .errors import Refused
 from .gateway_secret import of_shard
 from .memory import Memory
+from .metrics import count_running_work
 from .pools import open_connections, threads_of_shard
 from .preparers import MOST_PREPARERS, READY, STATES, Preparer, Preparers
 from .probe import Probe
@@ -257,6 +258,8 @@ class ControlResource(resource.Resource):
         return ("\n".join(lines) + "\n").encode() + await self._exposition(server_name)
 
     async def _exposition(self, only: str | None = None) -> bytes:
+        # Here, since the reactor's thread adds to the same counters.
+        count_running_work()
         if not exposition.is_much():
             return exposition.render(only)
         text: bytes = await threads.deferToThreadPool(self._reactor, threads_of_shard.start, exposition.render, only)

@@ -1,19 +1,21 @@
 """Prometheus' text of what is exported: of all tenants, or of one alone.
 
-Only what is exported is read: a collector that counts when it is asked (caches, queues) does so for the tenants that it is asked for,
-and its neighbours pay for nothing. What is much is rendered in a thread, as Synapse's own metrics listener does.
+Only what is exported is read: a collector that counts when it is asked (caches, queues, blocks) does so for the tenants that it is
+asked for, and its neighbours pay for nothing. What is much is rendered in a thread, as Synapse's own metrics listener does.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from prometheus_client import REGISTRY, Metric, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
+from synapse.metrics import InFlightGauge, LaterGauge
 from synapse.util.caches import CACHE_METRIC_REGISTRY
 
-from .metrics import EXPORTED_FAMILIES, EXPORTED_NAMES, SERVER_NAME, asking, count_running_work
+from .metrics import EXPORTED_FAMILIES, EXPORTED_NAMES, SERVER_NAME, asking, server_name_of
 
 #: Dictionaries of Synapse's that grow while a thread reads them.
 _ATTEMPTS = 3
@@ -26,8 +28,10 @@ def is_much() -> bool:
 
 
 def render(only: str | None = None) -> bytes:
-    """@param only the server name of the one tenant of which it is: nothing of the process, which works for its neighbours too"""
-    count_running_work()
+    """`count_running_work` comes before it, in the reactor's thread.
+
+    @param only the server name of the one tenant of which it is: nothing of the process, which works for its neighbours too
+    """
     for _ in range(_ATTEMPTS - 1):
         try:
             return generate_latest(_Exported(only))  # type: ignore[arg-type]
@@ -63,6 +67,10 @@ class _Exported:
     def _of(self, collector: Any) -> Iterator[Metric]:
         if isinstance(collector, MetricWrapperBase) and SERVER_NAME in collector._labelnames:
             metrics: Iterable[Metric] = [self._of_tenants(collector)]
+        elif isinstance(collector, LaterGauge):
+            metrics = self._of_hooks(collector)
+        elif isinstance(collector, InFlightGauge) and SERVER_NAME in collector.labels:
+            metrics = self._of_blocks(collector)
         else:
             metrics = collector.collect()
         for metric in metrics:
@@ -81,6 +89,26 @@ class _Exported:
             own = dict(zip(family._labelnames, labels, strict=True))
             metric.samples += [sample._replace(name=family._name + sample.name, labels=own | sample.labels) for sample in child._samples()]
         return metric
+
+    def _of_hooks(self, gauge: Any) -> Iterable[Metric]:
+        """Asks the hooks of these tenants alone, and those of the process, which count for all."""
+        asked = copy.copy(gauge)
+        asked._instance_id_to_hook_map = {
+            instance_id: hook
+            for instance_id, hook in list(gauge._instance_id_to_hook_map.items())
+            if (server_name := server_name_of(instance_id)) is None or self._is_of(gauge.name, server_name)
+        }
+        metrics: Iterable[Metric] = asked.collect()
+        return metrics
+
+    def _of_blocks(self, gauge: Any) -> Iterable[Metric]:
+        """Asks the blocks of these tenants alone that are at work."""
+        asked = copy.copy(gauge)
+        position = gauge.labels.index(SERVER_NAME)
+        with gauge._lock:
+            asked._registrations = {key: set(callbacks) for key, callbacks in gauge._registrations.items() if key[position] in self._asking}
+        metrics: Iterable[Metric] = asked.collect()
+        return metrics
 
     def _is_exported(self, family: str, sample: Any) -> bool:
         server_name = sample.labels.get(SERVER_NAME)

@@ -88,6 +88,7 @@ async def start_homeserver(
     try:
         with LoggingContext(name="start", server_name=server_name):
             hs = synapse_app.create_homeserver(config, TenantReactor(reactor, server_name, networks))
+            metrics.name_instance(hs.get_instance_id(), server_name)
             memory.watch(hs)
             running = Running(hs)
             _track_triggers(running)

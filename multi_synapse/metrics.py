@@ -6,6 +6,7 @@ those that an operator asks for (`policy.metrics` of the assignment). exposition
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from synapse.http import request_metrics
 
 from .options.families import Families
+
+logger = logging.getLogger(__name__)
 
 SERVER_NAME = "server_name"
 
@@ -53,13 +56,48 @@ READ_FAMILIES = EXPORTED_NAMES | _LOAD_FAMILIES.keys()
 SUMMED_FAMILIES = READ_FAMILIES - EXPORTED_NAMES
 
 
-#: What is exported of each tenant that is served, besides `EXPORTED_FAMILIES`.
-_served: dict[str, Families] = {}
+#: Children of one family that are kept of one tenant: clients name some labels as they like (the `app_id` of `synapse_pushers`).
+#: A tenant with all families that did a little of everything has 2,000 in all.
+MOST_CHILDREN = 1_000
+#: In characters. Synapse's own labels are names in its code.
+LONGEST_LABEL = 200
+
+
+class _Kept:
+    """What is known of the children of one tenant."""
+
+    __slots__ = ("counts", "refused")
+
+    def __init__(self) -> None:
+        #: By family, how many were made: no fewer than there are, but for threads that made one at the same moment.
+        self.counts: dict[str, int] = {}
+        self.refused: set[str] = set()
+
+
+#: Each tenant that is served.
+_served: dict[str, _Kept] = {}
+#: What is exported besides `EXPORTED_FAMILIES` of tenants that have more.
+_asking: dict[str, Families] = {}
+#: Synapse's id of an instance → the tenant.
+_instances: dict[str, str] = {}
 
 
 def begin_series(server_name: str, more: Families | None = None) -> None:
     """A tenant starts: what is counted of it is kept until `drop_series`; of further families, those that are asked for."""
-    _served[server_name] = more or Families()
+    _served[server_name] = _Kept()
+    _asking.pop(server_name, None)
+    if more:
+        _asking[server_name] = more
+
+
+def name_instance(instance_id: str, server_name: str) -> None:
+    """Says whose hooks are those that Synapse has under an id."""
+    _instances[instance_id] = server_name
+
+
+def server_name_of(instance_id: str | None) -> str | None:
+    """None for what is of the process."""
+    return None if instance_id is None else _instances.get(instance_id)
 
 
 def has_series(server_name: str) -> bool:
@@ -68,8 +106,33 @@ def has_series(server_name: str) -> bool:
 
 def is_asked_for(server_name: str, family: str) -> bool:
     """Whether a family is exported of this tenant that is not of each. @param family as prometheus_client names it"""
-    more = _served.get(server_name)
+    more = _asking.get(server_name)
     return more is not None and family in more
+
+
+def takes_child(family: Any, server_name: str, labels: tuple[str, ...]) -> bool:
+    """Whether one more child is kept of a tenant, which counts it. @param labels that the family has no child for"""
+    kept = _served.get(server_name)
+    if kept is None:
+        return False
+    count = kept.counts.get(family._name, 0)
+    if count >= MOST_CHILDREN:
+        # Synapse itself clears some families from time to time.
+        position = family._labelnames.index(SERVER_NAME)
+        count = sum(present[position] == server_name for present in list(family._metrics))
+    if count < MOST_CHILDREN and all(len(label) <= LONGEST_LABEL for label in labels):
+        kept.counts[family._name] = count + 1
+        return True
+    if family._name not in kept.refused:
+        kept.refused.add(family._name)
+        logger.warning(
+            "%s: of %s, series beyond %d, and labels beyond %d characters, are left out",
+            server_name,
+            family._name,
+            MOST_CHILDREN,
+            LONGEST_LABEL,
+        )
+    return False
 
 
 def empty_load() -> dict[str, float]:
@@ -98,6 +161,9 @@ def drop_series(server_name: str) -> int:
     """Removes every series of a stopped tenant: Synapse keeps them forever. What still ends of it afterwards brings none back
     (patches/series.py). Returns how many there were."""
     _served.pop(server_name, None)
+    _asking.pop(server_name, None)
+    for instance_id in [of for of, name in _instances.items() if name == server_name]:
+        del _instances[instance_id]
     dropped = 0
     for family in _families():
         position = family._labelnames.index(SERVER_NAME)
@@ -110,7 +176,7 @@ def drop_series(server_name: str) -> int:
 
 def asking() -> dict[str, Families]:
     """Tenants of which further families are exported."""
-    return {name: more for name, more in list(_served.items()) if more}
+    return dict(_asking)
 
 
 def count_running_work() -> None:

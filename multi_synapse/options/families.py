@@ -26,15 +26,19 @@ class Families:
             else:
                 self._names.add(pattern)
         self._beginnings = tuple(beginnings)
+        #: Asked for each thing that is counted, of the few hundred families that there are.
+        self._known: dict[str, bool] = {}
 
     def __bool__(self) -> bool:
         return self._all or bool(self._names) or bool(self._beginnings)
 
     def __contains__(self, family: str) -> bool:
         """@param family as prometheus_client names it: a counter without `_total`"""
-        if self._all:
-            return True
-        return family.startswith(self._beginnings) or any(family + suffix in self._names for suffix in _SUFFIXES)
+        known = self._known.get(family)
+        if known is None:
+            known = self._all or family.startswith(self._beginnings) or any(family + suffix in self._names for suffix in _SUFFIXES)
+            self._known[family] = known
+        return known
 
 
 def parse_pattern(text: str) -> str:

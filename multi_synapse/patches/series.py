@@ -3,8 +3,8 @@
 A shard exports few families (`multi_synapse.metrics`), and a tenant has no metrics listener; so the others' children per tenant
 (a lock, a number and a dictionary each) would only fill memory, and be looked for at each stop. Of families that are only summed
 up for a tenant's load, one child is kept instead of one for each kind of work. An operator may ask for further families of a
-tenant, whose children are then kept. A tenant that has stopped counts nothing: work of
-it that ends later would bring its series back, for good.
+tenant, whose children are then kept, up to a number. A tenant that has stopped counts nothing: work of it that ends later would
+bring its series back, for good.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ UNREAD = _Unread()
 
 
 def keep_read_families_only() -> None:
-    from ..metrics import READ_FAMILIES, SUMMED_FAMILIES, has_series, is_asked_for
+    from ..metrics import READ_FAMILIES, SUMMED_FAMILIES, has_series, is_asked_for, takes_child
 
     original = MetricWrapperBase.labels
 
@@ -53,11 +53,17 @@ def keep_read_families_only() -> None:
         if _SERVER_NAME not in self._labelnames:
             return original(self, *values, **named)
         server_name = values[self._labelnames.index(_SERVER_NAME)] if values else named[_SERVER_NAME]
-        is_asked = is_asked_for(server_name, self._name)
-        if not is_asked and (self._name not in READ_FAMILIES or not has_series(server_name)):
+        family = self._name
+        is_asked = is_asked_for(server_name, family)
+        if not is_asked and (family not in READ_FAMILIES or not has_series(server_name)):
             return UNREAD
-        if self._name in SUMMED_FAMILIES and not is_asked:
-            return original(self, *("" if name != _SERVER_NAME else server_name for name in self._labelnames))
-        return original(self, *values, **named)
+        if family in SUMMED_FAMILIES and not is_asked:
+            key = tuple("" if name != _SERVER_NAME else server_name for name in self._labelnames)
+        else:
+            key = tuple(map(str, values or [named[name] for name in self._labelnames]))
+        child = self._metrics.get(key)
+        if child is None:
+            return original(self, *key) if takes_child(self, server_name, key) else UNREAD
+        return child
 
     replace(MetricWrapperBase, "labels", labels)

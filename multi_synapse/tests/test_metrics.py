@@ -5,7 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
+from synapse.metrics import InFlightGauge, LaterGauge, all_later_gauges_to_clean_up_on_shutdown
 
+from multi_synapse import exposition, metrics
 from multi_synapse.errors import TenantError
 from multi_synapse.options.families import Families
 from multi_synapse.options.policy import parse_policy
@@ -36,6 +39,36 @@ def test_families_are_named_as_prometheus_or_synapse_names_them() -> None:
 def test_what_is_no_name_of_a_family_is_refused(given: str) -> None:
     with pytest.raises(TenantError, match=r"policy\.metrics"):
         parse_policy({"metrics": [given]})
+
+
+def test_a_scrape_asks_nothing_of_neighbours() -> None:
+    # Guards against: a customer's Prometheus has the shard count in its neighbours' data, in a thread beside their own work.
+    asked: list[str] = []
+    gauge = LaterGauge(name="test_queue", desc="of each tenant", labelnames=["server_name"])
+    blocks: Any = InFlightGauge("test_block", "of each tenant", labels=["server_name"], sub_metrics=["real"])
+
+    def hook_of(name: str) -> Callable[[], dict[tuple[str, ...], float]]:
+        return lambda: asked.append(name) or {(name,): 1}  # type: ignore[func-returns-value]
+
+    try:
+        for name in ("a", "b"):
+            metrics.begin_series(name, Families(["test_*"]))
+            metrics.name_instance(f"instance of {name}", name)
+            gauge.register_hook(homeserver_instance_id=f"instance of {name}", hook=hook_of(name))
+            blocks.register((name,), lambda _, name=name: asked.append(f"block of {name}"))
+        text = exposition.render("a").decode()
+        assert asked == ["a", "block of a"]
+        assert 'test_queue{server_name="a"} 1.0' in text
+        assert 'test_block_total{server_name="a"} 1.0' in text
+        asked.clear()
+        assert len(series(exposition.render().decode(), "test_queue")) == 2
+        assert asked == ["a", "b", "block of a", "block of b"]
+    finally:
+        for collector in (gauge, blocks):
+            REGISTRY.unregister(collector)
+        del all_later_gauges_to_clean_up_on_shutdown["test_queue"]
+        for name in ("a", "b"):
+            metrics.drop_series(name)
 
 
 def test_one_tenant_has_all_families_and_its_neighbour_the_few(shard: Shard, assign: Assign) -> None:

@@ -19,7 +19,8 @@ from synapse.crypto import context_factory
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 
 from multi_synapse import metrics
-from multi_synapse.metrics import READ_FAMILIES, SUMMED_FAMILIES
+from multi_synapse.metrics import LONGEST_LABEL, MOST_CHILDREN, READ_FAMILIES, SUMMED_FAMILIES
+from multi_synapse.options.families import Families
 from multi_synapse.patches.series import UNREAD, keep_read_families_only
 from multi_synapse.patches.tls import share_tls_contexts
 
@@ -193,6 +194,29 @@ def test_work_that_ends_after_its_tenant_brings_no_series_back(monkeypatch: pyte
         family.labels("a", "s").inc()
         family.labels(name="a", server_name="s").inc()
         assert not family._metrics
+
+
+def test_a_client_that_names_labels_makes_no_series_without_end(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    # Guards against: each push gateway that a user makes up is a series for good, in memory and in each scrape.
+    monkeypatch.setattr(MetricWrapperBase, "labels", MetricWrapperBase.labels)
+    keep_read_families_only()
+    pushers: Any = Gauge("synapse_pushers", "by app", ["kind", "app_id", "server_name"], registry=None)
+    for name in ("s", "t"):
+        metrics.begin_series(name, Families(["synapse_pushers"]))
+    assert pushers.labels("http", "x" * (LONGEST_LABEL + 1), "s") is UNREAD
+    for number in range(MOST_CHILDREN + 10):
+        pushers.labels(kind="http", app_id=f"app{number}", server_name="s").inc()
+    assert len(pushers._metrics) == MOST_CHILDREN
+    # What is there goes on counting, and a neighbour has a number of its own.
+    pushers.labels("http", "app0", "s").inc()
+    assert pushers.labels("http", "app0", "s")._value.get() == 2
+    assert pushers.labels("http", "app0", "t") is not UNREAD
+    assert caplog.text.count("s: of synapse_pushers") == 1
+    # Synapse clears some families, after which there is room again.
+    pushers.clear()
+    assert pushers.labels("http", "another", "s") is not UNREAD
+    for name in ("s", "t"):
+        metrics.drop_series(name)
 
 
 def test_an_unread_metric_does_not_keep_its_tenant() -> None:
