@@ -19,6 +19,11 @@ export function isLimited(role: Role): role is LimitedRole {
   return role === "tenant-admin" || role === "tenant-metrics";
 }
 
+/** Whether people have it. Other roles are of machines, which the console has nothing for. */
+export function mayUseConsole(role: Role): boolean {
+  return role !== "tenant-metrics";
+}
+
 const ORDER: readonly Role[] = ["viewer", "operator", "admin"];
 
 export function mayActAs(role: Role, needed: ClusterRole): boolean {

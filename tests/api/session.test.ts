@@ -70,6 +70,15 @@ test("a wrong token, and the gateways', begin no session", async () => {
   }
 });
 
+// Guards against: a session that can read metrics alone, and cannot even be signed out.
+test("a token for metrics begins no session, and is told why", async () => {
+  const { status, setCookie, body } = await signIn(
+    api.namedTokens.create("prometheus", "tenant-metrics", { tenants: "customer=us" }),
+  );
+  expect([status, setCookie]).toEqual([403, ""]);
+  expect(body).toContain("the role tenant-metrics is for what collects metrics");
+});
+
 test("a session ends with its token, with its time, and when it is signed out", async () => {
   const cookieOf = async (token?: string) => own({ cookie: (await signIn(token)).cookie });
   const revoked = await cookieOf(api.namedTokens.create("ada", "operator"));

@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import { UserError } from "../../model/errors.ts";
+import { mayUseConsole } from "../../model/role.ts";
 import { failures, type Api } from "../api.ts";
 import { refuseForeignHost } from "./browser-guard.ts";
 import type { OidcPerson, OidcRefusal, OidcSignIn } from "./oidc.ts";
@@ -79,7 +80,7 @@ export function oidcRoutes(app: Api, access: ConsoleAccess): void {
     { person, returnTo }: { person: OidcPerson; returnTo: string },
   ) {
     const actor = provider().actorOf(person);
-    if (!actor) return refused(reply, "no-role");
+    if (!actor || !mayUseConsole(actor.role)) return refused(reply, "no-role");
     await signIn(request, reply, { access, actor, subject: { kind: "oidc", person } });
     return reply.redirect(returnTo);
   }

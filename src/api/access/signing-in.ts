@@ -2,7 +2,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import { UserError } from "../../model/errors.ts";
 import { grantOf, GrantFields } from "../../model/grant.ts";
-import type { Actor } from "../../model/role.ts";
+import { mayUseConsole, type Actor } from "../../model/role.ts";
 import { setSessionCookie } from "./session-cookie.ts";
 import type { ConsoleAccess } from "./console-access.ts";
 import type { Subject } from "./sessions.ts";
@@ -28,12 +28,17 @@ export const SignedInSchema = z
   .object({ name: z.string(), ...GrantFields, expiresAt: z.string().describe("ISO 8601, UTC.") })
   .describe("Who is signed in, and until when.");
 
-/** Begins the session of somebody who has shown who they are. */
+/** Begins the session of somebody who has shown who they are. @throws UserError Forbidden for a role that is not for people */
 export async function signIn(
   request: FastifyRequest,
   reply: FastifyReply,
   { access, actor, subject }: { access: ConsoleAccess; actor: Actor; subject: Subject },
 ): Promise<z.infer<typeof SignedInSchema>> {
+  if (!mayUseConsole(actor.role))
+    throw new UserError(
+      "Forbidden",
+      `the role ${actor.role} is for what collects metrics, and nobody signs in with it; take a token of another role`,
+    );
   if (subject.kind === "kubernetes" && subject.token.length > LONGEST_SEALED)
     throw new UserError(
       "InvalidInput",
