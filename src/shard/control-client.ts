@@ -1,6 +1,7 @@
 import { Pool } from "undici";
 import { z } from "zod";
 import { AppServicePingSchema, type AppServicePing } from "../model/app-service.ts";
+import { textWithin } from "../model/bounded-text.ts";
 import type { OpenedSession, SessionToEnd, UserChange } from "../model/user.ts";
 import {
   ConfigMeaningSchema,
@@ -23,6 +24,9 @@ import {
   type TenantIdle,
   type TenantState,
 } from "../ports/shard-control.ts";
+
+/** All metrics of one tenant are a few hundred kB, and a few MB where its users name as many labels as are kept (`multi_synapse/metrics.py`). */
+const MOST_BYTES = 16 * 1024 ** 2;
 
 const CheckSchema = z.object({ meaning: ConfigMeaningSchema.nullish(), warnings: z.array(z.string()).default([]) });
 
@@ -145,7 +149,7 @@ export class ControlClient implements ShardControl {
         bodyTimeout: timeoutMs,
       });
       status = response.statusCode;
-      text = await response.body.text();
+      text = await textWithin(response.body, MOST_BYTES, `its answer has more than ${MOST_BYTES / 1024 ** 2} MiB`);
     } catch (error) {
       throw new ShardUnreachable(this.#shard, error);
     }

@@ -4,7 +4,7 @@ import type { Clock } from "../../model/clock.ts";
 import { messageOf } from "../../model/errors.ts";
 import type { PrometheusConfig } from "../../model/history-source.ts";
 import { RANGES, rounded, windowOf, type History, type Range } from "../../model/history.ts";
-import { textWithin } from "../bounded-text.ts";
+import { textWithin } from "../../model/bounded-text.ts";
 import { queriesOf } from "./prometheus-queries.ts";
 
 /** A person waits for the plots; Prometheus is told to give up as well. */

@@ -2,7 +2,7 @@ import { request } from "undici";
 import { timeText } from "../../model/clock.ts";
 import { isPublicAnswer, MOST_ANSWER_BYTES, PUBLIC_PATHS } from "../../model/public-answers.ts";
 import type { PublicAnswers, Tenant, TenantStatus } from "../../model/tenant.ts";
-import { textWithin } from "../bounded-text.ts";
+import { textWithin } from "../../model/bounded-text.ts";
 import type { ControllerContext } from "../context.ts";
 import { headersFor, type Listener } from "../shards/listener.ts";
 
