@@ -67,7 +67,11 @@ const OPERATORS = {
 
 // Guards against: an owner who lifts the tenant's quotas, or has it fill its neighbours' shard, by a field of the object.
 test("leaves out what a tenant takes of the cluster, and tells the owner so, once", () => {
-  const claim = tenantAt("clinic/chat", { ...OPERATORS, authenticationService: "http://10.0.0.1/", hibernation: { mode: "Never" } });
+  const claim = tenantAt("clinic/chat", {
+    ...OPERATORS,
+    authenticationService: "http://10.0.0.1/",
+    hibernation: { mode: "Never" },
+  });
   const hosted = hostedFor(claim);
   expect(hosted.spec).toEqual({ ...SPEC, hibernation: { mode: "Never" } });
   const told = toldOf(claim, hosted);
