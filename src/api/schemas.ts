@@ -494,7 +494,17 @@ export const TenantSchema = z
         .optional()
         .describe("The last restore."),
       backupAsked: z
-        .object({ id: z.string(), requestedAt: Time, byTenantAdmin: z.literal(true).optional() })
+        .object({
+          id: z.string(),
+          requestedAt: Time,
+          byTenantAdmin: z.literal(true).optional(),
+          attempts: z
+            .number()
+            .optional()
+            .describe(
+              "How often it was begun without an end, this time among them; a controller that stops is no such end.",
+            ),
+        })
         .optional()
         .describe("Somebody asked for a backup, which is not done yet: the job that makes it, also after a restart."),
       move: MoveSchema.optional(),

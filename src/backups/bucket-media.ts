@@ -2,12 +2,13 @@ import { lookup, type LookupAddress } from "node:dns";
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import { isIP, type LookupFunction } from "node:net";
-import { Readable } from "node:stream";
+import { addAbortSignal, Readable } from "node:stream";
 import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
 import { Upload } from "@aws-sdk/lib-storage";
 import { messageOf, UserError } from "../model/errors.ts";
 import type { MediaBucket } from "../model/media-bucket.ts";
 import { MediaOutOfReach, type Bytes, type MediaFile, type TenantMediaFiles } from "../ports/backups.ts";
+import { s3Bounds, type S3Bounds } from "./s3-bounds.ts";
 import { atS3 } from "./s3-problems.ts";
 
 export interface BucketMediaOptions {
@@ -15,6 +16,7 @@ export interface BucketMediaOptions {
   bucketOf(tenant: string): Promise<MediaBucket | string>;
   /** Whether a tenant may have us connect there: it names the place. */
   mayConnect(tenant: string, address: string, port: number): boolean;
+  bounds?: S3Bounds & { mostFiles?: number };
 }
 
 /** Originals; thumbnails and previews of URLs are made again. */
@@ -22,9 +24,10 @@ const ORIGINALS = ["local_content/", "remote_content/"];
 /** As Synapse names what it keeps under these; our own hand the path to the target's lists, and back to a bucket. */
 const PATH = /^(local|remote)_content(\/[A-Za-z0-9_-][A-Za-z0-9._:[\]-]{0,254}){1,5}$/;
 const PART_BYTES = 8 * 1024 * 1024;
-const CONNECT_MS = 5_000;
-/** Without a byte in either direction. */
-const SILENT_MS = 60_000;
+/** A backup remembers each, which takes some hundred bytes of the controller's memory. */
+const MOST_FILES = 1_000_000;
+/** Synapse's own are shorter. */
+const LONGEST_PATH = 400;
 const SOCKETS = 4;
 /** As many tenants as have jobs at once, and some. */
 const CLIENTS_KEPT = 8;
@@ -47,8 +50,14 @@ export class BucketMediaFiles implements TenantMediaFiles {
     this.#options = options;
   }
 
-  async *list(tenant: string): AsyncIterable<MediaFile> {
+  async *list(tenant: string, abortSignal?: AbortSignal): AsyncIterable<MediaFile> {
     const { client, bucket, place } = await this.#connect(tenant);
+    const { mostFiles = MOST_FILES } = this.#options.bounds ?? {};
+    let listed = 0;
+    const count = () => {
+      if (++listed > mostFiles)
+        throw new MediaOutOfReach(`${place} lists more than ${mostFiles} files, of which the rest is left out`);
+    };
     for (const originals of ORIGINALS)
       for (let token: string | undefined; ;) {
         const command: ListObjectsV2Command = new ListObjectsV2Command({
@@ -56,44 +65,58 @@ export class BucketMediaFiles implements TenantMediaFiles {
           Prefix: `${bucket.prefix}${originals}`,
           ContinuationToken: token,
         });
-        const page = await inReach(place, () => client.send(command));
+        const page = await inReach(place, () => client.send(command, { abortSignal }));
+        // A page without a file counts, too: there may be no end of them.
+        count();
         for (const { Key = "", Size = 0, LastModified } of page.Contents ?? []) {
+          count();
           const path = Key.slice(bucket.prefix.length);
-          if (PATH.test(path)) yield { path, bytes: Size, modifiedAt: LastModified?.getTime() ?? 0 };
+          if (isPath(path)) yield { path, bytes: Size, modifiedAt: LastModified?.getTime() ?? 0 };
         }
         token = page.NextContinuationToken;
         if (token === undefined) break;
       }
   }
 
-  async open(tenant: string, path: string): Promise<Readable | undefined> {
+  async open(tenant: string, path: string, abortSignal?: AbortSignal): Promise<Readable | undefined> {
     const { client, bucket, place } = await this.#connect(tenant);
     const command = new GetObjectCommand({ Bucket: bucket.bucket, Key: `${bucket.prefix}${path}` });
-    const found = await present(inReach(place, () => client.send(command), path));
+    const found = await present(inReach(place, () => client.send(command, { abortSignal }), path));
     return found?.Body instanceof Readable
-      ? Readable.from(contentOf(place, found.Body), { objectMode: false })
+      ? Readable.from(contentOf(place, found.Body, abortSignal), { objectMode: false })
       : undefined;
   }
 
-  async has(tenant: string, { path, bytes }: Pick<MediaFile, "path" | "bytes">): Promise<boolean> {
+  async has(
+    tenant: string,
+    { path, bytes }: Pick<MediaFile, "path" | "bytes">,
+    abortSignal?: AbortSignal,
+  ): Promise<boolean> {
     const { client, bucket, place } = await this.#connect(tenant);
     const command = new HeadObjectCommand({ Bucket: bucket.bucket, Key: `${bucket.prefix}${path}` });
-    const found = await present(inReach(place, () => client.send(command), path));
+    const found = await present(inReach(place, () => client.send(command, { abortSignal }), path));
     return found?.ContentLength === bytes;
   }
 
-  async stage(tenant: string, path: string, content: Bytes): Promise<void> {
-    if (!PATH.test(path)) throw new Error(`${JSON.stringify(path)} is no path of a media file`);
+  async stage(tenant: string, path: string, content: Bytes, signal?: AbortSignal): Promise<void> {
+    if (!isPath(path)) throw new Error(`${JSON.stringify(path)} is no path of a media file`);
     const { client, bucket, place } = await this.#connect(tenant);
     const Body = Readable.from(content, { objectMode: false });
     let source: unknown;
     Body.on("error", (error) => (source = error));
     const params = { Bucket: bucket.bucket, Key: `${bucket.prefix}${path}`, Body };
     const upload = async () => {
+      const uploading = new Upload({ client, params, partSize: PART_BYTES, queueSize: 1 });
+      const stop = () => void uploading.abort();
+      signal?.addEventListener("abort", stop, { once: true });
       try {
-        await new Upload({ client, params, partSize: PART_BYTES, queueSize: 1 }).done();
+        signal?.throwIfAborted();
+        await uploading.done();
       } catch (error) {
+        signal?.throwIfAborted();
         throw source ?? error;
+      } finally {
+        signal?.removeEventListener("abort", stop);
       }
     };
     await atS3(place, upload);
@@ -139,20 +162,24 @@ export class BucketMediaFiles implements TenantMediaFiles {
     // Of an address, nobody asks for a name.
     if (isIP(host) !== 0 && !may(host)) throw refused(place, host, port);
     const options = { keepAlive: true, maxSockets: SOCKETS, lookup: lookupWithin(may, place, port) };
+    const bounds = s3Bounds(place, this.#options.bounds);
     const client = new S3Client({
       region,
       credentials: { accessKeyId, secretAccessKey },
       ...(endpoint === undefined ? {} : { endpoint, forcePathStyle: true }),
-      maxAttempts: 3,
+      ...bounds,
       requestHandler: {
-        connectionTimeout: CONNECT_MS,
-        requestTimeout: SILENT_MS,
+        ...bounds.requestHandler,
         httpAgent: new HttpAgent(options),
         httpsAgent: new HttpsAgent(options),
       },
     });
     return { bucket, place, client };
   }
+}
+
+function isPath(path: string): boolean {
+  return path.length <= LONGEST_PATH && PATH.test(path);
 }
 
 function refused(place: string, address: string, port: number): MediaOutOfReach {
@@ -193,10 +220,16 @@ async function present<T>(found: Promise<T>): Promise<T | undefined> {
   }
 }
 
-async function* contentOf(place: string, body: Readable): AsyncGenerator<Uint8Array, void, undefined> {
+async function* contentOf(
+  place: string,
+  body: Readable,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  if (signal) addAbortSignal(signal, body);
   try {
     for await (const chunk of body) yield chunk as Uint8Array;
   } catch (error) {
+    signal?.throwIfAborted();
     // Its reader has enough.
     if ((error as NodeJS.ErrnoException).code === "ERR_STREAM_PREMATURE_CLOSE" && !body.errored) throw error;
     throw new MediaOutOfReach(`${place} broke off: ${messageOf(error)}`, { cause: error });

@@ -1,5 +1,8 @@
 import { messageOf, UserError, type ErrorCode } from "../model/errors.ts";
 
+/** Of what a server says, which may be a tenant's. */
+const WORDS_KEPT = 500;
+
 /**
  * Runs something with S3.
  * @param what the place, such as `the backup target s3://backups/` @param key what is asked for, where that may be missing
@@ -25,7 +28,7 @@ export async function atS3<T>(what: string, work: () => Promise<T>, key?: string
       throw new UserError("NotFound", `${what} has no ${key}`, { cause: error });
     const isRefused = status === 401 || status === 403;
     const kind: ErrorCode = isRefused ? "Unauthorized" : name === "NoSuchBucket" ? "Environment" : "Unavailable";
-    const words = messageOf(error) || code || name;
+    const words = (messageOf(error) || code || name).slice(0, WORDS_KEPT);
     const how = isRefused ? "refuses the credentials" : name === "NoSuchBucket" ? "is not there" : "cannot be used";
     throw new UserError(kind, `${what} ${how}: ${words}`, { cause: error });
   }

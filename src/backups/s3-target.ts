@@ -4,6 +4,7 @@ import { Upload } from "@aws-sdk/lib-storage";
 import { messageOf, UserError } from "../model/errors.ts";
 import type { BackupTarget, Bytes } from "../ports/backups.ts";
 import { checkedKey } from "./keys.ts";
+import { s3Bounds, type S3Bounds } from "./s3-bounds.ts";
 import { atS3 } from "./s3-problems.ts";
 
 export interface S3Place {
@@ -20,9 +21,6 @@ export interface S3Credentials {
 
 /** An object may have 10,000 parts: 160 GiB of them. */
 const PART_BYTES = 16 * 1024 * 1024;
-const CONNECT_MS = 5_000;
-/** Without a byte in either direction. */
-const SILENT_MS = 60_000;
 
 /** Backups in a bucket of S3, or of a server that speaks it. */
 export class S3Target implements BackupTarget {
@@ -32,7 +30,11 @@ export class S3Target implements BackupTarget {
   readonly #prefix: string;
 
   /** @param credentials asked for time and again, so that they can be exchanged */
-  constructor({ bucket, prefix, endpoint, region }: S3Place, credentials: () => Promise<S3Credentials>) {
+  constructor(
+    { bucket, prefix, endpoint, region }: S3Place,
+    credentials: () => Promise<S3Credentials>,
+    bounds?: S3Bounds,
+  ) {
     this.place = `s3://${bucket}/${prefix}${endpoint === undefined ? "" : ` at ${endpoint}`}`;
     this.#bucket = bucket;
     this.#prefix = prefix;
@@ -40,8 +42,7 @@ export class S3Target implements BackupTarget {
       region,
       credentials: async () => ({ ...(await credentials()), expiration: new Date(Date.now() + 300_000) }),
       ...(endpoint === undefined ? {} : { endpoint, forcePathStyle: true }),
-      maxAttempts: 3,
-      requestHandler: { connectionTimeout: CONNECT_MS, requestTimeout: SILENT_MS },
+      ...s3Bounds(`the backup target ${this.place}`, bounds),
     });
   }
 

@@ -15,6 +15,15 @@ const POLL_MS = 100;
 const LOOK_MS = 1_000;
 const WORDS_KEPT = 4_096;
 const MIB = 1024 ** 2;
+/** Restoring 100 GiB takes less. While it runs, nobody else's backup is verified. */
+const LONGEST_MS = 3 * 3_600_000;
+/**
+ * Of addresses, for each process. What is restored runs SQL of whoever owns it: expressions of indexes, conditions of tables. An allocation that is too
+ * large fails there, and takes no memory from whoever runs beside.
+ */
+const MOST_MEMORY = 512 * MIB;
+/** The largest sort is that of an index, which is a part of the database. */
+const SORTS_PART = 4;
 
 /** Nothing in it has to survive anything, and one session uses it. Its log of changes takes 128 MiB at most. */
 const SETTINGS = {
@@ -36,8 +45,10 @@ export interface ScratchOptions {
   programs: PgPrograms;
   /** Nobody else's; what is in it is removed. */
   directory: string;
-  /** Of all databases together. */
+  /** Of all databases together, and of the files that sorting takes. */
   mostBytes: number;
+  /** For one work. */
+  longestMs?: number;
   /** Whom it runs as, where we are root, as which it refuses to run. */
   runAs?: { uid: number; gid: number };
 }
@@ -51,7 +62,7 @@ export class ScratchServer {
     this.#options = options;
   }
 
-  /** @param work is ended by its signal where it takes more space than there is @throws UserError Environment */
+  /** @param work is ended by its signal where it takes more space or time than there is @throws UserError Environment */
   use<T>(signal: AbortSignal, work: (admin: AdminLogin, signal: AbortSignal) => Promise<T>): Promise<T> {
     const mine = this.#last.then(() => this.#use(signal, work));
     this.#last = mine.catch(() => {});
@@ -90,21 +101,29 @@ export class ScratchServer {
     signal: AbortSignal,
     work: (admin: AdminLogin, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    const { directory, mostBytes } = this.#options;
-    const settings = { ...SETTINGS, unix_socket_directories: join(directory, "socket") };
+    const { directory, mostBytes, longestMs = LONGEST_MS } = this.#options;
+    const sorts = `${Math.floor(mostBytes / SORTS_PART / 1024)}kB`;
+    const settings = { ...SETTINGS, temp_file_limit: sorts, unix_socket_directories: join(directory, "socket") };
     const server = this.#spawn(
       "postgres",
       Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]),
     );
     const full = new AbortController();
+    const late = AbortSignal.timeout(longestMs);
     const over = new AbortController();
     try {
       await untilReady(admin, server, signal);
       const watched = watchSize(admin, mostBytes, over.signal).then((isFull) => isFull && full.abort());
       try {
-        return await work(admin, AbortSignal.any([signal, full.signal]));
+        return await work(admin, AbortSignal.any([signal, full.signal, late]));
       } catch (error) {
-        if (!full.signal.aborted || signal.aborted) throw error;
+        if (signal.aborted || !(full.signal.aborted || late.aborted)) throw error;
+        if (!full.signal.aborted)
+          throw new UserError(
+            "Environment",
+            `the database is not restored within the ${Math.round(longestMs / 60_000)} minutes that there are for it`,
+            { cause: error },
+          );
         throw new UserError(
           "Environment",
           `the restored database takes more than the ${Math.round(mostBytes / MIB)} MiB that there are for it`,
@@ -122,7 +141,8 @@ export class ScratchServer {
 
   #spawn(name: string, args: string[]) {
     const { programs, directory, runAs = {} } = this.#options;
-    const child = spawn(join(programs.binDir, name), args, {
+    const bounded = ["-c", 'ulimit -v "$0" && exec "$@"', String(MOST_MEMORY / 1024), join(programs.binDir, name)];
+    const child = spawn("/bin/sh", [...bounded, ...args], {
       // Its locale would be the machine's.
       env: { ...programs.environment, PGDATA: join(directory, "data"), LC_ALL: "C" },
       cwd: directory,
@@ -175,7 +195,8 @@ async function watchSize(admin: AdminLogin, mostBytes: number, over: AbortSignal
   for (;;) {
     await sleep(LOOK_MS, undefined, { signal: over }).catch(() => {});
     if (over.aborted) return false;
-    const sql = "SELECT sum(pg_database_size(oid))::text AS bytes FROM pg_database";
+    const sql = `SELECT ((SELECT sum(pg_database_size(oid)) FROM pg_database) +
+      (SELECT coalesce(sum(size), 0) FROM pg_ls_tmpdir()))::text AS bytes`;
     const bytes = await asAdmin(admin, DEFAULT_BOUNDS, async (client) => {
       const { rows } = await client.query<{ bytes: string }>(sql);
       return Number(rows[0]?.bytes);

@@ -15,6 +15,8 @@ const REACH_MS = 8_000;
 const END_MS = 1_000;
 /** Of a first message, which has a user's name or an error in it. */
 const MOST_BYTES = 64 * 1024;
+/** How soon a server is looked for that says nothing: without that, one that is gone is waited for without end. */
+const KEEPALIVE_MS = 30_000;
 
 /** https://www.postgresql.org/docs/current/protocol-message-formats.html */
 const SSL_REQUEST = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]);
@@ -121,7 +123,7 @@ async function attempt(
   hello: Buffer,
   isLast: boolean,
 ): Promise<Reached | undefined> {
-  const socket = track(connect({ host, port }));
+  const socket = track(connect({ host, port, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS }));
   let server: Socket = socket;
   let isReached = false;
   const late = setTimeout(() => server.destroy(new Error(`timeout of ${reachMs / 1000} seconds`)), reachMs);

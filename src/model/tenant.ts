@@ -142,8 +142,8 @@ export interface TenantStatus {
   };
   /** The last restore; `schemaRelease` is of the database that it put aside. */
   restored?: { backup: string; at: string; schemaRelease?: string };
-  /** Somebody asked for a backup, which is not done yet: the job that makes it. */
-  backupAsked?: { id: string; requestedAt: string; byTenantAdmin?: true };
+  /** Somebody asked for a backup, which is not done yet: the job that makes it, and how many controllers were at it that ended without a word. */
+  backupAsked?: { id: string; requestedAt: string; byTenantAdmin?: true; attempts?: number };
   move?: Move;
   lastMove?: MoveResult;
   /** Failures in a row, and when the next attempt is due. */

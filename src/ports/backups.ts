@@ -139,13 +139,13 @@ export class MediaOutOfReach extends UserError {
 
 /** Tenants' media. What can be made again, thumbnails and previews of URLs, is not among them. */
 export interface TenantMediaFiles {
-  /** @throws MediaOutOfReach */
-  list(tenant: string): AsyncIterable<MediaFile>;
+  /** @param signal ends it, here and below, where it may take long @throws MediaOutOfReach */
+  list(tenant: string, signal?: AbortSignal): AsyncIterable<MediaFile>;
   /** @returns undefined where it is gone by now @throws MediaOutOfReach, also while it is read */
-  open(tenant: string, path: string): Promise<Readable | undefined>;
-  has(tenant: string, file: Pick<MediaFile, "path" | "bytes">): Promise<boolean>;
+  open(tenant: string, path: string, signal?: AbortSignal): Promise<Readable | undefined>;
+  has(tenant: string, file: Pick<MediaFile, "path" | "bytes">, signal?: AbortSignal): Promise<boolean>;
   /** Keeps a file until `admitStaged`; what is there of it already is replaced. @throws UserError */
-  stage(tenant: string, path: string, content: Bytes): Promise<void>;
+  stage(tenant: string, path: string, content: Bytes, signal?: AbortSignal): Promise<void>;
   /** Whether a file was staged, whole. */
   hasStaged(tenant: string, file: Pick<MediaFile, "path" | "bytes">): Promise<boolean>;
   /** What was staged. */

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -345,6 +345,27 @@ describe("at somebody who is no PostgreSQL", () => {
         expect(relay.problem()?.message).toMatch(/does not answer: timeout of 0\.05 seconds/);
         await relay.close();
       });
+  });
+
+  it.runIf(process.platform === "linux")("looks whether a server is there that says nothing", async () => {
+    let timers: string[] = [];
+    const answers = (socket: Socket) => {
+      // An error, which is an answer.
+      socket.once("data", () => socket.write(Buffer.from("E\0\0\0\u0005\0")));
+    };
+    await met(answers, async (login) => {
+      const relay = await startRelay({ ...login, sslMode: "disable" });
+      const client = connect(join(relay.directory, `.s.PGSQL.${login.port}`));
+      client.write(Buffer.from([0, 0, 0, 8, 0, 3, 0, 0]));
+      await new Promise((resolve) => client.once("data", resolve));
+      const remote = `0100007F:${login.port.toString(16).toUpperCase().padStart(4, "0")}`;
+      const sockets = (await readFile("/proc/net/tcp", "utf8")).split("\n").map((line) => line.trim().split(/\s+/));
+      timers = sockets.filter((of) => of[2] === remote && of[3] === "01").map((of) => of[5]?.slice(0, 2) ?? "");
+      client.destroy();
+      await relay.close();
+    });
+    // 02: of keepalive (Linux, Documentation/networking/proc_net_tcp.rst).
+    expect(timers).toEqual(["02"]);
   });
 
   it("takes logins that are bound to TLS out of what is offered, also where that comes byte by byte", async () => {

@@ -188,7 +188,7 @@ export async function verify(means: BackupMeans, manifest: BackupManifest, work:
     return [];
   });
   work.say("media");
-  await check(() => checkMedia(target, manifest, work.say));
+  await check(() => checkMedia(target, manifest, work));
   const verification = { verifiedAt: new Date(work.now()).toISOString(), ok: problems.length === 0, problems };
   await new Catalogue(target).noteVerification(manifest, verification);
   return verification;

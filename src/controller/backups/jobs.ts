@@ -5,6 +5,18 @@ import { messageOf, UserError } from "../../model/errors.ts";
 
 /** Dumps and restores take processor time from those that serve. */
 const AT_ONCE = 2;
+const HOUR_MS = 3_600_000;
+/**
+ * What ends a job that does not end: it has one of the two places, and it may be a tenant's own server that it waits for. Long enough for the largest
+ * that there are; a restore waits for up to 12 hours until a tenant's own database is filled. What is stored by then is not stored again.
+ */
+const LONGEST_HOURS: Readonly<Record<JobKind, number>> = {
+  Backup: 12,
+  Verify: 6,
+  Restore: 24,
+  Import: 24,
+  Inspect: 12,
+};
 /** Ended ones, for who asks what came of them. */
 const KEPT = 1_000;
 
@@ -14,7 +26,10 @@ const JOINED: ReadonlySet<JobKind> = new Set(["Backup", "Verify"]);
 export interface JobContext {
   job: Job;
   say(message: string): void;
+  /** Ends it: the controller stops, or it takes too long. */
   signal: AbortSignal;
+  /** Whether the controller stops, and the next one goes on. */
+  isStopping(): boolean;
 }
 
 /** Long work, one at a time for each tenant, a few at once. */
@@ -101,7 +116,9 @@ export class Jobs {
     const say = (message: string) => void (job.message = message);
     try {
       this.#refuse(job.tenant);
-      const message = await work({ job, say, signal: this.#stopping.signal });
+      const message = await this.#bounded(job.kind, (signal) =>
+        work({ job, say, signal, isStopping: () => this.#stopping.signal.aborted }),
+      );
       Object.assign(job, { state: "Succeeded", message });
     } catch (error) {
       if (!(error instanceof UserError) && !this.#stopping.signal.aborted) this.#onBug(job, error);
@@ -110,5 +127,20 @@ export class Jobs {
     job.finishedAt = timeText(this.#clock.now());
     const ended = this.all().filter(({ finishedAt }) => finishedAt !== undefined);
     for (const { id } of ended.slice(0, Math.max(0, ended.length - KEPT))) this.#jobs.delete(id);
+  }
+
+  async #bounded<T>(kind: JobKind, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const hours = LONGEST_HOURS[kind];
+    const late = new AbortController();
+    const why = new UserError("Unavailable", `it took more than ${hours} hours, and was ended`);
+    const cancel = this.#clock.after(hours * HOUR_MS, () => late.abort(why));
+    try {
+      return await work(AbortSignal.any([this.#stopping.signal, late.signal]));
+    } catch (error) {
+      // What it broke off at says less.
+      throw late.signal.aborted ? why : error;
+    } finally {
+      cancel();
+    }
   }
 }

@@ -50,16 +50,16 @@ export async function storeMedia(
     }
   }
   async function* linesInReach(): AsyncGenerator<Uint8Array, void, undefined> {
-    for await (const file of media.list(tenant)) {
+    for await (const file of media.list(tenant, signal)) {
       signal.throwIfAborted();
       const known = before.get(file.path);
       const isSame = known?.bytes === file.bytes && known.modifiedAt === file.modifiedAt;
-      const sha256 = isSame ? known.sha256 : await hashOf(media, tenant, file.path);
-      // Deleted since it was listed.
+      const sha256 = isSame ? known.sha256 : await hashOf(media, tenant, file, signal);
+      // Deleted or changed since it was listed.
       if (sha256 === undefined) continue;
       const key = objectKey(tenant, sha256);
       if (there.get(key) !== file.bytes) {
-        if (!(await storeFile(means, tenant, file, sha256))) continue;
+        if (!(await storeFile(means, tenant, { ...file, sha256 }, signal))) continue;
         there.set(key, file.bytes);
         count.newFiles += 1;
         count.newBytes += file.bytes;
@@ -75,28 +75,65 @@ export async function storeMedia(
   return { ...list, ...count, ...(leftOut === undefined ? {} : { leftOut }) };
 }
 
-async function hashOf(media: TenantMediaFiles, tenant: string, path: string): Promise<string | undefined> {
-  const content = await media.open(tenant, path);
+/** @returns undefined where it is not what was listed: a file that is being written is the next backup's */
+async function hashOf(
+  media: TenantMediaFiles,
+  tenant: string,
+  file: MediaFile,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const content = await media.open(tenant, file.path, signal);
   if (!content) return undefined;
-  const hashed = new Hashed(content as Bytes);
-  await readThrough(hashed);
-  return hashed.sha256;
+  const hashed = new Hashed(content as Bytes, (bytes) => {
+    if (bytes > file.bytes) throw new MoreThanListed();
+  });
+  try {
+    await readThrough(hashed);
+  } catch (error) {
+    if (!(error instanceof MoreThanListed)) throw error;
+    content.destroy();
+  }
+  if (hashed.bytes === file.bytes) return hashed.sha256;
+  await refuseLies(media, tenant, file, signal);
+  return undefined;
 }
 
-/** @returns whether it was stored as it was hashed; a file that is being written is the next backup's */
+/** @returns whether it was stored as it was hashed */
 async function storeFile(
   { target, media }: { target: BackupTarget; media: TenantMediaFiles },
   tenant: string,
-  { path }: MediaFile,
-  sha256: string,
+  file: ListedFile,
+  signal: AbortSignal,
 ): Promise<boolean> {
-  const content = await media.open(tenant, path);
+  const content = await media.open(tenant, file.path, signal);
   if (!content) return false;
-  const key = objectKey(tenant, sha256);
-  const { sha256: now } = await store(target, key, content as Bytes);
-  if (now === sha256) return true;
-  await target.remove(key);
+  const key = objectKey(tenant, file.sha256);
+  try {
+    const { sha256: now } = await store(target, key, content as Bytes, (bytes) => {
+      if (bytes > file.bytes) throw new MoreThanListed();
+    });
+    if (now === file.sha256) return true;
+    await target.remove(key);
+  } catch (error) {
+    if (!(error instanceof MoreThanListed)) throw error;
+    content.destroy();
+  }
+  await refuseLies(media, tenant, file, signal);
   return false;
+}
+
+/** Nothing that goes on without end is read or stored: a tenant's bucket is where the tenant says. */
+class MoreThanListed extends Error {}
+
+/** @throws MediaOutOfReach where a file still has the size that it was listed with, and its content has another */
+async function refuseLies(
+  media: TenantMediaFiles,
+  tenant: string,
+  file: MediaFile,
+  signal: AbortSignal,
+): Promise<void> {
+  if (await media.has(tenant, file, signal))
+    throw new MediaOutOfReach(`${file.path} is listed with ${file.bytes} bytes, and its content is not of that size`);
 }
 
 /** @throws UserError InvalidInput where the list is damaged */
@@ -118,10 +155,15 @@ export async function* listedFiles(target: BackupTarget, { media }: BackupManife
 }
 
 /** Reads every media file of a backup. @returns what is wrong, a sentence each */
-export async function checkMedia(target: BackupTarget, manifest: BackupManifest, say: Say): Promise<string[]> {
+export async function checkMedia(
+  target: BackupTarget,
+  manifest: BackupManifest,
+  { say, signal }: { say: Say; signal: AbortSignal },
+): Promise<string[]> {
   const problems: string[] = [];
   let files = 0;
   for await (const { path, bytes, sha256 } of listedFiles(target, manifest)) {
+    signal.throwIfAborted();
     files += 1;
     if (files % 50 === 0) say(`media: ${files} of ${manifest.media.files} files read`);
     try {
@@ -147,9 +189,10 @@ export async function stageMedia(
   let files = 0;
   for await (const file of listedFiles(target, manifest)) {
     signal.throwIfAborted();
-    if ((await media.has(tenant, file)) || (await media.hasStaged(tenant, file))) continue;
+    if ((await media.has(tenant, file, signal)) || (await media.hasStaged(tenant, file))) continue;
     const { path, bytes, sha256 } = file;
-    await media.stage(tenant, path, stored(target, { key: objectKey(manifest.tenant, sha256), bytes, sha256 }));
+    const content = stored(target, { key: objectKey(manifest.tenant, sha256), bytes, sha256 });
+    await media.stage(tenant, path, content, signal);
     files += 1;
     if (files % 50 === 0) say(`media: ${files} files fetched`);
   }

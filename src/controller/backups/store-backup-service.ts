@@ -105,7 +105,7 @@ export class StoreBackupService implements BackupService {
       this.#context.log.warn({ why: messageOf(error) }, "what interrupted work left cannot be removed yet");
     });
     this.#archiver?.start();
-    this.#goOn();
+    await this.#goOn();
     this.#again();
   }
 
@@ -150,8 +150,9 @@ export class StoreBackupService implements BackupService {
   }
 
   async #make(name: string, config: BackupsConfig, means: BackupMeans, context: JobContext): Promise<string> {
-    const { job, signal } = context;
+    const { job, signal, isStopping } = context;
     try {
+      await this.#asked.begin(job);
       const manifest = await this.#backUp(name, config, means, context);
       if (manifest.by === undefined) this.#schedule.learn(manifest.tenant, Date.parse(manifest.takenAt));
       else this.#schedule.succeeded(manifest.tenant);
@@ -162,21 +163,19 @@ export class StoreBackupService implements BackupService {
       await this.#say(name, "Warning", "MediaNotBackedUp", `backup ${id} of ${name} is made, but its ${left}`);
       return `${words}; ${left}`;
     } catch (error) {
-      if (!signal.aborted) await this.#tellFailure(name, messageOf(error));
+      // That it took too long says more than what it was at.
+      const why: unknown = signal.reason instanceof UserError ? signal.reason : error;
+      if (!isStopping()) await this.#tellFailure(name, messageOf(why));
       throw error;
     } finally {
       // What a stop interrupts goes on afterwards.
-      if (!signal.aborted) {
-        this.#ofTenantAdmins.delete(job.id);
-        await this.#asked
-          .done(job)
-          .catch((error: unknown) =>
-            this.#context.log.warn(
-              { tenant: name, backup: job.id, why: messageOf(error) },
-              "the note of a backup that is done cannot be removed yet",
-            ),
-          );
-      }
+      if (!isStopping()) this.#ofTenantAdmins.delete(job.id);
+      await (isStopping() ? this.#asked.stopped(job) : this.#asked.done(job)).catch((error: unknown) =>
+        this.#context.log.warn(
+          { tenant: name, backup: job.id, why: messageOf(error) },
+          "the note of a backup that is done, or goes on later, cannot be changed yet",
+        ),
+      );
     }
   }
 
@@ -470,12 +469,26 @@ export class StoreBackupService implements BackupService {
   }
 
   /** With the backups that somebody asked an earlier controller for. */
-  #goOn(): void {
+  async #goOn(): Promise<void> {
     if (!this.#settings.config()) return;
     for (const { name, asked } of this.#asked.left()) {
       const { id, byTenantAdmin = false } = asked;
       // One whose tenant is being renamed, or has another job, is looked at the next time.
-      if (!this.work.underWay(name) && !this.work.refusal(name)) this.#begin(name, { id, byTenantAdmin });
+      if (this.work.underWay(name) || this.work.refusal(name)) continue;
+      if (AskedBackups.isGivenUp(asked)) await this.#giveUp(name, id);
+      else this.#begin(name, { id, byTenantAdmin });
+    }
+  }
+
+  /** Never fails: the note stays until it can be removed. */
+  async #giveUp(name: string, id: string): Promise<void> {
+    try {
+      const why =
+        "controllers ended twice while they made it, so it is not begun again by itself; see why they ended, and ask for it again";
+      await this.#tellFailure(name, why);
+      await this.#asked.done({ id, tenant: name });
+    } catch (error) {
+      this.#context.log.warn({ tenant: name, backup: id, why: messageOf(error) }, "a backup cannot be given up yet");
     }
   }
 
@@ -489,7 +502,7 @@ export class StoreBackupService implements BackupService {
       await this.#asked
         .tidy()
         .catch((error: unknown) => log.debug({ why: messageOf(error) }, "notes cannot be removed"));
-      this.#goOn();
+      await this.#goOn();
       const catalogue = new Catalogue(now.means.target);
       for (const tenant of Array.from(reader.values("Tenant"))) {
         const { name } = tenant.metadata;

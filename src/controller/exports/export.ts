@@ -67,9 +67,9 @@ export async function* exportedFiles(means: ExportMeans, request: ExportRequest)
     held.push(dump);
     sums.push(checksumLine(dump.sha256, ARCHIVED.database));
     yield { path: ARCHIVED.database, bytes: dump.bytes, content: dump.read() };
-    for await (const file of means.media.list(storageOf(tenant))) {
+    for await (const file of means.media.list(storageOf(tenant), signal)) {
       signal.throwIfAborted();
-      const content = await means.media.open(storageOf(tenant), file.path);
+      const content = await means.media.open(storageOf(tenant), file.path, signal);
       // Deleted since it was listed.
       if (!content) continue;
       yield hashed({

@@ -110,6 +110,34 @@ it("keeps few of the backups that a tenant admin asks for, and none of them in p
   expect((await kept()).map(({ by = "" }) => by)).toEqual(["", "tenant-admin", ""]);
 });
 
+it("begins no backup a third time by itself at which two controllers ended without a word, and says so", async () => {
+  const noted = async () => (await world.store.get("Tenant", "a"))?.status.backupAsked;
+  mayDump = new Promise(() => {});
+  const first = await started();
+  const { id } = await first.backUp("a");
+  await until("the first attempt is written", async () => (await noted())?.attempts === 1);
+  // One that stops as it should is none.
+  await first.close();
+  expect(await noted()).toEqual({ id, requestedAt: expect.any(String) as string });
+  for (const attempts of [1, 2]) {
+    const begun = await started();
+    await until("the attempt is written", async () => (await noted())?.attempts === attempts);
+    // As a controller that is killed: it writes no more.
+    vi.spyOn(AskedBackups.prototype, "stopped").mockResolvedValueOnce();
+    await begun.close();
+  }
+  mayDump = Promise.resolve();
+  const last = await started();
+  expect(last.jobs()).toEqual([]);
+  await tenantWhen(world, "a", "without a note", ({ status }) => status.backupAsked === undefined);
+  const events = (await world.store.listEvents({ object: "Tenant/a", limit: 100 })).filter(
+    ({ reason }) => reason === "BackupFailed",
+  );
+  expect(events.map(({ message }) => message)).toEqual([expect.stringContaining("controllers ended twice") as string]);
+  expect(await kept()).toEqual([]);
+  expect((await ended(last, (await last.backUp("a")).id)).state).toBe("Succeeded");
+});
+
 it("begins nothing again whose note cannot be removed, and removes the note once that is possible", async () => {
   const asked = new AskedBackups(run.process.context);
   const job = { id: "backup-1", tenant: "a", requestedAt: "2026-01-01T00:00:00.000Z" } as Job;

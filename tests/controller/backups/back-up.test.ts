@@ -144,6 +144,42 @@ it("keeps the newest backup with all media, however old it is", async () => {
   expect(await contents()).toHaveLength(1);
 });
 
+it("reads and stores nothing beyond the size that a file is listed with", async () => {
+  let sent = 0;
+  means.media.open = async () => {
+    async function* endless(): Bytes {
+      for (; ; sent += 1) yield Buffer.from("x".repeat(10));
+    }
+    return Readable.from(endless(), { objectMode: false });
+  };
+  const { media } = await backUpNow();
+  expect(media).toMatchObject({
+    files: 0,
+    leftOut: "local_content/a is listed with 11 bytes, and its content is not of that size",
+  });
+  // One that grows is being written, and the next backup's; so is one that has become shorter.
+  means.media.has = async () => false;
+  const growing = await backUpNow();
+  expect(growing.media).toMatchObject({ files: 0 });
+  expect(growing.media.leftOut).toBeUndefined();
+  means.media.open = async () => Readable.from([Buffer.from("short")]);
+  expect((await backUpNow()).media).toMatchObject({ files: 0 });
+  // Hashed as it was listed, and endless afterwards.
+  let opened = 0;
+  means.media.open = async () => {
+    async function* content(): Bytes {
+      yield Buffer.from("one picture");
+      if (opened++ > 0) for (; ; sent += 1) yield Buffer.from("x".repeat(10));
+    }
+    return Readable.from(content(), { objectMode: false });
+  };
+  expect((await backUpNow()).media).toMatchObject({ files: 0, newFiles: 0 });
+  expect((await readdir(directory, { recursive: true })).filter((name) => /^media.*[0-9a-f]{64}/.test(name))).toEqual(
+    [],
+  );
+  expect(sent).toBeLessThan(100_000);
+});
+
 it("is not in the catalogue when its dump breaks off, and can be repeated", async () => {
   dumps = [() => broken(new UserError("Environment", "pg_dump failed: out of memory"))];
   await expect(backUpNow()).rejects.toThrow("out of memory");

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { Jobs } from "../../../src/controller/backups/jobs.ts";
+import { Jobs, type JobContext } from "../../../src/controller/backups/jobs.ts";
 import { BackupSchedule } from "../../../src/controller/backups/schedule.ts";
 import { SteadyClock } from "../../../src/model/clock.ts";
 import { BackupsConfigSchema } from "../../../src/model/backup.ts";
@@ -60,6 +60,31 @@ it("ends what is under way when it is closed", async () => {
   );
   await all.close();
   expect(job.state).toBe("Failed");
+});
+
+it("ends what takes longer than anything does, says so, and has a place again", async () => {
+  const waits: { ms: number; run: () => void }[] = [];
+  const system = { wall: () => Date.now(), monotonic: () => performance.now() };
+  const clock = new SteadyClock({ ...system, after: (ms, run) => (waits.push({ ms, run }), () => {}) });
+  const all = new Jobs(clock, () => {});
+  const stops: boolean[] = [];
+  const endless = ({ signal, isStopping }: JobContext) =>
+    new Promise<string>((_done, fail) =>
+      signal.addEventListener("abort", () => {
+        stops.push(isStopping());
+        fail(new Error("the connection was ended"));
+      }),
+    );
+  const [backup, verification] = [all.add("Backup", "a", endless), all.add("Verify", "b", endless)];
+  const third = all.add("Backup", "c", async () => "made");
+  expect(waits.map(({ ms }) => ms / 3_600_000)).toEqual([12, 6]);
+  expect(third.state).toBe("Waiting");
+  for (const { run } of waits.splice(0)) run();
+  await until("the third has ended", () => third.finishedAt !== undefined);
+  expect(backup).toMatchObject({ state: "Failed", message: "it took more than 12 hours, and was ended" });
+  expect(verification).toMatchObject({ state: "Failed", message: "it took more than 6 hours, and was ended" });
+  expect(third.state).toBe("Succeeded");
+  expect(stops).toEqual([false, false]);
 });
 
 const config = BackupsConfigSchema.parse({
