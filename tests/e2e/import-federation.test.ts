@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { readFile, rm } from "node:fs/promises";
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { join } from "node:path";
+import { Agent, request } from "undici";
 import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { freePort } from "../../src/platforms/local/up/ports.ts";
 import { Authority } from "../support/authority.ts";
@@ -90,6 +91,25 @@ afterAll(async () => {
   if (old) await rm(old.directory, { recursive: true, force: true });
 });
 
+/** As another server asks for them. */
+async function keysAtDoor(): Promise<unknown> {
+  const dispatcher = new Agent({ connect: { rejectUnauthorized: false, servername: "known.localhost" } });
+  try {
+    const headers = { host: `known.localhost:${door.port}` };
+    const { body } = await request(`https://127.0.0.1:${door.port}/_matrix/key/v2/server`, { dispatcher, headers });
+    const { server_name, verify_keys } = (await body.json()) as { server_name?: string; verify_keys?: object };
+    return { server_name, verify_keys };
+  } finally {
+    await dispatcher.destroy();
+  }
+}
+
+/** Of its file: `ed25519 a_AbCd SEED`. */
+async function keyIdOf({ directory }: OldSynapse): Promise<string> {
+  const [algorithm, version] = (await readFile(join(directory, "signing.key"), "utf8")).split(" ");
+  return `${algorithm}:${version}`;
+}
+
 it("an imported tenant goes on with a server that knew the old one: by its name, its key and its rooms", async () => {
   const { client } = old.user;
   const { room_id: room } = await client.createRoom({
@@ -104,6 +124,8 @@ it("an imported tenant goes on with a server that knew the old one: by its name,
   await hears(bob, "from the old server");
   await hears(old.user, "from the peer");
 
+  const keys = await keysAtDoor();
+  expect(keys).toMatchObject({ server_name: old.serverName, verify_keys: { [await keyIdOf(old)]: expect.anything() } });
   door.leadTo(undefined);
   await old.end();
   await bob.client.sendTextMessage(room, "while nobody was there");
@@ -111,6 +133,7 @@ it("an imported tenant goes on with a server that knew the old one: by its name,
   const { code, stdout, stderr } = await cluster.cli("tenant", "import", "known", "--homeserver-yaml", file);
   expect(code, `${stdout}\n${stderr}`).toBe(0);
   door.leadTo(await cluster.gatewayPort("https"));
+  expect(await keysAtDoor()).toEqual(keys);
 
   const alice = old.at((await cluster.tenant("known")).url);
   await alice.client.sendTextMessage(room, "from the tenant");
