@@ -69,6 +69,8 @@ _WORKER_NAME = re.compile(r"(?!main$)[a-z0-9][a-z0-9-]{0,60}")
 #: Of `patches`: the fence, and what a stop needs.
 _PATCHES = ("fence", "long-polls", "processes", "services-in-flight", "servers-in-flight", "queues-of-servers")
 _PATCHES_OF_WORKERS = ("ports-of-workers",)
+#: There is one where the kernel has IPv6.
+_IPV6 = Path("/proc/net/if_inet6")
 
 
 class CannotOwn(Exception):
@@ -206,6 +208,7 @@ class Dedicated:
         from .fence import claims_of_shard
         from .patches.process import replace
 
+        _listen_without_ipv6(_IPV6)
         synapse_app = import_module("synapse.app.generic_worker" if self._settings.worker else "synapse.app.homeserver")
         patches.allow(self._settings.allow_untested_releases)
         for name in (*_PATCHES, *(_PATCHES_OF_WORKERS if self._is_worker else ())):
@@ -415,6 +418,13 @@ def _ends(goes_on: Callable[[], bool], seconds: float) -> bool:
             return False
         time.sleep(_CREW_STEP_SECONDS)
     return True
+
+
+def _listen_without_ipv6(ipv6: Path) -> None:
+    """A listener that names no address is at any of IPv6 and IPv4, and where the kernel has no IPv6 Synapse does not start for it."""
+    if not ipv6.exists():
+        addresses: list[str] = import_module("synapse.config.server").DEFAULT_BIND_ADDRESSES
+        addresses[:] = [address for address in addresses if ":" not in address]
 
 
 def _is_between_processes(hs: Any, port: Any) -> bool:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from synapse.config import server
 
+from ..dedicated import _listen_without_ipv6
 from .dedicated import Dedicated
 from .postgres import Postgres
 from .service import running_service
@@ -211,6 +213,22 @@ def test_a_dedicated_process_that_is_fenced_ends_at_once(
     dedicated.options = ("--fence-revision", "1", "--handover-seconds", "1")
     dedicated.start().expect_end(3)
     client.send("still on the shard")
+
+
+def test_listeners_are_at_ipv4_alone_where_the_kernel_has_no_ipv6(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Synapse would end: it takes an address of IPv6 that it cannot have for an error."""
+    monkeypatch.setattr(server, "DEFAULT_BIND_ADDRESSES", list(server.DEFAULT_BIND_ADDRESSES))
+
+    def addresses() -> list[str]:
+        listener = server.parse_listener_def(0, {"port": 8080, "type": "http", "tls": False})
+        assert isinstance(listener, server.TCPListenerConfig)
+        return list(listener.bind_addresses)
+
+    (tmp_path / "if_inet6").touch()
+    _listen_without_ipv6(tmp_path / "if_inet6")
+    assert addresses() == ["::", "0.0.0.0"]
+    _listen_without_ipv6(tmp_path / "nothing")
+    assert addresses() == ["0.0.0.0"]
 
 
 def test_two_dedicated_processes_at_once(new_dedicated: NewDedicated, assign: Assign, postgres: Postgres) -> None:

@@ -10,7 +10,7 @@ const render = async (gateway: Values): Promise<Manifest[]> =>
     .filter((manifest) => manifest !== null);
 
 describe.skipIf(withoutHelm)("autoscaling of gateways", () => {
-  it("is not there unless it is asked for, and then the Deployment names no number that would undo it", async () => {
+  it("is not there unless it is asked for, and then the Deployment names no number of the values, which would undo it", async () => {
     const before = await render({});
     expect(before.filter(({ kind }) => kind === "HorizontalPodAutoscaler")).toEqual([]);
     expect(find(before, "Deployment", "synapse-shards-gateway").spec.replicas).toBe(2);

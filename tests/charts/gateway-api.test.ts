@@ -80,7 +80,7 @@ describe.skipIf(withoutHelm)("routes of the Gateway API", () => {
 
   it("has a tenant's route where the cluster's gateway is, as it leads to no ExternalName", async () => {
     const rendered = await stack(asTenant);
-    const route = find(rendered, "HTTPRoute", "clinics-clinic-a-synapse");
+    const route = find(rendered, "HTTPRoute", "clinic-a-synapse");
     expect(route.metadata.namespace).toBe("shards");
     expect(route.spec.hostnames).toEqual(["matrix.clinic-a.example"]);
     expect(route.spec.rules[0].backendRefs).toEqual([{ name: "synapse-shards-gateway", port: 8008 }]);
@@ -102,8 +102,15 @@ describe.skipIf(withoutHelm)("routes of the Gateway API", () => {
     const rendered = await companion(merged(HOSTNAMES, ESS_VALUES, TENANT, ON));
     const [name = ""] = kinds(rendered, "HTTPRoute");
     const route = find(rendered, "HTTPRoute", name);
-    const login = route.spec.rules.find(({ matches }: any) => matches[0].path.value === "/_matrix/client/v3/login");
     const service = "ess-matrix-authentication-service";
+    const [login, rest] = route.spec.rules;
+    expect([route.spec.rules.length, rest.backendRefs[0].name]).toEqual([2, "synapse-shards-gateway"]);
+    // In one rule: a route may have no more than 16.
+    expect(login.matches.map(({ path }: any) => path.value).toSorted()).toEqual(
+      ["api/v1", "r0", "unstable", "v3"].flatMap((version) =>
+        ["login", "logout", "refresh"].map((name) => `/_matrix/client/${version}/${name}`),
+      ),
+    );
     expect(login.backendRefs).toEqual([{ name: service, namespace: "ess", port: 8080 }]);
     const grant = rendered.find(({ kind }) => kind === "ReferenceGrant")!;
     expect(grant.spec).toEqual({
@@ -111,6 +118,39 @@ describe.skipIf(withoutHelm)("routes of the Gateway API", () => {
       to: [{ group: "", kind: "Service", name: service }],
     });
     expect(grant.metadata.namespace ?? "ess").toBe("ess");
+  });
+
+  it("has a name of its own in the gateway's namespace, whatever the namespace and the release", async () => {
+    const named = async (release: string, namespace: string, tenantName = "") => {
+      const wellKnown = { wellKnownDelegation: { ingress: { host: "clinic.example" } } };
+      const values = merged(MINIMAL, { synapse: KEYS }, ON, asTenant, wellKnown, {
+        synapse: { asTenantHook: { tenantName } },
+      });
+      return kinds(await render(CHART, release, namespace, values), "HTTPRoute");
+    };
+    expect(await named("b", "a", "first")).toEqual(["first-synapse", "first-well-known"]);
+    const names = [...(await named("b-c", "a")), ...(await named("c", "a-b"))];
+    expect(names).toEqual(["b-c-synapse", "b-c-well-known", "c-synapse", "c-well-known"]);
+  });
+
+  it("leads to each Service by one rule for up to 64 paths", async () => {
+    const path = (number: number) => ({
+      path: `/x${number}`,
+      availability: "only_externally",
+      service: { name: number === 0 ? "first" : "second", port: { number: 81 } },
+    });
+    const additionalPaths = Array.from({ length: 70 }, (_, number) => path(number));
+    const { rules } = find(
+      await stack({ synapse: { ingress: { additionalPaths } } }),
+      "HTTPRoute",
+      "clinic-a-synapse",
+    ).spec;
+    expect(rules.map(({ backendRefs, matches }: any) => [backendRefs[0].name, matches.length])).toEqual([
+      ["first", 1],
+      ["second", 64],
+      ["second", 5],
+      ["clinic-a-synapse", 2],
+    ]);
   });
 
   it("says that another Service's port needs a number", async () => {
@@ -142,7 +182,7 @@ describe.skipIf(withoutHelm)("routes of the Gateway API", () => {
         allowedRoutes: { namespaces: { selector: { matchLabels: { "kubernetes.io/metadata.name": "shards" } } } },
       },
     ]);
-    expect(find(rendered, "HTTPRoute", "clinics-clinic-a-synapse").spec.parentRefs).toEqual([
+    expect(find(rendered, "HTTPRoute", "clinic-a-synapse").spec.parentRefs).toEqual([
       { group: "gateway.networking.k8s.io", kind: "ListenerSet", name: "clinic-a-synapse", namespace: "clinics" },
     ]);
     await expect(stack(asTenant, { gatewayApi: { listenerSet: { enabled: true } } })).rejects.toThrow(/no certificate/);

@@ -34,11 +34,14 @@ const SOME = {
 };
 interface Table {
   many?: boolean;
+  alone?: boolean;
+  streams?: Record<string, string[]>;
   duty?: string;
   paths?: string[];
   roomPaths?: string[];
 }
 const TABLE = parse(readFileSync(join(CHART, "files/workers.yaml"), "utf8")) as Record<string, Table>;
+const ALL = Object.fromEntries(Object.keys(TABLE).map((kind) => [kind, on]));
 const withoutHaproxy = spawnSync("haproxy", ["-v"]).status !== 0;
 
 const withWorkers = (workers: Values, more: Values = {}) => template(merged(DEDICATED, { synapse: { workers } }, more));
@@ -113,7 +116,7 @@ describe.skipIf(withoutHelm)("workers of the chart matrix-stack", () => {
   });
 
   it("listen to each other and to HAProxy within the pod alone, and at no port twice", async () => {
-    const rendered = await withWorkers(Object.fromEntries(Object.keys(TABLE).map((kind) => [kind, on])));
+    const rendered = await withWorkers(ALL);
     const files = Object.entries(filesOf(rendered)).filter(([name]) => /^(dedicated|worker-.*)\.yaml$/.test(name));
     expect(files.length).toBe(Object.keys(TABLE).length + 1);
     const listeners = files.flatMap(([, text]) => listenersOf(text));
@@ -133,11 +136,7 @@ describe.skipIf(withoutHelm)("workers of the chart matrix-stack", () => {
   });
 
   it.skipIf(withoutHaproxy)("have a configuration that HAProxy reads, whatever the kinds", async () => {
-    for (const [number, workers] of [
-      SOME,
-      { pusher: on },
-      Object.fromEntries(Object.keys(TABLE).map((kind) => [kind, on])),
-    ].entries()) {
+    for (const [number, workers] of [SOME, { pusher: on }, ALL].entries()) {
       for (const standalone of [false, true]) {
         const files = filesOf(
           await withWorkers(workers, standalone ? { synapse: { asTenantHook: { clusterId: "", namespace: "" } } } : {}),
@@ -145,8 +144,11 @@ describe.skipIf(withoutHelm)("workers of the chart matrix-stack", () => {
         const where = join(directory, `${number}-${standalone}`);
         for (const map of ["paths.map", "get.map"]) writeFileSync(`${where}-${map}`, files[map]!);
         writeFileSync(`${where}.cfg`, files["haproxy.cfg"]!.replaceAll("/etc/haproxy/", `${where}-`));
-        const { status, stderr } = spawnSync("haproxy", ["-c", "-f", `${where}.cfg`], { encoding: "utf8" });
-        expect([status, stderr]).toEqual([0, expect.not.stringMatching(/WARNING|ALERT/)]);
+        for (const ANY_ADDRESS of [undefined, "[::]"]) {
+          const env = { ...process.env, ANY_ADDRESS };
+          const { status, stderr } = spawnSync("haproxy", ["-c", "-f", `${where}.cfg`], { encoding: "utf8", env });
+          expect([status, stderr]).toEqual([0, expect.not.stringMatching(/WARNING|ALERT/)]);
+        }
       }
     }
   });
@@ -189,6 +191,49 @@ describe.skipIf(withoutHelm)("workers of the chart matrix-stack", () => {
     for (const [, kind] of rules) expect(backends).toContain(kind);
   });
 
+  it("leave no request to the main process that it cannot do, and are not ready without one that can", async () => {
+    const config = filesOf(await withWorkers({ ...ALL, receipts: { ...on, replicas: 3 } }))["haproxy.cfg"]!;
+    const backends = new Map(
+      config
+        .split(/^backend /m)
+        .slice(1)
+        .map((text) => [text.split("\n", 1)[0]!, text]),
+    );
+    const writers = Object.entries(TABLE).filter(
+      ([, { streams }]) => streams !== undefined && !Object.values(streams).flat().includes("master"),
+    );
+    expect(writers.map(([kind]) => kind).toSorted()).toEqual([
+      "account-data",
+      "device-lists",
+      "encryption",
+      "event-persister",
+      "presence-writer",
+      "push-rules",
+      "receipts",
+      "typing-persister",
+    ]);
+    for (const [kind, { alone }] of writers) {
+      expect([kind, alone, backends.get(kind)]).toEqual([kind, true, expect.not.stringContaining("server main ")]);
+      const count = kind === "receipts" ? 3 : 1;
+      expect(config).toContain(`if { path /health } { nbsrv(${kind}) lt ${count} }\n`);
+    }
+    expect(backends.get("media-repository")).toContain("server main ");
+    expect(config.match(/path \/health/g)).toHaveLength(writers.length);
+  });
+
+  it("listen where the kernel has no IPv6 too", async () => {
+    const rendered = await withWorkers(SOME);
+    expect(filesOf(rendered)["haproxy.cfg"]!.match(/^ +bind .*$/gm)).toEqual([
+      '  bind "${ANY_ADDRESS}:8405" v4v6',
+      '  bind "${ANY_ADDRESS}:8008" v4v6',
+    ]);
+    const { command } = containersOf(rendered).find(({ name }) => name === "haproxy");
+    const shown = (command[2] as string).replace(/exec .*/, "echo $ANY_ADDRESS");
+    const said = (text: string) => spawnSync("sh", ["-c", text], { encoding: "utf8" }).stdout.trim();
+    expect(said(shown.replace("/proc/net/if_inet6", "/dev/null"))).toBe("[::]");
+    expect(said(shown.replace("/proc/net/if_inet6", "/nowhere"))).toBe("");
+  });
+
   it("are no part of a tenant, whose values may have them for later, and change nothing where there are none", async () => {
     const tenant = await template(merged(DEDICATED, { synapse: { workers: SOME, asTenantHook: { enabled: true } } }));
     expect(tenant.some(({ kind }) => kind === "StatefulSet")).toBe(false);
@@ -211,6 +256,16 @@ describe.skipIf(withoutHelm)("workers of the chart matrix-stack", () => {
       "a second one of a kind that has one",
       { background: { ...on, replicas: 2 } },
       /background\/replicas.*maximum: got 2, want 1/,
+    ],
+    [
+      "more than there are ports",
+      Object.fromEntries(
+        Object.keys(TABLE)
+          .filter((kind) => TABLE[kind]!.many)
+          .slice(0, 6)
+          .map((kind) => [kind, { ...on, replicas: 17 }]),
+      ),
+      /synapse.workers: 102 workers; at most 100 are allowed in one pod/,
     ],
     [
       "a place for its pods",

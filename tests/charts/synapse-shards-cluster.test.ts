@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parse } from "yaml";
 import { withoutCluster } from "../kubernetes/support/cluster.ts";
 import { applyCrds } from "../kubernetes/support/crds.ts";
 import { kubectl, run } from "../kubernetes/support/run.ts";
@@ -70,6 +71,15 @@ describe.skipIf(withoutCluster)("rights of the chart's service accounts (needs K
       (answer) => answer.trim() === "yes",
       () => false,
     );
+
+  it("has as many gateways when autoscaling is switched on as it had before", async () => {
+    const args = ["template", "cluster-a", CHART, "-n", NAMESPACE, "--set=gateway.autoscaling.enabled=true"];
+    const show = "--show-only=templates/gateway/deployment.yaml";
+    const of = async (...more: string[]) =>
+      (parse(await run("helm", [...args, show, ...more])) as { spec: { replicas?: number } }).spec.replicas;
+    // Those that it has are none here, and by the values there would be two.
+    expect([await of("--dry-run=server"), await of()]).toEqual([0, undefined]);
+  });
 
   it("lets the controller do its work", async () => {
     for (const [verb, resource] of ALLOWED)

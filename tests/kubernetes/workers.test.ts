@@ -1,4 +1,6 @@
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Method } from "matrix-js-sdk";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { TestUser } from "../e2e/support/matrix.ts";
 import { until } from "../support/patience.ts";
@@ -12,10 +14,12 @@ const TENANT = "outgrows";
 const on = { enabled: true } as const;
 const WORKERS = {
   "client-reader": on,
+  encryption: on,
   "event-creator": on,
   "event-persister": { ...on, replicas: 2 },
   "federation-sender": on,
   "media-repository": on,
+  receipts: on,
   synchrotron: on,
 };
 
@@ -29,11 +33,28 @@ describe.skipIf(withoutCluster)(
     const picture = randomBytes(200_000);
     let ada: TestUser;
     let mxc = "";
+    let room = "";
+    let message = "";
 
     const isOnShard = () =>
       cluster.running(TENANT, ({ shard, lastMove }) => shard !== undefined && lastMove?.to === shard, 300);
     const isDedicated = () => cluster.running(TENANT, ({ shard }) => shard === undefined, 300);
-    const unnoticed = (what: () => Promise<unknown>) => unnoticedBy(ada, cluster, TENANT, what);
+    const unnoticed = (what: () => Promise<unknown>) =>
+      unnoticedBy(ada, cluster, TENANT, async () => {
+        let goesOn = true;
+        const writing = async () => {
+          while (goesOn) await writeOtherStreams();
+        };
+        await Promise.all([what().finally(() => (goesOn = false)), writing()]);
+      });
+
+    /** A message to a device and a receipt, each of which one process alone can write. */
+    async function writeOtherStreams(): Promise<void> {
+      await ada.client.sendToDevice("org.example.ping", new Map([[ada.client.getUserId()!, new Map([["*", {}]])]]));
+      const path = `/rooms/${encodeURIComponent(room)}/receipt/m.read/${encodeURIComponent(message)}`;
+      await ada.client.http.authedRequest(Method.Post, path, undefined, {});
+      await sleep(100);
+    }
 
     /** Which processes have written events since an event of the stream. */
     async function writers(): Promise<string[]> {
@@ -62,7 +83,8 @@ describe.skipIf(withoutCluster)(
       await cluster.createTenant(TENANT);
       await cluster.running(TENANT);
       ada = await cluster.register(TENANT, "ada");
-      await ada.client.createRoom({});
+      ({ room_id: room } = await ada.client.createRoom({}));
+      ({ event_id: message } = await ada.client.sendTextMessage(room, "to be read"));
       mxc = (await ada.client.uploadContent(picture, { type: "image/png", name: "p.png" })).content_uri;
     }, 6 * MINUTES);
     afterAll(() => cluster.close(), 5 * MINUTES);
@@ -80,8 +102,16 @@ describe.skipIf(withoutCluster)(
         await until("event persisters write", async () =>
           (await writers()).every((name) => name.startsWith("event-persister-")),
         );
+        await writeOtherStreams();
         const counts = await requests();
-        for (const kind of ["client-reader", "event-creator-by-room", "media-repository", "synchrotron"])
+        for (const kind of [
+          "client-reader",
+          "encryption",
+          "event-creator-by-room",
+          "media-repository",
+          "receipts",
+          "synchrotron",
+        ])
           expect([kind, counts.get(kind) ?? 0]).not.toEqual([kind, 0]);
       },
       10 * MINUTES,
@@ -90,8 +120,8 @@ describe.skipIf(withoutCluster)(
     it(
       "fails no request when it comes back to a shard, and keeps what its workers wrote",
       async () => {
-        const { room_id: room } = await ada.client.createRoom({});
-        await ada.client.sendTextMessage(room, "by workers");
+        const { room_id: created } = await ada.client.createRoom({});
+        await ada.client.sendTextMessage(created, "by workers");
         const later = (await ada.client.uploadContent(picture, { type: "image/png", name: "q.png" })).content_uri;
         await unnoticed(async () => {
           await cluster.helmTenant(TENANT, {});
@@ -99,7 +129,7 @@ describe.skipIf(withoutCluster)(
         });
         expect(await writers()).toEqual(["master"]);
         for (const file of [mxc, later]) expect((await ada.download(file)).equals(picture)).toBe(true);
-        expect((await ada.client.getJoinedRooms()).joined_rooms).toContain(room);
+        expect((await ada.client.getJoinedRooms()).joined_rooms).toContain(created);
       },
       10 * MINUTES,
     );

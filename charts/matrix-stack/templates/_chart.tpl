@@ -36,6 +36,10 @@
 {{- $problems := list -}}
 {{- if $synapse.redis }}{{ $problems = append $problems "synapse.redis: a homeserver with workers has a Redis of its own in its pod, and others need none" }}{{ end -}}
 {{- if $synapse.extraArgs }}{{ $problems = append $problems "synapse.extraArgs: give options in synapse.additional" }}{{ end -}}
+{{- $workers := 0 -}}
+{{- range include "matrix-stack.workerKinds" . | fromJson }}{{ $workers = add $workers (int .replicas) }}{{ end -}}
+{{- /* Each has a port of its own in three ranges of a hundred. */ -}}
+{{- if gt (int $workers) 100 }}{{ $problems = append $problems (printf "synapse.workers: %d workers; at most 100 are allowed in one pod" (int $workers)) }}{{ end -}}
 {{- if eq (include "matrix-stack.mode" .) "tenant" -}}
 {{- range $synapse.appservices -}}
 {{- if .configMap }}{{ $problems = append $problems (printf "synapse.appservices: the ConfigMap %s is not for tenants: a registration has tokens, and the controller reads Secrets alone; use secret and secretKey" .configMap) }}{{ end -}}

@@ -86,7 +86,8 @@ preStop: {exec: {command: [sh, -c, "n=0; while [ $n -lt {{ $steps }} ] && [ ! -e
 name: haproxy
 image: {{ include "matrix-stack.sidecarImage" .Values.haproxy.image }}
 imagePullPolicy: {{ .Values.haproxy.image.pullPolicy }}
-command: [haproxy, -db, -f, /etc/haproxy/haproxy.cfg]
+# At any address, of IPv6 too where the kernel has it: where it does not, a socket for it is an error.
+command: [sh, -c, 'if [ -e /proc/net/if_inet6 ]; then export ANY_ADDRESS="[::]"; fi; exec haproxy -db -f /etc/haproxy/haproxy.cfg']
 ports:
   - {name: http, containerPort: 8008, protocol: TCP}
   - {containerPort: 8405, protocol: TCP}

@@ -40,10 +40,17 @@ Call with (dict "root" $ "ingress" … "name" … "host" … "paths" … "adminA
 {{- $gateway := printf "%s-gateway" $root.Values.synapse.asTenantHook.clusterId -}}
 {{- $homeserver := dict "name" (ternary (printf "%s-synapse" $root.Release.Name) $gateway $standalone) "port" 8008 -}}
 {{- $others := include "matrix-stack.pathsOfOthers" . | fromJsonArray -}}
+{{- /* One rule leads to a Service by up to 64 paths, and a route has up to 16 rules. */ -}}
+{{- $services := dict -}}
+{{- range $others -}}
+{{- $service := printf "%s:%s" (tpl .service.name $root) (include "matrix-stack.routePort" .) -}}
+{{- $_ := set $services $service (append (get $services $service | default list) .path) -}}
+{{- end -}}
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata:
-  name: {{ ternary .name (printf "%s-%s" $root.Release.Namespace .name) $standalone }}
+  # In a namespace that tenants share, the tenant's name is its own, and the release's is not.
+  name: {{ ternary .name (printf "%s-%s" (include "matrix-stack.tenantName" $root) (trimPrefix (printf "%s-" $root.Release.Name) .name)) $standalone }}
   namespace: {{ $namespace }}
   labels: {{ include "matrix-stack.labels" (dict "root" $root "component" "synapse") | nindent 4 }}
   {{- with $api.annotations }}
@@ -58,14 +65,20 @@ spec:
     {{- end }}
   hostnames: [{{ .host | quote }}]
   rules:
-    {{- range $others }}
-    - matches: [{path: {type: PathPrefix, value: {{ .path | quote }}}}]
+    {{- range $service, $paths := $services }}
+    {{- $parts := splitList ":" $service }}
+    {{- range chunk 64 $paths }}
+    - matches:
+        {{- range . }}
+        - path: {type: PathPrefix, value: {{ . | quote }}}
+        {{- end }}
       backendRefs:
-        - name: {{ tpl .service.name $root }}
+        - name: {{ first $parts }}
           {{- if not $standalone }}
           namespace: {{ $root.Release.Namespace }}
           {{- end }}
-          port: {{ include "matrix-stack.routePort" . }}
+          port: {{ last $parts }}
+    {{- end }}
     {{- end }}
     {{- if .adminAccess }}
     - matches: [{path: {type: PathPrefix, value: /_synapse/admin}}]

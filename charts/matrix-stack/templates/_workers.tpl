@@ -120,19 +120,21 @@ defaults
   {{- end }}
 
 frontend health
-  bind [::]:8405 v4v6
+  bind "${ANY_ADDRESS}:8405" v4v6
   monitor-uri /alive
   http-request use-service prometheus-exporter if { path /metrics }
   http-request return status 404
 
 frontend http
-  bind [::]:8008 v4v6
+  bind "${ANY_ADDRESS}:8008" v4v6
   {{- if ne (include "matrix-stack.mode" .) "standalone" }}
   http-after-response set-status 421 if { status 503 } { res.hdr(x-synapse-shards) -m str misdirected }
   {{- end }}
-  # Its processes are a homeserver once what writes events is there.
-  {{- with get $kinds "event-persister" }}
-  http-request return status 503 content-type text/plain string "event persisters are missing" if { path /health } { nbsrv(event-persister) lt {{ .replicas }} }
+  # Its processes are a homeserver once all are there that write what no other can.
+  {{- range $kind, $facts := $kinds }}
+  {{- if and $facts.table.streams $facts.table.alone }}
+  http-request return status 503 content-type text/plain string "{{ $kind }} is missing" if { path /health } { nbsrv({{ $kind }}) lt {{ $facts.replicas }} }
+  {{- end }}
   {{- end }}
   # As Synapse assumes where it is missing, and says at each request.
   http-request set-header X-Forwarded-Proto https if !{ req.hdr(x-forwarded-proto) -m found }
