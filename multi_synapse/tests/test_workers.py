@@ -44,7 +44,6 @@ def connections(postgres: Postgres, assignment: dict[str, Any]) -> int:
     return int(postgres.query(sql, database_of(assignment))[0][0])
 
 
-@pytest.mark.smoke
 def test_a_tenant_goes_from_a_shard_to_its_own_synapse_with_workers_and_back(
     shard: Shard, new_team: NewTeam, assign: Assign, postgres: Postgres
 ) -> None:
