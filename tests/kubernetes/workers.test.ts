@@ -24,7 +24,8 @@ const WORKERS = {
 };
 
 /** A tenant that goes between a shard and a dedicated Synapse with workers. The tests build on each other. */
-describe.skipIf(withoutCluster)(
+// Twelve processes for one homeserver leave nothing of two processors for the tests beside them: it runs alone, where it is asked for.
+describe.skipIf(withoutCluster || process.env["TEST_WORKERS"] === undefined)(
   "workers on a cluster (needs KUBECONFIG, and the images of tests/kubernetes/images)",
   () => {
     const cluster = new Installation("workers");
