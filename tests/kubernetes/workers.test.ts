@@ -23,8 +23,10 @@ const WORKERS = {
   synchrotron: on,
 };
 
-/** A tenant that goes between a shard and a dedicated Synapse with workers. The tests build on each other. */
-// Twelve processes for one homeserver leave nothing of two processors for the tests beside them: it runs alone, where it is asked for.
+/**
+ * A tenant that goes between a shard and a dedicated Synapse with workers. The tests build on each other. Twelve processes for one homeserver leave
+ * nothing of two processors for other tests: they run alone, where they are asked for.
+ */
 describe.skipIf(withoutCluster || process.env["TEST_WORKERS"] === undefined)(
   "workers on a cluster (needs KUBECONFIG, and the images of tests/kubernetes/images)",
   () => {
