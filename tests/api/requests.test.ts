@@ -75,13 +75,13 @@ describe("wrong requests", () => {
     `);
     expect(await problemsOf("PATCH", "/v1/tenants/a", {})).toMatchInlineSnapshot(`
       [
-        "give release, config, hibernation, placement, labels, plan, quotas, metrics or revertConfig",
+        "give release, config, hibernation, placement, labels, plan, quotas, metrics, authenticationService or revertConfig",
       ]
     `);
     expect(await problemsOf("PATCH", "/v1/tenants/a", { serverName: "b" })).toMatchInlineSnapshot(`
       [
-        "serverName: no such setting; allowed are release, config, hibernation, placement, labels, plan, quotas, metrics, revertConfig",
-        "give release, config, hibernation, placement, labels, plan, quotas, metrics or revertConfig",
+        "serverName: no such setting; allowed are release, config, hibernation, placement, labels, plan, quotas, metrics, authenticationService, revertConfig",
+        "give release, config, hibernation, placement, labels, plan, quotas, metrics, authenticationService or revertConfig",
       ]
     `);
     expect(await problemsOf("POST", "/v1/tenants/a/move", { to: 7 })).toMatchInlineSnapshot(`

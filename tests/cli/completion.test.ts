@@ -55,7 +55,7 @@ test("completes in bash", async () => {
   ];
   expect(await complete(lines)).toMatchInlineSnapshot(`
     "synapse-shards ten| → tenant tenants
-    synapse-shards tenant | → create update delete rm list ls get describe check dns move move-database rename backup backups restore inspect inspections import export quarantine sleep wake suspend resume undelete purge purges usage quotas logs register-user users appservice host admin-access edit
+    synapse-shards tenant | → create update delete rm list ls get describe check dns move move-database rename backup backups restore inspect inspections import export quarantine sleep wake suspend resume undelete purge purges usage quotas logs register-user users appservice host authentication admin-access edit
     synapse-shards tenant re| → rename restore resume register-user
     synapse-shards -o json shard d| → describe drain
     synapse-shards --data /tmp tenants l| → list ls logs
