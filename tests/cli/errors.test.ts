@@ -301,6 +301,9 @@ describe("help", () => {
         "tenant host list",
         "tenant host add",
         "tenant host remove",
+        "tenant authentication",
+        "tenant authentication show",
+        "tenant authentication set",
         "tenant admin-access",
         "tenant admin-access show",
         "tenant admin-access open",
@@ -409,6 +412,9 @@ describe("help", () => {
                                   labels, plan and quotas of this tenant, where no
                                   option says otherwise; not its keys, server name,
                                   hosts, database, bucket, bridges and data
+        --mas <url>               its accounts are kept by a Matrix Authentication
+                                  Service at this URL; prints what belongs into that
+                                  one's configuration
         --admin <user>            register this first administrator when it runs; the
                                   password is made, and printed once
         --admin-password-stdin    with --admin: the password is the first line of
@@ -438,6 +444,7 @@ describe("help", () => {
       Examples:
         synapse-shards tenant create clinic-a
         synapse-shards tenant create clinic-a --domain clinic.example --admin ada --wait
+        synapse-shards tenant create clinic-a --mas http://127.0.0.1:8090 --wait
         synapse-shards tenant create clinic-b --from-template clinic-a --label plan=small --quota users=50 --quota mediaBytes=10G
       "
     `);
