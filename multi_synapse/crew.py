@@ -32,7 +32,6 @@ _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 #: A database that is away is asked less often.
 _AWAY_SECONDS = 1.0
-_READ = "SELECT epoch, instance FROM synapse_shards.fence"
 
 
 class Crew:
@@ -127,14 +126,12 @@ class Crew:
 
 def _is_in_effect(arguments: dict[str, Any], claim: Claim) -> bool:
     """Blocks. @raises psycopg2.Error"""
-    from .fence import ensure_fence
+    from .fence import read_fence
 
     connection = psycopg2.connect(**arguments)
     try:
-        ensure_fence(connection)
-        with connection, connection.cursor() as cursor:
-            cursor.execute(_READ)
-            return bool(cursor.fetchone() == (claim.epoch, claim.instance))
+        epoch, _, instance = read_fence(connection)
+        return (epoch, instance) == (claim.epoch, claim.instance)
     finally:
         connection.close()
 

@@ -4,12 +4,12 @@ import { Agent as HttpsAgent } from "node:https";
 import { isIP, type LookupFunction } from "node:net";
 import { addAbortSignal, Readable } from "node:stream";
 import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
-import { Upload } from "@aws-sdk/lib-storage";
 import { messageOf, UserError } from "../model/errors.ts";
 import type { MediaBucket } from "../model/media-bucket.ts";
 import { MediaOutOfReach, type Bytes, type MediaFile, type TenantMediaFiles } from "../ports/backups.ts";
 import { s3Bounds, type S3Bounds } from "./s3-bounds.ts";
 import { atS3 } from "./s3-problems.ts";
+import { upload } from "./s3-upload.ts";
 
 export interface BucketMediaOptions {
   /** The bucket of a tenant as it runs, or ran last; or why it has none. @param tenant by what its data are named */
@@ -101,25 +101,8 @@ export class BucketMediaFiles implements TenantMediaFiles {
   async stage(tenant: string, path: string, content: Bytes, signal?: AbortSignal): Promise<void> {
     if (!isPath(path)) throw new Error(`${JSON.stringify(path)} is no path of a media file`);
     const { client, bucket, place } = await this.#connect(tenant);
-    const Body = Readable.from(content, { objectMode: false });
-    let source: unknown;
-    Body.on("error", (error) => (source = error));
-    const params = { Bucket: bucket.bucket, Key: `${bucket.prefix}${path}`, Body };
-    const upload = async () => {
-      const uploading = new Upload({ client, params, partSize: PART_BYTES, queueSize: 1 });
-      const stop = () => void uploading.abort();
-      signal?.addEventListener("abort", stop, { once: true });
-      try {
-        signal?.throwIfAborted();
-        await uploading.done();
-      } catch (error) {
-        signal?.throwIfAborted();
-        throw source ?? error;
-      } finally {
-        signal?.removeEventListener("abort", stop);
-      }
-    };
-    await atS3(place, upload);
+    const means = { client, partBytes: PART_BYTES, atOnce: 1 };
+    await atS3(place, () => upload(means, { Bucket: bucket.bucket, Key: `${bucket.prefix}${path}` }, content, signal));
   }
 
   /** It is where it belongs by then. */

@@ -1,11 +1,11 @@
 import { Readable } from "node:stream";
 import { DeleteObjectCommand, GetObjectCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
-import { Upload } from "@aws-sdk/lib-storage";
 import { messageOf, UserError } from "../model/errors.ts";
 import type { BackupTarget, Bytes } from "../ports/backups.ts";
 import { checkedKey } from "./keys.ts";
 import { s3Bounds, type S3Bounds } from "./s3-bounds.ts";
 import { atS3 } from "./s3-problems.ts";
+import { upload } from "./s3-upload.ts";
 
 export interface S3Place {
   bucket: string;
@@ -47,18 +47,8 @@ export class S3Target implements BackupTarget {
   }
 
   async put(key: string, content: Bytes | Uint8Array): Promise<void> {
-    const Body = content instanceof Uint8Array ? content : Readable.from(content, { objectMode: false });
-    let source: unknown;
-    if (Body instanceof Readable) Body.on("error", (error) => (source = error));
-    await this.#at(async () => {
-      const params = { Bucket: this.#bucket, Key: this.#key(key), Body };
-      try {
-        await new Upload({ client: this.#client, params, partSize: PART_BYTES, queueSize: 2 }).done();
-      } catch (error) {
-        // What the dump says of itself says more than that it broke off.
-        throw source ?? error;
-      }
-    });
+    const means = { client: this.#client, partBytes: PART_BYTES, atOnce: 2 };
+    await this.#at(() => upload(means, { Bucket: this.#bucket, Key: this.#key(key) }, content));
   }
 
   async get(key: string): Promise<Readable> {

@@ -1,7 +1,7 @@
 import { isIP } from "node:net";
-import { isDeepStrictEqual } from "node:util";
-import { Document, isMap, Scalar, YAMLMap } from "yaml";
-import { parseBounded, YamlProblem } from "./bounded-yaml.ts";
+import { isMap, Scalar, YAMLMap } from "yaml";
+import { YamlProblem } from "./bounded-yaml.ts";
+import { copiedMapping, editable, textReadAs } from "./config-editing.ts";
 import { UserError } from "./errors.ts";
 import { isMapping } from "./mapping.ts";
 import { isRouteAddress } from "./routes.ts";
@@ -14,7 +14,6 @@ import { readSynapseYaml } from "./synapse-yaml.ts";
 
 /** Where it is in a tenant's configuration. */
 const OPTION = "matrix_authentication_service";
-const FAILSAFE = { version: "1.1", schema: "failsafe" } as const;
 
 /** What is wrong with its URL, or undefined. Gateways speak HTTP with it, and keep the paths. */
 export function authenticationUrlProblem(text: string): string | undefined {
@@ -55,14 +54,13 @@ export function authenticationSecret(config: string): string | undefined {
  */
 export function withAuthenticationService(config: string, { url, secret }: { url: string; secret: string }): string {
   const wanted = asRead(() => readSynapseYaml(config));
-  // As texts: numbers and switches that YAML 1.1 has more of would not stay as they are written.
-  const document = asRead(() => parseBounded(config, FAILSAFE).document ?? new Document({}, FAILSAFE));
+  const document = asRead(() => editable(config));
   if (!isMap(document.contents)) document.contents = new YAMLMap() as never;
   const set = (path: readonly [string, string], value: string | boolean) => {
     const [option, key] = path;
     const before = isMapping(wanted[option]) ? wanted[option] : {};
     if (before[key] === value) return;
-    wanted[option] = plain({ ...before, [key]: value });
+    wanted[option] = copiedMapping({ ...before, [key]: value });
     if (!isMap(document.get(option))) document.set(option, new YAMLMap());
     document.setIn(path, scalarOf(value));
   };
@@ -71,9 +69,8 @@ export function withAuthenticationService(config: string, { url, secret }: { url
   set([OPTION, "secret"], secret);
   set(["password_config", "enabled"], false);
   set(["experimental_features", "msc4108_enabled"], true);
-  const text = textOf(document);
-  // Aliases and merge keys can lose what they led to, or bring a change to where it does not belong.
-  if (text !== undefined && isDeepStrictEqual(readable(text), wanted)) return text;
+  const text = textReadAs(document, wanted, { lineWidth: 0 });
+  if (text !== undefined) return text;
   throw new UserError(
     "InvalidInput",
     `the configuration: ${OPTION}, password_config and experimental_features cannot be set as it is written: write these out without aliases and merge keys`,
@@ -85,32 +82,10 @@ export function sectionFor(serverName: string, endpoint: string, secret: string)
   return { matrix: { kind: "synapse_modern", homeserver: serverName, endpoint, secret } };
 }
 
-/** @returns undefined where an alias has lost what it stood for */
-function textOf(document: Document): string | undefined {
-  try {
-    return document.toString({ lineWidth: 0 });
-  } catch {
-    return undefined;
-  }
-}
-
-function readable(text: string): Record<string, unknown> | undefined {
-  try {
-    return readSynapseYaml(text);
-  } catch {
-    return undefined;
-  }
-}
-
 function scalarOf(value: string | boolean): Scalar {
   const scalar = new Scalar(String(value));
   scalar.type = typeof value === "string" ? Scalar.QUOTE_DOUBLE : Scalar.PLAIN;
   return scalar;
-}
-
-/** As configurations are read: without a prototype. */
-function plain(mapping: Record<string, unknown>): Record<string, unknown> {
-  return Object.assign(Object.create(null) as Record<string, unknown>, mapping);
 }
 
 function asRead<T>(read: () => T): T {

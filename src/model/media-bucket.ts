@@ -1,4 +1,5 @@
 import { YamlProblem } from "./bounded-yaml.ts";
+import { isMapping } from "./mapping.ts";
 import { readSynapseYaml } from "./synapse-yaml.ts";
 
 /** The bucket that a tenant brings along for its media. */
@@ -54,10 +55,6 @@ function providerIn(text: string): Record<string, unknown> | undefined {
   const ours = (providers as unknown[]).find((one) => isMapping(one) && one["module"] === PROVIDER);
   const settings = isMapping(ours) ? ours["config"] : undefined;
   return isMapping(settings) ? settings : undefined;
-}
-
-function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function isText(value: unknown): value is string {

@@ -1,6 +1,4 @@
-import { isMap } from "yaml";
-import { isDeepStrictEqual } from "node:util";
-import { parseBounded } from "./bounded-yaml.ts";
+import { copiedMapping, editable, textReadAs } from "./config-editing.ts";
 import { UserError } from "./errors.ts";
 import type { Labels } from "./labels.ts";
 import { readSynapseYaml } from "./synapse-yaml.ts";
@@ -77,33 +75,14 @@ export function copyOf(config: string): { text: string; left: string[] } {
     (path) => valueAt(before, path.split(".")) !== undefined,
   );
   if (left.length === 0) return { text: config, left };
-  // Merge keys and aliases can bring back what was taken out, or lose what they led to.
-  const text = deleted(config, left);
-  if (text !== undefined && isDeepStrictEqual(readable(text), without(before, left))) return { text, left };
+  const document = editable(config);
+  for (const path of left) document.deleteIn(path.split("."));
+  const text = textReadAs(document, without(before, left));
+  if (text !== undefined) return { text, left };
   throw new UserError(
     "InvalidInput",
     `its configuration cannot be copied without ${left.join(", ")} as it is written: give --config, or write these out without aliases and merge keys`,
   );
-}
-
-/** @returns undefined where an alias has lost what it stood for */
-function deleted(config: string, paths: readonly string[]): string | undefined {
-  const { document } = parseBounded(config, { version: "1.1", schema: "failsafe" });
-  for (const path of paths) document?.deleteIn(path.split("."));
-  if (!isMap(document?.contents) || document.contents.items.length === 0) return "";
-  try {
-    return document.toString();
-  } catch {
-    return undefined;
-  }
-}
-
-function readable(text: string): Record<string, unknown> | undefined {
-  try {
-    return readSynapseYaml(text);
-  } catch {
-    return undefined;
-  }
 }
 
 function valueAt(value: unknown, [key, ...rest]: string[]): unknown {
@@ -112,19 +91,15 @@ function valueAt(value: unknown, [key, ...rest]: string[]): unknown {
 }
 
 function without(config: Record<string, unknown>, paths: readonly string[]): Record<string, unknown> {
-  const copy = copied(config);
+  const copy = copiedMapping(config);
   for (const path of paths) {
     const [first = "", second] = path.split(".");
     const below = copy[first];
     if (second === undefined) delete copy[first];
     else if (isMapping(below)) {
       const { [second]: _, ...rest } = below;
-      copy[first] = copied(rest);
+      copy[first] = copiedMapping(rest);
     }
   }
   return copy;
-}
-
-function copied(mapping: Record<string, unknown>): Record<string, unknown> {
-  return Object.assign(Object.create(null) as Record<string, unknown>, mapping);
 }

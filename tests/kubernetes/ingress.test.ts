@@ -6,7 +6,7 @@ import { browserProgram, openView, signIn, startBrowser, type View } from "../co
 import type { TestUser } from "../e2e/support/matrix.ts";
 import { Authority } from "../support/authority.ts";
 import { until } from "../support/patience.ts";
-import { HAS_TRAEFIK, Traefik } from "../support/traefik.ts";
+import { HAS_TRAEFIK, ingressObjects, Traefik } from "../support/traefik.ts";
 import { withoutCluster } from "./support/cluster.ts";
 import { Installation, PATIENT } from "./support/installation.ts";
 import { kubectl } from "./support/run.ts";
@@ -59,22 +59,7 @@ describe.skipIf(withoutCluster || !HAS_TRAEFIK || browserProgram() === undefined
         networkPolicies: { ...NETWORK.networkPolicies, consoleFrom: [TESTS], adminAccessFrom: [TESTS] },
       });
       const authority = await Authority.make();
-      const { certificate, key } = await authority.issue([CONSOLE, "a.example"]);
-      await cluster.apply([
-        {
-          kind: "Secret",
-          apiVersion: "v1",
-          metadata: { name: "tls" },
-          type: "kubernetes.io/tls",
-          stringData: { "tls.crt": certificate, "tls.key": key },
-        },
-        {
-          kind: "IngressClass",
-          apiVersion: "networking.k8s.io/v1",
-          metadata: { name: className },
-          spec: { controller: "traefik.io/ingress-controller" },
-        },
-      ]);
+      await cluster.apply(ingressObjects(className, await authority.issue([CONSOLE, "a.example"])));
       traefik = await Traefik.start(cluster.namespace);
       agent = new Agent({
         connect: {

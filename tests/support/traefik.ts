@@ -70,3 +70,25 @@ export class Traefik {
     });
   }
 }
+
+/** What an ingress controller needs beside Ingresses of a namespace: its class, and a certificate in the Secret `tls`. */
+export function ingressObjects(
+  className: string,
+  { certificate, key }: { certificate: string; key: string },
+): object[] {
+  return [
+    {
+      kind: "Secret",
+      apiVersion: "v1",
+      metadata: { name: "tls" },
+      type: "kubernetes.io/tls",
+      stringData: { "tls.crt": certificate, "tls.key": key },
+    },
+    {
+      kind: "IngressClass",
+      apiVersion: "networking.k8s.io/v1",
+      metadata: { name: className },
+      spec: { controller: "traefik.io/ingress-controller" },
+    },
+  ];
+}

@@ -19,7 +19,7 @@ export class AskedBackups {
 
   /** Jobs that have ended, which may be quicker than what is written of them. */
   readonly #ended = new Set<string>();
-  /** Jobs that have begun here, and the how manieth attempt that is. */
+  /** Jobs that have begun here, and how many attempts there have been, this one included. */
   readonly #attempts = new Map<string, number>();
 
   constructor(context: Pick<ControllerContext, "store" | "reader">) {

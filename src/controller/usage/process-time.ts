@@ -1,3 +1,5 @@
+import { textWithin } from "../../model/bounded-text.ts";
+
 const ANSWERS_WITHIN_MS = 5_000;
 /** Synapse's metrics have some 300 KiB; what answers there is the owner's. */
 const MOST_BYTES = 8 * 1024 ** 2;
@@ -16,13 +18,8 @@ export async function processTimeAt(address: string): Promise<ProcessTime> {
     redirect: "error",
   });
   if (answer.status !== 200) throw new Error(`${address} answers ${answer.status}`);
-  let text = "";
-  const decoder = new TextDecoder();
-  for await (const chunk of answer.body ?? []) {
-    text += decoder.decode(chunk, { stream: true });
-    if (text.length > MOST_BYTES)
-      throw new Error(`the metrics of ${address} have more than ${MOST_BYTES / 1024 ** 2} MiB`);
-  }
+  const tooLong = `the metrics of ${address} have more than ${MOST_BYTES / 1024 ** 2} MiB`;
+  const text = answer.body ? await textWithin(answer.body, MOST_BYTES, tooLong) : "";
   const cpuSeconds = metricIn(text, "process_cpu_seconds_total");
   const startedAt = metricIn(text, "process_start_time_seconds");
   if (cpuSeconds === undefined || startedAt === undefined)

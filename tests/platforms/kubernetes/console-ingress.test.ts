@@ -15,7 +15,7 @@ import { Authority } from "../../support/authority.ts";
 import { freePort } from "../../support/free-port.ts";
 import { CLIENT_ID, CLIENT_SECRET, identityProvider } from "../../support/identity-provider.ts";
 import { until } from "../../support/patience.ts";
-import { HAS_TRAEFIK, Traefik } from "../../support/traefik.ts";
+import { HAS_TRAEFIK, ingressObjects, Traefik } from "../../support/traefik.ts";
 import { Controllers, type Replica } from "./support/controllers.ts";
 
 const CHART = resolve(import.meta.dirname, "../../../charts/synapse-shards");
@@ -72,7 +72,7 @@ describe.skipIf(withoutCluster || !HAS_TRAEFIK || browserProgram() === undefined
       await new Promise<void>((done) => provider.listen(0, "127.0.0.1", done));
 
       const authority = await Authority.make();
-      const { certificate, key } = await authority.issue([HOST, "localhost"]);
+      const served = await authority.issue([HOST, "localhost"]);
       const [ca, secret] = [join(directory, "ca.pem"), join(directory, "client-secret")];
       await writeFile(ca, authority.pem);
       await writeFile(secret, CLIENT_SECRET);
@@ -122,19 +122,7 @@ describe.skipIf(withoutCluster || !HAS_TRAEFIK || browserProgram() === undefined
       const host = "localhost";
       const backend = { service: { name: "provider", port: { number: port } } };
       const items = [
-        {
-          kind: "Secret",
-          apiVersion: "v1",
-          metadata: { name: "tls" },
-          type: "kubernetes.io/tls",
-          stringData: { "tls.crt": certificate, "tls.key": key },
-        },
-        {
-          kind: "IngressClass",
-          apiVersion: "networking.k8s.io/v1",
-          metadata: { name: namespace },
-          spec: { controller: "traefik.io/ingress-controller" },
-        },
+        ...ingressObjects(namespace, served),
         here(`${clusterId}-controller`, { name: "console", port: standby.port }),
         here("provider", { port }),
         of("Ingress", `${clusterId}-console`),
