@@ -40,7 +40,7 @@ export function TenantTable({ search, total, isNarrowed, onSort, chosen, onChoos
     estimateSize: () => ROW_HEIGHT,
     overscan: 8,
   });
-  // What was looked for anew is seen from its beginning. The table itself stays, and with it the keyboard's focus.
+  // A new search or order starts at the top. The table itself stays, and the keyboard's focus with it.
   const looked = JSON.stringify(search);
   useLayoutEffect(() => {
     box.current?.scrollTo(0, 0);
