@@ -64,6 +64,8 @@ export class Installation {
         stringData: {
           "homeserver.yaml": JSON.stringify({
             database: { name: "psycopg2", args: database },
+            // No S3 server is here for its media.
+            enable_media_repo: false,
             enable_registration: true,
             enable_registration_without_verification: true,
           }),
