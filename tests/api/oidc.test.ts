@@ -124,6 +124,14 @@ describe("signing in at an identity provider", () => {
     expect((await browser.go(new URL(abort, page.url).href)).url).toBe(`${url}/overview?sign-in=refused`);
   });
 
+  test("a person whose provider does not answer is led back to the page of the way in", async () => {
+    await provider.close();
+    const answer = await fetch(begin(), { redirect: "manual" });
+    expect(answer.headers.get("location")).toBe("/overview?sign-in=away");
+    expect(answer.headers.getSetCookie()).toEqual([]);
+    expect(warnings.join()).toContain("cannot sign in by OIDC");
+  });
+
   test("signing out ends the session, and leads to the provider to end it there as well", async () => {
     const browser = new Browser();
     await browser.signInAt(begin(), "ada");
@@ -142,7 +150,9 @@ describe("signing in at an identity provider", () => {
   test("a wrong secret is told in the log, with the setting that it may be", async () => {
     const sessions = new Sessions(() => ["key"]);
     const wrong = new OidcSignIn({ config: configOf(), secret: "wrong", consoleUrl: () => url, sessions, log });
-    const { url: at, sealed } = await wrong.begin("/");
+    const begun = await wrong.begin("/");
+    if ("refusal" in begun) throw new Error(begun.refusal);
+    const { url: at, sealed } = begun;
     const { location = "" } = await new Browser().signInAt(at, "ada", isCallback);
     expect(await wrong.finish(new URL(location).search, sealed)).toEqual({ refusal: "failed" });
     expect(warnings.at(-1)).toMatch(/refuses signIn.oidc.clientId or the secret/);
@@ -163,7 +173,7 @@ describe("wrong settings are known at the start", () => {
     await closed.close();
     const { problem, oidc } = await check({ issuer: closed.issuer });
     expect(problem).toMatch(/signIn.oidc.issuer.*ECONNREFUSED/);
-    await expect(oidc.begin("/")).rejects.toThrow("cannot sign in by OIDC");
+    expect(await oidc.begin("/")).toEqual({ refusal: "away" });
     expect((await check({ issuer: `${provider.issuer}/realm` })).problem).toContain(
       "there is no OpenID Connect provider",
     );
@@ -186,7 +196,7 @@ describe("wrong settings are known at the start", () => {
     expect(problem).toContain("answers with 503");
     late.allow(url);
     clock += 6_000;
-    expect((await oidc.begin("/")).url).toContain(late.issuer);
+    expect(await oidc.begin("/")).toMatchObject({ url: expect.stringContaining(late.issuer) });
     expect(oidc.problems()).toEqual([]);
     await late.close();
   });

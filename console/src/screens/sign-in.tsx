@@ -7,6 +7,7 @@ import { Failure } from "../ui/states.tsx";
 
 /** What the way back from an identity provider may say; docs/access.md. */
 const REFUSALS: Record<string, string> = {
+  away: "The identity provider does not answer as it should. Try again in a moment. The controller’s log says why.",
   expired: "Signing in took too long, or began in another browser. Try again.",
   refused: "The identity provider did not let you in.",
   failed: "Signing in failed. The controller’s log says why.",

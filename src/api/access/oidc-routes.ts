@@ -37,7 +37,7 @@ export function oidcRoutes(app: Api, access: ConsoleAccess): void {
         tags,
         security: [],
         querystring: z.object({ returnTo: ReturnTo }),
-        response: { ...redirects, ...failures(404, 422, 429, 503) },
+        response: { ...redirects, ...failures(404, 422, 429) },
       },
     },
     async (request, reply) => {
@@ -46,7 +46,9 @@ export function oidcRoutes(app: Api, access: ConsoleAccess): void {
       const url = access.url();
       // The cookie has to be there when the browser comes back, and that is at this address.
       if (host !== new URL(url).host) return reply.redirect(`${url}${request.url}`);
-      const { url: at, ...carried } = await provider().begin(request.query.returnTo);
+      const begun = await provider().begin(request.query.returnTo);
+      if ("refusal" in begun) return refused(reply, begun.refusal);
+      const { url: at, ...carried } = begun;
       setSessionCookie(request, reply, { session: carried, url, purpose: "flow" });
       return reply.redirect(at);
     },
@@ -70,11 +72,11 @@ export function oidcRoutes(app: Api, access: ConsoleAccess): void {
       const found = await provider().finish(query.startsWith("?") ? query : "", sessionCookieOf(request, flow));
       setSessionCookie(request, reply, { session: undefined, ...flow });
       if ("refusal" in found) return refused(reply, found.refusal);
-      return begun(request, reply, found);
+      return letIn(request, reply, found);
     },
   );
 
-  async function begun(
+  async function letIn(
     request: FastifyRequest,
     reply: FastifyReply,
     { person, returnTo }: { person: OidcPerson; returnTo: string },

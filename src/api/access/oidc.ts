@@ -22,7 +22,7 @@ export interface OidcPerson {
 }
 
 /** Why somebody did not get in; the console has the words. */
-export type OidcRefusal = "expired" | "refused" | "failed" | "no-role";
+export type OidcRefusal = "away" | "expired" | "refused" | "failed" | "no-role";
 
 export interface OidcOptions {
   config: OidcConfig;
@@ -69,9 +69,10 @@ export class OidcSignIn {
     await this.#discovered().catch(() => {});
   }
 
-  /** @param returnTo path of the console @returns where the browser goes, and what it carries meanwhile @throws UserError Unavailable */
-  async begin(returnTo: string): Promise<{ url: string; sealed: string; expiresAt: Date }> {
-    const provider = await this.#discovered();
+  /** @param returnTo path of the console @returns where the browser goes, and what it carries meanwhile */
+  async begin(returnTo: string): Promise<{ url: string; sealed: string; expiresAt: Date } | { refusal: OidcRefusal }> {
+    const provider = await this.#discovered().catch(() => undefined);
+    if (!provider) return { refusal: "away" };
     const flow: Flow = {
       state: client.randomState(),
       nonce: client.randomNonce(),

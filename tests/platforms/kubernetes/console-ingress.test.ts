@@ -148,6 +148,11 @@ describe.skipIf(withoutCluster || !HAS_TRAEFIK || browserProgram() === undefined
       await until("the console is there", async () => (await ada.page.goto("/"))?.status() === 200);
       const known = `${issuer}/.well-known/openid-configuration`;
       await until("the provider is there", async () => (await ada.page.request.get(known)).status() === 200);
+      // A controller that asked too early asks again only after some seconds.
+      const begin = () => ada.page.request.get("/v1/session/oidc?returnTo=/", { maxRedirects: 0 });
+      await until("sign-in leads to the provider", async () =>
+        (await begin()).headers()["location"]?.startsWith(issuer),
+      );
     });
     afterAll(async () => {
       await ada?.close();
