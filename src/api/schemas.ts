@@ -1,4 +1,4 @@
-import { PlacementSchema } from "../model/placement.ts";
+import { IsolationSchema, PlacementSchema } from "../model/placement.ts";
 import { z } from "zod";
 import {
   type ClusterStatus,
@@ -137,6 +137,7 @@ export const CreateTenantBody = z
     config: Config.optional(),
     hibernation: HibernationSchema.optional(),
     placement: PlacementSchema.optional(),
+    isolation: IsolationSchema.optional(),
     labels: LabelsSchema.optional(),
     plan: Plan.optional().describe("The plan whose quotas it has."),
     quotas: QuotasSchema.optional().describe("Quotas of its own, which go before those of its plan."),
@@ -146,7 +147,7 @@ export const CreateTenantBody = z
     fromTemplate: checkedBy(tenantNameProblem)
       .optional()
       .describe(
-        "A tenant whose release, configuration, placement, hibernation, labels, plan and quotas it takes, where none are given here (labels add " +
+        "A tenant whose release, configuration, placement, isolation, hibernation, labels, plan and quotas it takes, where none are given here (labels add " +
           "to its). Not taken: keys, server name, hosts, a database or bucket of its own, bridges, data.",
       ),
   })
@@ -158,6 +159,7 @@ export const UpdateTenantBody = z
     config: Config.optional(),
     hibernation: HibernationSchema.optional(),
     placement: PlacementSchema.optional().describe("Takes the place of the one it has; {}: anywhere."),
+    isolation: IsolationSchema.optional(),
     labels: LabelChangesSchema.optional(),
     plan: Plan.nullable().optional().describe("null: none."),
     quotas: QuotasSchema.optional().describe("Take the place of its own; {}: none of its own."),
@@ -172,7 +174,7 @@ export const UpdateTenantBody = z
   })
   .refine((body) => Object.values(body).some((value) => value !== undefined), {
     message:
-      "give release, config, hibernation, placement, labels, plan, quotas, metrics, authenticationService or revertConfig",
+      "give release, config, hibernation, placement, isolation, labels, plan, quotas, metrics, authenticationService or revertConfig",
   })
   .refine(({ config, revertConfig }) => config === undefined || revertConfig === undefined, {
     message: "give config or revertConfig, not both",
@@ -355,6 +357,7 @@ const SpecFields = {
     .describe("Where a dedicated Synapse serves it."),
   hibernation: HibernationSchema.optional(),
   placement: PlacementSchema.optional(),
+  isolation: z.literal("dedicated").optional().describe("It has a shard for itself, always."),
   labels: z.record(z.string(), z.string()).optional(),
   plan: z.string().optional().describe("The plan whose quotas it has."),
   quotas: QuotasSchema.optional().describe("Quotas of its own, which go before those of its plan."),

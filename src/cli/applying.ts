@@ -16,6 +16,16 @@ const MOST_ALIASES = 100;
 /** Marks tenants that a file has brought, which `--prune` may delete when it names them no more. */
 export const APPLIED_LABEL = "synapse-shards.io/applied";
 
+const CHANGED_WHOLE = [
+  "release",
+  "hibernation",
+  "placement",
+  "isolation",
+  "plan",
+  "quotas",
+  "authenticationService",
+] as const;
+
 /** A tenant of a file: what it does not say stays as it is; null removes. */
 const WantedSchema = z
   .strictObject({
@@ -113,8 +123,10 @@ export function planOf(wanted: Wanted, present: TenantView | undefined): ChangeP
     );
   const body: Record<string, unknown> = {};
   const lines: string[] = [];
-  for (const key of ["release", "hibernation", "placement", "plan", "quotas", "authenticationService"] as const) {
-    const [is, given] = [present.spec[key], rest[key]];
+  const { spec } = present;
+  const now = { ...spec, isolation: spec.isolation ?? ("shared" as const) };
+  for (const key of CHANGED_WHOLE) {
+    const [is, given] = [now[key], rest[key]];
     if (given === undefined || isDeepStrictEqual(orNothing(is), orNothing(given))) continue;
     body[key] = given;
     lines.push(`${key}: ${words(is)} → ${words(given)}`);

@@ -96,6 +96,20 @@ export async function waitUntilRunning(
   });
 }
 
+/** Waits until a dedicated tenant shares its shard with nobody, or is on none. @throws CliError failed, where no shard can be had for it */
+export async function waitUntilAlone(client: Client, name: string, timeoutMs: number): Promise<TenantView> {
+  return waitFor<TenantView>(`tenant ${name}`, timeoutMs, async () => {
+    const tenant = await client.call<TenantView>("GET", `/v1/tenants/${name}`);
+    const { phase, shard, move, reason, message } = tenant.status;
+    if (phase === "Asleep" || phase === "Suspended") return { done: tenant };
+    if (shard === undefined) return { waiting: `${name} is ${phase}: ${because(reason, message)}` };
+    if (phase === "Running" && reason !== "") return { failed: `tenant ${name}: ${because(reason, message)}` };
+    const { tenants } = await client.call<ShardView>("GET", `/v1/shards/${shard}`);
+    if (phase === "Running" && !move && tenants.length === 1 && tenants[0] === name) return { done: tenant };
+    return { waiting: move ? `${name} moves to ${move.to} (${move.step})` : `a shard for ${name} alone comes up` };
+  });
+}
+
 /** @throws CliError failed, where somebody resumes it meanwhile */
 export async function waitUntilSuspended(client: Client, name: string, timeoutMs: number): Promise<TenantView> {
   return waitFor<TenantView>(`tenant ${name}`, timeoutMs, async () => {

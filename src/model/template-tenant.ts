@@ -35,7 +35,10 @@ const OF_ITS_SERVICE = ["password_config.enabled", "experimental_features.msc410
 const OURS = /^synapse-shards\.io\//;
 
 export interface FromTemplate {
-  spec: Pick<TenantSpec, "release" | "config" | "hibernation" | "placement" | "labels" | "plan" | "quotas">;
+  spec: Pick<
+    TenantSpec,
+    "release" | "config" | "hibernation" | "placement" | "isolation" | "labels" | "plan" | "quotas"
+  >;
   /** Options of its configuration that are not copied. */
   left: string[];
 }
@@ -45,7 +48,7 @@ export interface FromTemplate {
  * @param withConfig false where it gets another configuration @throws UserError InvalidInput where its configuration cannot be taken apart as it is written
  */
 export function fromTemplate(template: TenantSpec, withConfig = true): FromTemplate {
-  const { release, hibernation, placement, labels, plan, quotas } = template;
+  const { release, hibernation, placement, isolation, labels, plan, quotas } = template;
   const { text, left } = withConfig ? copyOf(template.config) : { text: "", left: [] };
   // Until when it was not to be moved is of its own past.
   const { doNotMoveUntil: _, ...where } = placement ?? {};
@@ -56,6 +59,7 @@ export function fromTemplate(template: TenantSpec, withConfig = true): FromTempl
       config: text,
       ...(hibernation ? { hibernation } : {}),
       placement: where,
+      ...(isolation ? { isolation } : {}),
       labels: words,
       ...(plan === undefined ? {} : { plan }),
       ...(quotas ? { quotas } : {}),

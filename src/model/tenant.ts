@@ -43,6 +43,8 @@ export interface TenantSpec {
   suspended?: boolean;
   /** Where its operator wants it; absent: anywhere. */
   placement?: Placement;
+  /** It has a shard for itself, always; absent: it shares one. */
+  isolation?: "dedicated";
   /** The plan whose quotas it has; absent: none. */
   plan?: string;
   /** Quotas of its own, which go before those of its plan. */

@@ -3,7 +3,7 @@ import { loadOfShard, loadOfTenant, MEMORY_FULL, peakOf, percent } from "./loads
 import { beginMove, isMovable } from "./move.ts";
 import { createShardForLoad, placesOf, type Draft } from "./place.ts";
 import type { SnapshotShard, SnapshotTenant } from "./snapshot.ts";
-import { isUsable, placesHeld } from "./snapshot-facts.ts";
+import { aloneAs, isUsable, placesHeld } from "./snapshot-facts.ts";
 import { areApart, isWantedThere } from "./wishes.ts";
 import { isForOne, wantedRelease, type World } from "./world.ts";
 
@@ -164,8 +164,8 @@ function relieve(scene: Scene, hot: Hot): void {
 
 function mayMove({ world, handled }: Draft, tenant: SnapshotTenant, release: string): boolean {
   const { now, policy } = world;
-  const { balanced, pinnedUntil, moveNotBefore, heavy, isolated, waking } = tenant;
-  if (!isMovable(tenant) || handled.has(tenant.name) || isolated || heavy || waking) return false;
+  const { balanced, pinnedUntil, moveNotBefore, heavy, waking } = tenant;
+  if (!isMovable(tenant) || handled.has(tenant.name) || aloneAs(tenant) || heavy || waking) return false;
   if (isWantedThere(tenant)) return false;
   if (wantedRelease(world, tenant) !== release) return false;
   if (balanced && now - balanced.at < policy.balancing.tenantRestSeconds * 1000) return false;

@@ -1,6 +1,6 @@
 import { DueTimes } from "./due-times.ts";
 import type { Snapshot, SnapshotLoads, SnapshotShard, SnapshotTenant } from "./snapshot.ts";
-import { byReleaseAndIndex, hasOpenWish, placesHeld, releaseOf, wantedInstead } from "./snapshot-facts.ts";
+import { aloneAs, byReleaseAndIndex, hasOpenWish, placesHeld, releaseOf, wantedInstead } from "./snapshot-facts.ts";
 
 const NO_LOADS: SnapshotLoads = { shards: new Map(), tenants: new Map() };
 
@@ -192,7 +192,7 @@ export class ClusterIndex {
     const present = view.shard === undefined ? undefined : releaseOf(view.shard, shard);
     const wanted = wantedInstead(view, present);
     if (view.asleep) return { view, wanted, unsettled: false };
-    const isSpecial = view.isolated === true || view.heavy === true || hasOpenWish(view);
+    const isSpecial = aloneAs(view) !== undefined || view.heavy === true || hasOpenWish(view);
     const settled = shard !== undefined && present === wanted && !view.move && !view.deleting && !isSpecial;
     return { view, wanted, unsettled: !settled };
   }

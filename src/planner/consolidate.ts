@@ -71,11 +71,12 @@ function keepsForLoad(draft: Draft, shard: string, all: SnapshotShard[], others:
   return true;
 }
 
-/** Whether a tenant is wanted there or apart from others, or somebody, or the balance of load, moved it there a while ago at most. */
+/** Whether a tenant is wanted there or apart from others, waits for a shard of its own, or somebody, or the balance of load, moved it there a while ago at most. */
 function hasPinned({ now, tenantsOn, policy }: World, shard: string): boolean {
   const rest = policy.balancing.tenantRestSeconds * 1000;
   return tenantsOn(shard).some(
-    ({ pinnedUntil, balanced, placement }) =>
+    ({ pinnedUntil, balanced, placement, dedicated }) =>
+      dedicated === true ||
       placement?.shard === shard ||
       (placement?.spreadFrom?.length ?? 0) > 0 ||
       (pinnedUntil !== undefined && now < pinnedUntil) ||

@@ -28,7 +28,7 @@ export function evacuate(draft: Draft, shards: SnapshotShard[], reason: "ShardLo
         beginMove(draft, tenant, place, reason, `its shard ${shard.name} ${why}`);
         continue;
       }
-      const no = noPlace(draft, wantedRelease(draft.world, tenant), tenant.isolated);
+      const no = noPlace(draft, wantedRelease(draft.world, tenant), tenant);
       const message = `its shard ${shard.name} ${why}, but ${no.message}`;
       draft.actions.push({
         type: "MarkWaiting",
@@ -81,10 +81,14 @@ export function continueConsolidation(draft: Draft): void {
   }
 }
 
-/** The shard of a tenant that is to be alone is not given up; a drain of it that has begun is called off. */
+/** The shard of a tenant that is to be alone is not given up, also while others are there; a drain of it that has begun is called off. */
 function keepsIsolated(draft: Draft, shard: SnapshotShard): boolean {
-  if (!isForOne(draft.world, shard.name)) return false;
-  cancelDrain(draft, shard.name, "it is for one tenant alone");
+  const { world, handled } = draft;
+  const waits = ({ name, dedicated }: SnapshotTenant) => dedicated && !handled.has(name);
+  const isForAll = !isForOne(world, shard.name);
+  if (isForAll && !world.tenantsOn(shard.name).some(waits)) return false;
+  const why = isForAll ? "a dedicated tenant has no other place" : "it is for one tenant alone";
+  cancelDrain(draft, shard.name, why);
   return true;
 }
 

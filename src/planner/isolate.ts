@@ -1,5 +1,6 @@
 import { beginMove, isMovable } from "./move.ts";
-import { takeOwnShard, type Draft } from "./place.ts";
+import { noPlace, takeOwnShard, takePlace, type Draft } from "./place.ts";
+import { aloneAs } from "./snapshot-facts.ts";
 import { presentRelease } from "./world.ts";
 
 /**
@@ -25,13 +26,34 @@ export function isolateTenants(draft: Draft): void {
 }
 
 /**
+ * Moves dedicated tenants to shards of their own: it was asked for, so it waits for no window. They serve among others until there is a place.
+ */
+export function separateDedicated(draft: Draft): void {
+  const { world, actions } = draft;
+  for (const tenant of world.unsettled) {
+    if (aloneAs(tenant) !== "dedicated" || !isMovable(tenant) || draft.handled.has(tenant.name)) continue;
+    const shard = world.shardByName.get(tenant.shard ?? "");
+    if (!shard || shard.phase !== "Ready" || world.placesTaken(shard.name) <= 1) continue;
+    const { name: from, release } = shard;
+    const place = takePlace(draft, release, { preferReady: true, mayGrow: true, alone: "dedicated" });
+    if (place) {
+      beginMove(draft, tenant, place, "Placement", `it is dedicated; ${place.shard} is for it alone`);
+      continue;
+    }
+    const no = noPlace(draft, release, tenant);
+    const message = `it stays among others on ${from}: ${no.message}`;
+    actions.push({ type: "MarkWaiting", tenant: tenant.name, wants: "Placement", reason: no.reason, message });
+  }
+}
+
+/**
  * Moves heavy tenants to shards of their own. A move like any other, and only where there is room: a tenant that takes much is throttled where
  * it is, and does not have to go.
  */
 export function separateHeavy(draft: Draft): void {
   const { world } = draft;
   for (const tenant of world.unsettled) {
-    if (!tenant.heavy || tenant.isolated || !isMovable(tenant) || draft.handled.has(tenant.name)) continue;
+    if (!tenant.heavy || aloneAs(tenant) || !isMovable(tenant) || draft.handled.has(tenant.name)) continue;
     const shard = world.shardByName.get(tenant.shard ?? "");
     if (!shard || shard.phase !== "Ready" || world.placesTaken(shard.name) <= 1) continue;
     if (world.windowClosed || world.now < (tenant.pinnedUntil ?? 0)) continue;

@@ -1,7 +1,7 @@
 import type { Action, NewShardReason, NoPlaceReason } from "./actions.ts";
 import { loadOfShard, peakOf } from "./loads.ts";
-import type { SnapshotShard } from "./snapshot.ts";
-import { isAlive, isUsable, shardIndex } from "./snapshot-facts.ts";
+import type { SnapshotShard, SnapshotTenant } from "./snapshot.ts";
+import { aloneAs, type AloneAs, isAlive, isUsable, shardIndex } from "./snapshot-facts.ts";
 import type { World } from "./world.ts";
 
 export interface Place {
@@ -100,8 +100,8 @@ export interface PlaceOptions {
   preferReady: boolean;
   /** Whether a drain may be called off or a shard made for it. */
   mayGrow: boolean;
-  /** A shard without any other tenant, which then is full. */
-  alone?: boolean;
+  /** A shard without any other tenant, which then is full; who needs that, in a word. */
+  alone?: AloneAs;
   /** The same if there is one, or one can be made and yet another one for others; else any place. */
   ratherAlone?: boolean;
   /** The share of a core that the tenant takes, where it is known: it goes where that fits, if it fits anywhere. */
@@ -125,7 +125,7 @@ export function takePlace(draft: Draft, release: string, options: PlaceOptions):
 
 function findPlace(draft: Draft, release: string, options: PlaceOptions): Place | undefined {
   const places = placesOf(draft, release);
-  if (options.alone) return takeEmpty(draft, places, options.mayGrow, "quarantined");
+  if (options.alone) return takeEmpty(draft, places, options.mayGrow, options.alone);
   const own = options.ratherAlone ? takeOwnShard(draft, release, options.mayGrow) : undefined;
   if (own) return own;
   const wanted = options.pin === undefined ? undefined : takeNamed(draft, places, options.pin, options.share);
@@ -145,12 +145,7 @@ export function takeOwnShard(draft: Draft, release: string, mayGrow: boolean): P
 }
 
 /** Takes the whole of an empty shard: a shard that answers, else a coming one, else a new one. */
-function takeEmpty(
-  draft: Draft,
-  places: ReleasePlaces,
-  mayGrow: boolean,
-  what: "quarantined" | "heavy",
-): Place | undefined {
+function takeEmpty(draft: Draft, places: ReleasePlaces, mayGrow: boolean, what: AloneAs | "heavy"): Place | undefined {
   const emptyIn = (queue: Queue) => queue.items.find((candidate) => candidate.taken === 0);
   const ready = emptyIn(places.ready);
   let chosen = ready ?? emptyIn(places.coming);
@@ -178,7 +173,11 @@ export function growthPlaces(draft: Draft, release: string): number {
 }
 
 /** Why there is no place. */
-export function noPlace(draft: Draft, release: string, alone = false): { reason: NoPlaceReason; message: string } {
+export function noPlace(
+  draft: Draft,
+  release: string,
+  tenant: SnapshotTenant,
+): { reason: NoPlaceReason; message: string } {
   const { maxShardsPerSynapseImageTag, maxTenantsPerShard } = draft.world.policy;
   const { shards, failed } = placesOf(draft, release);
   if (failed.length > 0 && shards < maxShardsPerSynapseImageTag) {
@@ -187,8 +186,9 @@ export function noPlace(draft: Draft, release: string, alone = false): { reason:
       `of this release is made before one of them is Ready`;
     return { reason: "ShardFailed", message };
   }
+  const alone = aloneAs(tenant);
   const lacking = alone
-    ? `it is quarantined and needs a shard of its own, none of Synapse ${release} is empty`
+    ? `it is ${alone} and needs a shard of its own, none of Synapse ${release} is empty`
     : `no shard of Synapse ${release} has a free place (at most ${maxTenantsPerShard} tenants each)`;
   const message = `${lacking}, and ${shards} of at most ${maxShardsPerSynapseImageTag} shards exist`;
   return { reason: "MaxShardsReached", message };

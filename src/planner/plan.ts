@@ -4,7 +4,7 @@ import { assignTenants } from "./assign.ts";
 import { balance } from "./balance.ts";
 import { consolidate } from "./consolidate.ts";
 import { continueConsolidation, evacuate, lostShards, shardsToEmpty } from "./drain.ts";
-import { isolateTenants, separateHeavy } from "./isolate.ts";
+import { isolateTenants, separateDedicated, separateHeavy } from "./isolate.ts";
 import { openDraft } from "./place.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { putToSleep, wakeDue } from "./sleep.ts";
@@ -34,6 +34,7 @@ function planFor(world: World): Action[] {
   assignTenants(draft);
   evacuate(draft, shardsToEmpty(world), "Drain");
   upgradeTenants(draft);
+  separateDedicated(draft);
   separateHeavy(draft);
   grantWishes(draft);
   wakeDue(draft);

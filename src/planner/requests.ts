@@ -5,7 +5,7 @@ import { isForOne, readWorld, presentRelease, wantedRelease, type World } from "
 import { evacuate, lostShards, shardsToEmpty, takePlaceAway } from "./drain.ts";
 import { freePlaces, growthPlaces, nextShardName, noPlace, openDraft, placesOf } from "./place.ts";
 import type { SnapshotShard, Snapshot, SnapshotTenant } from "./snapshot.ts";
-import { isUsable } from "./snapshot-facts.ts";
+import { aloneAs, isUsable } from "./snapshot-facts.ts";
 
 export interface DrainAdmission {
   fits: boolean;
@@ -49,7 +49,7 @@ export function canDrain(snapshot: Snapshot, policy: Policy, name: string): Drai
   const stuck = leaving.find((tenant) => !takePlaceAway(draft, tenant));
   const needed = leaving.length;
   if (!stuck) return { fits: true, needed, free, reason: "", message: "" };
-  const why = noPlace(draft, wantedRelease(world, stuck), stuck.isolated);
+  const why = noPlace(draft, wantedRelease(world, stuck), stuck);
   const message = `the ${needed} tenants of shard ${name} do not fit elsewhere: ${why.message}`;
   return { fits: false, needed, free, reason: why.reason, message };
 }
@@ -72,7 +72,9 @@ export type RefusalReason =
   | "Draining"
   | "NotReady"
   | "ShardFull"
+  | "ForAnotherAlone"
   | "Quarantined"
+  | "Dedicated"
   | NoPlaceReason;
 
 export type Target = { shard: string } | { create: string } | { refused: RefusalReason; message: string };
@@ -102,10 +104,13 @@ function checkTarget(world: World, tenant: SnapshotTenant, to: string): Target {
   if (shard.drain !== undefined || shard.phase === "Draining")
     return refused("Draining", `shard ${to} is being drained`);
   if (shard.phase !== "Ready") return refused("NotReady", `shard ${to} is ${shard.phase}, not Ready`);
-  if (world.isolatedShards.has(to)) return refused("Quarantined", `shard ${to} is for a quarantined tenant alone`);
+  if (world.isolatedShards.has(to)) return refused("ForAnotherAlone", `shard ${to} is for another tenant alone`);
   const taken = world.placesTaken(to);
-  if (tenant.isolated && taken > 0)
-    return refused("Quarantined", `tenant ${tenant.name} is quarantined, and shard ${to} has other tenants`);
+  if (aloneAs(tenant) && taken > 0)
+    return refused(
+      tenant.isolated ? "Quarantined" : "Dedicated",
+      `tenant ${tenant.name} is ${aloneAs(tenant)}, and shard ${to} has other tenants`,
+    );
   if (taken >= world.policy.maxTenantsPerShard)
     return refused("ShardFull", `shard ${to} has ${taken} of at most ${world.policy.maxTenantsPerShard} tenants`);
   return { shard: to };
@@ -116,14 +121,14 @@ function chooseBest(world: World, tenant: SnapshotTenant): Target {
   const load = (shard: SnapshotShard) => world.placesTaken(shard.name);
   const [best] = (world.shardsOfRelease.get(release) ?? [])
     .filter((shard) => isUsable(shard) && shard.name !== tenant.shard && !isForOne(world, shard.name))
-    .filter((shard) => load(shard) < (tenant.isolated ? 1 : world.policy.maxTenantsPerShard))
+    .filter((shard) => load(shard) < (aloneAs(tenant) ? 1 : world.policy.maxTenantsPerShard))
     .toSorted((a, b) => Number(b.phase === "Ready") - Number(a.phase === "Ready") || load(b) - load(a));
   if (best) return { shard: best.name };
   const draft = openDraft(world);
   const places = placesOf(draft, release);
   const create = nextShardName(draft, places);
   if (create !== undefined) return { create };
-  const no = noPlace(draft, release, tenant.isolated);
+  const no = noPlace(draft, release, tenant);
   if (no.reason === "ShardFailed") return refused(no.reason, no.message);
   const other = presentRelease(world, tenant) === release ? "other " : "";
   const { maxShardsPerSynapseImageTag } = world.policy;

@@ -2,6 +2,7 @@ import type { HibernationPolicy } from "../model/policy.ts";
 import type { PlannedSleepReason } from "./actions.ts";
 import { takePlace, type Draft } from "./place.ts";
 import type { SnapshotIdle, SnapshotTenant } from "./snapshot.ts";
+import { aloneAs } from "./snapshot-facts.ts";
 import { presentRelease, wantedRelease } from "./world.ts";
 import { placeOptionsFor } from "./wishes.ts";
 
@@ -22,7 +23,7 @@ export function wakeDue(draft: Draft): void {
     const options = { ...placeOptionsFor(world, tenant), ratherAlone: false, wakes: true };
     const place = takePlace(draft, release, { preferReady: true, mayGrow: true, ...options });
     if (!place) {
-      if (!tenant.isolated) lack(draft, release);
+      if (!aloneAs(tenant)) lack(draft, release);
       continue;
     }
     room--;

@@ -23,6 +23,13 @@ export function wantedInstead(tenant: SnapshotTenant, present: string | undefine
   return tenant.refusedRelease === tenant.release && present !== undefined ? present : tenant.release;
 }
 
+/** Why a tenant is to share its shard with nobody, in a word; undefined where it may have neighbours. */
+export type AloneAs = "quarantined" | "dedicated";
+export function aloneAs({ isolated, dedicated }: SnapshotTenant): AloneAs | undefined {
+  if (isolated) return "quarantined";
+  return dedicated ? "dedicated" : undefined;
+}
+
 /** It can take tenants, now or when it has come up. */
 export function isUsable(shard: SnapshotShard): boolean {
   return shard.drain === undefined && isAlive(shard);

@@ -23,7 +23,7 @@ export function upgradeTenants(draft: Draft): void {
       beginMove(draft, tenant, place, "Upgrade", `it runs Synapse ${present} and wants ${wanted}`);
       continue;
     }
-    const no = noPlace(draft, wanted, tenant.isolated);
+    const no = noPlace(draft, wanted, tenant);
     const message = `it stays on Synapse ${present}: ${no.message}`;
     actions.push({ type: "MarkWaiting", tenant: tenant.name, wants: "Upgrade", reason: no.reason, message });
   }

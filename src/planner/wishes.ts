@@ -2,7 +2,7 @@ import { loadOfTenant, peakOf } from "./loads.ts";
 import { beginMove, isMovable } from "./move.ts";
 import { takePlace, type Draft, type PlaceOptions } from "./place.ts";
 import type { SnapshotTenant } from "./snapshot.ts";
-import { placesHeld } from "./snapshot-facts.ts";
+import { aloneAs, placesHeld } from "./snapshot-facts.ts";
 import { presentRelease, wantedRelease, type World } from "./world.ts";
 
 /** How a place for the tenant is chosen: what it takes, and what is wished for it. */
@@ -10,7 +10,8 @@ export function placeOptionsFor(
   world: World,
   tenant: SnapshotTenant,
 ): Pick<PlaceOptions, "alone" | "ratherAlone" | "share" | "pin" | "avoid"> {
-  const { placement, isolated: alone, heavy: ratherAlone } = tenant;
+  const { placement, heavy: ratherAlone } = tenant;
+  const alone = aloneAs(tenant);
   const share = peakOf(loadOfTenant(world, tenant.name));
   if (!placement) return { alone, ratherAlone, share };
   const avoid = shardsToAvoid(world, tenant);
@@ -39,7 +40,7 @@ export function grantWishes(draft: Draft): void {
   if (world.windowClosed) return;
   for (const tenant of world.unsettled) {
     const { placement, shard, pinnedUntil = 0 } = tenant;
-    if (!placement || tenant.isolated || tenant.heavy || tenant.waking || world.now < pinnedUntil) continue;
+    if (!placement || aloneAs(tenant) || tenant.heavy || tenant.waking || world.now < pinnedUntil) continue;
     if (shard === undefined || !isMovable(tenant) || draft.handled.has(tenant.name)) continue;
     const release = wantedRelease(world, tenant);
     if (world.shardByName.get(shard)?.phase !== "Ready" || presentRelease(world, tenant) !== release) continue;

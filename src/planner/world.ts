@@ -7,7 +7,7 @@ import { placesHeld, releaseOf, wantedInstead } from "./snapshot-facts.ts";
 export interface World {
   now: number;
   policy: Policy;
-  /** Tenants that are not simply where they shall be: without a shard, leaving, moving, of the wrong release; isolated and heavy ones, and those with a wish that may be open. By name. */
+  /** Tenants that are not simply where they shall be: without a shard, leaving, moving, of the wrong release; isolated, dedicated and heavy ones, and those with a wish that may be open. By name. */
   unsettled: SnapshotTenant[];
   /** By release, then index. */
   shards: SnapshotShard[];
@@ -39,7 +39,7 @@ export interface World {
   tenantCount: number;
   /** Shards that are gone and that tenants still name: one of that name would have those tenants at once. */
   goneShards: Set<string>;
-  /** Shards that have, or shall have, an isolated tenant: nobody else gets a place there. */
+  /** Shards that have, or shall have, an isolated tenant, or a dedicated one and no other: nobody else gets a place there. */
   isolatedShards: Set<string>;
   /** Shards that have, or shall have, a heavy tenant and no other: only who finds no other place gets one there. */
   heavyShards: Set<string>;
@@ -50,8 +50,9 @@ export function worldOf(index: ClusterIndex, now: number, policy: Policy): World
   const shards = index.shards();
   const unsettled = index.unsettled();
   const isolated = unsettled.filter((tenant) => tenant.isolated).flatMap((tenant) => [...placesHeld(tenant)]);
-  const heavy = unsettled.filter((tenant) => tenant.heavy && !tenant.deleting);
-  const alone = heavy.flatMap((tenant) => [...placesHeld(tenant)].filter((name) => index.placesTaken(name) === 1));
+  const aloneOn = (tenant: SnapshotTenant) => [...placesHeld(tenant)].filter((name) => index.placesTaken(name) === 1);
+  const dedicated = unsettled.filter((tenant) => tenant.dedicated).flatMap(aloneOn);
+  const heavy = unsettled.filter((tenant) => tenant.heavy && !tenant.deleting).flatMap(aloneOn);
   return {
     now,
     policy,
@@ -76,8 +77,8 @@ export function worldOf(index: ClusterIndex, now: number, policy: Policy): World
     balanced: () => index.balanced(),
     tenantCount: index.tenantCount,
     goneShards: index.goneShards(),
-    isolatedShards: new Set(isolated),
-    heavyShards: new Set(alone),
+    isolatedShards: new Set([...isolated, ...dedicated]),
+    heavyShards: new Set(heavy),
   };
 }
 

@@ -178,8 +178,10 @@ export class MemoryService implements ClusterService {
 
   async updateTenant(name: string, request: UpdateTenantRequest): Promise<Tenant> {
     const tenant = this.#tenant(name);
-    const { labels, plan, ...rest } = request;
+    const { labels, plan, isolation, ...rest } = request;
     Object.assign(tenant.spec, rest, plan ? { plan } : {});
+    if (isolation === "dedicated") tenant.spec.isolation = isolation;
+    else if (isolation) delete tenant.spec.isolation;
     if (plan === null) delete tenant.spec.plan;
     if (labels) tenant.spec.labels = changedLabels(tenant.spec.labels, labels);
     tenant.metadata.generation += 1;

@@ -51,7 +51,7 @@ describe("wrong requests", () => {
           "name: tenant name "A_b" is not a DNS label: 1 to 63 of a-z, 0-9 and "-", not beginning or ending with "-"",
           "serverName: server name "a b" has the part "a b", which is not a DNS label",
           "release: a release of matrix-synapse such as 1.163.2, or "fleet", but "latest" was given",
-          "color: no such setting; allowed are name, serverName, domain, host, release, config, hibernation, placement, labels, plan, quotas, authenticationService, fromTemplate",
+          "color: no such setting; allowed are name, serverName, domain, host, release, config, hibernation, placement, isolation, labels, plan, quotas, authenticationService, fromTemplate",
         ]
       `);
     expect(await problemsOf("POST", "/v1/tenants", {})).toMatchInlineSnapshot(`
@@ -75,13 +75,13 @@ describe("wrong requests", () => {
     `);
     expect(await problemsOf("PATCH", "/v1/tenants/a", {})).toMatchInlineSnapshot(`
       [
-        "give release, config, hibernation, placement, labels, plan, quotas, metrics, authenticationService or revertConfig",
+        "give release, config, hibernation, placement, isolation, labels, plan, quotas, metrics, authenticationService or revertConfig",
       ]
     `);
     expect(await problemsOf("PATCH", "/v1/tenants/a", { serverName: "b" })).toMatchInlineSnapshot(`
       [
-        "serverName: no such setting; allowed are release, config, hibernation, placement, labels, plan, quotas, metrics, authenticationService, revertConfig",
-        "give release, config, hibernation, placement, labels, plan, quotas, metrics, authenticationService or revertConfig",
+        "serverName: no such setting; allowed are release, config, hibernation, placement, isolation, labels, plan, quotas, metrics, authenticationService, revertConfig",
+        "give release, config, hibernation, placement, isolation, labels, plan, quotas, metrics, authenticationService or revertConfig",
       ]
     `);
     expect(await problemsOf("POST", "/v1/tenants/a/move", { to: 7 })).toMatchInlineSnapshot(`

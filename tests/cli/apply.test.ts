@@ -84,6 +84,7 @@ describe("what is to be done", () => {
     expect(planOf(wanted!, present(spec))).toEqual({ name: "a", action: "none", lines: [] });
     // What the file does not speak of stays.
     expect(planOf(read("name: a")[0]!, present({ ...spec, placement: { isolate: true } })).action).toBe("none");
+    expect(planOf(read("name: a\nisolation: shared")[0]!, present(spec)).action).toBe("none");
   });
 
   test("is only what differs, and the difference tells no value of a configuration", () => {
@@ -103,6 +104,8 @@ describe("what is to be done", () => {
       "config rc.b: changed",
     ]);
     expect(JSON.stringify(plan.lines)).not.toContain('secret"');
+    const alone = planOf(read("name: a\nisolation: shared")[0]!, present({ isolation: "dedicated" }));
+    expect(alone).toMatchObject({ body: { isolation: "shared" }, lines: ["isolation: dedicated → shared"] });
     expect(plan.body).toMatchObject({ plan: null, quotas: { users: 7 }, labels: { paid: null, region: "eu" } });
     expect(Object.keys(plan.body ?? {})).not.toContain("release");
   });

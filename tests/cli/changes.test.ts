@@ -229,11 +229,27 @@ describe("tenant update", () => {
     expect(refused.stderr).toContain('"near=b" is none of "anywhere", "shard=NAME", "isolate", "spread-from=TENANT"');
   });
 
+  test("asks for a process of its own, waits until it is alone there, and takes that back", async () => {
+    running("a");
+    running("b");
+    cluster.service.onUpdate = (tenant) => {
+      // As its planner and mover would: first it takes note, then it moves.
+      cluster.service.run(tenant, "1.163.2-0");
+      setTimeout(() => cluster.service.run(tenant, "1.163.2-1"), 600);
+    };
+    const { code } = await cluster.cli(["tenant", "update", "a", "--isolation", "dedicated", "--wait"]);
+    expect([code, specOf("a")?.isolation]).toEqual([0, "dedicated"]);
+    expect(cluster.service.tenants.get("a")?.status.shard).toBe("1.163.2-1");
+    expect((await cluster.cli(["tenant", "update", "a", "--isolation", "shared"])).code).toBe(0);
+    expect(specOf("a")).not.toHaveProperty("isolation");
+    expect((await cluster.cli(["tenant", "update", "a", "--isolation", "alone"])).code).toBe(2);
+  });
+
   test("refuses an update of nothing", async () => {
     expect(await cluster.cli(["tenant", "update", "clinic-a"])).toMatchInlineSnapshot(`
       {
         "code": 2,
-        "stderr": "error: nothing to change: give --release, --config, --hibernation, --placement, --label, --plan, --quota, --metrics or --revert-config
+        "stderr": "error: nothing to change: give --release, --config, --hibernation, --placement, --isolation, --label, --plan, --quota, --metrics or --revert-config
       ",
         "stdout": "",
       }

@@ -140,6 +140,32 @@ it("below the threshold the least loaded is drained and stopped, then nothing mo
   expect(placement(await cluster.tenants())).toEqual(placement(settled));
 });
 
+it("a dedicated tenant is moved to a process of its own without a failed request, keeps it, and gives it up when it shares again", async () => {
+  const { client } = await newUser(cluster, "t2", "dan");
+  let done = false;
+  const asking = (async () => {
+    while (!done) await client.whoami();
+  })();
+  const dedicated = await cluster.cli("tenant", "update", "t2", "--isolation", "dedicated", "--wait");
+  expect(dedicated.code, dedicated.stderr).toBe(0);
+  done = true;
+  await asking;
+  const shardOf = async (name: string) => (await cluster.tenant(name)).shard;
+  expect(await shardOf("t2")).not.toBe(await shardOf("t3"));
+  await cluster.createTenant("t6");
+  expect(await shardOf("t6")).toBe(await shardOf("t3"));
+  const { stdout } = await cluster.cli("tenant", "describe", "t2");
+  expect(stdout).toContain("dedicated: a shard for it alone");
+  await cluster.cli("tenant", "delete", "t6", "--purge", "--yes", "--wait");
+  expect((await cluster.cli("tenant", "update", "t2", "--isolation", "shared")).code).toBe(0);
+  await until("they share a shard again", async () => (await shardOf("t2")) === (await shardOf("t3")), 90);
+  await until(
+    "the other is stopped",
+    async () => Object.keys(await loads()).filter((name) => name.startsWith("1.163.2")).length === 1,
+    90,
+  );
+});
+
 it("a shard whose tenants are hammered gets another one to shed a tenant to, and says why", async () => {
   const users = [await newUser(cluster, "t2", "eve"), await newUser(cluster, "t3", "fay")];
   const [before] = Object.keys(await loads()).filter((name) => name.startsWith("1.163.2"));

@@ -18,6 +18,7 @@ test("takes what an operator decided, and not what the tenant is or went through
     specWith({
       labels: { plan: "small", "synapse-shards.io/applied": "true" },
       placement: { isolate: true, doNotMoveUntil: "2030-01-01T00:00:00Z" },
+      isolation: "dedicated",
       hibernation: { mode: "Never" },
       plan: "small",
       quotas: { users: 5 },
@@ -32,6 +33,7 @@ test("takes what an operator decided, and not what the tenant is or went through
     config: "",
     labels: { plan: "small" },
     placement: { isolate: true },
+    isolation: "dedicated",
     hibernation: { mode: "Never" },
     plan: "small",
     quotas: { users: 5 },

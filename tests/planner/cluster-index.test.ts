@@ -17,6 +17,7 @@ const someTenant = fc.record({
   move: fc.option(fc.record({ from: shardName, to: shardName }), { nil: undefined, freq: 1 }),
   deleting: fc.boolean(),
   isolated: fc.option(fc.constant(true), { nil: undefined, freq: 1 }),
+  dedicated: fc.option(fc.constant(true), { nil: undefined, freq: 1 }),
   refusedRelease: fc.option(release, { nil: undefined }),
   asleep: fc.option(fc.record({ wakeAt: fc.option(time, { nil: undefined }) }), { nil: undefined, freq: 2 }),
   waking: fc.option(fc.record({ due: fc.boolean() }), { nil: undefined, freq: 2 }),

@@ -54,6 +54,8 @@ class View {
     return others.length === 0 && only?.heavy === true && !only.deleting;
   }
   isIsolated(shard: string): boolean {
+    const [only, ...others] = this.holders(shard);
+    if (others.length === 0 && only?.dedicated) return true;
     return this.holders(shard).some((tenant) => tenant.isolated);
   }
   /** A tenant that has been refused stays with the release it had, which the name of its shard tells. */
@@ -64,7 +66,7 @@ class View {
   mustLeave(tenant: SnapshotTenant): boolean {
     const shard = this.shards.get(tenant.shard ?? "");
     if (!shard || tenant.move || tenant.deleting) return false;
-    if (tenant.heavy && this.holders(shard.name).length > 1) return true;
+    if ((tenant.heavy || tenant.dedicated) && this.holders(shard.name).length > 1) return true;
     const away = shard.phase === "Lost" || shard.phase === "Stopping" || shard.drain !== undefined;
     return away || (shard.release !== tenant.release && tenant.refusedRelease !== tenant.release);
   }
@@ -225,7 +227,7 @@ function expectShardsOnlyWhenFull(view: View, policy: Policy, actions: Action[])
       return view.mustLeave(tenant) && (tenant.release === release || shard.release === release);
     });
     // Each of these takes the whole of a shard that has nobody, or has one made.
-    const isolated = seekers.filter((tenant) => tenant.isolated === true || tenant.heavy === true).length;
+    const isolated = seekers.filter((tenant) => tenant.isolated || tenant.dedicated || tenant.heavy).length;
     const seeking = seekers.length - isolated;
     const made = created.filter((action) => action.release === release).length;
     const recoverable = [...view.shards.values()].filter(
@@ -285,7 +287,7 @@ function expectWholeDrains(view: View, policy: Policy, actions: Action[]): void 
   }
 }
 
-/** A quarantined tenant has no neighbours, and gets none. */
+/** A quarantined tenant has no neighbours, a dedicated one gets to where it has none; and neither gets any. */
 function expectIsolation(view: View, actions: Action[]): void {
   const arriving = arrivals(actions);
   const targets = [
@@ -294,8 +296,8 @@ function expectIsolation(view: View, actions: Action[]): void {
     ...ofType(actions, "Move").map(({ tenant, to }) => ({ tenant, shard: to })),
   ];
   for (const { tenant, shard } of targets) {
-    expect(view.isIsolated(shard), `${tenant} goes to ${shard}, which is a quarantined tenant's`).toBe(false);
-    if (!view.tenants.get(tenant)?.isolated) continue;
+    expect(view.isIsolated(shard), `${tenant} goes to ${shard}, which is for another tenant alone`).toBe(false);
+    if (!view.tenants.get(tenant)?.isolated && !view.tenants.get(tenant)?.dedicated) continue;
     expect(view.holders(shard), `${shard} is empty`).toEqual([]);
     expect(arriving.get(shard), `arrivals at ${shard}`).toBe(1);
   }
@@ -358,7 +360,7 @@ function expectBalance(view: View, { now, loads, windowClosed }: Snapshot, polic
         for (const shard of [shards.from, shards.to]) expect([from, to], `${shard} cools down`).not.toContain(shard);
     if (tenant?.balanced) expect(now - tenant.balanced.at).toBeGreaterThanOrEqual(tenantRestSeconds * 1000);
     expect(now).toBeGreaterThanOrEqual(tenant?.pinnedUntil ?? 0);
-    expect(tenant?.heavy === true || tenant?.isolated === true, `${name} is balanced like any other`).toBe(false);
+    expect(tenant?.heavy || tenant?.isolated || tenant?.dedicated, `${name} is balanced like any other`).toBeFalsy();
   }
   for (const { release } of made) {
     const ready = view.usable(release).filter(({ phase }) => phase === "Ready");
@@ -381,7 +383,7 @@ function expectWishes(view: View, { now, windowClosed }: Snapshot, actions: Acti
     const { shard, spreadFrom = [] } = tenant?.placement ?? {};
     const apartFrom = new Set(spreadFrom.filter((other) => other !== name));
     const others = (where: string) => view.holders(where).filter((each) => apartFrom.has(each.name) && !each.deleting);
-    if (["Balance", "Placement", "CpuBudgetExceeded"].includes(reason)) {
+    if (["Balance", "Placement", "CpuBudgetExceeded"].includes(reason) && !tenant?.dedicated) {
       expect(windowClosed ?? false, "moved within a window").toBe(false);
       expect(now).toBeGreaterThanOrEqual(tenant?.pinnedUntil ?? 0);
     }
@@ -390,7 +392,8 @@ function expectWishes(view: View, { now, windowClosed }: Snapshot, actions: Acti
       expect(others(to), `${name} is kept apart`).toEqual([]);
     }
     if (reason !== "Placement") continue;
-    if (shard !== undefined) expect(to).toBe(shard);
+    if (tenant?.dedicated) expect(view.holders(from).length, `neighbours of ${name}`).toBeGreaterThan(1);
+    else if (shard !== undefined) expect(to).toBe(shard);
     else {
       expect(others(from)).not.toEqual([]);
       expect(others(to)).toEqual([]);

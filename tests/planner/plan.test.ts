@@ -323,3 +323,46 @@ describe("a heavy tenant", () => {
     expect(planned(snapshot([shard(A), shard(B)], tenantsOn(A, 1), calm))).toEqual([`drain ${B}`]);
   });
 });
+
+describe("a dedicated tenant", () => {
+  const dedicated = tenant("d", { shard: A, dedicated: true });
+
+  test("gets a shard of its own, moves there when it is up, and serves among others until then", () => {
+    expect(planned(snapshot([shard(A)], tenantsOn(A, 2), dedicated))).toEqual([`create ${B}`]);
+    const second = [shard(A), shard(B, justNow)];
+    expect(planned(snapshot(second, tenantsOn(A, 2), dedicated))).toEqual([`move d ${A} ${B} Placement`]);
+  });
+
+  test("takes the last shard that may be made, and says so where there is none", () => {
+    const most = { maxShardsPerSynapseImageTag: 2 };
+    expect(planned(snapshot([shard(A)], tenantsOn(A, 2), dedicated), most)).toEqual([`create ${B}`]);
+    const full = snapshot([shard(A), shard(B)], tenantsOn(A, 2), dedicated, tenantsOn(B, 3));
+    expect(planned(full, most)).toEqual(["waiting d Placement MaxShardsReached"]);
+  });
+
+  test("waits for no maintenance window, as it was asked for", () => {
+    const given = { ...snapshot([shard(A), shard(B, justNow)], tenantsOn(A, 2), dedicated), windowClosed: true };
+    expect(planned(given)).toEqual([`move d ${A} ${B} Placement`]);
+  });
+
+  test("gets no neighbour, even if a tenant finds no place at all", () => {
+    const alone = tenant("d", { shard: B, dedicated: true });
+    const given = snapshot([shard(A), shard(B)], tenantsOn(A, 3), alone, tenant("x"));
+    expect(planned(given, { maxShardsPerSynapseImageTag: 2 })).toEqual(["pending x MaxShardsReached"]);
+    expect(planned(snapshot([shard(A), shard(B)], tenantsOn(A, 1), alone))).toEqual([]);
+  });
+
+  test("has a shard of its own again when it wakes, is upgraded, or its shard is drained", () => {
+    const woken = tenant("d", { dedicated: true, waking: { due: false } });
+    expect(planned(snapshot([shard(A)], tenantsOn(A, 1), woken))).toEqual([`create ${B}`, `assign d ${B}`]);
+    const old = tenant("d", { shard: `${V1}-0`, dedicated: true });
+    expect(planned(snapshot([shard(`${V1}-0`), shard(A)], tenantsOn(A, 1), old))).toEqual([`create ${B}`]);
+    const leaving = tenant("d", { shard: B, dedicated: true });
+    const drained = [shard(A), shard(B, { drain: "Requested", phase: "Draining" })];
+    expect(planned(snapshot(drained, tenantsOn(A, 1), leaving))).toEqual([`create ${V2}-2`]);
+  });
+
+  test("is among others again when it is dedicated no longer and shards are to be given up", () => {
+    expect(planned(snapshot([shard(A), shard(B)], tenantsOn(A, 1), tenant("d", { shard: B })))).toEqual([`drain ${B}`]);
+  });
+});

@@ -78,6 +78,9 @@ const happenings: fc.Arbitrary<Happening> = fc.oneof(
         "heavy" as const,
         "heavy" as const,
         "calm" as const,
+        "dedicate" as const,
+        "dedicate" as const,
+        "share" as const,
       ),
       pick,
     }),
@@ -193,6 +196,7 @@ describe("whatever happens", () => {
       deleting: fc.nat(9).map((n) => n === 0),
       refusal: fc.nat(3),
       heavy: fc.nat(5).map((n) => n === 0),
+      dedicated: fc.nat(7).map((n) => n === 0),
       on: fc.nat(12),
       to: fc.nat(60),
     };
@@ -218,6 +222,7 @@ describe("whatever happens", () => {
             release: wish.release,
             deleting: wish.deleting,
             heavy: wish.heavy,
+            dedicated: wish.dedicated,
             refusedRelease,
             shard,
             move,
@@ -276,7 +281,9 @@ function expectSettled(world: Simulator, last: Action[]): void {
   );
   for (const tenant of world.tenants) {
     const shard = world.shards.find(({ name }) => name === tenant.shard);
+    const isShared = world.tenants.some((other) => other !== tenant && other.shard === tenant.shard);
     const fine =
+      !(tenant.dedicated && isShared) &&
       shard?.phase === "Ready" &&
       !shard.drain &&
       (shard.release === tenant.release || tenant.refusedRelease === tenant.release);

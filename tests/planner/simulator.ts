@@ -9,7 +9,7 @@ export type Happening =
   | { kind: "add"; count: number; release: string }
   | { kind: "leave"; count: number; pick: number }
   | { kind: "delete" | "gone" | "upgrade" | "moveByUser" | "drainByUser" | "moveFails" | "moveRefused"; pick: number }
-  | { kind: "quarantine" | "lift" | "heavy" | "calm"; pick: number }
+  | { kind: "quarantine" | "lift" | "heavy" | "calm" | "dedicate" | "share"; pick: number }
   | { kind: "use" | "leaveAlone" | "wake" | "fallsDue" | "keptAwake"; pick: number }
   | { kind: "load"; pick: number; share: number }
   | { kind: "wish"; pick: number; other: number; what: "shard" | "apart" | "stay" | "nothing" }
@@ -177,6 +177,14 @@ export class Simulator {
           this.tenants.filter((t) => t.heavy),
           happening.pick,
           (tenant) => delete tenant.heavy,
+        );
+      case "dedicate":
+        return this.#pick(this.tenants, happening.pick, (tenant) => (tenant.dedicated = true));
+      case "share":
+        return this.#pick(
+          this.tenants.filter((t) => t.dedicated),
+          happening.pick,
+          (tenant) => delete tenant.dedicated,
         );
       case "lift":
         return this.#pick(

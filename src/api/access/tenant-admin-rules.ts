@@ -37,7 +37,7 @@ export const TENANT_ADMIN_RULES: Readonly<Record<string, TenantAdminRule>> = {
   getTenantDns: own(),
   checkTenant: own(),
   tenantLogs: own(),
-  // Release, placement, sleep, plan and quotas decide what a tenant takes of the cluster.
+  // Release, placement, isolation, sleep, plan and quotas decide what a tenant takes of the cluster.
   updateTenant: own("config", "revertConfig", "labels"),
   checkConfig: own("config"),
   registerUser: own("username", "password", "admin"),

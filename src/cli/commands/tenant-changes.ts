@@ -1,6 +1,6 @@
 import { InvalidArgumentError, Option, type Command } from "commander";
 import type { TenantView } from "../../api/views.ts";
-import type { Placement } from "../../model/placement.ts";
+import type { Isolation, Placement } from "../../model/placement.ts";
 import type { Quotas } from "../../model/quota.ts";
 import type { TenantHibernation } from "../../model/sleep.ts";
 import type { Client } from "../client.ts";
@@ -13,7 +13,7 @@ import { readOverrides, timeoutOption, withClient, type WaitOptions } from "../o
 import { isForPeople, show, type Format } from "../format.ts";
 import { note, print } from "../output.ts";
 import { tenantDetails } from "../rows.ts";
-import { waitUntilGone, waitUntilRunning } from "../wait.ts";
+import { waitUntilAlone, waitUntilGone, waitUntilRunning } from "../wait.ts";
 import { dnsOfTenant, dnsWords, waitUntilReachable } from "../onboarding.ts";
 import { planOption, quotaOption } from "./quotas.ts";
 import { authenticated, sectionOf } from "./tenant-authentication.ts";
@@ -32,6 +32,7 @@ interface SpecOptions extends WaitOptions {
   dryRun?: true;
   hibernation?: TenantHibernation;
   placement?: Placement;
+  isolation?: Isolation;
   label?: LabelChanges;
   /** False where those of its own are to be removed. */
   quotas?: boolean;
@@ -62,12 +63,13 @@ export function addTenantChanges(tenant: Command): void {
     .option("--config <file>", "settings of its own for homeserver.yaml, as YAML (-: stdin)")
     .addOption(hibernationOption())
     .addOption(placementOption())
+    .addOption(isolationOption())
     .addOption(labelOption("a label KEY=VALUE; can be given several times"))
     .addOption(planOption("the plan of the configuration whose quotas it has"))
     .addOption(quotaOption())
     .option(
       "--from-template <tenant>",
-      "take release, configuration, placement, sleep, labels, plan and quotas of this tenant, where no option says " +
+      "take release, configuration, placement, isolation, sleep, labels, plan and quotas of this tenant, where no option says " +
         "otherwise; not its keys, server name, hosts, database, bucket, bridges and data",
     )
     .addOption(
@@ -83,8 +85,8 @@ export function addTenantChanges(tenant: Command): void {
     .action((name: string, options: SpecOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
         const { domain, host, serverName, release, quota: quotas } = options;
-        const { hibernation, placement, plan, fromTemplate } = options;
-        const wishes = { hibernation, placement, plan, fromTemplate };
+        const { hibernation, placement, isolation, plan, fromTemplate } = options;
+        const wishes = { hibernation, placement, isolation, plan, fromTemplate };
         const password = await adminPassword(options);
         const labels = labelsToSet(options.label);
         const given = options.config === undefined ? undefined : await readOverrides(options.config);
@@ -114,7 +116,9 @@ export function addTenantChanges(tenant: Command): void {
     );
 
   takesTenants(tenant.command("update"))
-    .description("change tenants' release of Synapse, configuration, placement, labels, quotas, or when they sleep")
+    .description(
+      "change tenants' release of Synapse, configuration, placement, isolation, labels, quotas, or when they sleep",
+    )
     .option(
       "--release <version>",
       'move them to this release, database included; "fleet": to the fleet\'s, in its rollouts',
@@ -122,6 +126,7 @@ export function addTenantChanges(tenant: Command): void {
     .option("--config <file>", "their settings for homeserver.yaml, which replace those they have (-: stdin)")
     .addOption(hibernationOption())
     .addOption(placementOption())
+    .addOption(isolationOption())
     .addOption(labelOption("a label KEY=VALUE to set, or KEY- to remove; can be given several times"))
     .addOption(planOption('the plan of the configuration whose quotas they have; "none": no plan'))
     .addOption(quotaOption())
@@ -134,7 +139,7 @@ export function addTenantChanges(tenant: Command): void {
     .action((given: string[], options: SpecOptions & ChoiceOptions, command: Command) =>
       withClient(command, async (client, { output }) => {
         if (options.dryRun) return tryOut(client, await choose(client, given, options), options, output);
-        const { release, hibernation, placement, revertConfig, label: labels } = options;
+        const { release, hibernation, placement, isolation, revertConfig, label: labels } = options;
         const plan = options.plan === "none" ? null : options.plan;
         if (options.quota && !options.quotas) throw new CliError(EXIT.usage, "give --quota or --no-quotas, not both");
         const quotas = options.quotas ? options.quota : {};
@@ -143,6 +148,7 @@ export function addTenantChanges(tenant: Command): void {
           options.config === undefined &&
           !hibernation &&
           !placement &&
+          !isolation &&
           !labels &&
           !quotas &&
           !options.metrics &&
@@ -151,7 +157,7 @@ export function addTenantChanges(tenant: Command): void {
         )
           throw new CliError(
             EXIT.usage,
-            "nothing to change: give --release, --config, --hibernation, --placement, --label, --plan, --quota, --metrics or --revert-config",
+            "nothing to change: give --release, --config, --hibernation, --placement, --isolation, --label, --plan, --quota, --metrics or --revert-config",
           );
         if (options.config !== undefined && revertConfig)
           throw new CliError(EXIT.usage, "give --config or --revert-config, not both");
@@ -161,6 +167,7 @@ export function addTenantChanges(tenant: Command): void {
           config,
           hibernation,
           placement,
+          isolation,
           labels,
           plan,
           quotas,
@@ -169,7 +176,11 @@ export function addTenantChanges(tenant: Command): void {
         };
         await actOn(await choose(client, given, options, "update"), output, {
           begin: (name) => client.call<TenantView>("PATCH", tenantPath(name), { body, has: HAS }),
-          finish: async (_name, updated) => (options.wait ? untilRunning(client, updated, options) : updated),
+          finish: async (name, updated) => {
+            if (!options.wait) return updated;
+            const now = await untilRunning(client, updated, options);
+            return isolation === "dedicated" ? waitUntilAlone(client, name, options.timeout) : now;
+          },
           value: tenantDetails,
           words: (name) => `tenant ${name} ${options.wait ? "runs as updated" : "updated"}`,
         });
@@ -263,6 +274,13 @@ function placementOption(): Option {
     'where it is wanted: "anywhere", or of "shard=NAME", "isolate", "spread-from=TENANT" (as often as needed) and ' +
       '"until=TIME" (not moved before), separated by commas',
   ).argParser(parsePlacement);
+}
+
+function isolationOption(): Option {
+  return new Option(
+    "--isolation <kind>",
+    "whether it has a process for itself, always, or shares one with others",
+  ).choices(["dedicated", "shared"]);
 }
 
 function parsePlacement(text: string): Placement {

@@ -209,6 +209,7 @@ function description(tenant: TenantView, { usage, rest, events }: More): string 
     ]);
   if (status.heavy) pairs.push(["Heavy", `since ${status.heavy.since}: ${status.heavy.message}`]);
   if (spec.placement) pairs.push(["Placement", placementText(spec.placement)]);
+  if (spec.isolation) pairs.push(["Isolation", `${spec.isolation}: a shard for it alone`]);
   if (status.balanced) {
     const { at, from, to } = status.balanced;
     pairs.push(["Balanced", `moved from ${from} to ${to} for the load ${age(at)} ago`]);

@@ -133,6 +133,7 @@ function tenantView(
       status.reason === NAME_RESERVED ||
       claims?.blockingConflictOf(tenant) !== undefined,
     ...(status.quarantine ? { isolated: true } : {}),
+    ...(spec.isolation === "dedicated" ? { dedicated: true } : {}),
     ...(status.heavy || spec.placement?.isolate ? { heavy: true } : {}),
     ...(spec.placement ? { placement: spec.placement } : {}),
     ...(status.balanced ? { balanced: { ...status.balanced, at: clock.past(status.balanced.at) } } : {}),

@@ -13,7 +13,7 @@ import type { ServerLoad } from "../../model/database-servers.ts";
 import type { Labels } from "../../model/labels.ts";
 import type { CheckReport } from "../../model/tenant-check.ts";
 import type { TenantDns } from "../../model/tenant-dns.ts";
-import type { Placement } from "../../model/placement.ts";
+import type { Isolation, Placement } from "../../model/placement.ts";
 import type { Quotas, QuotaStanding } from "../../model/quota.ts";
 import type { AppServicePing } from "../../model/app-service.ts";
 import type { UserChange, UserPage, UserQuery } from "../../model/user.ts";
@@ -194,12 +194,14 @@ export interface CreateTenantRequest {
   config?: string;
   hibernation?: TenantHibernation;
   placement?: Placement;
+  /** Default: shared. */
+  isolation?: Isolation;
   labels?: Labels;
   plan?: string;
   quotas?: Quotas;
   /** URL of its authentication service, where gateways send logins to. */
   authenticationService?: string;
-  /** A tenant whose release, configuration, placement, labels and quotas it takes, as far as none are given here; labels add to its. */
+  /** A tenant whose release, configuration, placement, isolation, labels and quotas it takes, as far as none are given here; labels add to its. */
   fromTemplate?: string;
 }
 
@@ -209,6 +211,7 @@ export interface UpdateTenantRequest extends Partial<
 > {
   /** Sets these and leaves the others; null removes one. */
   labels?: Readonly<Record<string, string | null>>;
+  isolation?: Isolation;
   /** Takes back a configuration that is not in effect. */
   revertConfig?: boolean;
   /** null: none. */

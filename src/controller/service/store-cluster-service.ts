@@ -1,7 +1,7 @@
 import { isReleaseThere } from "./releases.ts";
 import { FOLLOWS_FLEET } from "../../model/fleet.ts";
 import { changedLabels, labelsProblem, type Labels } from "../../model/labels.ts";
-import type { Placement } from "../../model/placement.ts";
+import type { Isolation, Placement } from "../../model/placement.ts";
 import { randomUUID } from "node:crypto";
 import { timeText } from "../../model/clock.ts";
 import { UserError } from "../../model/errors.ts";
@@ -91,6 +91,8 @@ export interface ServiceSettings extends OnboardingSettings, AdminAccessSettings
   baseDomain: string;
   /** Whether gateways lead logins to authentication services; where they do not, something before them does. */
   leadsToAuthentication?: boolean;
+  /** Whether a tenant can have a shard for itself by its spec; elsewhere its release makes it dedicated. */
+  dedicates?: boolean;
   /** What is wrong with the platform now, one sentence each. */
   platformProblems?(): string[];
   /** The long work that is being done for a tenant, or is to be, in words. */
@@ -141,6 +143,7 @@ export class StoreClusterService implements ClusterService {
     if (problem !== undefined) throw new UserError("InvalidInput", problem);
     if (request.release === FOLLOWS_FLEET) await this.#refuseWithoutFleet();
     if (request.authenticationService !== undefined) this.#refuseAuthentication(request.authenticationService);
+    this.#refuseIsolation(request.isolation);
     const spec: TenantSpec = {
       serverName,
       release: request.release === FOLLOWS_FLEET ? "" : (request.release ?? this.#settings.release),
@@ -148,6 +151,7 @@ export class StoreClusterService implements ClusterService {
       reclaimPolicy: "Retain",
       ...(request.hibernation ? { hibernation: request.hibernation } : {}),
       ...(isEmpty(request.placement) ? {} : { placement: request.placement }),
+      ...(request.isolation === "dedicated" ? { isolation: request.isolation } : {}),
       ...(Object.keys(request.labels ?? {}).length === 0 ? {} : { labels: request.labels }),
       ...(request.plan === undefined ? {} : { plan: request.plan }),
       ...(isEmpty(request.quotas) ? {} : { quotas: request.quotas }),
@@ -183,7 +187,8 @@ export class StoreClusterService implements ClusterService {
     const { store } = this.#context;
     const present = await this.getTenant(name);
     this.#refuseDeleted(present);
-    const { hibernation, placement, labels, plan, quotas, authenticationService } = request;
+    const { hibernation, placement, isolation, labels, plan, quotas, authenticationService } = request;
+    this.#refuseIsolation(isolation);
     if (typeof authenticationService === "string") this.#refuseAuthentication(authenticationService);
     if (typeof plan === "string") checkPlan(this.#context.plans, plan);
     const release = request.release === FOLLOWS_FLEET ? "" : request.release;
@@ -206,6 +211,8 @@ export class StoreClusterService implements ClusterService {
       if (release !== undefined) spec.release = release;
       if (hibernation) spec.hibernation = hibernation;
       if (placement) spec.placement = placement;
+      if (isolation === "dedicated") spec.isolation = isolation;
+      else if (isolation) delete spec.isolation;
       if (labels) spec.labels = withinBounds(changedLabels(spec.labels, labels));
       if (isEmpty(spec.placement)) delete spec.placement;
       if (plan === null) delete spec.plan;
@@ -665,6 +672,14 @@ export class StoreClusterService implements ClusterService {
   #refuseDeleted({ metadata }: Tenant): void {
     if (metadata.deletionTimestamp !== undefined)
       throw new UserError("Conflict", `tenant ${metadata.name} is being deleted`);
+  }
+
+  #refuseIsolation(isolation: Isolation | undefined): void {
+    if (isolation !== "dedicated" || this.#settings.dedicates) return;
+    throw new UserError(
+      "Conflict",
+      "on Kubernetes a homeserver's Helm release makes it dedicated: synapse.asTenantHook.enabled=false (docs/kubernetes.md)",
+    );
   }
 
   #refuseAuthentication(url: string): void {

@@ -249,6 +249,7 @@ async function main(): Promise<void> {
     release: config.cluster.release,
     baseDomain: config.cluster.baseDomain,
     leadsToAuthentication: true,
+    dedicates: true,
     urlOf: (tenant: Tenant) => urlOf(config, tenant),
     ...adminEntranceOf(config),
     publicAccess: () => publicAccess,
