@@ -400,6 +400,9 @@ describe("help", () => {
                                   "isolate", "spread-from=TENANT" (as often as needed)
                                   and "until=TIME" (not moved before), separated by
                                   commas
+        --isolation <kind>        whether it has a process for itself, always, or
+                                  shares one with others (choices: "dedicated",
+                                  "shared")
         --label <label>           a label KEY=VALUE; can be given several times
         --plan <plan>             the plan of the configuration whose quotas it has
         --quota <limit>           a quota of its own, QUOTA=NUMBER, before its plan's:
@@ -408,9 +411,9 @@ describe("help", () => {
                                   cpuShare, remoteRoomComplexity, or soft.… of the
                                   first four; sizes such as 10G; can be given several
                                   times
-        --from-template <tenant>  take release, configuration, placement, sleep,
-                                  labels, plan and quotas of this tenant, where no
-                                  option says otherwise; not its keys, server name,
+        --from-template <tenant>  take release, configuration, placement, isolation,
+                                  sleep, labels, plan and quotas of this tenant, where
+                                  no option says otherwise; not its keys, server name,
                                   hosts, database, bucket, bridges and data
         --mas <url>               its accounts are kept by a Matrix Authentication
                                   Service at this URL; prints what belongs into that

@@ -25,6 +25,7 @@ const INTERNAL = new Map([
   ["SameShard", "as AlreadyMoving"],
   ["WrongRelease", "as AlreadyMoving"],
   ["ShardFull", "as AlreadyMoving"],
+  ["ForAnotherAlone", "as AlreadyMoving"],
   ["ShardNotFound", "as AlreadyMoving, with NotFound"],
 ]);
 
