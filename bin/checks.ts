@@ -58,11 +58,11 @@ try {
 /** @returns stages, each of lanes that run beside each other, each of checks that run one after the other */
 function chosen(tools: Tools): Check[][][] {
   if (args[0] === "--python") return [[[once(pytest(tools, args.slice(1)))]]];
-  if (args[0] === "--kubernetes") return [[onCluster()]];
+  if (args[0] === "--kubernetes") return [[[...images(), ...onCluster()]]];
   if (args.length > 0) return [[[once(vitest(args))]]];
   // Python tests mostly wait for one process, TypeScript tests for several: together they use both cores. Neither meets the cluster, on
-  // which they would be in each other's way.
-  return [[[...withoutRunning(tools), pytest(tools, [])], [withoutCluster(vitest([]))]], [onCluster()]];
+  // which they would be in each other's way; the images are made by who is done first.
+  return [[[...withoutRunning(tools), pytest(tools, []), ...images()], [withoutCluster(vitest([]))]], [onCluster()]];
 }
 
 interface Tools {
@@ -153,15 +153,20 @@ function workflows(actionlint: string | undefined): Check[] {
   return [];
 }
 
+/** Those of the tests on a cluster, where something is given that brings them there. */
+function images(): Check[] {
+  if (!KUBECONFIG || !BUILDER) return [];
+  return [{ title: "images for the cluster", command: [join(ROOT, "tests/kubernetes/images/build")] }];
+}
+
 function onCluster(): Check[] {
   if (!KUBECONFIG) {
     if (args[0] === "--kubernetes") throw new Error("KUBECONFIG is not set: name the cluster to test on");
     process.stderr.write("KUBECONFIG is not set: the tests on a Kubernetes cluster are skipped\n");
     return [];
   }
-  const images = { title: "images for the cluster", command: [join(ROOT, "tests/kubernetes/images/build")] };
   const tests = vitest(ON_A_CLUSTER, ["--no-file-parallelism"]);
-  return [...(BUILDER ? [images] : []), { ...tests, title: "tests on Kubernetes (vitest)" }];
+  return [{ ...tests, title: "tests on Kubernetes (vitest)" }];
 }
 
 function withoutCluster({ again, ...check }: Check): Check {
