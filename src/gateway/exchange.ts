@@ -31,7 +31,7 @@ import { Rest } from "./sleep/rest.ts";
 import { wantsWake, type Sleepers } from "./sleep/sleepers.ts";
 import type { TrustedProxies } from "./trusted-proxies.ts";
 import { faultOf } from "./upstream-fault.ts";
-import type { Connection, Upstreams } from "./upstreams.ts";
+import { tlsHostOf, type Connection, type Upstreams } from "./upstreams.ts";
 
 /** By HTTP's definition; and Matrix's PUTs carry transaction ids. */
 const IDEMPOTENT = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]);
@@ -386,7 +386,9 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
 
   #dispatch(address: string, route: Route): void {
     const { body, contentLength } = this.#body.attempt();
-    const headers = requestHeaders(this.#request, this.#context.trusted.clientOf(this.#request, this.#protocol), route);
+    const client = this.#context.trusted.clientOf(this.#request, this.#protocol);
+    // A server is chosen by the name that its certificate has.
+    const headers = requestHeaders(this.#request, client, route, tlsHostOf(address));
     if (contentLength !== undefined) headers.push("Content-Length", String(contentLength));
     this.#stream = body instanceof UpstreamBody ? body : undefined;
     this.#address = address;
@@ -476,7 +478,10 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     }
     const route = this.#route();
     if (!wasSending && !this.#isAt(route)) return this.#advance();
-    switch (faultOf(error)) {
+    const fault = faultOf(error);
+    // Nobody will say that it is back, or that its certificate has become another one.
+    if (!wasSending && fault !== "request" && this.#isAtAuthentication) return this.#serviceAway(error);
+    switch (fault) {
       case "timeout":
         this.#context.metrics.upstreamErrors.inc(this.#tenant, "timeout");
         return this.#fail(this.#isAtAuthentication ? errors.authenticationTimeout() : errors.upstreamTimeout());
@@ -491,7 +496,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
         this.#context.metrics.retries.inc(this.#tenant, "cut");
         // An idle connection that the homeserver just closed: another is made at once. Whatever else it is shows then.
         if (this.#cuts === 1) return this.#advance();
-        return this.#refused();
+        return this.#isAtAuthentication ? this.#serviceAway(error) : this.#refused();
     }
   }
 
@@ -505,10 +510,16 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     return route?.state === "parked" && this.#isAt(route);
   }
 
+  /** No connection to it is to be had: nothing listens there, or its certificate is none for it. */
+  #serviceAway(error: Error): void {
+    const { code } = error as NodeJS.ErrnoException;
+    const said = { tenant: this.#tenant, address: this.#address, code };
+    this.#context.log.warn(said, "authentication service cannot be reached");
+    this.#fail(errors.authenticationAway());
+  }
+
   /** Nothing listens there: the tenant restarts, or moved and its new route is on its way. */
   #refused(): void {
-    // Nobody will say that it is back.
-    if (this.#isAtAuthentication) return this.#fail(errors.authenticationAway());
     this.#context.metrics.retries.inc(this.#tenant, "refused");
     this.#holdAndRetry();
   }

@@ -42,11 +42,12 @@ const NOT_BY_CONNECTION = new Set(["host", "content-length", "content-type", "au
 /** Of a request, what the homeserver does not get as the client sent it; the length is set by how the body is sent. */
 const NOT_PASSED_ON = new Set(["content-length", ...HOP_BY_HOP, ...FORWARDING]);
 
-/** Flat name, value, … for the homeserver. */
+/** Flat name, value, … for the homeserver. @param host of a server that goes by a name of its own */
 export function requestHeaders(
   request: IncomingMessage,
   client: Client,
   { tenant, secret, share = 1 }: Pick<Route, "tenant" | "secret" | "share">,
+  host?: string,
 ): string[] {
   const dropped = namedByConnection(request.headers.connection);
   const { rawHeaders } = request;
@@ -54,7 +55,7 @@ export function requestHeaders(
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i]!.toLowerCase();
     if (NOT_PASSED_ON.has(name) || dropped?.has(name)) continue;
-    headers.push(rawHeaders[i]!, rawHeaders[i + 1]!);
+    headers.push(rawHeaders[i]!, name === "host" && host !== undefined ? host : rawHeaders[i + 1]!);
   }
   headers.push(
     "X-Forwarded-For",

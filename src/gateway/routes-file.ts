@@ -4,7 +4,7 @@ import { z } from "zod";
 import { UserError } from "../model/errors.ts";
 import { AdminContactSchema } from "../model/admin-contact.ts";
 import { MOST_ANSWER_BYTES } from "../model/public-answers.ts";
-import { isRouteAddress, type Route } from "../model/routes.ts";
+import { isAuthenticationAddress, isRouteAddress, type Route } from "../model/routes.ts";
 import { describeIssues } from "../model/validation.ts";
 
 const address = z.string().refine(isRouteAddress, "host:port");
@@ -28,7 +28,7 @@ export const RouteSchema = z.object({
   position: z.string().max(1000).optional(),
   revision: z.string().max(200).optional(),
   delegate: address.optional(),
-  authentication: address.optional(),
+  authentication: z.string().refine(isAuthenticationAddress, "host:port or https://host:port").optional(),
   said: z.record(z.string().max(100), z.string().max(MOST_ANSWER_BYTES)).optional(),
   contact: AdminContactSchema.optional(),
   adminAccess: z.object({ allowedNetworks: z.array(z.string().max(60)).max(100) }).optional(),

@@ -1,3 +1,4 @@
+import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { Client, type Dispatcher } from "undici";
 import type { RouteChange } from "./route-table.ts";
 
@@ -12,6 +13,18 @@ const MAX_RESPONSE_HEADER_BYTES = 64 * 1024;
 /** Of one homeserver, which answers some dozens of requests at once: what a burst of long polls leaves is not kept forever. */
 const MAX_IDLE = 64;
 
+/** By what name a server with TLS is asked; undefined: it speaks HTTP. */
+export function tlsHostOf(address: string): string | undefined {
+  return address.startsWith("https://") ? new URL(address).host : undefined;
+}
+
+/** Authorities that Node knows, and the machine's, which Synapse goes by. Read once, as that takes a tenth of a second. */
+let authorities: SecureContext | undefined;
+function trusted(): SecureContext {
+  const all = () => [...new Set([...getCACertificates("default"), ...getCACertificates("system")])];
+  return (authorities ??= createSecureContext({ ca: all() }));
+}
+
 /** A connection to a homeserver, taken for one request at a time. */
 export class Connection {
   readonly #client: Client;
@@ -19,7 +32,9 @@ export class Connection {
 
   constructor(site: Site) {
     this.#site = site;
-    this.#client = new Client(`http://${site.address}`, {
+    const hasTls = tlsHostOf(site.address) !== undefined;
+    this.#client = new Client(hasTls ? site.address : `http://${site.address}`, {
+      ...(hasTls ? { connect: { secureContext: trusted() } } : {}),
       pipelining: 1,
       allowH2: false,
       headersTimeout: HEADERS_TIMEOUT_MS,
@@ -74,7 +89,7 @@ export class Upstreams {
     return this.#sites.size;
   }
 
-  /** @param address `host:port` @returns a connection, or what will be one, to be released */
+  /** @param address `host:port`, or `https://host:port` @returns a connection, or what will be one, to be released */
   take(address: string): Connection {
     let site = this.#sites.get(address);
     if (!site) this.#sites.set(address, (site = { address, all: new Set(), idle: [], retired: false }));

@@ -4,7 +4,7 @@ import { YamlProblem } from "./bounded-yaml.ts";
 import { copiedMapping, editable, textReadAs } from "./config-editing.ts";
 import { UserError } from "./errors.ts";
 import { isMapping } from "./mapping.ts";
-import { isRouteAddress } from "./routes.ts";
+import { isAuthenticationAddress } from "./routes.ts";
 import { readSynapseYaml } from "./synapse-yaml.ts";
 
 /**
@@ -15,29 +15,33 @@ import { readSynapseYaml } from "./synapse-yaml.ts";
 /** Where it is in a tenant's configuration. */
 const OPTION = "matrix_authentication_service";
 
-/** What is wrong with its URL, or undefined. Gateways speak HTTP with it, and keep the paths. */
+/** What is wrong with its URL, or undefined. Gateways keep the paths of requests. */
 export function authenticationUrlProblem(text: string): string | undefined {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   const isPlain = url?.username === "" && url.password === "" && url.pathname === "/" && url.search + url.hash === "";
-  if (url?.protocol === "http:" && isPlain && text.length <= 255 && isRouteAddress(authenticationAddress(text)))
-    return undefined;
+  const isHttp = url?.protocol === "http:" || url?.protocol === "https:";
+  if (isHttp && isPlain && text.length <= 255 && isAuthenticationAddress(authenticationAddress(text))) return undefined;
   return (
-    "an authentication service is at a URL such as http://127.0.0.1:8090, by http and without a path; " +
+    "an authentication service is at a URL such as http://127.0.0.1:8090 or https://account.example, without a path; " +
     "its host is an address or a name of letters, digits, dots, hyphens and underscores, its port 1 to 65535"
   );
 }
 
-/** `host:port` for gateways. */
+/** For gateways: `host:port`, or `https://host:port`. */
 export function authenticationAddress(text: string): string {
-  const { hostname, port } = new URL(text);
-  return `${hostname}:${port || "80"}`;
+  return `${new URL(text).protocol === "https:" ? "https://" : ""}${hostAndPort(text)}`;
+}
+
+function hostAndPort(text: string): string {
+  const { protocol, hostname, port } = new URL(text);
+  return `${hostname}:${port || (protocol === "https:" ? "443" : "80")}`;
 }
 
 /** What its tenant may connect to beside what the policy says: that address, and no name, which may lead elsewhere tomorrow. */
 export function authenticationDestinations(text: string | undefined): string[] {
   if (text === undefined) return [];
   const { hostname } = new URL(text);
-  return isIP(hostname.replace(/^\[|\]$/g, "")) === 0 ? [] : [authenticationAddress(text)];
+  return isIP(hostname.replace(/^\[|\]$/g, "")) === 0 ? [] : [hostAndPort(text)];
 }
 
 /** The secret that a configuration shares with the service; undefined: none. @throws UserError InvalidInput where it cannot be read */

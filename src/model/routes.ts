@@ -41,7 +41,7 @@ export interface Route {
   said?: Record<string, string>;
   /** Of a suspended tenant: a URI at which its clients' users reach somebody who knows why. */
   contact?: string;
-  /** `host:port` of its authentication service, which answers its clients' logins in its place. */
+  /** `host:port` or `https://host:port` of its authentication service, which answers its clients' logins in its place. */
   authentication?: string;
   /** Its own administrators may come in, from these networks; none: from any. Absent: they may not. */
   adminAccess?: { allowedNetworks: string[] };
@@ -55,6 +55,11 @@ const ADDRESS = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})$/;
 export function isRouteAddress(text: string): boolean {
   const port = Number(ADDRESS.exec(text)?.[1]);
   return port > 0 && URL.canParse(`http://${text}`);
+}
+
+/** Whether a text is where routes have an authentication service. */
+export function isAuthenticationAddress(text: string): boolean {
+  return isRouteAddress(text.replace(/^https:\/\//, ""));
 }
 
 /**

@@ -1,6 +1,10 @@
+import { createServer } from "node:https";
+import type { AddressInfo } from "node:net";
+import { getCACertificates, setDefaultCACertificates } from "node:tls";
 import { afterEach, describe, expect, it } from "vitest";
 import { isForAuthentication, routeToAuthentication } from "../../src/gateway/authentication-paths.ts";
 import type { Route } from "../../src/model/routes.ts";
+import { Authority } from "../support/authority.ts";
 import { ask, Bench, eventually, serving } from "./harness.ts";
 
 const CLIENT = "/_matrix/client";
@@ -183,5 +187,51 @@ describe("a tenant with an authentication service", () => {
     expect(login).toMatchObject({ status: 503, json: { errcode: "M_LIMIT_EXCEEDED" } });
     expect(login.headers).toMatchObject({ "x-synapse-shards-error": "AuthenticationAway", "retry-after": "2" });
     expect((await ask(bench, "a.example", { path: `${CLIENT}/v3/sync` })).json.port).toBe(home.port);
+  });
+});
+
+describe("an authentication service with TLS", () => {
+  const login = { method: "POST", path: `${CLIENT}/v3/login`, body: "{}" };
+
+  it("is asked under the name in its certificate, which is verified; one of an authority that nobody knows is asked nothing", async () => {
+    const [known, unknown] = await Promise.all([Authority.make("CN=Known"), Authority.make("CN=Unknown")]);
+    const asked: (string | undefined)[] = [];
+    const listening = async (authority: Authority, name: string) => {
+      const { certificate, key } = await authority.issue([name]);
+      const server = createServer({ cert: certificate, key }, (incoming, outgoing) => {
+        incoming.resume();
+        asked.push(incoming.headers.host);
+        outgoing.end(JSON.stringify({ forwarded: incoming.headers["x-forwarded-host"] }));
+      });
+      await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+      return { server, port: (server.address() as AddressInfo).port };
+    };
+    const services = [
+      await listening(known, "localhost"),
+      await listening(unknown, "localhost"),
+      await listening(known, "other.example"),
+    ];
+    setDefaultCACertificates([...getCACertificates("default"), known.pem]);
+    const bench = await Bench.start([]);
+    try {
+      const home = await bench.origin();
+      const answers = [];
+      for (const service of services) {
+        await bench.controller.update([{ ...serving("a", home), authentication: `https://localhost:${service.port}` }]);
+        answers.push(await ask(bench, "a.example", login));
+      }
+      expect(answers.map(({ status }) => status)).toEqual([200, 503, 503]);
+      expect(asked).toEqual([`localhost:${services[0]!.port}`]);
+      expect(answers[0]!.json).toMatchObject({ forwarded: "a.example" });
+      expect(answers[1]!.headers["x-synapse-shards-error"]).toBe("AuthenticationAway");
+      const said = bench.logged.filter((line) => line.includes("authentication service cannot be reached"));
+      expect(said.map((line) => (JSON.parse(line) as { code: string }).code)).toEqual([
+        "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+        "ERR_TLS_CERT_ALTNAME_INVALID",
+      ]);
+    } finally {
+      await bench.stop();
+      for (const { server } of services) server.close();
+    }
   });
 });

@@ -146,7 +146,7 @@ describe("the route feed", () => {
     await bench.controller.update([serving("a", origin)]);
     expect((await ask(bench, "a.example")).json.port).toBe(origin.port);
     const logged = bench.logged.filter((line) => line.includes("routes cannot be read"));
-    expect(logged[0]).toMatch(/a: address: host:port.*c: authentication: host:port.*a tenant: tenant/);
+    expect(logged[0]).toMatch(/a: address: host:port.*c: authentication: host:port or https:.*a tenant: tenant/);
     expect(logged.join("")).not.toContain("of-the-shard");
   });
 

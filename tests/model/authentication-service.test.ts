@@ -15,6 +15,9 @@ describe("the URL of an authentication service", () => {
     ["http://[fd00::1]:8090/", "[fd00::1]:8090", ["[fd00::1]:8090"]],
     ["http://10.1.2.3", "10.1.2.3:80", ["10.1.2.3:80"]],
     ["http://mas.internal:8090", "mas.internal:8090", []],
+    ["https://account.example", "https://account.example:443", []],
+    ["https://10.1.2.3/", "https://10.1.2.3:443", ["10.1.2.3:443"]],
+    ["https://[fd00::1]:8090", "https://[fd00::1]:8090", ["[fd00::1]:8090"]],
   ])("%s is for gateways %s, and opens %j", (url, address, destinations) => {
     expect(authenticationUrlProblem(url)).toBeUndefined();
     expect([authenticationAddress(url), authenticationDestinations(url)]).toEqual([address, destinations]);
@@ -23,17 +26,18 @@ describe("the URL of an authentication service", () => {
   it.each([
     "",
     "127.0.0.1:8090",
-    "https://mas.example",
     "http://mas.example/auth",
     "http://user@mas.example",
     "http://mas.example?x",
     "http://mas.example/#x",
     "ftp://mas.example",
     "http://127.0.0.1:0",
+    "https://127.0.0.1:0",
+    "https://mas.example/auth",
     "http://sho!p:8090",
     "http://ma$s.example",
     `http://${"a".repeat(260)}`,
-  ])("is not %s", (url) => expect(authenticationUrlProblem(url)).toContain("by http and without a path"));
+  ])("is not %s", (url) => expect(authenticationUrlProblem(url)).toContain("without a path"));
 });
 
 describe("the configuration of a tenant with one", () => {

@@ -34,7 +34,7 @@ export function addAuthentication(tenant: Command): void {
     .command("set")
     .description("say where a tenant's authentication service is: in its configuration, and to gateways")
     .argument(...NAME)
-    .argument("<url>", "its URL, by http and without a path")
+    .argument("<url>", "its URL, without a path")
     .option("--wait", "wait until the tenant runs with it")
     .addOption(timeoutOption())
     .addHelpText(

@@ -75,8 +75,9 @@ export const GATEWAY_CODES = {
     runbook: "SynapseShardsGatewayErrors",
   },
   AuthenticationAway: {
-    means: "503 M_LIMIT_EXCEEDED: nothing listens where the tenant's authentication service is said to be.",
-    todo: "Start the service; `tenant authentication show` says where it is looked for.",
+    means:
+      "503 M_LIMIT_EXCEEDED: nothing listens where the tenant's authentication service is said to be, or its certificate is not trusted.",
+    todo: "Start the service; `tenant authentication show` says where it is looked for, the gateway's log what is wrong there.",
   },
   AuthenticationTimeout: {
     means: "504 M_UNKNOWN: the tenant's authentication service did not answer within a minute.",

@@ -64,14 +64,16 @@ export class Browser {
   /** Every address that was asked for. */
   readonly visited: string[] = [];
 
-  /** @returns the page that it ends on, without a form to be filled in */
+  /** @returns the page that it ends on, without a form to be filled in; or an address that is not of this machine */
   async visit(url: string, answers: Record<string, string>): Promise<string> {
     let [method, target, body] = ["GET", url, undefined as string | undefined];
     for (let steps = 0; steps < 20; steps += 1) {
+      if (new URL(target).hostname.endsWith(".example")) return target;
       const { status, location, page } = await this.#ask(method, target, body);
-      const form = /<form[^>]* action="([^"]+)" method="post">(.*?)<\/form>/s.exec(page);
+      const form = formIn(page);
       if (location !== undefined) [method, target, body] = ["GET", new URL(location, target).href, undefined];
-      else if (form) [method, target, body] = ["POST", new URL(form[1]!, target).href, filledIn(form[2]!, answers)];
+      else if (form)
+        [method, target, body] = ["POST", new URL(form.action ?? target, target).href, filledIn(form.html, answers)];
       else if (status === 200) return page;
       else throw new Error(`${target} answers ${status}: ${page.slice(0, 500)}`);
     }
@@ -102,11 +104,33 @@ export class Browser {
   }
 }
 
+/** The first one that is not for leaving. */
+function formIn(page: string): { action: string | undefined; html: string } | undefined {
+  for (const [, attributes = "", html = ""] of page.matchAll(/<form([^>]*)>(.*?)<\/form>/gis)) {
+    const action = attributeIn(attributes, "action");
+    if (/ method="post"/i.test(attributes) && !action?.endsWith("/logout")) return { action, html };
+  }
+  return undefined;
+}
+
+/** As if its first button was pressed. */
 function filledIn(form: string, answers: Record<string, string>): string {
   const fields = new URLSearchParams();
-  for (const [input] of form.matchAll(/<input[^>]*>/g)) {
-    const name = / name="([^"]+)"/.exec(input)?.[1];
-    if (name !== undefined) fields.set(name, answers[name] ?? / value="([^"]*)"/.exec(input)?.[1] ?? "");
+  for (const [input] of form.matchAll(/<input[^>]*>/gs)) {
+    const name = attributeIn(input, "name");
+    if (name !== undefined) fields.set(name, answers[name] ?? attributeIn(input, "value") ?? "");
   }
+  const [button = ""] = /<button[^>]*>/s.exec(form) ?? [];
+  const name = attributeIn(button, "name");
+  if (name) fields.set(name, attributeIn(button, "value") ?? "");
   return fields.toString();
+}
+
+const ENTITIES: Record<string, string> = { amp: "&", lt: "<", gt: ">", quot: '"' };
+
+function attributeIn(tag: string, name: string): string | undefined {
+  const value = new RegExp(`\\s${name}="([^"]*)"`, "s").exec(tag)?.[1];
+  return value?.replaceAll(/&(?:#x([0-9a-f]+)|#(\d+)|(amp|lt|gt|quot));/gi, (_all, hex, decimal, named) =>
+    named ? ENTITIES[named.toLowerCase()]! : String.fromCodePoint(hex ? Number.parseInt(hex, 16) : Number(decimal)),
+  );
 }
