@@ -17,8 +17,8 @@ import {
 } from "./support/mas-contract.ts";
 
 /**
- * What a tenant and Matrix Authentication Service say to each other, as release 1.22 of the service has it. Here the real tenant gets the same,
- * from a server that answers as the service does.
+ * What a tenant and Matrix Authentication Service say to each other, recorded from release 1.22 of the service by tests/e2e/mas.test.ts. Here the
+ * real tenant gets the same, from a server that answers as the service does.
  */
 const CONTRACT = contract as unknown as Contract;
 const LOGIN = "/_matrix/client/v3/login";

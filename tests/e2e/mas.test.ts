@@ -147,12 +147,16 @@ describe.runIf(MAS)("a tenant whose accounts are kept by Matrix Authentication S
     const client_id = await registeredClient();
     const [device, verifier] = ["OAUTHDEVICE", randomBytes(32).toString("base64url")];
     const asked = new URLSearchParams({
-      ...{ response_type: "code", response_mode: "query", state: "s", client_id, redirect_uri: CLIENT },
+      response_type: "code",
+      response_mode: "query",
+      state: "s",
+      client_id,
+      redirect_uri: CLIENT,
       scope: SCOPES + device,
       code_challenge_method: "S256",
       code_challenge: createHash("sha256").update(verifier).digest("base64url"),
     });
-    const address = await browser.visit(`${metadata.authorization_endpoint}?${asked}`, {});
+    const address = await browser.visit(`${metadata.authorization_endpoint}?${asked.toString()}`, {});
     const code = new URL(address).searchParams.get("code")!;
     const signIn = { grant_type: "authorization_code", code, code_verifier: verifier, redirect_uri: CLIENT, client_id };
     const { body: first } = await ask("POST", metadata.token_endpoint, { form: signIn });

@@ -70,7 +70,7 @@ it("is left alone by other changes, and is not taken from a template", async () 
 
 it("refuses what is no address of one, and any where an Ingress leads there", async () => {
   const wrong = { code: "InvalidInput" };
-  await expect(service.createTenant({ name: "d", authenticationService: "https://mas" })).rejects.toMatchObject(wrong);
+  await expect(service.createTenant({ name: "d", authenticationService: "ftp://mas" })).rejects.toMatchObject(wrong);
   await expect(service.updateTenant("a", { authenticationService: "http://mas/x" })).rejects.toMatchObject(wrong);
   const elsewhere = { code: "Conflict", message: expect.stringContaining("docs/ess-helm.md") as string };
   await expect(run.service.createTenant({ name: "d", authenticationService: FIRST })).rejects.toMatchObject(elsewhere);
