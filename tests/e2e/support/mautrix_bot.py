@@ -8,14 +8,24 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mautrix.appservice import AppService
+from mautrix.appservice.state_store import FileASStateStore
 from mautrix.types import Event
 
 
-async def main(port: int, service_id: str, as_token: str, hs_token: str) -> None:
+async def main(directory: str, port: int, service_id: str, as_token: str, hs_token: str) -> None:
     bot = AppService(
-        server="http://127.0.0.1:1", domain="localhost", id=service_id, as_token=as_token, hs_token=hs_token, bot_localpart=service_id
+        server="http://127.0.0.1:1",
+        domain="localhost",
+        id=service_id,
+        as_token=as_token,
+        hs_token=hs_token,
+        bot_localpart=service_id,
+        # By default a file where it was started.
+        state_store=FileASStateStore(path=str(Path(directory) / "state.json"), binary=False),
     )
 
     @bot.matrix_event_handler
@@ -32,4 +42,5 @@ async def main(port: int, service_id: str, as_token: str, hs_token: str) -> None
     await bot.stop()
 
 
-asyncio.run(main(int(sys.argv[1]), *sys.argv[2:5]))
+with TemporaryDirectory() as own:
+    asyncio.run(main(own, int(sys.argv[1]), *sys.argv[2:5]))
