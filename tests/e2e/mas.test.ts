@@ -295,19 +295,19 @@ describe.runIf(MAS)("a tenant whose accounts are kept by Matrix Authentication S
   it("somebody who is locked at the service is so at the homeserver as soon as that asks again, until it is undone", async () => {
     const token = (await logIn("eve")).body.access_token as string;
     expect((await whoAmI(token)).status).toBe(200);
-    await mas.manage("lock-user", "eve");
+    await mas.command("manage", "lock-user", "eve");
     expect(await logIn("eve")).toMatchObject({ status: 401, body: { errcode: "M_USER_LOCKED" } });
     // What it remembers is gone, which would be good for two minutes.
     await sleepNow();
     expect((await whoAmI(token)).status).toBe(401);
-    await mas.manage("unlock-user", "eve");
+    await mas.command("manage", "unlock-user", "eve");
     expect((await logIn("eve")).status).toBe(200);
   });
 
   it("somebody who is deactivated at the service is so at the homeserver, also where that sleeps", async () => {
     const token = (await logIn("eve")).body.access_token as string;
     await sleepNow();
-    await mas.manage("lock-user", "eve", "--deactivate");
+    await mas.command("manage", "lock-user", "eve", "--deactivate");
     await until("she is out", async () => (await whoAmI(token)).status === 401);
     expect((await logIn("eve")).status).toBe(403);
     await until("the homeserver knows", async () => {

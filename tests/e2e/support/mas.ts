@@ -29,7 +29,7 @@ interface MasSettings {
   /** As the tenant's CLI prints it. */
   matrix: object;
   /** An OpenID provider, as a tenant's homeserver.yaml would have it. */
-  provider: { issuer: string; client_id: string; client_secret: string };
+  provider?: { issuer: string; client_id: string; client_secret: string };
 }
 
 /** The real service, with a database of its own. */
@@ -79,7 +79,15 @@ export class MatrixAuthenticationService {
         encryption: randomBytes(32).toString("hex"),
         keys: [{ key: privateKey.export({ type: "pkcs1", format: "pem" }) }],
       },
-      passwords: { enabled: true, minimum_complexity: 0, schemes: [{ version: 1, algorithm: "argon2id" }] },
+      // The first one is Synapse's, for accounts that come from there.
+      passwords: {
+        enabled: true,
+        minimum_complexity: 0,
+        schemes: [
+          { version: 1, algorithm: "bcrypt", unicode_normalization: true },
+          { version: 2, algorithm: "argon2id" },
+        ],
+      },
       account: { password_registration_enabled: true, password_registration_email_required: false },
       email: { transport: "blackhole" },
       // Of one address: all that the tests do comes from one.
@@ -96,17 +104,17 @@ export class MatrixAuthenticationService {
         },
       },
       upstream_oauth2: {
-        providers: [
-          {
+        providers: [provider]
+          .flatMap((one) => one ?? [])
+          .map((one) => ({
             id: PROVIDER_ID,
             human_name: "Own",
-            ...provider,
+            ...one,
             token_endpoint_auth_method: "client_secret_basic",
             scope: "openid",
             discovery_mode: "insecure",
             claims_imports: { localpart: { action: "require", template: "{{ user.sub }}" } },
-          },
-        ],
+          })),
       },
     };
     await writeFile(service.#config, stringify(config));
@@ -162,8 +170,8 @@ export class MatrixAuthenticationService {
   }
 
   /** Runs a command of its own, such as `manage lock-user`. */
-  async manage(...args: string[]): Promise<string> {
-    const { stdout } = await promisify(execFile)(join(MAS!, "mas-cli"), ["manage", ...args, "--config", this.#config]);
+  async command(...args: string[]): Promise<string> {
+    const { stdout } = await promisify(execFile)(join(MAS!, "mas-cli"), [...args, "--config", this.#config]);
     return stdout;
   }
 
