@@ -4,8 +4,11 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Controller } from "../src/controller/controller.ts";
+import type { ConfigInEffect, ConfigMeaning } from "../src/model/config-meaning.ts";
 import type { Shard } from "../src/model/shard.ts";
 import type { Tenant } from "../src/model/tenant.ts";
+import type { TenantSecretData } from "../src/model/tenant-secrets.ts";
+import { configHash } from "../src/controller/start/configs.ts";
 import { LocalStore } from "../src/platforms/local/store/local-store.ts";
 import { FakeProcess, FakeShard, FakeWorld } from "../tests/support/fake-world.ts";
 import { stringify } from "yaml";
@@ -79,9 +82,9 @@ async function restart(controller: Controller, { context }: FakeProcess, tenants
   const seconds = (): number => (performance.now() - begin) / 1000;
   await controller.start();
   for (;;) {
-    // Every shard has been asked once: only then does the controller see what runs.
+    // Every shard has been asked: only then does the controller see what runs.
     const known = await context.store.list("Shard");
-    const asked = known.every(({ status }) => status.instance !== undefined);
+    const asked = known.every(({ status }) => status.lastSeen !== longAgo);
     if (asked && context.feed.get(`t-${tenants - 1}`)?.state === "serving") return seconds();
     if (seconds() > RESTART_WITHIN_SECONDS) return seconds();
     await sleep(250);
@@ -101,18 +104,24 @@ function seeded(file: string, count: number): FakeWorld {
   new LocalStore(file).close().catch(() => {});
   const db = new DatabaseSync(file);
   const insert = db.prepare("INSERT INTO resources (kind, name, version, body) VALUES (?, ?, 1, ?)");
+  const configs = db.prepare("INSERT INTO configs_in_effect (tenant, body) VALUES (?, ?)");
+  const keys = db.prepare("INSERT INTO secrets (tenant, body) VALUES (?, ?)");
   const world = new FakeWorld();
   db.exec("BEGIN");
   for (let s = 0; s < count / PER_SHARD; s++) {
-    const shard = shardResource(`${VERSION}-${s}`);
-    insert.run("Shard", shard.metadata.name, JSON.stringify(shard));
-    world.shards.set(shard.metadata.name, new FakeShard(shard.metadata.name, VERSION));
+    const there = new FakeShard(`${VERSION}-${s}`, VERSION);
+    insert.run("Shard", there.name, JSON.stringify(shardResource(there)));
+    world.shards.set(there.name, there);
   }
   for (let t = 0; t < count; t++) {
     const tenant = tenantResource(`t-${t}`, `${VERSION}-${Math.floor(t / PER_SHARD)}`);
     const { name } = tenant.metadata;
     const { shard = "", address = "" } = tenant.status;
     insert.run("Tenant", name, JSON.stringify(tenant));
+    const secrets = secretsOf(name);
+    keys.run(name, JSON.stringify(secrets));
+    const inEffect: ConfigInEffect = { hash: tenant.status.configHash!, config: tenant.spec.config, secrets };
+    configs.run(name, JSON.stringify(inEffect));
     world.fences.set(name, { epoch: EPOCH, shard });
     world.shards.get(shard)?.tenants.set(name, {
       name,
@@ -151,23 +160,61 @@ function configOf(name: string): string {
   });
 }
 
+/** Of the right form: they are read and hashed, not used. */
+function secretsOf(name: string): TenantSecretData {
+  return {
+    serverName: `${name}.localhost`,
+    signingKey: "ed25519 a_0001 hwVOQXMTWpPh0b0ZYHvsgsJPTHtlXeXvlcDkKJnAPXQ",
+    macaroonSecretKey: "macaroon",
+    formSecret: "form",
+    registrationSharedSecret: "registration",
+    databasePassword: "database",
+  };
+}
+
+/** As a shard read it when the tenant was started. */
+function meaningOf(name: string): ConfigMeaning {
+  return {
+    database: { host: "postgres.localhost", port: 5432, name, user: name },
+    hosts: [`${name}.localhost`, `matrix.${name}.localhost`],
+    publicBaseUrl: `https://matrix.${name}.localhost/`,
+    bucket: `https://s3.localhost/${name}`,
+  };
+}
+
 const longAgo = new Date(Date.now() - 3_600_000).toISOString();
 const metadataOf = (name: string) => ({ name, resourceVersion: "1", generation: 1, creationTimestamp: longAgo });
 
-function shardResource(name: string): Shard {
+function shardResource({ name, instance }: FakeShard): Shard {
   return {
     kind: "Shard",
     metadata: metadataOf(name),
     spec: { release: VERSION },
-    status: { phase: "Pending", reason: "", message: "", failures: 0, lastAssignmentChange: longAgo },
+    status: {
+      phase: "Ready",
+      reason: "",
+      message: "",
+      failures: 0,
+      lastAssignmentChange: longAgo,
+      address: `http://${name}`,
+      instance,
+      lastSeen: longAgo,
+    },
   };
 }
 
 function tenantResource(name: string, shard: string): Tenant {
+  const spec = {
+    serverName: `${name}.localhost`,
+    release: VERSION,
+    config: configOf(name),
+    reclaimPolicy: "Retain" as const,
+  };
+  const hash = configHash({ spec }, secretsOf(name));
   return {
     kind: "Tenant",
     metadata: metadataOf(name),
-    spec: { serverName: `${name}.localhost`, release: VERSION, config: configOf(name), reclaimPolicy: "Retain" },
+    spec,
     status: {
       phase: "Running",
       reason: "",
@@ -177,6 +224,8 @@ function tenantResource(name: string, shard: string): Tenant {
       address: `${shard}:${EPOCH}`,
       schemaRelease: VERSION,
       observedGeneration: 1,
+      configHash: hash,
+      inEffect: { hash, meaning: meaningOf(name) },
       provisioned: true,
       assignedAt: longAgo,
       failures: 0,

@@ -4,7 +4,7 @@ import type { ShardState } from "../../ports/shard-control.ts";
 import type { CachedReader } from "../cached-reader.ts";
 
 /** Beyond that number, and twice that of tenants, those that are gone are forgotten. */
-const SOME = 1_000;
+const MOST_KNOWN_AT_FIRST = 1_000;
 
 export interface Absence {
   tenant: string;
@@ -30,6 +30,8 @@ export class Absences {
   readonly #served = new Map<string, Service>();
   /** Tenants that ran and that nobody reached, and since when. */
   readonly #unreached = new Map<string, number>();
+  /** All tenants are looked through only beyond it: at each shard's answer that would be most of what the controller does. */
+  #mostKnown = MOST_KNOWN_AT_FIRST;
 
   /** @param longestSeconds a shorter absence is none: a move or a restart takes some seconds */
   constructor(
@@ -92,11 +94,10 @@ export class Absences {
   }
 
   #tidy(): void {
-    if (this.#served.size < SOME) return;
-    const tenants = new Set([...this.#reader.values("Tenant")].map(({ metadata }) => metadata.name));
-    if (this.#served.size < 2 * tenants.size) return;
+    if (this.#served.size < this.#mostKnown) return;
     for (const known of [this.#served, this.#unreached])
-      for (const name of known.keys()) if (!tenants.has(name)) known.delete(name);
+      for (const name of known.keys()) if (!this.#reader.get("Tenant", name)) known.delete(name);
+    this.#mostKnown = Math.max(MOST_KNOWN_AT_FIRST, 2 * this.#served.size);
   }
 }
 

@@ -398,6 +398,7 @@ export class ShardReconciler {
     const address = this.#watched.get(name)?.observation?.address;
     const instance = this.#watched.get(name)?.observation?.state.instance;
     let became = false;
+    let isOther = false;
     await modify(this.#context.store, "Shard", name, (shard) => {
       // Since this was found out it may have been decided to stop it.
       if (shard.metadata.deletionTimestamp !== undefined) return false;
@@ -406,7 +407,8 @@ export class ShardReconciler {
       // or make another one beside it.
       const attempt = phase === "Pending" || phase === "Starting";
       if (attempt && (shard.status.phase === "Failed" || shard.status.phase === "Lost")) return false;
-      became = phase === "Ready" && shard.status.phase !== "Ready";
+      isOther = phase !== shard.status.phase;
+      became = isOther && phase === "Ready";
       // Another process too, as it may have been away until now.
       if (became || (instance !== undefined && instance !== shard.status.instance))
         shard.status.lastSeen = timeText(this.#context.clock.now());
@@ -415,14 +417,14 @@ export class ShardReconciler {
       change(shard.status);
       return JSON.stringify(shard.status) !== before;
     });
-    if (!became) return;
-    await recordEvent(this.#context, {
-      type: "Normal",
-      reason: "ShardReady",
-      object: `Shard/${name}`,
-      message: `shard ${name} takes tenants`,
-    });
-    this.#lookAtTenantsOf(name);
+    if (became)
+      await recordEvent(this.#context, {
+        type: "Normal",
+        reason: "ShardReady",
+        object: `Shard/${name}`,
+        message: `shard ${name} takes tenants`,
+      });
+    if (isOther) this.#lookAtTenantsOf(name);
   }
 
   #lookAtTenantsOf(shard: string): void {

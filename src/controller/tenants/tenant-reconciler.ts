@@ -372,6 +372,8 @@ export class TenantReconciler {
 
   async #awaitShard(tenant: Tenant, shard: Shard): Promise<void> {
     const { name } = tenant.metadata;
+    // A new leader has not asked its shard yet, and hears of no trouble: it runs as it did under the former one.
+    if (shard.status.phase === "Ready" && tenant.status.phase === "Running") return;
     if (tenant.status.phase === "Failed" || tenant.status.phase === "Pending") return this.#setPhase(name, "Starting");
     const { message: why, reason: because } = shard.status;
     const reason = because === "InstallingImage" ? INSTALLING : "ShardNotReady";

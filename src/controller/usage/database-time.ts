@@ -2,7 +2,7 @@ import { ofTenants } from "../tenants/storage-names.ts";
 import { messageOf } from "../../model/errors.ts";
 import { nextLoad, type Load } from "../../model/load.ts";
 import type { ControllerContext } from "../context.ts";
-import { nextFew, Rounds } from "./rounds.ts";
+import { nextTenants, Rounds } from "./rounds.ts";
 
 /** One look-up of as many takes the server some milliseconds; of more tenants each is looked at less often. */
 const MOST_AT_ONCE = 2_000;
@@ -33,13 +33,11 @@ export class DatabaseTimeLoop {
   async turn(): Promise<void> {
     const { reader, databases, usage, clock, cpuBudget, log } = this.#context;
     if (cpuBudget.databasePerTenant === 0) return;
-    const names = [...reader.values("Tenant")]
-      .filter(({ status }) => status.shard !== undefined)
-      .map(({ metadata }) => metadata.name)
-      .toSorted();
-    for (const name of this.#loads.keys()) if (reader.get("Tenant", name) === undefined) this.#loads.delete(name);
-    const next = nextFew(names, this.#last, MOST_AT_ONCE);
-    if (next.length === 0) return;
+    const next = nextTenants(reader, this.#last, MOST_AT_ONCE, ({ status }) => status.shard !== undefined);
+    const [first] = next;
+    // Once in a round.
+    if (first === undefined || first <= this.#last) this.#forget();
+    if (first === undefined) return;
     try {
       const found = await ofTenants(reader, next, (storages) => databases.activeSeconds(storages));
       const at = clock.now();
@@ -55,5 +53,9 @@ export class DatabaseTimeLoop {
       if (!this.#hasFailed) log.warn({ why: messageOf(error) }, "cannot ask how long tenants' statements run");
       this.#hasFailed = true;
     }
+  }
+  #forget(): void {
+    for (const name of this.#loads.keys())
+      if (this.#context.reader.get("Tenant", name) === undefined) this.#loads.delete(name);
   }
 }

@@ -2,7 +2,7 @@ import { ofTenants } from "../tenants/storage-names.ts";
 import { messageOf } from "../../model/errors.ts";
 import { timeText } from "../../model/clock.ts";
 import type { ControllerContext } from "../context.ts";
-import { nextFew, Rounds } from "./rounds.ts";
+import { nextTenants, Rounds } from "./rounds.ts";
 
 /** The sizes of all databases are looked at once in this number of turns: the server looks at each of their files. */
 const TURNS = 10;
@@ -38,12 +38,11 @@ export class DatabaseUsageLoop {
     } catch (error) {
       log.warn({ why: messageOf(error) }, "cannot look for statements that take too long; tried again later");
     }
-    const names = [...reader.values("Tenant")].map(({ metadata }) => metadata.name).toSorted();
     const isThere = (tenant: string) => reader.get("Tenant", tenant) !== undefined;
     usage.keepOnly(isThere);
     loads.keepOnly(isThere);
-    const count = Math.min(MOST_AT_ONCE, Math.ceil(names.length / TURNS));
-    const next = nextFew(names, this.#last, count);
+    const count = Math.min(MOST_AT_ONCE, Math.ceil(reader.sorted("Tenant").length / TURNS));
+    const next = nextTenants(reader, this.#last, count);
     if (next.length === 0) return;
     try {
       const found = await ofTenants(reader, next, (storages) => databases.usage(storages));

@@ -1,4 +1,6 @@
 import type { Clock } from "../../model/clock.ts";
+import type { Tenant } from "../../model/tenant.ts";
+import type { CachedReader } from "../cached-reader.ts";
 
 /** One round of work after another, with a pause before each. */
 export class Rounds {
@@ -42,8 +44,39 @@ export class Rounds {
   }
 }
 
+/**
+ * A round through all tenants, a few at a time, by the order that the reader keeps: sorting all of them each time would be most of the work.
+ * @returns the names of the next few after `last` that are wanted; from the beginning again, where none are left
+ */
+export function nextTenants(
+  reader: Pick<CachedReader, "sorted">,
+  last: string,
+  most: number,
+  isWanted: (tenant: Tenant) => boolean = () => true,
+): string[] {
+  const all = reader.sorted("Tenant");
+  const from = (first: number): string[] => {
+    const found: string[] = [];
+    for (let place = first; place < all.length && found.length < most; place++)
+      if (isWanted(all[place]!)) found.push(all[place]!.metadata.name);
+    return found;
+  };
+  const next = from(placeAfter(all, last));
+  return next.length > 0 ? next : from(0);
+}
+
+function placeAfter(all: readonly Tenant[], last: string): number {
+  let [low, high] = [0, all.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (all[middle]!.metadata.name > last) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
 /** @returns the next few of `sorted` after `last`; from the beginning again, where none are left */
-export function nextFew(sorted: string[], last: string, most: number): string[] {
+function nextFew(sorted: string[], last: string, most: number): string[] {
   const after = sorted.filter((name) => name > last);
   return (after.length > 0 ? after : sorted).slice(0, most);
 }

@@ -1,6 +1,6 @@
 import { chmodSync, renameSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { backup, DatabaseSync } from "node:sqlite";
+import { backup, DatabaseSync, type StatementSync } from "node:sqlite";
 import { isDeepStrictEqual } from "node:util";
 import { UserError } from "../../../model/errors.ts";
 import type { ConfigInEffect } from "../../../model/config-meaning.ts";
@@ -48,6 +48,7 @@ export interface LocalStoreOptions {
 /** The store of one machine: one SQLite file, written by the controller alone. */
 export class LocalStore implements Store {
   readonly #db: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
   readonly #now: () => Date;
   readonly #listeners = new Set<(change: Change) => void>();
   readonly #eventListeners = new Set<(event: ClusterEvent) => void>();
@@ -113,9 +114,9 @@ export class LocalStore implements Store {
   }
 
   async list<K extends Kind>(kind: K): Promise<Kinds[K][]> {
-    const rows = this.#db
-      .prepare("SELECT body FROM resources WHERE kind = ? ORDER BY name")
-      .all(kind) as unknown as Row[];
+    const rows = this.#statement("SELECT body FROM resources WHERE kind = ? ORDER BY name").all(
+      kind,
+    ) as unknown as Row[];
     return rows.map((row) => this.#read<Kinds[K]>(row.body));
   }
 
@@ -134,9 +135,9 @@ export class LocalStore implements Store {
     const creationTimestamp = this.#now().toISOString();
     const metadata = { name, resourceVersion: String(version), generation: 1, creationTimestamp };
     const resource = { kind, metadata, spec, status } as unknown as Kinds[K];
-    const { changes } = this.#db
-      .prepare("INSERT INTO resources (kind, name, version, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
-      .run(kind, name, version, this.#written(resource));
+    const { changes } = this.#statement(
+      "INSERT INTO resources (kind, name, version, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    ).run(kind, name, version, this.#written(resource));
     if (changes === 0) throw new UserError("AlreadyExists", `there is a ${kind.toLowerCase()} named ${name} already`);
     this.#lastVersion = version;
     if (kind === "Tenant") this.#renewBackup();
@@ -165,9 +166,13 @@ export class LocalStore implements Store {
         creationTimestamp: old.metadata.creationTimestamp,
       },
     };
-    this.#db
-      .prepare("UPDATE resources SET version = ?, body = ? WHERE kind = ? AND name = ? AND version = ?")
-      .run(version, this.#written(next), kind, metadata.name, row.version);
+    this.#statement("UPDATE resources SET version = ?, body = ? WHERE kind = ? AND name = ? AND version = ?").run(
+      version,
+      this.#written(next),
+      kind,
+      metadata.name,
+      row.version,
+    );
     this.#lastVersion = version;
     return { next, specChanged };
   }
@@ -186,13 +191,17 @@ export class LocalStore implements Store {
     try {
       this.#lastVersion = version;
       for (const other of others) if (other.metadata.name !== name) replaced.push(this.#replace(other).next);
-      this.#db.prepare("DELETE FROM resources WHERE kind = 'Tenant' AND name = ?").run(name);
-      this.#db
-        .prepare("INSERT INTO resources (kind, name, version, body) VALUES ('Tenant', ?, ?, ?)")
-        .run(to, version, this.#written(next));
-      this.#db
-        .prepare("UPDATE events SET object = ?, body = json_set(body, '$.object', ?) WHERE object = ?")
-        .run(`Tenant/${to}`, `Tenant/${to}`, `Tenant/${name}`);
+      this.#statement("DELETE FROM resources WHERE kind = 'Tenant' AND name = ?").run(name);
+      this.#statement("INSERT INTO resources (kind, name, version, body) VALUES ('Tenant', ?, ?, ?)").run(
+        to,
+        version,
+        this.#written(next),
+      );
+      this.#statement("UPDATE events SET object = ?, body = json_set(body, '$.object', ?) WHERE object = ?").run(
+        `Tenant/${to}`,
+        `Tenant/${to}`,
+        `Tenant/${name}`,
+      );
       renameUsage(this.#db, { tenant: name, serverName: old.spec.serverName }, to);
       this.#db.exec("COMMIT");
     } catch (error) {
@@ -209,7 +218,7 @@ export class LocalStore implements Store {
   async remove(kind: Kind, name: string): Promise<void> {
     const row = this.#row(kind, name);
     if (!row) return;
-    this.#db.prepare("DELETE FROM resources WHERE kind = ? AND name = ?").run(kind, name);
+    this.#statement("DELETE FROM resources WHERE kind = ? AND name = ?").run(kind, name);
     if (kind === "Tenant") this.#renewBackup();
     this.#announce("Deleted", this.#read<Kinds[Kind]>(row.body));
   }
@@ -220,54 +229,51 @@ export class LocalStore implements Store {
   }
 
   async readSecret(tenant: string): Promise<TenantSecretData | undefined> {
-    const row = this.#db.prepare("SELECT body FROM secrets WHERE tenant = ?").get(tenant) as Row | undefined;
+    const row = this.#statement("SELECT body FROM secrets WHERE tenant = ?").get(tenant) as Row | undefined;
     return row && (JSON.parse(this.#opened(`secrets/${tenant}`, row.body)) as TenantSecretData);
   }
 
   async writeSecret(tenant: string, data: TenantSecretData): Promise<void> {
-    this.#db
-      .prepare(
-        "INSERT INTO secrets (tenant, body) VALUES (?, ?) ON CONFLICT (tenant) DO UPDATE SET body = excluded.body",
-      )
-      .run(tenant, this.#sealed(`secrets/${tenant}`, JSON.stringify(data)));
+    this.#statement(
+      "INSERT INTO secrets (tenant, body) VALUES (?, ?) ON CONFLICT (tenant) DO UPDATE SET body = excluded.body",
+    ).run(tenant, this.#sealed(`secrets/${tenant}`, JSON.stringify(data)));
     this.#renewBackup();
   }
 
   async removeSecret(tenant: string): Promise<void> {
-    this.#db.prepare("DELETE FROM secrets WHERE tenant = ?").run(tenant);
-    this.#db.prepare("DELETE FROM configs_in_effect WHERE tenant = ?").run(tenant);
+    this.#statement("DELETE FROM secrets WHERE tenant = ?").run(tenant);
+    this.#statement("DELETE FROM configs_in_effect WHERE tenant = ?").run(tenant);
     this.#renewBackup();
   }
 
   async readConfigInEffect(tenant: string): Promise<ConfigInEffect | undefined> {
-    const row = this.#db.prepare("SELECT body FROM configs_in_effect WHERE tenant = ?").get(tenant) as Row | undefined;
+    const row = this.#statement("SELECT body FROM configs_in_effect WHERE tenant = ?").get(tenant) as Row | undefined;
     return row && (JSON.parse(this.#opened(`configs/${tenant}`, row.body)) as ConfigInEffect);
   }
 
   async writeConfigInEffect(tenant: string, config: ConfigInEffect): Promise<void> {
-    this.#db
-      .prepare(
-        "INSERT INTO configs_in_effect (tenant, body) VALUES (?, ?) ON CONFLICT (tenant) DO UPDATE SET body = excluded.body",
-      )
-      .run(tenant, this.#sealed(`configs/${tenant}`, JSON.stringify(config)));
+    this.#statement(
+      "INSERT INTO configs_in_effect (tenant, body) VALUES (?, ?) ON CONFLICT (tenant) DO UPDATE SET body = excluded.body",
+    ).run(tenant, this.#sealed(`configs/${tenant}`, JSON.stringify(config)));
   }
 
   async appendEvent(event: Omit<ClusterEvent, "id" | "time">): Promise<ClusterEvent> {
     const body = { time: this.#now().toISOString(), ...event };
-    const { lastInsertRowid } = this.#db
-      .prepare("INSERT INTO events (object, body) VALUES (?, ?)")
-      .run(event.object, JSON.stringify(body));
+    const { lastInsertRowid } = this.#statement("INSERT INTO events (object, body) VALUES (?, ?)").run(
+      event.object,
+      JSON.stringify(body),
+    );
     const id = Number(lastInsertRowid);
-    if (id % 100 === 0) this.#db.prepare("DELETE FROM events WHERE id <= ?").run(id - EVENTS_KEPT);
+    if (id % 100 === 0) this.#statement("DELETE FROM events WHERE id <= ?").run(id - EVENTS_KEPT);
     const complete: ClusterEvent = { id, ...body };
     queueMicrotask(() => this.#eventListeners.forEach((listener) => listener(complete)));
     return complete;
   }
 
   async listEvents(options: { after?: number; object?: string; limit: number }): Promise<ClusterEvent[]> {
-    const rows = this.#db
-      .prepare("SELECT id, body FROM events WHERE id > ? AND (? IS NULL OR object = ?) ORDER BY id DESC LIMIT ?")
-      .all(options.after ?? 0, options.object ?? null, options.object ?? null, options.limit);
+    const rows = this.#statement(
+      "SELECT id, body FROM events WHERE id > ? AND (? IS NULL OR object = ?) ORDER BY id DESC LIMIT ?",
+    ).all(options.after ?? 0, options.object ?? null, options.object ?? null, options.limit);
     return rows
       .map((row) => ({ id: Number(row["id"]), ...JSON.parse(String(row["body"])) }) as ClusterEvent)
       .toReversed();
@@ -366,8 +372,15 @@ export class LocalStore implements Store {
     return resource;
   }
 
+  /** Compiled once: that takes longer than most of them do. */
+  #statement(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (!statement) this.#statements.set(sql, (statement = this.#db.prepare(sql)));
+    return statement;
+  }
+
   #row(kind: Kind, name: string): Row | undefined {
-    const row = this.#db.prepare("SELECT version, body FROM resources WHERE kind = ? AND name = ?").get(kind, name);
+    const row = this.#statement("SELECT version, body FROM resources WHERE kind = ? AND name = ?").get(kind, name);
     return row as Row | undefined;
   }
 
