@@ -27,6 +27,7 @@ const PARTS = [
   "fleet",
   "planner",
   "controller",
+  "kubernetes",
 ];
 const USAGE = 2;
 

@@ -15,6 +15,12 @@ export async function memoryOf(pid: number): Promise<ProcessMemory> {
   return { pss: bytes("Pss"), private: bytes("Private_Clean") + bytes("Private_Dirty") };
 }
 
+/** The most that was resident at once, in bytes. */
+export async function peakOf(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/status`, "utf8");
+  return Number(/^VmHWM:\s+(\d+) kB/m.exec(text)?.[1] ?? Number.NaN) * 1024;
+}
+
 /** A process and all that descend from it. */
 export async function familyOf(pid: number): Promise<{ pid: number; name: string; command: string }[]> {
   const children = new Map<number, number[]>();

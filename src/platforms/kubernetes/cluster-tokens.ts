@@ -50,7 +50,7 @@ export class ClusterTokens {
     this.#cache = new ResourceCache<V1Secret>({
       config,
       path: `/api/v1/namespaces/${namespace}/secrets?fieldSelector=${encodeURIComponent(fieldSelector)}`,
-      list: () => this.#api.listNamespacedSecret({ namespace, fieldSelector }),
+      list: (page) => this.#api.listNamespacedSecret({ namespace, fieldSelector, ...page }),
       what: `the Secret ${name}`,
       onChange: ({ type, object }) => this.#take(type === "Deleted" ? undefined : object),
       onError,

@@ -58,7 +58,10 @@ export class LeaderElection {
     this.#options = options;
     this.#timing = { ...DEFAULT_TIMING, ...options.timing };
     // A request that hangs must not outlast what it is for: a standby would wait forever, and a leader could not renew by the next.
-    this.#api = apiClient(options.config, CoordinationV1Api, { timeoutMs: this.#timing.renewWithinMs / 2 });
+    this.#api = apiClient(options.config, CoordinationV1Api, {
+      timeoutMs: this.#timing.renewWithinMs / 2,
+      isUrgent: true,
+    });
   }
 
   get leading(): boolean {

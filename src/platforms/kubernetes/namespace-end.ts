@@ -1,6 +1,7 @@
 import { CoreV1Api, CustomObjectsApi, type KubeConfig, type KubernetesListObject } from "@kubernetes/client-node";
 import { attempt, attemptIfThere, retrying } from "./api-error.ts";
 import { API_GROUP, API_VERSION, apiClient } from "./client.ts";
+import { allPages } from "./list-and-watch.ts";
 import { FINALIZER, PLURALS, type CustomKinds } from "./store/resources.ts";
 
 /**
@@ -20,7 +21,10 @@ export async function releaseIfNamespaceEnds(
   const api = apiClient(config, CustomObjectsApi);
   for (const plural of Object.values(PLURALS)) {
     const place = { group: API_GROUP, version: API_VERSION, namespace, plural };
-    const { items } = (await api.listNamespacedCustomObject(place)) as KubernetesListObject<CustomKinds["Tenant"]>;
+    const { items } = await allPages(
+      (page) =>
+        api.listNamespacedCustomObject({ ...place, ...page }) as Promise<KubernetesListObject<CustomKinds["Tenant"]>>,
+    );
     for (const { metadata = {} } of items.filter(({ spec }) => spec.clusterId === clusterId)) {
       if (!metadata.finalizers?.includes(FINALIZER)) continue;
       const name = metadata.name ?? "";

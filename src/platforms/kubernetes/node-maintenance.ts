@@ -39,7 +39,7 @@ export class NodeMaintenance {
     this.#nodes = new ResourceCache<V1Node>({
       config,
       path: "/api/v1/nodes",
-      list: () => api.listNode(),
+      list: (page) => api.listNode(page),
       what: "nodes",
       onChange: () => void this.#look(),
       onError,

@@ -1,13 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import {
-  makeInformer,
-  type Informer,
-  type KubeConfig,
-  type KubernetesListObject,
-  type KubernetesObject,
-  type ObjectCache,
-} from "@kubernetes/client-node";
+import { ListWatch, type KubeConfig, type KubernetesObject } from "@kubernetes/client-node";
 import { apiFailure, mayPass, wordsOf } from "./api-error.ts";
+import { all, BookmarkedWatch, lean, type ListOfPage } from "./list-and-watch.ts";
 
 /** Between attempts to watch again, where the API server does not let us. */
 const AGAIN_MS = 1_000;
@@ -20,7 +14,7 @@ export type CacheChange<T> = { type: "Added" | "Modified" | "Deleted"; object: T
 export interface ResourceCacheOptions<T extends KubernetesObject> {
   config: KubeConfig;
   path: string;
-  list: () => Promise<KubernetesListObject<T>>;
+  list: ListOfPage<T>;
   labelSelector?: string;
   /** What it holds, for messages. */
   what: string;
@@ -37,12 +31,13 @@ export interface ResourceCacheOptions<T extends KubernetesObject> {
  */
 export class ResourceCache<T extends KubernetesObject> {
   readonly #options: ResourceCacheOptions<T>;
-  readonly #informer: Informer<T> & ObjectCache<T>;
+  readonly #informer: ListWatch<T>;
   readonly #objects = new Map<string, T>();
   readonly #removed = new Set<string>();
   /** Names that are in the middle of a write of several calls, of which only the outcome is announced. */
   readonly #held = new Map<string, number>();
   readonly #removedWhileHeld = new Map<string, T>();
+  readonly #toldWhileHeld = new Map<string, T>();
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
   #opened = false;
@@ -50,7 +45,14 @@ export class ResourceCache<T extends KubernetesObject> {
 
   constructor(options: ResourceCacheOptions<T>) {
     this.#options = options;
-    this.#informer = makeInformer(options.config, options.path, options.list, options.labelSelector);
+    const { config, path, list, labelSelector } = options;
+    this.#informer = new ListWatch(
+      path,
+      new BookmarkedWatch(config),
+      () => all(config, path, list, labelSelector),
+      false,
+      labelSelector,
+    );
     this.#informer.on("add", (object) => this.#hear(object));
     this.#informer.on("update", (object) => this.#hear(object));
     this.#informer.on("delete", (object) => this.#hearRemoval(object));
@@ -84,7 +86,7 @@ export class ResourceCache<T extends KubernetesObject> {
     if (this.#removed.has(uidOf(object))) return;
     const known = this.#objects.get(name);
     if (known && versionOf(object) <= versionOf(known)) return;
-    this.#objects.set(name, object);
+    this.#objects.set(name, lean(object));
     this.#options.onChange({ type: known ? "Modified" : "Added", object });
   }
 
@@ -123,21 +125,25 @@ export class ResourceCache<T extends KubernetesObject> {
     const removed = this.#removedWhileHeld.get(name);
     this.#removedWhileHeld.delete(name);
     if (removed) this.drop(removed);
-    const told = this.#informer.list().find((object) => this.#keyOf(object) === name);
+    const told = this.#toldWhileHeld.get(name);
+    this.#toldWhileHeld.delete(name);
     if (told) this.put(told);
   }
 
   #hear(object: T): void {
     // The library's watch may tell of one thing more after it was stopped.
     if (this.#closed) return;
-    if (!this.#held.has(this.#keyOf(object))) this.put(object);
+    const name = this.#keyOf(object);
+    if (this.#held.has(name)) this.#toldWhileHeld.set(name, object);
+    else this.put(object);
   }
 
   #hearRemoval(object: T): void {
     if (this.#closed) return;
     const name = this.#keyOf(object);
-    if (this.#held.has(name)) this.#removedWhileHeld.set(name, object);
-    else this.drop(object);
+    if (!this.#held.has(name)) return this.drop(object);
+    this.#removedWhileHeld.set(name, object);
+    this.#toldWhileHeld.delete(name);
   }
 
   #keyOf(object: T): string {

@@ -6,6 +6,7 @@ import { messageOf, UserError } from "../../model/errors.ts";
 import { PLURALS, type SynapseShard, type SynapseTenant } from "./store/resources.ts";
 import { attempt, attemptIfThere } from "./api-error.ts";
 import { API_GROUP, API_VERSION, apiClient, loadKubeConfig } from "./client.ts";
+import { allPages } from "./list-and-watch.ts";
 import { readControllerConfig } from "./controller-config.ts";
 import { markDeployed } from "./helm-release.ts";
 
@@ -28,8 +29,12 @@ async function main(): Promise<void> {
     plural: PLURALS[kind],
   });
   async function list<T extends SynapseTenant | SynapseShard>(kind: "Tenant" | "Shard"): Promise<T[]> {
-    const found = await attempt(`list ${PLURALS[kind]}`, () => api.listNamespacedCustomObject(place(kind)));
-    return (found as KubernetesListObject<T>).items.filter(({ spec }) => spec.clusterId === clusterId);
+    const { items } = await attempt(`list ${PLURALS[kind]}`, () =>
+      allPages(
+        (page) => api.listNamespacedCustomObject({ ...place(kind), ...page }) as Promise<KubernetesListObject<T>>,
+      ),
+    );
+    return items.filter(({ spec }) => spec.clusterId === clusterId);
   }
 
   const tenants = await list<SynapseTenant>("Tenant");

@@ -25,6 +25,8 @@ import {
   shardStatefulSet,
   type ShardIdentity,
 } from "./manifests.ts";
+import { objectName } from "../store/mapping.ts";
+import { PLURALS } from "../store/resources.ts";
 import { podNameOf, shardObjectName } from "./names.ts";
 import { podLog } from "./pod-log.ts";
 import type { ShardPodOptions } from "./pod-options.ts";
@@ -249,18 +251,11 @@ export class KubernetesLauncher implements Launcher {
   /** So that what belongs to a SynapseShard ends with it, also without this controller. */
   async #ownerOf(shard: string): Promise<V1OwnerReference | undefined> {
     const { clusterId, namespace } = this.#options;
-    const list = await attemptIfThere("list SynapseShards", () =>
-      this.#custom.listNamespacedCustomObject({
-        group: API_GROUP,
-        version: API_VERSION,
-        plural: "synapseshards",
-        namespace,
-      }),
-    );
-    const found = (list as { items: ShardObject[] } | undefined)?.items.find(
-      ({ spec }) => spec?.clusterId === clusterId && spec.name === shard,
-    );
-    if (!found) return undefined;
+    const place = { group: API_GROUP, version: API_VERSION, plural: PLURALS.Shard, namespace };
+    const found = (await attemptIfThere(`read the SynapseShard of ${shard}`, () =>
+      this.#custom.getNamespacedCustomObject({ ...place, name: objectName("Shard", shard, clusterId) }),
+    )) as ShardObject | undefined;
+    if (found?.spec?.clusterId !== clusterId || found.spec.name !== shard) return undefined;
     const { name, uid } = found.metadata;
     return {
       apiVersion: `${API_GROUP}/${API_VERSION}`,

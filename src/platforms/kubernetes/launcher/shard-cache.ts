@@ -18,13 +18,13 @@ export class ShardCache {
     this.#statefulSets = new ResourceCache<V1StatefulSet>({
       ...shared,
       path: `/apis/apps/v1/namespaces/${namespace}/statefulsets`,
-      list: () => apps.listNamespacedStatefulSet({ namespace, labelSelector }),
+      list: (page) => apps.listNamespacedStatefulSet({ namespace, labelSelector, ...page }),
       what: "StatefulSets",
     });
     this.#pods = new ResourceCache<V1Pod>({
       ...shared,
       path: `/api/v1/namespaces/${namespace}/pods`,
-      list: () => core.listNamespacedPod({ namespace, labelSelector }),
+      list: (page) => core.listNamespacedPod({ namespace, labelSelector, ...page }),
       what: "pods",
     });
   }

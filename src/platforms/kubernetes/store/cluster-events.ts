@@ -40,7 +40,7 @@ export class ClusterEvents {
     this.#cache = new ResourceCache<EventsV1Event>({
       config,
       path: `/apis/events.k8s.io/v1/namespaces/${namespace}/events`,
-      list: () => this.#api.listNamespacedEvent({ namespace, labelSelector }),
+      list: (page) => this.#api.listNamespacedEvent({ namespace, labelSelector, ...page }),
       labelSelector,
       what: "events",
       onChange: ({ type, object }) => {

@@ -1,13 +1,16 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { conditionOf, type Finding } from "./conditions.ts";
 import type { Condition, SynapseShard, SynapseTenant } from "./resources.ts";
 import type { SecretProblem } from "./tenant-secrets.ts";
 
 /** Changes come in bursts, of which each object gets one write. */
 const SETTLE_MS = 500;
+/** Looked at in one piece; a leader that has just read 100,000 must be able to say meanwhile that it still leads. */
+const AT_ONCE = 500;
 
 export interface DerivedStatusOptions<T> {
-  /** Objects whose status does not say what it should, as they should be. */
-  outdated: () => Iterable<T>;
+  /** Of the objects of these names, those whose status does not say what it should, as they should be. */
+  outdated: (touched: ReadonlySet<string>) => Iterable<T>;
   write: (object: T) => Promise<unknown>;
 }
 
@@ -16,14 +19,27 @@ export class DerivedStatus<T> {
   readonly #options: DerivedStatusOptions<T>;
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
+  #hasBegun = false;
+  #touched = new Set<string>();
 
   constructor(options: DerivedStatusOptions<T>) {
     this.#options = options;
   }
 
-  /** Something that it follows from has changed. */
-  touch(): void {
+  /** All that statuses follow from has been read: what was touched meanwhile is looked at from now on. */
+  begin(): void {
+    this.#hasBegun = true;
+    if (this.#touched.size > 0) this.#schedule();
+  }
+
+  /** Something that the status of the object of that name follows from has changed. */
+  touch(name: string): void {
     if (this.#closed) return;
+    this.#touched.add(name);
+    if (this.#hasBegun) this.#schedule();
+  }
+
+  #schedule(): void {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       void this.#write();
@@ -36,20 +52,25 @@ export class DerivedStatus<T> {
   }
 
   async #write(): Promise<void> {
-    for (const object of this.#options.outdated()) {
-      if (this.#closed) return;
-      // Overtaken by the controller's own write, or not reached: once more, from what there is then.
-      await this.#options.write(object).catch(() => this.touch());
+    const touched = [...this.#touched];
+    this.#touched.clear();
+    while (touched.length > 0) {
+      const part = new Set(touched.splice(-AT_ONCE));
+      for (const object of this.#options.outdated(part)) {
+        if (this.#closed) return;
+        // Overtaken by the controller's own write, or not reached: once more, from what there is then.
+        await this.#options.write(object).catch(() => part.forEach((name) => this.touch(name)));
+      }
+      await nextTurn();
     }
   }
 }
 
-/** The shards whose number of tenants is not what it says, with the right one. */
-export function outdatedShards(tenants: Iterable<SynapseTenant>, shards: Iterable<SynapseShard>): SynapseShard[] {
-  const counts = new Map<string, number>();
-  for (const { status } of tenants) {
-    if (status?.shard !== undefined) counts.set(status.shard, (counts.get(status.shard) ?? 0) + 1);
-  }
+/**
+ * The shards whose number of tenants is not what it says, with the right one.
+ * @param counts of those that have any
+ */
+export function outdatedShards(counts: ReadonlyMap<string, number>, shards: Iterable<SynapseShard>): SynapseShard[] {
   return [...shards].flatMap((shard) => {
     const count = counts.get(shard.spec.name) ?? 0;
     const isRight = shard.status?.tenants === count || shard.metadata?.deletionTimestamp !== undefined;

@@ -56,6 +56,11 @@ export class GrantedSecrets {
     return this.#known.get(keyOf(namespace, name)) ?? { state: "unknown", why: "it has not been read yet" };
   }
 
+  /** The same; undefined where it has not been read yet. */
+  known(namespace: string, name: string): GrantedSecret | undefined {
+    return this.#known.get(keyOf(namespace, name));
+  }
+
   /** Reads one now. A failure of the API server leaves what is known. */
   async read(namespace: string, name: string): Promise<GrantedSecret> {
     const key = keyOf(namespace, name);
@@ -71,8 +76,9 @@ export class GrantedSecrets {
         found = before ?? { state: "unknown", why: wordsOf(error) };
       }
     }
+    if (before && !isOther(before, found)) return before;
     this.#known.set(key, found);
-    if (!this.#closed && isOther(before, found)) this.#options.onChange(namespace, name);
+    if (!this.#closed) this.#options.onChange(namespace, name);
     return found;
   }
 

@@ -45,7 +45,7 @@ export class KubernetesDeletedTenants implements DeletedTenants {
     this.#secrets = new ResourceCache<V1Secret>({
       config,
       path: `/api/v1/namespaces/${namespace}/secrets`,
-      list: () => this.#api.listNamespacedSecret({ namespace, labelSelector }),
+      list: (page) => this.#api.listNamespacedSecret({ namespace, labelSelector, ...page }),
       labelSelector,
       what: "Secrets of deleted tenants",
       onChange: () => {},

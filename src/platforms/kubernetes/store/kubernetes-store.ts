@@ -12,7 +12,7 @@ import { ConflictError, type Change, type Kind, type Kinds, type Store } from ".
 import { adminAccessFindings } from "./admin-access.ts";
 import { ClusterEvents } from "./cluster-events.ts";
 import type { Finding } from "./conditions.ts";
-import { fleetOf, newObject, objectName, shardOf, tenantOf, withSpec, withStatus } from "./mapping.ts";
+import { copyOf, fleetOf, newObject, objectName, shardOf, tenantOf, withSpec, withStatus } from "./mapping.ts";
 import { ResourceCache, type CacheChange } from "../resource-cache.ts";
 import {
   CUSTOM_KINDS,
@@ -25,6 +25,7 @@ import {
   type SynapseTenant,
 } from "./resources.ts";
 import { DerivedStatus, outdatedShards, outdatedTenants, secretsFinding, strayTenants } from "./derived-status.ts";
+import { TenantIndex } from "./tenant-index.ts";
 import { TenantSecrets, type SecretProblem } from "./tenant-secrets.ts";
 
 export interface KubernetesStoreOptions {
@@ -71,6 +72,7 @@ export class KubernetesStore implements Store {
   readonly #events: ClusterEvents;
   readonly #occupancy: DerivedStatus<SynapseShard>;
   readonly #tenantConditions: DerivedStatus<SynapseTenant>;
+  readonly #index = new TenantIndex();
   readonly #listeners = new Set<(change: Change) => void>();
   #opened = false;
   #closed = false;
@@ -94,14 +96,21 @@ export class KubernetesStore implements Store {
     };
     this.#events = new ClusterEvents({ config, namespace, clusterId, instance, refer, onError });
     this.#occupancy = new DerivedStatus({
-      outdated: () => outdatedShards(this.#ours("Tenant"), this.#ours("Shard")),
+      outdated: (touched) => {
+        const shards = [...touched].flatMap((name) => this.#object("Shard", name) ?? []);
+        return outdatedShards(this.#index.counts, shards);
+      },
       write: (shard) => this.#writeStatus("Shard", shard, shard.spec.name),
     });
     this.#tenantConditions = new DerivedStatus({
-      outdated: () => [
-        ...outdatedTenants(this.#ours("Tenant"), (tenant) => this.#findingsOf(tenant), this.#now()),
-        ...strayTenants(this.#caches.Tenant.values(), this.#clusters(), namespace),
-      ],
+      outdated: (touched) => {
+        const tenants = [...touched].flatMap((name) => this.#caches.Tenant.get(name) ?? []);
+        const ours = tenants.filter((tenant) => this.#isOurs("Tenant", tenant));
+        return [
+          ...outdatedTenants(ours, (tenant) => this.#findingsOf(tenant), this.#now()),
+          ...strayTenants(tenants, this.#clusters(), namespace),
+        ];
+      },
       write: (tenant) => this.#writeStatus("Tenant", tenant, tenant.metadata?.name ?? ""),
     });
   }
@@ -115,6 +124,8 @@ export class KubernetesStore implements Store {
       await Promise.all([...KINDS.map((kind) => store.#caches[kind].open()), store.#events.open()]);
       await store.#secrets.openGranted(() => store.#ours("Tenant"));
       store.#opened = true;
+      store.#occupancy.begin();
+      store.#tenantConditions.begin();
       return store;
     } catch (error) {
       await store.close();
@@ -333,7 +344,7 @@ export class KubernetesStore implements Store {
     return new ResourceCache<CustomKinds[K]>({
       config,
       path: `/apis/${API_GROUP}/${API_VERSION}/namespaces/${namespace}/${PLURALS[kind]}`,
-      list: () => this.#api.listNamespacedCustomObject(this.#place(kind)) as Promise<CustomList<K>>,
+      list: (page) => this.#api.listNamespacedCustomObject({ ...this.#place(kind), ...page }) as Promise<CustomList<K>>,
       what: PLURALS[kind],
       onChange: (change) => this.#changed(kind, change),
       onError,
@@ -389,10 +400,13 @@ export class KubernetesStore implements Store {
   }
 
   #changed<K extends Kind>(kind: K, { type, object }: CacheChange<CustomKinds[K]>): void {
-    // Also for tenants of clusters that are not here.
-    if (kind !== "Shard") this.#tenantConditions.touch();
+    // Also for tenants of clusters that are not here; which clusters there are concerns each of them.
+    if (kind === "Fleet" && type !== "Modified")
+      for (const { metadata } of this.#caches.Tenant.values()) this.#tenantConditions.touch(metadata?.name ?? "");
+    if (kind === "Tenant") this.#tenantConditions.touch(object.metadata?.name ?? "");
     if (this.#closed || !this.#isOurs(kind, object)) return;
-    if (kind === "Tenant") this.#occupancy.touch();
+    if (kind === "Tenant") this.#enter(type, object as SynapseTenant);
+    if (kind === "Shard") this.#occupancy.touch((object as SynapseShard).spec.name);
     if (kind === "Tenant" && type !== "Deleted") {
       void this.#ensureFinalizer(object as SynapseTenant);
       // What it names elsewhere may have changed with it; a difference is announced when it is known.
@@ -405,7 +419,7 @@ export class KubernetesStore implements Store {
     if (this.#closed || !this.#isOurs(kind, object)) return;
     const resource = this.#resourceOf(kind, object);
     queueMicrotask(() => {
-      for (const listener of this.#listeners) listener({ type, kind, resource: structuredClone(resource) } as Change);
+      for (const listener of this.#listeners) listener({ type, kind, resource: copyOf(resource) } as Change);
     });
   }
 
@@ -420,10 +434,19 @@ export class KubernetesStore implements Store {
 
   /** A tenant's configuration is in its Secret. */
   #secretChanged(namespace: string, name: string): void {
-    this.#tenantConditions.touch();
-    for (const object of this.#caches.Tenant.values()) {
-      if (this.#secrets.concerns(object, namespace, name)) this.#announce("Tenant", { type: "Modified", object });
+    for (const tenant of this.#index.madeFrom(`${namespace}/${name}`)) {
+      this.#tenantConditions.touch(tenant);
+      const object = this.#caches.Tenant.get(tenant);
+      if (object) this.#announce("Tenant", { type: "Modified", object });
     }
+  }
+
+  #enter(type: CacheChange<unknown>["type"], tenant: SynapseTenant): void {
+    const name = tenant.metadata?.name ?? "";
+    const before = this.#index.shardOf(name);
+    if (type === "Deleted") this.#index.remove(name);
+    else this.#index.set(name, { secrets: this.#secrets.secretsOf(tenant), shard: tenant.status?.shard });
+    for (const shard of [before, this.#index.shardOf(name)]) if (shard !== undefined) this.#occupancy.touch(shard);
   }
 
   #refuseForeignConfig(before: Kinds[Kind], after: Kinds[Kind]): void {

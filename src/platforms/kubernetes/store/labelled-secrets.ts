@@ -30,7 +30,7 @@ export class LabelledSecrets {
     this.#cache = new ResourceCache<V1Secret>({
       config,
       path: `/api/v1/namespaces/${namespace}/secrets`,
-      list: () => this.#api.listNamespacedSecret({ namespace, labelSelector: TENANT_LABEL }),
+      list: (page) => this.#api.listNamespacedSecret({ namespace, labelSelector: TENANT_LABEL, ...page }),
       labelSelector: TENANT_LABEL,
       what: "Secrets of tenants",
       onChange: ({ object }: CacheChange<V1Secret>) => onChange(object.metadata?.name ?? ""),

@@ -178,8 +178,11 @@ function statusOf<S extends object>(custom: { status?: object }, fresh: S): S {
   return copyOf({ ...fresh, ...status });
 }
 
-/** A copy of plain data; several times as fast as `structuredClone`, and there is one of each tenant in every list. */
-function copyOf<T>(value: T): T {
+/**
+ * A copy of plain data; several times as fast as `structuredClone`, and there is one of each tenant in every list. Texts, of which configurations
+ * are the longest, are the same in all copies.
+ */
+export function copyOf<T>(value: T): T {
   if (Array.isArray(value)) return value.map(copyOf) as T;
   if (typeof value !== "object" || value === null) return value;
   const copy: Record<string, unknown> = {};

@@ -60,6 +60,8 @@ export class TenantSecrets {
   readonly #lastConfigs = new Map<string, string>();
   /** Compositions by what they were made from: every list of tenants asks for all of them. */
   readonly #composed = new Map<string, { from: string; text: string }>();
+  /** What is wrong with a tenant's Secrets, by its object; and those that it was found in. */
+  readonly #problems = new WeakMap<SynapseTenant, { from: readonly unknown[]; problem: SecretProblem | undefined }>();
 
   constructor({ config, namespace, onChange, onError, pollMs }: TenantSecretsOptions) {
     this.#namespace = namespace;
@@ -83,9 +85,9 @@ export class TenantSecrets {
     await this.#own.close();
   }
 
-  /** Whether the tenant's configuration or keys come from this Secret. */
-  concerns(tenant: SynapseTenant, namespace: string, name: string): boolean {
-    return this.#placesOf(tenant).some((place) => place.namespace === namespace && place.name === name);
+  /** The Secrets that the tenant's configuration and keys come from, NAMESPACE/NAME. */
+  secretsOf(tenant: SynapseTenant): string[] {
+    return this.#placesOf(tenant).map(({ namespace, name }) => `${namespace}/${name}`);
   }
 
   /** Reads what the tenant names in other namespaces, after it was changed. */
@@ -111,6 +113,15 @@ export class TenantSecrets {
   /** Why a Secret that the tenant names cannot be used; undefined where all is well. */
   problemOf(tenant: SynapseTenant): SecretProblem | undefined {
     if (tenant.spec.secretName === undefined && (tenant.spec.secretRefs ?? []).length === 0) return undefined;
+    const from = this.#placesOf(tenant).map(({ namespace, name }) => this.#look(namespace, name));
+    const known = this.#problems.get(tenant);
+    if (known?.from.every((one, at) => one === from[at])) return known.problem;
+    const problem = this.#findProblem(tenant);
+    this.#problems.set(tenant, { from, problem });
+    return problem;
+  }
+
+  #findProblem(tenant: SynapseTenant): SecretProblem | undefined {
     try {
       this.#compose(tenant);
       this.#keysOf(tenant);
@@ -206,7 +217,6 @@ export class TenantSecrets {
   #compose(tenant: SynapseTenant): string | undefined {
     const { namespace, name } = this.#placeOf(tenant);
     const secret = this.#usable(tenant, namespace, name);
-    const text = secret?.data?.[CONFIG_KEY];
     const parts: ConfigPart[] = (tenant.spec.secretRefs ?? [])
       .filter((ref) => ref.for === CONFIG_KEY || ref.for === APP_SERVICE)
       .map((ref) => ({
@@ -215,8 +225,8 @@ export class TenantSecrets {
         ...this.#partOf(tenant, namespace, ref),
       }));
     const { hosts = [] } = tenant.spec;
-    if (parts.length === 0 && hosts.length === 0) return text === undefined ? undefined : decode(text);
-    const own = text === undefined ? (tenant.spec.config ?? "") : decode(text);
+    if (parts.length === 0 && hosts.length === 0) return secret && textIn(secret);
+    const own = (secret && textIn(secret)) ?? tenant.spec.config ?? "";
     const from = JSON.stringify([own, parts, hosts]);
     const known = this.#composed.get(tenant.metadata?.uid ?? "");
     if (known?.from === from) return known.text;
@@ -289,6 +299,11 @@ export class TenantSecrets {
     );
   }
 
+  /** What is known of a Secret: the same object until that is another. */
+  #look(namespace: string, name: string): unknown {
+    return namespace === this.#namespace ? this.#own.get(name) : this.#granted.known(namespace, name);
+  }
+
   #known(namespace: string, name: string): V1Secret | undefined {
     if (namespace === this.#namespace) return this.#own.get(name);
     const known = this.#granted.get(namespace, name);
@@ -306,6 +321,19 @@ export class TenantSecrets {
         throw new Unreadable("SecretUnreadable", `the Secret ${namespace}/${name} cannot be read: ${known.why}`);
     }
   }
+}
+
+const texts = new WeakMap<V1Secret, string>();
+
+/** The homeserver.yaml of a Secret. All who hold it hold one text: it is the largest part of a tenant, and asked for all the time. */
+function textIn(secret: V1Secret): string | undefined {
+  const known = texts.get(secret);
+  if (known !== undefined) return known;
+  const data = secret.data?.[CONFIG_KEY];
+  if (data === undefined) return undefined;
+  const text = decode(data);
+  texts.set(secret, text);
+  return text;
 }
 
 /** Says why a Secret is of no use; what the callers make of it differs. */

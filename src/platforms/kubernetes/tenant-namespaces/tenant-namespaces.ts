@@ -45,7 +45,7 @@ export class TenantNamespaces {
     this.#tenants = new ResourceCache<SynapseTenant>({
       config,
       path: `/apis/${API_GROUP}/${API_VERSION}/${TENANTS.plural}`,
-      list: () => this.#api.listClusterCustomObject(TENANTS) as Promise<CustomList<"Tenant">>,
+      list: (page) => this.#api.listClusterCustomObject({ ...TENANTS, ...page }) as Promise<CustomList<"Tenant">>,
       what: "SynapseTenants of all namespaces",
       keyOf: ({ metadata }) => `${metadata?.namespace}/${metadata?.name}`,
       onChange,
@@ -54,7 +54,7 @@ export class TenantNamespaces {
     this.#namespaces = new ResourceCache<V1Namespace>({
       config,
       path: "/api/v1/namespaces",
-      list: () => core.listNamespace(),
+      list: (page) => core.listNamespace(page),
       what: "namespaces",
       onChange,
       onError,

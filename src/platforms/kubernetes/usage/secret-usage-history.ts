@@ -10,6 +10,7 @@ import {
 import type { UsageEntry, UsageHistory } from "../../../ports/usage-history.ts";
 import { attempt, isStatus, retrying } from "../api-error.ts";
 import { apiClient } from "../client.ts";
+import { allPages } from "../list-and-watch.ts";
 import { packed, unpacked, type UsageRecord } from "./usage-rows.ts";
 
 /** On each Secret: the cluster. */
@@ -18,6 +19,8 @@ const KEY = "usage.json.gz";
 /** At most 3 KiB each before they are compressed: Kubernetes takes 1 MiB in an object. */
 const TENANTS_EACH = 200;
 const WRITE_EVERY_MS = 3_600_000;
+/** Each may have hundreds of kilobytes. */
+const LISTED_AT_ONCE = 50;
 
 export interface SecretUsageOptions {
   config: KubeConfig;
@@ -139,7 +142,13 @@ export class SecretUsageHistory implements UsageHistory {
   async #read(): Promise<void> {
     const { namespace, clusterId } = this.#options;
     const { items } = await attempt("list the Secrets of what tenants take", () =>
-      retrying(() => this.#api.listNamespacedSecret({ namespace, labelSelector: `${LABEL}=${clusterId}` })),
+      allPages(
+        (page) =>
+          retrying(() =>
+            this.#api.listNamespacedSecret({ namespace, labelSelector: `${LABEL}=${clusterId}`, ...page }),
+          ),
+        LISTED_AT_ONCE,
+      ),
     );
     for (const secret of items) {
       const { metadata = {} } = secret;

@@ -228,9 +228,11 @@ it("writes the number of a shard's tenants only when it changed", () => {
     spec: { clusterId: "c", name, image: { tag: "1.0.0" } },
     ...(count === undefined ? {} : { status: { tenants: count } }),
   });
-  const on = (name: string) => custom({}, { shard: name });
   const outdated = outdatedShards(
-    [on("x"), on("x"), on("y"), custom()],
+    new Map([
+      ["x", 2],
+      ["y", 1],
+    ]),
     [shard("x", 1), shard("y", 1), shard("z", 3), shard("n")],
   );
   expect(outdated.map(({ spec, status }) => [spec.name, status?.tenants])).toEqual([

@@ -89,7 +89,9 @@ export class FakeApi {
     const [, parent = "", name = ""] = /^(.*)\/([^/]+)$/.exec(path) ?? [];
     const named = this.#objects.get(parent)?.get(name);
     const isMissing = !named && !isWatch && !COLLECTION.test(path);
-    const fault = this.fault({ path, isWatch }) ?? (isStale ? 410 : isMissing ? 404 : undefined);
+    // As an API server that does not list by watches.
+    const isUnknown = url.searchParams.has("sendInitialEvents");
+    const fault = isUnknown ? 422 : (this.fault({ path, isWatch }) ?? (isStale ? 410 : isMissing ? 404 : undefined));
     answer.writeHead(fault ?? 200, { "content-type": "application/json" });
     if (fault !== undefined) {
       answer.end(JSON.stringify({ kind: "Status", code: fault, message: `made up: ${fault}` }));
