@@ -38,7 +38,7 @@ class Crew:
     """One process's part in it."""
 
     def __init__(self, directory: Path, name: str = MAIN) -> None:
-        self._directory = directory
+        self.directory = directory
         self.name = name
         self._locks: dict[str, int] = {}
 
@@ -48,9 +48,9 @@ class Crew:
 
     def begin(self) -> None:
         """Of the main process: nobody is to join the claim of the last one."""
-        self._directory.mkdir(mode=0o700, exist_ok=True)
+        self.directory.mkdir(mode=0o700, exist_ok=True)
         for name in (_CLAIM, ENDED):
-            (self._directory / name).unlink(missing_ok=True)
+            (self.directory / name).unlink(missing_ok=True)
 
     def await_workers(self, names: Collection[str], say: Callable[[str], None]) -> None:
         """Of the main process, before it is ready for a database that another has: nobody is to wait while workers begin. Blocks."""
@@ -63,13 +63,13 @@ class Crew:
 
     def publish(self, claim: Claim) -> None:
         """Of the main process, once the schema is there: workers may join."""
-        new = self._directory / f"{_CLAIM}.new"
+        new = self.directory / f"{_CLAIM}.new"
         new.write_text(json.dumps(asdict(claim)), "utf-8")
-        new.replace(self._directory / _CLAIM)
+        new.replace(self.directory / _CLAIM)
 
     def end(self) -> None:
         """Of the main process, at last."""
-        (self._directory / ENDED).touch()
+        (self.directory / ENDED).touch()
 
     def await_claim(self, arguments: dict[str, Any], say: Callable[[str], None]) -> Claim:
         """Of a worker: waits until the main process owns the database. Blocks without an end: a worker has nothing to do without it."""
@@ -99,7 +99,7 @@ class Crew:
         self._locks[state] = descriptor
 
     def _path(self, name: str, state: str) -> Path:
-        return self._directory / f"{name}.{state}"
+        return self.directory / f"{name}.{state}"
 
     def stop_serving(self) -> None:
         """It has answered its clients, and still does what other processes ask."""
@@ -113,13 +113,13 @@ class Crew:
 
     def _others(self, state: str) -> bool:
         own = self._path(self.name, state)
-        return any(_is_locked(path) for path in self._directory.glob(f"*.{state}") if path != own)
+        return any(_is_locked(path) for path in self.directory.glob(f"*.{state}") if path != own)
 
     def _published(self) -> Claim | None:
         from .fence import Claim
 
         try:
-            return Claim(**json.loads((self._directory / _CLAIM).read_text("utf-8")))
+            return Claim(**json.loads((self.directory / _CLAIM).read_text("utf-8")))
         except FileNotFoundError:
             return None
 

@@ -27,8 +27,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import psycopg2
+from prometheus_client import REGISTRY
 
 from .crew import MAIN, Crew
+from .crew_time import OwnTime, WorkersTime
 from .release import UnsupportedRelease, check_release, warn
 
 logger = logging.getLogger("multi_synapse.dedicated")
@@ -209,6 +211,8 @@ class Dedicated:
         from .patches.process import replace
 
         _listen_without_ipv6(_IPV6)
+        if self._crew is not None and self._crew.is_main:
+            REGISTRY.register(WorkersTime(self._crew.directory))
         synapse_app = import_module("synapse.app.generic_worker" if self._settings.worker else "synapse.app.homeserver")
         patches.allow(self._settings.allow_untested_releases)
         for name in (*_PATCHES, *(_PATCHES_OF_WORKERS if self._is_worker else ())):
@@ -335,9 +339,10 @@ class Dedicated:
         await drain(hs, _LAST_ASKED_SECONDS, reactor)
 
     def _watch(self) -> None:
-        """Ends the process when the database has another owner: its claim ends this connection, too."""
+        """Ends the process when the database has another owner: its claim ends this connection, too. And says now and then what it took."""
         from .fence import read_fence
 
+        own_time = OwnTime(self._crew.directory, self._crew.name) if self._crew is not None and self._is_worker else None
         while not self._stopping:
             try:
                 connection = psycopg2.connect(**self._arguments)
@@ -348,6 +353,8 @@ class Dedicated:
                         epoch, shard, instance = read_fence(connection)
                         if (epoch, instance) != (self._claim.epoch, self._claim.instance) and not self._stopping:
                             self._fenced(f"the database belongs to {shard or 'nobody'} with epoch {epoch} by now")
+                        if own_time is not None:
+                            own_time.write()
                         poll.poll(_WATCH_SECONDS * 1000)
                 finally:
                     connection.close()

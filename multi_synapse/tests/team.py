@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .dedicated import Dedicated, free_port
+from .shard import request
 from .watching import wait_for
 
 REDIS = shutil.which("redis-server") or shutil.which("valkey-server")
@@ -31,6 +32,9 @@ class Team:
         self.workers = {
             name: Dedicated(python, folder / name, assignment, crew, f"--worker={name}", *options, worker=name) for name in workers
         }
+        self._metrics_port = free_port()
+        self.main.add_config({"enable_metrics": True})
+        self.main.add_listener({"port": self._metrics_port, "bind_addresses": ["127.0.0.1"], "type": "metrics"})
         for name, process in [("main", self.main), *self.workers.items()]:
             process.add_config(shared)
             between = {"port": ports[name], "bind_addresses": ["127.0.0.1"], "type": "http", "resources": [{"names": ["replication"]}]}
@@ -52,6 +56,12 @@ class Team:
         for process in self.processes:
             process.expect_healthy()
         return self
+
+    def workers_cpu_seconds(self) -> float:
+        """As the main process tells it."""
+        told = request(f"127.0.0.1:{self._metrics_port}", "GET", "/_synapse/metrics").body.decode()
+        (line,) = [line for line in told.splitlines() if line.startswith("multi_synapse_workers_cpu_seconds_total ")]
+        return float(line.split()[1])
 
     def signal(self, number: int) -> None:
         for process in self.processes:

@@ -127,6 +127,7 @@ def test_workers_begin_anew_with_their_main_process(new_team: NewTeam, assign: A
     # Guards against: after a crash of the main process, workers stay away, or go on with what another claim let them read.
     assignment = assign("crashes")
     team = new_team(assignment).expect_healthy()
+    wait_for(lambda: team.workers_cpu_seconds() > 0)
     client = Client(team.main.address).register()
     client.create_room()
     team.main.signal(signal.SIGKILL)
@@ -139,6 +140,7 @@ def test_workers_begin_anew_with_their_main_process(new_team: NewTeam, assign: A
     team.expect_healthy()
     assert fence_of(postgres, assignment) == (2, "dedicated")
     client.send("with the next one")
+    wait_for(lambda: team.workers_cpu_seconds() > 0)
 
 
 def test_a_database_is_not_released_while_a_worker_has_it(new_team: NewTeam, assign: Assign, postgres: Postgres) -> None:

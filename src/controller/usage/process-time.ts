@@ -8,10 +8,14 @@ const MOST_BYTES = 8 * 1024 ** 2;
 export interface ProcessTime {
   /** Tells starts apart. */
   startedAt: number;
+  /** Its workers' as well. */
   cpuSeconds: number;
 }
 
-/** What a Synapse at `host:port` tells of its process. @throws Error where it tells no such thing */
+/** Of workers, if there are any, since the start of the main process (`multi_synapse/crew_time.py`). */
+const OF_WORKERS = "multi_synapse_workers_cpu_seconds_total";
+
+/** What a Synapse at `host:port` tells of its processes. @throws Error where it tells no such thing */
 export async function processTimeAt(address: string): Promise<ProcessTime> {
   const answer = await fetch(`http://${address}/_synapse/metrics`, {
     signal: AbortSignal.timeout(ANSWERS_WITHIN_MS),
@@ -24,7 +28,7 @@ export async function processTimeAt(address: string): Promise<ProcessTime> {
   const startedAt = metricIn(text, "process_start_time_seconds");
   if (cpuSeconds === undefined || startedAt === undefined)
     throw new Error(`the metrics of ${address} do not have process_cpu_seconds_total and process_start_time_seconds`);
-  return { cpuSeconds, startedAt };
+  return { cpuSeconds: cpuSeconds + (metricIn(text, OF_WORKERS) ?? 0), startedAt };
 }
 
 /** https://prometheus.io/docs/instrumenting/exposition_formats/ */

@@ -67,6 +67,22 @@ it("is what a Synapse says of its process", async () => {
   expect(later).toMatchObject({ startedAt: first.startedAt });
 }, 300_000);
 
+it("has what workers took besides", async () => {
+  const own = "process_cpu_seconds_total 3.5\nprocess_start_time_seconds 1.7e9\n";
+  let told = own;
+  const server = createServer((_, response) => void response.end(told));
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  const at = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  try {
+    expect(await processTimeAt(at)).toEqual({ cpuSeconds: 3.5, startedAt: 1.7e9 });
+    told = `${own}# TYPE multi_synapse_workers_cpu_seconds_total counter\nmulti_synapse_workers_cpu_seconds_total 2.25\n`;
+    expect(await processTimeAt(at)).toEqual({ cpuSeconds: 5.75, startedAt: 1.7e9 });
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+});
+
 it("is unknown where something else answers, or leads elsewhere, or does not end", async () => {
   const answers: Record<string, (send: (text: string) => boolean) => void> = {
     other: (send) => void send("# HELP process_cpu_seconds_total x\nmy_process_cpu_seconds_total 3\n"),
