@@ -9,13 +9,13 @@ import { until } from "../support/patience.ts";
 import { HAS_TRAEFIK, ingressObjects, Traefik } from "../support/traefik.ts";
 import { withoutCluster } from "./support/cluster.ts";
 import { Installation, PATIENT } from "./support/installation.ts";
+import { knock } from "./support/knock.ts";
 import { kubectl } from "./support/run.ts";
 import { NETWORK, TESTS } from "./support/servers.ts";
 
 const MINUTES = 60_000;
 const CONSOLE = "console.example";
 /** Says whether a port of a Service answers at all. */
-const KNOCK = 'timeout 5 bash -c "exec 3<>/dev/tcp/$0/$1" && echo open || echo closed';
 
 /**
  * The chart's Ingresses, Services, NetworkPolicies and pods, with an ingress controller between them and a browser: the console, and the entrance for
@@ -126,11 +126,9 @@ describe.skipIf(withoutCluster || !HAS_TRAEFIK || browserProgram() === undefined
     it(
       "no pod reaches the console or the entrance past the ingress controller",
       async () => {
-        const knock = (service: string, port: number) =>
-          kubectl("-n", cluster.namespace, "exec", "postgres", "--", "bash", "-c", KNOCK, service, `${port}`);
-        expect(await knock("synapse-shards-gateway", 8008)).toContain("open");
-        expect(await knock("synapse-shards-gateway-admin", 8449)).toContain("closed");
-        expect(await knock("synapse-shards-controller", 8011)).toContain("closed");
+        expect(await knock(cluster, "synapse-shards-gateway", 8008)).toBe("open");
+        expect(await knock(cluster, "synapse-shards-gateway-admin", 8449)).toBe("closed");
+        expect(await knock(cluster, "synapse-shards-controller", 8011)).toBe("closed");
       },
       2 * MINUTES,
     );

@@ -6,6 +6,7 @@ import type { TestUser } from "../e2e/support/matrix.ts";
 import { until } from "../support/patience.ts";
 import { withoutCluster } from "./support/cluster.ts";
 import { Installation } from "./support/installation.ts";
+import { knock } from "./support/knock.ts";
 import { kubectl } from "./support/run.ts";
 import { unnoticedBy } from "./support/unnoticed.ts";
 
@@ -15,11 +16,8 @@ const on = { enabled: true } as const;
 /** Few, as each takes its part of the machine: one for reading, and of those that write what no other can, one that clients ask and one that processes ask. */
 const WORKERS = { "client-reader": on, encryption: on, "event-persister": on, "federation-sender": on };
 
-/**
- * A tenant that goes between a shard and a dedicated Synapse with workers. The tests build on each other. Twelve processes for one homeserver leave
- * nothing of two processors for other tests: they run alone, where they are asked for.
- */
-describe.skipIf(withoutCluster || process.env["TEST_WORKERS"] === undefined)(
+/** A tenant that goes between a shard and a dedicated Synapse with workers. The tests build on each other. */
+describe.skipIf(withoutCluster)(
   "workers on a cluster (needs KUBECONFIG, and the images of tests/kubernetes/images)",
   () => {
     const cluster = new Installation("workers");
@@ -103,6 +101,20 @@ describe.skipIf(withoutCluster || process.env["TEST_WORKERS"] === undefined)(
           expect([kind, counts.get(kind) ?? 0]).not.toEqual([kind, 0]);
       },
       10 * MINUTES,
+    );
+
+    it(
+      "lets only the cluster in, whose controller reads what its processes took",
+      async () => {
+        const ip = await inPod("get", "pod", pod, "-o", "jsonpath={.status.podIP}");
+        for (const port of [8008, 8080, 8300, 8405, 9001])
+          expect([port, await knock(cluster, ip, port)]).toEqual([port, "closed"]);
+        const read = `fetch("http://${ip}:9001/_synapse/metrics").then((answer) => answer.text()).then(console.log)`;
+        const told = await kubectl("-n", cluster.namespace, "exec", await cluster.leader(), "--", "node", "-e", read);
+        const [, seconds] = /^multi_synapse_workers_cpu_seconds_total (.*)$/m.exec(told) ?? [];
+        expect(Number(seconds)).toBeGreaterThan(0);
+      },
+      2 * MINUTES,
     );
 
     it(
