@@ -4,6 +4,7 @@ import type { TestUser } from "../e2e/support/matrix.ts";
 import { Chatter } from "./support/chatter.ts";
 import { withoutCluster } from "./support/cluster.ts";
 import { Installation, nodes, PATIENT } from "./support/installation.ts";
+import { Polls } from "./support/polls.ts";
 import { NETWORK } from "./support/servers.ts";
 import { helm, kubectl, run } from "./support/run.ts";
 import { until } from "../support/patience.ts";
@@ -350,6 +351,51 @@ describe.skipIf(withoutCluster)(
           await until("nothing serves it", async () => (await versions("chat")) === 404);
         } finally {
           await kubectl("delete", "namespace", home, "--wait=false", "--ignore-not-found");
+        }
+      },
+      8 * MINUTES,
+    );
+
+    it(
+      "goes from three gateways to one while people write and wait for news, and no request fails",
+      async () => {
+        const deployment = "deployment/synapse-shards-gateway";
+        const scaleTo = (replicas: number) => inNamespace("scale", deployment, `--replicas=${replicas}`);
+        const inFlight = async () => {
+          const ips = [
+            "get",
+            "pods",
+            "-l",
+            "app.kubernetes.io/component=gateway",
+            "-o",
+            "jsonpath={.items[*].status.podIP}",
+          ];
+          return Promise.all(
+            (await inNamespace(...ips)).split(" ").map(async (ip) => {
+              const metrics = await (await fetch(`http://${ip}:9090/metrics`)).text();
+              return Number(/^synapse_shards_gateway_requests_in_flight(?:\{.*\})? (\d+)$/m.exec(metrics)?.[1] ?? 0);
+            }),
+          );
+        };
+        await scaleTo(3);
+        await inNamespace("rollout", "status", deployment, "--timeout=2m");
+        await cluster.register("a", "quiet");
+        const chatter = await Chatter.begin(ada, await cluster.logIn("a", "ada"));
+        const polls = await Polls.begin(cluster, "a", "quiet", 12);
+        try {
+          await until("each gateway has requests that wait", async () => {
+            const waiting = await inFlight();
+            return waiting.length === 3 && waiting.every((number) => number > 0);
+          });
+          await scaleTo(1);
+          await until("two are gone", async () => (await cluster.pods("gateway")).length === 1);
+          const [count, answered] = [chatter.count, polls.answered];
+          await until("it goes on", async () => chatter.count > count + 5 && polls.answered > answered);
+        } finally {
+          const { sent, kept, failures } = await chatter.end();
+          expect([...failures, ...(await polls.end())]).toEqual([]);
+          expect(kept).toEqual(sent);
+          await scaleTo(2);
         }
       },
       8 * MINUTES,

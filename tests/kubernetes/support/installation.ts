@@ -44,6 +44,14 @@ interface TenantValues {
   hibernation?: { mode: "Auto" | "Never"; afterIdleSeconds?: number };
 }
 
+interface InstallationOptions {
+  keys?: "given" | "made";
+  tls?: boolean;
+  chartOf?: (name: string) => string;
+}
+
+const inRepository = (chart: string): string => `${CHARTS}/${chart}`;
+
 /** Names of the nodes; the tests' servers are on the first. */
 export async function nodes(): Promise<string[]> {
   return (await kubectl("get", "nodes", "-o", "jsonpath={.items[*].metadata.name}")).split(" ").toSorted();
@@ -61,15 +69,18 @@ export class Installation {
 
   readonly #keys: object;
   readonly #isPrivate: boolean;
+  readonly #chartOf: (name: string) => string;
   #authority = "";
 
   /**
    * @param options.keys whether tenants' keys are given or, for which each takes a pod, made
    * @param options.tls whether servers have certificates of an authority of their own, and tenants insist on them
+   * @param options.chartOf where a chart is; by default, in the repository
    */
-  constructor(name: string, { keys = "given", tls = false }: { keys?: "given" | "made"; tls?: boolean } = {}) {
+  constructor(name: string, { keys = "given", tls = false, chartOf = inRepository }: InstallationOptions = {}) {
     this.#keys = keys === "given" ? KEYS : {};
     this.#isPrivate = tls;
+    this.#chartOf = chartOf;
     this.namespace = `${name}-${randomBytes(3).toString("hex")}`;
   }
 
@@ -132,7 +143,7 @@ export class Installation {
       ...this.#values,
       ...values,
     };
-    const chart = [CLUSTER, `${CHARTS}/synapse-shards`, "-n", this.namespace, "--skip-crds", "-f", "-"];
+    const chart = [CLUSTER, this.#chartOf("synapse-shards"), "-n", this.namespace, "--skip-crds", "-f", "-"];
     await run("helm", [verb, ...chart, "--wait", "--timeout", "3m"], JSON.stringify(this.#values));
   }
 
@@ -255,7 +266,7 @@ export class Installation {
         ...this.#keys,
       },
     };
-    const chart = [name, `${CHARTS}/matrix-stack`, "-n", this.namespaceOf(name), "-f", "-"];
+    const chart = [name, this.#chartOf("matrix-stack"), "-n", this.namespaceOf(name), "-f", "-"];
     await run("helm", [verb, ...chart], JSON.stringify(values));
   }
 

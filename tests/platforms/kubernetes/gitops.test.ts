@@ -141,7 +141,7 @@ describe.skipIf(withoutCluster)("a fleet in Git (needs KUBECONFIG, helm and Go)"
     const [application] = parse(readFileSync(join(EXAMPLE, "argocd/fleet.yaml"), "utf8")).spec.sources;
     for (const path of application.helm.valueFiles) readFileSync(join(ROOT, (path as string).replace("$values/", "")));
     const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { version: string };
-    for (const file of ["argocd/fleet.yaml", "flux/fleet/release.yaml", "opentofu/main.tf"])
+    for (const file of ["argocd/fleet.yaml", "flux/fleet/release.yaml", "opentofu/fleet/main.tf"])
       expect([file, readFileSync(join(EXAMPLE, file), "utf8").includes(version)]).toEqual([file, true]);
   });
 });
