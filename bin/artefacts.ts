@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { createReadStream, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { parse } from "yaml";
@@ -71,7 +71,7 @@ export async function makeArtefacts({ directory, images, platform, releases }: O
   writeFileSync(join(directory, `synapse-shards-${version}.cdx.json`), output("npm", sbom));
   if (images) {
     const flags = [...(platform === undefined ? [] : ["--platform", platform]), ...releases];
-    shown(join(ROOT, "images/archive"), [join(directory, "images"), ...flags]);
+    await shown(join(ROOT, "images/archive"), [join(directory, "images"), ...flags]);
   }
   const sums = await checksums(directory);
   writeFileSync(join(directory, "SHA256SUMS"), sums);
@@ -129,9 +129,10 @@ function output(program: string, args: string[]): string {
 }
 
 /** With what it says: a build takes minutes. */
-function shown(program: string, args: string[]): void {
-  const { status, error } = spawnSync(program, args, { cwd: ROOT, stdio: ["ignore", 2, 2] });
-  if (status !== 0) throw new UserError("Environment", `${program} failed${error ? `: ${error.message}` : ""}`);
+async function shown(program: string, args: string[]): Promise<void> {
+  const child = spawn(program, args, { cwd: ROOT, stdio: ["ignore", 2, 2] });
+  const code = await new Promise<number | null>((done, failed) => child.once("close", done).once("error", failed));
+  if (code !== 0) throw new UserError("Environment", `${program} failed`);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
