@@ -14,7 +14,8 @@ app.kubernetes.io/component: {{ .component }}
 {{- define "synapse-shards.labels" -}}
 {{- with .root.Values.labels }}{{ toYaml . }}
 {{ end -}}
-helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- /* A build, as Flux names the digest of a chart that it took from a registry, is "+…", which no label can have. */ -}}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "_" }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 app.kubernetes.io/part-of: synapse-shards
