@@ -131,7 +131,7 @@ describe.skipIf(without)(
       controller?.kill();
       server?.close();
       await kubectl("delete", "namespace", flux, shards, "--wait=false", "--ignore-not-found");
-      if (!process.env["KEEP_LOGS"]) await rm(directory, { recursive: true, force: true });
+      await rm(directory, { recursive: true, force: true });
     }, 5 * MINUTES);
 
     it("installs it once, and finds nothing to change while it runs", async () => {
