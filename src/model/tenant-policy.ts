@@ -31,6 +31,13 @@ export type AssignmentPolicy = Omit<TenantPolicy, "byTenant" | "metrics"> & {
   metrics?: string[];
 };
 
+const NOTHING_OF_ITS_OWN = OneTenantSchema.parse({});
+
+/** A part of it, which is asked for of all tenants together. @param more hosts that are its own */
+export function allowedHostsFor(policy: TenantPolicy, tenant: string, more: readonly string[] = []): string[] {
+  return [...policy.allowedHosts, ...(policy.byTenant[tenant] ?? NOTHING_OF_ITS_OWN).allowedHosts, ...more];
+}
+
 /** What holds for one tenant. @param more what the platform itself lets it have: destinations that it may reach, and hosts that are its own */
 export function policyFor(
   policy: TenantPolicy,
@@ -38,11 +45,11 @@ export function policyFor(
   more: { destinations?: readonly string[]; hosts?: readonly string[] } = {},
 ): AssignmentPolicy {
   const { destinations = [], hosts = [] } = more;
-  const own = policy.byTenant[tenant] ?? OneTenantSchema.parse({});
+  const own = policy.byTenant[tenant] ?? NOTHING_OF_ITS_OWN;
   return {
     allowedOptions: [...policy.allowedOptions, ...own.allowedOptions],
     allowedModules: [...policy.allowedModules, ...own.allowedModules],
-    allowedHosts: [...policy.allowedHosts, ...own.allowedHosts, ...hosts],
+    allowedHosts: allowedHostsFor(policy, tenant, hosts),
     allowedDestinations: [...policy.allowedDestinations, ...own.allowedDestinations, ...destinations],
     tenantDefaults: { ...policy.tenantDefaults, ...own.tenantDefaults },
     refusedNetworks: policy.refusedNetworks,

@@ -47,7 +47,7 @@ import { CachedReader } from "../../controller/cached-reader.ts";
 import { KubernetesDeletedTenants } from "./store/kubernetes-deleted-tenants.ts";
 import { KubernetesStore } from "./store/kubernetes-store.ts";
 import { ownUrlOf } from "../../model/homeserver-config.ts";
-import { policyFor, type AssignmentPolicy } from "../../model/tenant-policy.ts";
+import { allowedHostsFor, policyFor, type AssignmentPolicy } from "../../model/tenant-policy.ts";
 import { loadKubeConfig } from "./client.ts";
 import { ClusterTokens } from "./cluster-tokens.ts";
 import { NodeMaintenance } from "./node-maintenance.ts";
@@ -254,7 +254,7 @@ async function lead({ config, log, registry, metrics, instance, onError }: LeadO
     claims: new Claims(
       (tenant) => databases.address(tenant),
       clock,
-      (tenant) => policyFor(config.tenantPolicy, tenant, { hosts: hostsIn(tenant) }).allowedHosts,
+      (tenant) => allowedHostsFor(config.tenantPolicy, tenant, hostsIn(tenant)),
     ),
     policy: config,
     cpuBudget: config.cpuBudget,

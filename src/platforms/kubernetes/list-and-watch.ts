@@ -4,8 +4,8 @@ import { isStatus } from "./api-error.ts";
 const END_OF_INITIAL = "k8s.io/initial-events-end";
 
 /**
- * All that there is, as events of a watch that ends where all have been told. The API server takes them from its memory: pages of custom resources
- * cost it fifteen times the processor time, one list of 20,000 tenants makes it write 70 MB at once, and its clients read that at once.
+ * All that there is, as events of a watch that ends where all have been told. The API server takes them from its memory, object by object. Pages of
+ * custom resources it reads from etcd, which takes it fifteen times the processor time; one list of 20,000 tenants is 70 MB at once, for both sides.
  * @throws an error with a `statusCode` where the API server is of a version that does not do it (before Kubernetes 1.34, mostly)
  */
 async function streamed<T extends KubernetesObject>(

@@ -75,7 +75,7 @@ import { SecretBox, storeKey } from "./store/secret-box.ts";
 import { inspectStore } from "./store/store-file.ts";
 import { ownUrlOf } from "../../model/homeserver-config.ts";
 import { authenticationDestinations } from "../../model/authentication-service.ts";
-import { policyFor } from "../../model/tenant-policy.ts";
+import { allowedHostsFor, policyFor } from "../../model/tenant-policy.ts";
 import { type ControllerConfig, ControllerConfigSchema } from "./controller-config.ts";
 import { databaseServers } from "./database-servers.ts";
 import { AuditFile } from "./audit-file.ts";
@@ -191,7 +191,7 @@ async function main(): Promise<void> {
     claims: new Claims(
       (tenant) => databases.address(tenant),
       clock,
-      (tenant) => policyFor(config.cluster.tenantPolicy, tenant).allowedHosts,
+      (tenant) => allowedHostsFor(config.cluster.tenantPolicy, tenant),
     ),
     policy: policyOf(config.cluster, availableParallelism()),
     cpuBudget: config.cluster.cpuBudget,
