@@ -1,5 +1,6 @@
 import type { Backoff } from "../model/backoff.ts";
 import type { Clock } from "../model/clock.ts";
+import { DistinctQueue } from "./distinct-queue.ts";
 
 /** A kind of work, with slots of its own: what is slow in one lane holds up no other. */
 export interface Lane {
@@ -18,7 +19,7 @@ export interface WorkQueueOptions {
 
 interface LaneState {
   slots: number;
-  waiting: Set<string>;
+  waiting: DistinctQueue;
   running: number;
 }
 
@@ -56,7 +57,7 @@ export class WorkQueue {
     const { name, slots } = this.#options.laneOf(key);
     const present = this.#laneOf.get(key);
     if (present !== undefined && present !== name) this.#leave(key, present);
-    const lane = this.#lanes.get(name) ?? { slots, waiting: new Set<string>(), running: 0 };
+    const lane = this.#lanes.get(name) ?? { slots, waiting: new DistinctQueue(), running: 0 };
     lane.slots = slots;
     lane.waiting.add(key);
     this.#lanes.set(name, lane);
@@ -89,9 +90,9 @@ export class WorkQueue {
   #next(name: string): void {
     const lane = this.#lanes.get(name);
     if (!lane) return;
-    for (const key of lane.waiting) {
-      if (lane.running >= lane.slots) return;
-      lane.waiting.delete(key);
+    while (lane.running < lane.slots) {
+      const key = lane.waiting.take();
+      if (key === undefined) break;
       this.#laneOf.delete(key);
       lane.running += 1;
       this.#running.set(
@@ -99,7 +100,7 @@ export class WorkQueue {
         this.#run(key).finally(() => this.#done(key, name, lane)),
       );
     }
-    if (lane.running === 0) this.#lanes.delete(name);
+    if (lane.running === 0 && lane.waiting.size === 0) this.#lanes.delete(name);
   }
 
   #done(key: string, name: string, lane: LaneState): void {

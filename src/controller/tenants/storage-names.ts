@@ -68,15 +68,10 @@ export function refuseRenamedTo({ reader }: Pick<Context, "reader">, name: strin
 
 /** Asks by storage names, and answers by tenants' names. */
 export async function ofTenants<T>(
-  reader: CachedReader,
-  names: readonly string[],
+  tenants: readonly Tenant[],
   ask: (storages: string[]) => Promise<Map<string, T>>,
 ): Promise<Map<string, T>> {
-  const tenantOf = new Map<string, string>();
-  for (const name of names) {
-    const tenant = reader.get("Tenant", name);
-    if (tenant) tenantOf.set(storageOf(tenant), name);
-  }
+  const tenantOf = new Map(tenants.map((tenant) => [storageOf(tenant), tenant.metadata.name]));
   const found = await ask([...tenantOf.keys()]);
   return new Map([...found].map(([storage, value]) => [tenantOf.get(storage) ?? storage, value]));
 }

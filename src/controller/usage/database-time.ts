@@ -36,10 +36,10 @@ export class DatabaseTimeLoop {
     const next = nextTenants(reader, this.#last, MOST_AT_ONCE, ({ status }) => status.shard !== undefined);
     const [first] = next;
     // Once in a round.
-    if (first === undefined || first <= this.#last) this.#forget();
+    if (first === undefined || first.metadata.name <= this.#last) this.#forget();
     if (first === undefined) return;
     try {
-      const found = await ofTenants(reader, next, (storages) => databases.activeSeconds(storages));
+      const found = await ofTenants(next, (storages) => databases.activeSeconds(storages));
       const at = clock.now();
       for (const [name, cpuSeconds] of found) {
         const look = { at, cpuSeconds, starvedSeconds: 0 };
@@ -47,7 +47,7 @@ export class DatabaseTimeLoop {
         this.#loads.set(name, load);
         if (load.share !== undefined) usage.setDatabaseShare(name, load.share);
       }
-      this.#last = next.at(-1) ?? "";
+      this.#last = next.at(-1)?.metadata.name ?? "";
       this.#hasFailed = false;
     } catch (error) {
       if (!this.#hasFailed) log.warn({ why: messageOf(error) }, "cannot ask how long tenants' statements run");

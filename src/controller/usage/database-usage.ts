@@ -45,9 +45,9 @@ export class DatabaseUsageLoop {
     const next = nextTenants(reader, this.#last, count);
     if (next.length === 0) return;
     try {
-      const found = await ofTenants(reader, next, (storages) => databases.usage(storages));
+      const found = await ofTenants(next, (storages) => databases.usage(storages));
       for (const [tenant, figures] of found) usage.setDatabase(tenant, { ...figures, at: timeText(clock.now()) });
-      this.#last = next.at(-1) ?? "";
+      this.#last = next.at(-1)?.metadata.name ?? "";
     } catch (error) {
       log.warn({ why: messageOf(error) }, "cannot ask what tenants' databases take; tried again later");
     }

@@ -46,19 +46,19 @@ export class Rounds {
 
 /**
  * A round through all tenants, a few at a time, by the order that the reader keeps: sorting all of them each time would be most of the work.
- * @returns the names of the next few after `last` that are wanted; from the beginning again, where none are left
+ * @returns the next few after `last` that are wanted; from the beginning again, where none are left
  */
 export function nextTenants(
   reader: Pick<CachedReader, "sorted">,
   last: string,
   most: number,
   isWanted: (tenant: Tenant) => boolean = () => true,
-): string[] {
+): Tenant[] {
   const all = reader.sorted("Tenant");
-  const from = (first: number): string[] => {
-    const found: string[] = [];
+  const from = (first: number): Tenant[] => {
+    const found: Tenant[] = [];
     for (let place = first; place < all.length && found.length < most; place++)
-      if (isWanted(all[place]!)) found.push(all[place]!.metadata.name);
+      if (isWanted(all[place]!)) found.push(all[place]!);
     return found;
   };
   const next = from(placeAfter(all, last));
