@@ -52,11 +52,13 @@ class OwnTime:
         self._before = 0.0 if last is None else last.before + (last.seconds if last.process != self._process else 0.0)
 
     def write(self, seconds: float | None = None) -> None:
-        """`seconds`: what it has taken, where that is not this process's."""
+        """`seconds`: what it has taken, where that is not this process's. Where there is no room for it, the next time tells."""
         taken = _Taken(self._process, self._before, time.process_time() if seconds is None else seconds)
         new = self._path.with_suffix(f"{_SUFFIX}.new")
-        new.write_text(json.dumps(asdict(taken)), "utf-8")
-        new.replace(self._path)
+        # The thread that asks looks at the fence, and must not end.
+        with suppress(OSError):
+            new.write_text(json.dumps(asdict(taken)), "utf-8")
+            new.replace(self._path)
 
 
 def _own_start() -> str:
@@ -71,6 +73,6 @@ def _total(directory: Path) -> float:
 
 
 def _read(path: Path) -> _Taken | None:
-    with suppress(FileNotFoundError):
+    with suppress(OSError, ValueError, TypeError):
         return _Taken(**json.loads(path.read_text("utf-8")))
     return None

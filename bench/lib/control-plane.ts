@@ -53,7 +53,6 @@ export class ControlPlane {
   readonly #directory: string;
   readonly #etcdUrl: string;
   readonly #token: string;
-  readonly #close: () => Promise<void>;
 
   private constructor(parts: {
     directory: string;
@@ -62,7 +61,6 @@ export class ControlPlane {
     url: string;
     etcdUrl: string;
     tokens: Tokens;
-    close: () => Promise<void>;
   }) {
     this.#directory = parts.directory;
     this.etcd = parts.etcd;
@@ -70,7 +68,6 @@ export class ControlPlane {
     this.url = parts.url;
     this.#etcdUrl = parts.etcdUrl;
     this.#token = parts.tokens.controller;
-    this.#close = parts.close;
     // The API server makes its own certificate.
     const dispatcher = new Agent({ connections: 64, connect: { rejectUnauthorized: false }, bodyTimeout: 0 });
     this.client = new ObjectClient(parts.url, parts.tokens.admin, dispatcher);
@@ -90,6 +87,7 @@ export class ControlPlane {
       `--initial-cluster=default=${peerUrl}`,
       `--quota-backend-bytes=${8 * 1024 ** 3}`,
     ]);
+    onEnd(() => endProcess(etcd));
     const apiServer = start(directory, programs.apiServer, [
       `--etcd-servers=${etcdUrl}`,
       "--bind-address=127.0.0.1",
@@ -106,12 +104,9 @@ export class ControlPlane {
       `--service-account-signing-key-file=${join(directory, "sa.key")}`,
       "--service-account-issuer=https://scale.localhost",
     ]);
-    const close = onEnd(async () => {
-      await endProcess(apiServer);
-      await endProcess(etcd);
-    });
+    onEnd(() => endProcess(apiServer));
     const url = `https://127.0.0.1:${port}`;
-    const plane = new ControlPlane({ directory, etcd, apiServer, url, etcdUrl, tokens, close });
+    const plane = new ControlPlane({ directory, etcd, apiServer, url, etcdUrl, tokens });
     await plane.#ready();
     await plane.#defineResources();
     return plane;
@@ -155,10 +150,6 @@ export class ControlPlane {
       counts.set(key, (counts.get(key) ?? 0) + Number(value));
     }
     return counts;
-  }
-
-  close(): Promise<void> {
-    return this.#close();
   }
 
   async #ready(): Promise<void> {

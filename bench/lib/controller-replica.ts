@@ -40,6 +40,8 @@ export class ControllerReplica {
     const out = openSync(log, "a");
     const child = spawn(process.execPath, [MAIN, "--config", file], { env, stdio: ["ignore", out, out] });
     closeSync(out);
+    // Told by the missing process id.
+    child.on("error", () => {});
     if (child.pid === undefined) throw new Error("the controller cannot be started");
     return new ControllerReplica(child.pid, `http://127.0.0.1:${port}`, log);
   }

@@ -19,11 +19,10 @@ export class SimulatedShards {
   readonly #world = new FakeWorld();
   readonly #fleet: SimulatedFleet;
   readonly #servers: Server[] = [];
-  readonly #close: () => Promise<void>;
 
   private constructor(fleet: SimulatedFleet) {
     this.#fleet = fleet;
-    this.#close = onEnd(async () => {
+    onEnd(async () => {
       for (const server of this.#servers) server.closeAllConnections();
       await Promise.all(this.#servers.map((server) => new Promise((done) => server.close(done))));
       await this.#world.store.close();
@@ -43,10 +42,6 @@ export class SimulatedShards {
   /** How often each was asked at least. */
   get timesAsked(): number {
     return this.#asked.size < this.#fleet.shards ? 0 : Math.min(...this.#asked.values());
-  }
-
-  close(): Promise<void> {
-    return this.#close();
   }
 
   async #listen(number: number): Promise<void> {

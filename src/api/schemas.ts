@@ -357,7 +357,7 @@ const SpecFields = {
     .describe("Where a dedicated Synapse serves it."),
   hibernation: HibernationSchema.optional(),
   placement: PlacementSchema.optional(),
-  isolation: z.literal("dedicated").optional().describe("It has a shard for itself, always."),
+  isolation: z.literal("dedicated").optional().describe("It has a shard for itself, as far as one can be had."),
   labels: z.record(z.string(), z.string()).optional(),
   plan: z.string().optional().describe("The plan whose quotas it has."),
   quotas: QuotasSchema.optional().describe("Quotas of its own, which go before those of its plan."),

@@ -102,6 +102,7 @@ export async function waitUntilAlone(client: Client, name: string, timeoutMs: nu
     const tenant = await client.call<TenantView>("GET", `/v1/tenants/${name}`);
     const { phase, shard, move, reason, message } = tenant.status;
     if (phase === "Asleep" || phase === "Suspended") return { done: tenant };
+    if (phase === "Failed") return { failed: `tenant ${name} failed: ${because(reason, message)}` };
     if (shard === undefined) return { waiting: `${name} is ${phase}: ${because(reason, message)}` };
     if (phase === "Running" && reason !== "") return { failed: `tenant ${name}: ${because(reason, message)}` };
     const { tenants } = await client.call<ShardView>("GET", `/v1/shards/${shard}`);

@@ -24,10 +24,11 @@ export const PlacementSchema = z
       .describe("Until then it is moved only if its shard is lost or drained, its release changes, or somebody asks."),
   })
   .meta({ id: "Placement" });
+export type Placement = z.infer<typeof PlacementSchema>;
+
 /** Whether a tenant may share its process with others. */
 export const IsolationSchema = z
   .enum(["shared", "dedicated"])
-  .describe("dedicated: a process of its own, always. shared: among others, the default.")
+  .describe("dedicated: a process of its own. shared: among others, the default.")
   .meta({ id: "Isolation" });
 export type Isolation = z.infer<typeof IsolationSchema>;
-export type Placement = z.infer<typeof PlacementSchema>;

@@ -43,7 +43,7 @@ export interface TenantSpec {
   suspended?: boolean;
   /** Where its operator wants it; absent: anywhere. */
   placement?: Placement;
-  /** It has a shard for itself, always; absent: it shares one. */
+  /** It has a shard for itself, as far as one can be had; absent: it shares one. */
   isolation?: "dedicated";
   /** The plan whose quotas it has; absent: none. */
   plan?: string;

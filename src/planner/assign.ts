@@ -1,7 +1,7 @@
 import { lack, mayWake } from "./sleep.ts";
 import type { SnapshotTenant } from "./snapshot.ts";
 import { noPlace, takePlace, type Draft } from "./place.ts";
-import { aloneAs } from "./snapshot-facts.ts";
+import { aloneAs, mustBeAlone } from "./snapshot-facts.ts";
 import { wantedRelease } from "./world.ts";
 import { placeOptionsFor } from "./wishes.ts";
 
@@ -24,9 +24,9 @@ export function assignTenants(draft: Draft): void {
       ...placeOptionsFor(world, tenant),
     });
     if (!place) {
-      const why = noPlace(draft, release, tenant);
+      const why = noPlace(draft, release, mustBeAlone(tenant));
       actions.push({ type: "SetPending", tenant: tenant.name, ...why });
-      if (why.reason === "MaxShardsReached" && !aloneAs(tenant)) lack(draft, release);
+      if (why.reason === "MaxShardsReached" && !mustBeAlone(tenant)) lack(draft, release);
       continue;
     }
     if (tenant.waking && !gone) draft.wakes++;
@@ -35,11 +35,12 @@ export function assignTenants(draft: Draft): void {
       tenant: tenant.name,
       shard: place.shard,
       reason: gone ? "ShardGone" : "Unassigned",
-      message: aloneAs(tenant)
-        ? `it is ${aloneAs(tenant)}, and ${place.shard} is for it alone`
-        : gone
-          ? `its shard ${tenant.shard} is gone; ${place.shard} is the fullest with a free place`
-          : `${place.shard} is the fullest shard of Synapse ${release} with a free place`,
+      message:
+        place.alone && aloneAs(tenant)
+          ? `it is ${aloneAs(tenant)}, and ${place.shard} is for it alone`
+          : gone
+            ? `its shard ${tenant.shard} is gone; ${place.shard} is the fullest with a free place`
+            : `${place.shard} is the fullest shard of Synapse ${release} with a free place`,
     });
   }
 }

@@ -1,7 +1,7 @@
 import { beginMove, isMovable } from "./move.ts";
 import { cancelDrain, freePlaces, noPlace, takePlace, type Draft, type Place } from "./place.ts";
 import type { SnapshotShard, SnapshotTenant } from "./snapshot.ts";
-import { isAlive } from "./snapshot-facts.ts";
+import { isAlive, mustBeAlone } from "./snapshot-facts.ts";
 import { isForOne, presentRelease, wantedRelease, type World } from "./world.ts";
 import { placeOptionsFor } from "./wishes.ts";
 
@@ -28,7 +28,7 @@ export function evacuate(draft: Draft, shards: SnapshotShard[], reason: "ShardLo
         beginMove(draft, tenant, place, reason, `its shard ${shard.name} ${why}`);
         continue;
       }
-      const no = noPlace(draft, wantedRelease(draft.world, tenant), tenant);
+      const no = noPlace(draft, wantedRelease(draft.world, tenant), mustBeAlone(tenant));
       const message = `its shard ${shard.name} ${why}, but ${no.message}`;
       draft.actions.push({
         type: "MarkWaiting",

@@ -1,7 +1,8 @@
 import { beginMove, isMovable } from "./move.ts";
-import { noPlace, takeOwnShard, takePlace, type Draft } from "./place.ts";
+import { noPlace, takeEmptyShard, takeOwnShard, type Draft } from "./place.ts";
+import type { SnapshotTenant } from "./snapshot.ts";
 import { aloneAs } from "./snapshot-facts.ts";
-import { presentRelease } from "./world.ts";
+import { presentRelease, wantedRelease } from "./world.ts";
 
 /**
  * Takes quarantined tenants off shards that they share: they are stopped there at once, and get a shard of their own from the next plan.
@@ -33,17 +34,27 @@ export function separateDedicated(draft: Draft): void {
   for (const tenant of world.unsettled) {
     if (aloneAs(tenant) !== "dedicated" || !isMovable(tenant) || draft.handled.has(tenant.name)) continue;
     const shard = world.shardByName.get(tenant.shard ?? "");
-    if (!shard || shard.phase !== "Ready" || world.placesTaken(shard.name) <= 1) continue;
+    // Of others it is said elsewhere why they stay.
+    if (!shard || shard.phase !== "Ready" || shard.drain === "Requested") continue;
     const { name: from, release } = shard;
-    const place = takePlace(draft, release, { preferReady: true, mayGrow: true, alone: "dedicated" });
+    if (wantedRelease(world, tenant) !== release || !keepsNeighbours(draft, tenant, from)) continue;
+    const place = takeEmptyShard(draft, release, "dedicated");
     if (place) {
       beginMove(draft, tenant, place, "Placement", `it is dedicated; ${place.shard} is for it alone`);
       continue;
     }
-    const no = noPlace(draft, release, tenant);
+    const no = noPlace(draft, release, "dedicated");
     const message = `it stays among others on ${from}: ${no.message}`;
     actions.push({ type: "MarkWaiting", tenant: tenant.name, wants: "Placement", reason: no.reason, message });
   }
+}
+
+/** Whether somebody is still beside it when those are gone that are leaving. */
+function keepsNeighbours({ world, handled }: Draft, tenant: SnapshotTenant, shard: string): boolean {
+  const isLeaving = ({ name, move }: SnapshotTenant) =>
+    handled.has(name) || (move?.from === shard && move.to !== shard);
+  const leaving = world.tenantsOn(shard).filter((other) => other.name !== tenant.name && isLeaving(other));
+  return world.placesTaken(shard) - leaving.length > 1;
 }
 
 /**

@@ -1,13 +1,15 @@
 import type { Action, NewShardReason, NoPlaceReason } from "./actions.ts";
 import { loadOfShard, peakOf } from "./loads.ts";
-import type { SnapshotShard, SnapshotTenant } from "./snapshot.ts";
-import { aloneAs, type AloneAs, isAlive, isUsable, shardIndex } from "./snapshot-facts.ts";
+import type { SnapshotShard } from "./snapshot.ts";
+import { type AloneAs, isAlive, isUsable, shardIndex } from "./snapshot-facts.ts";
 import type { World } from "./world.ts";
 
 export interface Place {
   shard: string;
   /** Its shard answers, so that a tenant can be moved there at once. */
   ready: boolean;
+  /** Nobody else gets a place there. */
+  alone?: boolean;
 }
 
 interface Candidate {
@@ -100,7 +102,7 @@ export interface PlaceOptions {
   preferReady: boolean;
   /** Whether a drain may be called off or a shard made for it. */
   mayGrow: boolean;
-  /** A shard without any other tenant, which then is full; who needs that, in a word. */
+  /** A shard without any other tenant, which then is full: a quarantined one gets that or no place, a dedicated one rather that than any. */
   alone?: AloneAs;
   /** The same if there is one, or one can be made and yet another one for others; else any place. */
   ratherAlone?: boolean;
@@ -125,7 +127,8 @@ export function takePlace(draft: Draft, release: string, options: PlaceOptions):
 
 function findPlace(draft: Draft, release: string, options: PlaceOptions): Place | undefined {
   const places = placesOf(draft, release);
-  if (options.alone) return takeEmpty(draft, places, options.mayGrow, options.alone);
+  const empty = options.alone && takeEmpty(draft, places, options.mayGrow, options.alone);
+  if (empty || options.alone === "quarantined") return empty;
   const own = options.ratherAlone ? takeOwnShard(draft, release, options.mayGrow) : undefined;
   if (own) return own;
   const wanted = options.pin === undefined ? undefined : takeNamed(draft, places, options.pin, options.share);
@@ -135,6 +138,11 @@ function findPlace(draft: Draft, release: string, options: PlaceOptions): Place 
   if (place || !options.mayGrow) return place;
   if (!callOffDrain(draft, places) && !createShard(draft, places) && !joinHeavy(draft, places)) return undefined;
   return takeExisting(draft, places, options);
+}
+
+/** A shard for a tenant alone, made if need be. */
+export function takeEmptyShard(draft: Draft, release: string, what: AloneAs): Place | undefined {
+  return takeEmpty(draft, placesOf(draft, release), true, what);
 }
 
 /** A shard for a heavy tenant alone: never the last one that may be made, which is for tenants without a place. */
@@ -155,7 +163,7 @@ function takeEmpty(draft: Draft, places: ReleasePlaces, mayGrow: boolean, what: 
   chosen.taken = Number.POSITIVE_INFINITY;
   draft.planned.set(chosen.name, 1);
   draft.busy.add(places.release);
-  return { shard: chosen.name, ready: chosen === ready };
+  return { shard: chosen.name, ready: chosen === ready, alone: true };
 }
 
 /** Places left without making shards or calling off drains. */
@@ -172,12 +180,8 @@ export function growthPlaces(draft: Draft, release: string): number {
   return roomIn(draft, places.drained) + roomIn(draft, places.heavy) + more * maxTenantsPerShard;
 }
 
-/** Why there is no place. */
-export function noPlace(
-  draft: Draft,
-  release: string,
-  tenant: SnapshotTenant,
-): { reason: NoPlaceReason; message: string } {
+/** Why there is no place. @param alone where one is needed that is nobody else's */
+export function noPlace(draft: Draft, release: string, alone?: AloneAs): { reason: NoPlaceReason; message: string } {
   const { maxShardsPerSynapseImageTag, maxTenantsPerShard } = draft.world.policy;
   const { shards, failed } = placesOf(draft, release);
   if (failed.length > 0 && shards < maxShardsPerSynapseImageTag) {
@@ -186,7 +190,6 @@ export function noPlace(
       `of this release is made before one of them is Ready`;
     return { reason: "ShardFailed", message };
   }
-  const alone = aloneAs(tenant);
   const lacking = alone
     ? `it is ${alone} and needs a shard of its own, none of Synapse ${release} is empty`
     : `no shard of Synapse ${release} has a free place (at most ${maxTenantsPerShard} tenants each)`;

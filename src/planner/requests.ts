@@ -5,7 +5,7 @@ import { isForOne, readWorld, presentRelease, wantedRelease, type World } from "
 import { evacuate, lostShards, shardsToEmpty, takePlaceAway } from "./drain.ts";
 import { freePlaces, growthPlaces, nextShardName, noPlace, openDraft, placesOf } from "./place.ts";
 import type { SnapshotShard, Snapshot, SnapshotTenant } from "./snapshot.ts";
-import { aloneAs, isUsable } from "./snapshot-facts.ts";
+import { aloneAs, isUsable, mustBeAlone } from "./snapshot-facts.ts";
 
 export interface DrainAdmission {
   fits: boolean;
@@ -49,7 +49,7 @@ export function canDrain(snapshot: Snapshot, policy: Policy, name: string): Drai
   const stuck = leaving.find((tenant) => !takePlaceAway(draft, tenant));
   const needed = leaving.length;
   if (!stuck) return { fits: true, needed, free, reason: "", message: "" };
-  const why = noPlace(draft, wantedRelease(world, stuck), stuck);
+  const why = noPlace(draft, wantedRelease(world, stuck), mustBeAlone(stuck));
   const message = `the ${needed} tenants of shard ${name} do not fit elsewhere: ${why.message}`;
   return { fits: false, needed, free, reason: why.reason, message };
 }
@@ -128,7 +128,7 @@ function chooseBest(world: World, tenant: SnapshotTenant): Target {
   const places = placesOf(draft, release);
   const create = nextShardName(draft, places);
   if (create !== undefined) return { create };
-  const no = noPlace(draft, release, tenant);
+  const no = noPlace(draft, release, mustBeAlone(tenant));
   if (no.reason === "ShardFailed") return refused(no.reason, no.message);
   const other = presentRelease(world, tenant) === release ? "other " : "";
   const { maxShardsPerSynapseImageTag } = world.policy;

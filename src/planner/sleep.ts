@@ -2,7 +2,7 @@ import type { HibernationPolicy } from "../model/policy.ts";
 import type { PlannedSleepReason } from "./actions.ts";
 import { takePlace, type Draft } from "./place.ts";
 import type { SnapshotIdle, SnapshotTenant } from "./snapshot.ts";
-import { aloneAs } from "./snapshot-facts.ts";
+import { mustBeAlone } from "./snapshot-facts.ts";
 import { presentRelease, wantedRelease } from "./world.ts";
 import { placeOptionsFor } from "./wishes.ts";
 
@@ -23,7 +23,7 @@ export function wakeDue(draft: Draft): void {
     const options = { ...placeOptionsFor(world, tenant), ratherAlone: false, wakes: true };
     const place = takePlace(draft, release, { preferReady: true, mayGrow: true, ...options });
     if (!place) {
-      if (!aloneAs(tenant)) lack(draft, release);
+      if (!mustBeAlone(tenant)) lack(draft, release);
       continue;
     }
     room--;
@@ -103,7 +103,8 @@ function reasonFor(
   const after = facts.afterSeconds ?? afterIdleSeconds;
   const release = presentRelease(world, tenant);
   const short = release === undefined ? 0 : (lacking.get(release) ?? 0) - world.fallingAsleepOf(release);
-  const mayMakeRoom = after > 0 && short > 0;
+  // Woken again, it would find others in its place.
+  const mayMakeRoom = after > 0 && short > 0 && !tenant.dedicated;
   const done = facts.wokenByTime === true && idleSeconds >= DONE_AFTER_SECONDS;
   const due = after > 0 && idleSeconds >= after;
   if (!done && !due && !mayMakeRoom) return undefined;

@@ -30,6 +30,11 @@ export function aloneAs({ isolated, dedicated }: SnapshotTenant): AloneAs | unde
   return dedicated ? "dedicated" : undefined;
 }
 
+/** Rather nowhere than beside others. */
+export function mustBeAlone({ isolated }: SnapshotTenant): AloneAs | undefined {
+  return isolated ? "quarantined" : undefined;
+}
+
 /** It can take tenants, now or when it has come up. */
 export function isUsable(shard: SnapshotShard): boolean {
   return shard.drain === undefined && isAlive(shard);

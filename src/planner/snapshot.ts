@@ -46,7 +46,7 @@ export interface SnapshotTenant {
   deleting: boolean;
   /** It shares its shard with no other tenant: it is quarantined. */
   isolated?: boolean;
-  /** The same, as its operator wants it: it is moved to a shard for it alone, and serves among others until there is one. */
+  /** The same, as its operator wants it: on a shard for it alone, and among others only where none can be had. */
   dedicated?: boolean;
   /** It took more of its shard's time than its budget for long: better alone on a shard, but better among others than nowhere. */
   heavy?: boolean;

@@ -1,5 +1,6 @@
 import { beginMove, isMovable } from "./move.ts";
 import { noPlace, takePlace, type Draft } from "./place.ts";
+import { mustBeAlone } from "./snapshot-facts.ts";
 import { presentRelease, wantedRelease } from "./world.ts";
 import { placeOptionsFor } from "./wishes.ts";
 
@@ -23,7 +24,7 @@ export function upgradeTenants(draft: Draft): void {
       beginMove(draft, tenant, place, "Upgrade", `it runs Synapse ${present} and wants ${wanted}`);
       continue;
     }
-    const no = noPlace(draft, wanted, tenant);
+    const no = noPlace(draft, wanted, mustBeAlone(tenant));
     const message = `it stays on Synapse ${present}: ${no.message}`;
     actions.push({ type: "MarkWaiting", tenant: tenant.name, wants: "Upgrade", reason: no.reason, message });
   }

@@ -15,7 +15,6 @@ import { NETWORK, TESTS } from "./support/servers.ts";
 
 const MINUTES = 60_000;
 const CONSOLE = "console.example";
-/** Says whether a port of a Service answers at all. */
 
 /**
  * The chart's Ingresses, Services, NetworkPolicies and pods, with an ingress controller between them and a browser: the console, and the entrance for

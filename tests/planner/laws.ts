@@ -19,7 +19,8 @@ export function expectLawful(before: Snapshot, policy: Policy, actions: Action[]
   expectWholeDrains(view, policy, actions);
   expectEmptyStops(view, actions);
   expectRestBeforeShrinking(view, before, policy, actions);
-  expectIsolation(view, actions);
+  expectIsolation(view, policy, actions);
+  expectOneExplanation(actions);
   expectHeavyModest(view, policy, actions);
   expectSleep(view, before, policy, actions);
   expectBalance(view, before, policy, actions);
@@ -287,8 +288,8 @@ function expectWholeDrains(view: View, policy: Policy, actions: Action[]): void 
   }
 }
 
-/** A quarantined tenant has no neighbours, a dedicated one gets to where it has none; and neither gets any. */
-function expectIsolation(view: View, actions: Action[]): void {
+/** A quarantined tenant has no neighbours, a dedicated one gets to where it has none as long as shards may be made; and neither gets any. */
+function expectIsolation(view: View, policy: Policy, actions: Action[]): void {
   const arriving = arrivals(actions);
   const targets = [
     ...ofType(actions, "Assign").map(({ tenant, shard }) => ({ tenant, shard })),
@@ -297,7 +298,8 @@ function expectIsolation(view: View, actions: Action[]): void {
   ];
   for (const { tenant, shard } of targets) {
     expect(view.isIsolated(shard), `${tenant} goes to ${shard}, which is for another tenant alone`).toBe(false);
-    if (!view.tenants.get(tenant)?.isolated && !view.tenants.get(tenant)?.dedicated) continue;
+    const { isolated, dedicated } = view.tenants.get(tenant) ?? {};
+    if (!isolated && !(dedicated && mayGrow(view, policy, actions, releaseOfShard(shard)))) continue;
     expect(view.holders(shard), `${shard} is empty`).toEqual([]);
     expect(arriving.get(shard), `arrivals at ${shard}`).toBe(1);
   }
@@ -311,6 +313,23 @@ function expectIsolation(view: View, actions: Action[]): void {
       view.holders(tenant.shard ?? "").length > 1;
     expect(unassigned.has(tenant.name), `${tenant.name} is taken off its shard`).toBe(shares);
   }
+}
+
+const releaseOfShard = (name: string) => name.replace(/-\d+$/, "");
+
+/** Whether one more shard of the release could be made when the plan is carried out. */
+function mayGrow(view: View, policy: Policy, actions: Action[], release: string): boolean {
+  const shards = [...view.shards.values()].filter((shard) => shard.release === release);
+  const made = ofType(actions, "CreateShard").filter((action) => action.release === release);
+  const isProven = shards.some(({ phase }) => phase === "Ready" || phase === "Draining");
+  if (!isProven && shards.some(({ phase }) => phase === "Failed")) return false;
+  return shards.length + made.length < policy.maxShardsPerSynapseImageTag;
+}
+
+/** Two would take turns in its status at each plan. */
+function expectOneExplanation(actions: Action[]): void {
+  const explained = [...ofType(actions, "SetPending"), ...ofType(actions, "MarkWaiting")].map(({ tenant }) => tenant);
+  expect(explained.toSorted()).toEqual([...new Set(explained)].toSorted());
 }
 
 /** A heavy tenant moves to where it is alone, stays where it is that already, and leaves the last shard to others. */

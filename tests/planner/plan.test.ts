@@ -352,6 +352,34 @@ describe("a dedicated tenant", () => {
     expect(planned(snapshot([shard(A), shard(B)], tenantsOn(A, 1), alone))).toEqual([]);
   });
 
+  test("serves among others where no shard can be had, and is not put to sleep for them", () => {
+    const most = { maxShardsPerSynapseImageTag: 2 };
+    const shards = [shard(A), shard(B)];
+    const homeless = tenant("d", { dedicated: true });
+    expect(planned(snapshot(shards, tenantsOn(A, 2), tenantsOn(B, 1), homeless), most)).toEqual([`assign d ${A}`]);
+    const idle = { idle: { since: NOW - 600_000, awakeSince: NOW - 3_600_000 } };
+    const alone = tenant("d", { shard: B, dedicated: true, ...idle });
+    expect(planned(snapshot(shards, tenantsOn(A, 3), alone, tenant("x")), most)).toEqual([
+      "pending x MaxShardsReached",
+    ]);
+  });
+
+  test("stays where its neighbours are leaving, and has its reason for staying told once", () => {
+    const both = [dedicated, tenant("e", { shard: A, dedicated: true })];
+    expect(planned(snapshot([shard(A), shard(B, justNow)], both))).toEqual([`move d ${A} ${B} Placement`]);
+    const most = { maxShardsPerSynapseImageTag: 1 };
+    const old = tenant("d", { shard: `${V1}-0`, dedicated: true });
+    const shards = [shard(`${V1}-0`), shard(A)];
+    expect(planned(snapshot(shards, tenantsOn(`${V1}-0`, 2), tenantsOn(A, 3), old), most)).toEqual([
+      "waiting d Upgrade MaxShardsReached",
+    ]);
+    const drained = [shard(A, { drain: "Requested" })];
+    expect(planned(snapshot(drained, tenantsOn(A, 1), dedicated), most)).toEqual([
+      `waiting ${A}-t0 Drain MaxShardsReached`,
+      "waiting d Drain MaxShardsReached",
+    ]);
+  });
+
   test("has a shard of its own again when it wakes, is upgraded, or its shard is drained", () => {
     const woken = tenant("d", { dedicated: true, waking: { due: false } });
     expect(planned(snapshot([shard(A)], tenantsOn(A, 1), woken))).toEqual([`create ${B}`, `assign d ${B}`]);

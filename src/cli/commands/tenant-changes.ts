@@ -178,8 +178,10 @@ export function addTenantChanges(tenant: Command): void {
           begin: (name) => client.call<TenantView>("PATCH", tenantPath(name), { body, has: HAS }),
           finish: async (name, updated) => {
             if (!options.wait) return updated;
+            const begun = performance.now();
             const now = await untilRunning(client, updated, options);
-            return isolation === "dedicated" ? waitUntilAlone(client, name, options.timeout) : now;
+            const left = Math.max(1_000, options.timeout - Math.round(performance.now() - begun));
+            return isolation === "dedicated" ? waitUntilAlone(client, name, left) : now;
           },
           value: tenantDetails,
           words: (name) => `tenant ${name} ${options.wait ? "runs as updated" : "updated"}`,
@@ -277,10 +279,10 @@ function placementOption(): Option {
 }
 
 function isolationOption(): Option {
-  return new Option(
-    "--isolation <kind>",
-    "whether it has a process for itself, always, or shares one with others",
-  ).choices(["dedicated", "shared"]);
+  return new Option("--isolation <kind>", "whether it has a process for itself or shares one with others").choices([
+    "dedicated",
+    "shared",
+  ]);
 }
 
 function parsePlacement(text: string): Placement {

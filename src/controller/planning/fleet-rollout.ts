@@ -11,8 +11,10 @@ import { modify } from "../../ports/store.ts";
 import { recordEvent, type ControllerContext } from "../context.ts";
 
 const NO_ROOM: NoPlaceReason = "MaxShardsReached";
-/** A pass looks at all tenants, which takes a tenth of a second with 20,000. Where it would only count them again, it takes no more of the time than this part. */
+/** A pass looks at all tenants, which takes a tenth of a second with 20,000. Counting them again may take at most this share of the time. */
 const COUNTING_SHARE = 0.05;
+/** However long the last pass took. */
+const LONGEST_PAUSE_MS = 30_000;
 
 /** Brings the fleet's release to the tenants that name none. What is decided in `src/rollout/` is written down here; the planner moves. */
 export class FleetRollout {
@@ -23,7 +25,7 @@ export class FleetRollout {
   /** Until when nobody needs to count again. */
   #countedUntil = Number.NEGATIVE_INFINITY;
   /** Tenants that changed since the last pass. */
-  readonly #changed = new Set<string>();
+  #changed = new Set<string>();
 
   constructor(context: ControllerContext, reader: CachedReader) {
     this.#context = context;
@@ -39,11 +41,19 @@ export class FleetRollout {
     if (present === this.#seen && (!fleet || fleet.status.phase === "Idle")) return false;
     const begun = this.#context.clock.now();
     if (fleet && begun < this.#countedUntil && this.#isAtRest(fleet)) return false;
-    this.#changed.clear();
-    const changed = fleet ? await this.#roll(fleet) : await this.#withoutFleet();
+    const looked = this.#changed;
+    this.#changed = new Set();
+    let changed: boolean;
+    try {
+      changed = fleet ? await this.#roll(fleet) : await this.#withoutFleet();
+    } catch (error) {
+      // What could not be written is looked at again.
+      for (const name of looked) this.#changed.add(name);
+      throw error;
+    }
     this.#seen = changed ? "" : present;
     const end = this.#context.clock.now();
-    this.#countedUntil = end + (end - begun) / COUNTING_SHARE;
+    this.#countedUntil = end + Math.min((end - begun) / COUNTING_SHARE, LONGEST_PAUSE_MS);
     return changed;
   }
 

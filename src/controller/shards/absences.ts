@@ -3,7 +3,7 @@ import type { Tenant } from "../../model/tenant.ts";
 import type { ShardState } from "../../ports/shard-control.ts";
 import type { CachedReader } from "../cached-reader.ts";
 
-/** Beyond that number, and twice that of tenants, those that are gone are forgotten. */
+/** Beyond that number, and later twice what was left the last time, those that are gone are forgotten. */
 const MOST_KNOWN_AT_FIRST = 1_000;
 
 export interface Absence {

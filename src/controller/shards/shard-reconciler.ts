@@ -400,6 +400,8 @@ export class ShardReconciler {
     let became = false;
     let isOther = false;
     await modify(this.#context.store, "Shard", name, (shard) => {
+      // It may be carried out again, after somebody else's write.
+      [became, isOther] = [false, false];
       // Since this was found out it may have been decided to stop it.
       if (shard.metadata.deletionTimestamp !== undefined) return false;
       const before = JSON.stringify(shard.status);

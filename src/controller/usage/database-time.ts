@@ -54,6 +54,7 @@ export class DatabaseTimeLoop {
       this.#hasFailed = true;
     }
   }
+
   #forget(): void {
     for (const name of this.#loads.keys())
       if (this.#context.reader.get("Tenant", name) === undefined) this.#loads.delete(name);

@@ -15,7 +15,7 @@ export const MOVE_REASON_TEXTS = {
   Upgrade: { means: "The tenant is to run another release." },
   ConfigChanged: { means: "The tenant is restarted with another configuration or other keys." },
   Balance: { means: "The shard takes more processor time than its target, or clearly more than the others." },
-  Placement: { means: "The tenant's placement asks for it." },
+  Placement: { means: "The tenant's placement or isolation asks for it." },
   Dedicated: { means: "The tenant goes over between a shard and a dedicated Synapse." },
 } as const satisfies Record<
   Exclude<MoveReason, "Restored" | "DatabaseMoved" | "ShardLost" | "CpuBudgetExceeded">,

@@ -4,8 +4,8 @@ import type { Explained } from "./entry.ts";
 export const TENANT_REASONS = {
   MaxShardsReached: {
     means:
-      "No shard of the tenant's release has a free place, and as many shards as allowed exist. It is placed as soon as there is room.",
-    todo: "Raise `maxShardsPerSynapseImageTag` or `maxTenantsPerShard`, let tenants sleep, or delete tenants that nobody uses.",
+      "No shard of the tenant's release has a free place (for a quarantined or dedicated tenant: none is empty), and as many shards as allowed exist. It is placed as soon as there is room.",
+    todo: "Raise `maxShardsPerSynapseImageTag` or `maxTenantsPerShard`, let tenants sleep, or delete tenants that nobody uses. For a tenant that needs a shard of its own: raise `maxShardsPerSynapseImageTag`, or drain a shard.",
     runbook: "SynapseShardsFull",
   },
   ShardFailed: {

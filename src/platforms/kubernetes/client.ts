@@ -9,6 +9,7 @@ import {
   type RequestContext,
 } from "@kubernetes/client-node";
 import { messageOf, UserError } from "../../model/errors.ts";
+import { Places } from "./places.ts";
 
 export const API_GROUP = "synapse-shards.io";
 export const API_VERSION = "v1alpha1";
@@ -16,19 +17,33 @@ export const API_VERSION = "v1alpha1";
 /** Lists of thousands of objects take seconds; what takes longer hangs. */
 const REQUEST_MS = 30_000;
 /**
- * Requests that are under way at once, of all clients but those of a `LeaderElection`. A leader that has just read 4,000 shards wants all their Secrets:
+ * Requests that are under way at once, by all clients except the leader election's. A leader that has just read 4,000 shards wants all their Secrets:
  * asked for at once, they would hold up the renewal of its lease.
  */
 const AT_ONCE = 32;
-/** Certificates and authorities that are files may be others by then. */
+/** Certificate and CA files may have been replaced by then. */
 const SHARED_MS = 300_000;
+/** Longer than a burst takes; where the API server answers nobody, its callers hear of it. */
+const WAIT_MS = 60_000;
 const IN_CLUSTER_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 type Dispatcher = NonNullable<ReturnType<RequestContext["getDispatcher"]>>;
+type DispatcherOptions = ReturnType<KubeConfig["createDispatcherOptions"]>;
+
+const HTTP_1 = { allowH2: false };
 
 /** Keeps connections: the library's own makes one, with its TLS handshake, for each request. */
 class ConnectedKubeConfig extends KubeConfig {
   #shared: { dispatcher: Dispatcher; until: number } | undefined;
+
+  /**
+   * With HTTP/2, all requests would share one connection: where that dies silently, each of them would wait for its own end in vain, and the next
+   * ones as well. With HTTP/1.1, one that is given up takes its connection along.
+   */
+  override createDispatcherOptions(...given: Parameters<KubeConfig["createDispatcherOptions"]>): DispatcherOptions {
+    const options = super.createDispatcherOptions(...given);
+    return options.type === "agent" ? { ...options, connect: { ...options.connect, ...HTTP_1 } } : options;
+  }
 
   override async applySecurityAuthentication(context: RequestContext): Promise<void> {
     await super.applySecurityAuthentication(context);
@@ -56,27 +71,6 @@ export function loadKubeConfig(): KubeConfig {
 }
 
 const http = new IsomorphicFetchHttpLibrary();
-
-/** Lets a number through at a time, in order. */
-class Places {
-  #free: number;
-  readonly #waiting: (() => void)[] = [];
-
-  constructor(count: number) {
-    this.#free = count;
-  }
-
-  async take(): Promise<void> {
-    if (this.#free > 0) this.#free -= 1;
-    else await new Promise<void>((go) => this.#waiting.push(go));
-  }
-
-  give(): void {
-    const go = this.#waiting.shift();
-    if (go) go();
-    else this.#free += 1;
-  }
-}
 
 /** Of this process: it has one API server. */
 const turns = new Places(AT_ONCE);
@@ -108,11 +102,15 @@ export function apiClient<T>(
       ],
       httpApi: wrapHttpLibrary({
         send: async (request) => {
-          if (!isUrgent) await turns.take();
+          if (!isUrgent) await turns.take(WAIT_MS);
           try {
             // The time that it waited for its turn is not the API server's.
             request.setSignal(AbortSignal.timeout(timeoutMs));
-            return await http.send(request).toPromise();
+            const response = await http.send(request).toPromise();
+            // It is under way until all of its answer is there.
+            const text = await response.body.text();
+            Object.assign(response.body, { text: async () => text });
+            return response;
           } finally {
             if (!isUrgent) turns.give();
           }

@@ -4,7 +4,7 @@ import { isStatus } from "./api-error.ts";
 const END_OF_INITIAL = "k8s.io/initial-events-end";
 
 /**
- * All that there is, as events of a watch that ends where all have been told. The API server takes them from its memory, object by object. Pages of
+ * Everything there is, read from a watch that is ended once the initial events are complete. The API server takes them from its memory, object by object. Pages of
  * custom resources it reads from etcd, which takes it fifteen times the processor time; one list of 20,000 tenants is 70 MB at once, for both sides.
  * @throws an error with a `statusCode` where the API server is of a version that does not do it (before Kubernetes 1.34, mostly)
  */
@@ -50,7 +50,10 @@ export async function all<T extends KubernetesObject>(
 ): Promise<KubernetesListObject<T>> {
   try {
     return await streamed<T>(config, path, labelSelector);
-  } catch {
+  } catch (error) {
+    // Too busy, or a right that is missing: pages, which cost more, would fare no better.
+    const { statusCode = 400 } = error as { statusCode?: number };
+    if (statusCode === 401 || statusCode === 403 || statusCode === 429 || statusCode >= 500) throw error;
     return allPages(list);
   }
 }
@@ -59,7 +62,7 @@ export async function all<T extends KubernetesObject>(
  * Objects in one answer. All of 100,000 tenants' Secrets would be a text of more than half a gigabyte, which is more than JavaScript has in one; and a
  * leader that reads for long at a time cannot say meanwhile that it still leads.
  */
-export const PAGE = 1_000;
+const PAGE = 1_000;
 /** A list whose pages take longer than the API server keeps what it was made of begins again. */
 const BEGINNINGS = 3;
 

@@ -15,10 +15,11 @@ export async function releaseIfNamespaceEnds(
   clusterId: string,
 ): Promise<boolean> {
   const found = await attempt(`read the namespace ${namespace}`, () =>
-    retrying(() => apiClient(config, CoreV1Api).readNamespace({ name: namespace })),
+    // Whoever stops has its lease to give back, and waits for nobody's turn.
+    retrying(() => apiClient(config, CoreV1Api, { isUrgent: true }).readNamespace({ name: namespace })),
   );
   if (found.metadata?.deletionTimestamp === undefined) return false;
-  const api = apiClient(config, CustomObjectsApi);
+  const api = apiClient(config, CustomObjectsApi, { isUrgent: true });
   for (const plural of Object.values(PLURALS)) {
     const place = { group: API_GROUP, version: API_VERSION, namespace, plural };
     const { items } = await allPages(

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { ListWatch, type KubeConfig, type KubernetesObject } from "@kubernetes/client-node";
+import { ListWatch, type KubeConfig, type KubernetesListObject, type KubernetesObject } from "@kubernetes/client-node";
 import { apiFailure, mayPass, wordsOf } from "./api-error.ts";
 import { all, BookmarkedWatch, lean, type ListOfPage } from "./list-and-watch.ts";
 
@@ -49,7 +49,11 @@ export class ResourceCache<T extends KubernetesObject> {
     this.#informer = new ListWatch(
       path,
       new BookmarkedWatch(config),
-      () => all(config, path, list, labelSelector),
+      async () => {
+        const found = await all(config, path, list, labelSelector);
+        this.#prune(found);
+        return found;
+      },
       false,
       labelSelector,
     );
@@ -130,7 +134,18 @@ export class ResourceCache<T extends KubernetesObject> {
     if (told) this.put(told);
   }
 
+  /**
+   * An object that we made and that was deleted while no watch was there is in no list, and the library, which never heard of it, does not tell.
+   * @param found all that there was at the version that it has
+   */
+  #prune(found: KubernetesListObject<T>): void {
+    const there = new Set(found.items.map(uidOf));
+    const isGone = (object: T) => !there.has(uidOf(object)) && versionOf(object) <= versionOf(found);
+    for (const object of [...this.#objects.values()].filter(isGone)) this.#hearRemoval(object);
+  }
+
   #hear(object: T): void {
+    lean(object);
     // The library's watch may tell of one thing more after it was stopped.
     if (this.#closed) return;
     const name = this.#keyOf(object);
@@ -173,7 +188,7 @@ function uidOf(object: KubernetesObject): string {
 }
 
 /** Of one kind, resource versions rise (Kubernetes says so since 1.35, and etcd always did). */
-export function versionOf(object: KubernetesObject): bigint {
+export function versionOf(object: { metadata?: { resourceVersion?: string } }): bigint {
   const text = object.metadata?.resourceVersion ?? "0";
   return /^\d+$/.test(text) ? BigInt(text) : 0n;
 }

@@ -1,4 +1,4 @@
-import { beforeEach, expect, it } from "vitest";
+import { beforeEach, expect, it, vi } from "vitest";
 import type { ControllerContext } from "../../../src/controller/context.ts";
 import { CachedReader } from "../../../src/controller/cached-reader.ts";
 import { FleetRollout } from "../../../src/controller/planning/fleet-rollout.ts";
@@ -78,4 +78,14 @@ it("begins a rollout at once", async () => {
   await modify(store, "Fleet", "fleet", ({ spec }) => void (spec.release = "1.164.0"));
   await fleet.pass();
   expect(await releaseOf("a")).toBe("1.164.0");
+});
+
+// Guards against: a newcomer that has no release until somebody changes it, since the pass that was to give it one could not write.
+it("gives a newcomer its release at the next pass, where the store failed at the first", async () => {
+  await make("b");
+  const broken = vi.spyOn(store, "update").mockRejectedValueOnce(new Error("the store is away"));
+  await expect(fleet.pass()).rejects.toThrow("the store is away");
+  broken.mockRestore();
+  await fleet.pass();
+  expect(await releaseOf("b")).toBe(RELEASE);
 });

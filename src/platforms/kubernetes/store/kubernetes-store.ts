@@ -404,6 +404,8 @@ export class KubernetesStore implements Store {
     if (kind === "Fleet" && type !== "Modified")
       for (const { metadata } of this.#caches.Tenant.values()) this.#tenantConditions.touch(metadata?.name ?? "");
     if (kind === "Tenant") this.#tenantConditions.touch(object.metadata?.name ?? "");
+    // Made again under its name, it may be another cluster's.
+    if (kind === "Tenant" && !this.#isOurs(kind, object)) this.#enter("Deleted", object as SynapseTenant);
     if (this.#closed || !this.#isOurs(kind, object)) return;
     if (kind === "Tenant") this.#enter(type, object as SynapseTenant);
     if (kind === "Shard") this.#occupancy.touch((object as SynapseShard).spec.name);
@@ -416,7 +418,8 @@ export class KubernetesStore implements Store {
   }
 
   #announce<K extends Kind>(kind: K, { type, object }: CacheChange<CustomKinds[K]>): void {
-    if (this.#closed || !this.#isOurs(kind, object)) return;
+    // Before the first list nobody hears of anything, and to read each tenant's configuration for nobody would take long.
+    if (this.#listeners.size === 0 || this.#closed || !this.#isOurs(kind, object)) return;
     const resource = this.#resourceOf(kind, object);
     queueMicrotask(() => {
       for (const listener of this.#listeners) listener({ type, kind, resource: copyOf(resource) } as Change);

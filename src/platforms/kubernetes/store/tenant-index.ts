@@ -4,7 +4,7 @@ interface Entry {
 }
 
 /**
- * What is asked of all tenants' objects together, kept current with each: to look through 100,000 of them whenever one Secret or one status changes
+ * Answers about all tenants, updated as each changes: to look through 100,000 of them whenever one Secret or one status changes
  * would take longer than the next change takes to come.
  */
 export class TenantIndex {

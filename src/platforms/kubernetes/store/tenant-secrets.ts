@@ -299,7 +299,7 @@ export class TenantSecrets {
     );
   }
 
-  /** What is known of a Secret: the same object until that is another. */
+  /** What is known of a Secret: the same object until the Secret changes. */
   #look(namespace: string, name: string): unknown {
     return namespace === this.#namespace ? this.#own.get(name) : this.#granted.known(namespace, name);
   }
