@@ -39,3 +39,14 @@ def test_a_process_writes_what_it_took_itself(tmp_path: Path) -> None:
     main = WorkersTime(tmp_path)
     OwnTime(tmp_path, "pusher-0").write()
     assert told(main) > 0
+
+
+def test_tells_nothing_where_a_file_is_none_or_has_no_room(tmp_path: Path) -> None:
+    (tmp_path / "broken.time").write_text("{", "utf-8")
+    (tmp_path / "other.time").write_text('{"process": 1}', "utf-8")
+    collector = WorkersTime(tmp_path)
+    own = OwnTime(tmp_path, "broken", "1")
+    own.write(2.0)
+    assert told(collector) == 2.0
+    # A thread that looks at the fence writes it, and must not end for it.
+    OwnTime(tmp_path / "gone", "a", "1").write(1.0)
