@@ -18,6 +18,11 @@ it("a replica follows the Secret of the tokens without making it, and proves its
       );
       return;
     }
+    // As an API server that does not list by watches.
+    if (request.url.includes("sendInitialEvents")) {
+      answer.writeHead(422).end();
+      return;
+    }
     answer.flushHeaders();
     watches.push(answer);
   });
