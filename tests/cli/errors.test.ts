@@ -400,9 +400,8 @@ describe("help", () => {
                                   "isolate", "spread-from=TENANT" (as often as needed)
                                   and "until=TIME" (not moved before), separated by
                                   commas
-        --isolation <kind>        whether it has a process for itself, always, or
-                                  shares one with others (choices: "dedicated",
-                                  "shared")
+        --isolation <kind>        whether it has a process for itself or shares one
+                                  with others (choices: "dedicated", "shared")
         --label <label>           a label KEY=VALUE; can be given several times
         --plan <plan>             the plan of the configuration whose quotas it has
         --quota <limit>           a quota of its own, QUOTA=NUMBER, before its plan's:
