@@ -51,9 +51,9 @@ export async function all<T extends KubernetesObject>(
   try {
     return await streamed<T>(config, path, labelSelector);
   } catch (error) {
-    // Too busy, or a right that is missing: pages, which cost more, would fare no better.
+    // Too busy for this one, it would be for pages, which cost more.
     const { statusCode = 400 } = error as { statusCode?: number };
-    if (statusCode === 401 || statusCode === 403 || statusCode === 429 || statusCode >= 500) throw error;
+    if (statusCode === 429 || statusCode >= 500) throw error;
     return allPages(list);
   }
 }
