@@ -48,7 +48,7 @@ class OwnTime:
         self._path = directory / f"{name}{_SUFFIX}"
         self._process = process or _own_start()
         last = _read(self._path)
-        # One that began anew in its own place has what it took before in its own count.
+        # The kernel goes on counting for a process that restarted in place.
         self._before = 0.0 if last is None else last.before + (last.seconds if last.process != self._process else 0.0)
 
     def write(self, seconds: float | None = None) -> None:

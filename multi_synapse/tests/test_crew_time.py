@@ -21,7 +21,7 @@ def test_what_workers_took_is_told_once_over_their_restarts_and_those_of_the_mai
     assert told(main) == 3
     first.write(5.0)
     assert told(main) == 6
-    # Anew in its own place, where the kernel counts on.
+    # It restarts in place, where the kernel goes on counting.
     OwnTime(tmp_path, "client-reader-0", "1").write(6.0)
     assert told(main) == 7
     # Another process, whose count begins at nothing.

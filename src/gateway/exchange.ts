@@ -510,7 +510,7 @@ export class Exchange implements Dispatcher.DispatchHandler, ShareRequest {
     return route?.state === "parked" && this.#isAt(route);
   }
 
-  /** No connection to it is to be had: nothing listens there, or its certificate is none for it. */
+  /** It cannot be reached: nothing listens there, or its certificate is for another name. */
   #serviceAway(error: Error): void {
     const { code } = error as NodeJS.ErrnoException;
     const said = { tenant: this.#tenant, address: this.#address, code };

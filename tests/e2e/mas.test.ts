@@ -15,7 +15,7 @@ import { HttpWire } from "./support/wire.ts";
 
 /**
  * A tenant with the real Matrix Authentication Service, where `MAS` says there is one (tests/e2e/support/mas.ts). What goes over the wire
- * between both is what tests/e2e/mas-contract.test.ts holds a tenant to, without it; `MAS_RECORD=1` writes it anew.
+ * between both is what tests/e2e/mas-contract.test.ts holds a tenant to, without it; `MAS_RECORD=1` records it again.
  */
 const PASSWORD = "a long password of the tests";
 const RECORD = process.env["MAS_RECORD"] === "1";

@@ -57,6 +57,11 @@ export function runs({ status }: Tenant): boolean {
   return status.phase === "Running" && !status.move;
 }
 
+/** Whether it runs on that shard, and is to stay there. */
+export function runsOn(shard: string): (tenant: Tenant) => boolean {
+  return (tenant) => runs(tenant) && tenant.status.shard === shard;
+}
+
 /** Creates tenants, and waits until they run. */
 export async function created(world: FakeWorld, { service }: Run, names: string[], release?: string): Promise<void> {
   for (const name of names) await service.createTenant({ name, release });

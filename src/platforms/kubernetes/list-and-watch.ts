@@ -122,7 +122,7 @@ const WATCH_SECONDS = 25;
 
 /**
  * The library's watch, which also asks for bookmarks: where nothing changes of what is watched, they say how far the watch has come. Without them it
- * begins again where it last heard something; once the API server has forgotten that, because others of the kind have changed, all is listed anew.
+ * begins again where it last heard something; once the API server has forgotten that, because others of the kind have changed, everything is listed again.
  */
 export class BookmarkedWatch extends Watch {
   override watch(...[path, query, callback, done]: Parameters<Watch["watch"]>): ReturnType<Watch["watch"]> {

@@ -15,7 +15,7 @@ export async function releaseIfNamespaceEnds(
   clusterId: string,
 ): Promise<boolean> {
   const found = await attempt(`read the namespace ${namespace}`, () =>
-    // Whoever stops has its lease to give back, and waits for nobody's turn.
+    // A controller that stops gives back its lease after this, so it does not wait for a turn.
     retrying(() => apiClient(config, CoreV1Api, { isUrgent: true }).readNamespace({ name: namespace })),
   );
   if (found.metadata?.deletionTimestamp === undefined) return false;

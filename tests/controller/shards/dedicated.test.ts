@@ -1,36 +1,27 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { Controller } from "../../../src/controller/controller.ts";
 import { StoreClusterService } from "../../../src/controller/service/store-cluster-service.ts";
 import type { Tenant } from "../../../src/model/tenant.ts";
-import { tenantWhen as tenantIn } from "../../support/controller-run.ts";
-import { FakeProcess, FakeWorld } from "../../support/fake-world.ts";
+import { runController, runsOn, type Run, SETTINGS, tenantWhen as tenantIn } from "../../support/controller-run.ts";
+import { FakeWorld } from "../../support/fake-world.ts";
 
-const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 const [A, B] = ["1.163.2-0", "1.163.2-1"];
 
 let world: FakeWorld;
-let process: FakeProcess;
-let controller: Controller;
+let run: Run;
 let service: StoreClusterService;
 
 beforeEach(async () => {
   world = new FakeWorld();
-  process = new FakeProcess(world, { policy: { maxShardsPerSynapseImageTag: 2 } });
-  controller = new Controller(process.context);
-  await controller.start();
-  service = new StoreClusterService(process.context, { ...SETTINGS, dedicates: true });
+  run = runController(world, { policy: { maxShardsPerSynapseImageTag: 2 } });
+  service = new StoreClusterService(run.process.context, { ...SETTINGS, dedicates: true });
   for (const name of ["clinic", "neighbour"]) {
     await service.createTenant({ name });
     await tenantWhen(name, "runs", runsOn(A));
   }
 });
-afterEach(() => controller.stop());
+afterEach(() => run.stop());
 
 const tenantWhen = (name: string, what: string, is: (tenant: Tenant) => boolean) => tenantIn(world, name, what, is);
-const runsOn =
-  (shard: string) =>
-  ({ status }: Tenant) =>
-    status.phase === "Running" && status.shard === shard && !status.move;
 
 it("moves a dedicated tenant to a shard for it alone, where nobody joins it", async () => {
   await service.updateTenant("clinic", { isolation: "dedicated" });
@@ -65,7 +56,7 @@ it("tells a dedicated tenant with neighbours why it still has them", async () =>
 });
 
 it("refuses it where a Helm release does it", async () => {
-  const onKubernetes = new StoreClusterService(process.context, SETTINGS);
+  const onKubernetes = new StoreClusterService(run.process.context, SETTINGS);
   const refusal = { code: "Conflict", message: expect.stringContaining("synapse.asTenantHook.enabled=false") };
   await expect(onKubernetes.updateTenant("clinic", { isolation: "dedicated" })).rejects.toMatchObject(refusal);
   const created = onKubernetes.createTenant({ name: "other", isolation: "dedicated" });

@@ -1,35 +1,27 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { Controller } from "../../../src/controller/controller.ts";
-import { StoreClusterService } from "../../../src/controller/service/store-cluster-service.ts";
+import type { StoreClusterService } from "../../../src/controller/service/store-cluster-service.ts";
 import type { Tenant } from "../../../src/model/tenant.ts";
-import { tenantWhen as tenantIn } from "../../support/controller-run.ts";
-import { FakeProcess, FakeWorld } from "../../support/fake-world.ts";
+import { runController, runsOn, type Run, tenantWhen as tenantIn } from "../../support/controller-run.ts";
+import { FakeWorld } from "../../support/fake-world.ts";
 
-const SETTINGS = { version: "0", release: "1.163.2", baseDomain: "localhost", urlOf: () => "http://x" };
 const [A, B] = ["1.163.2-0", "1.163.2-1"];
 
 let world: FakeWorld;
-let controller: Controller;
+let run: Run;
 let service: StoreClusterService;
 
 beforeEach(async () => {
   world = new FakeWorld();
-  const process = new FakeProcess(world, { policy: { maxShardsPerSynapseImageTag: 2 } });
-  controller = new Controller(process.context);
-  await controller.start();
-  service = new StoreClusterService(process.context, SETTINGS);
+  run = runController(world, { policy: { maxShardsPerSynapseImageTag: 2 } });
+  service = run.service;
   for (const name of ["hostile", "neighbour"]) {
     await service.createTenant({ name });
     await tenantWhen(name, "runs", runsOn(A));
   }
 });
-afterEach(() => controller.stop());
+afterEach(() => run.stop());
 
 const tenantWhen = (name: string, what: string, is: (tenant: Tenant) => boolean) => tenantIn(world, name, what, is);
-const runsOn =
-  (shard: string) =>
-  ({ status }: Tenant) =>
-    status.phase === "Running" && status.shard === shard && !status.move;
 
 /** The shard's watchdog ends its process, and the next one tells of it. */
 function stall(shardName: string, number: number): void {

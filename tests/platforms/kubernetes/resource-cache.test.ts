@@ -35,11 +35,11 @@ const made = (name: string, resourceVersion: string): V1Secret => ({
   metadata: { name, namespace: "shards", uid: `own-${name}`, resourceVersion },
 });
 
-// Guards against: a shard that was made and deleted while no watch was there stays known for ever.
+// Guards against: a shard that was made and deleted while no watch was there stays known forever.
 it("forgets what we made and somebody deleted before the watch told of either", async () => {
   cache.put(made("gone", "3"));
   expect(cache.get("gone")).toBeDefined();
-  // Others of the kind change meanwhile, so that all is listed anew.
+  // Others of the kind change meanwhile, so that everything is listed again.
   for (let i = 0; i < 5; i++) api.put(PATH, "a", { data: { i: String(i) } });
   api.breakWatches();
   api.put(PATH, "b");
